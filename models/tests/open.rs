@@ -1,0 +1,169 @@
+//! Folders on disk: what `Bundle::open` takes and what it refuses.
+
+use std::{fs, path::Path};
+
+use narrows_models::{Bundle, Digest, Error, Kind, Parts};
+
+/// The parts of a small bundle: 2 channels at stride 8 on a 16×8 input, so a latent of 2×1×2.
+fn parts() -> Vec<(&'static str, Vec<u8>)> {
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+    png.extend([0, 0, 0, 16, 0, 0, 0, 8]);
+    vec![
+        ("head.onnx", b"head".to_vec()),
+        ("tables.bin", b"tables".to_vec()),
+        ("tail-classify.onnx", b"tail".to_vec()),
+        ("labels-classify.tsv", b"cat\ndog".to_vec()),
+        ("vectors/a.png", png),
+        ("vectors/a.symbols", vec![0; 4]),
+        ("vectors/a.packet", b"packet".to_vec()),
+        ("vectors/a.classify", vec![0; 8]),
+    ]
+}
+
+fn write(dir: &Path, parts: &[(&str, Vec<u8>)]) {
+    let mut manifest = r#"
+format = 1
+name = "small"
+version = "1.0.0"
+description = "a bundle for tests"
+backbone = "none"
+licence = "MIT"
+default_level = 0
+codec = { tables = "tables.bin" }
+[head]
+file = "head.onnx"
+input = "image"
+output = "latent"
+channels = 2
+stride = 8
+macs = 1
+parameters = 1
+[[geometry]]
+name = "wide"
+width = 16
+height = 8
+filter = "box"
+[[level]]
+gain = 1.0
+step = 1.0
+bytes = 10
+[[task]]
+name = "classify"
+kind = "classify"
+tail = "tail-classify.onnx"
+latent = "latent"
+step = "step"
+output = "logits"
+geometry = "wide"
+labels = "labels-classify.tsv"
+[[vector]]
+name = "a"
+geometry = "wide"
+level = 0
+image = "vectors/a.png"
+symbols = "vectors/a.symbols"
+packet = "vectors/a.packet"
+output = [{ task = "classify", file = "vectors/a.classify", stride = 1 }]
+[digests]
+"#
+    .to_owned();
+    fs::create_dir_all(dir.join("vectors")).expect("a folder for vectors");
+    for (part, bytes) in parts {
+        manifest += &format!("{part:?} = \"{}\"\n", Digest::of(bytes));
+        fs::write(dir.join(part), bytes).expect("a part is written");
+    }
+    fs::write(dir.join("manifest.toml"), manifest).expect("the manifest is written");
+}
+
+fn changed(part: &str, bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let mut parts = parts();
+    parts.iter_mut().find(|(name, _)| *name == part).expect("a known part").1 = bytes.to_vec();
+    parts
+}
+
+#[test]
+fn opens_a_whole_bundle_and_knows_it_by_its_manifest() {
+    let dir = tempfile::tempdir().expect("a folder");
+    write(dir.path(), &changed("labels-classify.tsv", b"cat\ndog\t#00ff00\n"));
+    let bundle = Bundle::open(dir.path(), Parts::All).expect("the bundle is good");
+    let manifest = fs::read(dir.path().join("manifest.toml")).expect("the manifest");
+    assert_eq!(bundle.digest(), Digest::of(&manifest));
+    let (index, task) = bundle.task("classify").expect("the task");
+    assert_eq!((index, task.labels.len(), task.labels[1].colour), (0, 2, Some([0, 255, 0])));
+    assert_eq!(bundle.read("tables.bin").expect("the tables"), b"tables");
+}
+
+#[test]
+fn a_device_needs_no_tail_but_every_part_of_the_head() {
+    let dir = tempfile::tempdir().expect("a folder");
+    write(dir.path(), &parts());
+    for part in ["tail-classify.onnx", "vectors/a.png", "vectors/a.classify"] {
+        fs::remove_file(dir.path().join(part)).expect("the part was there");
+    }
+    Bundle::open(dir.path(), Parts::Head).expect("a head needs no tail");
+    match Bundle::open(dir.path(), Parts::All) {
+        Err(Error::Missing { part, .. }) => assert_eq!(part, "tail-classify.onnx"),
+        other => panic!("{other:?}"),
+    }
+    for part in ["head.onnx", "tables.bin", "labels-classify.tsv"] {
+        let bytes = fs::read(dir.path().join(part)).expect("the part");
+        fs::remove_file(dir.path().join(part)).expect("the part was there");
+        match Bundle::open(dir.path(), Parts::Head) {
+            Err(Error::Missing { part: found, .. }) => assert_eq!(found, part),
+            other => panic!("{part}: {other:?}"),
+        }
+        fs::write(dir.path().join(part), bytes).expect("the part is back");
+    }
+}
+
+#[test]
+fn refuses_a_changed_part_by_name() {
+    for (part, _) in parts() {
+        let dir = tempfile::tempdir().expect("a folder");
+        write(dir.path(), &parts());
+        let path = dir.path().join(part);
+        let mut bytes = fs::read(&path).expect("the part");
+        bytes[0] ^= 1;
+        fs::write(&path, bytes).expect("the part is changed");
+        match Bundle::open(dir.path(), Parts::Head) {
+            Err(Error::Tampered { part: found, .. }) => assert_eq!(found, part),
+            other => panic!("{part}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn refuses_parts_that_do_not_fit_together() {
+    let mut png = parts()[4].1.clone();
+    png[19] = 8;
+    for (part, bytes, kind) in [
+        ("vectors/a.symbols", vec![0; 5], Kind::Shape),
+        ("vectors/a.classify", vec![0; 12], Kind::Shape),
+        ("vectors/a.png", png, Kind::Shape),
+        ("vectors/a.png", b"GIF89a".to_vec(), Kind::Shape),
+        ("labels-classify.tsv", b"cat\n\n".to_vec(), Kind::Malformed),
+    ] {
+        let dir = tempfile::tempdir().expect("a folder");
+        write(dir.path(), &changed(part, &bytes));
+        let error = Bundle::open(dir.path(), Parts::All).expect_err("does not fit");
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn refuses_folders_that_are_no_bundle() {
+    let dir = tempfile::tempdir().expect("a folder");
+    match Bundle::open(dir.path(), Parts::All) {
+        Err(Error::Missing { part, .. }) => assert_eq!(part, "manifest.toml"),
+        other => panic!("{other:?}"),
+    }
+    for (text, kind) in [
+        (&b"\xff\xfe"[..], Kind::Malformed),
+        (b"format = 9", Kind::Version),
+        (&[b'#'; (1 << 20) + 1], Kind::Shape),
+    ] {
+        fs::write(dir.path().join("manifest.toml"), text).expect("a manifest");
+        assert_eq!(Bundle::open(dir.path(), Parts::All).expect_err("no bundle").kind(), kind);
+    }
+}

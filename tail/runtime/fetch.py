@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Unpack ONNX Runtime's shared libraries from its official wheel into a folder.
+
+    python3 tail/runtime/fetch.py .runtime          the CPU build
+    python3 tail/runtime/fetch.py --gpu .runtime    the CUDA build
+
+pip downloads the one version that cpu.txt or gpu.txt pins and checks its SHA-256. Nothing is installed into
+Python. A folder that already holds that build is left as it is.
+"""
+
+import argparse
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+# The wheels differ between Python versions in their Python module alone, so any one serves.
+PYTHON = "3.12"
+GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux2014")
+LIBRARY = "libonnxruntime.so"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpu", action="store_true", help="the CUDA build (256 MB) in place of the CPU build")
+    parser.add_argument("folder", type=Path, help="where the libraries go")
+    args = parser.parse_args()
+    pinned = Path(__file__).with_name("gpu.txt" if args.gpu else "cpu.txt")
+    stamp = args.folder / "pinned.txt"
+    if stamp.is_file() and stamp.read_bytes() == pinned.read_bytes() and (args.folder / LIBRARY).exists():
+        return
+    print(f"fetching ONNX Runtime as pinned in {pinned}", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        unpack(download(pinned, Path(scratch)), args.folder)
+    shutil.copyfile(pinned, stamp)
+
+
+def download(pinned: Path, folder: Path) -> Path:
+    """The wheel that `pinned` names, for this machine's processor, in `folder`."""
+    machine = platform.machine()
+    if sys.platform != "linux" or machine not in ("x86_64", "aarch64"):
+        sys.exit(
+            f"no pinned ONNX Runtime for {sys.platform} on {machine}: build or fetch {LIBRARY} yourself "
+            "and point NARROWS_ORT at it"
+        )
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "-r", str(pinned), "-d", str(folder)]
+    command += ["--implementation", "cp", "--python-version", PYTHON, "--abi", f"cp{PYTHON.replace('.', '')}"]
+    command += [word for glibc in GLIBC for word in ("--platform", f"{glibc}_{machine}")]
+    if subprocess.run(command, check=False).returncode != 0:
+        sys.exit(f"pip could not download what {pinned} pins; see its message above")
+    return next(folder.glob("*.whl"))
+
+
+def unpack(wheel: Path, folder: Path) -> None:
+    """Writes the wheel's shared libraries and licences into `folder`, all or nothing."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            base = name.rsplit("/", 1)[-1]
+            library = base.startswith("libonnxruntime") and ".so" in base
+            if library or base in ("LICENSE", "ThirdPartyNotices.txt"):
+                # The versioned name `libonnxruntime.so.1.32.0` becomes the plain one that is looked for.
+                target = LIBRARY if base.startswith(LIBRARY) else base
+                with archive.open(name) as source, (part / target).open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+    if not (part / LIBRARY).is_file():
+        sys.exit(f"{wheel.name} holds no {LIBRARY}")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+if __name__ == "__main__":
+    main()

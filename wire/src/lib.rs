@@ -1,1 +1,47 @@
-//! x
+//! Messages between head and tail, and the QUIC settings that carry them.
+//!
+//! `wire/PROTOCOL.md` is normative; the parsers cite its sections. The crate has two halves:
+//!
+//! * **pure**: [`Hello`], [`Request`], [`FrameReply`] and the state machines in [`session`] take bytes and `now` and
+//!   return values. They touch no socket and no clock.
+//! * **QUIC**: [`quic`] is the one door to quinn's settings, [`identity`] reads certificates from a folder, and
+//!   [`stream`] moves one whole message over one stream.
+//!
+//! ```
+//! use narrows_wire::{Ask, Request, Want};
+//!
+//! let request = Request {
+//!     id: 7,
+//!     bundle: 0,
+//!     budget: Some(std::time::Duration::from_millis(250)),
+//!     wants: vec![Want { task: 0, ask: Ask::Classify { top_k: 5 } }],
+//!     payload: vec![1, 2, 3],
+//! };
+//! let bytes = request.encode()?;
+//! assert_eq!(Request::parse(&bytes)?, request);
+//! # Ok::<(), narrows_wire::Error>(())
+//! ```
+
+pub mod codes;
+mod cursor;
+mod error;
+mod hello;
+pub mod identity;
+pub mod limits;
+pub mod quic;
+mod reply;
+mod request;
+pub mod session;
+pub mod stream;
+
+pub use codes::{AskKind, Close, FrameType, MapEncoding, OutcomeKind, Path, Provider, RefusalCode, Reset};
+pub use error::{Error, Kind, Problem};
+pub use hello::{BundleId, Hello, HelloRefusal, HelloReply, Served, Welcome};
+pub use reply::{Class, ClassMap, FrameReply, Outcome, Refusal, Reply, TaskAnswer, Timings};
+pub use request::{Ask, Request, Want};
+
+/// The versions of the protocol that this crate speaks, oldest and newest.
+pub const VERSIONS: (u16, u16) = (1, 1);
+
+/// The ALPN name of the protocol: the first line of defence against a stranger on the port.
+pub const ALPN: &[u8] = b"narrows/1";

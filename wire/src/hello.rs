@@ -1,0 +1,285 @@
+//! The hello: what both sides can work with, settled before the first frame (PROTOCOL.md section 3).
+
+use std::fmt;
+
+use crate::codes::{FrameType, RefusalCode};
+use crate::cursor::{Reader, Writer};
+use crate::error::Error;
+use crate::limits::{MAX_BUNDLES, MAX_HELLO, MAX_IN_FLIGHT, MAX_TASKS};
+use crate::reply::Refusal;
+
+/// The identity of a bundle: the SHA-256 of its manifest (models/BUNDLE.md section 1).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BundleId(pub [u8; 32]);
+
+impl fmt::Display for BundleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BundleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BundleId({self})")
+    }
+}
+
+impl From<[u8; 32]> for BundleId {
+    fn from(bytes: [u8; 32]) -> Self {
+        BundleId(bytes)
+    }
+}
+
+/// The client's first message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The oldest protocol version the client speaks.
+    pub oldest: u16,
+    /// The newest protocol version the client speaks.
+    pub newest: u16,
+    /// The bundles the client holds, 1 to [`MAX_BUNDLES`], each once.
+    pub bundles: Vec<BundleId>,
+    /// The tasks the client will ask for, by name, at most [`MAX_TASKS`].
+    pub tasks: Vec<String>,
+}
+
+impl Hello {
+    /// A hello with the versions of this crate.
+    pub fn new(bundles: Vec<BundleId>, tasks: Vec<String>) -> Hello {
+        Hello { oldest: crate::VERSIONS.0, newest: crate::VERSIONS.1, bundles, tasks }
+    }
+
+    /// The message's bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        let mut writer = Writer::new(FrameType::Hello.into());
+        if self.oldest > self.newest {
+            return Err(Error::Invalid { field: "versions", reason: "oldest is above newest" });
+        }
+        writer.u16(self.oldest);
+        writer.u16(self.newest);
+        if self.bundles.is_empty() {
+            return Err(Error::Invalid { field: "bundles", reason: "a hello names at least one bundle" });
+        }
+        write_bundles(&mut writer, &self.bundles)?;
+        write_names(&mut writer, &self.tasks)?;
+        writer.finish("hello", MAX_HELLO)
+    }
+
+    /// Reads the message; every malformed one is an error.
+    pub fn parse(bytes: &[u8]) -> Result<Hello, Error> {
+        let mut reader = Reader::bounded("hello", bytes, MAX_HELLO)?;
+        expect_type(&mut reader, FrameType::Hello, "hello")?;
+        let (oldest, newest) = (reader.u16("oldest")?, reader.u16("newest")?);
+        if oldest > newest {
+            return Err(reader.invalid("versions", "oldest is above newest"));
+        }
+        let bundles = read_bundles(&mut reader)?;
+        if bundles.is_empty() {
+            return Err(reader.invalid("bundles", "a hello names at least one bundle"));
+        }
+        let tasks = read_names(&mut reader)?;
+        reader.finish()?;
+        Ok(Hello { oldest, newest, bundles, tasks })
+    }
+}
+
+/// The server's answer to a hello it can work with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The protocol version of this connection.
+    pub version: u16,
+    /// Frames that may be in flight at once on this connection, 1 to [`MAX_IN_FLIGHT`].
+    pub max_in_flight: u16,
+    /// The bundles that both sides hold. A request names one by its index here.
+    pub bundles: Vec<Served>,
+}
+
+/// One bundle of a [`Welcome`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Its identity.
+    pub id: BundleId,
+    /// Its tasks, by name, in the manifest's order. A request names one by its index here.
+    pub tasks: Vec<String>,
+}
+
+impl Welcome {
+    /// The message's bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        let mut writer = Writer::new(FrameType::Welcome.into());
+        writer.u16(self.version);
+        if !(1..=MAX_IN_FLIGHT).contains(&self.max_in_flight) {
+            return Err(Error::Invalid { field: "max_in_flight", reason: "must be 1 to 256" });
+        }
+        writer.u16(self.max_in_flight);
+        if self.bundles.is_empty() {
+            return Err(Error::Invalid { field: "bundles", reason: "a welcome names at least one bundle" });
+        }
+        writer.count("bundles", self.bundles.len(), MAX_BUNDLES)?;
+        for (place, served) in self.bundles.iter().enumerate() {
+            if self.bundles[..place].iter().any(|other| other.id == served.id) {
+                return Err(Error::Invalid { field: "bundles", reason: "a bundle stands twice" });
+            }
+            writer.bytes(&served.id.0);
+            write_names(&mut writer, &served.tasks)?;
+        }
+        writer.finish("welcome", MAX_HELLO)
+    }
+
+    fn read(mut reader: Reader<'_>) -> Result<Welcome, Error> {
+        let version = reader.u16("version")?;
+        let max_in_flight = reader.u16("max_in_flight")?;
+        if !(1..=MAX_IN_FLIGHT).contains(&max_in_flight) {
+            return Err(reader.invalid("max_in_flight", "must be 1 to 256"));
+        }
+        let count = reader.count("bundles", MAX_BUNDLES)?;
+        if count == 0 {
+            return Err(reader.invalid("bundles", "a welcome names at least one bundle"));
+        }
+        let mut bundles: Vec<Served> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let id = BundleId(reader.digest("bundle")?);
+            if bundles.iter().any(|other| other.id == id) {
+                return Err(reader.invalid("bundles", "a bundle stands twice"));
+            }
+            bundles.push(Served { id, tasks: read_names(&mut reader)? });
+        }
+        reader.finish()?;
+        Ok(Welcome { version, max_in_flight, bundles })
+    }
+}
+
+/// The server's answer to a hello it cannot work with, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HelloRefusal {
+    /// The reason.
+    pub refusal: Refusal,
+    /// The oldest version the server speaks.
+    pub oldest: u16,
+    /// The newest version the server speaks.
+    pub newest: u16,
+    /// The bundles the server has, so that an operator sees which one to install.
+    pub serves: Vec<BundleId>,
+}
+
+impl fmt::Display for HelloRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server refused the hello: {}", self.refusal)?;
+        if self.refusal.code == RefusalCode::Version {
+            write!(f, "; it speaks versions {} to {}", self.oldest, self.newest)?;
+        }
+        if self.refusal.code == RefusalCode::Bundle {
+            for (place, id) in self.serves.iter().enumerate() {
+                write!(f, "{}{id}", if place == 0 { "; it serves " } else { ", " })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl HelloRefusal {
+    /// The message's bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        let mut writer = Writer::new(FrameType::HelloRefusal.into());
+        self.refusal.write(&mut writer);
+        writer.u16(self.oldest);
+        writer.u16(self.newest);
+        write_bundles(&mut writer, &self.serves)?;
+        writer.finish("hello refusal", MAX_HELLO)
+    }
+
+    fn read(mut reader: Reader<'_>) -> Result<HelloRefusal, Error> {
+        let refusal = Refusal::read(&mut reader)?;
+        let (oldest, newest) = (reader.u16("oldest")?, reader.u16("newest")?);
+        let serves = read_bundles(&mut reader)?;
+        reader.finish()?;
+        Ok(HelloRefusal { refusal, oldest, newest, serves })
+    }
+}
+
+/// The server's answer to a hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HelloReply {
+    /// The connection is open for requests.
+    Welcome(Welcome),
+    /// No common ground; the server closes the connection.
+    Refused(HelloRefusal),
+}
+
+impl HelloReply {
+    /// The message's bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        match self {
+            HelloReply::Welcome(welcome) => welcome.encode(),
+            HelloReply::Refused(refusal) => refusal.encode(),
+        }
+    }
+
+    /// Reads the message; every malformed one is an error.
+    pub fn parse(bytes: &[u8]) -> Result<HelloReply, Error> {
+        let mut reader = Reader::bounded("hello reply", bytes, MAX_HELLO)?;
+        match FrameType::from(reader.u8("type")?) {
+            FrameType::Welcome => Welcome::read(reader).map(HelloReply::Welcome),
+            FrameType::HelloRefusal => HelloRefusal::read(reader).map(HelloReply::Refused),
+            got => Err(Error::Unexpected { got, expected: "welcome or hello refusal" }),
+        }
+    }
+}
+
+/// Reads the first byte and insists on one message type.
+pub(crate) fn expect_type(
+    reader: &mut Reader<'_>,
+    wanted: FrameType,
+    expected: &'static str,
+) -> Result<(), Error> {
+    let got = FrameType::from(reader.u8("type")?);
+    if got == wanted { Ok(()) } else { Err(Error::Unexpected { got, expected }) }
+}
+
+fn write_bundles(writer: &mut Writer, bundles: &[BundleId]) -> Result<(), Error> {
+    writer.count("bundles", bundles.len(), MAX_BUNDLES)?;
+    for (place, id) in bundles.iter().enumerate() {
+        if bundles[..place].contains(id) {
+            return Err(Error::Invalid { field: "bundles", reason: "a bundle stands twice" });
+        }
+        writer.bytes(&id.0);
+    }
+    Ok(())
+}
+
+fn read_bundles(reader: &mut Reader<'_>) -> Result<Vec<BundleId>, Error> {
+    let count = reader.count("bundles", MAX_BUNDLES)?;
+    let mut bundles = Vec::with_capacity(count);
+    for _ in 0..count {
+        let id = BundleId(reader.digest("bundle")?);
+        if bundles.contains(&id) {
+            return Err(reader.invalid("bundles", "a bundle stands twice"));
+        }
+        bundles.push(id);
+    }
+    Ok(bundles)
+}
+
+fn write_names(writer: &mut Writer, names: &[String]) -> Result<(), Error> {
+    writer.count("tasks", names.len(), MAX_TASKS)?;
+    for (place, name) in names.iter().enumerate() {
+        if names[..place].contains(name) {
+            return Err(Error::Invalid { field: "tasks", reason: "a task stands twice" });
+        }
+        writer.name("task", name)?;
+    }
+    Ok(())
+}
+
+fn read_names(reader: &mut Reader<'_>) -> Result<Vec<String>, Error> {
+    let count = reader.count("tasks", MAX_TASKS)?;
+    let mut names = Vec::with_capacity(count);
+    for _ in 0..count {
+        let name = reader.name("task")?;
+        if names.contains(&name) {
+            return Err(reader.invalid("tasks", "a task stands twice"));
+        }
+        names.push(name);
+    }
+    Ok(names)
+}

@@ -1,0 +1,384 @@
+//! A frame's answer: classes, a class map or a refusal, and what each stage cost (PROTOCOL.md section 5).
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::codes::{FrameType, MapEncoding, OutcomeKind, Path, Provider, RefusalCode};
+use crate::cursor::{Reader, Writer, over_limit};
+use crate::error::Error;
+use crate::limits::{MAX_MAP_PIXELS, MAX_REPLY, MAX_TASKS, MAX_TEXT, MAX_TOP_K};
+use crate::request::{check_size, micros};
+
+/// The bytes that a class map may take packed: its pixels and what zstd adds to incompressible ones.
+const MAX_PACKED: usize = MAX_MAP_PIXELS + MAX_MAP_PIXELS / 128 + 1024;
+
+/// The server's answer to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FrameReply {
+    /// At least one task answered.
+    Answered(Reply),
+    /// No task answered.
+    Refused {
+        /// The frame.
+        id: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// The answers of one frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// The frame.
+    pub id: u64,
+    /// Which path made the answers.
+    pub path: Path,
+    /// Where the server's half ran.
+    pub provider: Provider,
+    /// What each stage cost.
+    pub timings: Timings,
+    /// One entry per task asked for.
+    pub answers: Vec<TaskAnswer>,
+}
+
+/// The answer of one task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskAnswer {
+    /// The index of the task in the bundle's manifest.
+    pub task: u8,
+    /// How many frames shared the network's run that made this answer; 0 when none was made.
+    pub batch: u16,
+    /// The answer.
+    pub outcome: Outcome,
+}
+
+/// What the server's stages cost this frame. The four together are the time from the packet's arrival to the
+/// reply's departure; where tasks of one frame overlap, the network's time counts first and no time counts twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// From the packet to integer features.
+    pub decode: Duration,
+    /// Waiting: for a worker, for a batch, between threads.
+    pub queue: Duration,
+    /// Some task of the frame was in the network.
+    pub infer: Duration,
+    /// Softmax, class map and its compression.
+    pub answer: Duration,
+}
+
+/// What a task answered.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The most probable classes, best first.
+    Classes(Vec<Class>),
+    /// A class per pixel.
+    Map(ClassMap),
+    /// No answer from this task.
+    Refused(Refusal),
+    /// An answer this version does not know.
+    Unknown {
+        /// Its number.
+        kind: u8,
+        /// Its bytes.
+        body: Vec<u8>,
+    },
+}
+
+/// One class and its probability.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Class {
+    /// The line in the task's label file, from 0.
+    pub index: u16,
+    /// Softmax over all classes, 0 to 1.
+    pub probability: f32,
+}
+
+/// A class per pixel, packed for the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassMap {
+    width: u16,
+    height: u16,
+    encoding: MapEncoding,
+    packed: Vec<u8>,
+}
+
+/// A refusal: code, text for people, and when to try again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub code: RefusalCode,
+    /// After this time another try may succeed; `None` gives no hint. Travels in milliseconds.
+    pub retry: Option<Duration>,
+    /// The reason for people, at most [`MAX_TEXT`] bytes; more is cut.
+    pub text: String,
+}
+
+impl FrameReply {
+    /// The frame.
+    pub fn id(&self) -> u64 {
+        match self {
+            FrameReply::Answered(reply) => reply.id,
+            FrameReply::Refused { id, .. } => *id,
+        }
+    }
+
+    /// The message's bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        match self {
+            FrameReply::Answered(reply) => reply.encode(),
+            FrameReply::Refused { id, refusal } => {
+                let mut writer = Writer::new(FrameType::Refusal.into());
+                writer.u64(*id);
+                refusal.write(&mut writer);
+                writer.finish("refusal", MAX_REPLY)
+            }
+        }
+    }
+
+    /// Reads the message; every malformed one is an error.
+    pub fn parse(bytes: &[u8]) -> Result<FrameReply, Error> {
+        let mut reader = Reader::bounded("reply", bytes, MAX_REPLY)?;
+        match FrameType::from(reader.u8("type")?) {
+            FrameType::Reply => Reply::read(reader).map(FrameReply::Answered),
+            FrameType::Refusal => {
+                let id = reader.u64("id")?;
+                let refusal = Refusal::read(&mut reader)?;
+                reader.finish()?;
+                Ok(FrameReply::Refused { id, refusal })
+            }
+            got => Err(Error::Unexpected { got, expected: "reply or refusal" }),
+        }
+    }
+}
+
+impl Reply {
+    fn encode(&self) -> Result<Vec<u8>, Error> {
+        let mut writer = Writer::new(FrameType::Reply.into());
+        writer.u64(self.id);
+        writer.u8(self.path.into());
+        writer.u8(self.provider.into());
+        for stage in [self.timings.decode, self.timings.queue, self.timings.infer, self.timings.answer] {
+            writer.u32(micros(stage));
+        }
+        if self.answers.is_empty() {
+            return Err(Error::Invalid { field: "answers", reason: "a reply holds at least one answer" });
+        }
+        writer.count("answers", self.answers.len(), MAX_TASKS)?;
+        for (place, answer) in self.answers.iter().enumerate() {
+            if self.answers[..place].iter().any(|other| other.task == answer.task) {
+                return Err(Error::Invalid { field: "answers", reason: "a task answers twice" });
+            }
+            answer.write(&mut writer)?;
+        }
+        writer.finish("reply", MAX_REPLY)
+    }
+
+    fn read(mut reader: Reader<'_>) -> Result<Reply, Error> {
+        let id = reader.u64("id")?;
+        let path = Path::from(reader.u8("path")?);
+        let provider = Provider::from(reader.u8("provider")?);
+        let mut stage = |field| reader.u32(field).map(|micros| Duration::from_micros(micros.into()));
+        let timings = Timings {
+            decode: stage("decode time")?,
+            queue: stage("queue time")?,
+            infer: stage("infer time")?,
+            answer: stage("answer time")?,
+        };
+        let count = reader.count("answers", MAX_TASKS)?;
+        if count == 0 {
+            return Err(reader.invalid("answers", "a reply holds at least one answer"));
+        }
+        let mut answers: Vec<TaskAnswer> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let answer = TaskAnswer::read(&mut reader)?;
+            if answers.iter().any(|other| other.task == answer.task) {
+                return Err(reader.invalid("answers", "a task answers twice"));
+            }
+            answers.push(answer);
+        }
+        reader.finish()?;
+        Ok(Reply { id, path, provider, timings, answers })
+    }
+}
+
+impl TaskAnswer {
+    fn write(&self, writer: &mut Writer) -> Result<(), Error> {
+        writer.u8(self.task);
+        writer.u16(self.batch);
+        writer.u8(self.outcome.kind().into());
+        let mut body = Writer::part();
+        match &self.outcome {
+            Outcome::Classes(classes) => {
+                over_limit("classes", classes.len(), MAX_TOP_K.into())?;
+                body.u16(classes.len() as u16);
+                for class in classes {
+                    check_probability(class.probability)
+                        .map_err(|reason| Error::Invalid { field: "probability", reason })?;
+                    body.u16(class.index);
+                    body.f32(class.probability);
+                }
+            }
+            Outcome::Map(map) => map.write(&mut body),
+            Outcome::Refused(refusal) => refusal.write(&mut body),
+            Outcome::Unknown { kind, body: bytes } => {
+                if !matches!(OutcomeKind::from(*kind), OutcomeKind::Unknown(_)) {
+                    return Err(Error::Invalid { field: "outcome", reason: "a known kind given as unknown" });
+                }
+                body.bytes(bytes);
+            }
+        }
+        writer.block("answer", &body.finish("answer", MAX_REPLY)?, MAX_REPLY)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<TaskAnswer, Error> {
+        let task = reader.u8("task")?;
+        let batch = reader.u16("batch")?;
+        let kind = OutcomeKind::from(reader.u8("outcome kind")?);
+        let bytes = reader.block("answer", MAX_REPLY)?;
+        let mut body = Reader::new("reply", bytes);
+        let outcome = match kind {
+            OutcomeKind::Classes => {
+                let count = usize::from(body.u16("classes")?);
+                body.check("classes", count, MAX_TOP_K.into())?;
+                let mut classes = Vec::with_capacity(count);
+                for _ in 0..count {
+                    let class = Class { index: body.u16("class")?, probability: body.f32("probability")? };
+                    check_probability(class.probability)
+                        .map_err(|reason| body.invalid("probability", reason))?;
+                    classes.push(class);
+                }
+                Outcome::Classes(classes)
+            }
+            OutcomeKind::Map => Outcome::Map(ClassMap::read(&mut body)?),
+            OutcomeKind::Refused => Outcome::Refused(Refusal::read(&mut body)?),
+            OutcomeKind::Unknown(kind) => {
+                Outcome::Unknown { kind, body: body.bytes("answer", bytes.len())?.to_vec() }
+            }
+        };
+        body.finish()?;
+        Ok(TaskAnswer { task, batch, outcome })
+    }
+}
+
+impl Outcome {
+    /// The answer's number.
+    pub fn kind(&self) -> OutcomeKind {
+        match self {
+            Outcome::Classes(_) => OutcomeKind::Classes,
+            Outcome::Map(_) => OutcomeKind::Map,
+            Outcome::Refused(_) => OutcomeKind::Refused,
+            Outcome::Unknown { kind, .. } => OutcomeKind::Unknown(*kind),
+        }
+    }
+}
+
+impl ClassMap {
+    /// Packs one byte per pixel, row by row. `pixels` must hold width times height bytes.
+    pub fn pack(width: u16, height: u16, pixels: &[u8]) -> Result<ClassMap, Error> {
+        check_size(width, height).map_err(|reason| Error::Invalid { field: "map size", reason })?;
+        if pixels.len() != usize::from(width) * usize::from(height) {
+            return Err(Error::Invalid { field: "map", reason: "not width times height pixels" });
+        }
+        let packed = zstd::bulk::compress(pixels, 1)
+            .map_err(|_| Error::Invalid { field: "map", reason: "zstd failed" })?;
+        Ok(ClassMap { width, height, encoding: MapEncoding::ZstdU8, packed })
+    }
+
+    /// The pixels again, exactly width times height of them. The memory taken is bounded by the size that
+    /// parsing has checked, whatever the packed bytes claim.
+    pub fn unpack(&self) -> Result<Vec<u8>, Error> {
+        let malformed = |reason| Reader::new("reply", &[]).invalid("map", reason);
+        if self.encoding != MapEncoding::ZstdU8 {
+            return Err(malformed("an encoding this version does not know"));
+        }
+        let pixels = usize::from(self.width) * usize::from(self.height);
+        match zstd::bulk::decompress(&self.packed, pixels) {
+            Ok(map) if map.len() == pixels => Ok(map),
+            Ok(_) => Err(malformed("fewer pixels than width times height")),
+            Err(_) => Err(malformed("not a zstd frame of width times height bytes")),
+        }
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> u16 {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> u16 {
+        self.height
+    }
+
+    /// How the pixels are packed.
+    pub fn encoding(&self) -> MapEncoding {
+        self.encoding
+    }
+
+    /// The bytes that the map takes on the wire.
+    pub fn packed_len(&self) -> usize {
+        self.packed.len()
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.u16(self.width);
+        writer.u16(self.height);
+        writer.u8(self.encoding.into());
+        writer.bytes(&self.packed);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<ClassMap, Error> {
+        let (width, height) = (reader.u16("map width")?, reader.u16("map height")?);
+        check_size(width, height).map_err(|reason| reader.invalid("map size", reason))?;
+        let encoding = MapEncoding::from(reader.u8("map encoding")?);
+        let length = reader.remaining();
+        reader.check("map", length, MAX_PACKED)?;
+        let packed = reader.bytes("map", length)?.to_vec();
+        Ok(ClassMap { width, height, encoding, packed })
+    }
+}
+
+impl Refusal {
+    /// A refusal without a retry hint.
+    pub fn new(code: RefusalCode, text: impl Into<String>) -> Refusal {
+        Refusal { code, retry: None, text: text.into() }
+    }
+
+    /// The same refusal with a hint when to try again.
+    pub fn retry_after(self, wait: Duration) -> Refusal {
+        Refusal { retry: Some(wait), ..self }
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer) {
+        writer.u16(self.code.into());
+        writer.u32(self.retry.map_or(0, |wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1)));
+        writer.text(&self.text);
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Refusal, Error> {
+        let code = RefusalCode::from(reader.u16("code")?);
+        let retry = reader.u32("retry")?;
+        let text = reader.text("text")?;
+        let retry = (retry > 0).then(|| Duration::from_millis(retry.into()));
+        Ok(Refusal { code, retry, text })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        if !self.text.is_empty() {
+            write!(f, ": {}", self.text)?;
+        }
+        match self.retry {
+            Some(wait) => write!(f, " (try again in {} ms)", wait.as_millis()),
+            None => Ok(()),
+        }
+    }
+}
+
+const _: () = assert!(MAX_TEXT <= u16::MAX as usize && MAX_PACKED < MAX_REPLY);
+
+fn check_probability(probability: f32) -> Result<(), &'static str> {
+    if (0.0..=1.0).contains(&probability) { Ok(()) } else { Err("must be 0 to 1") }
+}

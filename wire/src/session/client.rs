@@ -1,0 +1,164 @@
+//! The device's side: hello out, requests out, replies matched to what was asked.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::codes::OutcomeKind;
+use crate::error::Error;
+use crate::hello::{BundleId, Hello, HelloReply, Welcome};
+use crate::reply::{FrameReply, Outcome, Reply};
+use crate::request::{Ask, Request, Want};
+
+/// The client's side of one connection.
+///
+/// Send [`Client::hello`], give the answer to [`Client::welcome`], then [`Client::request`] and [`Client::reply`]
+/// once per frame; [`Client::abandon`] for a frame whose stream was reset.
+#[derive(Debug)]
+pub struct Client {
+    hello: Hello,
+    welcome: Option<Welcome>,
+    next: u64,
+    in_flight: BTreeMap<u64, Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    sent: Instant,
+    wants: Vec<Want>,
+}
+
+/// A reply that fits its request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answered {
+    /// What the server said.
+    pub reply: FrameReply,
+    /// From the request's encoding to the reply.
+    pub round_trip: Duration,
+}
+
+impl Client {
+    /// A session that will introduce itself with this hello.
+    pub fn new(hello: Hello) -> Client {
+        Client { hello, welcome: None, next: 0, in_flight: BTreeMap::new() }
+    }
+
+    /// The bytes of the hello, for the connection's first stream.
+    pub fn hello(&self) -> Result<Vec<u8>, Error> {
+        self.hello.encode()
+    }
+
+    /// Takes the answer to the hello. A refusal comes back as [`Error::Refused`].
+    pub fn welcome(&mut self, bytes: &[u8]) -> Result<&Welcome, Error> {
+        let welcome = match HelloReply::parse(bytes)? {
+            HelloReply::Welcome(welcome) => welcome,
+            HelloReply::Refused(refusal) => return Err(Error::Refused(Box::new(refusal))),
+        };
+        let mismatch = |field, reason| Error::Malformed {
+            message: "welcome",
+            field,
+            problem: crate::Problem::Invalid(reason),
+        };
+        if !(self.hello.oldest..=self.hello.newest).contains(&welcome.version) {
+            return Err(mismatch("version", "a version the hello did not offer"));
+        }
+        if !welcome.bundles.iter().all(|served| self.hello.bundles.contains(&served.id)) {
+            return Err(mismatch("bundles", "a bundle the hello did not name"));
+        }
+        Ok(self.welcome.insert(welcome))
+    }
+
+    /// The index by which requests name a bundle, once the welcome is in and lists it.
+    pub fn bundle(&self, id: &BundleId) -> Option<u8> {
+        let place = self.welcome.as_ref()?.bundles.iter().position(|served| served.id == *id)?;
+        u8::try_from(place).ok()
+    }
+
+    /// Frames that wait for their reply.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Frames that may still be sent before one of those in flight is answered or abandoned.
+    pub fn room(&self) -> usize {
+        let limit = self.welcome.as_ref().map_or(0, |welcome| usize::from(welcome.max_in_flight));
+        limit.saturating_sub(self.in_flight.len())
+    }
+
+    /// Numbers a frame and encodes its request, for a stream of its own. The budget that travels is what is left
+    /// of `deadline` at `now`; a frame already late travels with budget 0 and the server refuses it.
+    pub fn request(
+        &mut self,
+        now: Instant,
+        bundle: u8,
+        deadline: Option<Instant>,
+        wants: Vec<Want>,
+        payload: Vec<u8>,
+    ) -> Result<(u64, Vec<u8>), Error> {
+        let welcome = self.welcome.as_ref().ok_or(Error::NotOpen)?;
+        let limit = usize::from(welcome.max_in_flight);
+        if self.in_flight.len() >= limit {
+            return Err(Error::Full { limit });
+        }
+        let served = welcome.bundles.get(usize::from(bundle));
+        let tasks =
+            served.ok_or(Error::Invalid { field: "bundle", reason: "not in the welcome" })?.tasks.len();
+        if wants.iter().any(|want| usize::from(want.task) >= tasks) {
+            return Err(Error::Invalid { field: "task", reason: "not in the welcome" });
+        }
+        let budget = deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let request = Request { id: self.next, bundle, budget, wants, payload };
+        let bytes = request.encode()?;
+        self.next += 1;
+        self.in_flight.insert(request.id, Pending { sent: now, wants: request.wants });
+        Ok((request.id, bytes))
+    }
+
+    /// Takes the reply that came on frame `id`'s stream. Any [`crate::Kind::Peer`] error ends the connection; the
+    /// frame is no longer in flight either way.
+    pub fn reply(&mut self, now: Instant, id: u64, bytes: &[u8]) -> Result<Answered, Error> {
+        let pending = self.in_flight.remove(&id).ok_or(Error::NoSuchFrame { id })?;
+        let reply = FrameReply::parse(bytes)?;
+        if reply.id() != id {
+            return Err(Error::Mismatch { id, reason: "it is the answer to another frame" });
+        }
+        if let FrameReply::Answered(reply) = &reply {
+            check_answers(reply, &pending.wants)?;
+        }
+        Ok(Answered { reply, round_trip: now.saturating_duration_since(pending.sent) })
+    }
+
+    /// Forgets a frame whose stream was reset or lost. True if it was in flight.
+    pub fn abandon(&mut self, id: u64) -> bool {
+        self.in_flight.remove(&id).is_some()
+    }
+}
+
+/// One answer per want, of the kind and within the size asked for.
+fn check_answers(reply: &Reply, wants: &[Want]) -> Result<(), Error> {
+    let mismatch = |reason| Error::Mismatch { id: reply.id, reason };
+    if reply.answers.len() != wants.len() {
+        return Err(mismatch("not one answer per task asked for"));
+    }
+    for want in wants {
+        let answer = reply.answers.iter().find(|answer| answer.task == want.task);
+        let outcome = &answer.ok_or(mismatch("a task asked for did not answer"))?.outcome;
+        match (&want.ask, outcome) {
+            (_, Outcome::Refused(_)) => {}
+            (Ask::Classify { top_k }, Outcome::Classes(classes)) => {
+                if classes.len() > usize::from(*top_k) {
+                    return Err(mismatch("more classes than asked for"));
+                }
+            }
+            (Ask::Segment { size }, Outcome::Map(map)) => {
+                if size.is_some_and(|size| size != (map.width(), map.height())) {
+                    return Err(mismatch("a class map of another size"));
+                }
+            }
+            (_, outcome) if matches!(outcome.kind(), OutcomeKind::Unknown(_)) => {
+                return Err(mismatch("an answer of an unknown kind"));
+            }
+            _ => return Err(mismatch("an answer of another kind")),
+        }
+    }
+    Ok(())
+}

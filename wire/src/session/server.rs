@@ -1,0 +1,238 @@
+//! The server's side: hello in, requests checked against what was offered.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::VERSIONS;
+use crate::codes::{AskKind, RefusalCode};
+use crate::error::Error;
+use crate::hello::{BundleId, Hello, HelloRefusal, HelloReply, Served, Welcome};
+use crate::limits::HELLO_TIMEOUT;
+use crate::reply::{FrameReply, Refusal};
+use crate::request::{Ask, Request, Want};
+
+/// What a server has to offer; shared by all its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The bundles it serves.
+    pub bundles: Vec<OfferedBundle>,
+    /// Frames in flight per connection, 1 to [`crate::limits::MAX_IN_FLIGHT`].
+    pub max_in_flight: u16,
+}
+
+/// One bundle of an [`Offer`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferedBundle {
+    /// Its identity.
+    pub id: BundleId,
+    /// Its tasks in the manifest's order.
+    pub tasks: Vec<OfferedTask>,
+}
+
+/// One task of an [`OfferedBundle`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferedTask {
+    /// Its name in the manifest.
+    pub name: String,
+    /// The question it answers.
+    pub kind: AskKind,
+}
+
+/// The server's side of one connection.
+///
+/// Give the first stream to [`Server::hello`], every later one to [`Server::request`], and report each answered
+/// frame with [`Server::finish`].
+#[derive(Debug)]
+pub struct Server {
+    offer: Arc<Offer>,
+    opened: Instant,
+    /// For each bundle of the welcome, its index in the offer; empty until the hello is in.
+    bundles: Vec<usize>,
+    in_flight: BTreeSet<u64>,
+    draining: bool,
+}
+
+/// The answer to a hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// Send these bytes and go on.
+    Open(Vec<u8>),
+    /// Send these bytes, then close with [`crate::Close::Refused`].
+    Refused {
+        /// The message.
+        bytes: Vec<u8>,
+        /// Why, for the log.
+        refusal: Refusal,
+    },
+}
+
+/// What to do with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Do the work and answer.
+    Accepted(Accepted),
+    /// Send these bytes on the request's stream; nothing else is to be done.
+    Refused {
+        /// The frame.
+        id: u64,
+        /// The message.
+        bytes: Vec<u8>,
+        /// Why, for the log.
+        refusal: Refusal,
+    },
+}
+
+/// A request that this server can work on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The frame.
+    pub id: u64,
+    /// The index of the bundle in the [`Offer`].
+    pub bundle: usize,
+    /// When the answer is due; `None` if it may take any time.
+    pub deadline: Option<Instant>,
+    /// What is asked; every task is in the offer and answers this kind.
+    pub wants: Vec<Want>,
+    /// The codec packet.
+    pub payload: Vec<u8>,
+}
+
+impl Server {
+    /// A session whose handshake ended at `now`.
+    pub fn new(offer: Arc<Offer>, now: Instant) -> Server {
+        Server { offer, opened: now, bundles: Vec::new(), in_flight: BTreeSet::new(), draining: false }
+    }
+
+    /// When the hello must be in; after it the connection is closed with [`crate::Close::HelloTimeout`].
+    pub fn hello_due(&self) -> Instant {
+        self.opened + HELLO_TIMEOUT
+    }
+
+    /// Takes the first stream's message. An error is the peer's fault and ends the connection.
+    pub fn hello(&mut self, bytes: &[u8]) -> Result<Greeting, Error> {
+        let hello = Hello::parse(bytes)?;
+        let bundles: Vec<usize> = (0..self.offer.bundles.len())
+            .filter(|&place| hello.bundles.contains(&self.offer.bundles[place].id))
+            .collect();
+        match self.judge(&hello, &bundles) {
+            Ok(version) => {
+                let served = bundles.iter().map(|&place| {
+                    let bundle = &self.offer.bundles[place];
+                    let tasks = bundle.tasks.iter().map(|task| task.name.clone()).collect();
+                    Served { id: bundle.id, tasks }
+                });
+                let max_in_flight = self.offer.max_in_flight;
+                let welcome = Welcome { version, max_in_flight, bundles: served.collect() };
+                let bytes = HelloReply::Welcome(welcome).encode()?;
+                self.bundles = bundles;
+                Ok(Greeting::Open(bytes))
+            }
+            Err(refusal) => {
+                let serves = self.offer.bundles.iter().map(|bundle| bundle.id).collect();
+                let message =
+                    HelloRefusal { refusal: refusal.clone(), oldest: VERSIONS.0, newest: VERSIONS.1, serves };
+                Ok(Greeting::Refused { bytes: message.encode()?, refusal })
+            }
+        }
+    }
+
+    fn judge(&self, hello: &Hello, common: &[usize]) -> Result<u16, Refusal> {
+        if self.draining {
+            return Err(Refusal::new(RefusalCode::Draining, "the server is shutting down"));
+        }
+        let version = hello.newest.min(VERSIONS.1);
+        if version < hello.oldest.max(VERSIONS.0) {
+            let text = format!("the client speaks versions {} to {}", hello.oldest, hello.newest);
+            return Err(Refusal::new(RefusalCode::Version, text));
+        }
+        if common.is_empty() {
+            let wanted: Vec<String> = hello.bundles.iter().map(ToString::to_string).collect();
+            return Err(Refusal::new(RefusalCode::Bundle, format!("the client holds {}", wanted.join(", "))));
+        }
+        let available = |name: &String| {
+            common.iter().any(|&place| self.offer.bundles[place].tasks.iter().any(|task| task.name == *name))
+        };
+        match hello.tasks.iter().find(|name| !available(name)) {
+            Some(name) => {
+                Err(Refusal::new(RefusalCode::Task, format!("no common bundle has the task {name}")))
+            }
+            None => Ok(version),
+        }
+    }
+
+    /// Takes one request. An error is the peer's fault and ends the connection with
+    /// [`crate::Close::Violation`].
+    pub fn request(&mut self, now: Instant, bytes: &[u8]) -> Result<Verdict, Error> {
+        let request = Request::parse(bytes)?;
+        if self.bundles.is_empty() {
+            return Err(Error::Unexpected { got: crate::FrameType::Request, expected: "hello" });
+        }
+        if self.in_flight.contains(&request.id) {
+            return Err(Error::Mismatch { id: request.id, reason: "a frame of this number is in flight" });
+        }
+        match self.admit(&request) {
+            Ok(bundle) => {
+                self.in_flight.insert(request.id);
+                Ok(Verdict::Accepted(Accepted {
+                    id: request.id,
+                    bundle,
+                    deadline: request.budget.map(|budget| now + budget),
+                    wants: request.wants,
+                    payload: request.payload,
+                }))
+            }
+            Err(refusal) => {
+                let reply = FrameReply::Refused { id: request.id, refusal: refusal.clone() };
+                Ok(Verdict::Refused { id: request.id, bytes: reply.encode()?, refusal })
+            }
+        }
+    }
+
+    fn admit(&self, request: &Request) -> Result<usize, Refusal> {
+        if self.draining {
+            return Err(Refusal::new(RefusalCode::Draining, "the server is shutting down"));
+        }
+        if self.in_flight.len() >= usize::from(self.offer.max_in_flight) {
+            let text = format!("the welcome allowed {}", self.offer.max_in_flight);
+            return Err(Refusal::new(RefusalCode::TooManyInFlight, text));
+        }
+        let Some(&bundle) = self.bundles.get(usize::from(request.bundle)) else {
+            let text = format!("index {}, the welcome lists {}", request.bundle, self.bundles.len());
+            return Err(Refusal::new(RefusalCode::NoSuchBundle, text));
+        };
+        let tasks = &self.offer.bundles[bundle].tasks;
+        for want in &request.wants {
+            let Some(task) = tasks.get(usize::from(want.task)) else {
+                let text = format!("index {}, the bundle has {}", want.task, tasks.len());
+                return Err(Refusal::new(RefusalCode::NoSuchTask, text));
+            };
+            if let Ask::Unknown { kind, .. } = want.ask {
+                return Err(Refusal::new(RefusalCode::Unsupported, format!("question of kind {kind}")));
+            }
+            if task.kind != want.ask.kind() {
+                let text = format!("{} answers {}, not {}", task.name, task.kind, want.ask.kind());
+                return Err(Refusal::new(RefusalCode::WrongKind, text));
+            }
+        }
+        if request.budget.is_some_and(|budget| budget.is_zero()) {
+            return Err(Refusal::new(RefusalCode::Expired, "the frame arrived with no budget left"));
+        }
+        Ok(bundle)
+    }
+
+    /// A frame was answered, or its stream is gone. True if it was in flight.
+    pub fn finish(&mut self, id: u64) -> bool {
+        self.in_flight.remove(&id)
+    }
+
+    /// From now on every hello and request is refused with [`RefusalCode::Draining`]; frames in flight go on.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Frames accepted and not yet finished.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+}

@@ -1,0 +1,62 @@
+# narrows. `make demo` and `make test` need Rust, Python 3 with pip, a C compiler and make; nothing else.
+# Everything is built in one profile and one feature set, so that tract is compiled once.
+
+CARGO   ?= cargo
+PYTHON  ?= python3
+BUNDLE  ?= models/bundles/lite2
+SOURCE  ?= bench/photos
+BIN     := $(or $(CARGO_TARGET_DIR),target)/release
+BUILD   := --release --locked --workspace
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test evaluate micro fuzz fmt audit runtime runtime-gpu build clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+demo: build ## classify and segment photos through a split network: SOURCE=DIR for your own
+	@$(BIN)/narrows-bench demo --bundle $(BUNDLE) --source "$(SOURCE)" --out demo-out
+
+test: runtime ## format, lints, docs and every test
+	$(CARGO) fmt --all --check
+	$(CARGO) build $(BUILD) --all-targets
+	$(CARGO) test $(BUILD)
+	$(CARGO) clippy $(BUILD) --all-targets --quiet -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc $(BUILD) --no-deps --quiet
+
+evaluate: build ## accuracy and bytes of the shipped path: DATA=DIR holds imagenet500.tar and camvid-val.tar
+	@test -n "$(DATA)" || { echo "make evaluate DATA=DIR: which folder holds imagenet500.tar, imagenet500.csv and camvid-val.tar?"; exit 2; }
+	@mkdir -p evaluate-out
+	$(BIN)/narrows-bench evaluate --bundle $(BUNDLE) --imagenet $(DATA)/imagenet500.tar \
+		--labels $(DATA)/imagenet500.csv --camvid $(DATA)/camvid-val.tar --json evaluate-out/evaluate.json
+
+micro: build ## head, coder and JPEG against their peers, as ratios of one run
+	@mkdir -p evaluate-out
+	$(BIN)/narrows-bench micro --bundle $(BUNDLE) --json evaluate-out/micro.json
+
+SECONDS_EACH ?= 600
+fuzz: ## run every fuzz target SECONDS_EACH=600 seconds (needs cargo-fuzz and a nightly toolchain)
+	cd tests/fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
+		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(SECONDS_EACH) -rss_limit_mb=2048 || exit 1; done
+
+fmt: ## format every crate
+	$(CARGO) fmt --all
+
+audit: ## licences, bans and, where its database can be reached, advisories (needs cargo-deny)
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny"; exit 2; }
+	$(CARGO) deny --locked check licenses bans sources
+	@$(CARGO) deny --locked fetch db >/dev/null 2>&1 && $(CARGO) deny --locked check advisories \
+		|| echo "advisories: not checked (the advisory database cannot be reached)"
+
+runtime: ## unpack ONNX Runtime (CPU) into .runtime
+	@$(PYTHON) tail/runtime/fetch.py .runtime
+
+runtime-gpu: ## unpack ONNX Runtime (CUDA 13) into .runtime
+	@$(PYTHON) tail/runtime/fetch.py --gpu .runtime
+
+build: runtime
+	$(CARGO) build $(BUILD)
+
+clean: ## remove what was built and fetched
+	$(CARGO) clean
+	rm -rf .runtime demo-out evaluate-out

@@ -1,0 +1,80 @@
+//! The formula, literally: what every other implementation is compared with.
+
+use crate::ConvSpec;
+use crate::spec::{Kind, Shape};
+
+/// Weights as kernel row, kernel column, input channel, output channel; the biases as given.
+#[derive(Debug, Clone)]
+pub(crate) struct Weights {
+    weights: Vec<i8>,
+    bias: Vec<i32>,
+}
+
+impl Weights {
+    pub(crate) fn new(spec: &ConvSpec) -> Weights {
+        let mut weights = Vec::with_capacity(spec.weights.len());
+        for row in 0..spec.kernel[0] {
+            for column in 0..spec.kernel[1] {
+                for input in 0..spec.inputs_per_output() {
+                    weights.extend((0..spec.out_channels).map(|o| spec.weight(o, input, row, column)));
+                }
+            }
+        }
+        Weights { weights, bias: spec.bias.clone() }
+    }
+}
+
+/// The accumulators of output row `y`: column, channel.
+///
+/// Padding holds the input's zero point, so a tap that falls outside the image adds nothing and is skipped.
+pub(crate) fn row(
+    shape: &Shape,
+    weights: &Weights,
+    input: &[u8],
+    size: (usize, usize),
+    y: usize,
+    acc: &mut [i32],
+) {
+    let (height, width) = size;
+    let zero = i32::from(shape.zero);
+    let per_tap = weights.weights.len() / (shape.kernel[0] * shape.kernel[1]);
+    for (x, acc) in acc.chunks_exact_mut(shape.outputs).enumerate() {
+        acc.copy_from_slice(&weights.bias);
+        for (tap, weights) in weights.weights.chunks_exact(per_tap).enumerate() {
+            let row = y * shape.stride[0] + tap / shape.kernel[1];
+            let column = x * shape.stride[1] + tap % shape.kernel[1];
+            let (Some(row), Some(column)) =
+                (row.checked_sub(shape.pads.top), column.checked_sub(shape.pads.left))
+            else {
+                continue;
+            };
+            if row >= height || column >= width {
+                continue;
+            }
+            let pixel = &input[(row * width + column) * shape.inputs..][..shape.inputs];
+            match shape.kind {
+                Kind::Dense => {
+                    for (&x, weights) in pixel.iter().zip(weights.chunks_exact(shape.outputs)) {
+                        let x = i32::from(x) - zero;
+                        for (acc, &w) in acc.iter_mut().zip(weights) {
+                            *acc += x * i32::from(w);
+                        }
+                    }
+                }
+                Kind::Depthwise => {
+                    for ((acc, &x), &w) in acc.iter_mut().zip(pixel).zip(weights) {
+                        *acc += (i32::from(x) - zero) * i32::from(w);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Eight accumulators to eight outputs.
+pub(crate) fn eight(acc: &[i32; 8], mults: &[f32; 8], low: f32, high: f32, zero: i32) -> [i16; 8] {
+    std::array::from_fn(|i| {
+        let value = (acc[i] as f32 * mults[i]).clamp(low, high).round_ties_even();
+        (value as i32 + zero) as i16
+    })
+}

@@ -1,0 +1,131 @@
+//! The input as the kernels read it: the padded rows under one output row, widened and kept in a ring.
+
+use crate::spec::Shape;
+
+/// Elements after the last pixel of a row that a kernel may read and must ignore.
+pub(crate) const SLACK: usize = 16;
+
+/// A ring of as many padded rows as the kernel is tall.
+#[derive(Debug)]
+pub(crate) struct Ring<'a, T, F> {
+    shape: &'a Shape,
+    input: &'a [u8],
+    size: (usize, usize),
+    convert: F,
+    elements: &'a mut [T],
+    row: usize,
+    next: usize,
+}
+
+impl<'a, T: Copy, F: Fn(u8) -> T> Ring<'a, T, F> {
+    /// Rows of `input`, taking memory from `buffer` and element values from `convert`.
+    pub(crate) fn new(
+        shape: &'a Shape,
+        input: &'a [u8],
+        size: (usize, usize),
+        convert: F,
+        buffer: &'a mut Vec<T>,
+    ) -> Ring<'a, T, F> {
+        let row = (shape.pads.left + size.1 + shape.pads.right) * shape.inputs + SLACK;
+        buffer.clear();
+        buffer.resize(row * shape.kernel[0], convert(shape.zero));
+        Ring { shape, input, size, convert, elements: buffer, row, next: 0 }
+    }
+
+    /// Brings in the rows under output row `y`, which never decreases, and says where each of the first `columns`
+    /// kernel columns of each kernel row begins.
+    ///
+    /// Every row has `(left + width + right) * channels + SLACK` elements.
+    pub(crate) fn advance(&mut self, y: usize, columns: usize, starts: &mut Vec<usize>) -> &[T] {
+        let [height, _] = self.shape.kernel;
+        let top = y * self.shape.stride[0];
+        for row in self.next.max(top)..top + height {
+            self.fill(row);
+        }
+        self.next = top + height;
+        starts.clear();
+        for row in top..top + height {
+            starts.extend((0..columns).map(|column| row % height * self.row + column * self.shape.inputs));
+        }
+        self.elements
+    }
+
+    /// Reads row `row` of the padded input into its slot.
+    fn fill(&mut self, row: usize) {
+        let slot = row % self.shape.kernel[0] * self.row + self.shape.pads.left * self.shape.inputs;
+        let length = self.size.1 * self.shape.inputs;
+        let slot = &mut self.elements[slot..slot + length];
+        match row.checked_sub(self.shape.pads.top).filter(|&row| row < self.size.0) {
+            Some(row) => {
+                let source = &self.input[row * length..][..length];
+                slot.iter_mut().zip(source).for_each(|(slot, &value)| *slot = (self.convert)(value));
+            }
+            None => slot.fill((self.convert)(self.shape.zero)),
+        }
+    }
+}
+
+/// One output row's share of the ring, in the terms of the kernels. Built by [`Taps::new`] alone, which checks
+/// what their unsafe loads rely on.
+#[derive(Debug)]
+pub(crate) struct Taps<'a, T> {
+    /// The ring.
+    pub(crate) elements: &'a [T],
+    /// Where the kernel's rows, or its rows and columns, begin for the first output.
+    pub(crate) starts: &'a [usize],
+    /// Elements from one output's window to the next.
+    pub(crate) step: usize,
+    /// Elements read from each start.
+    pub(crate) run: usize,
+    /// Outputs in the row, at least one.
+    pub(crate) width: usize,
+}
+
+impl<'a, T> Taps<'a, T> {
+    /// Panics unless `starts[i] + (width - 1) * step + run` stays within the ring for every start.
+    pub(crate) fn new(
+        elements: &'a [T],
+        starts: &'a [usize],
+        step: usize,
+        run: usize,
+        width: usize,
+    ) -> Taps<'a, T> {
+        let last = starts.iter().max().expect("a kernel has at least one row");
+        assert!(width > 0 && last + (width - 1) * step + run <= elements.len(), "window outside the ring");
+        Taps { elements, starts, step, run, width }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kind, Pads};
+
+    #[test]
+    fn rows_are_padded_with_the_zero_point() {
+        let shape = Shape {
+            kind: Kind::Dense,
+            inputs: 1,
+            outputs: 1,
+            kernel: [2, 1],
+            stride: [1, 1],
+            pads: Pads { top: 1, left: 0, bottom: 0, right: 0 },
+            zero: 9,
+        };
+        let (mut buffer, mut starts) = (Vec::new(), Vec::new());
+        let mut ring = Ring::new(&shape, &[1, 2, 3, 4], (2, 2), i16::from, &mut buffer);
+        let row = 2 + SLACK;
+        let elements = ring.advance(0, 1, &mut starts);
+        assert_eq!((&elements[starts[0]..][..2], &elements[starts[1]..][..2]), (&[9, 9][..], &[1, 2][..]));
+        assert_eq!(starts, [0, row]);
+        let elements = ring.advance(1, 1, &mut starts);
+        assert_eq!((&elements[starts[0]..][..2], &elements[starts[1]..][..2]), (&[1, 2][..], &[3, 4][..]));
+        assert_eq!(starts, [row, 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "window outside the ring")]
+    fn window_past_the_end_panics() {
+        Taps::new(&[0_i16; 10], &[0, 5], 2, 2, 3);
+    }
+}

@@ -1,0 +1,215 @@
+//! Every implementation against the formula in 64-bit integers, over shapes, strides, pads, channel tails and
+//! extreme values.
+
+use narrows_int8::{Conv, ConvSpec, Isa, Kind, Output, Pads, Requant, Scratch};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+struct Case {
+    spec: ConvSpec,
+    size: (usize, usize),
+    input: Vec<u8>,
+    mults: Vec<f32>,
+    zero: u8,
+}
+
+/// Accumulators as section 4 of BUNDLE.md writes them, padding included.
+fn reference(case: &Case) -> Vec<i64> {
+    let ConvSpec { kind, in_channels, out_channels, kernel, stride, pads, .. } = case.spec;
+    let (height, width) = case.size;
+    let tall = (height + pads.top + pads.bottom - kernel[0]) / stride[0] + 1;
+    let wide = (width + pads.left + pads.right - kernel[1]) / stride[1] + 1;
+    let zero = i64::from(case.spec.input_zero);
+    let pixel = |y: usize, x: usize, c: usize| {
+        let (y, x) = (y.wrapping_sub(pads.top), x.wrapping_sub(pads.left));
+        if y < height && x < width { i64::from(case.input[(y * width + x) * in_channels + c]) } else { zero }
+    };
+    let per_output = if kind == Kind::Dense { in_channels } else { 1 };
+    let mut accumulators = Vec::new();
+    for y in 0..tall {
+        for x in 0..wide {
+            for o in 0..out_channels {
+                let mut sum = i64::from(case.spec.bias[o]);
+                for i in 0..per_output {
+                    for ky in 0..kernel[0] {
+                        for kx in 0..kernel[1] {
+                            let c = if kind == Kind::Dense { i } else { o };
+                            let w =
+                                case.spec.weights[((o * per_output + i) * kernel[0] + ky) * kernel[1] + kx];
+                            let x = pixel(y * stride[0] + ky, x * stride[1] + kx, c);
+                            sum += (x - zero) * i64::from(w);
+                        }
+                    }
+                }
+                accumulators.push(sum);
+            }
+        }
+    }
+    accumulators
+}
+
+/// Narrowing as section 4 writes it, in the type's own range.
+fn narrow<T: Output>(accumulators: &[i64], mults: &[f32], zero: T) -> Vec<i64> {
+    let each = |(i, &acc): (usize, &i64)| {
+        let value = (acc as f32 * mults[i % mults.len()]).round_ties_even();
+        let (zero, low, high): (i32, i32, i32) = (zero.into(), T::MIN.into(), T::MAX.into());
+        (f64::from(value) + f64::from(zero)).clamp(f64::from(low), f64::from(high)) as i64
+    };
+    accumulators.iter().enumerate().map(each).collect()
+}
+
+fn check(case: &Case, scratch: &mut Scratch) {
+    let (height, width) = case.size;
+    let expected = reference(case);
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_supported()) {
+        let conv = Conv::new(&case.spec, isa).unwrap();
+        let (tall, wide) = conv.output_size(height, width).unwrap();
+        assert_eq!(tall * wide * case.spec.out_channels, expected.len());
+
+        let mut acc = vec![0; expected.len()];
+        conv.accumulate(&case.input, height, width, &mut acc, scratch).unwrap();
+        assert!(acc.iter().map(|&a| i64::from(a)).eq(expected.iter().copied()), "{isa} accumulators");
+
+        check_output(case, &conv, &expected, &acc, case.zero, scratch);
+        check_output(case, &conv, &expected, &acc, case.zero as i8, scratch);
+        check_output(case, &conv, &expected, &acc, i16::from(case.zero) * 100, scratch);
+    }
+}
+
+fn check_output<T: Output + std::fmt::Debug + PartialEq>(
+    case: &Case,
+    conv: &Conv,
+    expected: &[i64],
+    acc: &[i32],
+    zero: T,
+    scratch: &mut Scratch,
+) {
+    let requant = Requant::new(&case.mults, zero).unwrap();
+    let expected = narrow(expected, &case.mults, zero);
+    let mut output = vec![zero; expected.len()];
+    conv.run(&case.input, case.size.0, case.size.1, &requant, &mut output, scratch).unwrap();
+    assert!(output.iter().map(|&y| i64::from(y.into())).eq(expected), "{} outputs", conv.isa());
+    let mut again = vec![zero; output.len()];
+    requant.run(conv.isa(), acc, &mut again).unwrap();
+    assert_eq!(output, again, "{} narrowing alone", conv.isa());
+}
+
+fn values<T: std::fmt::Debug + Clone + 'static>(
+    length: usize,
+    any: impl Strategy<Value = T> + 'static,
+    ends: [T; 2],
+) -> BoxedStrategy<Vec<T>> {
+    let [low, high] = ends;
+    prop_oneof![
+        4 => prop::collection::vec(any, length),
+        1 => Just(vec![low.clone(); length]),
+        1 => Just(vec![high.clone(); length]),
+        1 => prop::collection::vec(prop_oneof![Just(low), Just(high)], length),
+    ]
+    .boxed()
+}
+
+fn case(kind: Kind) -> impl Strategy<Value = Case> {
+    let shape = (1..40_usize, 1..70_usize, 1..6_usize, 1..6_usize, 1..4_usize, 1..4_usize);
+    let pads = (0..6_usize, 0..6_usize, 0..6_usize, 0..6_usize);
+    (shape, pads, 1..9_usize, 1..20_usize, any::<u8>(), any::<u8>()).prop_flat_map(move |drawn| {
+        let ((inputs, outputs, tall, wide, down, right), pads, height, width, input_zero, zero) = drawn;
+        let outputs = if kind == Kind::Dense { outputs } else { inputs };
+        let per_output = if kind == Kind::Dense { inputs } else { 1 };
+        let pads =
+            Pads { top: pads.0 % tall, left: pads.1 % wide, bottom: pads.2 % tall, right: pads.3 % wide };
+        let size = (height + tall, width + wide);
+        let input = values(size.0 * size.1 * inputs, any::<u8>(), [0, 255]);
+        let weights = values(outputs * per_output * tall * wide, any::<i8>(), [-128, 127]);
+        let bias = values(outputs, -100_000..100_000_i32, [-(1 << 30), 1 << 30]);
+        let mults = prop::collection::vec(prop_oneof![1e-6..1e-2_f32, 1e-3..2.0_f32], outputs);
+        (input, weights, bias, mults).prop_map(move |(input, weights, bias, mults)| Case {
+            spec: ConvSpec {
+                kind,
+                in_channels: inputs,
+                out_channels: outputs,
+                kernel: [tall, wide],
+                stride: [down, right],
+                pads,
+                input_zero,
+                weights,
+                bias,
+            },
+            size,
+            input,
+            mults,
+            zero,
+        })
+    })
+}
+
+fn cases() -> ProptestConfig {
+    let cases = if cfg!(miri) { 2 } else { 192 };
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn dense_layers_are_exact(case in case(Kind::Dense)) {
+        check(&case, &mut Scratch::default());
+    }
+
+    #[test]
+    fn depthwise_layers_are_exact(case in case(Kind::Depthwise)) {
+        check(&case, &mut Scratch::default());
+    }
+
+    #[test]
+    fn narrowing_is_exact(
+        acc in prop::collection::vec(prop_oneof![any::<i32>(), -1000..1000], 1..60),
+        mult in prop_oneof![Just(0.5_f32), Just(0.25), Just(f32::MIN_POSITIVE), Just(f32::MAX), 1e-9..1.0_f32],
+        zero in any::<i16>(),
+    ) {
+        let wide: Vec<i64> = acc.iter().map(|&a| i64::from(a)).collect();
+        let requant = Requant::new(&[mult], zero).unwrap();
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_supported()) {
+            let mut output = vec![0; acc.len()];
+            requant.run(isa, &acc, &mut output).unwrap();
+            prop_assert!(output.iter().map(|&y| i64::from(y)).eq(narrow(&wide, &[mult], zero)), "{}", isa);
+        }
+    }
+}
+
+/// The shapes of a head: patchify, depthwise, pointwise, and a 3x3 with stride.
+#[test]
+fn head_shapes_share_one_scratch() {
+    let shapes = [
+        (Kind::Dense, 3, 96, 8, 8, 0),
+        (Kind::Depthwise, 96, 96, 3, 1, 1),
+        (Kind::Dense, 96, 24, 1, 1, 0),
+        (Kind::Dense, 12, 20, 3, 2, 1),
+        (Kind::Depthwise, 24, 24, 5, 2, 2),
+        (Kind::Dense, 7, 8, 1, 2, 0),
+    ];
+    let side = if cfg!(miri) { 8 } else { 48 };
+    let mut scratch = Scratch::default();
+    for (kind, inputs, outputs, kernel, stride, pad) in shapes {
+        let per_output = if kind == Kind::Dense { inputs } else { 1 };
+        let noise = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7) as u8;
+        let case = Case {
+            spec: ConvSpec {
+                kind,
+                in_channels: inputs,
+                out_channels: outputs,
+                kernel: [kernel; 2],
+                stride: [stride; 2],
+                pads: Pads { top: pad, left: pad, bottom: pad, right: pad },
+                input_zero: 3,
+                weights: (0..outputs * per_output * kernel * kernel).map(|i| noise(i) as i8).collect(),
+                bias: (0..outputs).map(|o| o as i32 * 1000 - 5000).collect(),
+            },
+            size: (side, side + 8),
+            input: (0..side * (side + 8) * inputs).map(|i| noise(i + 5)).collect(),
+            mults: (0..outputs).map(|o| 1e-4 * (o + 1) as f32).collect(),
+            zero: 11,
+        };
+        check(&case, &mut scratch);
+    }
+}

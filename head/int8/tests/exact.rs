@@ -1,6 +1,8 @@
 //! Every implementation against the formula in 64-bit integers, over shapes, strides, pads, channel tails and
 //! extreme values.
 
+#![allow(clippy::unwrap_used, reason = "a test helper fails by panicking")]
+
 use narrows_int8::{Conv, ConvSpec, Isa, Kind, Output, Pads, Requant, Scratch};
 use proptest::prelude::*;
 

@@ -28,6 +28,7 @@ mod error;
 mod hello;
 pub mod identity;
 pub mod limits;
+mod map;
 pub mod quic;
 mod reply;
 mod request;
@@ -37,7 +38,8 @@ pub mod stream;
 pub use codes::{AskKind, Close, FrameType, MapEncoding, OutcomeKind, Path, Provider, RefusalCode, Reset};
 pub use error::{Error, Kind, Problem};
 pub use hello::{BundleId, Hello, HelloRefusal, HelloReply, Served, Welcome};
-pub use reply::{Class, ClassMap, FrameReply, Outcome, Refusal, Reply, TaskAnswer, Timings};
+pub use map::ClassMap;
+pub use reply::{Class, FrameReply, Outcome, Refusal, Reply, TaskAnswer, Timings};
 pub use request::{Ask, Request, Want};
 
 /// The versions of the protocol that this crate speaks, oldest and newest.

@@ -3,14 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::codes::{FrameType, MapEncoding, OutcomeKind, Path, Provider, RefusalCode};
+use crate::codes::{FrameType, OutcomeKind, Path, Provider, RefusalCode};
 use crate::cursor::{Reader, Writer, over_limit};
 use crate::error::Error;
-use crate::limits::{MAX_MAP_PIXELS, MAX_REPLY, MAX_TASKS, MAX_TEXT, MAX_TOP_K};
-use crate::request::{check_size, micros};
-
-/// The bytes that a class map may take packed: its pixels and what zstd adds to incompressible ones.
-const MAX_PACKED: usize = MAX_MAP_PIXELS + MAX_MAP_PIXELS / 128 + 1024;
+use crate::limits::{MAX_REPLY, MAX_TASKS, MAX_TOP_K};
+use crate::map::ClassMap;
+use crate::request::micros;
 
 /// The server's answer to a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,15 +92,6 @@ pub struct Class {
     pub probability: f32,
 }
 
-/// A class per pixel, packed for the wire.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClassMap {
-    width: u16,
-    height: u16,
-    encoding: MapEncoding,
-    packed: Vec<u8>,
-}
-
 /// A refusal: code, text for people, and when to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -110,7 +99,7 @@ pub struct Refusal {
     pub code: RefusalCode,
     /// After this time another try may succeed; `None` gives no hint. Travels in milliseconds.
     pub retry: Option<Duration>,
-    /// The reason for people, at most [`MAX_TEXT`] bytes; more is cut.
+    /// The reason for people, at most [`crate::limits::MAX_TEXT`] bytes; more is cut.
     pub text: String,
 }
 
@@ -273,71 +262,6 @@ impl Outcome {
     }
 }
 
-impl ClassMap {
-    /// Packs one byte per pixel, row by row. `pixels` must hold width times height bytes.
-    pub fn pack(width: u16, height: u16, pixels: &[u8]) -> Result<ClassMap, Error> {
-        check_size(width, height).map_err(|reason| Error::Invalid { field: "map size", reason })?;
-        if pixels.len() != usize::from(width) * usize::from(height) {
-            return Err(Error::Invalid { field: "map", reason: "not width times height pixels" });
-        }
-        let packed = zstd::bulk::compress(pixels, 1)
-            .map_err(|_| Error::Invalid { field: "map", reason: "zstd failed" })?;
-        Ok(ClassMap { width, height, encoding: MapEncoding::ZstdU8, packed })
-    }
-
-    /// The pixels again, exactly width times height of them. The memory taken is bounded by the size that
-    /// parsing has checked, whatever the packed bytes claim.
-    pub fn unpack(&self) -> Result<Vec<u8>, Error> {
-        let malformed = |reason| Reader::new("reply", &[]).invalid("map", reason);
-        if self.encoding != MapEncoding::ZstdU8 {
-            return Err(malformed("an encoding this version does not know"));
-        }
-        let pixels = usize::from(self.width) * usize::from(self.height);
-        match zstd::bulk::decompress(&self.packed, pixels) {
-            Ok(map) if map.len() == pixels => Ok(map),
-            Ok(_) => Err(malformed("fewer pixels than width times height")),
-            Err(_) => Err(malformed("not a zstd frame of width times height bytes")),
-        }
-    }
-
-    /// Width in pixels.
-    pub fn width(&self) -> u16 {
-        self.width
-    }
-
-    /// Height in pixels.
-    pub fn height(&self) -> u16 {
-        self.height
-    }
-
-    /// How the pixels are packed.
-    pub fn encoding(&self) -> MapEncoding {
-        self.encoding
-    }
-
-    /// The bytes that the map takes on the wire.
-    pub fn packed_len(&self) -> usize {
-        self.packed.len()
-    }
-
-    fn write(&self, writer: &mut Writer) {
-        writer.u16(self.width);
-        writer.u16(self.height);
-        writer.u8(self.encoding.into());
-        writer.bytes(&self.packed);
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<ClassMap, Error> {
-        let (width, height) = (reader.u16("map width")?, reader.u16("map height")?);
-        check_size(width, height).map_err(|reason| reader.invalid("map size", reason))?;
-        let encoding = MapEncoding::from(reader.u8("map encoding")?);
-        let length = reader.remaining();
-        reader.check("map", length, MAX_PACKED)?;
-        let packed = reader.bytes("map", length)?.to_vec();
-        Ok(ClassMap { width, height, encoding, packed })
-    }
-}
-
 impl Refusal {
     /// A refusal without a retry hint.
     pub fn new(code: RefusalCode, text: impl Into<String>) -> Refusal {
@@ -376,8 +300,6 @@ impl fmt::Display for Refusal {
         }
     }
 }
-
-const _: () = assert!(MAX_TEXT <= u16::MAX as usize && MAX_PACKED < MAX_REPLY);
 
 fn check_probability(probability: f32) -> Result<(), &'static str> {
     if (0.0..=1.0).contains(&probability) { Ok(()) } else { Err("must be 0 to 1") }

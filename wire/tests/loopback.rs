@@ -1,0 +1,206 @@
+//! Real QUIC over loopback: hello and frames get through, strangers do not.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use narrows_wire::identity::Identity;
+use narrows_wire::quic::{self, Tuning};
+use narrows_wire::stream::{StreamError, read_message, write_message};
+use narrows_wire::{Close, limits};
+use quinn::{Connection, Endpoint, VarInt};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+
+type Ca = CertifiedIssuer<'static, KeyPair>;
+
+fn ca() -> Ca {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn identity(ca: &Ca, trusts: &Ca, names: &[&str], usage: ExtendedKeyUsagePurpose) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.extended_key_usages = vec![usage];
+    let certificate = params.signed_by(&key, ca).unwrap();
+    std::fs::write(folder.path().join("ca.pem"), trusts.pem()).unwrap();
+    std::fs::write(folder.path().join("cert.pem"), certificate.pem()).unwrap();
+    std::fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+    folder
+}
+
+fn server(folder: &Path) -> Endpoint {
+    let identity = Identity::load(folder).unwrap();
+    let tuning = Tuning::default();
+    let config = quic::server_config(&identity, 4, &tuning).unwrap();
+    quic::server_endpoint(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config, &tuning).unwrap()
+}
+
+fn client(folder: &Path, remote: SocketAddr) -> Endpoint {
+    let tuning = Tuning::default();
+    let mut endpoint = quic::client_endpoint(remote, &tuning).unwrap();
+    endpoint
+        .set_default_client_config(quic::client_config(&Identity::load(folder).unwrap(), &tuning).unwrap());
+    endpoint
+}
+
+/// Answers every stream's message with the same bytes until the peer leaves.
+async fn echo(connection: Connection) {
+    while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+        match read_message(&mut receive, limits::MAX_REQUEST).await {
+            Ok(bytes) => write_message(&mut send, &bytes).await.unwrap(),
+            Err(StreamError::TooLarge { .. }) => {
+                quic::close(&connection, Close::TooLarge, "request over its limit");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn pair() -> (Endpoint, Connection, Connection) {
+    let ca = ca();
+    let server_folder = identity(&ca, &ca, &["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth);
+    let device = identity(&ca, &ca, &["cam-1"], ExtendedKeyUsagePurpose::ClientAuth);
+    let server = server(server_folder.path());
+    let address = server.local_addr().unwrap();
+    let client = client(device.path(), address);
+    let dial = client.connect(address, "127.0.0.1").unwrap();
+    let (near, far) = tokio::join!(dial, async { server.accept().await.unwrap().await });
+    (server, near.unwrap(), far.unwrap())
+}
+
+#[tokio::test]
+async fn a_message_goes_there_and_back_and_the_peer_has_a_name() {
+    let (_server, near, far) = pair().await;
+    assert_eq!(quic::peer_name(&far).as_deref(), Some("cam-1"));
+    assert_eq!(quic::peer_name(&near).as_deref(), Some("localhost"));
+    tokio::spawn(echo(far));
+    let (mut send, mut receive) = near.open_bi().await.unwrap();
+    let message: Vec<u8> = (0..limits::MAX_REQUEST).map(|place| place as u8).collect();
+    write_message(&mut send, &message).await.unwrap();
+    assert_eq!(read_message(&mut receive, limits::MAX_REPLY).await.unwrap(), message);
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_closes_with_its_code() {
+    let (_server, near, far) = pair().await;
+    tokio::spawn(echo(far));
+    let (mut send, mut receive) = near.open_bi().await.unwrap();
+    // The reader may stop the stream before all is written.
+    let _ = write_message(&mut send, &vec![0; limits::MAX_REQUEST + 1]).await;
+    assert!(read_message(&mut receive, limits::MAX_REPLY).await.is_err());
+    let closed = near.closed().await;
+    assert_eq!(quic::close_code(&closed), Some(Close::TooLarge), "{closed}");
+}
+
+#[tokio::test]
+async fn a_reset_stream_is_told_from_a_lost_connection() {
+    let (_server, near, far) = pair().await;
+    let (mut send, _receive) = near.open_bi().await.unwrap();
+    send.write_all(&[1, 2, 3]).await.unwrap();
+    let (_, mut receive) = far.accept_bi().await.unwrap();
+    send.reset(VarInt::from_u32(0)).unwrap();
+    let error = read_message(&mut receive, 10).await.unwrap_err();
+    assert_eq!(error.to_string(), "the peer gave the stream up: stale");
+    let (mut send, _receive) = near.open_bi().await.unwrap();
+    send.write_all(&[1]).await.unwrap();
+    let (_, mut receive) = far.accept_bi().await.unwrap();
+    quic::close(&near, Close::Done, "");
+    let error = read_message(&mut receive, 10).await.unwrap_err();
+    assert!(matches!(error, StreamError::Connection(_)), "{error}");
+}
+
+#[tokio::test]
+async fn the_server_opens_no_streams_and_takes_no_more_than_its_limit() {
+    let (_server, near, far) = pair().await;
+    let wait = Duration::from_millis(200);
+    assert!(tokio::time::timeout(wait, far.open_bi()).await.is_err());
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(near.open_bi().await.unwrap());
+    }
+    assert!(tokio::time::timeout(wait, near.open_bi()).await.is_err());
+    assert!(tokio::time::timeout(wait, near.open_uni()).await.is_err());
+}
+
+/// Dials and reports whether a stream works: with TLS 1.3 a client learns of its refused certificate only after its
+/// own handshake is over.
+async fn works(server: &Endpoint, folder: &Path, name: &str) -> Result<(), String> {
+    let address = server.local_addr().unwrap();
+    let serve = async {
+        if let Some(incoming) = server.accept().await
+            && let Ok(connection) = incoming.await
+        {
+            echo(connection).await;
+        }
+    };
+    let dial = async {
+        let client = client(folder, address);
+        let connection = client.connect(address, name).unwrap().await.map_err(|error| error.to_string())?;
+        let (mut send, mut receive) = connection.open_bi().await.map_err(|error| error.to_string())?;
+        write_message(&mut send, &[1]).await.map_err(|error| error.to_string())?;
+        read_message(&mut receive, 10).await.map(drop).map_err(|error| error.to_string())
+    };
+    tokio::select! {
+        result = dial => result,
+        () = serve => Err("the server refused the handshake".into()),
+        () = tokio::time::sleep(Duration::from_secs(20)) => Err("timeout".into()),
+    }
+}
+
+#[tokio::test]
+async fn strangers_get_in_nowhere() {
+    let (ours, foreign) = (ca(), ca());
+    let server_auth = ExtendedKeyUsagePurpose::ServerAuth;
+    let client_auth = ExtendedKeyUsagePurpose::ClientAuth;
+    let folder = identity(&ours, &ours, &["localhost", "127.0.0.1"], server_auth.clone());
+    let server = server(folder.path());
+    let device = identity(&ours, &ours, &["cam-1"], client_auth.clone());
+    works(&server, device.path(), "localhost").await.unwrap();
+    let stranger = identity(&foreign, &ours, &["cam-1"], client_auth.clone());
+    works(&server, stranger.path(), "localhost").await.unwrap_err();
+    let wrong_use = identity(&ours, &ours, &["cam-1"], server_auth);
+    works(&server, wrong_use.path(), "localhost").await.unwrap_err();
+    let suspicious = identity(&ours, &foreign, &["cam-1"], client_auth);
+    works(&server, suspicious.path(), "localhost").await.unwrap_err();
+    works(&server, device.path(), "another.host").await.unwrap_err();
+}
+
+#[test]
+fn a_broken_identity_names_its_file() {
+    let ca = ca();
+    let good = || identity(&ca, &ca, &["localhost"], ExtendedKeyUsagePurpose::ServerAuth);
+    let message = |folder: &Path| match Identity::load(folder) {
+        Ok(identity) => quic::server_config(&identity, 4, &Tuning::default()).unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    };
+    for file in ["ca.pem", "cert.pem", "key.pem"] {
+        let folder = good();
+        let path = folder.path().join(file);
+        std::fs::remove_file(&path).unwrap();
+        let text = message(folder.path());
+        assert!(text.contains(&path.display().to_string()) && text.contains("No such file"), "{text}");
+        std::fs::write(&path, "not PEM at all").unwrap();
+        let text = message(folder.path());
+        assert!(text.contains(&path.display().to_string()) && text.contains("holds no"), "{text}");
+        std::fs::write(&path, "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n").unwrap();
+        let text = message(folder.path());
+        assert!(text.contains(&path.display().to_string()), "{text}");
+    }
+    let (folder, other) = (good(), good());
+    std::fs::copy(other.path().join("key.pem"), folder.path().join("key.pem")).unwrap();
+    let text = message(folder.path());
+    assert!(text.contains("key.pem"), "{text}");
+}
+
+#[test]
+fn tuning_that_would_kill_idle_connections_is_refused() {
+    let ca = ca();
+    let folder = identity(&ca, &ca, &["cam-1"], ExtendedKeyUsagePurpose::ClientAuth);
+    let tuning = Tuning { keep_alive: Duration::from_secs(10), ..Tuning::default() };
+    let error = quic::client_config(&Identity::load(folder.path()).unwrap(), &tuning).unwrap_err();
+    assert!(error.to_string().contains("keep_alive"));
+}

@@ -1,0 +1,362 @@
+//! Every message: golden bytes, round trips, truncation at every length, and hostile values.
+
+mod golden;
+
+use std::time::Duration;
+
+use narrows_wire::{
+    Ask, BundleId, Class, ClassMap, Error, FrameReply, Hello, HelloRefusal, HelloReply, Kind, Outcome, Path,
+    Problem, Provider, Refusal, RefusalCode, Reply, Request, Served, TaskAnswer, Timings, Want, Welcome,
+    limits,
+};
+use proptest::prelude::*;
+
+fn hello() -> Hello {
+    Hello {
+        oldest: 1,
+        newest: 2,
+        bundles: vec![BundleId([0x11; 32]), BundleId([0x22; 32])],
+        tasks: vec!["classify".into(), "segment".into()],
+    }
+}
+
+fn welcome() -> HelloReply {
+    let tasks = vec!["classify".into(), "segment".into()];
+    let bundles = vec![Served { id: BundleId([0x11; 32]), tasks }];
+    HelloReply::Welcome(Welcome { version: 1, max_in_flight: 16, bundles })
+}
+
+fn hello_refusal() -> HelloReply {
+    HelloReply::Refused(HelloRefusal {
+        refusal: Refusal::new(RefusalCode::Bundle, "none in common"),
+        oldest: 1,
+        newest: 1,
+        serves: vec![BundleId([0x33; 32])],
+    })
+}
+
+fn request() -> Request {
+    Request {
+        id: 0x0102_0304_0506_0708,
+        bundle: 0,
+        budget: Some(Duration::from_millis(250)),
+        wants: vec![
+            Want { task: 0, ask: Ask::Classify { top_k: 5 } },
+            Want { task: 1, ask: Ask::Segment { size: Some((480, 360)) } },
+        ],
+        payload: vec![0xaa, 0xbb, 0xcc],
+    }
+}
+
+fn reply() -> FrameReply {
+    FrameReply::Answered(Reply {
+        id: 7,
+        path: Path::Split,
+        provider: Provider::Cpu,
+        timings: Timings {
+            decode: Duration::from_micros(300),
+            queue: Duration::from_micros(40),
+            infer: Duration::from_micros(21_000),
+            answer: Duration::from_micros(500),
+        },
+        answers: vec![
+            TaskAnswer {
+                task: 0,
+                batch: 2,
+                outcome: Outcome::Classes(vec![
+                    Class { index: 281, probability: 0.5 },
+                    Class { index: 282, probability: 0.25 },
+                ]),
+            },
+            TaskAnswer {
+                task: 1,
+                batch: 0,
+                outcome: Outcome::Refused(Refusal::new(RefusalCode::Expired, "late")),
+            },
+        ],
+    })
+}
+
+fn refusal() -> FrameReply {
+    let refusal = Refusal::new(RefusalCode::Busy, "64 wait").retry_after(Duration::from_millis(20));
+    FrameReply::Refused { id: 7, refusal }
+}
+
+#[test]
+fn messages_are_the_golden_bytes() {
+    golden::check("hello", &hello().encode().unwrap());
+    golden::check("welcome", &welcome().encode().unwrap());
+    golden::check("hello-refusal", &hello_refusal().encode().unwrap());
+    golden::check("request", &request().encode().unwrap());
+    golden::check("reply", &reply().encode().unwrap());
+    golden::check("refusal", &refusal().encode().unwrap());
+}
+
+#[test]
+fn golden_bytes_parse_to_the_messages() {
+    assert_eq!(Hello::parse(&golden::read("hello")).unwrap(), hello());
+    assert_eq!(HelloReply::parse(&golden::read("welcome")).unwrap(), welcome());
+    assert_eq!(HelloReply::parse(&golden::read("hello-refusal")).unwrap(), hello_refusal());
+    assert_eq!(Request::parse(&golden::read("request")).unwrap(), request());
+    assert_eq!(FrameReply::parse(&golden::read("reply")).unwrap(), reply());
+    assert_eq!(FrameReply::parse(&golden::read("refusal")).unwrap(), refusal());
+    let map = FrameReply::parse(&golden::read("map")).unwrap();
+    let FrameReply::Answered(Reply { answers, .. }) = map else { panic!("not a reply") };
+    let Outcome::Map(map) = &answers[0].outcome else { panic!("not a map") };
+    assert_eq!((map.width(), map.height()), (4, 2));
+    assert_eq!(map.unpack().unwrap(), [0, 0, 1, 1, 2, 2, 3, 3]);
+}
+
+type Parse = fn(&[u8]) -> Result<(), Error>;
+
+const PARSERS: [(&str, Parse); 7] = [
+    ("hello", |bytes| Hello::parse(bytes).map(drop)),
+    ("welcome", |bytes| HelloReply::parse(bytes).map(drop)),
+    ("hello-refusal", |bytes| HelloReply::parse(bytes).map(drop)),
+    ("request", |bytes| Request::parse(bytes).map(drop)),
+    ("reply", |bytes| FrameReply::parse(bytes).map(drop)),
+    ("refusal", |bytes| FrameReply::parse(bytes).map(drop)),
+    ("map", |bytes| FrameReply::parse(bytes).map(drop)),
+];
+
+#[test]
+fn a_message_cut_at_any_length_is_the_peers_error() {
+    for (name, parse) in PARSERS {
+        let bytes = golden::read(name);
+        for length in 0..bytes.len() {
+            let error = parse(&bytes[..length]).expect_err(name);
+            assert_eq!(error.kind(), Kind::Peer, "{name} cut at {length}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_byte_after_the_end_is_the_peers_error() {
+    for (name, parse) in PARSERS {
+        let mut bytes = golden::read(name);
+        bytes.push(0);
+        let error = parse(&bytes).expect_err(name);
+        let trailing =
+            matches!(error, Error::Malformed { field: "end", problem: Problem::Trailing { extra: 1 }, .. });
+        assert!(trailing, "{name}: {error}");
+    }
+}
+
+#[test]
+fn any_single_bit_flip_parses_or_is_the_peers_error() {
+    for (name, parse) in PARSERS {
+        let bytes = golden::read(name);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            if let Err(error) = parse(&flipped) {
+                assert_eq!(error.kind(), Kind::Peer, "{name} bit {bit}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_message_of_another_type_is_named() {
+    let error = Request::parse(&golden::read("hello")).unwrap_err();
+    assert_eq!(error.to_string(), "unexpected hello, expected request");
+    let error = FrameReply::parse(&[200]).unwrap_err();
+    assert_eq!(error.to_string(), "unexpected unknown code 200, expected reply or refusal");
+}
+
+#[test]
+fn messages_over_their_limit_are_refused_before_they_are_read() {
+    for (parse, limit) in [
+        (PARSERS[0].1, limits::MAX_HELLO),
+        (PARSERS[3].1, limits::MAX_REQUEST),
+        (PARSERS[4].1, limits::MAX_REPLY),
+    ] {
+        let error = parse(&vec![0; limit + 1]).unwrap_err();
+        let expected = Problem::OverLimit { limit, got: limit + 1 };
+        assert!(matches!(error, Error::Malformed { field: "length", problem, .. } if problem == expected));
+    }
+}
+
+#[test]
+fn the_caller_cannot_encode_what_the_peer_would_refuse() {
+    let refused = |request: Request, text: &str| {
+        let error = request.encode().unwrap_err();
+        assert_eq!(error.kind(), Kind::Caller);
+        assert!(error.to_string().contains(text), "{error}");
+    };
+    refused(Request { payload: vec![0; limits::MAX_PACKET + 1], ..request() }, "payload is 1048577");
+    refused(Request { payload: Vec::new(), ..request() }, "empty");
+    refused(Request { wants: Vec::new(), ..request() }, "at least one");
+    let twice = vec![Want { task: 0, ask: Ask::Classify { top_k: 5 } }; 2];
+    refused(Request { wants: twice, ..request() }, "twice");
+    for top_k in [0, 1001] {
+        let wants = vec![Want { task: 0, ask: Ask::Classify { top_k } }];
+        refused(Request { wants, ..request() }, "1 to 1000");
+    }
+    for size in [(0, 5), (5, 0), (4097, 1), (4096, 4096)] {
+        let wants = vec![Want { task: 0, ask: Ask::Segment { size: Some(size) } }];
+        refused(Request { wants, ..request() }, "map size");
+    }
+    let wants = vec![Want { task: 0, ask: Ask::Unknown { kind: 1, body: Vec::new() } }];
+    refused(Request { wants, ..request() }, "known kind");
+}
+
+#[test]
+fn unknown_kinds_and_codes_survive_a_round_trip() {
+    let wants = vec![Want { task: 3, ask: Ask::Unknown { kind: 77, body: vec![1, 2, 3] } }];
+    let request = Request { wants, ..request() };
+    assert_eq!(Request::parse(&request.encode().unwrap()).unwrap(), request);
+    let reply = FrameReply::Answered(Reply {
+        id: 1,
+        path: Path::Unknown(9),
+        provider: Provider::Unknown(8),
+        timings: Timings::default(),
+        answers: vec![TaskAnswer { task: 0, batch: 1, outcome: Outcome::Unknown { kind: 7, body: vec![5] } }],
+    });
+    assert_eq!(FrameReply::parse(&reply.encode().unwrap()).unwrap(), reply);
+    let refusal = FrameReply::Refused { id: 1, refusal: Refusal::new(RefusalCode::Unknown(999), "new") };
+    assert_eq!(FrameReply::parse(&refusal.encode().unwrap()).unwrap(), refusal);
+}
+
+#[test]
+fn budgets_beyond_the_field_are_shortened_and_none_stays_none() {
+    let long = Request { budget: Some(Duration::from_secs(100_000)), ..request() };
+    let back = Request::parse(&long.encode().unwrap()).unwrap();
+    assert_eq!(back.budget, Some(Duration::from_micros(u64::from(u32::MAX) - 1)));
+    let none = Request { budget: None, ..request() };
+    assert_eq!(Request::parse(&none.encode().unwrap()).unwrap().budget, None);
+}
+
+#[test]
+fn a_probability_that_is_not_one_is_refused() {
+    for wrong in [f32::NAN, -0.1, 1.5, f32::INFINITY] {
+        let outcome = Outcome::Classes(vec![Class { index: 0, probability: 0.5 }]);
+        let reply = FrameReply::Answered(Reply {
+            id: 1,
+            path: Path::Split,
+            provider: Provider::Cpu,
+            timings: Timings::default(),
+            answers: vec![TaskAnswer { task: 0, batch: 1, outcome }],
+        });
+        let mut bytes = reply.encode().unwrap();
+        let place = bytes.len() - 4;
+        bytes[place..].copy_from_slice(&wrong.to_le_bytes());
+        assert!(FrameReply::parse(&bytes).unwrap_err().to_string().contains("probability"));
+    }
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(b"abcxyz0189._-".to_vec()), 1..=64)
+        .prop_map(|bytes| String::from_utf8(bytes).unwrap())
+}
+
+fn names() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::btree_set(name(), 0..=limits::MAX_TASKS).prop_map(|set| set.into_iter().collect())
+}
+
+fn bundles(least: usize) -> impl Strategy<Value = Vec<BundleId>> {
+    prop::collection::btree_set(any::<[u8; 32]>(), least..=limits::MAX_BUNDLES)
+        .prop_map(|set| set.into_iter().map(BundleId).collect())
+}
+
+fn any_refusal() -> impl Strategy<Value = Refusal> {
+    (any::<u16>(), prop::option::of(1..=u32::MAX), "\\PC{0,120}").prop_map(|(code, retry, text)| Refusal {
+        code: code.into(),
+        retry: retry.map(|millis| Duration::from_millis(millis.into())),
+        text,
+    })
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    prop_oneof![
+        (1..=limits::MAX_TOP_K).prop_map(|top_k| Ask::Classify { top_k }),
+        Just(Ask::Segment { size: None }),
+        (1u16..=1448, 1u16..=1448).prop_map(|size| Ask::Segment { size: Some(size) }),
+        (3u8..=255, prop::collection::vec(any::<u8>(), 0..=255))
+            .prop_map(|(kind, body)| Ask::Unknown { kind, body }),
+    ]
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        prop::collection::vec((any::<u16>(), 0.0f32..=1.0), 0..=20).prop_map(|classes| {
+            let class = |(index, probability)| Class { index, probability };
+            Outcome::Classes(classes.into_iter().map(class).collect())
+        }),
+        (1u16..=40, 1u16..=40, any::<u8>()).prop_map(|(width, height, seed)| {
+            let pixels: Vec<u8> = (0..width * height).map(|place| (place as u8).wrapping_mul(seed)).collect();
+            Outcome::Map(ClassMap::pack(width, height, &pixels).unwrap())
+        }),
+        any_refusal().prop_map(Outcome::Refused),
+        (3u8..=254, prop::collection::vec(any::<u8>(), 0..=300))
+            .prop_map(|(kind, body)| Outcome::Unknown { kind, body }),
+    ]
+}
+
+fn tasks_of<T: std::fmt::Debug>(item: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<(u8, T)>> {
+    prop::collection::vec(item, 1..=limits::MAX_TASKS)
+        .prop_map(|items| items.into_iter().enumerate().map(|(task, item)| (task as u8, item)).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn hello_round_trips(versions in (any::<u16>(), any::<u16>()), bundles in bundles(1), tasks in names()) {
+        let (oldest, newest) = (versions.0.min(versions.1), versions.0.max(versions.1));
+        let hello = Hello { oldest, newest, bundles, tasks };
+        prop_assert_eq!(Hello::parse(&hello.encode().unwrap()).unwrap(), hello);
+    }
+
+    #[test]
+    fn welcome_round_trips(max_in_flight in 1..=limits::MAX_IN_FLIGHT, ids in bundles(1), tasks in names()) {
+        let bundles = ids.into_iter().map(|id| Served { id, tasks: tasks.clone() }).collect();
+        let reply = HelloReply::Welcome(Welcome { version: 1, max_in_flight, bundles });
+        prop_assert_eq!(HelloReply::parse(&reply.encode().unwrap()).unwrap(), reply);
+    }
+
+    #[test]
+    fn hello_refusal_round_trips(refusal in any_refusal(), serves in bundles(0)) {
+        let reply = HelloReply::Refused(HelloRefusal { refusal, oldest: 1, newest: 3, serves });
+        prop_assert_eq!(HelloReply::parse(&reply.encode().unwrap()).unwrap(), reply);
+    }
+
+    #[test]
+    fn request_round_trips(
+        id in any::<u64>(),
+        bundle in any::<u8>(),
+        budget in prop::option::of(0..u32::MAX),
+        asks in tasks_of(ask()),
+        payload in prop::collection::vec(any::<u8>(), 1..2000),
+    ) {
+        let budget = budget.map(|micros| Duration::from_micros(micros.into()));
+        let wants = asks.into_iter().map(|(task, ask)| Want { task, ask }).collect();
+        let request = Request { id, bundle, budget, wants, payload };
+        prop_assert_eq!(Request::parse(&request.encode().unwrap()).unwrap(), request);
+    }
+
+    #[test]
+    fn reply_round_trips(id in any::<u64>(), times in any::<[u32; 4]>(), outcomes in tasks_of(outcome())) {
+        let [decode, queue, infer, answer] = times.map(|micros| Duration::from_micros((micros / 2).into()));
+        let answers = outcomes.into_iter().map(|(task, outcome)| TaskAnswer { task, batch: 3, outcome });
+        let reply = FrameReply::Answered(Reply {
+            id,
+            path: Path::Split,
+            provider: Provider::Cuda,
+            timings: Timings { decode, queue, infer, answer },
+            answers: answers.collect(),
+        });
+        prop_assert_eq!(FrameReply::parse(&reply.encode().unwrap()).unwrap(), reply);
+    }
+
+    #[test]
+    fn any_bytes_parse_or_are_an_error(bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0usize..6) {
+        let mut bytes = bytes;
+        if let Some(first) = bytes.first_mut() {
+            *first = [1, 2, 3, 16, 17, 18][kind];
+        }
+        for (_, parse) in PARSERS {
+            let _ = parse(&bytes);
+        }
+    }
+}

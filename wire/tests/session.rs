@@ -1,0 +1,279 @@
+//! A simulated pair: both state machines, a lossy link and virtual time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use narrows_wire::session::{Accepted, Client, Greeting, Offer, OfferedBundle, OfferedTask, Server, Verdict};
+use narrows_wire::{
+    Ask, AskKind, BundleId, Class, ClassMap, Error, FrameReply, Hello, Kind, Outcome, Path, Provider,
+    Refusal, RefusalCode, Reply, Request, TaskAnswer, Timings, Want,
+};
+
+const BUNDLE: BundleId = BundleId([7; 32]);
+const OTHER: BundleId = BundleId([8; 32]);
+
+#[expect(clippy::disallowed_methods, reason = "virtual time needs one real instant to count from")]
+fn epoch() -> Instant {
+    Instant::now()
+}
+
+fn offer(max_in_flight: u16) -> Arc<Offer> {
+    let task = |name: &str, kind| OfferedTask { name: name.into(), kind };
+    let tasks = vec![task("classify", AskKind::Classify), task("segment", AskKind::Segment)];
+    let other = OfferedBundle { id: OTHER, tasks: vec![task("classify", AskKind::Classify)] };
+    Arc::new(Offer { bundles: vec![other, OfferedBundle { id: BUNDLE, tasks }], max_in_flight })
+}
+
+fn open(now: Instant, max_in_flight: u16) -> (Client, Server) {
+    let mut client = Client::new(Hello::new(vec![BUNDLE], vec!["classify".into(), "segment".into()]));
+    let mut server = Server::new(offer(max_in_flight), now);
+    let Greeting::Open(bytes) = server.hello(&client.hello().unwrap()).unwrap() else { panic!("refused") };
+    client.welcome(&bytes).unwrap();
+    (client, server)
+}
+
+fn classify() -> Vec<Want> {
+    vec![Want { task: 0, ask: Ask::Classify { top_k: 5 } }]
+}
+
+fn answer(accepted: &Accepted) -> Vec<u8> {
+    let answers = accepted.wants.iter().map(|want| TaskAnswer {
+        task: want.task,
+        batch: 1,
+        outcome: match want.ask {
+            Ask::Segment { .. } => Outcome::Map(ClassMap::pack(2, 2, &[0; 4]).unwrap()),
+            _ => Outcome::Classes(vec![Class { index: 1, probability: 1.0 }]),
+        },
+    });
+    let reply = Reply {
+        id: accepted.id,
+        path: Path::Split,
+        provider: Provider::Cpu,
+        timings: Timings::default(),
+        answers: answers.collect(),
+    };
+    FrameReply::Answered(reply).encode().unwrap()
+}
+
+fn accept(server: &mut Server, now: Instant, bytes: &[u8]) -> Accepted {
+    match server.request(now, bytes).unwrap() {
+        Verdict::Accepted(accepted) => accepted,
+        Verdict::Refused { refusal, .. } => panic!("{refusal}"),
+    }
+}
+
+fn refuse(server: &mut Server, now: Instant, bytes: &[u8]) -> (Vec<u8>, Refusal) {
+    match server.request(now, bytes).unwrap() {
+        Verdict::Refused { bytes, refusal, .. } => (bytes, refusal),
+        Verdict::Accepted(accepted) => panic!("{accepted:?}"),
+    }
+}
+
+#[test]
+fn a_frame_goes_there_and_back_and_its_budget_counts_from_arrival() {
+    let now = epoch();
+    let (mut client, mut server) = open(now, 4);
+    let bundle = client.bundle(&BUNDLE).unwrap();
+    let due = now + Duration::from_millis(100);
+    let sent = now + Duration::from_millis(30);
+    let (id, bytes) = client.request(sent, bundle, Some(due), classify(), vec![1]).unwrap();
+    let arrived = now + Duration::from_millis(45);
+    let accepted = accept(&mut server, arrived, &bytes);
+    assert_eq!(accepted.bundle, 1, "the index is the offer's, not the welcome's");
+    assert_eq!(accepted.deadline, Some(arrived + Duration::from_millis(70)));
+    let answered = client.reply(now + Duration::from_millis(60), id, &answer(&accepted)).unwrap();
+    assert!(server.finish(id));
+    assert_eq!(answered.round_trip, Duration::from_millis(30));
+    assert_eq!((client.in_flight(), server.in_flight()), (0, 0));
+}
+
+#[test]
+fn a_hello_without_common_ground_is_refused_by_name() {
+    let refused = |hello: Hello| {
+        let mut server = Server::new(offer(4), epoch());
+        let mut client = Client::new(hello);
+        let Greeting::Refused { bytes, .. } = server.hello(&client.hello().unwrap()).unwrap() else {
+            panic!("open")
+        };
+        let error = client.welcome(&bytes).unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused);
+        error.to_string()
+    };
+    let text = refused(Hello::new(vec![BundleId([1; 32])], Vec::new()));
+    assert!(text.contains("bundle not served") && text.contains(&BUNDLE.to_string()), "{text}");
+    assert!(text.contains(&BundleId([1; 32]).to_string()), "{text}");
+    let text = refused(Hello { oldest: 2, newest: 9, ..Hello::new(vec![BUNDLE], Vec::new()) });
+    assert!(text.contains("versions 2 to 9") && text.contains("versions 1 to 1"), "{text}");
+    let text = refused(Hello::new(vec![BUNDLE], vec!["depth".into()]));
+    assert!(text.contains("task not available") && text.contains("depth"), "{text}");
+}
+
+#[test]
+fn a_request_before_the_hello_is_a_violation() {
+    let now = epoch();
+    let (mut client, _) = open(now, 4);
+    let (_, bytes) = client.request(now, 0, None, classify(), vec![1]).unwrap();
+    let error = Server::new(offer(4), now).request(now, &bytes).unwrap_err();
+    assert_eq!(error.to_string(), "unexpected request, expected hello");
+    assert_eq!(error.kind(), Kind::Peer);
+}
+
+#[test]
+fn what_the_offer_does_not_hold_is_refused_with_its_own_code() {
+    let now = epoch();
+    let (_, mut server) = open(now, 4);
+    let base = Request { id: 1, bundle: 0, budget: None, wants: classify(), payload: vec![1] };
+    let mut code = |request: Request| refuse(&mut server, now, &request.encode().unwrap()).1.code;
+    assert_eq!(code(Request { bundle: 1, ..base.clone() }), RefusalCode::NoSuchBundle);
+    let want = |task, ask| vec![Want { task, ask }];
+    let wants = want(2, Ask::Classify { top_k: 1 });
+    assert_eq!(code(Request { wants, ..base.clone() }), RefusalCode::NoSuchTask);
+    let wants = want(1, Ask::Classify { top_k: 1 });
+    assert_eq!(code(Request { wants, ..base.clone() }), RefusalCode::WrongKind);
+    let wants = want(1, Ask::Unknown { kind: 9, body: Vec::new() });
+    assert_eq!(code(Request { wants, ..base.clone() }), RefusalCode::Unsupported);
+    assert_eq!(code(Request { budget: Some(Duration::ZERO), ..base }), RefusalCode::Expired);
+}
+
+#[test]
+fn frames_in_flight_are_bounded_on_both_sides() {
+    let now = epoch();
+    let (mut client, mut server) = open(now, 2);
+    let mut sent = Vec::new();
+    for _ in 0..2 {
+        sent.push(client.request(now, 0, None, classify(), vec![1]).unwrap());
+    }
+    assert_eq!(client.room(), 0);
+    let full = client.request(now, 0, None, classify(), vec![1]).unwrap_err();
+    assert_eq!(full, Error::Full { limit: 2 });
+    for (_, bytes) in &sent {
+        accept(&mut server, now, bytes);
+    }
+    let error = server.request(now, &sent[0].1).unwrap_err();
+    assert_eq!(error.kind(), Kind::Peer, "a number in flight used again: {error}");
+    let third = Request { id: 99, bundle: 0, budget: None, wants: classify(), payload: vec![1] };
+    let (_, refusal) = refuse(&mut server, now, &third.encode().unwrap());
+    assert_eq!(refusal.code, RefusalCode::TooManyInFlight);
+    assert!(client.abandon(sent[0].0) && !client.abandon(sent[0].0));
+    assert_eq!(client.room(), 1);
+}
+
+#[test]
+fn a_draining_server_refuses_the_new_and_answers_the_old() {
+    let now = epoch();
+    let (mut client, mut server) = open(now, 4);
+    let (old, bytes) = client.request(now, 0, None, classify(), vec![1]).unwrap();
+    let accepted = accept(&mut server, now, &bytes);
+    server.drain();
+    let (new, bytes) = client.request(now, 0, None, classify(), vec![1]).unwrap();
+    let (bytes, refusal) = refuse(&mut server, now, &bytes);
+    assert_eq!(refusal.code, RefusalCode::Draining);
+    assert!(matches!(client.reply(now, new, &bytes).unwrap().reply, FrameReply::Refused { .. }));
+    assert!(matches!(client.reply(now, old, &answer(&accepted)).unwrap().reply, FrameReply::Answered(_)));
+}
+
+#[test]
+fn an_answer_that_does_not_fit_the_question_is_a_violation() {
+    let now = epoch();
+    let (mut client, mut server) = open(now, 4);
+    let wants = vec![
+        Want { task: 0, ask: Ask::Classify { top_k: 1 } },
+        Want { task: 1, ask: Ask::Segment { size: Some((4, 4)) } },
+    ];
+    let mut wrong = |spoil: fn(&mut Reply), reason: &str| {
+        let (id, bytes) = client.request(now, 0, None, wants.clone(), vec![1]).unwrap();
+        let accepted = accept(&mut server, now, &bytes);
+        let Ok(FrameReply::Answered(mut reply)) = FrameReply::parse(&answer(&accepted)) else { panic!() };
+        reply.answers[1].outcome = Outcome::Map(ClassMap::pack(4, 4, &[0; 16]).unwrap());
+        spoil(&mut reply);
+        let error = client.reply(now, id, &FrameReply::Answered(reply).encode().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Peer);
+        assert!(error.to_string().contains(reason), "{error}");
+        server.finish(id);
+    };
+    wrong(|reply| reply.id += 1, "another frame");
+    wrong(|reply| drop(reply.answers.pop()), "not one answer per task");
+    wrong(|reply| reply.answers[1].task = 5, "did not answer");
+    wrong(
+        |reply| reply.answers[1].outcome = Outcome::Map(ClassMap::pack(2, 2, &[0; 4]).unwrap()),
+        "another size",
+    );
+    wrong(|reply| reply.answers[1].outcome = Outcome::Classes(Vec::new()), "another kind");
+    let two = |reply: &mut Reply| {
+        reply.answers[0].outcome = Outcome::Classes(vec![Class { index: 0, probability: 0.5 }; 2]);
+    };
+    wrong(two, "more classes");
+    let unknown = |reply: &mut Reply| {
+        reply.answers[0].outcome = Outcome::Unknown { kind: 9, body: Vec::new() };
+    };
+    wrong(unknown, "unknown kind");
+}
+
+/// A hundred frames over a link that delays and loses them, with a server that takes its time: every frame ends
+/// answered, refused or abandoned, and neither side keeps one.
+#[test]
+fn no_frame_is_forgotten_on_a_lossy_link() {
+    for seed in 1..=20u64 {
+        let start = epoch();
+        let (mut client, mut server) = open(start, 8);
+        let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut roll = move |sides: u64| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            dice % sides
+        };
+        enum Event {
+            Capture,
+            Arrive(u64, Vec<u8>),
+            Done(Accepted),
+            Back(u64, Vec<u8>),
+            GiveUp(u64),
+        }
+        let mut events: BTreeMap<(u64, u64), Event> = BTreeMap::new();
+        let mut order = 0..;
+        let mut plan = |events: &mut BTreeMap<_, _>, at: u64, event| {
+            events.insert((at, order.next().unwrap()), event);
+        };
+        (0..100).for_each(|frame| plan(&mut events, frame * 10, Event::Capture));
+        let (mut answered, mut refused, mut lost, mut skipped) = (0, 0, 0, 0);
+        while let Some(((at, _), event)) = events.pop_first() {
+            let now = start + Duration::from_millis(at);
+            match event {
+                Event::Capture if client.room() == 0 => skipped += 1,
+                Event::Capture => {
+                    let due = now + Duration::from_millis(60);
+                    let (id, bytes) = client.request(now, 0, Some(due), classify(), vec![0; 8]).unwrap();
+                    plan(&mut events, at + 200, Event::GiveUp(id));
+                    if roll(10) > 0 {
+                        plan(&mut events, at + 2 + roll(40), Event::Arrive(id, bytes));
+                    }
+                }
+                Event::Arrive(id, bytes) => match server.request(now, &bytes).unwrap() {
+                    Verdict::Accepted(accepted) => plan(&mut events, at + roll(80), Event::Done(accepted)),
+                    Verdict::Refused { bytes, .. } => plan(&mut events, at + 2, Event::Back(id, bytes)),
+                },
+                Event::Done(accepted) => {
+                    let late = accepted.deadline.is_some_and(|deadline| deadline < now);
+                    let refusal = Refusal::new(RefusalCode::Expired, "");
+                    let refusal = FrameReply::Refused { id: accepted.id, refusal }.encode().unwrap();
+                    let bytes = if late { refusal } else { answer(&accepted) };
+                    server.finish(accepted.id);
+                    if roll(10) > 0 {
+                        plan(&mut events, at + 2 + roll(40), Event::Back(accepted.id, bytes));
+                    }
+                }
+                Event::Back(id, bytes) => match client.reply(now, id, &bytes).map(|answer| answer.reply) {
+                    Ok(FrameReply::Answered(_)) => answered += 1,
+                    Ok(FrameReply::Refused { .. }) => refused += 1,
+                    Err(error) => assert_eq!(error, Error::NoSuchFrame { id }),
+                },
+                Event::GiveUp(id) => lost += i32::from(client.abandon(id)),
+            }
+        }
+        assert_eq!(answered + refused + lost + skipped, 100, "seed {seed}");
+        assert_eq!((client.in_flight(), server.in_flight()), (0, 0), "seed {seed}");
+        assert!(answered > 20 && refused > 0 && lost > 0, "seed {seed}: {answered} {refused} {lost}");
+    }
+}

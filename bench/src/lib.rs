@@ -1,1 +1,13 @@
-//! x
+//! Measuring: accuracy and bytes of a bundle, kernels and coders against their peers, a real pair on loopback.
+//!
+//! The binary `narrows-bench` is a thin shell over the modules here; `tests` uses [`pair`] too.
+
+pub mod confusion;
+pub mod demo;
+pub mod evaluate;
+pub mod halves;
+pub mod loopback;
+pub mod micro;
+pub mod pair;
+pub mod photos;
+pub mod stats;

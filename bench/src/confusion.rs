@@ -1,0 +1,66 @@
+//! Mean intersection over union, from counts of pixels.
+
+/// Pixels by true and predicted class.
+pub struct Confusion {
+    classes: usize,
+    pixels: Vec<u64>,
+}
+
+impl Confusion {
+    /// An empty count over `classes` classes.
+    pub fn new(classes: usize) -> Self {
+        Confusion { classes, pixels: vec![0; classes * classes] }
+    }
+
+    /// Counts one pixel. A true class outside the list is unlabelled and ignored.
+    ///
+    /// # Panics
+    /// If `predicted` is not one of the classes.
+    pub fn add(&mut self, truth: usize, predicted: usize) {
+        assert!(predicted < self.classes, "class {predicted} of {}", self.classes);
+        if truth < self.classes {
+            self.pixels[truth * self.classes + predicted] += 1;
+        }
+    }
+
+    /// Intersection over union by class: `None` where a class neither is nor was predicted.
+    pub fn iou(&self) -> Vec<Option<f64>> {
+        let at = |truth: usize, predicted: usize| self.pixels[truth * self.classes + predicted];
+        (0..self.classes)
+            .map(|class| {
+                let both = at(class, class);
+                let is: u64 = (0..self.classes).map(|other| at(class, other)).sum();
+                let said: u64 = (0..self.classes).map(|other| at(other, class)).sum();
+                let union = is + said - both;
+                (union > 0).then(|| both as f64 / union as f64)
+            })
+            .collect()
+    }
+
+    /// The mean over the classes that occur; 0 when none does.
+    pub fn mean_iou(&self) -> f64 {
+        let known: Vec<f64> = self.iou().into_iter().flatten().collect();
+        known.iter().sum::<f64>() / known.len().max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_is_shared_over_what_is_either() {
+        let mut confusion = Confusion::new(3);
+        for (truth, predicted) in [(0, 0), (0, 0), (0, 1), (1, 1), (9, 0)] {
+            confusion.add(truth, predicted);
+        }
+        // Class 0: 2 of 3. Class 1: 1 of 2. Class 2 does not occur. Truth 9 is unlabelled.
+        assert_eq!(confusion.iou(), [Some(2.0 / 3.0), Some(0.5), None]);
+        assert!((confusion.mean_iou() - 7.0 / 12.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn is_zero_when_nothing_was_counted() {
+        assert_eq!(Confusion::new(2).mean_iou(), 0.0);
+    }
+}

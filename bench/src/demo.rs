@@ -1,0 +1,250 @@
+//! `narrows-bench demo`: photos through a real head, real QUIC and a real tail, beside the unsplit network.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use narrows_head::{
+    image::{decode, fit},
+    report::{Line, Millis, Status},
+};
+use narrows_models::{Bundle, Parts};
+use serde::Serialize;
+
+use crate::{
+    evaluate::argmax,
+    halves::{Unsplit, jpeg},
+    pair::{self, Pair},
+};
+
+/// Quality of the JPEG whose size stands beside the packet's.
+const QUALITY: u8 = 75;
+/// Exit code after Ctrl-C: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Which photos, through which bundle.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  narrows-bench demo --bundle models/bundles/lite2 --source bench/photos --out demo-out")]
+pub struct Demo {
+    /// The bundle's folder
+    #[arg(long, value_name = "DIR")]
+    pub bundle: PathBuf,
+    /// A photo, a folder of photos or a glob
+    #[arg(long, value_name = "FILE|DIR|GLOB")]
+    pub source: String,
+    /// Where overlays and summary.json go
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
+    #[arg(long, value_name = "FILE")]
+    pub runtime: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    bundle: String,
+    frames: usize,
+    answered: usize,
+    same_top1: usize,
+    photos: Vec<Photo>,
+}
+
+#[derive(Serialize)]
+struct Photo {
+    #[serde(flatten)]
+    line: Line,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unsplit: Option<UnsplitAnswer>,
+}
+
+/// What the unsplit network says to the head's input, and what that input costs as a JPEG.
+#[derive(Serialize)]
+struct UnsplitAnswer {
+    label: String,
+    probability: f32,
+    same_top1: bool,
+    jpeg75_bytes: usize,
+}
+
+impl Demo {
+    /// Runs the demo; its exit code is the head's when a photo got no answer.
+    pub fn run(&self) -> ExitCode {
+        let interrupt = match Interrupt::watch() {
+            Ok(interrupt) => interrupt,
+            Err(error) => {
+                eprintln!("narrows-bench demo: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        };
+        match self.show(&interrupt) {
+            _ if interrupt.seen() => {
+                eprintln!("narrows-bench demo: interrupted; the tail is stopped and its certificates are gone");
+                ExitCode::from(INTERRUPTED)
+            }
+            Ok(summary) if summary.answered == summary.frames => ExitCode::SUCCESS,
+            Ok(summary) => {
+                eprintln!("narrows-bench demo: {} photos got no answer", summary.frames - summary.answered);
+                ExitCode::FAILURE
+            }
+            Err(error) => {
+                eprintln!("narrows-bench demo: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn show(&self, interrupt: &Interrupt) -> Result<Summary> {
+        let bundle = Bundle::open(&self.bundle, Parts::All)?;
+        println!("bundle {} {}: {}", bundle.name(), bundle.digest().short(), bundle.manifest().description());
+        let runtime = self.runtime.as_ref().map(|path| path.display().to_string());
+        let args: Vec<&str> = runtime.iter().flat_map(|path| ["--runtime", path]).collect();
+        let pair = Pair::start(&self.bundle, &args)?;
+        println!("tail on {}, certificates made for this demo alone", pair.address());
+        let lines = self.answers(&pair, interrupt)?;
+        pair.drain()?;
+        println!("tail drained");
+        let mut unsplit = Unsplit::open(&bundle, self.runtime.as_deref())?;
+        let photos = lines.into_iter().map(|line| compare(&bundle, &mut unsplit, line));
+        let photos = photos.collect::<Result<Vec<_>>>()?;
+        let summary = Summary {
+            bundle: bundle.digest().to_string(),
+            frames: photos.len(),
+            answered: photos.iter().filter(|photo| photo.line.status == Status::Answered).count(),
+            same_top1: photos.iter().flat_map(|photo| &photo.unsplit).filter(|unsplit| unsplit.same_top1).count(),
+            photos,
+        };
+        self.print(&summary);
+        let path = self.out.join("summary.json");
+        fs::write(&path, serde_json::to_string_pretty(&summary)? + "\n")
+            .with_context(|| format!("{}: cannot be written", path.display()))?;
+        println!("overlays and summary.json are in {}", self.out.display());
+        Ok(summary)
+    }
+
+    /// The head's line for every photo, in the order of the source.
+    fn answers(&self, pair: &Pair, interrupt: &Interrupt) -> Result<Vec<Line>> {
+        ensure!(!interrupt.seen(), "interrupted");
+        let mut head = pair
+            .head(&self.bundle)
+            .args(["--source", &self.source, "--tasks", "classify,segment", "--out"])
+            .arg(&self.out)
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("narrows-head cannot be started")?;
+        interrupt.passes_to(head.id());
+        let mut lines = Vec::new();
+        for line in BufReader::new(head.stdout.take().context("the head has no output")?).lines() {
+            lines.push(serde_json::from_str::<Line>(&line?).context("the head said something that is no line")?);
+        }
+        let status = head.wait()?;
+        ensure!(!lines.is_empty(), "narrows-head ended with {status}");
+        lines.sort_by_key(|line| line.frame);
+        Ok(lines)
+    }
+
+    fn print(&self, summary: &Summary) {
+        let mut table = Table::new();
+        table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+        let ms = ["decode", "resize", "head", "encode", "network", "queue", "t.dec", "t.infer", "total ms"];
+        let head = ["photo", "label", "prob.", "unsplit network", "", "bytes", "JPEG q75"];
+        table.set_header(head.into_iter().chain(ms));
+        for photo in &summary.photos {
+            table.add_row(row(photo));
+        }
+        for column in table.column_iter_mut().skip(2).filter(|column| column.index() != 3) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        println!("\n{table}");
+        println!(
+            "{} of {} photos answered, {} with the unsplit network's top label",
+            summary.answered, summary.frames, summary.same_top1
+        );
+    }
+}
+
+fn row(photo: &Photo) -> Vec<String> {
+    let name = photo.line.file.file_name().unwrap_or(photo.line.file.as_os_str());
+    let mut row = vec![name.to_string_lossy().into_owned()];
+    let guess = photo.line.classify.as_ref().and_then(|guesses| guesses.first());
+    let (Some(guess), Some(unsplit), Some(bytes), Some(ms)) =
+        (guess, &photo.unsplit, &photo.line.bytes, &photo.line.ms)
+    else {
+        row.push(photo.line.error.clone().unwrap_or_else(|| "no answer".into()));
+        return row;
+    };
+    row.push(guess.label.clone());
+    row.push(format!("{:.2}", guess.probability));
+    row.push(format!("{} {:.2}", unsplit.label, unsplit.probability));
+    row.push(if unsplit.same_top1 { "same" } else { "DIFFERS" }.into());
+    row.push(bytes.packet.to_string());
+    row.push(unsplit.jpeg75_bytes.to_string());
+    row.extend(stages(ms).map(|ms| format!("{ms:.1}")));
+    row
+}
+
+fn stages(ms: &Millis) -> [f64; 9] {
+    let tail = [ms.tail_queue, ms.tail_decode, ms.tail_infer];
+    [ms.decode, ms.resize, ms.head, ms.encode, ms.network, tail[0], tail[1], tail[2], ms.total]
+}
+
+fn compare(bundle: &Bundle, unsplit: &mut Unsplit, line: Line) -> Result<Photo> {
+    if line.status != Status::Answered {
+        return Ok(Photo { line, unsplit: None });
+    }
+    let (task, spec) = bundle.task("classify").context("the bundle has no task `classify`")?;
+    let geometry = bundle.geometries().iter().find(|geometry| geometry.name == line.geometry);
+    let geometry = geometry.context("the head named a geometry that the bundle does not have")?;
+    let file = fs::read(&line.file).with_context(|| line.file.display().to_string())?;
+    let pixels = fit(&decode(&file)?, geometry);
+    let logits = unsplit.run(task, &pixels, (geometry.width, geometry.height))?;
+    let best = argmax(&logits);
+    let top1 = line.classify.as_ref().and_then(|guesses| guesses.first()).map(|guess| usize::from(guess.index));
+    let answer = UnsplitAnswer {
+        label: spec.labels[best].name.clone(),
+        probability: 1.0 / logits.iter().map(|logit| (logit - logits[best]).exp()).sum::<f32>(),
+        same_top1: top1 == Some(best),
+        jpeg75_bytes: jpeg(&pixels, geometry.width, geometry.height, QUALITY)?.len(),
+    };
+    Ok(Photo { line, unsplit: Some(answer) })
+}
+
+/// Ctrl-C and SIGTERM: remembered, and passed on to the head.
+struct Interrupt {
+    seen: Arc<AtomicBool>,
+    head: Arc<AtomicU32>,
+}
+
+impl Interrupt {
+    fn watch() -> Result<Self> {
+        let interrupt = Interrupt { seen: Arc::default(), head: Arc::default() };
+        let (seen, head) = (Arc::clone(&interrupt.seen), Arc::clone(&interrupt.head));
+        ctrlc::set_handler(move || {
+            seen.store(true, Ordering::SeqCst);
+            // Nobody to tell, or it has ended: then its output has ended too.
+            let _ = pair::terminate(head.load(Ordering::SeqCst));
+        })
+        .context("Ctrl-C cannot be watched")?;
+        Ok(interrupt)
+    }
+
+    fn passes_to(&self, head: u32) {
+        self.head.store(head, Ordering::SeqCst);
+        if self.seen() {
+            let _ = pair::terminate(head);
+        }
+    }
+
+    fn seen(&self) -> bool {
+        self.seen.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,42 @@
+//! `narrows-bench`: measure a bundle and the two halves, or just see them work.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use narrows_bench::{demo::Demo, evaluate::Evaluate, loopback::Loopback, micro::Micro};
+
+/// Measure narrows: accuracy and bytes, kernels and coders, the pair on loopback
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Classify and segment photos through a real pair, beside the unsplit network
+    Demo(Demo),
+    /// Accuracy and bytes of the shipped path on labelled data, beside JPEG and the unsplit network
+    Evaluate(Evaluate),
+    /// What the runtime adds to the work itself, one frame at a time over loopback
+    Loopback(Loopback),
+    /// Head, coder and JPEG against their peers, one thread, as ratios of one run
+    Micro(Micro),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(demo) => return demo.run(),
+        Command::Evaluate(evaluate) => evaluate.run(),
+        Command::Loopback(loopback) => loopback.run(),
+        Command::Micro(micro) => micro.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("narrows-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Peers that lie, against the real tail.
+
+use std::{fs, path::Path, process::Command, sync::Arc};
+
+use anyhow::{Context, Result};
+use narrows_bench::pair::{self, Pair};
+use narrows_models::{Bundle, Parts};
+use narrows_tests::{Client, bundle, changed_bundle, photos, root, runtime, said};
+use narrows_wire::{ALPN, FrameReply, RefusalCode, limits::MAX_REQUEST};
+
+/// A packet that the shipped bundle's tails can answer.
+fn packet() -> Result<Vec<u8>> {
+    let bundle = Bundle::open(bundle(), Parts::All)?;
+    Ok(bundle.read(&bundle.vectors().first().context("the bundle has vectors")?.packet)?)
+}
+
+fn start() -> Result<Pair> {
+    Pair::start(&bundle(), &["--device", "cpu", "--runtime", &runtime().display().to_string()])
+}
+
+fn refused(reply: &FrameReply, code: RefusalCode) -> bool {
+    matches!(reply, FrameReply::Refused { refusal, .. } if refusal.code == code)
+}
+
+#[tokio::test]
+async fn refuses_truncated_and_flipped_packets_and_goes_on() -> Result<()> {
+    let pair = start()?;
+    let client = Client::connect(pair.address(), &pair.certs().join("devices/device")).await?;
+    let packet = packet()?;
+    let mut id = 0;
+    let mut ask = async |packet: &[u8]| {
+        id += 1;
+        client.classify(id, packet).await
+    };
+    assert!(matches!(ask(&packet).await?, FrameReply::Answered(_)));
+    for length in (0..packet.len()).step_by(1 + packet.len() / 50) {
+        let reply = ask(&packet[..length]).await?;
+        assert!(refused(&reply, RefusalCode::BadPacket), "{length} bytes: {reply:?}");
+    }
+    for bit in (0..8 * packet.len()).step_by(1 + 8 * packet.len() / 200) {
+        let mut flipped = packet.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let reply = ask(&flipped).await?;
+        assert!(refused(&reply, RefusalCode::BadPacket), "bit {bit}: {reply:?}");
+    }
+    let mut longer = packet.clone();
+    longer.push(0);
+    assert!(refused(&ask(&longer).await?, RefusalCode::BadPacket));
+    assert!(matches!(ask(&packet).await?, FrameReply::Answered(_)));
+    pair.drain()
+}
+
+#[tokio::test]
+async fn drops_a_peer_that_sends_a_frame_over_the_limit_or_garbage_and_serves_the_next() -> Result<()> {
+    let pair = start()?;
+    let identity = pair.certs().join("devices/device");
+    let mut shapes = vec![vec![16; MAX_REQUEST + 1], vec![0xff; 40], vec![], vec![16]];
+    shapes.push((0..=255).collect());
+    for bytes in shapes {
+        let client = Client::connect(pair.address(), &identity).await?;
+        let answer = client.exchange(&bytes).await;
+        let refused = answer.as_ref().ok().and_then(|bytes| FrameReply::parse(bytes).ok());
+        assert!(
+            answer.is_err() || matches!(refused, Some(FrameReply::Refused { .. })),
+            "{} bytes were answered: {answer:?}",
+            bytes.len()
+        );
+        let next = Client::connect(pair.address(), &identity).await?;
+        assert!(matches!(next.classify(1, &packet()?).await?, FrameReply::Answered(_)));
+    }
+    pair.drain()
+}
+
+#[tokio::test]
+async fn lets_nobody_in_without_a_certificate() -> Result<()> {
+    let pair = start()?;
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = fs::read(pair.certs().join("ca.pem"))?;
+    roots.add(rustls_pki_types::pem::PemObject::from_pem_slice(&ca).ok().context("ca.pem holds a certificate")?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let config = quinn::ClientConfig::new(Arc::new(quinn::crypto::rustls::QuicClientConfig::try_from(tls)?));
+    // TLS 1.3 lets the client believe it is connected until the server has looked at its certificate.
+    let answer = match Client::dial(pair.address(), config).await {
+        Ok(client) => client.exchange(b"anything").await,
+        Err(error) => Err(error),
+    };
+    let error = format!("{:#}", answer.expect_err("a stranger was answered"));
+    assert!(error.to_lowercase().contains("certificate"), "{error}");
+    pair.drain()
+}
+
+#[test]
+fn lets_nobody_in_with_a_foreign_certificate() -> Result<()> {
+    let pair = start()?;
+    let foreign = tempfile::tempdir()?;
+    let certs = |args: &[&str]| pair::tail().arg("certs").args(args).arg("--dir").arg(foreign.path()).status();
+    assert!(certs(&["init"])?.success());
+    assert!(certs(&["device", "thief"])?.success());
+    // The thief's own key under the tail's CA: so that the device trusts the tail and the tail must see the fraud.
+    let thief = foreign.path().join("devices/thief");
+    fs::copy(pair.certs().join("ca.pem"), thief.join("ca.pem"))?;
+    let output = head(&pair, &bundle(), &thief).output()?;
+    assert_eq!(output.status.code(), Some(6), "{}", said(&output));
+    assert!(said(&output).contains("certificate"), "{}", said(&output));
+    assert!(output.stdout.is_empty() || !String::from_utf8_lossy(&output.stdout).contains("answered"));
+    // And a tail that the device does not know.
+    let output = head(&pair, &bundle(), &foreign.path().join("server")).output()?;
+    assert_eq!(output.status.code(), Some(6), "{}", said(&output));
+    assert!(said(&output).contains("certificate"), "{}", said(&output));
+    pair.drain()
+}
+
+#[test]
+fn refuses_a_head_with_another_bundle_by_both_digests() -> Result<()> {
+    let pair = start()?;
+    let other = changed_bundle("CARD.md", true, |card| card.extend(b"\nAnother line.\n"))?;
+    let output = head(&pair, other.path(), &pair.certs().join("devices/device")).output()?;
+    assert_eq!(output.status.code(), Some(6), "{}", said(&output));
+    for folder in [bundle().as_path(), other.path()] {
+        let digest = Bundle::open(folder, Parts::Head)?.digest();
+        assert!(said(&output).contains(&digest.short()), "{} is not in: {}", digest.short(), said(&output));
+    }
+    pair.drain()
+}
+
+/// A head that sends one photo.
+fn head(pair: &Pair, bundle: &Path, identity: &Path) -> Command {
+    let mut command = pair::head();
+    command.args(["run", "--server", pair.address(), "--retry-for", "2", "--bundle"]).arg(bundle);
+    command.arg("--identity").arg(identity).arg("--source").arg(photos().join("cat.png"));
+    command.current_dir(root());
+    command
+}

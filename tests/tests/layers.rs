@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "narrows-tests",
-        &["narrows-bench", "narrows-codec", "narrows-head", "narrows-models", "narrows-tail", "narrows-wire"],
+        &["narrows-bench", "narrows-codec", "narrows-head", "narrows-int8", "narrows-models", "narrows-tail", "narrows-wire"],
     ),
 ];
 

@@ -1,7 +1,7 @@
 //! Packets to features (FORMAT.md, sections 3 to 6).
 
 use crate::cursor::Cursor;
-use crate::rans::{self, LOWEST, STATE_END, Source};
+use crate::rans::{LOWEST, STATE_END, Words};
 use crate::{Error, Feature, HEADER_BYTES, Header, Mode, Shape, Table, Tables, packet_max};
 
 /// What a packet held.
@@ -94,11 +94,11 @@ fn read_static<const N: usize>(
     if !odd.is_empty() {
         return Err(Error::PacketTrailing { field: "words", bytes: odd.len() });
     }
-    let mut source = Source::new(pairs);
+    let mut words = Words::new(pairs);
     for (table, plane) in tables.iter().zip(symbols.chunks_exact_mut(shape.plane())) {
-        rans::decode(&mut states, &mut source, table.lookup(), table.low(), plane);
+        table.decode(&mut states, &mut words, plane);
     }
-    let escapes = source.rest().ok_or(Error::PacketTruncated { field: "words" })?;
+    let escapes = words.rest().ok_or(Error::PacketTruncated { field: "words" })?;
     if let Some(lane) = states.iter().position(|state| *state != LOWEST) {
         return Err(Error::FinalState { lane, found: states[lane] });
     }

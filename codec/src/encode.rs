@@ -1,7 +1,7 @@
 //! Features to packets (FORMAT.md, sections 3 to 6).
 
 use crate::header::GEOMETRIES_MAX;
-use crate::rans::{self, LOWEST, Words};
+use crate::rans::LOWEST;
 use crate::{Error, Feature, HEADER_BYTES, Header, Mode, Table, Tables};
 
 /// How hard zstd tries. The fallback is for features that the tables do not fit, where speed matters more than the
@@ -46,19 +46,15 @@ pub fn encode(
         Choice::Auto => Mode::Static,
         Choice::Only(mode) => mode,
     };
-    let width = width_of(feature.symbols());
     let mut layout = match mode {
-        Mode::Raw => write_raw(feature, width, out),
+        Mode::Raw => write_raw(feature, out),
         Mode::Static => write_static(level_tables, feature, out),
-        Mode::Zstd => write_zstd(feature, width, out)?,
+        Mode::Zstd => write_zstd(feature, out)?,
     };
-    let raw_bytes = HEADER_BYTES + usize::from(width) * feature.symbols().len();
-    if choice == Choice::Auto && out.len() > raw_bytes {
-        mode = Mode::Zstd;
-        layout = write_zstd(feature, width, out)?;
-        if out.len() >= raw_bytes {
-            mode = Mode::Raw;
-            layout = write_raw(feature, width, out);
+    if choice == Choice::Auto && out.len() > raw_bytes(feature) {
+        (mode, layout) = (Mode::Zstd, write_zstd(feature, out)?);
+        if out.len() >= raw_bytes(feature) {
+            (mode, layout) = (Mode::Raw, write_raw(feature, out));
         }
     }
     let header = Header { mode, level, geometry, layout, table_id: tables.id(), check: 0 };
@@ -72,7 +68,13 @@ fn width_of(symbols: &[i16]) -> u8 {
     if fits { 1 } else { 2 }
 }
 
-fn write_raw(feature: &Feature, width: u8, out: &mut Vec<u8>) -> u8 {
+/// The size of a packet of mode raw.
+fn raw_bytes(feature: &Feature) -> usize {
+    HEADER_BYTES + usize::from(width_of(feature.symbols())) * feature.symbols().len()
+}
+
+fn write_raw(feature: &Feature, out: &mut Vec<u8>) -> u8 {
+    let width = width_of(feature.symbols());
     out.clear();
     out.resize(HEADER_BYTES, 0);
     push_raw(feature.symbols(), width, out);
@@ -86,7 +88,8 @@ fn push_raw(symbols: &[i16], width: u8, out: &mut Vec<u8>) {
     }
 }
 
-fn write_zstd(feature: &Feature, width: u8, out: &mut Vec<u8>) -> Result<u8, Error> {
+fn write_zstd(feature: &Feature, out: &mut Vec<u8>) -> Result<u8, Error> {
+    let width = width_of(feature.symbols());
     let mut raw = Vec::new();
     push_raw(feature.symbols(), width, &mut raw);
     out.clear();
@@ -101,7 +104,7 @@ fn write_static(tables: &[Table], feature: &Feature, out: &mut Vec<u8>) -> u8 {
     match feature.symbols().len() {
         0..2048 => write_lanes::<1>(tables, feature, out),
         2048..8192 => write_lanes::<2>(tables, feature, out),
-        8192..32768 => write_lanes::<4>(tables, feature, out),
+        8192..16384 => write_lanes::<4>(tables, feature, out),
         _ => write_lanes::<8>(tables, feature, out),
     }
 }
@@ -109,20 +112,18 @@ fn write_static(tables: &[Table], feature: &Feature, out: &mut Vec<u8>) -> u8 {
 fn write_lanes<const N: usize>(tables: &[Table], feature: &Feature, out: &mut Vec<u8>) -> u8 {
     let front = HEADER_BYTES + 4 * N;
     out.clear();
-    out.resize(front + 2 * feature.symbols().len(), 0);
+    out.resize(front, 0);
     let mut states = [LOWEST; N];
-    let mut words = Words::new(&mut out[front..]);
+    let mut escaped = false;
     for (table, plane) in tables.iter().zip(feature.planes()).rev() {
-        rans::encode(&mut states, &mut words, table.steps(), table.low(), plane);
+        escaped |= table.encode(&mut states, out, plane);
     }
-    let free = words.free();
-    out.copy_within(front + free.., front);
-    out.truncate(out.len() - free);
+    out[front..].as_chunks_mut::<2>().0.reverse();
     for (to, state) in out[HEADER_BYTES..front].as_chunks_mut().0.iter_mut().zip(states) {
         *to = state.to_le_bytes();
     }
-    for (table, plane) in tables.iter().zip(feature.planes()) {
-        if plane.iter().fold(false, |any, &symbol| any | !table.holds(symbol)) {
+    if escaped {
+        for (table, plane) in tables.iter().zip(feature.planes()) {
             let strays = plane.iter().filter(|symbol| !table.holds(**symbol));
             out.extend(strays.flat_map(|symbol| symbol.to_le_bytes()));
         }

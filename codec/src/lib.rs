@@ -30,6 +30,7 @@ mod encode;
 mod error;
 mod feature;
 mod header;
+mod model;
 mod rans;
 mod tables;
 

@@ -4,7 +4,8 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::cursor::{Cursor, CutOff};
-use crate::rans::{Lookup, SCALE, Step};
+use crate::model::{Narrow, SCALE, Wide};
+use crate::rans::{self, Words};
 
 /// The largest number of channels.
 pub const CHANNELS_MAX: usize = 1024;
@@ -110,8 +111,14 @@ impl Tables {
 pub struct Table {
     low: i16,
     frequencies: Box<[u16]>,
-    steps: Box<[Step]>,
-    lookup: Lookup,
+    coder: Coder,
+}
+
+/// What is derived from the frequencies.
+#[derive(Clone, Debug)]
+enum Coder {
+    Narrow(Box<Narrow>),
+    Wide(Box<Wide>),
 }
 
 impl Table {
@@ -136,18 +143,23 @@ impl Table {
         if sum != SCALE {
             return wrong("sum of frequencies", sum, "4096");
         }
-        let steps = Step::all(&frequencies);
-        let lookup = Lookup::new(&frequencies);
-        Ok(Self { low, frequencies, steps, lookup })
+        let coder = if frequencies.len() <= 256 {
+            Coder::Narrow(Box::new(Narrow::new(&frequencies)))
+        } else {
+            Coder::Wide(Box::new(Wide::new(&frequencies)))
+        };
+        Ok(Self { low, frequencies, coder })
     }
 
     /// The smallest regular symbol.
+    #[inline]
     #[must_use]
     pub fn low(&self) -> i16 {
         self.low
     }
 
     /// The frequencies of the regular symbols from [`low`](Self::low) on, then the escape's; they sum to 4096.
+    #[inline]
     #[must_use]
     pub fn frequencies(&self) -> &[u16] {
         &self.frequencies
@@ -155,35 +167,56 @@ impl Table {
 
     /// The entry of `symbol` in [`frequencies`](Self::frequencies); the last, the escape's, for a symbol that is not
     /// regular.
+    #[inline]
     #[must_use]
     pub fn entry(&self, symbol: i16) -> usize {
         self.offset(symbol).min(self.regular())
     }
 
     /// Whether the table holds `symbol`, so that it needs no escape.
+    #[inline]
     #[must_use]
     pub fn holds(&self, symbol: i16) -> bool {
         self.offset(symbol) < self.regular()
     }
 
     /// How far `symbol` is above the smallest regular one; those below come out above all regular ones.
+    #[inline]
     fn offset(&self, symbol: i16) -> usize {
         symbol.wrapping_sub(self.low).cast_unsigned().into()
     }
 
     /// Number of regular symbols, which is the escape's entry.
+    #[inline]
     fn regular(&self) -> usize {
         self.frequencies.len() - 1
     }
 
-    /// The coding steps, in the order of the frequencies.
-    pub(crate) fn steps(&self) -> &[Step] {
-        &self.steps
+    /// [`rans::encode`] for the symbols of one channel.
+    pub(crate) fn encode<const N: usize>(
+        &self,
+        states: &mut [u32; N],
+        out: &mut Vec<u8>,
+        symbols: &[i16],
+    ) -> bool {
+        let escape = self.regular() as u16;
+        match &self.coder {
+            Coder::Narrow(model) => rans::encode(states, out, &**model, self.low, escape, symbols),
+            Coder::Wide(model) => rans::encode(states, out, &**model, self.low, escape, symbols),
+        }
     }
 
-    /// The way from slots back to entries.
-    pub(crate) fn lookup(&self) -> &Lookup {
-        &self.lookup
+    /// [`rans::decode`] for the symbols of one channel; escapes come out as the [`marker`](Self::marker).
+    pub(crate) fn decode<const N: usize>(
+        &self,
+        states: &mut [u32; N],
+        words: &mut Words<'_>,
+        symbols: &mut [i16],
+    ) {
+        match &self.coder {
+            Coder::Narrow(model) => rans::decode(states, words, &**model, self.low, symbols),
+            Coder::Wide(model) => rans::decode(states, words, &**model, self.low, symbols),
+        }
     }
 
     /// What stands for the escape where symbols are decoded: one more than the largest regular symbol, or −32768

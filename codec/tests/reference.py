@@ -24,7 +24,7 @@ def write_tables(levels):
 
 def lane_count(symbols):
     """The lanes an encoder uses for that many symbols (section 4.2)."""
-    return next((lanes for lanes, below in ((1, 2048), (2, 8192), (4, 32768)) if symbols < below), 8)
+    return next((lanes for lanes, below in ((1, 2048), (2, 8192), (4, 16384)) if symbols < below), 8)
 
 
 def encode_static(tables, geometry, level, channels, lanes=None):

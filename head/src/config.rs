@@ -1,0 +1,288 @@
+//! Flags, and what they mean for a given bundle.
+
+use std::{path::PathBuf, time::Duration};
+
+use narrows_models::{Bundle, TaskKind};
+use narrows_wire::limits::MAX_IN_FLIGHT;
+
+use crate::Error;
+
+/// Longest `--budget`, `--retry-for`: an hour.
+const HOUR: u64 = 3600;
+
+/// The flags of `narrows-head run`, as typed.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Flags {
+    /// Folder of the bundle; the server must serve the same one
+    #[arg(long, value_name = "DIR")]
+    pub bundle: PathBuf,
+
+    /// The tail: a name in its certificate and a port
+    #[arg(long, value_name = "HOST:PORT")]
+    pub server: String,
+
+    /// Folder with ca.pem, cert.pem and key.pem of this device (`narrows-tail certs device` makes one)
+    #[arg(long, value_name = "DIR")]
+    pub identity: PathBuf,
+
+    /// An image file, a folder of images (one level), or a quoted pattern such as 'photos/**/*.jpg'
+    #[arg(long, value_name = "FILE|DIR|GLOB")]
+    pub source: String,
+
+    /// What to ask, by task name [default: the bundle's first task of each kind]
+    #[arg(long, value_name = "TASK,…", value_delimiter = ',')]
+    pub tasks: Vec<String>,
+
+    /// Rate level, 0 is the finest and largest [default: the bundle's]
+    #[arg(long, value_name = "N")]
+    pub level: Option<usize>,
+
+    /// How an image becomes the head's input [default: the first task's geometry]
+    #[arg(long, value_name = "NAME")]
+    pub geometry: Option<String>,
+
+    /// Write a mask and an annotated picture per image into this folder, which is made if missing
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Milliseconds from the start of a frame to its answer; what is left of it travels with the frame, and work
+    /// past it is dropped on both sides
+    #[arg(long, value_name = "MS", default_value_t = 30_000)]
+    pub budget: u64,
+
+    /// Frames between decoding and their answer; 1 finishes each before the next begins
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub in_flight: usize,
+
+    /// Seconds to look for a server that is away, at the start and after a loss
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub retry_for: u64,
+
+    /// Work through the source this many times
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub repeat: usize,
+}
+
+/// A run's settings, checked against the bundle.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where the server is.
+    pub server: Server,
+    /// Indices of the tasks to ask, at most one of each kind, in the order they were asked for.
+    pub tasks: Vec<usize>,
+    /// Index of the rate level.
+    pub level: usize,
+    /// Index of the geometry.
+    pub geometry: usize,
+    /// Where pictures go.
+    pub out: Option<PathBuf>,
+    /// From a frame's start to its answer.
+    pub budget: Duration,
+    /// Frames between decoding and their answer.
+    pub in_flight: usize,
+    /// How long to look for a server that is away.
+    pub retry_for: Duration,
+    /// How often to work through the source.
+    pub repeat: usize,
+}
+
+/// A server's address as given: the host is also the name that its certificate must carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// A DNS name or an IP address, an IPv6 one without brackets.
+    pub host: String,
+    /// The UDP port.
+    pub port: u16,
+}
+
+impl Config {
+    /// Resolves flags for `bundle`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`], naming the flag and what it may be.
+    pub fn new(flags: &Flags, bundle: &Bundle) -> Result<Self, Error> {
+        let tasks: Vec<Offer> = bundle
+            .tasks()
+            .iter()
+            .map(|task| Offer { name: &task.name, kind: task.kind, geometry: task.geometry })
+            .collect();
+        let tasks_asked = choose_tasks(&flags.tasks, &tasks)?;
+        let geometries: Vec<&str> =
+            bundle.geometries().iter().map(|geometry| geometry.name.as_str()).collect();
+        let first = tasks_asked.first().map_or(0, |&index| tasks[index].geometry);
+        Ok(Config {
+            server: Server::parse(&flags.server)?,
+            geometry: choose_geometry(flags.geometry.as_deref(), &geometries, first)?,
+            level: choose_level(flags.level, bundle.levels().len(), bundle.default_level())?,
+            tasks: tasks_asked,
+            out: flags.out.clone(),
+            budget: Duration::from_millis(within("--budget", flags.budget, 1, HOUR * 1000)?),
+            in_flight: within("--in-flight", flags.in_flight as u64, 1, MAX_IN_FLIGHT.into())? as usize,
+            retry_for: Duration::from_secs(within("--retry-for", flags.retry_for, 0, HOUR)?),
+            repeat: within("--repeat", flags.repeat as u64, 1, u32::MAX.into())? as usize,
+        })
+    }
+}
+
+impl Server {
+    /// Reads `HOST:PORT`, an IPv6 address in brackets.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for `--server`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let wrong = |what: &str| {
+            Error::usage(
+                "--server",
+                format!("{text:?} {what}; give HOST:PORT, for example tail.local:4433 or [::1]:4433"),
+            )
+        };
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong("has no port"))?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        if host.is_empty() || bare.is_none() && host.contains([':', '[', ']', '/']) {
+            return Err(wrong("has no host that can be dialled"));
+        }
+        match port.parse() {
+            Ok(0) | Err(_) => Err(wrong("has no port from 1 to 65535")),
+            Ok(port) => Ok(Server { host: bare.unwrap_or(host).to_owned(), port }),
+        }
+    }
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// What choosing needs to know of a task.
+struct Offer<'a> {
+    name: &'a str,
+    kind: TaskKind,
+    geometry: usize,
+}
+
+fn choose_tasks(wanted: &[String], offers: &[Offer<'_>]) -> Result<Vec<usize>, Error> {
+    let all = || offers.iter().map(|offer| offer.name).collect::<Vec<_>>().join(", ");
+    let mut chosen: Vec<usize> = Vec::new();
+    if wanted.is_empty() {
+        for (index, offer) in offers.iter().enumerate() {
+            if chosen.iter().all(|&other| offers[other].kind != offer.kind) {
+                chosen.push(index);
+            }
+        }
+    }
+    for name in wanted {
+        let name = name.trim();
+        let index = offers.iter().position(|offer| offer.name == name).ok_or_else(|| {
+            Error::usage("--tasks", format!("the bundle has no task {name:?}; it has {}", all()))
+        })?;
+        if let Some(&other) = chosen.iter().find(|&&other| offers[other].kind == offers[index].kind) {
+            let reason = match other == index {
+                true => format!("{name} stands twice"),
+                false => {
+                    format!("{} and {name} are of one kind; ask for them in two runs", offers[other].name)
+                }
+            };
+            return Err(Error::usage("--tasks", reason));
+        }
+        chosen.push(index);
+    }
+    Ok(chosen)
+}
+
+fn choose_geometry(wanted: Option<&str>, names: &[&str], default: usize) -> Result<usize, Error> {
+    let Some(name) = wanted else { return Ok(default) };
+    names.iter().position(|other| *other == name).ok_or_else(|| {
+        Error::usage(
+            "--geometry",
+            format!("the bundle has no geometry {name:?}; it has {}", names.join(", ")),
+        )
+    })
+}
+
+fn choose_level(wanted: Option<usize>, levels: usize, default: usize) -> Result<usize, Error> {
+    match wanted {
+        None => Ok(default),
+        Some(level) if level < levels => Ok(level),
+        Some(level) => {
+            let last = levels.saturating_sub(1);
+            Err(Error::usage(
+                "--level",
+                format!("the bundle has no level {level}; it has 0 (finest) to {last}"),
+            ))
+        }
+    }
+}
+
+fn within(flag: &'static str, value: u64, low: u64, high: u64) -> Result<u64, Error> {
+    match (low..=high).contains(&value) {
+        true => Ok(value),
+        false => Err(Error::usage(flag, format!("{value} is out of range; give {low} to {high}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFERS: [Offer<'static>; 3] = [
+        Offer { name: "classify", kind: TaskKind::Classify, geometry: 0 },
+        Offer { name: "segment", kind: TaskKind::Segment, geometry: 1 },
+        Offer { name: "depth", kind: TaskKind::Segment, geometry: 1 },
+    ];
+
+    fn tasks(names: &[&str]) -> Result<Vec<usize>, Error> {
+        choose_tasks(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(), &OFFERS)
+    }
+
+    #[test]
+    fn tasks_default_to_the_first_of_each_kind() {
+        assert_eq!(tasks(&[]).unwrap(), [0, 1]);
+        assert_eq!(tasks(&["depth", "classify"]).unwrap(), [2, 0]);
+    }
+
+    #[test]
+    fn a_wrong_choice_names_the_flag_and_the_way_out() {
+        for (error, parts) in [
+            (tasks(&["classfy"]).unwrap_err(), ["--tasks: ", "classify, segment, depth"]),
+            (tasks(&["segment", "depth"]).unwrap_err(), ["--tasks: ", "two runs"]),
+            (tasks(&["segment", "segment"]).unwrap_err(), ["--tasks: ", "twice"]),
+            (
+                choose_geometry(Some("x"), &["photo", "frame"], 0).unwrap_err(),
+                ["--geometry: ", "photo, frame"],
+            ),
+            (choose_level(Some(5), 5, 1).unwrap_err(), ["--level: ", "0 (finest) to 4"]),
+            (within("--in-flight", 0, 1, 256).unwrap_err(), ["--in-flight: ", "1 to 256"]),
+        ] {
+            let text = error.to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+            assert_eq!(error.kind(), crate::Kind::Usage);
+        }
+    }
+
+    #[test]
+    fn choices_default_to_the_bundles() {
+        assert_eq!(choose_geometry(None, &["photo", "frame"], 1).unwrap(), 1);
+        assert_eq!(choose_geometry(Some("photo"), &["photo", "frame"], 1).unwrap(), 0);
+        assert_eq!(choose_level(None, 5, 2).unwrap(), 2);
+        assert_eq!(choose_level(Some(4), 5, 2).unwrap(), 4);
+    }
+
+    #[test]
+    fn servers_are_read_and_printed() {
+        for text in ["tail.local:4433", "127.0.0.1:1", "[::1]:65535"] {
+            assert_eq!(Server::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Server::parse("[fe80::1]:7").unwrap().host, "fe80::1");
+        for text in
+            ["", "tail", "tail:", ":4433", "tail:0", "tail:65536", "::1:4433", "http://tail:1", "[::1:4"]
+        {
+            let error = Server::parse(text).unwrap_err().to_string();
+            assert!(error.starts_with("--server: ") && error.contains("HOST:PORT"), "{error}");
+        }
+    }
+}

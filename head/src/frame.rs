@@ -1,0 +1,60 @@
+//! A frame on its way through a run.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use image::RgbImage;
+use narrows_wire::{Refusal, Reply};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::pipeline::Timings;
+
+/// A frame that has been taken from the source.
+#[derive(Debug)]
+pub(crate) struct Shot {
+    /// Its number within the run.
+    pub(crate) number: u64,
+    /// Where it came from.
+    pub(crate) file: PathBuf,
+    /// When its budget began to run.
+    pub(crate) started: Instant,
+    /// When its packet was ready.
+    pub(crate) ready: Instant,
+    /// When its answer is due.
+    pub(crate) deadline: Instant,
+    /// What each stage before that cost.
+    pub(crate) timings: Timings,
+    /// What is sent.
+    pub(crate) packet: Vec<u8>,
+    /// The upright picture, kept if something will be drawn on it.
+    pub(crate) photo: Option<RgbImage>,
+    /// Its place among the frames in flight, given back when the frame has been reported.
+    pub(crate) _place: OwnedSemaphorePermit,
+}
+
+/// A frame and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) shot: Shot,
+    pub(crate) ending: Ending,
+}
+
+/// How a frame ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// The server answered, in these many bytes.
+    Answered { reply: Reply, sent: usize, received: usize, at: Instant },
+    /// The server said no.
+    Refused { refusal: Refusal, sent: usize, received: usize, at: Instant },
+    /// No answer, and why.
+    Failed(String),
+}
+
+impl Shot {
+    /// All the time that the frame was given.
+    pub(crate) fn budget(&self) -> Duration {
+        self.deadline - self.started
+    }
+}

@@ -1,0 +1,354 @@
+//! The link: one stream per frame, newest first; when the server is lost, unanswered frames go out again.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "frames have deadlines and the server is looked for within a time"
+)]
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hash::{BuildHasher, RandomState},
+    sync::mpsc::Sender,
+    time::{Duration, Instant},
+};
+
+use narrows_wire::{
+    Close, FrameReply, Kind, Reset, Want,
+    limits::MAX_REPLY,
+    quic::close,
+    stream::{StreamError, read_message, write_message},
+};
+use quinn::{Connection, VarInt};
+use tokio::{
+    sync::{mpsc::Receiver, watch},
+    task::JoinSet,
+    time::timeout_at,
+};
+
+use crate::{
+    Error,
+    dial::{Dialer, Miss, Session},
+    frame::{Ended, Ending, Shot},
+    policy::Backoff,
+};
+
+/// Shortest time that a try at reaching the server is given, however little patience is left.
+const TRY_LEAST: Duration = Duration::from_secs(1);
+
+/// Takes shots, gives endings; every shot that came in ends.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) dialer: Dialer,
+    pub(crate) wants: Vec<Want>,
+    pub(crate) retry_for: Duration,
+    pub(crate) shots: Receiver<Shot>,
+    pub(crate) endings: Sender<Ended>,
+    /// True once nobody waits for answers any more.
+    pub(crate) stop: watch::Receiver<bool>,
+    /// Shots that were out when a connection was lost.
+    pub(crate) again: VecDeque<Shot>,
+}
+
+/// How a connection ended.
+enum End {
+    /// No shots are left.
+    Done,
+    /// Nobody waits for answers any more.
+    Stopped,
+    /// The connection is gone; with what could not be answered.
+    Lost(String),
+}
+
+/// How a frame's stream ended.
+enum Flight {
+    Reply(Vec<u8>, Instant),
+    Late,
+    Gone(StreamError),
+}
+
+impl Link {
+    /// Works until no shots are left.
+    ///
+    /// # Errors
+    /// What ended the run early; the shots that were left have been reported as failed.
+    pub(crate) async fn run(mut self, mut session: Session) -> Result<(), Error> {
+        let mut backoff = None;
+        loop {
+            let mut answered = 0;
+            match self.serve(&mut session, &mut answered).await {
+                End::Done => {
+                    session.close().await;
+                    return Ok(());
+                }
+                End::Stopped => {
+                    self.give_up("interrupted before the answer came");
+                    session.close().await;
+                    return Ok(());
+                }
+                End::Lost(reason) => {
+                    let server = self.dialer.server();
+                    tracing::warn!(
+                        "lost the server at {server}: {reason}; {} frames had no answer",
+                        self.again.len()
+                    );
+                    // A server that takes connections and drops them again is not a server that is back.
+                    if answered > 0 {
+                        backoff = None;
+                    }
+                    let backoff = backoff.get_or_insert_with(|| Backoff::new(Instant::now(), self.retry_for));
+                    match self.reconnect(backoff, &reason).await {
+                        Ok(Some(new)) => session = new,
+                        Ok(None) => return Ok(()),
+                        Err(error) => {
+                            self.give_up(&format!("no answer: {error}"));
+                            return Err(error);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends shots and takes replies until the connection ends.
+    async fn serve(&mut self, session: &mut Session, answered: &mut usize) -> End {
+        let mut flights = JoinSet::new();
+        let mut out: BTreeMap<u64, (Shot, usize)> = BTreeMap::new();
+        let mut open = true;
+        let end = loop {
+            while session.client.room() > 0
+                && let Some(shot) = self.again.pop_front()
+            {
+                if let Some(shot) = self.in_time(shot) {
+                    self.send(session, shot, &mut flights, &mut out);
+                }
+            }
+            if !open && out.is_empty() && self.again.is_empty() {
+                break End::Done;
+            }
+            tokio::select! {
+                biased;
+                Some(flight) = flights.join_next() => {
+                    let Ok((id, flight)) = flight else { break End::Lost("a task failed".to_owned()) };
+                    let Some((shot, sent)) = out.remove(&id) else { continue };
+                    match self.land(session, id, shot, sent, flight) {
+                        Ok(()) => *answered += 1,
+                        Err((shot, reason)) => {
+                            self.again.extend(shot);
+                            break End::Lost(reason);
+                        }
+                    }
+                }
+                shot = self.shots.recv(), if open && session.client.room() > 0 => match shot {
+                    Some(shot) => self.send(session, shot, &mut flights, &mut out),
+                    None => open = false,
+                },
+                error = session.connection.closed() => break End::Lost(self.dialer.judge(&error).to_string()),
+                () = stopped(&mut self.stop) => break End::Stopped,
+            }
+        };
+        self.again.extend(out.into_values().map(|(shot, _)| shot));
+        self.again.make_contiguous().sort_by_key(|shot| shot.number);
+        end
+    }
+
+    fn send(
+        &self,
+        session: &mut Session,
+        shot: Shot,
+        flights: &mut JoinSet<(u64, Flight)>,
+        out: &mut BTreeMap<u64, (Shot, usize)>,
+    ) {
+        let (wants, deadline) = (self.wants.clone(), shot.deadline);
+        // The packet is kept in case it must go out again.
+        let request = session.client.request(
+            Instant::now(),
+            session.bundle,
+            Some(deadline),
+            wants,
+            shot.packet.clone(),
+        );
+        match request {
+            Ok((id, bytes)) => {
+                let sent = bytes.len();
+                // The newest frame is worth most.
+                let priority = i32::try_from(shot.number).unwrap_or(i32::MAX);
+                out.insert(id, (shot, sent));
+                let connection = session.connection.clone();
+                flights.spawn(async move { (id, fly(connection, priority, deadline, bytes).await) });
+            }
+            Err(error) => self.end(shot, Ending::Failed(format!("cannot be sent: {error}"))),
+        }
+    }
+
+    /// Reports what came of a flight; an error is the end of the connection, with the shot if it may go out again.
+    fn land(
+        &self,
+        session: &mut Session,
+        id: u64,
+        shot: Shot,
+        sent: usize,
+        flight: Flight,
+    ) -> Result<(), (Option<Shot>, String)> {
+        let ending = match flight {
+            Flight::Reply(bytes, at) => match session.client.reply(at, id, &bytes) {
+                Ok(answered) => match answered.reply {
+                    FrameReply::Answered(reply) => {
+                        Ending::Answered { reply, sent, received: bytes.len(), at }
+                    }
+                    FrameReply::Refused { refusal, .. } => {
+                        Ending::Refused { refusal, sent, received: bytes.len(), at }
+                    }
+                },
+                Err(error) => {
+                    self.end(shot, Ending::Failed(error.to_string()));
+                    if error.kind() == Kind::Peer {
+                        close(&session.connection, Close::Violation, &error.to_string());
+                    }
+                    return Err((None, error.to_string()));
+                }
+            },
+            Flight::Late => {
+                session.client.abandon(id);
+                Ending::Failed(format!("no answer within the budget of {} ms", shot.budget().as_millis()))
+            }
+            Flight::Gone(StreamError::Connection(error)) => {
+                return Err((Some(shot), self.dialer.judge(&error).to_string()));
+            }
+            Flight::Gone(error) => {
+                session.client.abandon(id);
+                Ending::Failed(format!("no answer: {error}"))
+            }
+        };
+        self.end(shot, ending);
+        Ok(())
+    }
+
+    /// Looks for the server until it is back, patience runs out, or there is nothing to send.
+    async fn reconnect(&mut self, backoff: &mut Backoff, lost: &str) -> Result<Option<Session>, Error> {
+        let started = Instant::now();
+        let mut reason = lost.to_owned();
+        loop {
+            let due: Vec<Shot> = self.again.drain(..).collect();
+            self.again = due.into_iter().filter_map(|shot| self.in_time(shot)).collect();
+            if self.again.is_empty() && self.shots.is_closed() && self.shots.is_empty() {
+                return Ok(None);
+            }
+            let Some(pause) = backoff.next(Instant::now(), chance()) else {
+                let server = self.dialer.server().to_string();
+                return Err(Error::Unreachable { server, waited: started.elapsed(), reason });
+            };
+            let left = backoff.deadline().saturating_duration_since(Instant::now() + pause).max(TRY_LEAST);
+            let attempt = async {
+                tokio::time::sleep(pause).await;
+                self.dialer.dial(left).await
+            };
+            tokio::select! {
+                () = stopped(&mut self.stop) => {
+                    self.give_up("interrupted before the answer came");
+                    return Ok(None);
+                }
+                attempt = attempt => match attempt {
+                    Ok(session) => {
+                        tracing::warn!("the server at {} is back; {} frames go out again", self.dialer.server(), self.again.len());
+                        return Ok(Some(session));
+                    }
+                    Err(Miss::Lasting(error)) => return Err(error),
+                    Err(Miss::Passing(why)) => reason = why,
+                },
+            }
+        }
+    }
+
+    /// The shot, unless its time is over; then that is reported.
+    fn in_time(&self, shot: Shot) -> Option<Shot> {
+        if shot.deadline > Instant::now() {
+            return Some(shot);
+        }
+        let reason =
+            format!("its budget of {} ms was spent while the server was away", shot.budget().as_millis());
+        self.end(shot, Ending::Failed(reason));
+        None
+    }
+
+    /// Ends every shot that is left.
+    fn give_up(&mut self, reason: &str) {
+        self.shots.close();
+        for shot in self.again.drain(..) {
+            self.endings.send(Ended { shot, ending: Ending::Failed(reason.to_owned()) }).ok();
+        }
+        while let Ok(shot) = self.shots.try_recv() {
+            self.endings.send(Ended { shot, ending: Ending::Failed(reason.to_owned()) }).ok();
+        }
+    }
+
+    fn end(&self, shot: Shot, ending: Ending) {
+        // The reporter outlives the link unless it has failed, and then says so itself.
+        self.endings.send(Ended { shot, ending }).ok();
+    }
+}
+
+/// Tries to reach the server for the first time.
+///
+/// # Errors
+/// [`Error::Unreachable`] after `patience`, or at once what no other try would change.
+pub(crate) async fn reach(dialer: &Dialer, patience: Duration) -> Result<Session, Error> {
+    let started = Instant::now();
+    let mut backoff = Backoff::new(started, patience);
+    let mut left = patience.max(TRY_LEAST);
+    loop {
+        let reason = match dialer.dial(left).await {
+            Ok(session) => return Ok(session),
+            Err(Miss::Lasting(error)) => return Err(error),
+            Err(Miss::Passing(reason)) => reason,
+        };
+        let now = Instant::now();
+        let Some(pause) = backoff.next(now, chance()) else {
+            let server = dialer.server().to_string();
+            return Err(Error::Unreachable { server, waited: started.elapsed(), reason });
+        };
+        left = backoff.deadline().saturating_duration_since(now);
+        tracing::warn!(
+            "no server at {} yet: {reason}; trying for {:.1} s more",
+            dialer.server(),
+            left.as_secs_f64()
+        );
+        tokio::time::sleep(pause).await;
+        left = left.saturating_sub(pause).max(TRY_LEAST);
+    }
+}
+
+/// Returns once nobody waits for answers any more.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// One request and its reply on a stream of their own.
+async fn fly(connection: Connection, priority: i32, deadline: Instant, request: Vec<u8>) -> Flight {
+    let (mut send, mut receive) = match timeout_at(deadline.into(), connection.open_bi()).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Flight::Gone(StreamError::Connection(error)),
+        Err(_) => return Flight::Late,
+    };
+    // Fails only for a stream that is closed, which writing would tell as well.
+    let _ = send.set_priority(priority);
+    let exchange = async {
+        write_message(&mut send, &request).await?;
+        read_message(&mut receive, MAX_REPLY).await
+    };
+    match timeout_at(deadline.into(), exchange).await {
+        Ok(Ok(bytes)) => Flight::Reply(bytes, Instant::now()),
+        Ok(Err(error)) => Flight::Gone(error),
+        Err(_) => {
+            let stale = VarInt::from_u32(Reset::Stale.into());
+            let _ = send.reset(stale);
+            let _ = receive.stop(stale);
+            Flight::Late
+        }
+    }
+}
+
+/// A number from 0 to 1; good enough to keep devices from marching in step.
+fn chance() -> f64 {
+    (RandomState::new().hash_one(0u8) >> 11) as f64 / (1u64 << 53) as f64
+}

@@ -1,0 +1,340 @@
+//! What a frame's answer looks like: the photo under its class map, with a legend, and the map itself.
+
+use image::RgbImage;
+use narrows_models::{Filter, Geometry};
+
+use crate::{
+    canvas::{Canvas, Colour, Face},
+    image::{Fitter, Window},
+    report::{Guess, Share},
+};
+
+/// The photo is scaled to fit into this size.
+const FRAME: (u32, u32) = (960, 720);
+/// Least share of the map that a class needs to stand in the legend.
+const LEGEND_LEAST: f64 = 0.01;
+/// How much of a pixel is class colour, in 1/256.
+const TINT: u32 = 118;
+/// Space around things.
+const PAD: u32 = 14;
+/// Side of a swatch.
+const SWATCH: u32 = 16;
+
+const BACKGROUND: Colour = [22, 24, 29];
+const BRIGHT: Colour = [242, 243, 245];
+const DIM: Colour = [150, 156, 166];
+const BAR: Colour = [86, 156, 214];
+const GROOVE: Colour = [44, 48, 56];
+
+/// A class map with the colours of its classes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Map<'a> {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    /// Class indices, row by row.
+    pub(crate) pixels: &'a [u8],
+    /// Colour by class index; all 256 of them.
+    pub(crate) colours: &'a [Colour; 256],
+    /// What the map holds, largest share first.
+    pub(crate) shares: &'a [Share],
+}
+
+/// Draws what `geometry` shows of `photo`: tinted with the map and its legend, titled with the best guess; without a
+/// map, with bars for the guesses.
+pub(crate) fn draw(
+    photo: &RgbImage,
+    geometry: &Geometry,
+    name: &str,
+    guesses: &[Guess],
+    map: Option<Map<'_>>,
+) -> RgbImage {
+    let window = Window::of(photo.width(), photo.height(), geometry);
+    let (width, height) = scaled(window.width, window.height);
+    let mut pixels = Vec::new();
+    Fitter::default().cut(photo, window, (width, height), Filter::Bicubic, &mut pixels);
+    if let Some(map) = map {
+        tint(&mut pixels, (width, height), map);
+    }
+    let title = Face::Title.height() + PAD;
+    let chips = map.map_or(Vec::new(), |map| legend(map.shares, width));
+    let rows = match map {
+        Some(_) => chips.last().map_or(0, |chip| chip.row + 1),
+        None => guesses.len() as u32,
+    };
+    let foot = if rows > 0 { rows * ROW + PAD } else { 0 };
+    let mut canvas = Canvas::new(width, title + height + foot, BACKGROUND);
+    caption(&mut canvas, name, guesses.first());
+    canvas.paste(0, title, width, &pixels);
+    let top = title + height + PAD / 2;
+    match map {
+        Some(map) => {
+            for chip in &chips {
+                chip.draw(&mut canvas, top, map.colours);
+            }
+        }
+        None => bars(&mut canvas, top, guesses),
+    }
+    canvas.into_image()
+}
+
+/// Height of a legend's or bar's row.
+const ROW: u32 = 26;
+
+/// The map as an indexed PNG: class indices as pixels, class colours as palette.
+pub(crate) fn mask(map: Map<'_>) -> Result<Vec<u8>, String> {
+    indexed(map).map_err(|error| error.to_string())
+}
+
+fn indexed(map: Map<'_>) -> Result<Vec<u8>, png::EncodingError> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, map.width, map.height);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_palette(map.colours.as_flattened());
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(map.pixels)?;
+    writer.finish()?;
+    Ok(bytes)
+}
+
+/// Colours for 256 classes: the given ones, and for the rest hues a golden angle apart.
+pub(crate) fn palette(given: impl Iterator<Item = Option<Colour>>) -> [Colour; 256] {
+    let mut colours = [[0; 3]; 256];
+    for (index, colour) in colours.iter_mut().enumerate() {
+        *colour = hue((index as f32 * 137.508) % 360.0, if index % 2 == 0 { 0.95 } else { 0.7 });
+    }
+    for (colour, given) in colours.iter_mut().zip(given) {
+        *colour = given.unwrap_or(*colour);
+    }
+    colours
+}
+
+/// HSV with a saturation of 0.65.
+fn hue(degrees: f32, value: f32) -> Colour {
+    [5.0, 3.0, 1.0].map(|offset| {
+        let k = (offset + degrees / 60.0) % 6.0;
+        let level = value - value * 0.65 * k.min(4.0 - k).clamp(0.0, 1.0);
+        (level * 255.0) as u8
+    })
+}
+
+/// The size within [`FRAME`] that keeps the aspect.
+fn scaled(width: f64, height: f64) -> (u32, u32) {
+    let scale = (f64::from(FRAME.0) / width).min(f64::from(FRAME.1) / height);
+    let side = |side: f64, most: u32| ((side * scale).round() as u32).clamp(1, most);
+    // A sliver still has room for words.
+    (side(width, FRAME.0).max(320), side(height, FRAME.1).max(40))
+}
+
+/// Tints each pixel with its class, and draws a line where two classes meet.
+fn tint(pixels: &mut [u8], (width, height): (u32, u32), map: Map<'_>) {
+    let classes = enlarge(map, width, height);
+    let at = |x: u32, y: u32| classes[(y * width + x) as usize];
+    for y in 0..height {
+        for x in 0..width {
+            let class = at(x, y);
+            let edge = x + 1 < width && at(x + 1, y) != class || y + 1 < height && at(x, y + 1) != class;
+            let place = (y * width + x) as usize * 3;
+            for (value, colour) in pixels[place..place + 3].iter_mut().zip(map.colours[class as usize]) {
+                let tinted = (u32::from(*value) * (256 - TINT) + u32::from(colour) * TINT) >> 8;
+                *value = if edge { (tinted + 2 * 255) / 3 } else { tinted } as u8;
+            }
+        }
+    }
+}
+
+/// The map at another size. Where four neighbours disagree, the class with most of the bilinear weight wins, so
+/// borders come out smooth instead of as steps.
+fn enlarge(map: Map<'_>, width: u32, height: u32) -> Vec<u8> {
+    let columns: Vec<_> = (0..width).map(|x| between(x, width, map.width)).collect();
+    let mut classes = Vec::with_capacity(width as usize * height as usize);
+    for y in 0..height {
+        let (top, bottom, down) = between(y, height, map.height);
+        for &(left, right, across) in &columns {
+            let at = |x: u32, y: u32| map.pixels[(y * map.width + x) as usize];
+            let corners = [at(left, top), at(right, top), at(left, bottom), at(right, bottom)];
+            let weights =
+                [(1.0 - across) * (1.0 - down), across * (1.0 - down), (1.0 - across) * down, across * down];
+            let weight = |class: u8| -> f32 {
+                corners
+                    .iter()
+                    .zip(weights)
+                    .filter(|(corner, _)| **corner == class)
+                    .map(|(_, weight)| weight)
+                    .sum()
+            };
+            let same = corners.iter().all(|corner| *corner == corners[0]);
+            let best = match same {
+                true => corners[0],
+                false => {
+                    corners.into_iter().max_by(|a, b| weight(*a).total_cmp(&weight(*b))).unwrap_or(corners[0])
+                }
+            };
+            classes.push(best);
+        }
+    }
+    classes
+}
+
+/// The two samples of `from` around sample `at` of `to`, and how far it is from the first to the second.
+fn between(at: u32, to: u32, from: u32) -> (u32, u32, f32) {
+    let place = ((at as f32 + 0.5) * from as f32 / to as f32 - 0.5).clamp(0.0, (from - 1) as f32);
+    let low = place as u32;
+    (low, (low + 1).min(from - 1), place - low as f32)
+}
+
+/// A class in the legend.
+#[derive(Debug, Clone, PartialEq)]
+struct Chip {
+    class: u16,
+    text: String,
+    percent: String,
+    x: u32,
+    row: u32,
+}
+
+/// Sets the classes worth naming into rows of `width`, in columns of equal width.
+fn legend(shares: &[Share], width: u32) -> Vec<Chip> {
+    let named: Vec<&Share> = shares.iter().filter(|share| share.share > LEGEND_LEAST).collect();
+    let percent = |share: &Share| format!("{:.0} %", share.share * 100.0);
+    let need = |share: &&Share| {
+        SWATCH + 8 + Face::Plain.width(&share.label) + 9 + Face::Strong.width(&percent(share)) + 22
+    };
+    let inner = width - 2 * PAD;
+    let column = named.iter().map(need).max().unwrap_or(inner).min(inner);
+    let columns = (inner / column).max(1);
+    let chips = named.into_iter().zip(0u32..).map(|(share, place)| {
+        let percent = percent(share);
+        let room = column.saturating_sub(SWATCH + 8 + 9 + Face::Strong.width(&percent));
+        Chip {
+            class: share.index,
+            text: Face::Plain.fit(&share.label, room),
+            percent,
+            x: PAD + place % columns * column,
+            row: place / columns,
+        }
+    });
+    chips.collect()
+}
+
+impl Chip {
+    fn draw(&self, canvas: &mut Canvas, top: u32, colours: &[Colour; 256]) {
+        let y = top + self.row * ROW;
+        let line = y + (ROW - Face::Plain.height()) / 2;
+        canvas.block(self.x, y + (ROW - SWATCH) / 2, SWATCH, SWATCH, colours[usize::from(self.class) % 256]);
+        let x = self.x + SWATCH + 8;
+        canvas.text(x, line, Face::Plain, BRIGHT, &self.text);
+        canvas.text(x + Face::Plain.width(&self.text) + 9, line, Face::Plain, DIM, &self.percent);
+    }
+}
+
+/// The best guess on the left, the file's name on the right.
+fn caption(canvas: &mut Canvas, name: &str, guess: Option<&Guess>) {
+    let (line, inner) = (PAD / 2, canvas.width() - 2 * PAD);
+    let mut used = 0;
+    if let Some(guess) = guess {
+        let percent = format!(" {:.0} %", guess.probability * 100.0);
+        let label = Face::Title.fit(&guess.label, inner.saturating_sub(Face::Title.width(&percent)));
+        canvas.text(PAD, line, Face::Title, BRIGHT, &label);
+        canvas.text(PAD + Face::Title.width(&label), line, Face::Title, DIM, &percent);
+        used = Face::Title.width(&label) + Face::Title.width(&percent) + 2 * PAD;
+    }
+    let name = Face::Plain.fit(name, inner.saturating_sub(used));
+    if name.chars().count() > 4 || used == 0 {
+        canvas.text(PAD + inner - Face::Plain.width(&name), line + 1, Face::Plain, DIM, &name);
+    }
+}
+
+/// One bar per guess.
+fn bars(canvas: &mut Canvas, top: u32, guesses: &[Guess]) {
+    let inner = canvas.width() - 2 * PAD;
+    let longest = guesses.iter().map(|guess| Face::Plain.width(&guess.label)).max().unwrap_or(0);
+    let (label, percent) = (longest.min(inner / 2), Face::Strong.width("100 %"));
+    let room = inner.saturating_sub(label + percent + 2 * PAD);
+    for (guess, row) in guesses.iter().zip(0u32..) {
+        let y = top + row * ROW;
+        let line = y + (ROW - Face::Plain.height()) / 2;
+        let face = if row == 0 { Face::Strong } else { Face::Plain };
+        canvas.text(PAD, line, face, if row == 0 { BRIGHT } else { DIM }, &face.fit(&guess.label, label));
+        let x = PAD + label + PAD;
+        canvas.block(x, y + 7, room, ROW - 14, GROOVE);
+        let filled = (f64::from(room) * guess.probability.clamp(0.0, 1.0)).round() as u32;
+        canvas.block(x, y + 7, filled.max(2), ROW - 14, BAR);
+        let text = format!("{:.0} %", guess.probability * 100.0);
+        canvas.text(PAD + inner - face.width(&text), line, face, BRIGHT, &text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(index: u16, label: &str, share: f64) -> Share {
+        Share { index, label: label.into(), share }
+    }
+
+    #[test]
+    fn the_legend_names_what_is_worth_it_in_columns_that_fit() {
+        let shares =
+            [share(3, "road", 0.5), share(1, "building", 0.3), share(0, "sky", 0.19), share(2, "pole", 0.01)];
+        let chips = legend(&shares, 480);
+        let names: Vec<_> =
+            chips.iter().map(|chip| (chip.text.as_str(), chip.percent.as_str(), chip.row)).collect();
+        assert_eq!(names, [("road", "50 %", 0), ("building", "30 %", 0), ("sky", "19 %", 1)]);
+        assert_eq!(chips[0].x, chips[2].x);
+        for chip in legend(&[share(0, &"long ".repeat(40), 1.0)], 320) {
+            assert!(
+                chip.x + SWATCH + 8 + Face::Plain.width(&chip.text) + 9 + Face::Strong.width(&chip.percent)
+                    <= 320
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_map_has_an_empty_legend() {
+        assert!(legend(&[], 320).is_empty());
+    }
+
+    #[test]
+    fn pictures_keep_the_aspect() {
+        assert_eq!(scaled(4000.0, 3000.0), (960, 720));
+        assert_eq!(scaled(100.0, 100.0), (720, 720));
+        assert_eq!(scaled(1920.0, 1080.0), (960, 540));
+        assert_eq!(scaled(10.0, 10_000.0), (320, 720));
+    }
+
+    #[test]
+    fn enlarging_keeps_classes_and_smooths_a_diagonal() {
+        let colours = palette(std::iter::empty());
+        let pixels = [1, 1, 2, 1, 2, 2, 2, 2, 2];
+        let map = Map { width: 3, height: 3, pixels: &pixels, colours: &colours, shares: &[] };
+        assert_eq!(enlarge(map, 3, 3), pixels);
+        let large = enlarge(map, 30, 30);
+        assert!(large.iter().all(|class| [1, 2].contains(class)));
+        assert_eq!((large[0], large[899]), (1, 2));
+        let rows: Vec<usize> =
+            large.chunks(30).map(|row| row.iter().filter(|class| **class == 1).count()).collect();
+        assert!(rows.windows(2).filter(|pair| pair[0] != pair[1]).count() > 4, "steps: {rows:?}");
+    }
+
+    #[test]
+    fn the_mask_is_indexed_and_holds_the_classes() {
+        let colours = palette([Some([70, 130, 180]), None].into_iter());
+        let map = Map { width: 3, height: 2, pixels: &[0, 1, 2, 2, 1, 0], colours: &colours, shares: &[] };
+        let bytes = mask(map).unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&bytes)).read_info().unwrap();
+        assert_eq!(reader.info().color_type, png::ColorType::Indexed);
+        assert_eq!(reader.info().palette.as_deref().unwrap()[..3], [70, 130, 180]);
+        let mut pixels = vec![0; 6];
+        reader.next_frame(&mut pixels).unwrap();
+        assert_eq!(pixels, map.pixels);
+    }
+
+    #[test]
+    fn colours_without_a_choice_differ() {
+        let mut colours = palette(std::iter::empty())[..24].to_vec();
+        colours.sort_unstable();
+        colours.dedup();
+        assert_eq!(colours.len(), 24);
+    }
+}

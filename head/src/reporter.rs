@@ -1,0 +1,299 @@
+//! From how a frame ended to its line and its pictures.
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::mpsc::Receiver,
+    time::{Duration, Instant},
+};
+
+use indicatif::ProgressBar;
+use narrows_models::{Bundle, Task};
+use narrows_wire::{Class, ClassMap, Outcome, Refusal, Reply, TaskAnswer};
+
+use crate::{
+    Error,
+    canvas::Colour,
+    config::Config,
+    frame::{Ended, Ending, Shot},
+    overlay::{self, Map},
+    report::{Bytes, Guess, Line, Millis, Segment, Share, Status, Summary, Unanswered},
+};
+
+/// Writes a line per frame, and pictures.
+pub(crate) struct Reporter<W> {
+    pub(crate) bundle: Bundle,
+    pub(crate) config: Config,
+    pub(crate) gallery: Option<Gallery>,
+    pub(crate) bar: ProgressBar,
+    pub(crate) out: W,
+}
+
+/// Names for pictures in one folder, unique per file of the source.
+pub(crate) struct Gallery {
+    dir: PathBuf,
+    names: Vec<String>,
+}
+
+/// How reporting ended.
+#[derive(Debug, Default)]
+pub(crate) struct Reported {
+    pub(crate) summary: Summary,
+    /// Nobody reads the lines any more.
+    pub(crate) unread: bool,
+    /// The first line or picture that could not be written.
+    pub(crate) error: Option<Error>,
+}
+
+impl<W: Write> Reporter<W> {
+    /// Reports frames until no more can come. `hurt` is called once when lines cannot be written any more; the
+    /// frames that are still out are taken in silence then.
+    pub(crate) fn run(mut self, endings: &Receiver<Ended>, hurt: impl FnOnce()) -> Reported {
+        let mut reported = Reported::default();
+        let mut hurt = Some(hurt);
+        for ended in endings {
+            let line = self.line(&ended, &mut reported.error);
+            reported.summary.add(&line);
+            self.bar.inc(1);
+            if hurt.is_none() {
+                continue;
+            }
+            let (bar, out) = (&self.bar, &mut self.out);
+            if let Err(source) = bar.suspend(|| line.write(out)) {
+                match source.kind() {
+                    io::ErrorKind::BrokenPipe => reported.unread = true,
+                    _ => {
+                        let place = "standard output".to_owned();
+                        reported.error.get_or_insert(Error::Output { place, source });
+                    }
+                }
+                if let Some(hurt) = hurt.take() {
+                    hurt();
+                }
+            }
+        }
+        self.bar.finish_and_clear();
+        reported
+    }
+
+    fn line(&self, ended: &Ended, problem: &mut Option<Error>) -> Line {
+        let Ended { shot, ending } = ended;
+        let mut line = Line {
+            frame: shot.number,
+            file: shot.file.clone(),
+            status: Status::Failed,
+            path: None,
+            level: self.config.level,
+            geometry: self.bundle.geometries()[self.config.geometry].name.clone(),
+            classify: None,
+            segment: None,
+            overlay: None,
+            unanswered: Vec::new(),
+            code: None,
+            error: None,
+            bytes: None,
+            ms: None,
+        };
+        match ending {
+            Ending::Failed(reason) => line.error = Some(reason.clone()),
+            Ending::Refused { refusal, sent, received, at } => {
+                line.status = Status::Refused;
+                line.code = Some(refusal.code.into());
+                line.error = Some(refusal.to_string());
+                line.bytes = Some(sizes(shot, *sent, *received));
+                line.ms = Some(stages(shot, *at, None));
+            }
+            Ending::Answered { reply, sent, received, at } => {
+                line.bytes = Some(sizes(shot, *sent, *received));
+                line.ms = Some(stages(shot, *at, Some(reply)));
+                line.path = Some(reply.path.to_string());
+                line.status = Status::Answered;
+                self.answer(shot, reply, &mut line, problem);
+            }
+        }
+        line
+    }
+
+    /// Fills in what the tasks said, and draws it.
+    fn answer(&self, shot: &Shot, reply: &Reply, line: &mut Line, problem: &mut Option<Error>) {
+        let mut drawn = None;
+        for TaskAnswer { task, outcome, .. } in &reply.answers {
+            let Some(task) = self.bundle.tasks().get(usize::from(*task)) else { continue };
+            match outcome {
+                Outcome::Classes(classes) => line.classify = Some(guesses(task, classes)),
+                Outcome::Map(map) => match map.unpack() {
+                    Ok(pixels) => {
+                        line.segment = Some(segment(task, map, &pixels));
+                        drawn = Some((task, pixels));
+                    }
+                    Err(error) => {
+                        line.unanswered.push(Unanswered {
+                            task: task.name.clone(),
+                            code: None,
+                            error: error.to_string(),
+                        });
+                    }
+                },
+                Outcome::Refused(refusal) => line.unanswered.push(unanswered(task, refusal)),
+                // The session lets no other outcome through.
+                _ => {}
+            }
+        }
+        if line.classify.is_none() && line.segment.is_none() {
+            line.status = Status::Failed;
+            line.error = Some("no task was answered".to_owned());
+            return;
+        }
+        let (Some(gallery), Some(photo)) = (&self.gallery, &shot.photo) else { return };
+        let geometry = &self.bundle.geometries()[self.config.geometry];
+        let name = shot.file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let guesses = line.classify.as_deref().unwrap_or_default();
+        let palette =
+            drawn.as_ref().map(|(task, _)| overlay::palette(task.labels.iter().map(|label| label.colour)));
+        let map = line.segment.as_ref().zip(drawn.as_ref()).zip(palette.as_ref());
+        let map = map.map(|((segment, (_, pixels)), colours)| picture(segment, pixels, colours));
+        let overlay = overlay::draw(photo, geometry, &name, guesses, map);
+        let written = gallery.write(shot.number, "overlay", &encode(&overlay)).and_then(|overlay| {
+            let mask = map.map(|map| gallery.write(shot.number, "mask", &overlay::mask(map))).transpose()?;
+            Ok((overlay, mask))
+        });
+        match written {
+            Ok((overlay, mask)) => match &mut line.segment {
+                Some(segment) => (segment.overlay, segment.mask) = (Some(overlay), mask),
+                None => line.overlay = Some(overlay),
+            },
+            Err(error) => {
+                line.error = Some(error.to_string());
+                problem.get_or_insert(error);
+            }
+        }
+    }
+}
+
+impl Gallery {
+    /// Makes the folder, and a name for each file.
+    pub(crate) fn open(dir: &Path, files: &[PathBuf]) -> Result<Self, Error> {
+        let place = format!("into --out {}", dir.display());
+        fs::create_dir_all(dir).map_err(|source| Error::Output { place, source })?;
+        Ok(Gallery { dir: dir.to_owned(), names: unique(files) })
+    }
+
+    fn write(&self, number: u64, what: &str, bytes: &Result<Vec<u8>, String>) -> Result<PathBuf, Error> {
+        let name = usize::try_from(number).ok().and_then(|number| self.names.get(number));
+        let path = self.dir.join(format!("{}.{what}.png", name.map_or("frame", String::as_str)));
+        let written = match bytes {
+            Ok(bytes) => fs::write(&path, bytes),
+            Err(error) => Err(io::Error::other(error.clone())),
+        };
+        match written {
+            Ok(()) => Ok(path),
+            Err(source) => Err(Error::Output { place: path.display().to_string(), source }),
+        }
+    }
+}
+
+/// The stems of `files`, numbered where two are the same on a file system that ignores case.
+fn unique(files: &[PathBuf]) -> Vec<String> {
+    let stem =
+        |file: &PathBuf| file.file_stem().map_or("frame".into(), |stem| stem.to_string_lossy().into_owned());
+    let stems: Vec<String> = files.iter().map(stem).collect();
+    let natural: HashSet<String> = stems.iter().map(|stem| stem.to_lowercase()).collect();
+    let mut used = HashSet::new();
+    let names = stems.into_iter().map(|stem| {
+        if used.insert(stem.to_lowercase()) {
+            return stem;
+        }
+        // A made-up name must not be another file's own either.
+        let numbered = (2u32..).map(|number| format!("{stem}-{number}"));
+        let mut free = numbered.filter(|name| !natural.contains(&name.to_lowercase()));
+        free.find(|name| used.insert(name.to_lowercase())).unwrap_or(stem)
+    });
+    names.collect()
+}
+
+fn sizes(shot: &Shot, sent: usize, received: usize) -> Bytes {
+    Bytes { packet: shot.packet.len(), sent, received }
+}
+
+fn stages(shot: &Shot, at: Instant, reply: Option<&Reply>) -> Millis {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let tail = reply.map(|reply| reply.timings).unwrap_or_default();
+    let away = at.saturating_duration_since(shot.ready);
+    Millis {
+        decode: ms(shot.timings.decode),
+        resize: ms(shot.timings.resize),
+        head: ms(shot.timings.head),
+        encode: ms(shot.timings.encode),
+        network: ms(away.saturating_sub(tail.decode + tail.queue + tail.infer + tail.answer)),
+        tail_queue: ms(tail.queue),
+        tail_decode: ms(tail.decode),
+        tail_infer: ms(tail.infer),
+        tail_answer: ms(tail.answer),
+        total: ms(at.saturating_duration_since(shot.started)),
+    }
+}
+
+fn guesses(task: &Task, classes: &[Class]) -> Vec<Guess> {
+    let guess = |class: &Class| Guess {
+        index: class.index,
+        label: label(task, class.index),
+        probability: class.probability.into(),
+    };
+    classes.iter().map(guess).collect()
+}
+
+fn segment(task: &Task, map: &ClassMap, pixels: &[u8]) -> Segment {
+    let mut counts = [0usize; 256];
+    for &class in pixels {
+        counts[usize::from(class)] += 1;
+    }
+    let seen = (0u16..).zip(counts).filter(|(_, count)| *count > 0);
+    let mut classes: Vec<Share> = seen
+        .map(|(index, count)| Share {
+            index,
+            label: label(task, index),
+            share: count as f64 / pixels.len() as f64,
+        })
+        .collect();
+    classes.sort_by(|a, b| b.share.total_cmp(&a.share));
+    Segment { mask: None, overlay: None, width: map.width(), height: map.height(), classes }
+}
+
+fn label(task: &Task, index: u16) -> String {
+    let label = task.labels.get(usize::from(index));
+    label.map_or_else(|| format!("class {index}"), |label| label.name.clone())
+}
+
+fn unanswered(task: &Task, refusal: &Refusal) -> Unanswered {
+    Unanswered { task: task.name.clone(), code: Some(refusal.code.into()), error: refusal.to_string() }
+}
+
+fn picture<'a>(segment: &'a Segment, pixels: &'a [u8], colours: &'a [Colour; 256]) -> Map<'a> {
+    Map {
+        width: segment.width.into(),
+        height: segment.height.into(),
+        pixels,
+        colours,
+        shares: &segment.classes,
+    }
+}
+
+fn encode(picture: &image::RgbImage) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
+    picture.write_with_encoder(encoder).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_of_files_with_one_stem_do_not_meet() {
+        let files = ["a/cat.jpg", "b/cat.png", "c/Cat.jpg", "cat-2.jpg", "dog.jpg"].map(PathBuf::from);
+        assert_eq!(unique(&files), ["cat", "cat-3", "Cat-4", "cat-2", "dog"]);
+    }
+}

@@ -1,1 +1,27 @@
-//! x
+//! The server: features in, classes and masks out, with ONNX Runtime in between.
+//!
+//! ```text
+//! listen ── admit ── frame ── batch ── worker ── net (ONNX Runtime) ── frame ── answer
+//!   QUIC    room?    decode   form     a thread per tail               gather   softmax, class map
+//! ```
+//!
+//! [`batch`], [`admit`], [`answer`] and [`metrics`] are pure: `now` is an argument. [`net`] is the one door to
+//! ONNX Runtime and is usable on its own: by the benches for the tails and for the unsplit networks.
+
+pub mod admit;
+pub mod answer;
+pub mod batch;
+mod catalog;
+pub mod certs;
+pub mod config;
+mod error;
+mod frame;
+mod listen;
+pub mod metrics;
+pub mod net;
+mod selftest;
+mod serve;
+mod worker;
+
+pub use error::{Error, Kind};
+pub use serve::serve;

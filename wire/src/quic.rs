@@ -124,9 +124,9 @@ pub fn server_config(
     let tls = QuicServerConfig::try_from(tls).map_err(|_| SetupError::Tuning("no cipher suite for QUIC"))?;
     let mut config = ServerConfig::with_crypto(Arc::new(tls));
     let mut transport = transport(tuning)?;
-    // One stream per frame in flight; the hello's is over before the first of them. A client that opens more
-    // waits for stream credit, which costs the server nothing.
-    transport.max_concurrent_bidi_streams(VarInt::from_u32(max_in_flight.into()));
+    // One stream per frame; a stream's credit comes back only when its reply is acknowledged, so twice the frames
+    // in flight keeps a busy client from waiting for credit. Frames over the limit are refused by the session.
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(2 * u32::from(max_in_flight)));
     config.transport_config(Arc::new(transport));
     // Handshakes under way at once, and the bytes kept for them before they are looked at.
     config.max_incoming(256);

@@ -1,5 +1,7 @@
 //! A simulated pair: both state machines, a lossy link and virtual time.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

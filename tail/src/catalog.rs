@@ -1,0 +1,87 @@
+//! What this server serves: opened bundles, their tables and shapes, and one tail per task.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use narrows_codec::{Shape, Tables};
+use narrows_models::{Bundle, Parts, Task, TaskKind};
+use narrows_wire::session::{Offer, OfferedBundle, OfferedTask};
+use narrows_wire::{AskKind, BundleId};
+
+use crate::Error;
+use crate::answer::MAP_CLASSES;
+use crate::worker::Tail;
+
+/// One bundle, ready to decode its packets and to be asked.
+pub(crate) struct Served {
+    pub(crate) bundle: Bundle,
+    pub(crate) tables: Tables,
+    /// The latent's shape per geometry.
+    pub(crate) shapes: Vec<Shape>,
+    /// One per task, in the manifest's order.
+    pub(crate) tails: Vec<Arc<Tail>>,
+}
+
+/// A bundle whose parts fit together, before its networks are loaded.
+pub(crate) struct Opened {
+    pub(crate) bundle: Bundle,
+    pub(crate) tables: Tables,
+    pub(crate) shapes: Vec<Shape>,
+}
+
+impl Opened {
+    /// Opens a bundle and checks what the server relies on.
+    pub(crate) fn open(folder: &Path) -> Result<Opened, Error> {
+        let fail = |source| Error::Bundle { folder: folder.to_owned(), source };
+        let bundle = Bundle::open(folder, Parts::All).map_err(fail)?;
+        let codec =
+            |source| Error::Tables { folder: folder.to_owned(), file: bundle.tables().to_owned(), source };
+        let tables = Tables::parse(&bundle.read(bundle.tables()).map_err(fail)?).map_err(codec)?;
+        let channels = bundle.head().channels;
+        let unfit = |reason: String| Error::Unfit { folder: folder.to_owned(), reason };
+        if (tables.channels(), tables.levels()) != (channels, bundle.levels().len()) {
+            return Err(unfit(format!(
+                "{} is for {} channels and {} levels, the manifest has {channels} and {}",
+                bundle.tables(),
+                tables.channels(),
+                tables.levels(),
+                bundle.levels().len()
+            )));
+        }
+        if let Some(task) = bundle.tasks().iter().find(|task| !representable(task)) {
+            let classes = task.labels.len();
+            return Err(unfit(format!("task {} has {classes} classes, too many for an answer", task.name)));
+        }
+        let shapes = bundle.geometries().iter().map(|geometry| {
+            let (height, width) = geometry.latent(bundle.head().stride);
+            Shape::new(channels, height, width)
+        });
+        let shapes = shapes.collect::<Result<_, _>>().map_err(codec)?;
+        Ok(Opened { bundle, tables, shapes })
+    }
+}
+
+/// What the wire can answer: a byte per pixel, two bytes per class.
+fn representable(task: &Task) -> bool {
+    task.labels.len()
+        <= match task.kind {
+            TaskKind::Classify => 1 << 16,
+            TaskKind::Segment => MAP_CLASSES,
+        }
+}
+
+/// What the hello offers of these bundles.
+pub(crate) fn offer(catalog: &[Served], max_in_flight: u16) -> Offer {
+    let task = |task: &Task| OfferedTask {
+        name: task.name.clone(),
+        kind: match task.kind {
+            TaskKind::Classify => AskKind::Classify,
+            TaskKind::Segment => AskKind::Segment,
+        },
+    };
+    let bundles = catalog.iter().map(|served| OfferedBundle {
+        id: BundleId(*served.bundle.digest().bytes()),
+        tasks: served.bundle.tasks().iter().map(task).collect(),
+    });
+    Offer { bundles: bundles.collect(), max_in_flight }
+}

@@ -1,0 +1,34 @@
+//! `narrows-tail`: the command line of the server.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use narrows_tail::config::{Certs, Cli, Command};
+use narrows_tail::{Error, certs, serve};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let done = match &cli.command {
+        Command::Serve(config) => serve(config),
+        Command::Certs(command) => make(command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("narrows-tail: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn make(command: &Certs) -> Result<(), Error> {
+    let folder = match command {
+        Certs::Init { dir, names } => certs::init(dir, names)?,
+        Certs::Device { name, dir } => certs::device(dir, name)?,
+    };
+    println!("{}", folder.display());
+    Ok(())
+}

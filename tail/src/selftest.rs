@@ -1,0 +1,188 @@
+//! The self-test at start: each tail runs a vector of its bundle and must give the vector's output.
+#![expect(clippy::disallowed_methods, reason = "a self-test reports its time")]
+
+use std::time::{Duration, Instant};
+
+use narrows_codec::{Feature, decode};
+use narrows_models::{Bundle, Task, TaskKind, Vector};
+use ndarray::{Array1, Array4, ArrayD, ArrayViewD, IxDyn, Slice};
+
+use crate::catalog::Opened;
+use crate::net::{Input, Session};
+use crate::{Error, net};
+
+/// What a tail's self-test found.
+pub(crate) struct Report {
+    /// The vector, or none if the bundle has none for the task and zeros were run.
+    pub(crate) vector: Option<String>,
+    /// The second run's time: the first one allocates.
+    pub(crate) took: Duration,
+    /// The largest difference from the vector's output.
+    pub(crate) difference: f32,
+}
+
+/// Runs task number `index` of a bundle on a vector, or on zeros, and compares (BUNDLE.md section 8).
+pub(crate) fn run(opened: &Opened, index: usize, session: &mut Session) -> Result<Report, Error> {
+    let task = &opened.bundle.tasks()[index];
+    session.expect(&[&task.latent, &task.step], &task.output)?;
+    let tested = opened.bundle.vectors().iter().find_map(|vector| {
+        vector.outputs.iter().find(|output| output.task == index).map(|output| (vector, output))
+    });
+    let (feature, level) = match tested {
+        Some((vector, _)) => (symbols(opened, vector)?, vector.level),
+        None => {
+            let shape = opened.shapes[task.geometry];
+            let zeros =
+                Feature::new(shape, vec![0; shape.symbols()]).expect("as many symbols as the shape has");
+            (zeros, opened.bundle.default_level())
+        }
+    };
+    let step = opened.bundle.levels()[level].step;
+    let (latent, steps) = (latent(&[(&feature, step)]), Array1::from_elem(1, step));
+    let inputs = [
+        (task.latent.as_str(), Input::F32(latent.view().into_dyn())),
+        (task.step.as_str(), Input::F32(steps.view().into_dyn())),
+    ];
+    session.run_to(&inputs, &task.output)?;
+    let began = Instant::now();
+    let output = session.run_to(&inputs, &task.output)?;
+    let took = began.elapsed();
+    let geometry = tested.map_or(task.geometry, |(vector, _)| vector.geometry);
+    check_shape(&opened.bundle, task, geometry, output.view().shape())?;
+    let Some((vector, expected)) = tested else {
+        return Ok(Report { vector: None, took, difference: 0.0 });
+    };
+    let wrong = |reason: String| Error::Vector {
+        folder: opened.bundle.dir().to_owned(),
+        vector: vector.name.clone(),
+        reason,
+    };
+    let bytes = read(&opened.bundle, &expected.file)?;
+    let found = sampled(output.view(), task.kind, expected.stride);
+    let difference =
+        compare(&found, &bytes).map_err(|reason| wrong(format!("task {}: {reason}", task.name)))?;
+    Ok(Report { vector: Some(vector.name.clone()), took, difference })
+}
+
+/// A batch's latent tensor: [N, channels, height, width], `symbol * step` of each item.
+pub(crate) fn latent(items: &[(&Feature, f32)]) -> Array4<f32> {
+    let shape = items[0].0.shape();
+    let values = items
+        .iter()
+        .flat_map(|(feature, step)| feature.symbols().iter().map(move |&symbol| f32::from(symbol) * *step));
+    let size = (items.len(), shape.channels(), shape.height(), shape.width());
+    let mut latent = Vec::with_capacity(items.len() * shape.symbols());
+    latent.extend(values);
+    Array4::from_shape_vec(size, latent).expect("the items of a batch have one shape")
+}
+
+/// The vector's symbols, from its packet, which must decode to them.
+fn symbols(opened: &Opened, vector: &Vector) -> Result<Feature, Error> {
+    let wrong = |reason: String| Error::Vector {
+        folder: opened.bundle.dir().to_owned(),
+        vector: vector.name.clone(),
+        reason,
+    };
+    let packet = read(&opened.bundle, &vector.packet)?;
+    let packet = decode(&opened.tables, &opened.shapes, &packet).map_err(|error| wrong(error.to_string()))?;
+    let symbols = read(&opened.bundle, &vector.symbols)?;
+    let same = packet.feature.symbols().iter().eq(symbols
+        .iter()
+        .map(|&byte| i16::from(byte as i8))
+        .collect::<Vec<_>>()
+        .iter());
+    let place = (usize::from(packet.geometry), usize::from(packet.level));
+    if place != (vector.geometry, vector.level) {
+        return Err(wrong("the packet is of another geometry or level".into()));
+    }
+    if same { Ok(packet.feature) } else { Err(wrong("the packet decodes to other symbols".into())) }
+}
+
+fn check_shape(bundle: &Bundle, task: &Task, geometry: usize, found: &[usize]) -> Result<(), Error> {
+    let geometry = &bundle.geometries()[geometry];
+    let classes = task.labels.len();
+    let expected = match task.kind {
+        TaskKind::Classify => vec![1, classes],
+        TaskKind::Segment => vec![1, classes, geometry.height, geometry.width],
+    };
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Net(net::Error::Tensor {
+        model: bundle.path(&task.tail),
+        tensor: task.output.clone(),
+        reason: format!("its shape is {found:?}, the manifest says {expected:?}"),
+    }))
+}
+
+/// What a vector stores of an output: every `stride`th pixel from `stride / 2` on, for kind segment.
+fn sampled(output: ArrayViewD<'_, f32>, kind: TaskKind, stride: usize) -> ArrayD<f32> {
+    let mut view = output;
+    if kind == TaskKind::Segment && stride > 1 {
+        for axis in [2, 3] {
+            let every = Slice::new((stride / 2) as isize, None, stride as isize);
+            view.slice_axis_inplace(ndarray::Axis(axis), every);
+        }
+    }
+    ArrayD::from_shape_vec(IxDyn(view.shape()), view.iter().copied().collect())
+        .expect("as many values as the view")
+}
+
+/// The largest difference, or where it is over 1e-2 + 1e-2 · |value|.
+fn compare(found: &ArrayD<f32>, expected: &[u8]) -> Result<f32, String> {
+    let expected: Vec<f32> = expected
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        .collect();
+    if expected.len() != found.len() {
+        return Err(format!("{} values, expected {}", found.len(), expected.len()));
+    }
+    let mut largest = 0f32;
+    for (place, (&found, &expected)) in found.iter().zip(&expected).enumerate() {
+        let difference = (found - expected).abs();
+        if difference.is_nan() || difference > 1e-2 + 1e-2 * expected.abs() {
+            return Err(format!("value {place} is {found}, expected {expected}"));
+        }
+        largest = largest.max(difference);
+    }
+    Ok(largest)
+}
+
+fn read(bundle: &Bundle, part: &str) -> Result<Vec<u8>, Error> {
+    bundle.read(part).map_err(|source| Error::Bundle { folder: bundle.dir().to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use narrows_codec::Shape;
+    use ndarray::Array;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_mixes_levels() {
+        let shape = Shape::new(1, 1, 2).unwrap();
+        let (fine, coarse) =
+            (Feature::new(shape, vec![1, -2]).unwrap(), Feature::new(shape, vec![3, 0]).unwrap());
+        let latent = latent(&[(&fine, 0.5), (&coarse, 2.0)]);
+        assert_eq!(latent.shape(), [2, 1, 1, 2]);
+        assert_eq!(latent.into_raw_vec_and_offset().0, [0.5, -1.0, 6.0, 0.0]);
+    }
+
+    #[test]
+    fn a_segment_vector_holds_every_nth_pixel_from_the_middle() {
+        let output = Array::from_shape_fn((1, 1, 8, 8), |(_, _, y, x)| (10 * y + x) as f32).into_dyn();
+        let found = sampled(output.view(), TaskKind::Segment, 4);
+        assert_eq!(found.into_raw_vec_and_offset().0, [22.0, 26.0, 62.0, 66.0]);
+    }
+
+    #[test]
+    fn the_tolerance_is_that_of_the_bundle_document() {
+        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+        let found = Array::from_vec(vec![1.0f32, 100.0]).into_dyn();
+        assert!(compare(&found, &bytes(&[1.019, 101.0])).unwrap() < 1.01);
+        assert!(compare(&found, &bytes(&[1.03, 100.0])).unwrap_err().contains("value 0"));
+        assert!(compare(&found, &bytes(&[f32::NAN, 100.0])).is_err());
+        assert!(compare(&found, &bytes(&[1.0])).unwrap_err().contains("expected 1"));
+    }
+}

@@ -1,0 +1,205 @@
+//! One thread per worker: takes a batch from its tail's queue, runs the network, hands the outputs over.
+#![expect(clippy::disallowed_methods, reason = "the shell of the batch former reads the clock")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use narrows_codec::Feature;
+use narrows_models::Task;
+use narrows_wire::{Provider, Refusal, RefusalCode};
+use ndarray::Array1;
+use tokio::sync::oneshot;
+
+use crate::admit::Ticket;
+use crate::batch::{Former, Item, Limits, Next, Rejected};
+use crate::metrics::Metrics;
+use crate::net::{Input, Output, Session};
+use crate::selftest::latent;
+
+/// One task of one bundle: its queue, and its workers behind it.
+pub(crate) struct Tail {
+    pub(crate) task: Task,
+    pub(crate) provider: Provider,
+    queue: Mutex<Queue>,
+    work_or_close: Condvar,
+    metrics: Arc<Metrics>,
+}
+
+struct Queue {
+    former: Former<usize, Work>,
+    closed: bool,
+}
+
+/// One frame's work for one tail.
+pub(crate) struct Work {
+    pub(crate) feature: Arc<Feature>,
+    /// The level's step.
+    pub(crate) step: f32,
+    /// Whether the frame still waits for it.
+    pub(crate) ticket: Ticket,
+    /// Where the result goes.
+    pub(crate) done: oneshot::Sender<Done>,
+}
+
+/// What became of a piece of work.
+pub(crate) enum Done {
+    /// The network ran.
+    Ran(Ran),
+    /// Its budget was spent before a run began.
+    Expired,
+    /// The run failed.
+    Failed(String),
+}
+
+/// One frame's share of a run.
+pub(crate) struct Ran {
+    pub(crate) started: Instant,
+    pub(crate) inferred: Instant,
+    /// Frames of the run, and which of them this one is.
+    pub(crate) batch: usize,
+    pub(crate) item: usize,
+    pub(crate) output: Arc<Output>,
+}
+
+impl Tail {
+    /// A tail and its workers, one per session.
+    pub(crate) fn start(
+        task: Task,
+        sessions: Vec<Session>,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<(Arc<Tail>, Vec<JoinHandle<()>>)> {
+        let tail = Arc::new(Tail {
+            task,
+            provider: sessions.first().map_or(Provider::Cpu, Session::provider),
+            queue: Mutex::new(Queue { former: Former::new(limits), closed: false }),
+            work_or_close: Condvar::new(),
+            metrics,
+        });
+        let spawn = |session| {
+            let tail = Arc::clone(&tail);
+            std::thread::Builder::new()
+                .name(format!("tail-{}", tail.task.name))
+                .spawn(move || tail.work(session))
+        };
+        let threads = sessions.into_iter().map(spawn).collect::<Result<_, _>>()?;
+        Ok((tail, threads))
+    }
+
+    /// Queues work, or says why not.
+    pub(crate) fn submit(
+        &self,
+        geometry: usize,
+        deadline: Option<Instant>,
+        work: Work,
+    ) -> Result<(), Refusal> {
+        let mut queue = self.lock();
+        if queue.closed {
+            return Err(Refusal::new(RefusalCode::Draining, "the server is shutting down"));
+        }
+        let pushed = queue.former.push(Instant::now(), geometry, deadline, work);
+        drop(queue);
+        match pushed {
+            Ok(()) => {
+                self.work_or_close.notify_one();
+                Ok(())
+            }
+            Err((_, Rejected::Full { waiting, retry })) => {
+                let text = format!("{waiting} frames wait for {}", self.task.name);
+                Err(Refusal::new(RefusalCode::Busy, text).retry_after(retry.max(Duration::from_millis(1))))
+            }
+            Err((_, Rejected::TooLong { wait })) => {
+                let millis = wait.as_millis();
+                let text =
+                    format!("the queue of {} takes {millis} ms, longer than the budget", self.task.name);
+                Err(Refusal::new(RefusalCode::Busy, text).retry_after(wait))
+            }
+        }
+    }
+
+    /// Ends the workers once the queue is empty.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.work_or_close.notify_all();
+    }
+
+    fn work(&self, mut session: Session) {
+        while let Some((_, items)) = self.next() {
+            // Work that was given up between the queue and here is not begun.
+            let works: Vec<Work> =
+                items.into_iter().map(|item| item.work).filter(|work| work.ticket.claim()).collect();
+            let began = Instant::now();
+            if !works.is_empty() {
+                self.run(&mut session, works, began);
+            }
+            self.lock().former.ran(began.elapsed());
+        }
+    }
+
+    fn next(&self) -> Option<(usize, Vec<Item<Work>>)> {
+        let mut queue = self.lock();
+        loop {
+            let turn = queue.former.turn(Instant::now(), |work| work.ticket.wanted());
+            self.metrics.expired.add(turn.expired.len() as u64);
+            for work in turn.expired {
+                // A receiver that is gone has given up already.
+                let _ = work.done.send(Done::Expired);
+            }
+            let ignored = PoisonError::into_inner;
+            match turn.next {
+                Next::Run { key, items } => return Some((key, items)),
+                Next::Wait(until) => {
+                    let wait = until.saturating_duration_since(Instant::now());
+                    queue = self
+                        .work_or_close
+                        .wait_timeout(queue, wait)
+                        .map_or_else(|e| e.into_inner().0, |got| got.0);
+                }
+                Next::Idle if queue.closed => return None,
+                Next::Idle => queue = self.work_or_close.wait(queue).unwrap_or_else(ignored),
+            }
+        }
+    }
+
+    fn run(&self, session: &mut Session, works: Vec<Work>, started: Instant) {
+        let items: Vec<(&Feature, f32)> = works.iter().map(|work| (&*work.feature, work.step)).collect();
+        let latent = latent(&items);
+        let steps: Array1<f32> = items.iter().map(|(_, step)| *step).collect();
+        let inputs = [
+            (self.task.latent.as_str(), Input::F32(latent.view().into_dyn())),
+            (self.task.step.as_str(), Input::F32(steps.view().into_dyn())),
+        ];
+        // A panic must not silence the tail for ever.
+        let run = catch_unwind(AssertUnwindSafe(|| session.run_to(&inputs, &self.task.output)));
+        let inferred = Instant::now();
+        let output = match run {
+            Ok(Ok(output)) if output.view().shape().first() == Some(&works.len()) => Ok(Arc::new(output)),
+            Ok(Ok(output)) => {
+                Err(format!("an output of shape {:?} for {} frames", output.view().shape(), works.len()))
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the run panicked".to_owned()),
+        };
+        match &output {
+            Ok(_) => self.metrics.run(works.len()),
+            Err(reason) => {
+                self.metrics.runs_failed.add(1);
+                tracing::error!(task = self.task.name, frames = works.len(), reason, "a run failed");
+            }
+        }
+        let batch = works.len();
+        for (item, work) in works.into_iter().enumerate() {
+            let done = match &output {
+                Ok(output) => Done::Ran(Ran { started, inferred, batch, item, output: Arc::clone(output) }),
+                Err(_) => Done::Failed(format!("{} failed; the server's log has more", self.task.name)),
+            };
+            let _ = work.done.send(done);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

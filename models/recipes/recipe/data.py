@@ -1,0 +1,144 @@
+"""Images straight out of the data tars, their split into training and held-out, and the crops."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+Image.MAX_IMAGE_PIXELS = 64_000_000
+
+
+class Tar:
+    """Random access to the files of one uncompressed tar, by name."""
+
+    def __init__(self, path: Path):
+        if not path.is_file():
+            raise SystemExit(f"{path} is missing: point --data at the folder with the tars")
+        self.path = path
+        with tarfile.open(path, "r:") as tar:
+            self.members = {m.name.removeprefix("./"): (m.offset_data, m.size) for m in tar if m.isfile()}
+
+    def read(self, name: str) -> bytes:
+        offset, size = self.members[name]
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def image(self, name: str) -> Image.Image:
+        return Image.open(io.BytesIO(self.read(name))).convert("RGB")
+
+    def names(self, suffix: str) -> list[str]:
+        return sorted(name for name in self.members if name.endswith(suffix))
+
+
+@dataclass(frozen=True)
+class Photo:
+    tar: Tar
+    name: str
+
+    def image(self) -> Image.Image:
+        return self.tar.image(self.name)
+
+    @property
+    def kind(self) -> str:
+        return self.name.split("-")[0]
+
+
+def photos(config: dict, data: Path) -> tuple[list[Photo], list[Photo]]:
+    """Training and held-out photos; the split depends on the file names only."""
+    everything = [Photo(tar, name) for tar in (Tar(data / part) for part in config["data"]["photos"]) for name in tar.names(".jpg")]
+    everything.sort(key=lambda photo: hashlib.sha256(photo.name.encode()).digest())
+    held = config["data"]["held_out"]
+    return everything[held:], everything[:held]
+
+
+def fit_photo(image: Image.Image, short_side: int, side: int) -> Image.Image:
+    """Short side to `short_side` (bicubic, antialiased), then the central square."""
+    scale = short_side / min(image.size)
+    width, height = (max(short_side, round(edge * scale)) for edge in image.size)
+    image = image.resize((width, height), Image.BICUBIC)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def random_crop(image: Image.Image, side: int, scale: tuple[float, float], rng: random.Random) -> Image.Image:
+    """A window of random area, shape and place, resized to a square, mirrored half of the time."""
+    width, height = image.size
+    for _ in range(10):
+        area = width * height * rng.uniform(*scale)
+        ratio = rng.uniform(3 / 4, 4 / 3)
+        w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if w <= width and h <= height:
+            break
+    else:
+        w = h = min(width, height)
+    left, top = rng.randint(0, width - w), rng.randint(0, height - h)
+    image = image.resize((side, side), Image.BICUBIC, box=(left, top, left + w, top + h))
+    return mirrored(image, rng)
+
+
+def shifted_crop(image: Image.Image, short_side: int, side: int, rng: random.Random) -> Image.Image:
+    """The photo geometry at a random zoom and place, mirrored half of the time."""
+    scale = rng.uniform(0.92, 1.25) * short_side / min(image.size)
+    width, height = (max(side, round(edge * scale)) for edge in image.size)
+    image = image.resize((width, height), Image.BICUBIC)
+    left, top = rng.randint(0, width - side), rng.randint(0, height - side)
+    return mirrored(image.crop((left, top, left + side, top + side)), rng)
+
+
+def road_crop(image: Image.Image, side: int, rng: random.Random) -> Image.Image:
+    """A square of a road frame near its own scale."""
+    scale = rng.uniform(0.75, 1.4)
+    width, height = (max(side, round(edge * scale)) for edge in image.size)
+    image = image.resize((width, height), Image.BICUBIC)
+    left, top = rng.randint(0, width - side), rng.randint(0, height - side)
+    return mirrored(image.crop((left, top, left + side, top + side)), rng)
+
+
+def mirrored(image: Image.Image, rng: random.Random) -> Image.Image:
+    return image.transpose(Image.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image
+
+
+def training_crops(config: dict, data: Path) -> list:
+    """Thunks that cut every training crop, u8 [side,side,3], in a fixed shuffled order."""
+    side, short_side = config["photo"]["side"], config["photo"]["short_side"]
+    seed, scale = config["seed"], tuple(config["data"]["crop_scale"])
+
+    def cut_photo(photo: Photo, index: int):
+        rng = random.Random(f"{seed}/{photo.name}/{index}")
+        if index % 2 == 0:
+            return shifted_crop(photo.image(), short_side, side, rng)
+        return random_crop(photo.image(), side, scale, rng)
+
+    def cut_road(tar: Tar, name: str, index: int):
+        return road_crop(tar.image(name), side, random.Random(f"{seed}/{name}/{index}"))
+
+    jobs = []
+    for photo in photos(config, data)[0]:
+        for index in range(config["data"]["crops"][photo.kind]):
+            jobs.append((cut_photo, (photo, index)))
+    road = Tar(data / config["data"]["camvid_train"])
+    for name in road.names(".jpg"):
+        for index in range(config["data"]["road_crops"]):
+            jobs.append((cut_road, (road, name, index)))
+    random.Random(seed).shuffle(jobs)
+    return [lambda cut=cut, args=args: np.asarray(cut(*args), np.uint8) for cut, args in jobs]
+
+
+def camvid(tar: Tar) -> list[str]:
+    """Names (without extension) of the frames that have a class map."""
+    return [name.removesuffix(".png") for name in tar.names(".png")]
+
+
+def frame(tar: Tar, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels u8 [H,W,3] and classes u8 [H,W] (11 = unlabelled) of one road frame."""
+    pixels = np.asarray(tar.image(name + ".jpg"), np.uint8)
+    classes = np.asarray(Image.open(io.BytesIO(tar.read(name + ".png"))), np.uint8)
+    return pixels, classes

@@ -1,0 +1,87 @@
+"""The server's half of the bottleneck: latent values back to the features behind block group 3.
+
+The latent becomes an image first, because an image is what the frozen front knows how to read:
+
+    latent -> trunk at stride 8 -> sketch [N,3,8h,8w] -> frozen stem and groups 1..3 -> + correction -> split features
+
+The head starts as a linear transform of the image's patches and the sketch as its inverse, so the
+untrained pair is a plain transform codec; training bends both towards what the network feels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .backbone import SPLIT_GROUP, Backbone
+from .head import STRIDE
+
+
+class Decoder(nn.Module):
+    """Latent f32 [N,24,h,w] (symbol * step) and step f32 [N] to split features [N,48,h,w].
+
+    Dense 3x3 residual blocks; the level enters as a scale and a shift per block and channel.
+    """
+
+    def __init__(self, latent: int, features: int, width: int, before: int, after: int, hidden: int = 32):
+        super().__init__()
+        self.width = width
+        self.enter = nn.Conv2d(latent, width, 3, padding=1)
+        self.before = nn.ModuleList(Block(width) for _ in range(before))
+        self.sketch = zeroed(nn.Conv2d(width, 3 * STRIDE**2, 1))
+        self.shortcut = nn.Conv2d(latent, 3 * STRIDE**2, 3, padding=1)
+        self.seen = nn.Conv2d(features, width, 1)
+        self.after = nn.ModuleList(Block(width) for _ in range(after))
+        self.leave = zeroed(nn.Conv2d(width, features, 1))
+        self.level = nn.Sequential(nn.Linear(1, hidden), nn.ReLU(), zeroed(nn.Linear(hidden, 2 * width * (before + after + 1))))
+
+    def forward(self, latent: Tensor, step: Tensor, net: Backbone) -> tuple[Tensor, Tensor]:
+        """Split features and the sketch in the backbone's input range [N,3,8h,8w]."""
+        level = self.level(torch.log(step)[:, None]).view(len(step), -1, 2, self.width, 1, 1)
+        x = F.relu(modulate(self.enter(latent), level[:, 0]))
+        for index, block in enumerate(self.before):
+            x = block(x, level[:, index + 1])
+        sketch = F.pixel_shuffle(self.sketch(x) + self.shortcut(latent), STRIDE)
+        seen = net.stem(sketch)
+        for group in net.groups[:SPLIT_GROUP]:
+            seen = group(seen)
+        x = x + self.seen(seen)
+        for index, block in enumerate(self.after):
+            x = block(x, level[:, len(self.before) + index + 1])
+        return self.leave(x) + seen, sketch
+
+    def start_from(self, values: Tensor, image: Tensor) -> None:
+        """Least-squares sketch of `image` [N,3,8h,8w] from latent values [N,24,h,w]."""
+        known = F.unfold(values, 3, padding=1).transpose(1, 2).flatten(0, 1)
+        known = torch.cat([known, torch.ones(len(known), 1)], 1).double()
+        patches = F.unfold(image, STRIDE, stride=STRIDE).transpose(1, 2).flatten(0, 1).double()
+        ridge = 1e-3 * torch.eye(known.shape[1], dtype=torch.float64)
+        found = torch.linalg.solve(known.T @ known + ridge, known.T @ patches).T.float()
+        with torch.no_grad():
+            self.shortcut.weight.copy_(found[:, :-1].reshape(self.shortcut.weight.shape))
+            self.shortcut.bias.copy_(found[:, -1])
+
+
+class Block(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.bias)
+        with torch.no_grad():
+            self.second.weight.mul_(0.3)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        return x + self.second(F.relu(modulate(self.first(x), level)))
+
+
+def modulate(x: Tensor, level: Tensor) -> Tensor:
+    """x [N,C,h,w] times 1 + level[:,0] plus level[:,1]."""
+    return x * (1 + level[:, 0]) + level[:, 1]
+
+
+def zeroed(layer: nn.Module) -> nn.Module:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

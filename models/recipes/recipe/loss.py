@@ -1,0 +1,86 @@
+"""How far decoded features are from the teacher's, weighted by what the teacher's answer feels.
+
+Every term is a relative error: 1 for features that are constant at their mean, 0 for perfect ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .backbone import Backbone
+from .features import Cache, image_layout
+from .head import STRIDE
+
+PLACES = ("split", "stride16", "stride32")
+
+
+def sensitivity(net: Backbone, cache: Cache, crops: int, seed: int, batch: int = 16) -> dict[str, Tensor]:
+    """Weights [C] per place: half Fisher information of the label, half plain inverse variance.
+
+    The Fisher part is E[(d log p(y|x) / d feature)^2] with y drawn from the teacher's own answer.
+    """
+    rng = np.random.default_rng(seed)
+    draw = torch.Generator().manual_seed(seed)
+    fisher = {place: 0.0 for place in PLACES}
+    moments = {place: [0.0, 0.0] for place in PLACES}
+    chosen = rng.permutation(cache.count)[:crops]
+    for first in range(0, len(chosen), batch):
+        _, target = cache.batch(chosen[first : first + batch], ("split",))
+        split = target["split"].requires_grad_()
+        stride16 = net.middle(split)
+        stride32 = net.deep(stride16)
+        logits = net.classifier(net.top(stride32).mean((2, 3)))
+        labels = torch.multinomial(logits.detach().softmax(1), 1, generator=draw)
+        features = dict(zip(PLACES, (split, stride16, stride32), strict=True))
+        score = logits.log_softmax(1).gather(1, labels).sum()
+        for place, grad in zip(PLACES, torch.autograd.grad(score, list(features.values())), strict=True):
+            fisher[place] = fisher[place] + grad.square().sum((0, 2, 3))
+            value = features[place].detach()
+            moments[place][0] = moments[place][0] + value.mean((0, 2, 3)) * len(value) / len(chosen)
+            moments[place][1] = moments[place][1] + value.square().mean((0, 2, 3)) * len(value) / len(chosen)
+    weights = {}
+    for place in PLACES:
+        mean, square = moments[place]
+        variance = (square - mean.square()).clamp_min(1e-6)
+        felt = fisher[place] / (fisher[place] * variance).sum()
+        weights[place] = 0.5 * felt + 0.5 / (variance * len(variance))
+    return weights
+
+
+def patch_metric(net: Backbone, cache: Cache, weights: dict[str, Tensor], terms: dict[str, float], crops: int, seed: int) -> Tensor:
+    """Gauss-Newton matrix [192,192] of the training loss in the pixels of one 8x8 patch, averaged over patches.
+
+    A random projection of every term's weighted residual has J^T W J as the second moment of its gradient.
+    A tenth of the mean diagonal is added to all of it: no direction is worthless.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    chosen = np.random.default_rng(seed + 1).permutation(cache.count)[:crops]
+    moment = torch.zeros(3 * STRIDE**2, 3 * STRIDE**2, dtype=torch.float64)
+    for first in range(0, len(chosen), 4):
+        pixels, _ = cache.batch(chosen[first : first + 4], ())
+        image = image_layout(pixels).requires_grad_()
+        split = net.front(image)
+        taps = net.back(split)
+        labels = torch.multinomial(taps.logits.detach().softmax(1), 1, generator=draw)
+        score = (terms["answer"] / 2) ** 0.5 * taps.logits.log_softmax(1).gather(1, labels).sum()
+        for place, feature in zip(PLACES, (split, taps.stride16, taps.stride32), strict=True):
+            weight = weights[place] * terms[place] / (feature.shape[2] * feature.shape[3])
+            noise = torch.randn(feature.shape, generator=draw)
+            score = score + (noise * feature * weight.sqrt()[None, :, None, None]).sum()
+        (grad,) = torch.autograd.grad(score, image)
+        rows = F.unfold(grad, STRIDE, stride=STRIDE).transpose(1, 2).flatten(0, 1).double()
+        moment += rows.T @ rows / (len(chosen) * rows.shape[0] / len(pixels))
+    return moment + 0.1 * moment.diag().mean() * torch.eye(len(moment), dtype=torch.float64)
+
+
+def distance(found: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+    """Weighted squared error of [N,C,h,w] features, per item [N]."""
+    return ((found - wanted).square().mean((2, 3)) * weight).sum(1)
+
+
+def divergence(found: Tensor, wanted: Tensor) -> Tensor:
+    """KL divergence of the class probabilities from the teacher's, per item [N]."""
+    return F.kl_div(found.log_softmax(1), wanted.log_softmax(1), reduction="none", log_target=True).sum(1)

@@ -1,0 +1,172 @@
+"""What a trained pair costs and keeps, level by level, through the exact integer head and the real tables.
+
+`held_out` chooses (photos never trained on, CamVid val); `evaluate` reads the labelled test photos once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import data, loss, packet
+from .export import Parts, load, make_tables, training_latents
+from .features import Cache
+from .log import Progress
+from .segment import Confusion
+from .tables import Table
+
+
+@dataclass
+class Level:
+    """Sums over the images of one level."""
+
+    bytes: list[float] = field(default_factory=list)
+    agree: list[bool] = field(default_factory=list)
+    right: list[bool] = field(default_factory=list)
+    divergence: list[float] = field(default_factory=list)
+
+
+def tensor(pixels: np.ndarray) -> torch.Tensor:
+    """u8 [H,W,3] to f32 [1,3,H,W]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+
+
+def received(parts: Parts, symbols: np.ndarray, level: int) -> torch.Tensor:
+    """Split features [1,48,h,w] that the server makes of a packet's symbols."""
+    step = torch.tensor([parts.steps()[level]])
+    return parts.student.decoder(torch.from_numpy(symbols.astype(np.float32))[None] * step, step, parts.net)[0]
+
+
+@torch.inference_mode()
+def classify(parts: Parts, tables: list[list[Table]], images, levels: list[int], name: str) -> tuple[dict[int, Level], list[bool]]:
+    """Run (pixels, label or None) pairs; returns the levels and whether the unsplit answer was right."""
+    found, whole = {level: Level() for level in levels}, []
+    images = list(images)
+    progress = Progress(name, len(images))
+    for number, (pixels, label) in enumerate(images):
+        wanted = parts.net(tensor(pixels))
+        whole.append(int(wanted.argmax()) == label)
+        latent = parts.head.latent(pixels)
+        for level in levels:
+            symbols = parts.head.level(latent, parts.gains[level])
+            logits = parts.net.back(received(parts, symbols, level)).logits
+            row = found[level]
+            row.bytes.append(packet.size(tables, level, symbols))
+            row.agree.append(int(logits.argmax()) == int(wanted.argmax()))
+            row.right.append(int(logits.argmax()) == label)
+            row.divergence.append(loss.divergence(logits, wanted).item())
+        progress.step(number + 1)
+    return found, whole
+
+
+@torch.inference_mode()
+def segment(parts: Parts, tables: list[list[Table]], config: dict, source: Path, levels: list[int]) -> tuple[dict, dict, Confusion]:
+    """CamVid val: bytes and confusion per level, and the unsplit confusion."""
+    tar = data.Tar(source / config["data"]["camvid_val"])
+    names = data.camvid(tar)
+    sizes, found, whole = {k: [] for k in levels}, {k: Confusion() for k in levels}, Confusion()
+    progress = Progress("segment", len(names))
+    for number, name in enumerate(names):
+        pixels, classes = data.frame(tar, name)
+        true = torch.from_numpy(classes)
+        whole.add(parts.segmenter(parts.net.front(tensor(pixels))).argmax(1)[0], true)
+        latent = parts.head.latent(pixels)
+        for level in levels:
+            symbols = parts.head.level(latent, parts.gains[level])
+            sizes[level].append(packet.size(tables, level, symbols))
+            found[level].add(parts.segmenter(received(parts, symbols, level)).argmax(1)[0], true)
+        progress.step(number + 1)
+    return sizes, found, whole
+
+
+def fitted(config: dict, image) -> np.ndarray:
+    return np.asarray(data.fit_photo(image, config["photo"]["short_side"], config["photo"]["side"]), np.uint8)
+
+
+def ready(config: dict, work: Path) -> tuple[Parts, list[list[Table]]]:
+    torch.set_num_threads(1)
+    parts = load(config, work)
+    return parts, make_tables(parts, training_latents(parts, Cache(work / "features"), 512))
+
+
+def held_out(config: dict, work: Path, source: Path, frames: bool = True) -> dict:
+    """Figures to choose by; written to WORK/held-out.json, where the exporter finds them."""
+    parts, tables = ready(config, work)
+    levels = list(range(len(parts.gains)))
+    photos = data.photos(config, source)[1]
+    found, _ = classify(parts, tables, ((fitted(config, p.image()), None) for p in photos), levels, "held-out photos")
+    kinds = np.array([photo.kind for photo in photos])
+    result = {
+        "gains": parts.gains,
+        "bytes": [float(np.mean(found[k].bytes)) for k in levels],
+        "bytes_scenes": [float(np.mean(np.array(found[k].bytes)[np.isin(kinds, ("imagen", "bsds"))])) for k in levels],
+        "agreement": [float(np.mean(found[k].agree)) for k in levels],
+        "agreement_scenes": [float(np.mean(np.array(found[k].agree)[np.isin(kinds, ("imagen", "bsds"))])) for k in levels],
+        "divergence": [float(np.mean(found[k].divergence)) for k in levels],
+    }
+    if frames:
+        sizes, masks, whole = segment(parts, tables, config, source, levels)
+        result["frame_bytes"] = [float(np.mean(sizes[k])) for k in levels]
+        result["miou"] = [masks[k].mean() for k in levels]
+        result["miou_unsplit"] = whole.mean()
+        (work / "held-out.json").write_text(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))
+    return result
+
+
+def evaluate(config: dict, work: Path, source: Path, results: Path) -> None:
+    """The labelled photos and CamVid val, all levels: JSON, CSV and plot under `results`."""
+    parts, tables = ready(config, work)
+    levels = list(range(len(parts.gains)))
+    tar = data.Tar(source / config["data"]["imagenet"])
+    rows = list(csv.DictReader(io.StringIO((source / config["data"]["imagenet_labels"]).read_text())))
+    inside = {Path(name).name: name for name in tar.names(".jpg")}
+    images = ((fitted(config, tar.image(inside[Path(row["file"]).name])), int(row["class"])) for row in rows)
+    found, whole = classify(parts, tables, images, levels, "labelled photos")
+    sizes, masks, unsplit = segment(parts, tables, config, source, levels)
+    table = [
+        {
+            "level": k,
+            "gain": round(parts.gains[k], 4),
+            "bytes": round(float(np.mean(found[k].bytes)), 1),
+            "top1_split": round(float(np.mean(found[k].right)), 4),
+            "top1_unsplit": round(float(np.mean(whole)), 4),
+            "agreement": round(float(np.mean(found[k].agree)), 4),
+            "frame_bytes": round(float(np.mean(sizes[k])), 1),
+            "miou_split": round(masks[k].mean(), 4),
+            "miou_unsplit": round(unsplit.mean(), 4),
+        }
+        for k in levels
+    ]
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"{config['name']}.json").write_text(json.dumps(table, indent=1) + "\n")
+    with (results / f"{config['name']}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    plot(table, results / f"{config['name']}.png")
+    print(json.dumps(table, indent=1))
+
+
+def plot(table: list[dict], path: Path) -> None:
+    """Bytes against the drop of both tasks."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
+    left.plot([r["bytes"] / 1000 for r in table], [100 * (r["top1_unsplit"] - r["top1_split"]) for r in table], "o-")
+    left.set(xlabel="kB per 256×256 photo", ylabel="top-1 drop, points", title="classification")
+    right.plot([r["frame_bytes"] / 1000 for r in table], [100 * (r["miou_unsplit"] - r["miou_split"]) for r in table], "o-", color="C1")
+    right.set(xlabel="kB per 480×360 frame", ylabel="mIoU drop, points", title="segmentation")
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+        axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
+    figure.savefig(path, dpi=130)

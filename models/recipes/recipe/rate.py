@@ -1,0 +1,99 @@
+"""Rate levels: one gain and one factorised prior (compressai) each, and a controller per level.
+
+Level l sends symbols round(latent * gain[l]); the decoder sees symbol * step[l] with step = 1 / gain.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from compressai.entropy_models import EntropyBottleneck
+from torch import Tensor, nn
+
+LIMIT = 127  # symbols fit i8
+ROWS = 4  # the rate is estimated on one row in four
+
+
+class Levels(nn.Module):
+    def __init__(self, channels: int, gains: list[float]):
+        super().__init__()
+        self.log_gain = nn.Parameter(torch.log(torch.tensor(gains[1:], dtype=torch.float32)))
+        self.priors = nn.ModuleList(EntropyBottleneck(channels) for _ in gains)
+
+    def gains(self) -> Tensor:
+        """f32 [levels], the first fixed at 1, none above it."""
+        return torch.cat([torch.ones(1), self.log_gain.clamp(max=0).exp()])
+
+    def forward(self, latent: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Latent [N,C,h,w] and level i64 [N] to decoder values, steps [N] and bits per symbol [N].
+
+        Values are rounded straight through; bits are the noisy surrogate's, on every fourth row.
+        """
+        gain = self.gains()[level]
+        scaled = (latent * gain[:, None, None, None]).clamp(-LIMIT, LIMIT)
+        symbols = scaled + (torch.round(scaled) - scaled).detach()
+        step = 1 / gain
+        rows = scaled[:, :, int(torch.randint(ROWS, (1,))) :: ROWS]
+        noisy = rows + torch.empty_like(rows).uniform_(-0.5, 0.5)
+        return symbols * step[:, None, None, None], step, self.bits(noisy, level)
+
+    def bits(self, symbols: Tensor, level: Tensor) -> Tensor:
+        """Mean bits per symbol of each item under its level's prior."""
+        parts = [torch.empty(0)] * len(level)
+        for index in level.unique().tolist():
+            chosen = (level == index).nonzero()[:, 0]
+            likelihood = self.likelihood(index, symbols[chosen])
+            for place, value in zip(chosen.tolist(), -likelihood.log2().mean((1, 2, 3)), strict=True):
+                parts[place] = value
+        return torch.stack(parts)
+
+    def likelihood(self, index: int, symbols: Tensor) -> Tensor:
+        """P(symbol) under one level's prior, same shape as `symbols` [N,C,h,w]."""
+        n, c, h, w = symbols.shape
+        flat = symbols.permute(1, 0, 2, 3).reshape(c, 1, -1)
+        likelihood, _, _ = self.priors[index]._likelihood(flat)
+        return likelihood.clamp_min(1e-9).reshape(c, n, h, w).permute(1, 0, 2, 3)
+
+    def fit(self, latent: Tensor, steps: int = 150, size: int = 512) -> None:
+        """Bring every prior near the given latents [N,C,h,w] before the encoder starts to move."""
+        gains = self.gains().detach()
+        optimiser = torch.optim.Adam(self.priors.parameters(), 0.03)
+        for _ in range(steps):
+            place = torch.randint(latent.shape[3], (1,)).item()
+            row = latent[:, :, :, place : place + 1][torch.randperm(len(latent))[: max(1, size // latent.shape[2])]]
+            optimiser.zero_grad()
+            for index, gain in enumerate(gains):
+                scaled = row * gain
+                noisy = scaled + torch.empty_like(scaled).uniform_(-0.5, 0.5)
+                (-self.likelihood(index, noisy).log2().mean()).backward()
+            optimiser.step()
+
+    def histogram(self, index: int) -> Tensor:
+        """Prior probability of every symbol -128..127, f64 [C,256]."""
+        channels = self.priors[index].channels
+        grid = torch.arange(-128.0, 128.0).view(1, 1, 1, 256).expand(1, channels, 1, 256)
+        with torch.no_grad():
+            return self.likelihood(index, grid)[0, :, 0].double()
+
+
+class Controller:
+    """Moves each level's rate weight until its mean packet meets the target."""
+
+    def __init__(self, targets: list[int], symbols: int, start: float = 0.01, speed: float = 0.02):
+        self.targets = [8 * t / symbols for t in targets]  # bits per symbol
+        self.weights = [start * (targets[0] / t) ** 1.5 for t in targets]
+        self.mean = list(self.targets)
+        self.speed = speed
+
+    def update(self, level: list[int], bits: list[float]) -> None:
+        for index, value in zip(level, bits, strict=True):
+            error = math.log(max(value, 1e-3) / self.targets[index])
+            self.weights[index] *= math.exp(self.speed * max(-0.5, min(0.5, error)))
+            self.mean[index] += 0.05 * (value - self.mean[index])
+
+    def state(self) -> dict:
+        return {"weights": list(self.weights), "mean": list(self.mean)}
+
+    def load(self, state: dict) -> None:
+        self.weights, self.mean = list(state["weights"]), list(state["mean"])

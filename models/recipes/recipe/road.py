@@ -1,0 +1,147 @@
+"""Road frames for the segmentation tail: augmented once, teacher features kept, the tail trained on them.
+
+`WORK/road/`: classes u8 [M,360,480], split f16 [M,48,45,60], stride16 f16 [M,120,23,30], stride32 f16 [M,352,12,15].
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance
+from torch.nn import functional as F
+
+from . import backbone, data
+from .features import image_layout
+from .log import Progress
+from .optim import Average
+from .segment import CLASSES, UNLABELLED, Confusion, Segmenter
+
+
+def augmented(pixels: np.ndarray, classes: np.ndarray, index: int, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
+    """Variant `index` of a frame at its own size: 0 is the frame itself, others zoom, shift, mirror and tint it."""
+    if index == 0:
+        return pixels, classes
+    height, width = classes.shape
+    zoom = rng.uniform(0.8, 1.8)
+    w, h = max(width, round(width * zoom)), max(height, round(height * zoom))
+    left, top = rng.randint(0, w - width), rng.randint(0, h - height)
+    box = (left, top, left + width, top + height)
+    image = Image.fromarray(pixels).resize((w, h), Image.BICUBIC).crop(box)
+    labels = Image.fromarray(classes).resize((w, h), Image.NEAREST).crop(box)
+    for kind in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = kind(image).enhance(rng.uniform(0.7, 1.3))
+    if rng.random() < 0.5:
+        image, labels = (part.transpose(Image.FLIP_LEFT_RIGHT) for part in (image, labels))
+    return np.asarray(image, np.uint8), np.asarray(labels, np.uint8)
+
+
+def frames(config: dict, source: Path) -> list[tuple[str, int]]:
+    """(frame, variant) of every training item, in a fixed shuffled order."""
+    names = data.camvid(data.Tar(source / config["data"]["camvid_train"]))
+    items = [(name, index) for name in names for index in range(config["segment"]["variants"])]
+    random.Random(config["seed"]).shuffle(items)
+    return items[: config["segment"]["items"]]
+
+
+def features(config: dict, work: Path, source: Path) -> None:
+    """Teacher features of every training item; continues where it stopped."""
+    folder = work / "road"
+    folder.mkdir(parents=True, exist_ok=True)
+    items = frames(config, source)
+    tar = data.Tar(source / config["data"]["camvid_train"])
+    net = backbone.load(config["backbone"]["name"]).to(memory_format=torch.channels_last)
+    done = folder / "done.json"
+    start = json.loads(done.read_text())["count"] if done.is_file() else 0
+    arrays: dict[str, np.ndarray] = {}
+    progress = Progress("road features", len(items), start)
+    for at in range(start, len(items)):
+        name, index = items[at]
+        pixels, classes = augmented(*data.frame(tar, name), index, random.Random(f"{config['seed']}/{name}/{index}"))
+        with torch.inference_mode():
+            split = net.front(image_layout(torch.from_numpy(pixels).permute(2, 0, 1)[None].float()))
+            stride16 = net.middle(split)
+            stride32 = net.deep(stride16)
+        row = {"classes": classes[None], "split": split.numpy(), "stride16": stride16.numpy(), "stride32": stride32.numpy()}
+        for key, value in row.items():
+            if key not in arrays:
+                path, kind = folder / f"{key}.npy", np.uint8 if key == "classes" else np.float16
+                shape = (len(items), *value.shape[1:])
+                arrays[key] = np.load(path, mmap_mode="r+") if start else np.lib.format.open_memmap(path, "w+", kind, shape)
+            arrays[key][at] = value[0]
+        if at % 32 == 31 or at + 1 == len(items):
+            done.write_text(json.dumps({"count": at + 1}))
+        progress.step(at + 1)
+
+
+def class_weights(classes: np.ndarray) -> torch.Tensor:
+    """ENet's weights 1 / log(1.1 + share), f32 [11]."""
+    share = np.bincount(classes[::7, ::4, ::4].reshape(-1), minlength=CLASSES + 1)[:CLASSES]
+    return torch.from_numpy(1 / np.log(1.1 + share / share.sum())).float()
+
+
+def train(config: dict, work: Path, source: Path, resume: bool) -> None:
+    """Fit the fusion on the cached features of the frozen backbone."""
+    torch.set_num_threads(1)
+    features(config, work, source)
+    plan = config["segment"]
+    count = json.loads((work / "road" / "done.json").read_text())["count"]
+    arrays = {key: np.load(work / "road" / f"{key}.npy", mmap_mode="r")[:count] for key in ("classes", "split", "stride16", "stride32")}
+    net = Segmenter(backbone.load(config["backbone"]["name"]))
+    net.to(memory_format=torch.channels_last)
+    fusion = net.fusion
+    average = Average(net, plan["average"])
+    optimiser = torch.optim.AdamW(fusion.parameters(), plan["lr"], weight_decay=plan["decay"])
+    weights = class_weights(arrays["classes"])
+    checkpoint = work / "segment.pt"
+    start = 0
+    if resume and checkpoint.is_file():
+        state = torch.load(checkpoint, weights_only=True)
+        start = state["step"]
+        net.load_state_dict(state["net"])
+        optimiser.load_state_dict(state["optimiser"])
+        average.values, average.steps = state["average"], state["average_steps"]
+    progress = Progress("segment", plan["steps"], start, every=30)
+    loss_mean = 0.0
+    for step in range(start, plan["steps"]):
+        rng = np.random.default_rng([config["seed"], step])
+        index = np.sort(rng.choice(count, plan["batch"], replace=False))
+        classes = torch.from_numpy(arrays["classes"][index]).long()
+        taps = [image_layout(torch.from_numpy(arrays[key][index]).float()) for key in ("split", "stride16", "stride32")]
+        scores = F.interpolate(fusion(*taps), scale_factor=2, mode="bilinear", align_corners=False)
+        loss = F.cross_entropy(scores, classes[:, 1::2, 1::2], weights, ignore_index=UNLABELLED)
+        for group in optimiser.param_groups:
+            group["lr"] = plan["lr"] * min(1, (step + 1) / 50) * max(0.01, (1 - step / plan["steps"])) ** 0.9
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        average.update(net)
+        loss_mean += 0.03 * (loss.item() - loss_mean) if loss_mean else loss.item()
+        if step % 50 == 49 or step + 1 == plan["steps"]:
+            save(checkpoint, step + 1, net, optimiser, average)
+        progress.step(step + 1, f"loss {loss_mean:.4f}")
+
+
+def save(path: Path, step: int, net: Segmenter, optimiser: torch.optim.Optimizer, average: Average) -> None:
+    aside = path.with_suffix(".new")
+    state = {"step": step, "net": net.state_dict(), "optimiser": optimiser.state_dict()}
+    torch.save({**state, "average": average.values, "average_steps": average.steps}, aside)
+    os.replace(aside, path)
+
+
+def unsplit(config: dict, work: Path, source: Path) -> Confusion:
+    """Confusion of the unsplit network on the validation frames."""
+    net = backbone.load(config["backbone"]["name"])
+    segmenter = Segmenter(net).eval()
+    segmenter.load_state_dict(torch.load(work / "segment.pt", weights_only=True)["average"])
+    tar, confusion = data.Tar(source / config["data"]["camvid_val"]), Confusion()
+    for name in data.camvid(tar):
+        pixels, classes = data.frame(tar, name)
+        with torch.inference_mode():
+            mask = segmenter(net.front(torch.from_numpy(pixels).permute(2, 0, 1)[None].float())).argmax(1)
+        confusion.add(mask[0], torch.from_numpy(classes))
+    return confusion

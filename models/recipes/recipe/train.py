@@ -1,0 +1,255 @@
+"""Distillation in three stages, one process per core, gradients averaged every step.
+
+stage 1: match the split features. stage 2: deeper features and the answer too, through the frozen backbone.
+stage 3: head and priors frozen, the decoder settles. Latents are rounded and the head runs on its int8 grid throughout.
+All randomness is a function of (seed, step, rank): a resumed run goes on exactly where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.multiprocessing import spawn
+
+from . import backbone, loss
+from .features import Cache, image_layout
+from .log import Progress
+from .optim import Average, Muon
+from .rate import Controller
+from .student import Student
+
+SAVE_EVERY = 100
+WARM_UP = 50
+
+
+def run(config: dict, work: Path, resume: bool) -> None:
+    """Train to the end of the last stage; `resume` continues from the last checkpoint."""
+    weights = work / "sensitivity.pt"
+    if not weights.is_file():
+        torch.set_num_threads(1)
+        cache = Cache(work / "features")
+        net = backbone.load(config["backbone"]["name"])
+        found = loss.sensitivity(net, cache, 128, config["seed"])
+        found["patch"] = loss.patch_metric(net, cache, found, config["train"]["terms"], 64, config["seed"])
+        torch.save(found, weights)
+    meeting = work / "meeting"
+    meeting.unlink(missing_ok=True)
+    if config["threads"] == 1:
+        worker(0, config, work, resume, meeting)
+    else:
+        spawn(worker, (config, work, resume, meeting), nprocs=config["threads"])
+
+
+def stage_of(config: dict, step: int) -> tuple[int, float]:
+    """Stage 1..3 of a step and how much of it has passed; stage 4 is the end."""
+    for stage in (1, 2, 3):
+        length = config["train"][f"stage{stage}"]["steps"]
+        if step < length:
+            return stage, step / length
+        step -= length
+    return 4, 0.0
+
+
+def total_steps(config: dict) -> int:
+    return sum(config["train"][f"stage{stage}"]["steps"] for stage in (1, 2, 3))
+
+
+class Trainer:
+    """State of one rank; all ranks hold the same weights."""
+
+    def __init__(self, config: dict, work: Path, rank: int, ranks: int):
+        self.config, self.work, self.rank, self.ranks = config, work, rank, ranks
+        torch.manual_seed(config["seed"])
+        self.cache = Cache(work / "features")
+        self.net = backbone.load(config["backbone"]["name"]).to(memory_format=torch.channels_last)
+        self.student = Student(config)
+        self.weights = torch.load(work / "sensitivity.pt", weights_only=True)
+        side = config["photo"]["side"] // 8
+        self.controller = Controller(config["levels"]["bytes"], config["head"]["latent"] * side * side, config["train"]["rate"])
+        self.step = 0
+        self.student.to(memory_format=torch.channels_last)
+        self.average = Average(self.student, config["train"]["average"])
+        self.prepare()
+
+    def start(self) -> None:
+        """First weights, from the first crops."""
+        pixels, _ = self.cache.batch(np.arange(min(64, self.cache.count)), ())
+        self.student.start_from(pixels, self.weights["patch"], self.controller.targets[0], self.config["levels"]["default"])
+        self.average = Average(self.student, self.config["train"]["average"])
+
+    def prepare(self) -> None:
+        """Optimisers of the current stage."""
+        stage, _ = stage_of(self.config, self.step)
+        settled = stage >= 3
+        self.student.head.requires_grad_(not settled).train(not settled)
+        self.student.levels.requires_grad_(not settled)
+        decoder, head, levels = self.student.decoder, self.student.head, self.student.levels
+        kernels = [kernel.weight for b in (*decoder.before, *decoder.after) for kernel in (b.first, b.second)]
+        chosen = {id(p) for p in kernels}
+        gentle = [*head.parameters(), *decoder.shortcut.parameters()]
+        priors = list(levels.parameters())
+        known = chosen | {id(p) for p in (*gentle, *priors)}
+        rest = [p for p in self.student.parameters() if id(p) not in known]
+        groups = [{"params": rest, "share": 1.0}, {"params": gentle, "share": 0.3}, {"params": priors, "share": 3.0}]
+        for group in groups:
+            group["params"] = [p for p in group["params"] if p.requires_grad]
+        groups = [group for group in groups if group["params"]]
+        self.muon = Muon(kernels, 0.0)
+        self.adam = torch.optim.Adam(groups, 0.0, betas=(0.9, 0.99))
+        self.parameters = kernels + [p for group in groups for p in group["params"]]
+
+    def rates(self) -> tuple[float, float]:
+        """Learning rates of Adam and Muon: warm-up, plateau, straight line down at the end of a stage."""
+        stage, passed = stage_of(self.config, self.step)
+        plan = self.config["train"][f"stage{stage}"]
+        factor = min(1.0, (self.step + 1) / WARM_UP)
+        if passed > 1 - plan["fall"]:
+            factor *= max(0.02, (1 - passed) / plan["fall"]) if plan["fall"] else 1.0
+        return plan["adam"] * factor, plan["muon"] * factor
+
+    def draw(self) -> tuple[np.ndarray, Tensor]:
+        """Crops and levels of this rank's share of the batch."""
+        rng = np.random.default_rng([self.config["seed"], self.step, self.rank])
+        torch.manual_seed(int(rng.integers(2**31)))
+        size = self.config["train"]["batch"] // self.ranks
+        level = rng.choice(len(self.config["levels"]["gains"]), size, p=self.config["levels"]["share"])
+        return rng.integers(0, self.cache.count, size), torch.from_numpy(level)
+
+    def losses(self) -> tuple[Tensor, Tensor, Tensor, dict[str, float]]:
+        """Loss of this rank, levels, bits per symbol and the terms for the log."""
+        stage, _ = stage_of(self.config, self.step)
+        crops, level = self.draw()
+        deep = stage > 1
+        pixels, wanted = self.cache.batch(crops, ("split", "stride16", "stride32", "logits") if deep else ("split",))
+        pixels = image_layout(pixels)
+        found, sketch, bits = self.student(pixels, level, self.net)
+        terms = {
+            "sketch": (sketch - backbone.normalise(pixels)).square().mean((1, 2, 3)),
+            "split": loss.distance(found, wanted["split"], self.weights["split"]),
+        }
+        if deep:
+            taps = self.net.back(found)
+            terms["stride16"] = loss.distance(taps.stride16, wanted["stride16"], self.weights["stride16"])
+            terms["stride32"] = loss.distance(taps.stride32, wanted["stride32"], self.weights["stride32"])
+            terms["answer"] = loss.divergence(taps.logits, wanted["logits"])
+        share = self.config["train"]["terms"]
+        total = sum((share[name] if deep else 2.0) * value for name, value in terms.items())
+        if stage < 3:
+            total = total + torch.tensor(self.controller.weights, dtype=torch.float32)[level] * bits
+        return total.mean(), level, bits.detach(), {name: value.mean().item() for name, value in terms.items()}
+
+    def advance(self) -> dict[str, float]:
+        """One step on all ranks."""
+        adam, muon = self.rates()
+        for group in self.adam.param_groups:
+            group["lr"] = adam * group["share"]
+        for group in self.muon.param_groups:
+            group["lr"] = muon
+        total, level, bits, terms = self.losses()
+        for p in self.parameters:
+            p.grad = None
+        total.backward()
+        level, bits = self.share(level, bits)
+        torch.nn.utils.clip_grad_norm_([p for group in self.adam.param_groups for p in group["params"]], 1.0)
+        self.adam.step()
+        self.muon.step()
+        if stage_of(self.config, self.step)[0] < 3:
+            self.controller.update(level, bits)
+        before = stage_of(self.config, self.step)[0]
+        self.step += 1
+        self.average.update(self.student)
+        if stage_of(self.config, self.step)[0] != before and before == 2:
+            self.student.load_state_dict(self.average.values)
+            self.prepare()
+        return terms
+
+    def share(self, level: Tensor, bits: Tensor) -> tuple[list[int], list[float]]:
+        """Average gradients, the heads' activation peaks and gather the rates of all ranks."""
+        if self.ranks == 1:
+            return level.tolist(), bits.tolist()
+        peaks = [layer.peak for layer in self.student.head.layers]
+        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
+        flat = torch.cat([g.reshape(-1) for g in grads] + [torch.stack(peaks)])
+        dist.all_reduce(flat)
+        flat /= self.ranks
+        for p, part in zip(self.parameters, flat[: -len(peaks)].split([p.numel() for p in self.parameters]), strict=True):
+            p.grad = part.view(p.shape)
+        for peak, value in zip(peaks, flat[-len(peaks) :], strict=True):
+            peak.copy_(value)
+        table = torch.stack([level.float(), bits])
+        tables = [torch.empty_like(table) for _ in range(self.ranks)]
+        dist.all_gather(tables, table)
+        joined = torch.cat(tables, 1)
+        return joined[0].long().tolist(), joined[1].tolist()
+
+    def save(self, path: Path) -> None:
+        """Write aside and rename: a kill at any moment leaves a whole checkpoint."""
+        state = {
+            "step": self.step,
+            "student": self.student.state_dict(),
+            "average": self.average.values,
+            "average_steps": self.average.steps,
+            "adam": self.adam.state_dict(),
+            "muon": self.muon.state_dict(),
+            "controller": self.controller.state(),
+        }
+        aside = path.with_suffix(".new")
+        torch.save(state, aside)
+        os.replace(aside, path)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        self.step = state["step"]
+        self.student.load_state_dict(state["student"])
+        self.average.values, self.average.steps = state["average"], state["average_steps"]
+        self.controller.load(state["controller"])
+        self.prepare()
+        self.adam.load_state_dict(state["adam"])
+        self.muon.load_state_dict(state["muon"])
+
+
+def worker(rank: int, config: dict, work: Path, resume: bool, meeting: Path) -> None:
+    ranks = config["threads"]
+    torch.set_num_threads(1)
+    if ranks > 1:
+        dist.init_process_group("gloo", init_method=f"file://{meeting.resolve()}", rank=rank, world_size=ranks)
+    trainer = Trainer(config, work, rank, ranks)
+    checkpoint = work / "student.pt"
+    if resume and checkpoint.is_file():
+        trainer.load(checkpoint)
+    else:
+        trainer.start()
+    total = total_steps(config)
+    progress = Progress("train", total, trainer.step, every=20)
+    smooth: dict[str, float] = {}
+    began = time.monotonic()
+    while trainer.step < total:
+        for name, value in trainer.advance().items():
+            smooth[name] = smooth.get(name, value) + 0.03 * (value - smooth.get(name, value))
+        if trainer.step % SAVE_EVERY == 0 or trainer.step == total:
+            trainer.cache = Cache(work / "features")
+            if rank == 0:
+                trainer.save(checkpoint)
+        if rank == 0:
+            progress.step(trainer.step, describe(trainer, smooth))
+    if rank == 0:
+        print(f"trained in {time.monotonic() - began:.0f} s: {checkpoint}", flush=True)
+    if ranks > 1:
+        dist.destroy_process_group()
+
+
+def describe(trainer: Trainer, smooth: dict[str, float]) -> str:
+    """Terms of the loss, then bytes, gain and rate weight of each level."""
+    scale = trainer.config["head"]["latent"] * (trainer.config["photo"]["side"] // 8) ** 2 / 8
+    gains = trainer.student.levels.gains().tolist()
+    terms = " ".join(f"{name} {value:.4f}" for name, value in smooth.items())
+    rows = zip(trainer.controller.mean, gains, trainer.controller.weights, strict=True)
+    return f"stage {stage_of(trainer.config, trainer.step)[0]} · {terms} · " + " ".join(
+        f"{mean * scale:.0f}B/{gain:.2f}/{weight:.3f}" for mean, gain, weight in rows
+    )

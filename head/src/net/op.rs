@@ -1,0 +1,131 @@
+//! A quantised convolution as an operator of tract, and the plan made of them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use narrows_int8::{Conv, Requant, Scratch};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::*;
+
+/// What becomes of the accumulators.
+#[derive(Debug, Clone)]
+pub(super) enum Finish {
+    /// They are narrowed to activations.
+    Activations(Requant<u8>),
+    /// They are the output, i32.
+    Accumulators,
+}
+
+/// One layer on the int8 kernels: u8 [1, height, width, channels] to u8 or i32 in the same order.
+#[derive(Debug, Clone)]
+pub(super) struct Int8Conv {
+    pub(super) conv: Arc<Conv>,
+    pub(super) finish: Arc<Finish>,
+    pub(super) scratch: Arc<Mutex<Scratch>>,
+}
+
+impl PartialEq for Int8Conv {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.conv, &other.conv) && Arc::ptr_eq(&self.finish, &other.finish)
+    }
+}
+
+impl Eq for Int8Conv {}
+
+impl Int8Conv {
+    /// Height and width of the input, and of the output.
+    fn sizes(&self, shape: &[usize]) -> TractResult<[(usize, usize); 2]> {
+        let &[1, height, width, channels] = shape else { bail!("an input of shape {shape:?}") };
+        ensure!(channels == self.conv.in_channels(), "{channels} input channels");
+        Ok([(height, width), self.conv.output_size(height, width)?])
+    }
+}
+
+impl Op for Int8Conv {
+    fn name(&self) -> StaticName {
+        "Int8Conv".into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Int8Conv {
+    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let input = args_1!(inputs);
+        let [(height, width), (rows, columns)] = self.sizes(input.shape())?;
+        let shape = [1, rows, columns, self.conv.out_channels()];
+        let view = input.try_as_plain_ram()?;
+        let pixels = view.as_slice::<u8>()?;
+        // A panic elsewhere leaves nothing in the scratch that a call relies on.
+        let scratch = &mut *self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let output = match &*self.finish {
+            Finish::Activations(requant) => {
+                let mut output = Tensor::zero::<u8>(&shape)?;
+                let mut view = output.try_as_plain_ram_mut()?;
+                self.conv.run(pixels, height, width, requant, view.as_slice_mut::<u8>()?, scratch)?;
+                output
+            }
+            Finish::Accumulators => {
+                let mut output = Tensor::zero::<i32>(&shape)?;
+                let mut view = output.try_as_plain_ram_mut()?;
+                self.conv.accumulate(pixels, height, width, view.as_slice_mut::<i32>()?, scratch)?;
+                output
+            }
+        };
+        Ok(tvec!(output.into_tvalue()))
+    }
+
+    op_out_of_plan!();
+}
+
+impl TypedOp for Int8Conv {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        ensure!(inputs.len() == 1 && inputs[0].datum_type == u8::datum_type(), "one u8 input");
+        let shape = inputs[0].shape.as_concrete().context("a symbolic shape")?;
+        let [_, (rows, columns)] = self.sizes(shape)?;
+        let shape = [1, rows, columns, self.conv.out_channels()];
+        Ok(tvec!(match &*self.finish {
+            Finish::Activations(_) => u8::fact(shape),
+            Finish::Accumulators => i32::fact(shape),
+        }))
+    }
+
+    as_op!();
+}
+
+/// A runnable network from u8 [1, height, width, 3] to accumulators, and their rows and columns.
+pub(super) struct Plan {
+    runnable: Arc<TypedRunnableModel>,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+impl Plan {
+    /// Plans `layers` for images of `height` by `width`.
+    pub(super) fn new(
+        input: &str,
+        layers: &[(String, Int8Conv)],
+        height: usize,
+        width: usize,
+    ) -> TractResult<Plan> {
+        let mut model = TypedModel::default();
+        let mut outlets = tvec!(model.add_source(input, u8::fact([1, height, width, 3]))?);
+        for (name, layer) in layers {
+            outlets = model.wire_node(name, layer.clone(), &outlets)?;
+        }
+        let shape = model.outlet_fact(outlets[0])?.shape.as_concrete().map(<[usize]>::to_vec);
+        let Some(&[1, rows, columns, _]) = shape.as_deref() else { bail!("an output of shape {shape:?}") };
+        model.select_output_outlets(&outlets)?;
+        let runnable = model.into_optimized()?.into_runnable()?;
+        Ok(Plan { runnable, height, width, rows, columns })
+    }
+
+    /// Runs the network and hands its accumulators (row, column, channel) to `take`.
+    pub(super) fn run<T>(&self, pixels: &[u8], take: impl FnOnce(&[i32]) -> T) -> TractResult<T> {
+        let input = Tensor::from_shape(&[1, self.height, self.width, 3], pixels)?;
+        let outputs = self.runnable.run(tvec!(input.into_tvalue()))?;
+        let view = outputs[0].try_as_plain_ram()?;
+        Ok(take(view.as_slice::<i32>()?))
+    }
+}

@@ -24,6 +24,8 @@
 //! # Ok::<(), narrows_codec::Error>(())
 //! ```
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod cursor;
 mod decode;
 mod encode;

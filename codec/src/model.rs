@@ -1,5 +1,8 @@
 //! What coding needs of a table, computed once: no division and no search is left.
 
+#[cfg(target_arch = "x86_64")]
+use crate::avx2::{self, Avx2};
+
 /// The sum of a table's frequencies.
 pub(crate) const SCALE: usize = 1 << 12;
 
@@ -16,7 +19,25 @@ pub(crate) trait Model {
 
     /// The entry that a slot below [`SCALE`] belongs to.
     fn entry(&self, slot: usize) -> Self::Entry;
+
+    /// Codes whole groups as [`rans::encode`](crate::rans::encode) would, from the last to the first, where this
+    /// processor has a faster way for this number of lanes. Returns the number of words at the front of `words`.
+    #[inline(always)]
+    fn encode_fast<const N: usize>(
+        &self,
+        _states: &mut [u32; N],
+        _groups: &[[Self::Entry; N]],
+        _words: &mut WordBlock,
+    ) -> Option<usize> {
+        None
+    }
 }
+
+/// Symbols of one block: a multiple of every lane count, and a power of two.
+pub(crate) const BLOCK: usize = 256;
+
+/// The bytes of a block's words, with room for what a vector writes past them.
+pub(crate) type WordBlock = [u8; 2 * BLOCK + 16];
 
 /// How one entry moves a state. Fields of 32 bits, so that each is one operand.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +66,7 @@ impl Step {
     /// to the next integer. The product is below `2^63 + 2^31`.
     #[inline(always)]
     pub(crate) fn advance(&self, state: u32) -> u32 {
-        let quotient = (u64::from(state) * self.reciprocal >> 44) as u32;
+        let quotient = ((u64::from(state) * self.reciprocal) >> 44) as u32;
         state + quotient * self.gap + self.start
     }
 
@@ -62,12 +83,19 @@ impl Step {
 pub(crate) struct Narrow {
     steps: [Step; 256],
     slots: [u8; SCALE],
+    #[cfg(target_arch = "x86_64")]
+    vectors: Option<(Avx2, Box<[avx2::Packed; 256]>)>,
 }
 
 impl Narrow {
     /// The model of a table with these frequencies, at most 256 that sum to 4096.
     pub(crate) fn new(frequencies: &[u16]) -> Self {
-        let mut model = Self { steps: [Step::default(); 256], slots: [0; SCALE] };
+        let mut model = Self {
+            steps: [Step::default(); 256],
+            slots: [0; SCALE],
+            #[cfg(target_arch = "x86_64")]
+            vectors: fearless_simd::Level::new().as_avx2().map(|token| (token, packed(frequencies))),
+        };
         model.steps.iter_mut().zip(steps(frequencies)).for_each(|(to, step)| *to = step);
         model.slots.iter_mut().zip(slots(frequencies)).for_each(|(to, entry)| *to = entry as u8);
         model
@@ -95,6 +123,22 @@ impl Model for Narrow {
     #[inline(always)]
     fn entry(&self, slot: usize) -> u8 {
         self.slots[slot]
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn encode_fast<const N: usize>(
+        &self,
+        states: &mut [u32; N],
+        groups: &[[u8; N]],
+        words: &mut WordBlock,
+    ) -> Option<usize> {
+        let (token, table) = self.vectors.as_ref()?;
+        let states = <&mut [u32; 8]>::try_from(&mut states[..]).ok()?;
+        let (groups, _) = groups.as_flattened().as_chunks();
+        let taken;
+        (*states, taken) = avx2::encode(*token, *states, groups, table, words);
+        Some(taken)
     }
 }
 
@@ -138,11 +182,24 @@ impl Model for Wide {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+fn packed(frequencies: &[u16]) -> Box<[avx2::Packed; 256]> {
+    let mut table = Box::new([[0; 2]; 256]);
+    let packed = starts(frequencies).map(|(frequency, start)| avx2::pack(frequency, start));
+    table.iter_mut().zip(packed).for_each(|(to, entry)| *to = entry);
+    table
+}
+
 fn steps(frequencies: &[u16]) -> impl Iterator<Item = Step> {
+    starts(frequencies).map(|(frequency, start)| Step::new(frequency, start))
+}
+
+/// Each frequency and the sum of those before it.
+fn starts(frequencies: &[u16]) -> impl Iterator<Item = (u16, u32)> {
     frequencies.iter().scan(0, |end, &frequency| {
         let start = *end;
         *end += u32::from(frequency);
-        Some(Step::new(frequency, start))
+        Some((frequency, start))
     })
 }
 

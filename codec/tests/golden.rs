@@ -1,5 +1,7 @@
 //! Packets equal, byte for byte, those that `reference.py`, the second implementation of FORMAT.md, has written.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::PathBuf;
 

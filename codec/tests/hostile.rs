@@ -1,5 +1,7 @@
 //! Broken and hostile packets and tables are errors that name the field, never a panic and never a wrong feature.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use narrows_codec::{
     Choice, Error, Feature, HEADER_BYTES, Kind, Mode, Shape, TABLES_MAX, Tables, decode, encode, packet_max,
 };

@@ -1,5 +1,7 @@
 //! What goes in comes out, for every mode, shape and table; and constriction agrees on the static model.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use constriction::stream::model::ContiguousCategoricalEntropyModel;
 use constriction::stream::stack::SmallAnsCoder;
 use narrows_codec::{

@@ -36,8 +36,8 @@ micro: build ## head, coder and JPEG against their peers, as ratios of one run
 
 SECONDS_EACH ?= 600
 fuzz: ## run every fuzz target SECONDS_EACH=600 seconds (needs cargo-fuzz and a nightly toolchain)
-	cd tests/fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
-		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(SECONDS_EACH) -rss_limit_mb=2048 || exit 1; done
+	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
+		$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(SECONDS_EACH) || exit 1; done
 
 fmt: ## format every crate
 	$(CARGO) fmt --all

@@ -100,6 +100,7 @@ pub fn fit(image: &RgbImage, geometry: &Geometry) -> Vec<u8> {
 #[derive(Debug, Default)]
 pub struct Fitter {
     resizer: Resizer,
+    rows: Vec<u8>,
 }
 
 impl Fitter {
@@ -110,7 +111,11 @@ impl Fitter {
         self.cut(image, window, size, geometry.filter, pixels);
     }
 
-    /// Fills `pixels` with the `window` of `image` at another size.
+    /// Fills `pixels` with the `window` of `image` at another size. The filter reaches beyond the window into the
+    /// image, as if it were cut out after resizing.
+    ///
+    /// Along rows first, then along columns, except where that makes the image wider and then lower: as Pillow does.
+    /// What lies between is rounded to bytes, so the order shows.
     pub(crate) fn cut(
         &mut self,
         image: &RgbImage,
@@ -119,7 +124,29 @@ impl Fitter {
         filter: Filter,
         pixels: &mut Vec<u8>,
     ) {
-        // The filters reach beyond the window into the image, as if it were cut out after resizing.
+        let size = (image.width(), image.height());
+        if f64::from(width) > window.width && f64::from(height) < window.height {
+            // Left to itself the resizer begins with the columns.
+            return self.resize(image.as_raw(), size, window, (width, height), filter, pixels);
+        }
+        let (first, last) = window.rows(height, image.height());
+        let across = Window { top: first.into(), height: (last - first).into(), ..window };
+        let mut rows = std::mem::take(&mut self.rows);
+        self.resize(image.as_raw(), size, across, (width, last - first), filter, &mut rows);
+        let down = Window { left: 0.0, top: window.top - f64::from(first), width: width.into(), ..window };
+        self.resize(&rows, (width, last - first), down, (width, height), filter, pixels);
+        self.rows = rows;
+    }
+
+    fn resize(
+        &mut self,
+        source: &[u8],
+        from: (u32, u32),
+        window: Window,
+        to: (u32, u32),
+        filter: Filter,
+        target: &mut Vec<u8>,
+    ) {
         let options = ResizeOptions::new()
             .resize_alg(ResizeAlg::Convolution(match filter {
                 Filter::Bicubic => FilterType::CatmullRom,
@@ -127,12 +154,12 @@ impl Fitter {
                 Filter::Box => FilterType::Box,
             }))
             .crop(window.left, window.top, window.width, window.height);
-        pixels.resize(width as usize * height as usize * 3, 0);
+        target.resize(to.0 as usize * to.1 as usize * 3, 0);
         // Typed images: the untyped ones would compile the resizer for every pixel type that there is.
-        let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
-            .expect("an RgbImage holds three bytes a pixel");
+        let source = TypedImageRef::<U8x3>::from_buffer(from.0, from.1, source)
+            .expect("three bytes a pixel are there");
         let mut target =
-            TypedImage::<U8x3>::from_buffer(width, height, pixels).expect("the buffer was just sized for it");
+            TypedImage::<U8x3>::from_buffer(to.0, to.1, target).expect("the buffer was just sized for it");
         self.resizer.resize_typed(&source, &mut target, &options).expect("the window lies within the image");
     }
 }
@@ -161,6 +188,14 @@ impl Window {
         let (left, wide) = Self::span(width, width.min(height), short_side, cut_width);
         let (top, high) = Self::span(height, width.min(height), short_side, cut_height);
         Window { left, top, width: wide, height: high }
+    }
+
+    /// The rows of an image that has `full` of them which the widest filter needs to make `height` of the window.
+    fn rows(&self, height: u32, full: u32) -> (u32, u32) {
+        let reach = 2.0 * (self.height / f64::from(height)).max(1.0) + 1.0;
+        let first = (self.top - reach).floor().max(0.0);
+        let last = (self.top + self.height + reach).ceil().min(full.into());
+        (first as u32, last as u32)
     }
 
     fn span(side: u32, short: u32, short_side: usize, cut: usize) -> (f64, f64) {

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use narrows_wire::identity::Identity;
 use narrows_wire::quic::{self, Tuning};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admit::Door;
@@ -113,27 +114,46 @@ fn load(
     Ok(Served { bundle, tables, shapes, tails })
 }
 
+/// Signals this soon after the first belong to it: a terminal and a supervisor often send one each.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
 /// Turns true at the first SIGTERM or SIGINT; at the second the process ends at once.
 fn drain_on_signal() -> Result<watch::Receiver<bool>, Error> {
-    let catch =
-        |kind| signal(kind).map_err(|source| Error::Io { what: "cannot catch signals".into(), source });
-    let (mut terminate, mut interrupt) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
     let (drain, draining) = watch::channel(false);
+    let first = Signals::new()?;
     tokio::spawn(async move {
-        for last in [false, true] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if last {
-                tracing::warn!("second signal: leaving without an answer to accepted frames");
-                std::process::exit(1);
-            }
-            tracing::info!("signal: draining");
-            let _ = drain.send(true);
+        first.any().await;
+        tracing::info!("signal: draining");
+        let _ = drain.send(true);
+        tokio::time::sleep(SAME_SIGNAL).await;
+        if let Ok(second) = Signals::new() {
+            second.any().await;
+            tracing::warn!("second signal: leaving without an answer to accepted frames");
+            std::process::exit(1);
         }
     });
     Ok(draining)
+}
+
+/// SIGTERM and SIGINT from now on.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, Error> {
+        let catch =
+            |kind| signal(kind).map_err(|source| Error::Io { what: "cannot catch signals".into(), source });
+        Ok(Signals { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
+    }
+
+    async fn any(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Writes the address in one step, so that a reader sees all of it or none.

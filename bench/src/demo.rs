@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{ExitCode, Stdio},
     sync::{
         Arc,
@@ -154,15 +154,17 @@ impl Demo {
 
     fn print(&self, summary: &Summary) {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
         let ms = ["decode", "resize", "head", "encode", "network", "queue", "t.dec", "t.infer", "total ms"];
         let head = ["photo", "label", "prob.", "unsplit network", "", "bytes", "JPEG q75"];
         table.set_header(head.into_iter().chain(ms));
         for photo in &summary.photos {
             table.add_row(row(photo));
         }
-        for column in table.column_iter_mut().skip(2).filter(|column| column.index() != 3) {
-            column.set_cell_alignment(CellAlignment::Right);
+        for column in (2..16).filter(|column| ![3, 4].contains(column)) {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
         }
         println!("\n{table}");
         println!(

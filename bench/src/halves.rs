@@ -80,7 +80,7 @@ impl Halves {
         let steps = Array1::from_elem(1, step);
         let spec = &self.head.bundle().tasks()[task];
         let inputs =
-            [(spec.latent.as_str(), Input::F32(latent.view().into_dyn())), (&spec.step, Input::F32(steps.view().into_dyn()))];
+            [(spec.latent.as_str(), Input::F32(latent.view().into_dyn())), (spec.step.as_str(), Input::F32(steps.view().into_dyn()))];
         let output = self.tails[task].run(&inputs, &spec.output)?;
         Ok(Split { packet: encoded.packet.len(), pixels: encoded.pixels, size, output: output.into_raw_vec_and_offset().0 })
     }
@@ -121,7 +121,7 @@ impl Unsplit {
         let (session, input, output) = network.context("the bundle brings no unsplit network for this task")?;
         let items = pixels.len() / (3 * width * height);
         let pixels = ndarray::ArrayView4::from_shape((items, height, width, 3), pixels)?;
-        let logits = session.run(&[(input, Input::U8(pixels.into_dyn()))], output)?;
+        let logits = session.run(&[(input.as_str(), Input::U8(pixels.into_dyn()))], output)?;
         Ok(logits.into_raw_vec_and_offset().0)
     }
 }

@@ -96,7 +96,7 @@ fn tails_agree_with_pytorch_within_the_tolerance() -> Result<()> {
             let step = Array1::from_elem(1, step);
             let inputs = [
                 (task.latent.as_str(), Input::F32(latent.view().into_dyn())),
-                (&task.step, Input::F32(step.view().into_dyn())),
+                (task.step.as_str(), Input::F32(step.view().into_dyn())),
             ];
             let mut found = session.run(&inputs, &task.output)?;
             if task.kind == TaskKind::Segment {

@@ -1,18 +1,52 @@
-//! Arbitrary requests and replies. Accepted ones are written again as the same message.
+//! Arbitrary requests and replies. There is one form of every message: what is accepted is written again as the same
+//! bytes. Maps are unpacked, and requests meet an open session.
 
 #![no_main]
 
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+
 use libfuzzer_sys::fuzz_target;
-use narrows_wire::{FrameReply, Request};
+use narrows_wire::session::{Offer, OfferedBundle, OfferedTask, Server, Verdict};
+use narrows_wire::{AskKind, BundleId, FrameReply, Hello, Outcome, Request};
+
+const BUNDLE: BundleId = BundleId([7; 32]);
+
+static OFFER: LazyLock<Arc<Offer>> = LazyLock::new(|| {
+    let task = |name: &str, kind| OfferedTask { name: name.into(), kind };
+    let tasks = vec![task("classify", AskKind::Classify), task("segment", AskKind::Segment)];
+    Arc::new(Offer { bundles: vec![OfferedBundle { id: BUNDLE, tasks }], max_in_flight: 4 })
+});
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(request) = Request::parse(data) {
-        let bytes = request.encode().expect("a request that was read");
-        assert_eq!(Request::parse(&bytes).expect("our own request"), request);
+        assert_eq!(request.encode().expect("a request that was read"), data);
+        #[allow(clippy::disallowed_methods, reason = "any instant will do")]
+        let now = Instant::now();
+        let mut server = Server::new(Arc::clone(&OFFER), now);
+        let hello = Hello::new(vec![BUNDLE], Vec::new()).encode().expect("a hello made here");
+        server.hello(&hello).expect("an open session");
+        match server.request(now, data).expect("a request that was read") {
+            Verdict::Accepted(accepted) => {
+                assert!(accepted.wants.iter().all(|want| want.task < 2));
+                server.request(now, data).expect_err("its number is in flight");
+                assert!(server.finish(accepted.id));
+            }
+            Verdict::Refused { id, bytes, .. } => {
+                assert_eq!(FrameReply::parse(&bytes).expect("our own refusal").id(), id);
+            }
+        }
+        assert_eq!(server.in_flight(), 0);
     }
     if let Ok(reply) = FrameReply::parse(data) {
-        let bytes = reply.encode().expect("a reply that was read");
-        // By bytes: a probability may be NaN, which equals nothing.
-        assert_eq!(FrameReply::parse(&bytes).expect("our own reply").encode().expect("the same"), bytes);
+        assert_eq!(reply.encode().expect("a reply that was read"), data);
+        let FrameReply::Answered(reply) = reply else { return };
+        for answer in reply.answers {
+            if let Outcome::Map(map) = answer.outcome
+                && let Ok(pixels) = map.unpack()
+            {
+                assert_eq!(pixels.len(), usize::from(map.width()) * usize::from(map.height()));
+            }
+        }
     }
 });

@@ -1,0 +1,87 @@
+//! Contenders that take turns, and what their turns took.
+
+#![expect(clippy::disallowed_methods, reason = "measuring reads the clock")]
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::stats::quantile;
+
+/// Rounds that are run first and forgotten.
+const WARM_UP: usize = 5;
+
+/// Contenders, in the order they take their turns.
+#[derive(Default)]
+pub(super) struct Contest<'a> {
+    contenders: Vec<Contender<'a>>,
+}
+
+struct Contender<'a> {
+    name: String,
+    mmac: Option<f64>,
+    turn: Box<dyn FnMut() -> Result<()> + 'a>,
+    seconds: Vec<f64>,
+}
+
+/// What one contender's turns took, in seconds.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) turns: usize,
+    pub(super) median: f64,
+    pub(super) p95: f64,
+    pub(super) p99: f64,
+    pub(super) min: f64,
+    /// Millions of multiply-accumulates in a turn, where that means something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mmac: Option<f64>,
+}
+
+impl<'a> Contest<'a> {
+    /// Adds a contender whose turn has this many multiply-accumulates.
+    pub(super) fn add(
+        &mut self,
+        name: impl Into<String>,
+        macs: Option<u64>,
+        turn: impl FnMut() -> Result<()> + 'a,
+    ) {
+        let mmac = macs.map(|macs| macs as f64 / 1e6);
+        self.contenders.push(Contender {
+            name: name.into(),
+            mmac,
+            turn: Box::new(turn),
+            seconds: Vec::new(),
+        });
+    }
+
+    /// Gives every contender `rounds` turns.
+    pub(super) fn run(mut self, rounds: usize) -> Result<Vec<Row>> {
+        for round in 0..WARM_UP + rounds {
+            for contender in &mut self.contenders {
+                let begin = Instant::now();
+                (contender.turn)().with_context(|| contender.name.clone())?;
+                let seconds = begin.elapsed().as_secs_f64();
+                if round >= WARM_UP {
+                    contender.seconds.push(seconds);
+                }
+            }
+        }
+        let row = |contender: Contender<'_>| {
+            let at = |q| quantile(&contender.seconds, q);
+            let (median, p95, p99, min) = (at(0.5), at(0.95), at(0.99), at(0.0));
+            Row { turns: rounds, median, p95, p99, min, mmac: contender.mmac, name: contender.name }
+        };
+        Ok(self.contenders.into_iter().map(row).collect())
+    }
+}
+
+impl Row {
+    /// One line, times multiplied by `unit`.
+    pub(super) fn print(&self, unit: f64) {
+        let [median, p95, min] = [self.median, self.p95, self.min].map(|seconds| seconds * unit);
+        let speed = self.mmac.map(|mmac| format!("{:14.1}", mmac / 1e3 / self.median)).unwrap_or_default();
+        println!("  {:42} {median:8.3} {p95:8.3} {min:8.3}{speed}", self.name);
+    }
+}

@@ -122,7 +122,7 @@ async fn the_server_opens_no_streams_and_takes_no_more_than_its_limit() {
     assert!(tokio::time::timeout(wait, far.open_bi()).await.is_err());
     let mut open = Vec::new();
     for _ in 0..8 {
-        open.push(near.open_bi().await.unwrap());
+        open.push(tokio::time::timeout(wait, near.open_bi()).await.unwrap().unwrap());
     }
     assert!(tokio::time::timeout(wait, near.open_bi()).await.is_err());
     assert!(tokio::time::timeout(wait, near.open_uni()).await.is_err());

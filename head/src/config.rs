@@ -134,7 +134,7 @@ impl Server {
         let wrong = |what: &str| {
             Error::usage(
                 "--server",
-                format!("{text:?} {what}; give HOST:PORT, for example tail.local:4433 or [::1]:4433"),
+                format!("{text:?} {what}; give HOST:PORT, for example tail.local:7461 or [::1]:7461"),
             )
         };
         let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong("has no port"))?;
@@ -274,12 +274,12 @@ mod tests {
 
     #[test]
     fn servers_are_read_and_printed() {
-        for text in ["tail.local:4433", "127.0.0.1:1", "[::1]:65535"] {
+        for text in ["tail.local:7461", "127.0.0.1:1", "[::1]:65535"] {
             assert_eq!(Server::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(Server::parse("[fe80::1]:7").unwrap().host, "fe80::1");
         for text in
-            ["", "tail", "tail:", ":4433", "tail:0", "tail:65536", "::1:4433", "http://tail:1", "[::1:4"]
+            ["", "tail", "tail:", ":7461", "tail:0", "tail:65536", "::1:7461", "http://tail:1", "[::1:4"]
         {
             let error = Server::parse(text).unwrap_err().to_string();
             assert!(error.starts_with("--server: ") && error.contains("HOST:PORT"), "{error}");

@@ -76,7 +76,7 @@ impl Dialer {
             .await
             .map_err(|_| passing("the name server does not answer"))??;
         let (endpoint, connection) =
-            timeout(limit, self.connect(addresses)).await.map_err(|_| passing("no answer"))??;
+            timeout(limit, self.connect(addresses)).await.map_err(|_| passing("it does not answer"))??;
         match timeout(HELLO_TIMEOUT, self.greet(&connection)).await {
             Ok(Ok((client, bundle))) => Ok(Session { connection, client, bundle, endpoint }),
             Ok(Err(miss)) => {
@@ -118,7 +118,7 @@ impl Dialer {
                 Ok((endpoint, connection))
             });
         }
-        let mut miss = Miss::Passing("no answer".to_owned());
+        let mut miss = Miss::Passing("it does not answer".to_owned());
         while let Some(attempt) = race.join_next().await {
             match (attempt.unwrap_or_else(|error| Err(Miss::Passing(error.to_string()))), &miss) {
                 (Ok(reached), _) => return Ok(reached),
@@ -184,7 +184,7 @@ fn judge(server: &Server, error: &ConnectionError) -> Miss {
             trust(format!("the server says: {close}"))
         }
         ConnectionError::VersionMismatch => Miss::Passing("it speaks another version of QUIC".to_owned()),
-        ConnectionError::TimedOut => Miss::Passing("no answer".to_owned()),
+        ConnectionError::TimedOut => Miss::Passing("it does not answer".to_owned()),
         other => Miss::Passing(match close_code(other) {
             Some(code) => format!("it closed the connection: {code}"),
             None => other.to_string(),

@@ -65,7 +65,7 @@ pub enum Error {
     #[error("{0}")]
     Source(#[from] SourceFault),
     /// The server could not be reached in time.
-    #[error("no server at {server} within {} s: {reason}", .waited.as_secs_f64())]
+    #[error("no server at {server} within {:.1} s: {reason}", .waited.as_secs_f64())]
     Unreachable {
         /// Where it was looked for.
         server: String,
@@ -177,7 +177,7 @@ fn short(id: &BundleId) -> String {
 
 fn because(fault: &ImageFault) -> String {
     match std::error::Error::source(fault) {
-        Some(source) => format!(": {source}"),
+        Some(source) => format!(": {}", source.to_string().trim_end()),
         None => String::new(),
     }
 }

@@ -66,7 +66,10 @@ pub fn decode(file: &[u8]) -> Result<RgbImage, ImageFault> {
         return Err(ImageFault::File(file.len() as u64));
     }
     let reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|e| fault(e.into()))?;
-    let format = reader.format();
+    // The JPEG decoder paints what is missing grey and says nothing.
+    if reader.format() == Some(image::ImageFormat::Jpeg) && !jpeg_is_whole(file) {
+        return Err(ImageFault::Truncated);
+    }
     let mut decoder = reader.into_decoder().map_err(fault)?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
@@ -74,10 +77,6 @@ pub fn decode(file: &[u8]) -> Result<RgbImage, ImageFault> {
     }
     if width > SIDE_MAX || height > SIDE_MAX || u64::from(width) * u64::from(height) > PIXELS_MAX {
         return Err(ImageFault::Pixels { width, height });
-    }
-    // The JPEG decoder paints what is missing grey and says nothing.
-    if format == Some(image::ImageFormat::Jpeg) && !jpeg_is_whole(file) {
-        return Err(ImageFault::Truncated);
     }
     decoder.set_limits(limits()).map_err(fault)?;
     // Damaged metadata is no reason to refuse a picture.
@@ -295,7 +294,9 @@ mod tests {
     #[test]
     fn a_half_jpeg_is_truncated_and_nothing_is_empty() {
         let whole = file(64, 64, ImageFormat::Jpeg);
-        assert!(matches!(decode(&whole[..whole.len() / 2]), Err(ImageFault::Truncated)));
+        for keep in [3, 40, whole.len() / 2, whole.len() - 1] {
+            assert!(matches!(decode(&whole[..keep]), Err(ImageFault::Truncated)), "{keep}");
+        }
         assert!(matches!(decode(&[]), Err(ImageFault::Empty)));
         assert!(matches!(decode(b"hello, this is text"), Err(ImageFault::Decode(_))));
     }

@@ -1,7 +1,7 @@
 //! The device: photos to features, answers to JSON lines.
 //!
 //! [`Head`] is the device's half of a bundle: decode, fit, network, entropy coder, without any link.
-//! [`run`] is what `narrows-head run` does: frames from a [`source`] through a head and over QUIC to the tail, one
+//! [`run()`] is what `narrows-head run` does: frames from a [`source`] through a head and over QUIC to the tail, one
 //! [`report::Line`] per frame.
 
 mod canvas;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use narrows_wire::{
-    Close, FrameReply, Kind, Reset, Want,
+    Close, FrameReply, Kind, RefusalCode, Reset, Want,
     limits::MAX_REPLY,
     quic::close,
     stream::{StreamError, read_message, write_message},
@@ -65,6 +65,16 @@ enum Flight {
     Gone(StreamError),
 }
 
+/// What a flight means for its frame and the connection.
+enum Landed {
+    /// The frame has been reported.
+    Ended,
+    /// The server is shutting down and did not take the frame.
+    Leaving(Shot),
+    /// The connection is of no more use; the frame, if it may go out again, and why.
+    Lost(Option<Shot>, String),
+}
+
 impl Link {
     /// Works until no shots are left.
     ///
@@ -87,7 +97,7 @@ impl Link {
                 End::Lost(reason) => {
                     let server = self.dialer.server();
                     tracing::warn!(
-                        "lost the server at {server}: {reason}; {} frames had no answer",
+                        "lost the server at {server}: {reason}; unanswered frames: {}",
                         self.again.len()
                     );
                     // A server that takes connections and drops them again is not a server that is back.
@@ -112,9 +122,10 @@ impl Link {
     async fn serve(&mut self, session: &mut Session, answered: &mut usize) -> End {
         let mut flights = JoinSet::new();
         let mut out: BTreeMap<u64, (Shot, usize)> = BTreeMap::new();
-        let mut open = true;
+        let (mut open, mut leaving) = (true, false);
         let end = loop {
-            while session.client.room() > 0
+            while !leaving
+                && session.client.room() > 0
                 && let Some(shot) = self.again.pop_front()
             {
                 if let Some(shot) = self.in_time(shot) {
@@ -124,21 +135,29 @@ impl Link {
             if !open && out.is_empty() && self.again.is_empty() {
                 break End::Done;
             }
+            if leaving && out.is_empty() {
+                break End::Lost("it is shutting down".to_owned());
+            }
             tokio::select! {
                 biased;
                 Some(flight) = flights.join_next() => {
                     let Ok((id, flight)) = flight else { break End::Lost("a task failed".to_owned()) };
                     let Some((shot, sent)) = out.remove(&id) else { continue };
                     match self.land(session, id, shot, sent, flight) {
-                        Ok(()) => *answered += 1,
-                        Err((shot, reason)) => {
+                        Landed::Ended => *answered += 1,
+                        // What it has accepted it still answers; the rest is for the server that comes back.
+                        Landed::Leaving(shot) => {
+                            leaving = true;
+                            self.again.push_back(shot);
+                        }
+                        Landed::Lost(shot, reason) => {
                             self.again.extend(shot);
                             break End::Lost(reason);
                         }
                     }
                 }
-                shot = self.shots.recv(), if open && session.client.room() > 0 => match shot {
-                    Some(shot) => self.send(session, shot, &mut flights, &mut out),
+                shot = self.shots.recv(), if open && !leaving && session.client.room() > 0 => match shot {
+                    Some(shot) => self.again.push_back(shot),
                     None => open = false,
                 },
                 error = session.connection.closed() => break End::Lost(self.dialer.judge(&error).to_string()),
@@ -179,39 +198,32 @@ impl Link {
         }
     }
 
-    /// Reports what came of a flight; an error is the end of the connection, with the shot if it may go out again.
-    fn land(
-        &self,
-        session: &mut Session,
-        id: u64,
-        shot: Shot,
-        sent: usize,
-        flight: Flight,
-    ) -> Result<(), (Option<Shot>, String)> {
+    /// Reports what came of a flight, if it came to an end.
+    fn land(&self, session: &mut Session, id: u64, shot: Shot, sent: usize, flight: Flight) -> Landed {
         let ending = match flight {
-            Flight::Reply(bytes, at) => match session.client.reply(at, id, &bytes) {
-                Ok(answered) => match answered.reply {
-                    FrameReply::Answered(reply) => {
-                        Ending::Answered { reply, sent, received: bytes.len(), at }
+            Flight::Reply(bytes, at) => {
+                let received = bytes.len();
+                match session.client.reply(at, id, &bytes).map(|answered| answered.reply) {
+                    Ok(FrameReply::Answered(reply)) => Ending::Answered { reply, sent, received, at },
+                    Ok(FrameReply::Refused { refusal, .. }) => match refusal.code {
+                        RefusalCode::Draining => return Landed::Leaving(shot),
+                        _ => Ending::Refused { refusal, sent, received, at },
+                    },
+                    Err(error) => {
+                        self.end(shot, Ending::Failed(error.to_string()));
+                        if error.kind() == Kind::Peer {
+                            close(&session.connection, Close::Violation, &error.to_string());
+                        }
+                        return Landed::Lost(None, error.to_string());
                     }
-                    FrameReply::Refused { refusal, .. } => {
-                        Ending::Refused { refusal, sent, received: bytes.len(), at }
-                    }
-                },
-                Err(error) => {
-                    self.end(shot, Ending::Failed(error.to_string()));
-                    if error.kind() == Kind::Peer {
-                        close(&session.connection, Close::Violation, &error.to_string());
-                    }
-                    return Err((None, error.to_string()));
                 }
-            },
+            }
             Flight::Late => {
                 session.client.abandon(id);
                 Ending::Failed(format!("no answer within the budget of {} ms", shot.budget().as_millis()))
             }
             Flight::Gone(StreamError::Connection(error)) => {
-                return Err((Some(shot), self.dialer.judge(&error).to_string()));
+                return Landed::Lost(Some(shot), self.dialer.judge(&error).to_string());
             }
             Flight::Gone(error) => {
                 session.client.abandon(id);
@@ -219,7 +231,7 @@ impl Link {
             }
         };
         self.end(shot, ending);
-        Ok(())
+        Landed::Ended
     }
 
     /// Looks for the server until it is back, patience runs out, or there is nothing to send.
@@ -248,7 +260,7 @@ impl Link {
                 }
                 attempt = attempt => match attempt {
                     Ok(session) => {
-                        tracing::warn!("the server at {} is back; {} frames go out again", self.dialer.server(), self.again.len());
+                        tracing::warn!("the server at {} is back; frames that go out again: {}", self.dialer.server(), self.again.len());
                         return Ok(Some(session));
                     }
                     Err(Miss::Lasting(error)) => return Err(error),
@@ -294,6 +306,7 @@ pub(crate) async fn reach(dialer: &Dialer, patience: Duration) -> Result<Session
     let started = Instant::now();
     let mut backoff = Backoff::new(started, patience);
     let mut left = patience.max(TRY_LEAST);
+    let mut told = String::new();
     loop {
         let reason = match dialer.dial(left).await {
             Ok(session) => return Ok(session),
@@ -306,11 +319,15 @@ pub(crate) async fn reach(dialer: &Dialer, patience: Duration) -> Result<Session
             return Err(Error::Unreachable { server, waited: started.elapsed(), reason });
         };
         left = backoff.deadline().saturating_duration_since(now);
-        tracing::warn!(
-            "no server at {} yet: {reason}; trying for {:.1} s more",
-            dialer.server(),
-            left.as_secs_f64()
-        );
+        // The same news is told once.
+        if told != reason {
+            let server = dialer.server();
+            tracing::warn!(
+                "no server at {server} yet: {reason}; trying for {:.1} s more",
+                left.as_secs_f64()
+            );
+            told = reason;
+        }
         tokio::time::sleep(pause).await;
         left = left.saturating_sub(pause).max(TRY_LEAST);
     }

@@ -1,6 +1,9 @@
 //! `narrows-head`: the device's command line.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use narrows_head::{Error, Kind, Ran, Stop, config::Flags, run};
@@ -9,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 const EXAMPLES: &str = "\
 Examples:
   One photo, classes and class map, pictures in out/:
-    narrows-head run --bundle models/bundles/lite2 --server tail.local:4433 \\
+    narrows-head run --bundle models/bundles/lite2 --server tail.local:7461 \\
         --identity certs/pi --source cat.jpg --out out
 
   A folder at the coarsest level, only classes:
@@ -38,7 +41,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     /// More on standard error; RUST_LOG, if set, says exactly what
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    #[arg(long, short, global = true, display_order = 100, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level)))
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
         .init();

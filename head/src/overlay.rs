@@ -14,7 +14,7 @@ const FRAME: (u32, u32) = (960, 720);
 /// Least share of the map that a class needs to stand in the legend.
 const LEGEND_LEAST: f64 = 0.01;
 /// How much of a pixel is class colour, in 1/256.
-const TINT: u32 = 118;
+const TINT: u32 = 108;
 /// Space around things.
 const PAD: u32 = 14;
 /// Side of a swatch.
@@ -196,7 +196,7 @@ struct Chip {
 /// Sets the classes worth naming into rows of `width`, in columns of equal width.
 fn legend(shares: &[Share], width: u32) -> Vec<Chip> {
     let named: Vec<&Share> = shares.iter().filter(|share| share.share > LEGEND_LEAST).collect();
-    let percent = |share: &Share| format!("{:.0} %", share.share * 100.0);
+    let percent = |share: &Share| percent(share.share);
     let need = |share: &&Share| {
         SWATCH + 8 + Face::Plain.width(&share.label) + 9 + Face::Strong.width(&percent(share)) + 22
     };
@@ -233,7 +233,7 @@ fn caption(canvas: &mut Canvas, name: &str, guess: Option<&Guess>) {
     let (line, inner) = (PAD / 2, canvas.width() - 2 * PAD);
     let mut used = 0;
     if let Some(guess) = guess {
-        let percent = format!(" {:.0} %", guess.probability * 100.0);
+        let percent = format!(" {}", percent(guess.probability));
         let label = Face::Title.fit(&guess.label, inner.saturating_sub(Face::Title.width(&percent)));
         canvas.text(PAD, line, Face::Title, BRIGHT, &label);
         canvas.text(PAD + Face::Title.width(&label), line, Face::Title, DIM, &percent);
@@ -249,8 +249,8 @@ fn caption(canvas: &mut Canvas, name: &str, guess: Option<&Guess>) {
 fn bars(canvas: &mut Canvas, top: u32, guesses: &[Guess]) {
     let inner = canvas.width() - 2 * PAD;
     let longest = guesses.iter().map(|guess| Face::Plain.width(&guess.label)).max().unwrap_or(0);
-    let (label, percent) = (longest.min(inner / 2), Face::Strong.width("100 %"));
-    let room = inner.saturating_sub(label + percent + 2 * PAD);
+    let (label, number) = (longest.min(inner / 2), Face::Strong.width("100 %"));
+    let room = inner.saturating_sub(label + number + 2 * PAD);
     for (guess, row) in guesses.iter().zip(0u32..) {
         let y = top + row * ROW;
         let line = y + (ROW - Face::Plain.height()) / 2;
@@ -260,8 +260,15 @@ fn bars(canvas: &mut Canvas, top: u32, guesses: &[Guess]) {
         canvas.block(x, y + 7, room, ROW - 14, GROOVE);
         let filled = (f64::from(room) * guess.probability.clamp(0.0, 1.0)).round() as u32;
         canvas.block(x, y + 7, filled.max(2), ROW - 14, BAR);
-        let text = format!("{:.0} %", guess.probability * 100.0);
+        let text = percent(guess.probability);
         canvas.text(PAD + inner - face.width(&text), line, face, BRIGHT, &text);
+    }
+}
+
+fn percent(share: f64) -> String {
+    match share * 100.0 {
+        small if small < 0.5 => "<1 %".to_owned(),
+        whole => format!("{whole:.0} %"),
     }
 }
 

@@ -176,11 +176,16 @@ fn count(layers: &[(String, Int8Conv)], size: (usize, usize)) -> Result<u64, nar
     Ok(macs)
 }
 
-/// From row, column, channel to channel, row, column.
+/// From row, column, channel to channel, row, column, a few positions at a time so that they stay in the cache.
 fn planes(symbols: &[i16], channels: usize) -> Vec<i16> {
-    let mut planes = Vec::with_capacity(symbols.len());
-    for channel in 0..channels {
-        planes.extend(symbols[channel..].iter().step_by(channels));
+    const POSITIONS: usize = 64;
+    let plane = symbols.len() / channels;
+    let mut planes = vec![0; symbols.len()];
+    for (i, block) in symbols.chunks(POSITIONS * channels).enumerate() {
+        for (channel, plane) in planes.chunks_exact_mut(plane).enumerate() {
+            let column = block[channel..].iter().step_by(channels);
+            plane[i * POSITIONS..].iter_mut().zip(column).for_each(|(to, &symbol)| *to = symbol);
+        }
     }
     planes
 }

@@ -10,8 +10,8 @@ use crate::pack::{BLOCK, Walk, Words, depthwise, fill, words};
 use crate::rows::Taps;
 use crate::{ConvSpec, Output, Requant};
 
-/// Twelve accumulators, three registers of weights and one of input: all sixteen registers.
-const WALK: Walk = Walk { widest: 3, group: 2, unroll: 2 };
+/// For six pixels twelve accumulators, two registers of weights, one of input and one of products: all sixteen.
+const WALK: Walk = Walk { widest: 2, group: 2, unroll: 2 };
 
 /// A dense layer.
 #[derive(Debug, Clone)]
@@ -64,8 +64,7 @@ impl Kernel for Dense {
             unsafe {
                 match blocks {
                     1 => self.strip::<6, 1>(taps, weights, first, acc),
-                    2 => self.strip::<6, 2>(taps, weights, first, acc),
-                    _ => self.strip::<4, 3>(taps, weights, first, acc),
+                    _ => self.strip::<6, 2>(taps, weights, first, acc),
                 }
             }
             first += blocks;
@@ -93,7 +92,7 @@ impl Dense {
                 self.tile::<P, N>(taps, weights, first, x, acc);
                 x += P;
             }
-            if P > 4 && taps.width - x >= 4 {
+            if taps.width - x >= 4 {
                 self.tile::<4, N>(taps, weights, first, x, acc);
                 x += 4;
             }
@@ -228,38 +227,73 @@ impl Depthwise {
     unsafe fn pixels(&self, taps: &Taps<'_, i16>, acc: &mut [i32]) {
         let per_group = taps.starts.len().div_ceil(2) * 2;
         for (group, weights) in self.weights.chunks_exact(per_group).enumerate() {
-            for x in 0..taps.width {
-                let load = |start: usize| {
-                    let place = start + x * taps.step + group * LANES;
-                    // SAFETY: the group's sixteen elements are within `lanes` of the window's start, which
-                    // `Taps::new` found inside.
-                    unsafe { _mm256_loadu_si256(taps.elements.as_ptr().add(place).cast()) }
-                };
-                let mut low = _mm256_setzero_si256();
-                let mut high = _mm256_setzero_si256();
-                for (pair, weights) in taps.starts.chunks(2).zip(weights.chunks_exact(2)) {
-                    // An odd last tap is paired with itself and a weight of 0.
-                    let (a, b) = (load(pair[0]), load(pair[pair.len() - 1]));
-                    // SAFETY: `weights` is two `Words`, aligned to 32 bytes.
-                    let (w, v) = unsafe {
-                        let place = weights.as_ptr();
-                        (_mm256_load_si256(place.cast()), _mm256_load_si256(place.add(1).cast()))
-                    };
-                    low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), w));
-                    high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), v));
+            let mut x = 0;
+            // SAFETY: the caller's promise; each step stays within the row.
+            unsafe {
+                while taps.width - x >= 4 {
+                    self.step::<4>(taps, weights, group, x, acc);
+                    x += 4;
                 }
+                while taps.width > x {
+                    self.step::<1>(taps, weights, group, x, acc);
+                    x += 1;
+                }
+            }
+        }
+    }
+
+    /// Pixels `x..x + P` of the sixteen channels of `group`.
+    ///
+    /// # Safety
+    /// As [`Depthwise::pixels`]; `x + P` is at most `taps.width`, the group within `lanes`, and `weights` two for
+    /// every two taps.
+    #[target_feature(enable = "avx2")]
+    unsafe fn step<const P: usize>(
+        &self,
+        taps: &Taps<'_, i16>,
+        weights: &[Words],
+        group: usize,
+        x: usize,
+        acc: &mut [i32],
+    ) {
+        let load = |start: usize, p: usize| {
+            let place = start + (x + p) * taps.step + group * LANES;
+            // SAFETY: the group's sixteen elements are within `lanes` of the window's start, which `Taps::new`
+            // found inside for every pixel below the width.
+            unsafe { _mm256_loadu_si256(taps.elements.as_ptr().add(place).cast()) }
+        };
+        let mut sums = [[_mm256_setzero_si256(); 2]; P];
+        let mut add = |[first, second]: [usize; 2], [w, v]: &[Words; 2]| {
+            // SAFETY: `Words` is 32 bytes, aligned to as many.
+            let (w, v) = unsafe {
+                let (w, v): (*const Words, *const Words) = (w, v);
+                (_mm256_load_si256(w.cast()), _mm256_load_si256(v.cast()))
+            };
+            for (p, [low, high]) in sums.iter_mut().enumerate() {
+                let (a, b) = (load(first, p), load(second, p));
+                *low = _mm256_add_epi32(*low, _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), w));
+                *high = _mm256_add_epi32(*high, _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), v));
+            }
+        };
+        let (weights, _) = weights.as_chunks::<2>();
+        let (pairs, last) = taps.starts.as_chunks::<2>();
+        for (&pair, weights) in pairs.iter().zip(weights) {
+            add(pair, weights);
+        }
+        if let (&[last], Some(weights)) = (last, weights.last()) {
+            // An odd last tap is paired with itself and a weight of 0.
+            add([last, last], weights);
+        }
+        for (p, &[low, high]) in sums.iter().enumerate() {
+            let halves =
+                [_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high)];
+            for (i, half) in halves.into_iter().enumerate() {
+                let lane = group * LANES + i * BLOCK;
                 // SAFETY: `bias` holds `lanes` values and `acc` `width * lanes`; the group is within the lanes.
                 unsafe {
-                    let bias = self.bias.as_ptr().add(group * LANES);
-                    let acc = acc.as_mut_ptr().add(x * self.bias.len() + group * LANES);
-                    let halves = [
-                        _mm256_permute2x128_si256::<0x20>(low, high),
-                        _mm256_permute2x128_si256::<0x31>(low, high),
-                    ];
-                    for (i, half) in halves.into_iter().enumerate() {
-                        let bias = _mm256_loadu_si256(bias.add(i * BLOCK).cast());
-                        _mm256_storeu_si256(acc.add(i * BLOCK).cast(), _mm256_add_epi32(half, bias));
-                    }
+                    let bias = _mm256_loadu_si256(self.bias.as_ptr().add(lane).cast());
+                    let place = acc.as_mut_ptr().add((x + p) * self.bias.len() + lane);
+                    _mm256_storeu_si256(place.cast(), _mm256_add_epi32(half, bias));
                 }
             }
         }
@@ -269,18 +303,26 @@ impl Depthwise {
 /// Narrows pixels of `lanes` accumulators each; see [`Requant::rows`].
 #[target_feature(enable = "avx2")]
 pub(crate) fn requant<T: Output>(requant: &Requant<T>, acc: &[i32], lanes: usize, output: &mut [T]) {
-    requant.pixels(acc, lanes, output, |acc, mults, low, high, zero| {
+    let (low, high, zero) = requant.bounds();
+    let (low, high, zero) = (_mm256_set1_ps(low), _mm256_set1_ps(high), _mm256_set1_epi32(zero));
+    requant.pixels(acc, lanes, output, |acc, mults, output| {
         // SAFETY: both are eight values of four bytes.
         let (acc, mults) =
             unsafe { (_mm256_loadu_si256(acc.as_ptr().cast()), _mm256_loadu_ps(mults.as_ptr())) };
         // Both conversions round halves to even, the mode that Rust code always runs in.
         let value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), mults);
-        let value = _mm256_min_ps(_mm256_max_ps(value, _mm256_set1_ps(low)), _mm256_set1_ps(high));
-        let value = _mm256_add_epi32(_mm256_cvtps_epi32(value), _mm256_set1_epi32(zero));
-        let value = _mm_packs_epi32(_mm256_castsi256_si128(value), _mm256_extracti128_si256::<1>(value));
-        let mut eight = [0; 8];
-        // SAFETY: sixteen bytes.
-        unsafe { _mm_storeu_si128(eight.as_mut_ptr().cast(), value) };
-        eight
+        let value = _mm256_min_ps(_mm256_max_ps(value, low), high);
+        let value = _mm256_add_epi32(_mm256_cvtps_epi32(value), zero);
+        // The clamp made all values fit `T`, so neither packing saturates.
+        let words = _mm_packs_epi32(_mm256_castsi256_si128(value), _mm256_extracti128_si256::<1>(value));
+        let place = output.as_mut_ptr();
+        // SAFETY: `output` is eight values of two bytes or of one, and any bits are a value of `T`.
+        unsafe {
+            match (size_of::<T>(), T::MIN.into() < 0) {
+                (2, _) => _mm_storeu_si128(place.cast(), words),
+                (_, true) => _mm_storel_epi64(place.cast(), _mm_packs_epi16(words, words)),
+                (_, false) => _mm_storel_epi64(place.cast(), _mm_packus_epi16(words, words)),
+            }
+        }
     });
 }

@@ -255,18 +255,26 @@ impl Depthwise {
 /// Narrows pixels of `lanes` accumulators each; see [`Requant::rows`].
 #[target_feature(enable = "neon")]
 pub(crate) fn requant<T: Output>(requant: &Requant<T>, acc: &[i32], lanes: usize, output: &mut [T]) {
-    requant.pixels(acc, lanes, output, |acc, mults, low, high, zero| {
+    let (low, high, zero) = requant.bounds();
+    let (low, high, zero) = (vdupq_n_f32(low), vdupq_n_f32(high), vdupq_n_s32(zero));
+    requant.pixels(acc, lanes, output, |acc, mults, output| {
         let four = |i: usize| {
             // SAFETY: both hold eight values and `i` is 0 or 4.
             let (acc, mults) = unsafe { (vld1q_s32(acc.as_ptr().add(i)), vld1q_f32(mults.as_ptr().add(i))) };
             // Both conversions round halves to even, the mode that Rust code always runs in.
             let value = vmulq_f32(vcvtq_f32_s32(acc), mults);
-            let value = vminq_f32(vmaxq_f32(value, vdupq_n_f32(low)), vdupq_n_f32(high));
-            vmovn_s32(vaddq_s32(vcvtnq_s32_f32(value), vdupq_n_s32(zero)))
+            let value = vminq_f32(vmaxq_f32(value, low), high);
+            vmovn_s32(vaddq_s32(vcvtnq_s32_f32(value), zero))
         };
-        let mut eight = [0; 8];
-        // SAFETY: eight values.
-        unsafe { vst1q_s16(eight.as_mut_ptr(), vcombine_s16(four(0), four(4))) };
-        eight
+        // The clamp made all values fit `T`, so what narrowing drops is their sign.
+        let words = vcombine_s16(four(0), four(4));
+        let place = output.as_mut_ptr();
+        // SAFETY: `output` is eight values of two bytes or of one, and any bits are a value of `T`.
+        unsafe {
+            match size_of::<T>() {
+                2 => vst1q_s16(place.cast(), words),
+                _ => vst1_s8(place.cast(), vmovn_s16(words)),
+            }
+        }
     });
 }

@@ -24,9 +24,9 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// How many of the `left` blocks the next strip takes: `widest`, but no lone block where two strips can share.
+    /// How many of the `left` blocks the next strip takes.
     pub(crate) fn strip(self, left: usize) -> usize {
-        if left == self.widest + 1 && self.widest > 2 { left / 2 } else { left.min(self.widest) }
+        left.min(self.widest)
     }
 
     /// Inputs under one kernel row (column, channel), filled up.
@@ -108,19 +108,6 @@ mod tests {
             input_zero: 0,
             weights: (0..outputs * per * kernel[0] * kernel[1]).map(|i| i as i8).collect(),
             bias: vec![0; outputs],
-        }
-    }
-
-    #[test]
-    fn strips_cover_all_blocks_and_leave_none_alone() {
-        let walk = Walk { widest: 3, group: 2, unroll: 2 };
-        for blocks in 1..40 {
-            let mut left = blocks;
-            while left > 0 {
-                let strip = walk.strip(left);
-                assert!((1..=3).contains(&strip) && (strip > 1 || blocks == 1));
-                left -= strip;
-            }
         }
     }
 

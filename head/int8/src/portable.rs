@@ -1,7 +1,7 @@
 //! The formula, literally: what every other implementation is compared with.
 
-use crate::ConvSpec;
 use crate::spec::{Kind, Shape};
+use crate::{ConvSpec, Output, Requant};
 
 /// Weights as kernel row, kernel column, input channel, output channel; the biases as given.
 #[derive(Debug, Clone)]
@@ -71,10 +71,13 @@ pub(crate) fn row(
     }
 }
 
-/// Eight accumulators to eight outputs.
-pub(crate) fn eight(acc: &[i32; 8], mults: &[f32; 8], low: f32, high: f32, zero: i32) -> [i16; 8] {
-    std::array::from_fn(|i| {
-        let value = (acc[i] as f32 * mults[i]).clamp(low, high).round_ties_even();
-        (value as i32 + zero) as i16
-    })
+/// Narrows pixels of `lanes` accumulators each; see [`Requant::rows`].
+pub(crate) fn requant<T: Output>(requant: &Requant<T>, acc: &[i32], lanes: usize, output: &mut [T]) {
+    let (low, high, zero) = requant.bounds();
+    requant.pixels(acc, lanes, output, |acc, mults, output| {
+        for ((&acc, &mult), output) in acc.iter().zip(mults).zip(output) {
+            let value = (acc as f32 * mult).clamp(low, high).round_ties_even();
+            *output = T::narrow(value as i32 + zero);
+        }
+    });
 }

@@ -4,28 +4,33 @@ use crate::spec::length;
 use crate::{Error, Isa, portable};
 
 mod sealed {
-    pub trait Sealed {}
+    /// Keeps [`super::Output`] to types of which every bit pattern is a value.
+    pub trait Sealed {
+        /// A value that is known to fit.
+        fn narrow(value: i32) -> Self;
+    }
 }
 
+pub(crate) use sealed::Sealed;
+
 /// A type that accumulators are narrowed to: u8, i8 or i16.
-pub trait Output: Copy + Into<i32> + sealed::Sealed {
+pub trait Output: Copy + Into<i32> + Sealed + 'static {
     /// Its smallest value.
     const MIN: Self;
     /// Its largest value.
     const MAX: Self;
-    /// A value that is known to fit.
-    fn narrow(value: i16) -> Self;
 }
 
 macro_rules! output {
     ($($type:ty)*) => {$(
-        impl sealed::Sealed for $type {}
+        impl Sealed for $type {
+            fn narrow(value: i32) -> Self {
+                value as $type
+            }
+        }
         impl Output for $type {
             const MIN: Self = <$type>::MIN;
             const MAX: Self = <$type>::MAX;
-            fn narrow(value: i16) -> Self {
-                value as $type
-            }
         }
     )*};
 }
@@ -94,35 +99,37 @@ impl<T: Output> Requant<T> {
             #[cfg(target_arch = "aarch64")]
             // SAFETY: the caller found NEON supported.
             Isa::Neon | Isa::NeonDot => unsafe { crate::neon::requant(self, acc, lanes, output) },
-            _ => self.pixels(acc, lanes, output, portable::eight),
+            _ => portable::requant(self, acc, lanes, output),
         }
     }
 
-    /// The loop around `eight`, inlined into a function that has the instructions `eight` needs.
+    /// What a product is clamped to, and the zero point that is then added.
+    pub(crate) fn bounds(&self) -> (f32, f32, i32) {
+        let zero: i32 = self.zero.into();
+        ((self.low.into() - zero) as f32, (self.high.into() - zero) as f32, zero)
+    }
+
+    /// The loop around `eight`, which narrows eight accumulators with their multipliers. It is inlined into a
+    /// function that has the instructions `eight` needs.
     #[inline(always)]
     pub(crate) fn pixels(
         &self,
         acc: &[i32],
         lanes: usize,
         output: &mut [T],
-        eight: impl Fn(&[i32; 8], &[f32; 8], f32, f32, i32) -> [i16; 8],
+        eight: impl Fn(&[i32; 8], &[f32; 8], &mut [T; 8]),
     ) {
-        let zero: i32 = self.zero.into();
-        let low = (self.low.into() - zero) as f32;
-        let high = (self.high.into() - zero) as f32;
         for (acc, output) in acc.chunks_exact(lanes).zip(output.chunks_exact_mut(self.channels)) {
             let (whole, rest) = output.as_chunks_mut::<8>();
             let (groups, last) = acc[..self.channels].as_chunks::<8>();
             for ((acc, mults), output) in groups.iter().zip(&self.mults).zip(whole) {
-                *output = eight(acc, mults, low, high, zero).map(T::narrow);
+                eight(acc, mults, output);
             }
             if !rest.is_empty() {
-                let mut padded = [0; 8];
-                padded[..last.len()].copy_from_slice(last);
-                let values = eight(&padded, &self.mults[groups.len()], low, high, zero);
-                for (output, value) in rest.iter_mut().zip(values) {
-                    *output = T::narrow(value);
-                }
+                let (mut acc, mut output) = ([0; 8], [T::MIN; 8]);
+                acc[..last.len()].copy_from_slice(last);
+                eight(&acc, &self.mults[groups.len()], &mut output);
+                rest.copy_from_slice(&output[..rest.len()]);
             }
         }
     }

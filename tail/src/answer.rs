@@ -71,6 +71,8 @@ fn argmax_row(logits: ArrayView2<'_, f32>, best: &mut [f32], winner: &mut [u32])
     winner.fill(0);
     for (class, plane) in (0u32..).zip(logits.outer_iter()).take(MAP_CLASSES) {
         let plane = plane.as_standard_layout();
+        // A slice: ndarray's own iterator does not become vector instructions.
+        let plane = plane.as_slice().unwrap_or_default();
         for ((&value, best), winner) in plane.iter().zip(best.iter_mut()).zip(winner.iter_mut()) {
             let better = u32::from(value > *best).wrapping_neg();
             *best = f32::from_bits((value.to_bits() & better) | (best.to_bits() & !better));

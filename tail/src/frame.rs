@@ -7,7 +7,7 @@ use std::time::Instant;
 use narrows_codec::{Feature, decode};
 use narrows_wire::session::Accepted;
 use narrows_wire::{Ask, FrameReply, Outcome, Path, Provider, Refusal, RefusalCode, Reply, TaskAnswer, Want};
-use ndarray::{Ix1, Ix3};
+use ndarray::{Axis, Ix1, Ix3};
 use tokio::sync::oneshot;
 
 use crate::admit::Ticket;
@@ -57,10 +57,9 @@ pub(crate) async fn work(
         let (batch, outcome) = match pending.result(deadline, metrics).await {
             Ok(ran) => {
                 provider = tail.provider;
-                let (started, inferred, batch) = (ran.started, ran.inferred, ran.batch);
-                let outcome = answer(tail, &want.ask, ran).await;
-                spans.push(Span { started, inferred, answered: Instant::now() });
-                (u16::try_from(batch).unwrap_or(u16::MAX), outcome)
+                let outcome = answer(tail, &want.ask, &ran);
+                spans.push(Span { started: ran.started, inferred: ran.inferred, answered: Instant::now() });
+                (u16::try_from(ran.batch).unwrap_or(u16::MAX), outcome)
             }
             Err(refusal) => (0, Outcome::Refused(refusal)),
         };
@@ -144,32 +143,32 @@ impl Drop for Pending {
     }
 }
 
-async fn answer(tail: &Tail, ask: &Ask, ran: Ran) -> Outcome {
+/// Turns one item of a run's output into the answer asked for. Needs the multi-threaded executor.
+fn answer(tail: &Tail, ask: &Ask, ran: &Ran) -> Outcome {
     let internal = |text: &str| Outcome::Refused(Refusal::new(RefusalCode::Internal, text));
-    let outputs = ran.output.view().len_of(ndarray::Axis(1));
+    let outputs = ran.output.view().len_of(Axis(1));
     if outputs != tail.task.labels.len() {
         return internal("the network's output does not fit the labels");
     }
     match *ask {
         Ask::Classify { top_k } => {
             let view = ran.output.view();
-            let logits = view.index_axis(ndarray::Axis(0), ran.item).into_dimensionality::<Ix1>();
+            let logits = view.index_axis(Axis(0), ran.item).into_dimensionality::<Ix1>();
             let classes = logits.ok().and_then(|logits| answer::classes(logits, top_k.into()));
             classes.map_or_else(|| internal("the network gave no finite scores"), Outcome::Classes)
         }
         Ask::Segment { size } => {
-            // Milliseconds for a large map: beside the connections' threads.
-            let map = tokio::task::spawn_blocking(move || {
+            // Milliseconds for a large map: in place saves two changes of thread, and the connections' other tasks
+            // move to another thread meanwhile.
+            let map = tokio::task::block_in_place(|| {
                 let view = ran.output.view();
-                let logits = view.index_axis(ndarray::Axis(0), ran.item).into_dimensionality::<Ix3>();
+                let logits = view.index_axis(Axis(0), ran.item).into_dimensionality::<Ix3>();
                 logits.ok().map(|logits| answer::class_map(logits, size))
             });
-            match map.await {
-                Ok(Some(Ok(map))) => Outcome::Map(map),
-                Ok(Some(Err(error))) => {
-                    Outcome::Refused(Refusal::new(RefusalCode::TooLarge, error.to_string()))
-                }
-                _ => internal("the network's output is no map"),
+            match map {
+                Some(Ok(map)) => Outcome::Map(map),
+                Some(Err(error)) => Outcome::Refused(Refusal::new(RefusalCode::TooLarge, error.to_string())),
+                None => internal("the network's output is no map"),
             }
         }
         _ => Outcome::Refused(Refusal::new(RefusalCode::Unsupported, "")),

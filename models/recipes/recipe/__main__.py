@@ -35,12 +35,17 @@ def train(config: dict, args: argparse.Namespace) -> None:
         part.run(config, args.work, args.resume)
     if args.part in ("all", "segment"):
         road.train(config, args.work, args.data, args.resume)
+    if args.part in ("all", "adapt"):
+        road.adapt(config, args.work, args.data, args.resume)
 
 
 def measure(config: dict, args: argparse.Namespace) -> None:
     from . import measure as part
 
-    part.held_out(config, args.work, args.data)
+    if args.of in ("both", "photos"):
+        part.photos(config, args.work, args.data)
+    if args.of in ("both", "frames"):
+        part.frames(config, args.work, args.data)
 
 
 def evaluate(config: dict, args: argparse.Namespace) -> None:
@@ -78,7 +83,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bundle", type=Path, help="bundle folder (default: ../bundles/NAME)")
     parser.add_argument("--results", type=Path, default=Path("../results"), help="curves and plots (default: ../results)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
-    parser.add_argument("--part", choices=["all", "split", "segment"], default="all", help="what to train (default: all)")
+    parser.add_argument("--part", choices=["all", "split", "segment", "adapt"], default="all", help="what to train (default: all)")
+    parser.add_argument("--of", choices=["both", "photos", "frames"], default="both", help="what to measure (default: both)")
     return parser.parse_args()
 
 

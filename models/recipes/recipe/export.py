@@ -50,7 +50,7 @@ def load(config: dict, work: Path) -> Parts:
     if trained.is_file():
         segmenter.load_state_dict(torch.load(trained, weights_only=True)["average"])
     else:
-        print(f"{trained} is missing: the segmentation tail is untrained (run `python -m recipe train --part segment`)")
+        print(f"{trained} is missing: the segmentation tail is untrained (run `python -m recipe train`)")
     student.eval()
     gains = config["levels"].get("final") or student.levels.gains().tolist()
     rounded = [halved(part) for part in (student.decoder, net, segmenter)]
@@ -97,8 +97,10 @@ def run(config: dict, work: Path, source: Path, folder: Path) -> None:
     (folder / "labels-segment.tsv").write_text("".join(f"{n}\t{c}\n" for n, c in zip(NAMES, COLOURS, strict=True)))
     shutil.rmtree(folder / "vectors", ignore_errors=True)
     listed = vectors.write(parts, levels, packet.table_id(packed), folder)
-    measured = work / "held-out.json"
-    sizes = json.loads(measured.read_text())["bytes"] if measured.is_file() else config["levels"]["bytes"]
+    sizes = figures(work, len(parts.gains))["bytes"]
+    if sizes[0] is None:
+        print("mean bytes were not measured, the targets stand in for them: run `python -m recipe measure`")
+        sizes = config["levels"]["bytes"]
     card(parts, folder, work, source)
     manifest(parts, folder, [round(size) for size in sizes], listed)
     print(f"exported {folder}: {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e6:.1f} MB")
@@ -125,25 +127,24 @@ def card(parts: Parts, folder: Path, work: Path, source: Path) -> None:
     config = parts.config
     inputs = [*config["data"]["photos"], config["data"]["camvid_train"], config["data"]["camvid_val"]]
     weights = backbone.weights_path(config["backbone"]["name"])
-    measured = work / "held-out.json"
-    figures = json.loads(measured.read_text()) if measured.is_file() else None
+    f = figures(work, len(parts.gains))
     rows = ["| level | gain | bytes, photos | agreement | KL | bytes, frames | mIoU |", "|---|---|---|---|---|---|---|"]
     for index, gain in enumerate(parts.gains):
-        if figures:
-            f = {key: figures[key][index] for key in ("bytes", "agreement", "divergence", "frame_bytes", "miou")}
-            rows.append(
-                f"| {index} | {gain:.3f} | {f['bytes']:.0f} | {100 * f['agreement']:.1f} % | {f['divergence']:.3f} "
-                f"| {f['frame_bytes']:.0f} | {f['miou']:.3f} |"
-            )
-        else:
-            rows.append(f"| {index} | {gain:.3f} | not measured | | | | |")
+        cells = [
+            shown(f["bytes"][index], "{:.0f}"),
+            shown(f["agreement"][index], "{:.1%}"),
+            shown(f["divergence"][index], "{:.3f}"),
+            shown(f["frame_bytes"][index], "{:.0f}"),
+            shown(f["miou"][index], "{:.3f}"),
+        ]
+        rows.append(f"| {index} | {gain:.3f} | " + " | ".join(cells) + " |")
     text = CARD.format(
         name=config["name"],
         macs=parts.student.head.macs(config["photo"]["side"], config["photo"]["side"]) / 1e6,
         parameters=parts.student.head.parameters_count(),
         held=config["data"]["held_out"],
         rows="\n".join(rows),
-        unsplit=f"{figures['miou_unsplit']:.3f}" if figures else "not measured",
+        unsplit=shown(f["miou_unsplit"], "{:.3f}"),
         hashes="\n".join(f"| `{name}` | `{digest(source / name)}` |" for name in inputs),
         weights_name=weights.name,
         weights=digest(weights),
@@ -152,6 +153,19 @@ def card(parts: Parts, folder: Path, work: Path, source: Path) -> None:
         batch=config["train"]["batch"],
     )
     (folder / "CARD.md").write_text(text)
+
+
+def figures(work: Path, levels: int) -> dict:
+    """What `measure` found, None where it has not run."""
+    found = dict.fromkeys(("bytes", "agreement", "divergence", "frame_bytes", "miou"), [None] * levels) | {"miou_unsplit": None}
+    for name in ("photos.json", "frames.json"):
+        if (work / name).is_file():
+            found |= json.loads((work / name).read_text())
+    return found
+
+
+def shown(value: float | None, form: str) -> str:
+    return "not measured" if value is None else form.format(value)
 
 
 CARD = """# {name}

@@ -1,6 +1,7 @@
 """What a trained pair costs and keeps, level by level, through the exact integer head and the real tables.
 
-`held_out` chooses (photos never trained on, CamVid val); `evaluate` reads the labelled test photos once.
+`photos` and `frames` are for choosing (photos never trained on, CamVid val) and leave their figures in WORK, where
+the exporter finds them; `evaluate` reads the labelled test photos once.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ def received(parts: Parts, symbols: np.ndarray, level: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def classify(parts: Parts, tables: list[list[Table]], images, levels: list[int], name: str) -> tuple[dict[int, Level], list[bool]]:
+def classify(parts: Parts, tables: list[list[Table]], pairs, levels: list[int], name: str) -> tuple[dict[int, Level], list[bool]]:
     """Run (pixels, label or None) pairs; returns the levels and whether the unsplit answer was right."""
     found, whole = {level: Level() for level in levels}, []
-    images = list(images)
+    images = list(pairs)
     progress = Progress(name, len(images))
     for number, (pixels, label) in enumerate(images):
         wanted = parts.net(tensor(pixels))
@@ -95,33 +96,48 @@ def ready(config: dict, work: Path) -> tuple[Parts, list[list[Table]]]:
     return parts, make_tables(parts, training_latents(parts, Cache(work / "features"), 512))
 
 
-def held_out(config: dict, work: Path, source: Path, frames: bool = True) -> dict:
-    """Figures to choose by; written to WORK/held-out.json, where the exporter finds them."""
+def photos(config: dict, work: Path, source: Path) -> None:
+    """Bytes, agreement and divergence per level on held-out photos; scenes are the everyday and BSDS photos."""
     parts, tables = ready(config, work)
     levels = list(range(len(parts.gains)))
-    photos = data.photos(config, source)[1]
-    found, _ = classify(parts, tables, ((fitted(config, p.image()), None) for p in photos), levels, "held-out photos")
-    kinds = np.array([photo.kind for photo in photos])
+    held = data.photos(config, source)[1]
+    found, _ = classify(parts, tables, ((fitted(config, p.image()), None) for p in held), levels, "held-out photos")
+    scenes = np.isin([photo.kind for photo in held], ("imagen", "bsds"))
     result = {
         "gains": parts.gains,
         "bytes": [float(np.mean(found[k].bytes)) for k in levels],
-        "bytes_scenes": [float(np.mean(np.array(found[k].bytes)[np.isin(kinds, ("imagen", "bsds"))])) for k in levels],
+        "bytes_scenes": [float(np.mean(np.array(found[k].bytes)[scenes])) for k in levels],
         "agreement": [float(np.mean(found[k].agree)) for k in levels],
-        "agreement_scenes": [float(np.mean(np.array(found[k].agree)[np.isin(kinds, ("imagen", "bsds"))])) for k in levels],
+        "agreement_scenes": [float(np.mean(np.array(found[k].agree)[scenes])) for k in levels],
         "divergence": [float(np.mean(found[k].divergence)) for k in levels],
     }
-    if frames:
-        sizes, masks, whole = segment(parts, tables, config, source, levels)
-        result["frame_bytes"] = [float(np.mean(sizes[k])) for k in levels]
-        result["miou"] = [masks[k].mean() for k in levels]
-        result["miou_unsplit"] = whole.mean()
-        (work / "held-out.json").write_text(json.dumps(result, indent=1))
-    print(json.dumps(result, indent=1))
-    return result
+    keep(work / "photos.json", result)
+
+
+def frames(config: dict, work: Path, source: Path) -> None:
+    """Bytes and mIoU per level on CamVid val."""
+    parts, tables = ready(config, work)
+    levels = list(range(len(parts.gains)))
+    sizes, masks, whole = segment(parts, tables, config, source, levels)
+    result = {
+        "frame_bytes": [float(np.mean(sizes[k])) for k in levels],
+        "miou": [masks[k].mean() for k in levels],
+        "miou_unsplit": whole.mean(),
+    }
+    keep(work / "frames.json", result)
+
+
+def keep(path: Path, result: dict) -> None:
+    path.write_text(json.dumps(result, indent=1))
+    print(path.read_text())
 
 
 def evaluate(config: dict, work: Path, source: Path, results: Path) -> None:
-    """The labelled photos and CamVid val, all levels: JSON, CSV and plot under `results`."""
+    """The labelled photos, all levels, beside the frames' figures: JSON, CSV and plot under `results`."""
+    kept = work / "frames.json"
+    if not kept.is_file():
+        raise SystemExit(f"{kept} is missing: run `python -m recipe measure` first")
+    road = json.loads(kept.read_text())
     parts, tables = ready(config, work)
     levels = list(range(len(parts.gains)))
     tar = data.Tar(source / config["data"]["imagenet"])
@@ -129,7 +145,6 @@ def evaluate(config: dict, work: Path, source: Path, results: Path) -> None:
     inside = {Path(name).name: name for name in tar.names(".jpg")}
     images = ((fitted(config, tar.image(inside[Path(row["file"]).name])), int(row["class"])) for row in rows)
     found, whole = classify(parts, tables, images, levels, "labelled photos")
-    sizes, masks, unsplit = segment(parts, tables, config, source, levels)
     table = [
         {
             "level": k,
@@ -138,9 +153,9 @@ def evaluate(config: dict, work: Path, source: Path, results: Path) -> None:
             "top1_split": round(float(np.mean(found[k].right)), 4),
             "top1_unsplit": round(float(np.mean(whole)), 4),
             "agreement": round(float(np.mean(found[k].agree)), 4),
-            "frame_bytes": round(float(np.mean(sizes[k])), 1),
-            "miou_split": round(masks[k].mean(), 4),
-            "miou_unsplit": round(unsplit.mean(), 4),
+            "frame_bytes": round(road["frame_bytes"][k], 1),
+            "miou_split": round(road["miou"][k], 4),
+            "miou_unsplit": round(road["miou_unsplit"], 4),
         }
         for k in levels
     ]

@@ -1,6 +1,7 @@
-"""Road frames for the segmentation tail: augmented once, teacher features kept, the tail trained on them.
+"""Road frames for the segmentation tail: augmented once, features kept, the tail trained on them.
 
-`WORK/road/`: classes u8 [M,360,480], split f16 [M,48,45,60], stride16 f16 [M,120,23,30], stride32 f16 [M,352,12,15].
+First on the unsplit features (`WORK/road/`), then, once a student exists, on half unsplit and half decoded
+ones (`WORK/road-sent/`, default level), so that the mask suffers less from the bottleneck. Each folder: classes u8 [M,360,480], split f16 [M,48,45,60], stride16 f16 [M,120,23,30], stride32 f16 [M,352,12,15].
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from . import backbone, data
 from .features import image_layout
 from .log import Progress
 from .optim import Average
-from .segment import CLASSES, UNLABELLED, Confusion, Segmenter
+from .segment import CLASSES, UNLABELLED, Segmenter
+from .student import Student
+
+FIELDS = ("classes", "split", "stride16", "stride32")
 
 
 def augmented(pixels: np.ndarray, classes: np.ndarray, index: int, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
@@ -45,25 +49,25 @@ def frames(config: dict, source: Path) -> list[tuple[str, int]]:
     names = data.camvid(data.Tar(source / config["data"]["camvid_train"]))
     items = [(name, index) for name in names for index in range(config["segment"]["variants"])]
     random.Random(config["seed"]).shuffle(items)
-    return items[: config["segment"]["items"]]
+    return items
 
 
-def features(config: dict, work: Path, source: Path) -> None:
-    """Teacher features of every training item; continues where it stopped."""
-    folder = work / "road"
+def features(config: dict, folder: Path, source: Path, count: int, student: Student | None) -> None:
+    """Features of the first `count` items, decoded by `student` if there is one; continues where it stopped."""
     folder.mkdir(parents=True, exist_ok=True)
-    items = frames(config, source)
+    items = frames(config, source)[:count]
     tar = data.Tar(source / config["data"]["camvid_train"])
     net = backbone.load(config["backbone"]["name"]).to(memory_format=torch.channels_last)
     done = folder / "done.json"
     start = json.loads(done.read_text())["count"] if done.is_file() else 0
     arrays: dict[str, np.ndarray] = {}
-    progress = Progress("road features", len(items), start)
+    progress = Progress(f"{folder.name} features", len(items), start)
     for at in range(start, len(items)):
         name, index = items[at]
         pixels, classes = augmented(*data.frame(tar, name), index, random.Random(f"{config['seed']}/{name}/{index}"))
+        image = image_layout(torch.from_numpy(pixels).permute(2, 0, 1)[None].float())
         with torch.inference_mode():
-            split = net.front(image_layout(torch.from_numpy(pixels).permute(2, 0, 1)[None].float()))
+            split = student.sent(image, config["levels"]["default"], net)[1] if student else net.front(image)
             stride16 = net.middle(split)
             stride32 = net.deep(stride16)
         row = {"classes": classes[None], "split": split.numpy(), "stride16": stride16.numpy(), "stride32": stride32.numpy()}
@@ -78,6 +82,11 @@ def features(config: dict, work: Path, source: Path) -> None:
         progress.step(at + 1)
 
 
+def opened(folder: Path) -> dict[str, np.ndarray]:
+    count = json.loads((folder / "done.json").read_text())["count"]
+    return {key: np.load(folder / f"{key}.npy", mmap_mode="r")[:count] for key in FIELDS}
+
+
 def class_weights(classes: np.ndarray) -> torch.Tensor:
     """ENet's weights 1 / log(1.1 + share), f32 [11]."""
     share = np.bincount(classes[::7, ::4, ::4].reshape(-1), minlength=CLASSES + 1)[:CLASSES]
@@ -85,19 +94,31 @@ def class_weights(classes: np.ndarray) -> torch.Tensor:
 
 
 def train(config: dict, work: Path, source: Path, resume: bool) -> None:
-    """Fit the fusion on the cached features of the frozen backbone."""
+    """Fit the fusion on the unsplit features of the frozen backbone."""
     torch.set_num_threads(1)
-    features(config, work, source)
-    plan = config["segment"]
-    count = json.loads((work / "road" / "done.json").read_text())["count"]
-    arrays = {key: np.load(work / "road" / f"{key}.npy", mmap_mode="r")[:count] for key in ("classes", "split", "stride16", "stride32")}
+    features(config, work / "road", source, config["segment"]["items"], None)
+    fit(config, [opened(work / "road")], config["segment"]["fit"], None, work / "segment-unsplit.pt", resume)
+
+
+def adapt(config: dict, work: Path, source: Path, resume: bool) -> None:
+    """Continue on half unsplit and half decoded features."""
+    torch.set_num_threads(1)
+    student = Student(config)
+    student.load_state_dict(torch.load(work / "student.pt", weights_only=True)["average"])
+    features(config, work / "road-sent", source, config["segment"]["sent_items"], student.eval())
+    sets = [opened(work / "road"), opened(work / "road-sent")]
+    fit(config, sets, config["segment"]["adapt"], work / "segment-unsplit.pt", work / "segment.pt", resume)
+
+
+def fit(config: dict, sets: list[dict[str, np.ndarray]], plan: dict, first: Path | None, checkpoint: Path, resume: bool) -> None:
+    """Train the fusion, every batch an equal part of each set; start from the average of `first` if given."""
     net = Segmenter(backbone.load(config["backbone"]["name"]))
+    if first:
+        net.load_state_dict(torch.load(first, weights_only=True)["average"])
     net.to(memory_format=torch.channels_last)
-    fusion = net.fusion
     average = Average(net, plan["average"])
-    optimiser = torch.optim.AdamW(fusion.parameters(), plan["lr"], weight_decay=plan["decay"])
-    weights = class_weights(arrays["classes"])
-    checkpoint = work / "segment.pt"
+    optimiser = torch.optim.AdamW(net.fusion.parameters(), plan["lr"], weight_decay=plan["decay"])
+    weights = class_weights(sets[0]["classes"])
     start = 0
     if resume and checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True)
@@ -108,11 +129,10 @@ def train(config: dict, work: Path, source: Path, resume: bool) -> None:
     progress = Progress("segment", plan["steps"], start, every=30)
     loss_mean = 0.0
     for step in range(start, plan["steps"]):
-        rng = np.random.default_rng([config["seed"], step])
-        index = np.sort(rng.choice(count, plan["batch"], replace=False))
-        classes = torch.from_numpy(arrays["classes"][index]).long()
-        taps = [image_layout(torch.from_numpy(arrays[key][index]).float()) for key in ("split", "stride16", "stride32")]
-        scores = F.interpolate(fusion(*taps), scale_factor=2, mode="bilinear", align_corners=False)
+        batch = draw(sets, plan["batch"], np.random.default_rng([config["seed"], step]))
+        classes = torch.from_numpy(batch.pop("classes")).long()
+        taps = [image_layout(torch.from_numpy(value).float()) for value in batch.values()]
+        scores = F.interpolate(net.fusion(*taps), scale_factor=2, mode="bilinear", align_corners=False)
         loss = F.cross_entropy(scores, classes[:, 1::2, 1::2], weights, ignore_index=UNLABELLED)
         for group in optimiser.param_groups:
             group["lr"] = plan["lr"] * min(1, (step + 1) / 50) * max(0.01, (1 - step / plan["steps"])) ** 0.9
@@ -126,22 +146,17 @@ def train(config: dict, work: Path, source: Path, resume: bool) -> None:
         progress.step(step + 1, f"loss {loss_mean:.4f}")
 
 
+def draw(sets: list[dict[str, np.ndarray]], size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """An equal part of a batch from every set."""
+    parts = []
+    for arrays in sets:
+        index = np.sort(rng.choice(len(arrays["classes"]), size // len(sets), replace=False))
+        parts.append({key: arrays[key][index] for key in FIELDS})
+    return {key: np.concatenate([part[key] for part in parts]) for key in FIELDS}
+
+
 def save(path: Path, step: int, net: Segmenter, optimiser: torch.optim.Optimizer, average: Average) -> None:
     aside = path.with_suffix(".new")
     state = {"step": step, "net": net.state_dict(), "optimiser": optimiser.state_dict()}
     torch.save({**state, "average": average.values, "average_steps": average.steps}, aside)
     os.replace(aside, path)
-
-
-def unsplit(config: dict, work: Path, source: Path) -> Confusion:
-    """Confusion of the unsplit network on the validation frames."""
-    net = backbone.load(config["backbone"]["name"])
-    segmenter = Segmenter(net).eval()
-    segmenter.load_state_dict(torch.load(work / "segment.pt", weights_only=True)["average"])
-    tar, confusion = data.Tar(source / config["data"]["camvid_val"]), Confusion()
-    for name in data.camvid(tar):
-        pixels, classes = data.frame(tar, name)
-        with torch.inference_mode():
-            mask = segmenter(net.front(torch.from_numpy(pixels).permute(2, 0, 1)[None].float())).argmax(1)
-        confusion.add(mask[0], torch.from_numpy(classes))
-    return confusion

@@ -26,6 +26,8 @@ from .student import Student
 
 SAVE_EVERY = 100
 WARM_UP = 50
+# Adam's rate for the decoder's inner layers, its outputs, the transform both sides start with, and the priors
+SHARES = (1.0, 0.2, 0.1, 4.0)
 
 
 def run(config: dict, work: Path, resume: bool) -> None:
@@ -84,19 +86,21 @@ class Trainer:
         self.average = Average(self.student, self.config["train"]["average"])
 
     def prepare(self) -> None:
-        """Optimisers of the current stage."""
+        """Fresh optimisers for the current stage."""
         stage, _ = stage_of(self.config, self.step)
+        self.fresh = self.step
         settled = stage >= 3
         self.student.head.requires_grad_(not settled).train(not settled)
         self.student.levels.requires_grad_(not settled)
         decoder, head, levels = self.student.decoder, self.student.head, self.student.levels
         kernels = [kernel.weight for b in (*decoder.before, *decoder.after) for kernel in (b.first, b.second)]
         chosen = {id(p) for p in kernels}
-        gentle = [*head.parameters(), *decoder.shortcut.parameters()]
+        transform = [*head.parameters(), *decoder.shortcut.parameters()]
+        outputs = [p for part in (decoder.sketch, decoder.seen, decoder.leave) for p in part.parameters()]
         priors = list(levels.parameters())
-        known = chosen | {id(p) for p in (*gentle, *priors)}
+        known = chosen | {id(p) for p in (*transform, *outputs, *priors)}
         rest = [p for p in self.student.parameters() if id(p) not in known]
-        groups = [{"params": rest, "share": 1.0}, {"params": gentle, "share": 0.3}, {"params": priors, "share": 3.0}]
+        groups = [{"params": part, "share": share} for part, share in zip((rest, outputs, transform, priors), SHARES, strict=True)]
         for group in groups:
             group["params"] = [p for p in group["params"] if p.requires_grad]
         groups = [group for group in groups if group["params"]]
@@ -108,7 +112,7 @@ class Trainer:
         """Learning rates of Adam and Muon: warm-up, plateau, straight line down at the end of a stage."""
         stage, passed = stage_of(self.config, self.step)
         plan = self.config["train"][f"stage{stage}"]
-        factor = min(1.0, (self.step + 1) / WARM_UP)
+        factor = min(1.0, (self.step - self.fresh + 1) / WARM_UP)
         if passed > 1 - plan["fall"]:
             factor *= max(0.02, (1 - passed) / plan["fall"]) if plan["fall"] else 1.0
         return plan["adam"] * factor, plan["muon"] * factor
@@ -142,6 +146,7 @@ class Trainer:
         total = sum((share[name] if deep else 2.0) * value for name, value in terms.items())
         if stage < 3:
             total = total + torch.tensor(self.controller.weights, dtype=torch.float32)[level] * bits
+        total = total * torch.tensor(self.config["levels"]["weight"], dtype=torch.float32)[level]
         return total.mean(), level, bits.detach(), {name: value.mean().item() for name, value in terms.items()}
 
     def advance(self) -> dict[str, float]:
@@ -192,6 +197,8 @@ class Trainer:
         """Write aside and rename: a kill at any moment leaves a whole checkpoint."""
         state = {
             "step": self.step,
+            "stage": stage_of(self.config, self.step)[0],
+            "fresh": self.fresh,
             "student": self.student.state_dict(),
             "average": self.average.values,
             "average_steps": self.average.steps,
@@ -204,14 +211,19 @@ class Trainer:
         os.replace(aside, path)
 
     def load(self, path: Path) -> None:
+        """Go on from a checkpoint; if the config now puts its step into another stage, from the average, optimisers fresh."""
         state = torch.load(path, weights_only=True)
         self.step = state["step"]
         self.student.load_state_dict(state["student"])
         self.average.values, self.average.steps = state["average"], state["average_steps"]
         self.controller.load(state["controller"])
         self.prepare()
-        self.adam.load_state_dict(state["adam"])
-        self.muon.load_state_dict(state["muon"])
+        if state["stage"] == stage_of(self.config, self.step)[0]:
+            self.fresh = state["fresh"]
+            self.adam.load_state_dict(state["adam"])
+            self.muon.load_state_dict(state["muon"])
+        else:
+            self.student.load_state_dict(self.average.values)
 
 
 def worker(rank: int, config: dict, work: Path, resume: bool, meeting: Path) -> None:
@@ -225,6 +237,8 @@ def worker(rank: int, config: dict, work: Path, resume: bool, meeting: Path) -> 
         trainer.load(checkpoint)
     else:
         trainer.start()
+        if rank == 0:
+            trainer.save(checkpoint)
     total = total_steps(config)
     progress = Progress("train", total, trainer.step, every=20)
     smooth: dict[str, float] = {}

@@ -25,7 +25,7 @@ def config() -> dict:
         "photo": {"side": SIDE},
         "head": {"width": 16, "latent": 8},
         "decoder": {"width": 16, "before": 1, "after": 1},
-        "levels": {"bytes": [300, 150], "gains": [1.0, 0.5], "share": [0.5, 0.5], "default": 0},
+        "levels": {"bytes": [300, 150], "gains": [1.0, 0.5], "share": [0.5, 0.5], "weight": [1.0, 0.5], "default": 0},
         "train": train | {"stage1": stage | {"steps": 2}, "stage2": stage | {"steps": 4}, "stage3": stage | {"steps": 2}},
     }
 

@@ -1,4 +1,4 @@
-"""`python -m recipe features|train|measure|evaluate|export|check`."""
+"""`python -m recipe features|train|measure|curve|evaluate|export|check`."""
 
 from __future__ import annotations
 
@@ -48,6 +48,12 @@ def measure(config: dict, args: argparse.Namespace) -> None:
         part.frames(config, args.work, args.data)
 
 
+def curve(config: dict, args: argparse.Namespace) -> None:
+    from . import measure as part
+
+    part.curve(config, args.work, args.results)
+
+
 def evaluate(config: dict, args: argparse.Namespace) -> None:
     from . import measure as part
 
@@ -71,7 +77,7 @@ def bundle(config: dict, args: argparse.Namespace) -> Path:
     return args.bundle or Path("../bundles") / config["name"]
 
 
-COMMANDS = {part.__name__: part for part in (features, train, measure, evaluate, export, check)}
+COMMANDS = {part.__name__: part for part in (features, train, measure, curve, evaluate, export, check)}
 
 
 def arguments() -> argparse.Namespace:

@@ -151,6 +151,8 @@ def card(parts: Parts, folder: Path, work: Path, source: Path) -> None:
         seed=config["seed"],
         steps=", ".join(str(config["train"][f"stage{n}"]["steps"]) for n in (1, 2, 3)),
         batch=config["train"]["batch"],
+        crops=Cache(work / "features").count,
+        note=config.get("note", ""),
     )
     (folder / "CARD.md").write_text(text)
 
@@ -186,7 +188,7 @@ Unsplit segmentation: mIoU {unsplit}.
 ## Made from
 
 Recipe `models/recipes/configs/{name}.toml`, seed {seed}, {steps} steps in stages 1 to 3 of {batch} crops each,
-on two x86-64 cores (AVX2), PyTorch CPU.
+drawn from {crops} training crops, on two x86-64 cores (AVX2), PyTorch CPU. {note}
 
 | file | SHA-256 |
 |---|---|

@@ -159,26 +159,51 @@ def evaluate(config: dict, work: Path, source: Path, results: Path) -> None:
         }
         for k in levels
     ]
-    results.mkdir(parents=True, exist_ok=True)
-    (results / f"{config['name']}.json").write_text(json.dumps(table, indent=1) + "\n")
-    with (results / f"{config['name']}.csv").open("w", newline="") as file:
+    drops = [100 * (row["top1_unsplit"] - row["top1_split"]) for row in table]
+    write(table, drops, "top-1 drop, points", results / f"{config['name']}-labelled")
+
+
+def curve(config: dict, work: Path, results: Path) -> None:
+    """The held-out figures of `photos` and `frames` as CSV, JSON and plot."""
+    near, road = (json.loads((work / name).read_text()) for name in ("photos.json", "frames.json"))
+    table = [
+        {
+            "level": k,
+            "gain": round(gain, 4),
+            "bytes": round(near["bytes"][k], 1),
+            "agreement": round(near["agreement"][k], 4),
+            "divergence": round(near["divergence"][k], 4),
+            "frame_bytes": round(road["frame_bytes"][k], 1),
+            "miou_split": round(road["miou"][k], 4),
+            "miou_unsplit": round(road["miou_unsplit"], 4),
+        }
+        for k, gain in enumerate(near["gains"])
+    ]
+    write(table, [100 * (1 - row["agreement"]) for row in table], "answers that change, %, held-out photos", results / config["name"])
+
+
+def write(table: list[dict], losses: list[float], label: str, stem: Path) -> None:
+    """`stem`.json, .csv and .png."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".json").write_text(json.dumps(table, indent=1) + "\n")
+    with stem.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(table[0]))
         writer.writeheader()
         writer.writerows(table)
-    plot(table, results / f"{config['name']}.png")
-    print(json.dumps(table, indent=1))
+    plot(table, losses, label, stem.with_suffix(".png"))
+    print(stem.with_suffix(".json").read_text())
 
 
-def plot(table: list[dict], path: Path) -> None:
-    """Bytes against the drop of both tasks."""
+def plot(table: list[dict], losses: list[float], label: str, path: Path) -> None:
+    """Bytes against what both tasks lose."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
-    left.plot([r["bytes"] / 1000 for r in table], [100 * (r["top1_unsplit"] - r["top1_split"]) for r in table], "o-")
-    left.set(xlabel="kB per 256×256 photo", ylabel="top-1 drop, points", title="classification")
+    left.plot([r["bytes"] / 1000 for r in table], losses, "o-")
+    left.set(xlabel="kB per 256×256 photo", ylabel=label, title="classification")
     right.plot([r["frame_bytes"] / 1000 for r in table], [100 * (r["miou_unsplit"] - r["miou_split"]) for r in table], "o-", color="C1")
     right.set(xlabel="kB per 480×360 frame", ylabel="mIoU drop, points", title="segmentation")
     for axis in (left, right):

@@ -15,7 +15,7 @@ STATE_LOW = 1 << 15
 
 
 def lanes_of(symbols: int) -> int:
-    return next((lanes for limit, lanes in ((2048, 1), (8192, 2), (32768, 4)) if symbols < limit), 8)
+    return next((lanes for limit, lanes in ((2048, 1), (8192, 2), (16384, 4)) if symbols < limit), 8)
 
 
 def encode(tables: list[list[Table]], table_id: bytes, geometry: int, level: int, symbols: np.ndarray) -> bytes:

@@ -171,6 +171,7 @@ class Trainer:
         self.average.update(self.student)
         if stage_of(self.config, self.step)[0] != before and before == 2:
             self.student.load_state_dict(self.average.values)
+            self.average.steps = 0
             self.prepare()
         return terms
 
@@ -224,6 +225,7 @@ class Trainer:
             self.muon.load_state_dict(state["muon"])
         else:
             self.student.load_state_dict(self.average.values)
+            self.average.steps = 0
 
 
 def worker(rank: int, config: dict, work: Path, resume: bool, meeting: Path) -> None:

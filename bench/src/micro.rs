@@ -1,7 +1,7 @@
 //! `narrows-bench micro`: the head, the coder and JPEG against their peers, one thread, as ratios of one run.
 //!
-//! Every contender runs once a round, in turn, so that what the machine does meanwhile meets all of them alike. The
-//! ratios are of medians.
+//! Contenders take turns in every round, so that what the machine does meanwhile meets all of them alike. The ratios
+//! are of medians.
 
 mod coder;
 mod contest;
@@ -27,7 +27,7 @@ pub struct Micro {
     /// The bundle's folder
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
-    /// How often every contender runs; five more rounds come first and are not counted
+    /// How many turns every contender takes; five more rounds come first and are not counted
     #[arg(long, value_name = "N", default_value_t = 60)]
     pub rounds: usize,
     /// ONNX Runtime's library, if not where `make runtime` puts it

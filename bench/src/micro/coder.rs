@@ -75,7 +75,8 @@ pub(super) fn measure(bundle: &Bundle, rounds: usize) -> Result<Coder> {
     let (tables, cases) = (&tables, &cases);
     // Declared before the contest, which borrows them to its end.
     let (mut packet, mut symbols) = (Vec::new(), Vec::new());
-    let (words, wide) = (RefCell::new(vec![Vec::new(); cases.len()]), RefCell::new(vec![Vec::new(); cases.len()]));
+    let (words, wide) =
+        (RefCell::new(vec![Vec::new(); cases.len()]), RefCell::new(vec![Vec::new(); cases.len()]));
     let (mut narrow_buffer, mut wide_buffer) = (Vec::new(), Vec::new());
     let mut contest = Contest::default();
     contest.add("narrows encode", None, || {

@@ -81,17 +81,22 @@ pub(super) fn measure(bundle: &Bundle, runtime: &Runtime, rounds: usize) -> Resu
     let macs = net.macs(geometry)?;
     let level = bundle.default_level();
     let mut contest = Contest::default();
-    contest.add(OURS, Some(macs), || Ok(drop(black_box(net.run(geometry, level, &pixels)?))));
+    contest.add(OURS, Some(macs), || {
+        black_box(net.run(geometry, level, &pixels)?);
+        Ok(())
+    });
     contest.add(TRACT, Some(macs), || {
         let input = Tensor::from_shape(&[1, height, width, 3], &pixels);
         let output = input.and_then(|input| tract.run(tvec!(input.into_tvalue())));
-        Ok(drop(black_box(output.map_err(|error| anyhow::anyhow!("{error:#}"))?)))
+        black_box(output.map_err(|error| anyhow::anyhow!("{error:#}"))?);
+        Ok(())
     });
     contest.add(ORT, Some(macs), || run(&mut ort, INPUT, OUTPUT, view));
     contest.add(JPEG_SMALL, None, || jpeg(&crop));
     contest.add(JPEG_LARGE, None, || jpeg(&large));
     contest.add("head, int8, portable kernels", Some(macs), || {
-        Ok(drop(black_box(plain.run(geometry, level, &pixels)?)))
+        black_box(plain.run(geometry, level, &pixels)?);
+        Ok(())
     });
     contest.add(LITE0, Some(lite0_macs), || run(&mut whole, INPUT, OUTPUT, small.view()));
     if let Some(reference) = &classify.reference {

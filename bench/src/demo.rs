@@ -34,7 +34,9 @@ const INTERRUPTED: u8 = 130;
 
 /// Which photos, through which bundle.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  narrows-bench demo --bundle models/bundles/lite2 --source bench/photos --out demo-out")]
+#[command(
+    after_help = "Example:\n  narrows-bench demo --bundle models/bundles/lite2 --source bench/photos --out demo-out"
+)]
 pub struct Demo {
     /// The bundle's folder
     #[arg(long, value_name = "DIR")]
@@ -88,7 +90,9 @@ impl Demo {
         };
         match self.show(&interrupt) {
             _ if interrupt.seen() => {
-                eprintln!("narrows-bench demo: interrupted; the tail is stopped and its certificates are gone");
+                eprintln!(
+                    "narrows-bench demo: interrupted; the tail is stopped and its certificates are gone"
+                );
                 ExitCode::from(INTERRUPTED)
             }
             Ok(summary) if summary.answered == summary.frames => ExitCode::SUCCESS,
@@ -120,7 +124,11 @@ impl Demo {
             bundle: bundle.digest().to_string(),
             frames: photos.len(),
             answered: photos.iter().filter(|photo| photo.line.status == Status::Answered).count(),
-            same_top1: photos.iter().flat_map(|photo| &photo.unsplit).filter(|unsplit| unsplit.same_top1).count(),
+            same_top1: photos
+                .iter()
+                .flat_map(|photo| &photo.unsplit)
+                .filter(|unsplit| unsplit.same_top1)
+                .count(),
             photos,
         };
         self.print(&summary);
@@ -144,7 +152,9 @@ impl Demo {
         interrupt.passes_to(head.id());
         let mut lines = Vec::new();
         for line in BufReader::new(head.stdout.take().context("the head has no output")?).lines() {
-            lines.push(serde_json::from_str::<Line>(&line?).context("the head said something that is no line")?);
+            lines.push(
+                serde_json::from_str::<Line>(&line?).context("the head said something that is no line")?,
+            );
         }
         let status = head.wait()?;
         ensure!(!lines.is_empty(), "narrows-head ended with {status}");
@@ -210,7 +220,8 @@ fn compare(bundle: &Bundle, unsplit: &mut Unsplit, line: Line) -> Result<Photo> 
     let pixels = fit(&decode(&file)?, geometry);
     let logits = unsplit.run(task, &pixels, (geometry.width, geometry.height))?;
     let best = argmax(&logits);
-    let top1 = line.classify.as_ref().and_then(|guesses| guesses.first()).map(|guess| usize::from(guess.index));
+    let top1 =
+        line.classify.as_ref().and_then(|guesses| guesses.first()).map(|guess| usize::from(guess.index));
     let answer = UnsplitAnswer {
         label: spec.labels[best].name.clone(),
         probability: 1.0 / logits.iter().map(|logit| (logit - logits[best]).exp()).sum::<f32>(),

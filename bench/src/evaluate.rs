@@ -20,8 +20,10 @@ const QUALITIES: [u8; 6] = [10, 20, 30, 50, 75, 90];
 
 /// What to evaluate, and on what.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  narrows-bench evaluate --bundle models/bundles/lite2 --imagenet imagenet500.tar \\\n    \
-    --labels imagenet500.csv --camvid camvid-val.tar --json evaluate.json")]
+#[command(
+    after_help = "Example:\n  narrows-bench evaluate --bundle models/bundles/lite2 --imagenet imagenet500.tar \\\n    \
+    --labels imagenet500.csv --camvid camvid-val.tar --json evaluate.json"
+)]
 pub struct Evaluate {
     /// The bundle's folder
     #[arg(long, value_name = "DIR")]
@@ -105,7 +107,8 @@ impl Evaluate {
         };
         print(&report, bundle.digest());
         let text = serde_json::to_string_pretty(&report)? + "\n";
-        std::fs::write(&self.json, text).with_context(|| format!("{}: cannot be written", self.json.display()))
+        std::fs::write(&self.json, text)
+            .with_context(|| format!("{}: cannot be written", self.json.display()))
     }
 }
 
@@ -221,7 +224,13 @@ fn pixelwise_argmax(logits: &[f32], classes: usize) -> Vec<usize> {
 fn print(report: &Report, bundle: Digest) {
     let percent = |share: f64| format!("{:5.1} %", 100.0 * share);
     let c = &report.classify;
-    println!("bundle {}  level {}  head {:.1} MMAC, {} bytes", bundle.short(), report.level, report.head.mmac, report.head.bytes);
+    println!(
+        "bundle {}  level {}  head {:.1} MMAC, {} bytes",
+        bundle.short(),
+        report.level,
+        report.head.mmac,
+        report.head.bytes
+    );
     println!("\nclassify, {} photos           bytes     top-1", c.images);
     println!("  unsplit                            {}", percent(c.top1_unsplit));
     println!(
@@ -238,11 +247,17 @@ fn print(report: &Report, bundle: Digest) {
     let s = &report.segment;
     println!("\nsegment, {} frames            bytes      mIoU", s.frames);
     println!("  unsplit                             {:.4}", s.miou_unsplit);
-    println!("  split               {:11.0}     {:.4}   drop {:.4}", s.bytes_mean, s.miou_split, s.miou_unsplit - s.miou_split);
+    println!(
+        "  split               {:11.0}     {:.4}   drop {:.4}",
+        s.bytes_mean,
+        s.miou_split,
+        s.miou_unsplit - s.miou_split
+    );
 }
 
 fn bar(what: &'static str, len: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:9} {wide_bar} {pos}/{len} {eta}").expect("a fixed template");
+    let style =
+        ProgressStyle::with_template("{msg:9} {wide_bar} {pos}/{len} {eta}").expect("a fixed template");
     ProgressBar::new(len as u64).with_style(style).with_message(what)
 }
 

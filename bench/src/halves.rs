@@ -51,7 +51,8 @@ impl Halves {
 
     /// The index of a task by name.
     pub fn task(&self, name: &str) -> Result<usize> {
-        let (index, _) = self.bundle().task(name).with_context(|| format!("the bundle has no task `{name}`"))?;
+        let (index, _) =
+            self.bundle().task(name).with_context(|| format!("the bundle has no task `{name}`"))?;
         Ok(index)
     }
 
@@ -79,10 +80,17 @@ impl Halves {
         let latent = Array4::from_shape_vec((1, shape.channels(), shape.height(), shape.width()), latent)?;
         let steps = Array1::from_elem(1, step);
         let spec = &self.head.bundle().tasks()[task];
-        let inputs =
-            [(spec.latent.as_str(), Input::F32(latent.view().into_dyn())), (spec.step.as_str(), Input::F32(steps.view().into_dyn()))];
+        let inputs = [
+            (spec.latent.as_str(), Input::F32(latent.view().into_dyn())),
+            (spec.step.as_str(), Input::F32(steps.view().into_dyn())),
+        ];
         let output = self.tails[task].run(&inputs, &spec.output)?;
-        Ok(Split { packet: encoded.packet.len(), pixels: encoded.pixels, size, output: output.into_raw_vec_and_offset().0 })
+        Ok(Split {
+            packet: encoded.packet.len(),
+            pixels: encoded.pixels,
+            size,
+            output: output.into_raw_vec_and_offset().0,
+        })
     }
 
     /// Runs the unsplit network of `task` over a batch of inputs, u8 [N, height, width, 3].
@@ -118,7 +126,8 @@ impl Unsplit {
     /// Logits of `task` for a batch of inputs, u8 [N, height, width, 3].
     pub fn run(&mut self, task: usize, pixels: &[u8], (width, height): (usize, usize)) -> Result<Vec<f32>> {
         let network = self.networks.get_mut(task).and_then(Option::as_mut);
-        let (session, input, output) = network.context("the bundle brings no unsplit network for this task")?;
+        let (session, input, output) =
+            network.context("the bundle brings no unsplit network for this task")?;
         let items = pixels.len() / (3 * width * height);
         let pixels = ndarray::ArrayView4::from_shape((items, height, width, 3), pixels)?;
         let logits = session.run(&[(input.as_str(), Input::U8(pixels.into_dyn()))], output)?;

@@ -15,7 +15,9 @@ use crate::{pair::Pair, stats::quantile};
 
 /// How often, which photos.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  narrows-bench loopback --bundle models/bundles/lite2 --source bench/photos --rounds 40")]
+#[command(
+    after_help = "Example:\n  narrows-bench loopback --bundle models/bundles/lite2 --source bench/photos --rounds 40"
+)]
 pub struct Loopback {
     /// The bundle's folder
     #[arg(long, value_name = "DIR")]
@@ -68,7 +70,8 @@ impl Loopback {
             .spawn()
             .context("narrows-head cannot be started")?;
         let lines = BufReader::new(head.stdout.take().context("the head has no output")?).lines();
-        let mut lines = lines.map(|line| Ok(serde_json::from_str::<Line>(&line?)?)).collect::<Result<Vec<_>>>()?;
+        let mut lines =
+            lines.map(|line| Ok(serde_json::from_str::<Line>(&line?)?)).collect::<Result<Vec<_>>>()?;
         ensure!(head.wait()?.success(), "narrows-head failed; see its messages above");
         pair.drain()?;
         lines.drain(..lines.len() / (self.rounds + 1));
@@ -81,8 +84,11 @@ impl Loopback {
             total.push(ms.total);
             overhead.push(ms.total - work);
         }
-        let report =
-            Report { frames: lines.len(), total_ms: Percentiles::of(&total), overhead_ms: Percentiles::of(&overhead) };
+        let report = Report {
+            frames: lines.len(),
+            total_ms: Percentiles::of(&total),
+            overhead_ms: Percentiles::of(&overhead),
+        };
         println!("{} frames, one at a time       p50      p95      p99", report.frames);
         for (name, of) in [("total", &report.total_ms), ("beside the work itself", &report.overhead_ms)] {
             println!("  {name:24} {:7.2}  {:7.2}  {:7.2} ms", of.p50, of.p95, of.p99);

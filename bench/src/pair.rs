@@ -142,7 +142,8 @@ fn program(name: &str) -> PathBuf {
 }
 
 fn finish(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("{:?} cannot be started", command.get_program()))?;
+    let output =
+        command.output().with_context(|| format!("{:?} cannot be started", command.get_program()))?;
     ensure!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

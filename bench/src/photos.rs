@@ -51,7 +51,8 @@ pub fn labelled(tar: &Path, labels: &Path) -> Result<Vec<Photo>> {
     let mut files: HashMap<_, _> = files(tar)?.into_iter().collect();
     let mut photos = Vec::new();
     for row in reader.deserialize() {
-        let Row { file, class } = row.with_context(|| format!("{}: not a table of labels", labels.display()))?;
+        let Row { file, class } =
+            row.with_context(|| format!("{}: not a table of labels", labels.display()))?;
         let Some(bytes) = files.remove(&file) else {
             bail!("{}: holds no {file}, which {} lists", tar.display(), labels.display());
         };
@@ -74,8 +75,10 @@ pub struct Scene {
 /// Frames `ID.jpg` of `tar` with their `ID.png`.
 pub fn scenes(tar: &Path) -> Result<impl ExactSizeIterator<Item = Result<Scene>>> {
     let files = files(tar)?;
-    let masks: HashMap<_, _> =
-        files.iter().filter_map(|(name, bytes)| Some((name.strip_suffix(".png")?.to_owned(), bytes.clone()))).collect();
+    let masks: HashMap<_, _> = files
+        .iter()
+        .filter_map(|(name, bytes)| Some((name.strip_suffix(".png")?.to_owned(), bytes.clone())))
+        .collect();
     let frames: Vec<_> = files.into_iter().filter(|(name, _)| name.ends_with(".jpg")).collect();
     ensure!(!frames.is_empty(), "{}: holds no frames", tar.display());
     let tar = tar.to_owned();

@@ -29,7 +29,15 @@ pub enum Error {
         /// What is wrong with it.
         source: narrows_codec::Error,
     },
-    /// The bundle's head is a network that cannot be run exactly, or a frame failed in it.
+    /// The bundle's head is a network that cannot be run exactly.
+    #[error("--bundle: {part}: {source}")]
+    Head {
+        /// The part.
+        part: String,
+        /// What is wrong with it, and at which node.
+        source: net::Error,
+    },
+    /// A frame failed in the head's network.
     #[error("--bundle: {0}")]
     Net(#[from] net::Error),
     /// Head and tail hold different bundles.
@@ -147,7 +155,11 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Usage { .. } => Kind::Usage,
-            Error::Bundle(_) | Error::Tables { .. } | Error::Net(_) | Error::Mismatch { .. } => Kind::Bundle,
+            Error::Bundle(_)
+            | Error::Tables { .. }
+            | Error::Head { .. }
+            | Error::Net(_)
+            | Error::Mismatch { .. } => Kind::Bundle,
             Error::Identity(_) | Error::Trust { .. } => Kind::Identity,
             Error::Source(_) => Kind::Source,
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol { .. } => Kind::Server,

@@ -75,7 +75,8 @@ impl Head {
     pub fn open(bundle: Bundle) -> Result<Self, Error> {
         let part = bundle.tables().to_owned();
         let tables = Tables::parse(&bundle.read(&part)?).map_err(|source| Error::Tables { part, source })?;
-        let net = Net::open(&bundle)?;
+        let part = bundle.head().file.clone();
+        let net = Net::open(&bundle).map_err(|source| Error::Head { part, source })?;
         Ok(Head { bundle, tables, net, fitter: Fitter::default() })
     }
 

@@ -14,8 +14,11 @@ use std::{
 use anyhow::{Context, Result};
 use narrows_models::{Bundle, Digest};
 use narrows_wire::{
-    Ask, BundleId, FrameReply, Hello, HelloReply, Request, Want, identity::Identity, limits::MAX_REPLY,
-    quic::{self, Tuning}, stream,
+    Ask, BundleId, FrameReply, Hello, HelloReply, Request, Want,
+    identity::Identity,
+    limits::MAX_REPLY,
+    quic::{self, Tuning},
+    stream,
 };
 use tempfile::TempDir;
 
@@ -66,7 +69,11 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let to = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() { copy(&entry.path(), &to)? } else { fs::copy(entry.path(), to).map(drop)? }
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?
+        } else {
+            fs::copy(entry.path(), to).map(drop)?
+        }
     }
     Ok(())
 }
@@ -93,10 +100,14 @@ impl Client {
     /// Connects to `address` with the identity in `folder` and says hello for the shipped bundle.
     pub async fn connect(address: &str, folder: &Path) -> Result<Self> {
         let digest = *Bundle::open(bundle(), narrows_models::Parts::Head)?.digest().bytes();
-        let client = Self::dial(address, quic::client_config(&Identity::load(folder)?, &Tuning::default())?).await?;
+        let client =
+            Self::dial(address, quic::client_config(&Identity::load(folder)?, &Tuning::default())?).await?;
         let hello = Hello::new(vec![BundleId(digest)], vec!["classify".into()]).encode()?;
         let answer = client.exchange(&hello).await?;
-        anyhow::ensure!(matches!(HelloReply::parse(&answer)?, HelloReply::Welcome(_)), "the hello was refused");
+        anyhow::ensure!(
+            matches!(HelloReply::parse(&answer)?, HelloReply::Welcome(_)),
+            "the hello was refused"
+        );
         Ok(client)
     }
 

@@ -68,7 +68,11 @@ fn a_folder_that_is_no_bundle_is_named() -> Result<()> {
 #[test]
 fn a_missing_runtime_is_named() -> Result<()> {
     let nowhere = Path::new("/nowhere/libonnxruntime.so");
-    assert_fails(&lone_tail(&bundle(), nowhere)?, TAIL_NO_RUNTIME, &["/nowhere/libonnxruntime.so", "make runtime"]);
+    assert_fails(
+        &lone_tail(&bundle(), nowhere)?,
+        TAIL_NO_RUNTIME,
+        &["/nowhere/libonnxruntime.so", "make runtime"],
+    );
     let folder = tempfile::tempdir()?;
     let garbage = folder.path().join("libonnxruntime.so");
     fs::write(&garbage, "no library")?;

@@ -33,7 +33,7 @@ async fn refuses_truncated_and_flipped_packets_and_goes_on() -> Result<()> {
         client.classify(id, packet).await
     };
     assert!(matches!(ask(&packet).await?, FrameReply::Answered(_)));
-    for length in (0..packet.len()).step_by(1 + packet.len() / 50) {
+    for length in (1..packet.len()).step_by(1 + packet.len() / 50) {
         let reply = ask(&packet[..length]).await?;
         assert!(refused(&reply, RefusalCode::BadPacket), "{length} bytes: {reply:?}");
     }
@@ -76,7 +76,9 @@ async fn lets_nobody_in_without_a_certificate() -> Result<()> {
     let pair = start()?;
     let mut roots = rustls::RootCertStore::empty();
     let ca = fs::read(pair.certs().join("ca.pem"))?;
-    roots.add(rustls_pki_types::pem::PemObject::from_pem_slice(&ca).ok().context("ca.pem holds a certificate")?)?;
+    roots.add(
+        rustls_pki_types::pem::PemObject::from_pem_slice(&ca).ok().context("ca.pem holds a certificate")?,
+    )?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -98,7 +100,8 @@ async fn lets_nobody_in_without_a_certificate() -> Result<()> {
 fn lets_nobody_in_with_a_foreign_certificate() -> Result<()> {
     let pair = start()?;
     let foreign = tempfile::tempdir()?;
-    let certs = |args: &[&str]| pair::tail().arg("certs").args(args).arg("--dir").arg(foreign.path()).status();
+    let certs =
+        |args: &[&str]| pair::tail().arg("certs").args(args).arg("--dir").arg(foreign.path()).status();
     assert!(certs(&["init"])?.success());
     assert!(certs(&["device", "thief"])?.success());
     // The thief's own key under the tail's CA: so that the device trusts the tail and the tail must see the fraud.

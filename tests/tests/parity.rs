@@ -58,7 +58,11 @@ fn vectors_cover_every_geometry_level_and_task() -> Result<()> {
         assert!(covers(&|vector| vector.level == level), "no vector of level {level}");
     }
     for (index, task) in bundle.tasks().iter().enumerate() {
-        assert!(covers(&|vector| vector.outputs.iter().any(|output| output.task == index)), "none of {}", task.name);
+        assert!(
+            covers(&|vector| vector.outputs.iter().any(|output| output.task == index)),
+            "none of {}",
+            task.name
+        );
     }
     Ok(())
 }
@@ -92,7 +96,8 @@ fn tails_agree_with_pytorch_within_the_tolerance() -> Result<()> {
             let feature = expected(&bundle, vector)?;
             let (shape, step) = (feature.shape(), bundle.levels()[vector.level].step);
             let latent = feature.symbols().iter().map(|&symbol| f32::from(symbol) * step).collect();
-            let latent = Array4::from_shape_vec((1, shape.channels(), shape.height(), shape.width()), latent)?;
+            let latent =
+                Array4::from_shape_vec((1, shape.channels(), shape.height(), shape.width()), latent)?;
             let step = Array1::from_elem(1, step);
             let inputs = [
                 (task.latent.as_str(), Input::F32(latent.view().into_dyn())),
@@ -112,7 +117,11 @@ fn tails_agree_with_pytorch_within_the_tolerance() -> Result<()> {
             for (place, (found, wanted)) in found.iter().zip(wanted).enumerate() {
                 let wanted = f32::from_le_bytes(*wanted);
                 let off = (found - wanted).abs();
-                assert!(off <= TOLERANCE + TOLERANCE * wanted.abs(), "{} at {place}: {found}, {wanted}", output.file);
+                assert!(
+                    off <= TOLERANCE + TOLERANCE * wanted.abs(),
+                    "{} at {place}: {found}, {wanted}",
+                    output.file
+                );
             }
         }
     }

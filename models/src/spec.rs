@@ -85,7 +85,7 @@ pub struct Task {
     pub tail: String,
     /// Name of the tail's latent tensor, f32 [N, channels, h, w].
     pub latent: String,
-    /// Name of the tail's step tensor, f32 [N].
+    /// Name of the tail's step tensor, f32 `[N]`.
     pub step: String,
     /// Name of the tail's output tensor.
     pub output: String,

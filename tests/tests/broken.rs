@@ -1,4 +1,5 @@
 //! Input that is broken, and halves that go away: the real binaries say what is wrong and how to go on.
+#![expect(clippy::disallowed_methods, reason = "what must end is given a bound")]
 
 use std::{
     fs,

@@ -146,24 +146,26 @@ fn case(kind: Kind) -> impl Strategy<Value = Case> {
 }
 
 fn cases() -> ProptestConfig {
-    let cases = if cfg!(miri) { 2 } else { 192 };
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
     #![proptest_config(cases())]
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes hours")]
     fn dense_layers_are_exact(case in case(Kind::Dense)) {
         check(&case, &mut Scratch::default());
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes hours")]
     fn depthwise_layers_are_exact(case in case(Kind::Depthwise)) {
         check(&case, &mut Scratch::default());
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes hours")]
     fn narrowing_is_exact(
         acc in prop::collection::vec(prop_oneof![any::<i32>(), -1000..1000], 1..60),
         mult in prop_oneof![Just(0.5_f32), Just(0.25), Just(f32::MIN_POSITIVE), Just(f32::MAX), 1e-9..1.0_f32],

@@ -76,7 +76,7 @@ impl Request {
         let mut writer = Writer::new(FrameType::Request.into());
         writer.u64(self.id);
         writer.u8(self.bundle);
-        writer.u32(self.budget.map_or(NO_BUDGET, micros));
+        writer.u32(self.budget.map_or(NO_BUDGET, |budget| micros(budget).min(NO_BUDGET - 1)));
         if self.wants.is_empty() {
             return Err(Error::Invalid { field: "wants", reason: "a request asks for at least one task" });
         }
@@ -184,9 +184,9 @@ impl Want {
     }
 }
 
-/// Microseconds as they travel: saturated one below "no deadline".
+/// Microseconds as they travel, saturated.
 pub(crate) fn micros(duration: Duration) -> u32 {
-    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX).min(NO_BUDGET - 1)
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
 
 fn check_top_k(top_k: u16) -> Result<(), &'static str> {

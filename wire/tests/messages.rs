@@ -229,6 +229,15 @@ fn budgets_beyond_the_field_are_shortened_and_none_stays_none() {
     assert_eq!(Request::parse(&none.encode().unwrap()).unwrap().budget, None);
 }
 
+/// Found by the fuzz target `frame`.
+#[test]
+fn the_longest_stage_time_is_written_as_it_was_read() {
+    let mut bytes = golden::read("reply");
+    bytes[11..15].fill(0xff);
+    let reply = FrameReply::parse(&bytes).unwrap();
+    assert_eq!(reply.encode().unwrap(), bytes);
+}
+
 #[test]
 fn a_probability_that_is_not_one_is_refused() {
     for wrong in [f32::NAN, -0.1, 1.5, f32::INFINITY] {

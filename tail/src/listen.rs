@@ -99,7 +99,8 @@ async fn connect(incoming: Incoming, shared: Arc<Shared>, drain: watch::Receiver
     };
     let name = peer_name(&connection).unwrap_or_else(|| "without a name".to_owned());
     let session = Mutex::new(Server::new(Arc::clone(&shared.offer), Instant::now()));
-    let peer = Peer { name, remote, connection, session, shared, complained: AtomicBool::new(false) };
+    let (busy, complained) = (Door::new(usize::MAX), AtomicBool::new(false));
+    let peer = Peer { name, remote, connection, session, shared, busy, complained };
     let peer = Arc::new(peer);
     let open = {
         let mut drain = drain.clone();
@@ -131,6 +132,8 @@ struct Peer {
     connection: Connection,
     session: Mutex<Server>,
     shared: Arc<Shared>,
+    /// Counts requests that are in and whose answer is not yet delivered.
+    busy: Door,
     /// A bad packet has been logged at warning level.
     complained: AtomicBool,
 }
@@ -183,7 +186,8 @@ impl Peer {
         let mut frames = JoinSet::new();
         let mut draining = false;
         loop {
-            if draining && frames.is_empty() {
+            // Requests that are still arriving are not accepted, so nobody waits for them.
+            if draining && self.busy.inside() == 0 {
                 close(&self.connection, Close::Draining, "the server is shutting down");
                 return;
             }
@@ -220,6 +224,7 @@ impl Peer {
             Ok(Err(_)) => return,
             Err(_) => return self.violation(Close::Violation, "a request did not arrive in time"),
         };
+        let _busy = self.busy.enter();
         let now = Instant::now();
         let verdict = self.session().request(now, &bytes);
         let bytes = match verdict {

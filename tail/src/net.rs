@@ -15,6 +15,8 @@
 //! # Ok::<(), narrows_tail::net::Error>(())
 //! ```
 
+mod error;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -25,6 +27,7 @@ use ort::session::SessionInputValue;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{DynValue, TensorRef};
 
+pub use error::{Error, Kind};
 pub use narrows_wire::Provider;
 
 /// The environment variable that names ONNX Runtime's library.
@@ -71,88 +74,6 @@ pub enum Input<'a> {
 
 /// An output tensor, held in ONNX Runtime's memory.
 pub struct Output(DynValue);
-
-/// Why ONNX Runtime did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// No library was named and none lies where one is expected.
-    #[error(
-        "ONNX Runtime is missing: none of {places} exists; run `make runtime`, or name the library with --runtime or {LIBRARY_VARIABLE}"
-    )]
-    Missing {
-        /// Where it was looked for.
-        places: String,
-    },
-    /// The library cannot be loaded or is too old.
-    #[error("ONNX Runtime at {} is unusable: {reason}; run `make runtime`, or name another with --runtime or {LIBRARY_VARIABLE}", library.display())]
-    Library {
-        /// The file.
-        library: PathBuf,
-        /// What the loader says.
-        reason: String,
-    },
-    /// The device is not there or not usable.
-    #[error("{device} is not usable: {reason}")]
-    Device {
-        /// The device.
-        device: Device,
-        /// What ONNX Runtime says.
-        reason: String,
-    },
-    /// The file is not a network that ONNX Runtime can run.
-    #[error("{}: {reason}", model.display())]
-    Model {
-        /// The file.
-        model: PathBuf,
-        /// What ONNX Runtime says.
-        reason: String,
-    },
-    /// The network has no tensor of this name, or of another type.
-    #[error("{}: tensor {tensor}: {reason}", model.display())]
-    Tensor {
-        /// The file.
-        model: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A run failed.
-    #[error("{}: {reason}", model.display())]
-    Run {
-        /// The file.
-        model: PathBuf,
-        /// What ONNX Runtime says.
-        reason: String,
-    },
-}
-
-/// Who is to blame for an [`Error`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Kind {
-    /// The library.
-    Library,
-    /// The device.
-    Device,
-    /// The network file.
-    Model,
-    /// The run: memory, or an input of the wrong shape.
-    Run,
-}
-
-impl Error {
-    /// Who is to blame.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Error::Missing { .. } | Error::Library { .. } => Kind::Library,
-            Error::Device { .. } => Kind::Device,
-            Error::Model { .. } | Error::Tensor { .. } => Kind::Model,
-            Error::Run { .. } => Kind::Run,
-        }
-    }
-}
 
 impl Runtime {
     /// Loads ONNX Runtime: from `library` if given, else from the file that [`LIBRARY_VARIABLE`] names, else from

@@ -1,6 +1,6 @@
 //! From windows of a recording to joules: gross, net of idle, and the one figure for the largest thing measured.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Energy, Quality, Rail, Recording, Scope, Window};
 
@@ -10,7 +10,7 @@ const DRIFT: f64 = 0.1;
 const FEW: usize = 10;
 
 /// Which windows of a recording are the run, and which are idle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The work.
     pub run: Window,
@@ -100,7 +100,8 @@ impl Measured {
         if gross.readings < FEW && rail.method != crate::Method::EnergyCounter {
             remarks.push(format!("only {} readings: measure for longer", gross.readings));
         }
-        let net_joules = idle.filter(|_| watts.is_some()).map(|idle| gross.joules - idle.watts * gross.covered_s);
+        let net_joules =
+            idle.filter(|_| watts.is_some()).map(|idle| gross.joules - idle.watts * gross.covered_s);
         Measured { rail: rail.clone(), complete: gross.complete(), watts, gross, idle, net_joules, remarks }
     }
 }

@@ -25,7 +25,7 @@ pub struct Rail {
     /// Whether it is measured or worked out.
     pub quality: Quality,
     /// How often the sensor has a new value, in seconds.
-    #[serde(rename = "interval_s", serialize_with = "crate::seconds")]
+    #[serde(rename = "interval_s", serialize_with = "crate::seconds::serialize")]
     pub interval: Duration,
     /// For counters that wrap: the longest time between readings in which no more than one wrap can have happened.
     #[serde(skip)]

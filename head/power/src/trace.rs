@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Method, Rail};
 
@@ -10,13 +10,13 @@ use crate::{Method, Rail};
 const GAP: f64 = 5.0;
 
 /// A span of the recorder's clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// Its first moment, in seconds.
-    #[serde(rename = "from_s", serialize_with = "crate::seconds")]
+    #[serde(rename = "from_s", with = "crate::seconds")]
     pub from: Duration,
     /// Its last moment, in seconds.
-    #[serde(rename = "to_s", serialize_with = "crate::seconds")]
+    #[serde(rename = "to_s", with = "crate::seconds")]
     pub to: Duration,
 }
 
@@ -111,8 +111,14 @@ impl Trace {
     pub fn energy(&self, window: Window) -> Energy {
         let (from, to) = (window.from.as_secs_f64(), window.to.as_secs_f64());
         let limit = self.limit();
-        let mut energy =
-            Energy { joules: 0.0, covered_s: 0.0, missing_s: 0.0, gaps: Vec::new(), readings: 0, longest_s: 0.0 };
+        let mut energy = Energy {
+            joules: 0.0,
+            covered_s: 0.0,
+            missing_s: 0.0,
+            gaps: Vec::new(),
+            readings: 0,
+            longest_s: 0.0,
+        };
         let inside = |&&(at, _): &&(f64, f64)| (from..=to).contains(&at);
         energy.readings = self.points.iter().filter(inside).count();
         let mut reached = from;

@@ -3,8 +3,8 @@
 
 use std::{
     ffi::OsString,
-    fs,
-    io::{self, Write},
+    fs::File,
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, OnceLock},
@@ -30,6 +30,8 @@ mod table;
 const STEP: Duration = Duration::from_millis(5);
 /// How long an interrupted command may take to end.
 const GRACE: Duration = Duration::from_secs(2);
+/// Largest recording of a meter.
+const MOST_BYTES: u64 = 256 << 20;
 /// Longest span: a week.
 const MOST_SECONDS: f64 = 7.0 * 86_400.0;
 
@@ -226,7 +228,16 @@ fn attend(child: &mut Child, stopped: &dyn Fn() -> bool) -> Result<Option<i32>, 
 
 /// The joules of an earlier run from a meter's recording.
 fn import(csv: &Path, run: &Path) -> Result<Report, Error> {
-    let read = |path: &Path| fs::read(path).map_err(|source| Error::File { file: path.to_owned(), source });
+    let read = |path: &Path| -> Result<Vec<u8>, Error> {
+        let unreadable = |source| Error::File { file: path.to_owned(), source };
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(unreadable)?;
+        file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        match bytes.len() as u64 > MOST_BYTES {
+            true => Err(unreadable(io::Error::other(format!("more than {MOST_BYTES} bytes")))),
+            false => Ok(bytes),
+        }
+    };
     let earlier: Earlier = serde_json::from_slice(&read(run)?).map_err(|error| {
         Error::usage(
             "--run",

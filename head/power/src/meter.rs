@@ -9,6 +9,10 @@ use crate::{
 
 /// Rows that a recording may have: a day at 50 Hz.
 const MOST_ROWS: usize = 5_000_000;
+/// Seconds that it may last: a day.
+const MOST_SECONDS: f64 = 86_400.0;
+/// Watts beyond which a row is no reading of a device.
+const MOST_WATTS: f64 = 1e6;
 /// Grid on which the marker is looked for, and the finer one on which its place is settled, in seconds.
 const COARSE: f64 = 0.02;
 const FINE: f64 = 0.001;
@@ -86,6 +90,12 @@ impl Log {
                 }
                 // Meters that count in whole milliseconds repeat themselves.
                 Some(&(last, _)) if time == last => continue,
+                _ if watts.abs() > MOST_WATTS || !watts.is_finite() => {
+                    return Err(Error::Recording(format!("line {line}: {watts} W is no reading")));
+                }
+                _ if points.first().is_some_and(|&(first, _)| time - first > MOST_SECONDS) => {
+                    return Err(Error::Recording(format!("line {line}: longer than a day")));
+                }
                 _ if points.len() == MOST_ROWS => {
                     return Err(Error::Recording(format!("more than {MOST_ROWS} rows")));
                 }
@@ -117,13 +127,20 @@ impl Log {
             [first, second] if second > first => (first, Some(second - first)),
             _ => return Err(Error::Recording("give the times of one marker or of two in order".to_owned())),
         };
-        let score = |at: f64| match second {
-            None => self.correlate(at),
-            Some(apart) => Some((self.correlate(at)? + self.correlate(at + apart)?) / 2.0),
+        // Where a first marker may be, the best second one counts as well, as far off as the clocks may have drifted.
+        let score = |at: f64| match (self.correlate(at)?, second) {
+            (found, Some(apart)) if found >= CLEAR => {
+                let steps = (DRIFT * apart / COARSE).ceil() as i64;
+                let grid = (-steps..=steps).map(|step| at + apart + step as f64 * COARSE);
+                let other = grid.filter_map(|at| self.correlate(at)).max_by(f64::total_cmp)?;
+                Some((found + other) / 2.0)
+            }
+            (found, Some(_)) => Some(found / 2.0),
+            (found, None) => Some(found),
         };
         let (start, end) = (self.points[0].0, self.points[self.points.len() - 1].0);
-        let span = LENGTH.as_secs_f64() + second.unwrap_or(0.0);
-        let steps = (((end - start - span) / COARSE).max(0.0) as usize).min(100 * MOST_ROWS);
+        // A day at most.
+        let steps = ((end - start - LENGTH.as_secs_f64()) / COARSE).max(0.0) as usize;
         let grid = (0..=steps).map(|step| start + step as f64 * COARSE);
         let scores: Vec<(f64, f64)> = grid.filter_map(|at| Some((at, score(at)?))).collect();
         let best = |of: &mut dyn Iterator<Item = (f64, f64)>| of.max_by(|a, b| a.1.total_cmp(&b.1));
@@ -275,6 +292,8 @@ mod tests {
             ("time,watts\n0,5\n1,much\n", "line 3: \"much\""),
             ("time,watts\n1,5\n0,5\n", "line 3: time runs backwards"),
             ("time,watts\n1,5\n", "fewer than two"),
+            ("time,watts\n0,1e300\n1,5\n", "line 2: "),
+            ("time,watts\n0,5\n1e300,5\n", "line 3: longer than a day"),
             ("time,watts\n1,5,6\n", "found record with 3 fields"),
         ] {
             let error = Log::parse(text.as_bytes()).unwrap_err().to_string();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use narrows_power::{Absent, Measured, Quality, Rail};
 
 use super::Report;
@@ -104,7 +104,8 @@ fn tell(text: &mut String, absent: &[Absent]) {
 
 fn table(heads: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(heads);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(heads);
     table
 }
 
@@ -116,6 +117,8 @@ fn quality(rail: &Rail) -> &'static str {
 }
 
 fn figure(value: f64) -> String {
+    // No minus before a zero.
+    let value = if value.abs() < 0.005 { 0.0 } else { value };
     format!("{value:.2}")
 }
 

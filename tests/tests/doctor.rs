@@ -165,6 +165,50 @@ fn power_measures_a_command_on_a_boards_tree() -> Result<()> {
 }
 
 #[test]
+fn a_meters_recording_is_brought_onto_an_earlier_run() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (run, csv) = (folder.path().join("run.json"), folder.path().join("meter.csv"));
+    // Markers at 2 s and 40 s, idle from 10 s, work from 15 s to 30 s, idle to 35 s; the meter began 7 s earlier.
+    let earlier = serde_json::json!({
+        "plan": {
+            "run": { "from_s": 15.0, "to_s": 30.0 },
+            "idle_before": { "from_s": 10.0, "to_s": 14.9 },
+            "idle_after": { "from_s": 30.1, "to_s": 35.0 },
+        },
+        "markers": [{ "from_s": 2.0, "to_s": 8.5 }, { "from_s": 40.0, "to_s": 46.5 }],
+        "rails": [],
+    });
+    fs::write(&run, earlier.to_string())?;
+    let mut text = String::from("time,volts,amps\n");
+    for step in 0..5600 {
+        let time = f64::from(step) * 0.01 - 7.0;
+        let chip = |from: f64| {
+            b"1111100110101".get(((time - from) / 0.5).floor() as usize) == Some(&b'1') && time >= from
+        };
+        let watts = if chip(2.0) || chip(40.0) || (15.0..30.0).contains(&time) { 6.0 } else { 2.0 };
+        text += &format!("{:.2},5.0,{:.3}\n", time + 7.0, watts / 5.0);
+    }
+    fs::write(&csv, text)?;
+    let output =
+        pair::head().args(["power", "--json", "--meter", path(&csv), "--run", path(&run)]).output()?;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    let total = &report["total"];
+    let (gross, net) =
+        (total["gross_joules"].as_f64().context("gross")?, total["net_joules"].as_f64().context("net")?);
+    assert!((gross - 90.0).abs() < 0.9 && (net - 60.0).abs() < 0.6, "{report:#}");
+    fs::write(&run, "{}")?;
+    let output = pair::head().args(["power", "--meter", path(&csv), "--run", path(&run)]).output()?;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said(&output).contains("--run: ") && said(&output).contains("--marker --json"),
+        "{}",
+        said(&output)
+    );
+    Ok(())
+}
+
+#[test]
 fn an_interrupted_measurement_prints_what_it_has() -> Result<()> {
     let sys = fixture("orin-nano");
     let mut command = pair::head();

@@ -87,8 +87,9 @@ impl Recorder {
 
     /// Ends the recording. `cpu_s` and `wall_s` are what the caller measured of itself.
     pub fn finish(self, cpu_s: Option<f64>, wall_s: f64) -> Recording {
-        let helpers_s = self.feeds.iter().map(|feed| feed.source.helpers().as_secs_f64()).sum();
-        let cost = Cost { cpu_s, helpers_s, wall_s, reads: self.feeds.iter().map(|feed| feed.reads).sum() };
+        let helpers: Duration = self.feeds.iter().map(|feed| feed.source.helpers()).sum();
+        let reads = self.feeds.iter().map(|feed| feed.reads).sum();
+        let cost = Cost { cpu_s, helpers_s: helpers.as_secs_f64(), wall_s, reads };
         let mut recording = Recording { rails: Vec::new(), cost, failures: Vec::new() };
         for feed in self.feeds {
             if let Some(failure) = feed.failure {

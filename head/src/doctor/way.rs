@@ -46,7 +46,7 @@ async fn go(dialer: &Dialer) -> Vec<Check> {
         Err(miss) => {
             let remedy =
                 format!("Check the name {}, or give the address that its certificate carries", server.host);
-            checks.push(Check::failed("name", reason(&miss), remedy));
+            checks.push(Check::failed("name", miss.to_string(), remedy));
             return checks;
         }
     };
@@ -145,8 +145,4 @@ async fn bounded<T>(limit: Duration, step: impl Future<Output = Result<T, Miss>>
         Ok(done) => done,
         Err(_) => Err(Miss::Passing("it does not answer".to_owned())),
     }
-}
-
-fn reason(miss: &Miss) -> String {
-    miss.to_string()
 }

@@ -3,6 +3,8 @@
 //! Each folder in `fixtures/` names its source. The waveform is played into a copy of the tree on a clock of the test's
 //! own, with jittered readings and a gap of five seconds; joules must come within 1 % of the analytic value.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     cell::Cell,
     f64::consts::TAU,

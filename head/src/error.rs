@@ -117,6 +117,9 @@ pub enum Error {
     /// The feature could not be coded.
     #[error("the frame cannot be coded: {0}")]
     Code(#[source] narrows_codec::Error),
+    /// Power cannot be measured, or what a meter recorded cannot be used.
+    #[error("{0}")]
+    Power(#[from] narrows_power::Error),
     /// A result cannot be written.
     #[error("cannot write {place}: {source}")]
     Output {
@@ -164,7 +167,8 @@ impl Error {
             Error::Source(_) => Kind::Source,
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol { .. } => Kind::Server,
             Error::File { .. } | Error::Image { .. } | Error::Code(_) => Kind::Frame,
-            Error::Output { .. } | Error::Device(_) => Kind::Device,
+            Error::Power(error) if error.kind() == narrows_power::Kind::Input => Kind::Usage,
+            Error::Power(_) | Error::Output { .. } | Error::Device(_) => Kind::Device,
         }
     }
 

@@ -7,6 +7,7 @@
 mod canvas;
 pub mod config;
 mod dial;
+pub mod doctor;
 mod error;
 mod frame;
 pub mod image;
@@ -15,6 +16,7 @@ pub mod net;
 mod overlay;
 mod pipeline;
 mod policy;
+pub mod power;
 pub mod report;
 mod reporter;
 mod run;

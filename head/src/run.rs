@@ -238,9 +238,9 @@ fn wants(bundle: &Bundle, tasks: &[usize]) -> Vec<Want> {
     tasks.iter().map(want).collect()
 }
 
-type Signals = [(tokio::signal::unix::Signal, Stop); 2];
+pub(crate) type Signals = [(tokio::signal::unix::Signal, Stop); 2];
 
-fn signals() -> Result<Signals, Error> {
+pub(crate) fn signals() -> Result<Signals, Error> {
     let watch =
         |kind| signal(kind).map_err(|error| Error::Device(format!("signals cannot be watched: {error}")));
     Ok([
@@ -260,7 +260,7 @@ async fn watch_signals(mut signals: Signals, places: Arc<Semaphore>, stop: watch
     first
 }
 
-async fn next([(one, first), (other, second)]: &mut Signals) -> Stop {
+pub(crate) async fn next([(one, first), (other, second)]: &mut Signals) -> Stop {
     tokio::select! {
         _ = one.recv() => *first,
         _ = other.recv() => *second,

@@ -160,6 +160,26 @@ pub fn peer_name(connection: &Connection) -> Option<String> {
     name_of(identity.first()?)
 }
 
+/// What QUIC knows of the way to the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PathState {
+    /// Smoothed round trip.
+    pub rtt: Duration,
+    /// Largest UDP payload that is known to pass, in bytes.
+    pub mtu: u16,
+    /// Packets lost so far, probes for a larger [`PathState::mtu`] apart.
+    pub lost: u64,
+    /// Packets sent so far.
+    pub sent: u64,
+}
+
+/// The state of the way to the peer, as of now.
+pub fn path_state(connection: &Connection) -> PathState {
+    let path = connection.stats().path;
+    PathState { rtt: path.rtt, mtu: path.current_mtu, lost: path.lost_packets, sent: path.sent_packets }
+}
+
 /// Closes a connection with a code of the protocol; the reason goes to the peer's log.
 pub fn close(connection: &Connection, code: Close, reason: &str) {
     connection.close(VarInt::from_u32(code.into()), reason.as_bytes());

@@ -222,10 +222,11 @@ fn segment(halves: &mut Halves, levels: &[usize], tar: &Path) -> Result<Vec<Segm
         for (i, &level) in levels.iter().enumerate() {
             let split = halves.split(task, level, &scene.image)?;
             bytes[i].push(split.packet as f64);
-            count(&mut split_counts[i], &scene, &split.output, split.size);
+            let map = pixelwise_argmax(&split.output, classes);
+            split_counts[i].add_frame(&scene.classes, &map, split.size);
             if i == 0 {
                 let unsplit = halves.unsplit(task, &split.pixels, split.size)?;
-                count(&mut unsplit_counts, &scene, &unsplit, split.size);
+                unsplit_counts.add_frame(&scene.classes, &pixelwise_argmax(&unsplit, classes), split.size);
             }
         }
         bar.inc(1);
@@ -240,17 +241,6 @@ fn segment(halves: &mut Halves, levels: &[usize], tar: &Path) -> Result<Vec<Segm
     Ok(segments.collect())
 }
 
-/// Counts the pixels of a frame whose logits are `output`, of this width and height.
-fn count(counts: &mut Confusion, scene: &photos::Scene, output: &[f32], (width, height): (usize, usize)) {
-    let map = pixelwise_argmax(output, counts.classes());
-    for (x, y, truth) in scene.classes.enumerate_pixels() {
-        // The nearest pixel of the answer, should the frame not have the answer's size.
-        let column = x as usize * width / scene.classes.width() as usize;
-        let row = y as usize * height / scene.classes.height() as usize;
-        counts.add(usize::from(truth.0[0]), map[row * width + column]);
-    }
-}
-
 /// The index of the largest value, the first of equals.
 pub fn argmax(values: &[f32]) -> usize {
     let mut best = 0;
@@ -263,7 +253,7 @@ pub fn argmax(values: &[f32]) -> usize {
 }
 
 /// The class of every pixel from logits [classes, height, width].
-fn pixelwise_argmax(logits: &[f32], classes: usize) -> Vec<usize> {
+pub fn pixelwise_argmax(logits: &[f32], classes: usize) -> Vec<usize> {
     let plane = logits.len() / classes;
     let mut best = logits[..plane].to_vec();
     let mut map = vec![0; plane];
@@ -327,7 +317,7 @@ fn print(report: &Report, bundle: Digest) {
     }
 }
 
-fn bar(what: &'static str, len: usize) -> ProgressBar {
+pub(crate) fn bar(what: &'static str, len: usize) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{msg:9} {wide_bar} {pos}/{len} {eta}").expect("a fixed template");
     ProgressBar::new(len as u64).with_style(style).with_message(what)

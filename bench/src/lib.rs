@@ -2,11 +2,14 @@
 //!
 //! The binary `narrows-bench` is a thin shell over the modules here; `tests` uses [`pair`] too.
 
+pub mod compare;
 pub mod confusion;
 pub mod demo;
 pub mod evaluate;
 pub mod halves;
+pub mod interrupt;
 pub mod loopback;
+pub mod machine;
 pub mod micro;
 pub mod pair;
 pub mod photos;

@@ -79,8 +79,13 @@ impl Pair {
 
     /// `narrows-head run` against this tail: bundle, server and identity are set, the source is not.
     pub fn head(&self, bundle: &Path) -> Command {
+        self.head_at(bundle, &self.address)
+    }
+
+    /// The same, but `server` is where the head finds the tail: what relays to it.
+    pub fn head_at(&self, bundle: &Path, server: &str) -> Command {
         let mut command = head();
-        command.args(["run", "--server", &self.address, "--bundle"]).arg(bundle);
+        command.args(["run", "--server", server, "--bundle"]).arg(bundle);
         command.arg("--identity").arg(self.certs().join("devices/device"));
         command.stdin(Stdio::null());
         command

@@ -127,8 +127,19 @@ impl Scores {
     ///
     /// # Errors
     /// When an answer is not of the task's kind.
-    pub fn of(variant: &str, set: &Set, answers: &[Answer], unsplit: &[Answer], classes: usize) -> Result<Self> {
-        ensure!(answers.len() == set.items.len(), "{variant}: {} answers to {}", answers.len(), set.items.len());
+    pub fn of(
+        variant: &str,
+        set: &Set,
+        answers: &[Answer],
+        unsplit: &[Answer],
+        classes: usize,
+    ) -> Result<Self> {
+        ensure!(
+            answers.len() == set.items.len(),
+            "{variant}: {} answers to {}",
+            answers.len(),
+            set.items.len()
+        );
         let mut scores = Vec::new();
         for ((item, answer), unsplit) in set.items.iter().zip(answers).zip(unsplit) {
             let right = |class: &usize, truth: usize| Score::Right(*class == truth);
@@ -263,9 +274,8 @@ mod tests {
 
     #[test]
     fn maps_add_up_over_frames() {
-        let truth = |classes: [u8; 4]| {
-            Some(Truth::Map(image::GrayImage::from_raw(2, 2, classes.to_vec()).unwrap()))
-        };
+        let truth =
+            |classes: [u8; 4]| Some(Truth::Map(image::GrayImage::from_raw(2, 2, classes.to_vec()).unwrap()));
         let set = set(TaskKind::Segment, vec![truth([0, 0, 1, 1]), truth([0, 0, 0, 255])]);
         let map = |classes: [usize; 4]| Answer { said: Said::Map(classes.to_vec(), (2, 2)), bytes: Some(10) };
         let answers = [map([0, 0, 1, 0]), map([0, 0, 0, 1])];

@@ -16,10 +16,8 @@ pub struct Measured<'a> {
     pub turns: &'a [Turn],
     /// The links that the rows name.
     pub links: &'a [Rung],
-    /// What is known of joules where no turn has any.
-    pub unknown_energy: &'a str,
-    /// What read the joules of the turns.
-    pub energy_source: &'a str,
+    /// What read the joules of the turns, or why nothing did.
+    pub energy: &'a str,
     /// For the intervals.
     pub seed: u64,
 }
@@ -147,11 +145,11 @@ fn energy(measured: &Measured<'_>, turns: &[(usize, &Turn)]) -> Energy {
         (frames, gross, net) = (frames + turn.frames, gross + turn_gross, net + turn_net);
     }
     match frames {
-        0 => Energy::Unknown { why: measured.unknown_energy.into(), radio: None },
+        0 => Energy::Unknown { why: measured.energy.into(), radio: None },
         _ => Energy::Measured {
             gross: gross / frames as f64,
             net: net / frames as f64,
-            source: measured.energy_source.into(),
+            source: measured.energy.into(),
             radio: None,
         },
     }
@@ -164,14 +162,7 @@ mod tests {
 
     fn all(rows: &[Row], turns: &[Turn]) -> Vec<Cell> {
         let links = [fixture::rung("lte", 6e6, 50.0)];
-        let measured = Measured {
-            rows,
-            turns,
-            links: &links,
-            unknown_energy: "no sensor",
-            energy_source: "rail",
-            seed: 1,
-        };
+        let measured = Measured { rows, turns, links: &links, energy: "sensor", seed: 1 };
         cells(&measured, &|rung, up, _| up * 8e3 / rung.up.unwrap_or(f64::INFINITY))
     }
 
@@ -189,7 +180,7 @@ mod tests {
         // 101 to 117.
         assert_eq!((cell.total.p50, cell.total.p95, cell.total.p99), (109.0, 117.0, 117.0));
         assert_eq!(cell.packet, Some(6000.0));
-        assert_eq!(cell.energy, Energy::Unknown { why: "no sensor".into(), radio: None });
+        assert_eq!(cell.energy, Energy::Unknown { why: "sensor".into(), radio: None });
     }
 
     #[test]
@@ -224,7 +215,7 @@ mod tests {
         assert_eq!(cells[0].wire, Some((7000.0, 500.0)));
         assert_eq!(
             cells[0].energy,
-            Energy::Measured { gross: 2.0, net: 0.5, source: "rail".into(), radio: None }
+            Energy::Measured { gross: 2.0, net: 0.5, source: "sensor".into(), radio: None }
         );
     }
 

@@ -62,7 +62,8 @@ impl Set {
         }
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let picked = spread(self.items.len(), count);
-        let places = picked.last().copied().into_iter().chain((0..count).map(|place| picked[place % picked.len()]));
+        let places =
+            picked.last().copied().into_iter().chain((0..count).map(|place| picked[place % picked.len()]));
         for (place, index) in places.enumerate() {
             let from = &self.items[index].file;
             let name = from.file_name().unwrap_or_default().to_string_lossy();
@@ -80,7 +81,14 @@ pub fn spread(all: usize, count: usize) -> Vec<usize> {
 }
 
 /// Labelled photos from a tar and a table, at most `count`, into a folder within `within`.
-pub fn classes(bundle: &Bundle, task: usize, tar: &Path, labels: &Path, count: usize, within: &Path) -> Result<Set> {
+pub fn classes(
+    bundle: &Bundle,
+    task: usize,
+    tar: &Path,
+    labels: &Path,
+    count: usize,
+    within: &Path,
+) -> Result<Set> {
     let photos = photos::labelled(tar, labels)?;
     let mut set = empty(bundle, task, within)?;
     let picked = spread(photos.len(), count);
@@ -91,7 +99,8 @@ pub fn classes(bundle: &Bundle, task: usize, tar: &Path, labels: &Path, count: u
         fs::write(&file, &photo.bytes).with_context(|| file.display().to_string())?;
         set.items.push(Item { file, truth: Some(Truth::Class(photo.class)) });
     }
-    set.about = format!("{}: {} of {} labelled photos of {}", set.name, picked.len(), photos.len(), named(tar));
+    set.about =
+        format!("{}: {} of {} labelled photos of {}", set.name, picked.len(), photos.len(), named(tar));
     Ok(set)
 }
 
@@ -113,7 +122,8 @@ pub fn maps(bundle: &Bundle, task: usize, tar: &Path, count: usize, within: &Pat
         set.items.push(Item { file, truth: Some(Truth::Map(map.into_luma8())) });
     }
     ensure!(!set.items.is_empty(), "{}: holds no frames", tar.display());
-    set.about = format!("{}: {} of {} labelled frames of {}", set.name, picked.len(), frames.len(), named(tar));
+    set.about =
+        format!("{}: {} of {} labelled frames of {}", set.name, picked.len(), frames.len(), named(tar));
     Ok(set)
 }
 
@@ -186,7 +196,8 @@ mod tests {
             about: String::new(),
         };
         let folder = set.turn(within.path(), 3).unwrap();
-        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["000-b.jpg", "001-a.jpg", "002-b.jpg", "003-a.jpg"]);
     }

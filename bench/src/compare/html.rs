@@ -147,8 +147,14 @@ fn winners(report: &Report, task: &str) -> Markup {
     let of = |link: &str| -> Vec<&Winner> {
         report.winners.iter().filter(|winner| winner.task == task && winner.link == link).collect()
     };
-    let floors: Vec<f64> = report.links.first().map(|rung| of(&rung.name)).unwrap_or_default().iter()
-        .map(|winner| winner.most_lost).collect();
+    let floors: Vec<f64> = report
+        .links
+        .first()
+        .map(|rung| of(&rung.name))
+        .unwrap_or_default()
+        .iter()
+        .map(|winner| winner.most_lost)
+        .collect();
     let place = |place: &Place| html! { (place.variant) " " span.faint { (millis(place.p50)) " ms" } };
     html! {
         table {
@@ -198,8 +204,10 @@ fn cells(report: &Report, rung: &Rung, task: &str) -> Markup {
 }
 
 fn joules(cell: &Cell) -> Markup {
-    let radio = cell.energy.radio().map(|radio| html! {
-        " + " span title=(radio.source) { (format!("{:.3} radio (modelled)", radio.joules)) }
+    let radio = cell.energy.radio().map(|radio| {
+        html! {
+            " + " span title=(radio.source) { (format!("{:.3} radio (modelled)", radio.joules)) }
+        }
     });
     html! {
         @match &cell.energy {
@@ -241,7 +249,8 @@ fn links(report: &Report) -> Markup {
 }
 
 fn physics(report: &Report) -> Markup {
-    let held: Vec<&Cell> = report.cells.iter().filter(|cell| cell.floor.is_some() && cell.frames > 0).collect();
+    let held: Vec<&Cell> =
+        report.cells.iter().filter(|cell| cell.floor.is_some() && cell.frames > 0).collect();
     let good = held.iter().filter(|cell| cell.floor.is_some_and(|floor| floor.holds)).count();
     html! {
         @if !held.is_empty() {

@@ -55,6 +55,32 @@ pub fn claims(report: &Report) -> Vec<Claim> {
     claims
 }
 
+/// The claims in one line each, for a terminal.
+pub fn summary(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(because) = &report.story.incomplete_because {
+        lines.push(format!("INCOMPLETE: {because}"));
+    }
+    for claim in &report.claims {
+        let (split, ms) = (&claim.split, claim.split.p50);
+        let image = match (&claim.offload, claim.ratio) {
+            (Some(image), Some(ratio)) => format!("{} {:.1} ms, ratio {ratio:.2}", image.variant, image.p50),
+            _ => "no image as accurate".to_owned(),
+        };
+        let verdict = match claim.wanted {
+            None => String::new(),
+            Some(wanted) if claim.holds => format!(", {wanted:.1} asked: holds"),
+            Some(wanted) => format!(", {wanted:.1} asked: does not hold"),
+        };
+        let (task, link, lost) = (&claim.task, &claim.link, split.drop);
+        lines.push(format!(
+            "{task:9} {link:11} {} (-{lost:.1} points) {ms:.1} ms against {image}{verdict}",
+            split.variant
+        ));
+    }
+    lines
+}
+
 /// The ratio of medians that is asked for on a link.
 fn wanted(rung: &Rung) -> Option<f64> {
     let up = rung.up.filter(|up| *up <= LTE)?;
@@ -82,7 +108,8 @@ fn claim(report: &Report, rung: &Rung, task: &str) -> Option<Claim> {
         holds: within.is_some() && ratio.is_some_and(|ratio| ratio >= wanted.unwrap_or(1.0)),
         why: String::new(),
     };
-    claim.why = why(report, rung, &claim, within.is_some(), images().min_by(|a, b| a.drop.total_cmp(&b.drop)));
+    claim.why =
+        why(report, rung, &claim, within.is_some(), images().min_by(|a, b| a.drop.total_cmp(&b.drop)));
     Some(claim)
 }
 
@@ -96,21 +123,23 @@ fn why(report: &Report, rung: &Rung, claim: &Claim, within: bool, best_image: Op
         );
     }
     let (Some(offload), Some(ratio)) = (&claim.offload, claim.ratio) else {
-        return why + &match best_image {
-            Some(best) => format!(
-                "No offload that was tried is as accurate: {} comes closest, losing {:.1} points in {:.2} times \
+        return why
+            + &match best_image {
+                Some(best) => format!(
+                    "No offload that was tried is as accurate: {} comes closest, losing {:.1} points in {:.2} times \
                  the split's latency.",
-                best.variant,
-                best.drop,
-                best.p50 / claim.split.p50
-            ),
-            None => "No offload was measured.".to_owned(),
-        };
+                    best.variant,
+                    best.drop,
+                    best.p50 / claim.split.p50
+                ),
+                None => "No offload was measured.".to_owned(),
+            };
     };
     let cell = |variant: &str| {
-        report.cells.iter().find(|cell| {
-            cell.link == rung.name && cell.task == claim.task && cell.variant == variant
-        })
+        report
+            .cells
+            .iter()
+            .find(|cell| cell.link == rung.name && cell.task == claim.task && cell.variant == variant)
     };
     let (Some(split), Some(image)) = (cell(&claim.split.variant), cell(&offload.variant)) else {
         return why;

@@ -130,7 +130,13 @@ impl Cells<'_> {
     ///
     /// # Errors
     /// When there is nothing to do.
-    pub fn order(&self, rounds: usize, pipelined_rounds: usize, in_flight: usize, seed: u64) -> Result<Vec<Due>> {
+    pub fn order(
+        &self,
+        rounds: usize,
+        pipelined_rounds: usize,
+        in_flight: usize,
+        seed: u64,
+    ) -> Result<Vec<Due>> {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut order = Vec::new();
         for round in 0..rounds {
@@ -143,7 +149,8 @@ impl Cells<'_> {
                     let alone = [NO_LINK.to_owned()];
                     let links = if of.group == Group::Local { &alone[..] } else { links };
                     for link in links {
-                        let single = Due { round, link: link.clone(), task: task.clone(), variant, in_flight: 1 };
+                        let single =
+                            Due { round, link: link.clone(), task: task.clone(), variant, in_flight: 1 };
                         if round < pipelined_rounds && in_flight > 1 && of.group != Group::Local {
                             due.push(Due { in_flight, ..single.clone() });
                         }
@@ -178,8 +185,11 @@ mod tests {
             ("classify".to_owned(), vec!["lte".to_owned(), "lora".to_owned()]),
             ("segment".to_owned(), vec!["lte".to_owned()]),
         ];
-        let variants =
-            [variant("split 1", Group::Split), variant("JPEG 50", Group::Jpeg), variant("local", Group::Local)];
+        let variants = [
+            variant("split 1", Group::Split),
+            variant("JPEG 50", Group::Jpeg),
+            variant("local", Group::Local),
+        ];
         let cells = Cells {
             tasks: &tasks,
             variants: &variants,

@@ -63,14 +63,6 @@ struct Heard {
     carried: Option<(Counts, Counts)>,
 }
 
-/// What the sensors said about a run.
-pub struct Joules {
-    /// What was read, or why nothing was.
-    pub about: String,
-    /// Whether anything was.
-    pub known: bool,
-}
-
 impl<'a> Rig<'a> {
     /// Starts the tail and a relay for every link.
     pub fn start(
@@ -85,7 +77,8 @@ impl<'a> Rig<'a> {
         let pair = Pair::start(bundle, &args)?;
         let tail = pair.address().parse().context("the tail's address")?;
         let relays = links.iter().map(|link| {
-            let relay = Relay::start(link, tail, seed).with_context(|| format!("no relay for {}", link.name))?;
+            let relay =
+                Relay::start(link, tail, seed).with_context(|| format!("no relay for {}", link.name))?;
             Ok((link.name.clone(), relay))
         });
         let relays = relays.collect::<Result<_>>()?;
@@ -152,10 +145,17 @@ impl<'a> Rig<'a> {
     }
 
     /// Has one turn: the photos in `folder`, of which the first only warms up. `place` is the turn's place among all.
-    pub fn turn(&mut self, due: &Due, variant: &Variant, folder: &Path, place: usize) -> Result<(Turn, Vec<Row>)> {
+    pub fn turn(
+        &mut self,
+        due: &Due,
+        variant: &Variant,
+        folder: &Path,
+        place: usize,
+    ) -> Result<(Turn, Vec<Row>)> {
         let relay = self.relays.get(&due.link);
         ensure!(relay.is_some() || due.link == NO_LINK, "no relay for the link {}", due.link);
-        let server = relay.map_or_else(|| self.pair.address().to_owned(), |relay| relay.address().to_string());
+        let server =
+            relay.map_or_else(|| self.pair.address().to_owned(), |relay| relay.address().to_string());
         let mut command = self.head(variant, &server);
         command.arg("--source").arg(folder).args(["--tasks", &due.task]);
         command.args(["--in-flight", &due.in_flight.to_string()]);
@@ -163,11 +163,14 @@ impl<'a> Rig<'a> {
         let from = self.power.sampler.mark()?;
         let heard = self.hear(command, relay, &|| ())?;
         self.power.windows.push(Window::new(from, self.power.sampler.mark()?));
-        let mut rows: Vec<Row> = heard.lines.iter().map(|(line, at)| row(due, variant, place, line, *at)).collect();
+        let mut rows: Vec<Row> =
+            heard.lines.iter().map(|(line, at)| row(due, variant, place, line, *at)).collect();
         rows.sort_by_key(|row| row.frame);
         let wire = heard.carried.map(|(first, last)| {
-            (last.up.bytes - first.up.bytes + 28 * (last.up.datagrams - first.up.datagrams),
-             last.down.bytes - first.down.bytes + 28 * (last.down.datagrams - first.down.datagrams))
+            (
+                last.up.bytes - first.up.bytes + 28 * (last.up.datagrams - first.up.datagrams),
+                last.down.bytes - first.down.bytes + 28 * (last.down.datagrams - first.down.datagrams),
+            )
         });
         let turn = Turn {
             round: due.round,
@@ -186,8 +189,8 @@ impl<'a> Rig<'a> {
         Ok((turn, rows))
     }
 
-    /// Ends everything and fills in the joules of the turns.
-    pub fn finish(self, turns: &mut [Turn]) -> Result<Joules> {
+    /// Ends everything and fills in the joules of the turns. Returns what was read, or why nothing was.
+    pub fn finish(self, turns: &mut [Turn]) -> Result<String> {
         drop(self.relays);
         // A Ctrl-C in a terminal has reached the tail too, and dropping the pair ends it either way.
         if !self.interrupt.seen() {
@@ -202,18 +205,18 @@ impl<'a> Rig<'a> {
             match total(&recording.over(&plan)) {
                 Ok(total) if total.complete => {
                     turn.joules = total.net_joules.map(|net| (total.gross_joules, net));
-                    about = Some(format!("{:?}, {:?}: {}", total.scope, total.quality, total.rails.join(" + ")));
+                    about =
+                        Some(format!("{:?}, {:?}: {}", total.scope, total.quality, total.rails.join(" + ")));
                 }
                 Ok(_) => why = Some("the sensor left gaps".to_owned()),
                 Err(reason) => why = Some(reason),
             }
         }
-        let known = about.is_some();
         let mut about = about.or(why).unwrap_or_else(|| "no turn was measured".to_owned());
         if found.is_empty() && !absent.is_empty() {
             about = format!("{about} ({})", absent.join("; "));
         }
-        Ok(Joules { about, known })
+        Ok(about)
     }
 
     /// The head's command for a variant, without a source.
@@ -236,10 +239,16 @@ impl<'a> Rig<'a> {
     }
 
     /// Runs a head to its end and notes when each line came.
-    fn hear(&self, mut command: std::process::Command, relay: Option<&Relay>, step: &dyn Fn()) -> Result<Heard> {
+    fn hear(
+        &self,
+        mut command: std::process::Command,
+        relay: Option<&Relay>,
+        step: &dyn Fn(),
+    ) -> Result<Heard> {
         // What it says of refusals and failures stands in its lines.
         let mut head = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let head = head.as_mut().map_err(|error| anyhow::anyhow!("narrows-head cannot be started: {error}"))?;
+        let head =
+            head.as_mut().map_err(|error| anyhow::anyhow!("narrows-head cannot be started: {error}"))?;
         self.interrupt.passes_to(head.id());
         let complaints = head.stderr.take().context("the head has no messages")?;
         let complaints = std::thread::spawn(move || std::io::read_to_string(complaints).unwrap_or_default());
@@ -247,7 +256,8 @@ impl<'a> Rig<'a> {
         let (mut lines, mut carried) = (Vec::new(), None);
         for line in BufReader::new(head.stdout.take().context("the head has no output")?).lines() {
             let at = started.elapsed();
-            let line: Line = serde_json::from_str(&line?).context("the head said something that is no line")?;
+            let line: Line =
+                serde_json::from_str(&line?).context("the head said something that is no line")?;
             if let Some(relay) = relay {
                 let now = relay.counts();
                 carried = Some((carried.map_or(now, |(first, _)| first), now));

@@ -100,7 +100,8 @@ impl Measured {
         if gross.readings < FEW && rail.method != crate::Method::EnergyCounter {
             remarks.push(format!("only {} readings: measure for longer", gross.readings));
         }
-        let net_joules = idle.filter(|_| watts.is_some()).map(|idle| gross.joules - idle.watts * gross.covered_s);
+        let net_joules =
+            idle.filter(|_| watts.is_some()).map(|idle| gross.joules - idle.watts * gross.covered_s);
         Measured { rail: rail.clone(), complete: gross.complete(), watts, gross, idle, net_joules, remarks }
     }
 }

@@ -66,13 +66,19 @@ impl Log {
             let field = |(index, unit): (usize, f64)| {
                 let text = record.get(index).unwrap_or_default();
                 let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
-                value.map(|value| value * unit).ok_or_else(|| Error::Recording(format!("line {line}: {text:?} is no number")))
+                value
+                    .map(|value| value * unit)
+                    .ok_or_else(|| Error::Recording(format!("line {line}: {text:?} is no number")))
             };
             let time = field(columns.time)?;
             let watts = match (columns.watts, columns.volts, columns.amperes) {
                 (Some(watts), ..) => field(watts)?,
                 (None, Some(volts), Some(amperes)) => field(volts)? * field(amperes)?,
-                _ => return Err(Error::Recording("the heading has neither watts nor volts and amps".to_owned())),
+                _ => {
+                    return Err(Error::Recording(
+                        "the heading has neither watts nor volts and amps".to_owned(),
+                    ));
+                }
             };
             match points.last() {
                 Some(&(last, _)) if time < last => {
@@ -237,7 +243,9 @@ impl Columns {
             watts: named(&["watts", "power", "p", "w"]),
         };
         match (columns.watts, columns.volts.and(columns.amperes)) {
-            (None, None) => Err(Error::Recording("the heading has neither `watts` nor `volts` and `amps`".to_owned())),
+            (None, None) => {
+                Err(Error::Recording("the heading has neither `watts` nor `volts` and `amps`".to_owned()))
+            }
             _ => Ok(columns),
         }
     }
@@ -249,8 +257,11 @@ mod tests {
 
     #[test]
     fn headings_with_units_are_understood() {
-        for text in ["time,volts,amps\n0,5,1\n1,5,1\n", "Time(ms), Voltage(V), Current(mA)\n0,5,1000\n1000,5,1000\n", "elapsed [s],power_w\n0,5\n1,5\n"]
-        {
+        for text in [
+            "time,volts,amps\n0,5,1\n1,5,1\n",
+            "Time(ms), Voltage(V), Current(mA)\n0,5,1000\n1000,5,1000\n",
+            "elapsed [s],power_w\n0,5\n1,5\n",
+        ] {
             let log = Log::parse(text.as_bytes()).unwrap();
             assert_eq!(log.joules, [0.0, 5.0], "{text}");
         }

@@ -96,7 +96,9 @@ mod tests {
     #[test]
     fn the_shipped_coefficients_name_their_source() {
         let radios = parse(SHIPPED).unwrap();
-        assert!(radios.iter().any(|radio| radio.name == "wifi") && radios.iter().any(|radio| radio.name == "lte"));
+        assert!(
+            radios.iter().any(|radio| radio.name == "wifi") && radios.iter().any(|radio| radio.name == "lte")
+        );
         assert!(radios.iter().all(|radio| radio.source.contains("MobiSys")));
     }
 

@@ -92,7 +92,9 @@ impl Recorder {
         let mut recording = Recording { rails: Vec::new(), cost, failures: Vec::new() };
         for feed in self.feeds {
             if let Some(failure) = feed.failure {
-                recording.failures.push(format!("{} of {} reads failed: {failure}", feed.failures, feed.reads));
+                recording
+                    .failures
+                    .push(format!("{} of {} reads failed: {failure}", feed.failures, feed.reads));
             }
             recording.rails.extend(feed.source.rails().iter().cloned().zip(feed.traces));
         }
@@ -109,7 +111,9 @@ impl Feed {
         let at = before + (clock().saturating_sub(before)) / 2;
         self.reads += 1;
         match read {
-            Ok(()) => self.traces.iter_mut().zip(readings.iter()).for_each(|(trace, &value)| trace.push(at, value)),
+            Ok(()) => {
+                self.traces.iter_mut().zip(readings.iter()).for_each(|(trace, &value)| trace.push(at, value))
+            }
             Err(error) => {
                 self.failures += 1;
                 self.failure = Some(error.to_string());

@@ -111,8 +111,14 @@ impl Trace {
     pub fn energy(&self, window: Window) -> Energy {
         let (from, to) = (window.from.as_secs_f64(), window.to.as_secs_f64());
         let limit = self.limit();
-        let mut energy =
-            Energy { joules: 0.0, covered_s: 0.0, missing_s: 0.0, gaps: Vec::new(), readings: 0, longest_s: 0.0 };
+        let mut energy = Energy {
+            joules: 0.0,
+            covered_s: 0.0,
+            missing_s: 0.0,
+            gaps: Vec::new(),
+            readings: 0,
+            longest_s: 0.0,
+        };
         let inside = |&&(at, _): &&(f64, f64)| (from..=to).contains(&at);
         energy.readings = self.points.iter().filter(inside).count();
         let mut reached = from;

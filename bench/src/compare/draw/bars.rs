@@ -132,7 +132,8 @@ fn ordered<'a>(
 fn bar_chart(bars: &[Bar], unit: &str) -> Result<String> {
     let high = TOP + ROW * bars.len() as i32 + BOTTOM;
     let length = |bar: &Bar| -> f64 { bar.parts.iter().map(|part| part.length).sum() };
-    let most = bars.iter().map(|bar| length(bar).max(bar.whisker.unwrap_or(0.0)).max(bar.tick.unwrap_or(0.0)));
+    let most =
+        bars.iter().map(|bar| length(bar).max(bar.whisker.unwrap_or(0.0)).max(bar.tick.unwrap_or(0.0)));
     let most = most.fold(0.0, f64::max).max(f64::MIN_POSITIVE);
     parts::picture((WIDE, high as u32), |area| {
         let mut x = NAMES;

@@ -32,8 +32,11 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
         points
     };
     let sending = [Group::Split, Group::Raw, Group::Jpeg, Group::Webp];
-    let curves: Vec<(Group, Vec<_>)> =
-        sending.map(|group| (group, of(group))).into_iter().filter(|(_, points)| !points.is_empty()).collect();
+    let curves: Vec<(Group, Vec<_>)> = sending
+        .map(|group| (group, of(group)))
+        .into_iter()
+        .filter(|(_, points)| !points.is_empty())
+        .collect();
     let flat: Vec<(&Accuracy, String)> = report
         .accuracy
         .iter()
@@ -44,7 +47,8 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
     let Some(metric) = points().next().map(|(accuracy, ..)| accuracy.metric) else { return Ok(None) };
 
     let bytes = points().map(|(_, bytes, _)| *bytes);
-    let (least, most) = bytes.fold((f64::MAX, 0.0), |(least, most): (f64, f64), b| (least.min(b), most.max(b)));
+    let (least, most) =
+        bytes.fold((f64::MAX, 0.0), |(least, most): (f64, f64), b| (least.min(b), most.max(b)));
     let x = (0.8 * least, 1.3 * most);
     let shown = points().map(|(accuracy, ..)| *accuracy).chain(flat.iter().map(|(accuracy, _)| *accuracy));
     let (low, high) = shown.fold((1.0, 0.0), |(low, high): (f64, f64), accuracy| {

@@ -36,12 +36,14 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
     // The same symbols, eight bits each: the same level's raw cell.
     let raw = |claim: &Claim| {
         let setting = &report.variant(&claim.split.variant)?.setting;
-        let raw = report.variants.iter().find(|variant| {
-            variant.group == Group::Raw && variant.setting == *setting
-        })?;
-        let cell = report.cells.iter().find(|cell| {
-            cell.link == claim.link && cell.task == task && cell.variant == raw.name
-        })?;
+        let raw = report
+            .variants
+            .iter()
+            .find(|variant| variant.group == Group::Raw && variant.setting == *setting)?;
+        let cell = report
+            .cells
+            .iter()
+            .find(|cell| cell.link == claim.link && cell.task == task && cell.variant == raw.name)?;
         (cell.frames > 0).then_some(cell.total.p50)
     };
     let all = claims
@@ -49,7 +51,8 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
         .flat_map(|claim| [Some(claim.split.p50), claim.offload.as_ref().map(|place| place.p50), raw(claim)])
         .flatten()
         .chain(local.iter().map(|(_, p50)| *p50));
-    let (least, most) = all.fold((f64::MAX, 0.0), |(least, most): (f64, f64), ms| (least.min(ms), most.max(ms)));
+    let (least, most) =
+        all.fold((f64::MAX, 0.0), |(least, most): (f64, f64), ms| (least.min(ms), most.max(ms)));
     let x = (0.7 * least, 1.4 * most);
     let high = TOP + ROW * claims.len() as i32 + BOTTOM;
     let svg = parts::picture((WIDE, high as u32), |area| {

@@ -120,12 +120,7 @@ pub(super) fn legend(area: &Area<'_>, groups: &[Group], at: (i32, i32)) -> Resul
 }
 
 /// A filled rectangle from one corner to the other with lines across it.
-pub(super) fn block(
-    area: &Area<'_>,
-    corners: [(i32, i32); 2],
-    colour: RGBColor,
-    hatch: Hatch,
-) -> Result<()> {
+pub(super) fn block(area: &Area<'_>, corners: [(i32, i32); 2], colour: RGBColor, hatch: Hatch) -> Result<()> {
     let [(left, top), (right, bottom)] = corners;
     if right <= left {
         return Ok(());
@@ -229,8 +224,14 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits() {
-        assert_eq!(["0.12", "1.23", "12.3", "123", "1235"], [0.123, 1.234, 12.34, 123.4, 1234.6].map(short).each_ref().map(String::as_str));
+        assert_eq!(
+            ["0.12", "1.23", "12.3", "123", "1235"],
+            [0.123, 1.234, 12.34, 123.4, 1234.6].map(short).each_ref().map(String::as_str)
+        );
         assert_eq!(round(3.0 * 0.05), "0.15");
-        assert_eq!((millis(0.04).as_str(), millis(99.94).as_str(), millis(99.96).as_str()), ("0.0", "99.9", "100"));
+        assert_eq!(
+            (millis(0.04).as_str(), millis(99.94).as_str(), millis(99.96).as_str()),
+            ("0.0", "99.9", "100")
+        );
     }
 }

@@ -58,11 +58,16 @@ impl Battery {
         if status != "Discharging" {
             return Err(Error::Silent {
                 sensor: self.rails[0].name.clone(),
-                reason: format!("the battery is {:?}, so it does not tell what the device takes; unplug the charger", status.to_lowercase()),
+                reason: format!(
+                    "the battery is {:?}, so it does not tell what the device takes; unplug the charger",
+                    status.to_lowercase()
+                ),
             });
         }
         // Some gauges count what flows out as negative.
-        let micro = |name: &str| Ok::<f64, Error>(number(&self.folder.join(name), HWMON)?.unsigned_abs() as f64 * 1e-6);
+        let micro = |name: &str| {
+            Ok::<f64, Error>(number(&self.folder.join(name), HWMON)?.unsigned_abs() as f64 * 1e-6)
+        };
         match self.rails[0].method {
             Method::Power => micro("power_now"),
             _ => Ok(micro("voltage_now")? * micro("current_now")?),

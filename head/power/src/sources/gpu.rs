@@ -34,12 +34,17 @@ pub(crate) fn find(sys: &Path, absent: &mut Vec<Absent>) -> Option<Box<dyn Sourc
     let (mut rails, mut indices) = (Vec::new(), Vec::new());
     for index in 0..nvml.device_count().unwrap_or(0) {
         let name = format!("GPU {index}");
-        match nvml.device_by_index(index).and_then(|card| Ok((card.total_energy_consumption()?, card.name()?))) {
+        match nvml
+            .device_by_index(index)
+            .and_then(|card| Ok((card.total_energy_consumption()?, card.name()?)))
+        {
             Ok((_, model)) => {
                 indices.push(index);
                 rails.push(Rail {
                     name,
-                    covers: format!("the card {model} with its memory; everybody's work on it, not one client's"),
+                    covers: format!(
+                        "the card {model} with its memory; everybody's work on it, not one client's"
+                    ),
                     scope: Scope::Gpu,
                     part_of: None,
                     sensor: "NVML total energy".to_owned(),
@@ -66,7 +71,8 @@ impl Source for Cards {
 
     fn read(&mut self, readings: &mut Vec<f64>) -> Result<(), Error> {
         for (&index, rail) in self.indices.iter().zip(&self.rails) {
-            let millijoules = self.nvml.device_by_index(index).and_then(|card| card.total_energy_consumption());
+            let millijoules =
+                self.nvml.device_by_index(index).and_then(|card| card.total_energy_consumption());
             readings.push(millijoules.map_err(|error| silent(&rail.name, &error))? as f64 * 1e-3);
         }
         Ok(())

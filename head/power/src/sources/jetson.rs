@@ -185,24 +185,36 @@ fn known(label: &str) -> Known {
     let of = |covers, scope, part_of| Known { covers, scope, part_of };
     match label {
         "VDD_IN" => of("the whole module, without the carrier board", Scope::Module, None),
-        "POM_5V_IN" => of("the 5 V input: the whole module, not what the carrier board feeds itself", Scope::Module, None),
+        "POM_5V_IN" => of(
+            "the 5 V input: the whole module, not what the carrier board feeds itself",
+            Scope::Module,
+            None,
+        ),
         "POM_5V_GPU" => of("the GPU", Scope::Part, Some("POM_5V_IN")),
         "POM_5V_CPU" => of("the CPU", Scope::Part, Some("POM_5V_IN")),
-        "VDD_CPU_GPU_CV" => {
-            of("CPU, GPU and accelerators together; this board cannot tell them apart", Scope::Part, Some("VDD_IN"))
-        }
+        "VDD_CPU_GPU_CV" => of(
+            "CPU, GPU and accelerators together; this board cannot tell them apart",
+            Scope::Part,
+            Some("VDD_IN"),
+        ),
         "VDD_SOC" => of("memory controller, video and other engines", Scope::Part, Some("VDD_IN")),
         "VDD_GPU_SOC" => of("GPU, memory controller, video and other engines", Scope::Part, None),
         "VDD_CPU_CV" => of("CPU and accelerators", Scope::Part, None),
-        "VIN_SYS_5V0" => of("the 5 V system rail: memory, storage, ports; not the module's input", Scope::Part, None),
-        "VDDQ_VDD2_1V8AO" => of("memory and always-on parts, fed from the 5 V system rail", Scope::Part, Some("VIN_SYS_5V0")),
+        "VIN_SYS_5V0" => {
+            of("the 5 V system rail: memory, storage, ports; not the module's input", Scope::Part, None)
+        }
+        "VDDQ_VDD2_1V8AO" => {
+            of("memory and always-on parts, fed from the 5 V system rail", Scope::Part, Some("VIN_SYS_5V0"))
+        }
         "GPU" => of("the GPU", Scope::Part, None),
         "CPU" => of("the CPU", Scope::Part, None),
         "SOC" => of("memory controller, video and other engines", Scope::Part, None),
         "CV" => of("accelerators", Scope::Part, None),
         "VDDRQ" => of("memory", Scope::Part, None),
         "SYS5V" => of("the 5 V system rail", Scope::Part, None),
-        carrier if carrier.starts_with("CVB_") => of("a supply of the carrier board", Scope::Part, Some("carrier board")),
+        carrier if carrier.starts_with("CVB_") => {
+            of("a supply of the carrier board", Scope::Part, Some("carrier board"))
+        }
         _ => of("not described here; see the board's documentation", Scope::Part, None),
     }
 }

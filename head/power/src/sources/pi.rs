@@ -31,13 +31,16 @@ struct Pmic {
 /// The power chip, if `board` is a Raspberry Pi that has one.
 pub(crate) fn find(board: Option<&str>, program: &Path, absent: &mut Vec<Absent>) -> Option<Box<dyn Source>> {
     let board = board.filter(|board| board.starts_with("Raspberry Pi"))?;
-    let mut pmic = Pmic { program: program.to_owned(), rails: Vec::new(), names: Vec::new(), spent: Duration::ZERO };
+    let mut pmic =
+        Pmic { program: program.to_owned(), rails: Vec::new(), names: Vec::new(), spent: Duration::ZERO };
     match pmic.pairs() {
         Ok(pairs) if pairs.is_empty() => {
             absent.push(Absent {
                 sensor: board.to_owned(),
                 reason: "this board measures no current".to_owned(),
-                remedy: Some("Put a meter into the supply: an INA226 or INA260, or a USB meter (--meter)".to_owned()),
+                remedy: Some(
+                    "Put a meter into the supply: an INA226 or INA260, or a USB meter (--meter)".to_owned(),
+                ),
             });
             None
         }
@@ -79,7 +82,9 @@ fn rails(names: &[String]) -> Vec<Rail> {
     let covers = "part of the board: all measured rails; regulator losses and what hangs on the 5 V input directly (USB, HATs) are missing";
     rails.push(rail(SUM, covers.to_owned(), Scope::Part, Some(BOARD), Quality::Measured));
     let (slope, rest) = FIT;
-    let covers = format!("the whole board without USB devices and HATs: {slope} × PMIC sum + {rest} W, a published fit");
+    let covers = format!(
+        "the whole board without USB devices and HATs: {slope} × PMIC sum + {rest} W, a published fit"
+    );
     rails.push(rail(BOARD, covers, Scope::Device, None, Quality::Estimated));
     rails
 }
@@ -163,7 +168,8 @@ mod tests {
 
     #[test]
     fn rails_are_paired_by_name_and_voltages_alone_left_out() {
-        let pairs = parse(" VDD_CORE_A current(7)=2.0A\n  EXT5V_V volt(24)=5.1V\nVDD_CORE_V volt(15)=0.9V\n").unwrap();
+        let pairs = parse(" VDD_CORE_A current(7)=2.0A\n  EXT5V_V volt(24)=5.1V\nVDD_CORE_V volt(15)=0.9V\n")
+            .unwrap();
         assert_eq!(pairs.into_iter().collect::<Vec<_>>(), [("VDD_CORE".to_owned(), (0.9, 2.0))]);
     }
 

@@ -71,7 +71,8 @@ impl Rapl {
         let called: Vec<(String, String)> = zones
             .iter()
             .map(|zone| {
-                let parent = zone.id.rsplit_once(':').and_then(|(id, _)| zones.iter().find(|other| other.id == id));
+                let parent =
+                    zone.id.rsplit_once(':').and_then(|(id, _)| zones.iter().find(|other| other.id == id));
                 let name = match parent {
                     Some(parent) if sockets > 1 => format!("{} {}", parent.name, zone.name),
                     _ => zone.name.clone(),
@@ -87,9 +88,11 @@ impl Rapl {
                 "dram" => ("memory", Scope::Processor, system.clone()),
                 "core" => ("the cores", Scope::Part, Some(parent)),
                 "uncore" => ("the graphics or other parts beside the cores", Scope::Part, Some(parent)),
-                name if name.starts_with("package") => {
-                    ("the processor package: cores, caches, memory controller", Scope::Processor, system.clone())
-                }
+                name if name.starts_with("package") => (
+                    "the processor package: cores, caches, memory controller",
+                    Scope::Processor,
+                    system.clone(),
+                ),
                 _ => ("a zone of the processor", Scope::Part, Some(parent)),
             };
             rapl.rails.push(Rail {

@@ -11,7 +11,8 @@ use crate::{
 };
 
 const CHIPS: [&str; 11] = [
-    "ina219", "ina220", "ina226", "ina228", "ina230", "ina231", "ina232", "ina233", "ina237", "ina238", "ina260",
+    "ina219", "ina220", "ina226", "ina228", "ina230", "ina231", "ina232", "ina233", "ina237", "ina238",
+    "ina260",
 ];
 /// Assumed where the driver does not tell how long a conversion takes.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -55,7 +56,8 @@ impl Wired {
                 (power, Method::VoltageTimesCurrent)
             }
         };
-        let place = place(folder).unwrap_or_else(|| folder.file_name().unwrap_or_default().to_string_lossy().into());
+        let place =
+            place(folder).unwrap_or_else(|| folder.file_name().unwrap_or_default().to_string_lossy().into());
         let interval = number(&folder.join("update_interval"), HWMON).ok().filter(|&ms| ms > 0);
         let shunt = number(&folder.join("shunt_resistor"), HWMON).ok();
         let sensor = match shunt {

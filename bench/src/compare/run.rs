@@ -67,9 +67,11 @@ impl Run<'_> {
         let path = self.out.join("accuracy.csv");
         let mut lines = csv::Writer::from_path(&path).with_context(|| path.display().to_string())?;
         let mut networks = Unsplit::open(self.bundle, self.runtime.as_deref())?;
-        let able = |set: &Set| self.variants.iter().filter(|variant| self.answers(variant, &set.name));
-        let bar =
-            bar("accuracy", self.sets.iter().map(|set| set.items.len() * (1 + able(set).count())).sum());
+        let able = |set: &Set| -> Vec<&Variant> {
+            self.variants.iter().filter(|variant| self.answers(variant, &set.name)).collect()
+        };
+        let steps = self.sets.iter().map(|set| set.items.len() * (1 + able(set).len()));
+        let bar = bar("accuracy", steps.sum());
         for set in self.sets {
             let classes = self.bundle.tasks()[set.task].labels.len();
             let unsplit = accuracy::unsplit(self.bundle, set, &mut networks, || bar.inc(1))?;

@@ -37,7 +37,8 @@ pub fn cells(measured: &Measured<'_>, serialisation: Serialisation<'_>) -> Vec<C
 fn cell(measured: &Measured<'_>, key: (&str, &str, &str), serialisation: Serialisation<'_>) -> Cell {
     let (link, variant, task) = key;
     let of = |row: &&Row| (row.link.as_str(), row.variant.as_str(), row.task.as_str()) == key;
-    let rows: Vec<&Row> = measured.rows.iter().filter(of).filter(|row| !row.warm_up).collect();
+    let all: Vec<&Row> = measured.rows.iter().filter(of).collect();
+    let rows: Vec<&Row> = all.iter().copied().filter(|row| !row.warm_up).collect();
     let single: Vec<&Row> = rows.iter().copied().filter(|row| row.in_flight == 1 && row.answered).collect();
     let column = |value: &dyn Fn(&Row) -> Option<f64>| -> Vec<f64> {
         single.iter().filter_map(|row| value(row)).collect()
@@ -88,7 +89,7 @@ fn cell(measured: &Measured<'_>, key: (&str, &str, &str), serialisation: Seriali
         packet: sizes(&|row| row.packet),
         request,
         wire: wire(&turns, measured.rows),
-        pipelined: pipelined(&rows),
+        pipelined: pipelined(&all),
         energy: energy(measured, &turns),
         floor,
     }
@@ -112,17 +113,16 @@ fn interval(rows: &[&Row], seed: u64) -> (f64, f64) {
     })
 }
 
-/// Answers per second: in each turn the answers behind the first one over the time that they took.
+/// Answers per second: the answers of each turn over the time from the beginning of its first frame to the last answer.
 fn pipelined(rows: &[&Row]) -> Option<Pipelined> {
-    let mut turns = BTreeMap::<usize, Vec<f64>>::new();
-    for row in rows.iter().filter(|row| row.in_flight > 1 && row.answered) {
-        turns.entry(row.turn).or_default().push(row.at);
+    let mut turns = BTreeMap::<usize, (usize, f64, f64)>::new();
+    for row in rows.iter().filter(|row| row.in_flight > 1) {
+        let Some(total) = row.total else { continue };
+        let (frames, from, to) = turns.entry(row.turn).or_insert((0, f64::MAX, 0.0));
+        (*frames, *from, *to) = (*frames + 1, from.min(row.at - total), to.max(row.at));
     }
-    let (mut frames, mut ms) = (0, 0.0);
-    for at in turns.values() {
-        frames += at.len() - 1;
-        ms += quantile(at, 1.0) - quantile(at, 0.0);
-    }
+    let frames = turns.values().map(|(frames, ..)| frames).sum();
+    let ms: f64 = turns.values().map(|(_, from, to)| to - from).sum();
     let in_flight = rows.iter().map(|row| row.in_flight).max()?;
     (frames > 0 && ms > 0.0).then(|| Pipelined { in_flight, frames, rate: 1e3 * frames as f64 / ms })
 }
@@ -194,14 +194,20 @@ mod tests {
     }
 
     #[test]
-    fn throughput_is_answers_over_the_time_between_them() {
+    fn throughput_is_answers_over_the_time_from_the_first_frames_beginning() {
+        // The first frame, which warms up, begins at 150 ms; five answers until 900 ms.
         let rows: Vec<Row> = (0..5)
-            .map(|i| Row { in_flight: 4, at: 500.0 + 100.0 * i as f64, ..fixture::row("lte", "x", i, 350.0) })
+            .map(|i| Row {
+                in_flight: 4,
+                warm_up: i == 0,
+                at: 500.0 + 100.0 * i as f64,
+                ..fixture::row("lte", "x", i, 350.0)
+            })
             .collect();
         let cells = all(&rows, &[]);
         let pipelined = cells[0].pipelined.unwrap();
-        assert_eq!((pipelined.in_flight, pipelined.frames), (4, 4));
-        assert!((pipelined.rate - 10.0).abs() < 1e-9);
+        assert_eq!((pipelined.in_flight, pipelined.frames), (4, 5));
+        assert!((pipelined.rate - 5.0 / 0.75).abs() < 1e-9, "{pipelined:?}");
         assert_eq!(cells[0].frames, 0);
         assert_eq!(cells[0].floor, None);
     }

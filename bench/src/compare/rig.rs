@@ -73,7 +73,8 @@ impl<'a> Rig<'a> {
         interrupt: &'a Interrupt,
     ) -> Result<Self> {
         let runtime = runtime.map(|path| path.display().to_string());
-        let args: Vec<&str> = runtime.iter().flat_map(|path| ["--runtime", path]).collect();
+        let mut args = vec!["--offload"];
+        args.extend(runtime.iter().flat_map(|path| ["--runtime", path]));
         let pair = Pair::start(bundle, &args)?;
         let tail = pair.address().parse().context("the tail's address")?;
         let relays = links.iter().map(|link| {
@@ -229,8 +230,7 @@ impl<'a> Rig<'a> {
             }
             _ => {
                 let mut command = self.pair.head_at(&self.bundle, server);
-                // An answer made on the device would be another path's.
-                command.args(["--fallback", "never", "--budget", BUDGET, "--retry-for", RETRY_FOR]);
+                command.args(["--budget", BUDGET, "--retry-for", RETRY_FOR]);
                 command
             }
         };

@@ -10,7 +10,7 @@ use narrows_relay::{Ideal, Link};
 use super::{
     accuracy::{self, Answer, Scores},
     frames::Set,
-    plan::{self, Cells, Extent},
+    plan::{self, Cells, Due, Extent},
     report::{Accuracy, Group, Row, Turn, UNSPLIT, Variant},
     rig::Rig,
 };
@@ -110,13 +110,18 @@ impl Run<'_> {
             let variant = &self.variants[due.variant];
             bar.set_message(format!("{} {} {}", due.link, due.task, variant.name));
             let set = self.sets.iter().find(|set| set.name == due.task).context("a task without photos")?;
-            let photos = set.turn(self.folder, self.frames(&due.link, &due.task, &harvest.accuracy))?;
+            let frames = self.frames(due, &harvest.accuracy);
+            bar.inc(1);
+            if frames < due.in_flight {
+                // Too slow a link to fill it: one at a time has told what there is to tell.
+                continue;
+            }
+            let photos = set.turn(self.folder, frames)?;
             let (turn, rows) = rig.turn(due, variant, &photos, harvest.turns.len())?;
             rows.iter().try_for_each(|row| csv.serialize(row))?;
             csv.flush().with_context(|| path.display().to_string())?;
             harvest.turns.push(turn);
             harvest.rows.extend(rows);
-            bar.inc(1);
         }
         rig.idle(1)?;
         bar.finish_and_clear();
@@ -125,12 +130,18 @@ impl Run<'_> {
     }
 
     /// Frames of a turn, the same for all variants on a link: as many as the largest of them leaves time for.
-    fn frames(&self, link: &str, task: &str, accuracy: &[Accuracy]) -> usize {
-        let of_task = accuracy.iter().filter(|of| of.task == task);
+    fn frames(&self, due: &Due, accuracy: &[Accuracy]) -> usize {
+        let of_task = accuracy.iter().filter(|of| of.task == due.task);
         let largest = of_task.filter_map(|of| of.bytes).fold(0.0, f64::max);
-        let link = self.links.iter().find(|other| other.name == link);
-        let ms = link.map_or(0.0, |link| 1e3 * Ideal::of(link, largest as usize, 0).total().as_secs_f64());
-        plan::frames(self.extent.frames, self.extent.turn_seconds, COMPUTING + ms)
+        let link = self.links.iter().find(|link| link.name == due.link);
+        let ideal = link.map(|link| Ideal::of(link, largest as usize, 0));
+        let (seconds, most) = (self.extent.turn_seconds, self.extent.frames);
+        let ms = |time: std::time::Duration| 1e3 * time.as_secs_f64();
+        match due.in_flight {
+            1 => plan::frames(most, seconds, COMPUTING + ideal.map_or(0.0, |ideal| ms(ideal.total()))),
+            // Round trips overlap; more frames, so that filling and draining the link weigh little.
+            _ => plan::frames(2 * most, seconds, COMPUTING + ideal.map_or(0.0, |ideal| ms(ideal.up))),
+        }
     }
 
     /// Whether a variant can answer a task: the device alone has one network of its own.

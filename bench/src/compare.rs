@@ -36,7 +36,7 @@ use narrows_relay::{Ideal, Ladder, Link};
 use cells::Measured;
 use frames::Set;
 use plan::Extent;
-use report::{Energy, Radio, Report, Rung, SCHEMA, Story};
+use report::{Energy, Radio, Report, Rung, SCHEMA, Story, Variant};
 use rig::Rig;
 use run::{Harvest, Run};
 
@@ -78,6 +78,9 @@ pub struct Compare {
     /// Tasks by name [default: all of the bundle; segmentation over fewer links unless --full or --links]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub tasks: Vec<String>,
+    /// Variants by name, such as 'split 1,JPEG 75' [default: all]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub variants: Vec<String>,
     /// Turns of every cell [default: 2; with --full 5]
     #[arg(long, value_name = "N")]
     pub rounds: Option<usize>,
@@ -153,7 +156,7 @@ impl Compare {
         fs::create_dir_all(&self.out).with_context(|| self.out.display().to_string())?;
         let folder = tempfile::Builder::new().prefix("narrows-").tempdir().context("no temporary folder")?;
         let sets = self.sets(&bundle, &tasks, &extent, folder.path())?;
-        let variants = extent.variants(&bundle);
+        let variants = self.chosen(extent.variants(&bundle))?;
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let throttled = machine::throttled();
 
@@ -200,7 +203,6 @@ impl Compare {
                 version: env!("CARGO_PKG_VERSION").into(),
                 commit: machine::commit(),
                 bundle: format!("{} {} {}", bundle.name(), bundle.manifest().version(), bundle.digest()),
-                local_bundle: None,
                 command: story::command(),
                 started,
                 seconds,
@@ -218,6 +220,7 @@ impl Compare {
             claims: Vec::new(),
             turns: harvest.turns,
         };
+        report.sort();
         model_radios(&mut report)?;
         report.winners = judge::winners(&report);
         report.claims = judge::claims(&report);
@@ -249,6 +252,20 @@ impl Compare {
         extent.photos = self.photos.unwrap_or(extent.photos);
         extent.scenes = self.scenes.unwrap_or(extent.scenes);
         extent
+    }
+
+    /// Those of `all` that were asked for.
+    fn chosen(&self, all: Vec<Variant>) -> Result<Vec<Variant>> {
+        for name in &self.variants {
+            let known = || all.iter().map(|variant| variant.name.as_str()).collect::<Vec<_>>().join(", ");
+            ensure!(
+                all.iter().any(|variant| variant.name == *name),
+                "--variants: there is no `{name}`; there are {}",
+                known()
+            );
+        }
+        let asked = |name: &str| self.variants.is_empty() || self.variants.iter().any(|other| other == name);
+        Ok(all.into_iter().filter(|variant| asked(&variant.name)).collect())
     }
 
     /// The tasks by name with the links that each goes over.

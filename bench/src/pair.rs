@@ -79,11 +79,11 @@ impl Pair {
 
     /// `narrows-head run` against this tail: bundle, server and identity are set, the source is not.
     pub fn head(&self, bundle: &Path) -> Command {
-        self.head_at(bundle, &self.address)
+        self.head_to(bundle, &self.address)
     }
 
-    /// The same, but `server` is where the head finds the tail: what relays to it.
-    pub fn head_at(&self, bundle: &Path, server: &str) -> Command {
+    /// As [`Pair::head`], with the tail looked for at `server`: the near end of a relay on loopback.
+    pub fn head_to(&self, bundle: &Path, server: &str) -> Command {
         let mut command = head();
         command.args(["run", "--server", server, "--bundle"]).arg(bundle);
         command.arg("--identity").arg(self.certs().join("devices/device"));
@@ -131,6 +131,11 @@ pub fn head() -> Command {
 /// The command `narrows-tail`.
 pub fn tail() -> Command {
     Command::new(program("narrows-tail"))
+}
+
+/// The command `narrows-bench`, for a program that is not it.
+pub fn bench() -> Command {
+    Command::new(program("narrows-bench"))
 }
 
 /// Sends SIGTERM to the process `pid`.

@@ -96,7 +96,6 @@ pub(crate) fn report(rung: Rung, cases: &[Case]) -> Report {
             version: "0.0.0".into(),
             commit: "0123abc".into(),
             bundle: "toy 0.1.0 0123456789ab".into(),
-            local_bundle: None,
             command: "narrows-bench compare".into(),
             started: 1_700_000_000,
             seconds: 60.0,

@@ -290,7 +290,6 @@ fn story_of(report: &Report) -> Markup {
             table.story { tbody {
                 tr { th { "command" } td { code { (story.command) } } }
                 tr { th { "bundle" } td { (story.bundle) } }
-                @if let Some(local) = &story.local_bundle { tr { th { "local bundle" } td { (local) } } }
                 tr { th { "started" } td { (utc(story.started)) ", lasted " (format!("{:.0} s", story.seconds)) } }
                 tr { th { "rounds" } td {
                     (story.rounds) " rounds; in each every cell had one turn, in an order drawn with seed " (story.seed)

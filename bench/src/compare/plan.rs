@@ -166,9 +166,9 @@ impl Cells<'_> {
     }
 }
 
-/// How many frames a turn has when one takes `ms` on its link: at least two, at most `most`.
+/// How many frames a turn has when one takes `ms` on its link: at least three, at most `most`.
 pub fn frames(most: usize, seconds: f64, ms: f64) -> usize {
-    ((1e3 * seconds / ms.max(1e-3)) as usize).clamp(2.min(most), most)
+    ((1e3 * seconds / ms.max(1e-3)) as usize).clamp(3.min(most), most)
 }
 
 #[cfg(test)]
@@ -217,7 +217,7 @@ mod tests {
     fn slow_links_get_fewer_frames() {
         assert_eq!(frames(12, 3.0, 20.0), 12);
         assert_eq!(frames(12, 3.0, 500.0), 6);
-        assert_eq!(frames(12, 3.0, 9000.0), 2);
+        assert_eq!(frames(12, 3.0, 9000.0), 3);
         assert_eq!(frames(1, 3.0, 9000.0), 1);
     }
 }

@@ -125,6 +125,20 @@ impl Report {
         Ok(serde_json::from_str(text)?)
     }
 
+    /// Puts the cells in the order of tasks, links and variants: they come in that of their first turns.
+    pub fn sort(&mut self) {
+        let tasks: Vec<String> = self.tasks().into_iter().map(str::to_owned).collect();
+        let links: Vec<&str> = self.links.iter().map(|rung| rung.name.as_str()).collect();
+        let variants: Vec<&str> = self.variants.iter().map(|variant| variant.name.as_str()).collect();
+        self.cells.sort_by_key(|cell| {
+            let task = tasks.iter().position(|task| *task == cell.task);
+            let link = links.iter().position(|link| *link == cell.link);
+            let variant = variants.iter().position(|variant| *variant == cell.variant);
+            // What needs no link stands behind the links.
+            (task, link.unwrap_or(usize::MAX), variant)
+        });
+    }
+
     /// The accuracy of a variant at a task.
     pub fn accuracy(&self, task: &str, variant: &str) -> Option<&Accuracy> {
         self.accuracy.iter().find(|accuracy| accuracy.task == task && accuracy.variant == variant)
@@ -169,8 +183,6 @@ pub struct Story {
     pub commit: String,
     /// Name, version and digest of the bundle.
     pub bundle: String,
-    /// Name, version and digest of the local bundle.
-    pub local_bundle: Option<String>,
     /// The command line.
     pub command: String,
     /// Start, seconds since 1970.

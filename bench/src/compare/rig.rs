@@ -229,7 +229,7 @@ impl<'a> Rig<'a> {
                 command
             }
             _ => {
-                let mut command = self.pair.head_at(&self.bundle, server);
+                let mut command = self.pair.head_to(&self.bundle, server);
                 command.args(["--budget", BUDGET, "--retry-for", RETRY_FOR]);
                 command
             }

@@ -62,6 +62,11 @@ impl Pair {
         Ok(pair)
     }
 
+    /// The tail's process ID.
+    pub fn tail_pid(&self) -> u32 {
+        self.tail.id()
+    }
+
     /// Where the tail listens, `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address

@@ -12,6 +12,11 @@ impl Confusion {
         Confusion { classes, pixels: vec![0; classes * classes] }
     }
 
+    /// How many classes there are.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
     /// Counts one pixel. A true class outside the list is unlabelled and ignored.
     ///
     /// # Panics

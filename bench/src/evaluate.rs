@@ -5,17 +5,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use narrows_head::encoding::{Chroma, Encoding, Format};
 use narrows_models::{Bundle, Digest, Parts};
 use serde::Serialize;
 
 use crate::{
     confusion::Confusion,
-    halves::{Halves, jpeg},
+    halves::Halves,
     photos,
     stats::{mean, quantile},
 };
 
-/// Qualities of the JPEG baseline.
+/// Formats of the baselines.
+const FORMATS: [Format; 2] = [Format::Jpeg, Format::Webp];
+/// Qualities of the baselines.
 const QUALITIES: [u8; 6] = [10, 20, 30, 50, 75, 90];
 
 /// What to evaluate, and on what.
@@ -75,7 +78,8 @@ struct Level {
 struct Classify {
     #[serde(flatten)]
     split: Classes,
-    jpeg: Vec<Jpeg>,
+    jpeg: Vec<Image>,
+    webp: Vec<Image>,
 }
 
 #[derive(Clone, Serialize)]
@@ -88,8 +92,9 @@ struct Classes {
     bytes_p95: f64,
 }
 
+/// What the whole network makes of images of one format and quality.
 #[derive(Serialize)]
-struct Jpeg {
+struct Image {
     quality: u8,
     bytes_mean: f64,
     top1: f64,
@@ -120,10 +125,10 @@ impl Evaluate {
         let others = (0..count).filter(|&other| self.all_levels && other != level);
         let levels: Vec<usize> = std::iter::once(level).chain(others).collect();
         let mut halves = Halves::open(&bundle, self.runtime.as_deref())?;
-        let (classes, jpeg) = classify(&mut halves, &levels, &self.imagenet, &self.labels)?;
+        let (classes, [jpeg, webp]) = classify(&mut halves, &levels, &self.imagenet, &self.labels)?;
         let segments = segment(&mut halves, &levels, &self.camvid)?;
         let mut report = Report {
-            classify: Classify { split: classes[0].clone(), jpeg },
+            classify: Classify { split: classes[0].clone(), jpeg, webp },
             segment: segments[0].clone(),
             head: Head {
                 mmac: halves.head_macs(0) as f64 / 1e6,
@@ -149,20 +154,23 @@ impl Evaluate {
     }
 }
 
-/// The split at each of `levels`, and JPEG at each of [`QUALITIES`].
+/// The split at each of `levels`, and each of [`FORMATS`] at each of [`QUALITIES`].
 fn classify(
     halves: &mut Halves,
     levels: &[usize],
     tar: &Path,
     labels: &Path,
-) -> Result<(Vec<Classes>, Vec<Jpeg>)> {
+) -> Result<(Vec<Classes>, [Vec<Image>; 2])> {
     let photos = photos::labelled(tar, labels)?;
     let mut bytes = vec![Vec::new(); levels.len()];
     let mut hits = vec![0usize; levels.len()];
     let mut agreed = vec![0usize; levels.len()];
-    // The pixels as they are, then out of a JPEG of each quality.
-    let mut baseline_hits = [0usize; 1 + QUALITIES.len()];
-    let mut jpeg_bytes = [0usize; QUALITIES.len()];
+    let encodings =
+        FORMATS.map(|format| QUALITIES.map(|quality| Encoding { format, quality, chroma: Chroma::Half }));
+    let encodings = encodings.as_flattened();
+    // The pixels as they are, then out of a file of each encoding.
+    let mut baseline_hits = vec![0usize; 1 + encodings.len()];
+    let mut file_bytes = vec![0usize; encodings.len()];
     let task = halves.task("classify")?;
     let bar = bar("classify", photos.len());
     for photo in &photos {
@@ -171,8 +179,8 @@ fn classify(
         let splits = splits.collect::<Result<Vec<_>>>()?;
         let (pixels, size) = (&splits[0].pixels, splits[0].size);
         let mut batch = pixels.clone();
-        for (quality, total) in QUALITIES.iter().zip(&mut jpeg_bytes) {
-            let file = jpeg(pixels, size.0, size.1, *quality)?;
+        for (encoding, total) in encodings.iter().zip(&mut file_bytes) {
+            let file = encoding.encode(pixels, size.0, size.1)?;
             *total += file.len();
             batch.extend(image::load_from_memory(&file)?.into_rgb8().into_raw());
         }
@@ -199,12 +207,16 @@ fn classify(
         bytes_mean: mean(&bytes[i]),
         bytes_p95: quantile(&bytes[i], 0.95),
     });
-    let jpeg = QUALITIES.iter().enumerate().map(|(i, &quality)| Jpeg {
-        quality,
-        bytes_mean: share(jpeg_bytes[i]),
-        top1: share(baseline_hits[1 + i]),
-    });
-    Ok((classes.collect(), jpeg.collect()))
+    let images = |format| {
+        let rows = encodings.iter().enumerate().filter(|(_, encoding)| encoding.format == format);
+        let rows = rows.map(|(i, encoding)| Image {
+            quality: encoding.quality,
+            bytes_mean: share(file_bytes[i]),
+            top1: share(baseline_hits[1 + i]),
+        });
+        rows.collect()
+    };
+    Ok((classes.collect(), FORMATS.map(images)))
 }
 
 /// The split at each of `levels`.
@@ -305,8 +317,15 @@ fn print(report: &Report, bundle: Digest) {
             levels.iter().for_each(|level| classes(&format!("split, level {}", level.level), &level.classify))
         }
     }
-    for jpeg in &c.jpeg {
-        println!("  JPEG quality {:2}     {:11.0}    {}", jpeg.quality, jpeg.bytes_mean, percent(jpeg.top1));
+    for (name, rows) in [("JPEG", &c.jpeg), ("WebP", &c.webp)] {
+        for row in rows {
+            println!(
+                "  {name} quality {:2}     {:11.0}    {}",
+                row.quality,
+                row.bytes_mean,
+                percent(row.top1)
+            );
+        }
     }
     let s = &report.segment;
     println!("\nsegment, {} frames            bytes      mIoU", s.frames);

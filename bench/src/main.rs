@@ -17,7 +17,7 @@ struct Cli {
 enum Command {
     /// Classify and segment photos through a real pair, beside the unsplit network
     Demo(Demo),
-    /// Accuracy and bytes of the shipped path on labelled data, beside JPEG and the unsplit network
+    /// Accuracy and bytes of the shipped path on labelled data, beside JPEG, WebP and the unsplit network
     Evaluate(Evaluate),
     /// What the runtime adds to the work itself, one frame at a time over loopback
     Loopback(Loopback),

@@ -21,7 +21,7 @@ enum Command {
     Compare(Compare),
     /// Classify and segment photos through a real pair, beside the unsplit network
     Demo(Demo),
-    /// Accuracy and bytes of the shipped path on labelled data, beside JPEG and the unsplit network
+    /// Accuracy and bytes of the shipped path on labelled data, beside JPEG, WebP and the unsplit network
     Evaluate(Evaluate),
     /// What the named links really do to datagrams, beside the kernel's own shaping
     Links(Links),

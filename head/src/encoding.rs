@@ -41,6 +41,9 @@ impl Encoding {
     ///
     /// # Errors
     /// [`Error::Encode`] for a size that the format cannot express.
+    ///
+    /// # Panics
+    /// When `pixels` are not three bytes for each of `width` × `height`.
     pub fn encode(&self, pixels: &[u8], width: usize, height: usize) -> Result<Vec<u8>, Error> {
         assert_eq!(pixels.len(), 3 * width * height, "three bytes a pixel");
         let failed = |reason: String| {

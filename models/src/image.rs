@@ -260,8 +260,9 @@ fn fault(error: ImageError) -> ImageFault {
 fn survey(file: &[u8]) -> Result<(), ImageFault> {
     const END_OF_IMAGE: u8 = 0xd9;
     const START_OF_SCAN: u8 = 0xda;
+    // What does not begin as a JPEG the decoder refuses by itself.
+    let Some(mut rest) = file.strip_prefix(b"\xff\xd8") else { return Ok(()) };
     let mut scans = 0;
-    let mut rest = file.get(2..).unwrap_or_default();
     loop {
         // Fill bytes before a marker and stray bytes after a scan are skipped.
         let Some(at) = rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff))

@@ -9,7 +9,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release
 BUILD   := --release --locked --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test evaluate micro fuzz fmt audit runtime runtime-gpu build clean
+.PHONY: help demo test bench evaluate micro fuzz fmt audit runtime runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -23,6 +23,10 @@ test: runtime ## format, lints, docs and every test
 	$(CARGO) test $(BUILD)
 	$(CARGO) clippy $(BUILD) --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc $(BUILD) --no-deps --quiet
+
+bench: build ## local, offload or split over a ladder of links, into bench-out: DATA=DIR for labelled data, FULL=1 for all
+	@$(BIN)/narrows-bench compare --bundle $(BUNDLE) --out bench-out --source "$(SOURCE)" \
+		$(if $(DATA),--data "$(DATA)") $(if $(FULL),--full)
 
 evaluate: build ## accuracy and bytes of the shipped path: DATA=DIR holds imagenet500.tar and camvid-val.tar
 	@test -n "$(DATA)" || { echo "make evaluate DATA=DIR: which folder holds imagenet500.tar, imagenet500.csv and camvid-val.tar?"; exit 2; }
@@ -59,4 +63,4 @@ build: runtime
 
 clean: ## remove what was built and fetched
 	$(CARGO) clean
-	rm -rf .runtime demo-out evaluate-out
+	rm -rf .runtime demo-out evaluate-out bench-out

@@ -20,6 +20,8 @@ use serde::Serialize;
 
 use contest::Row;
 
+use crate::machine;
+
 /// Which bundle, how long.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  narrows-bench micro --bundle models/bundles/lite2 --json micro.json")]
@@ -58,7 +60,7 @@ impl Micro {
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
             bundle: bundle.digest().to_string(),
-            processor: processor(),
+            processor: machine::processor(),
             onnx_runtime: runtime.version(),
             rounds: self.rounds,
             head: head::measure(&bundle, &runtime, self.rounds)?,
@@ -71,14 +73,6 @@ impl Micro {
         }
         Ok(())
     }
-}
-
-/// What the processor calls itself.
-fn processor() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| info.lines().find(|line| line.starts_with(name))?.split_once(':');
-    let (_, name) = field("model name").or_else(|| field("CPU part")).unwrap_or_default();
-    format!("{} {}", std::env::consts::ARCH, name.trim()).trim().to_owned()
 }
 
 fn print(report: &Report) {

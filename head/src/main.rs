@@ -18,6 +18,8 @@ Examples:
   A folder at the coarsest level, only classes:
     narrows-head run … --source photos/ --tasks classify --level 4
 
+  The server runs the whole network, on a JPEG of what the head would see:
+    narrows-head run … --source photos/ --path image --quality 50
   Latency of one frame at a time, a hundred rounds:
     narrows-head run … --source cat.jpg --in-flight 1 --repeat 100 | jq .ms.total
 

@@ -20,8 +20,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("narrows-tail", &["narrows-codec", "narrows-models", "narrows-wire"]),
     (
         "narrows-bench",
-        &["narrows-codec", "narrows-head", "narrows-int8", "narrows-models", "narrows-tail", "narrows-wire"],
+        &[
+            "narrows-codec",
+            "narrows-head",
+            "narrows-int8",
+            "narrows-models",
+            "narrows-power",
+            "narrows-relay",
+            "narrows-tail",
+            "narrows-wire",
+        ],
     ),
+    ("narrows-power", &[]),
+    ("narrows-relay", &[]),
     (
         "narrows-tests",
         &[
@@ -30,6 +41,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "narrows-head",
             "narrows-int8",
             "narrows-models",
+            "narrows-power",
+            "narrows-relay",
             "narrows-tail",
             "narrows-wire",
         ],

@@ -19,8 +19,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("narrows-tail", &["narrows-codec", "narrows-models", "narrows-wire"]),
     (
         "narrows-bench",
-        &["narrows-codec", "narrows-head", "narrows-int8", "narrows-models", "narrows-tail", "narrows-wire"],
+        &[
+            "narrows-codec",
+            "narrows-head",
+            "narrows-int8",
+            "narrows-models",
+            "narrows-relay",
+            "narrows-tail",
+            "narrows-wire",
+        ],
     ),
+    ("narrows-relay", &[]),
     (
         "narrows-tests",
         &[
@@ -29,6 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "narrows-head",
             "narrows-int8",
             "narrows-models",
+            "narrows-relay",
             "narrows-tail",
             "narrows-wire",
         ],

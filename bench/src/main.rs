@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use narrows_bench::{demo::Demo, evaluate::Evaluate, loopback::Loopback, micro::Micro};
+use narrows_bench::{
+    demo::Demo, evaluate::Evaluate, links::Links, load::Load, loopback::Loopback, micro::Micro,
+};
 
-/// Measure narrows: accuracy and bytes, kernels and coders, the pair on loopback
+/// Measure narrows: accuracy and bytes, kernels and coders, the pair on loopback, links, many heads at once
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 struct Cli {
@@ -19,6 +21,10 @@ enum Command {
     Demo(Demo),
     /// Accuracy and bytes of the shipped path on labelled data, beside JPEG and the unsplit network
     Evaluate(Evaluate),
+    /// What the named links really do to datagrams, beside the kernel's own shaping
+    Links(Links),
+    /// Many heads at once against one tail: throughput, latency, refusals, and where it breaks
+    Load(Load),
     /// What the runtime adds to the work itself, one frame at a time over loopback
     Loopback(Loopback),
     /// Head, coder and JPEG against their peers, one thread, as ratios of one run
@@ -29,6 +35,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(demo) => return demo.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
+        Command::Links(links) => return links.run(),
+        Command::Load(load) => return load.run(),
         Command::Loopback(loopback) => loopback.run(),
         Command::Micro(micro) => micro.run(),
     };

@@ -19,6 +19,7 @@ use nix::{
     sys::{prctl, time::TimeSpec},
     time::{ClockId, clock_gettime},
 };
+use rustix::process::setpriority_process;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -39,6 +40,8 @@ const NAP: Duration = Duration::from_millis(20);
 const BUFFER: usize = 4 << 20;
 /// Heads at once; beyond, the one that was silent longest makes room.
 const HEADS: usize = 256;
+/// Of the relay's thread, where it may have it: the highest that is not real time.
+const PRIORITY: i32 = -20;
 /// What makes the two directions' chances differ.
 const OTHER: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -137,6 +140,8 @@ impl Line {
     fn run(mut self) {
         // Best effort: without it the kernel may add its default of 50 µs to every wait.
         let _ = prctl::set_timerslack(1);
+        // Likewise, and for this thread alone: a link does not wait for the programs that use it. Needs root.
+        let _ = setpriority_process(None, PRIORITY);
         let mut buffer = vec![0; DATAGRAM_MAX];
         while !self.stop.load(Ordering::Relaxed) {
             self.deliver();

@@ -44,6 +44,11 @@ impl Ideal {
     pub fn total(&self) -> Duration {
         self.up + self.down + self.round_trip
     }
+
+    /// What a frame whose stages on both sides took `stages` may take: a tenth more than stages and link, and 2 ms.
+    pub fn bound(&self, stages: Duration) -> Duration {
+        (self.total() + stages).mul_f64(1.1) + Duration::from_millis(2)
+    }
 }
 
 /// Bytes on the wire of a message on a QUIC stream: itself, and the headers of QUIC, UDP and IPv4 once per
@@ -69,5 +74,6 @@ mod tests {
         assert_eq!(narrowband.total(), narrowband.up + narrowband.down + Duration::from_millis(20));
         let loopback = Ideal::of(ladder.find("loopback").unwrap(), 6_000, 100);
         assert_eq!(loopback.total(), Duration::ZERO);
+        assert_eq!(loopback.bound(Duration::from_millis(10)), Duration::from_millis(13));
     }
 }

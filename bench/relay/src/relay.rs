@@ -33,7 +33,7 @@ const DATAGRAM_MAX: usize = 65_535;
 /// Datagrams taken from one socket before others have their turn.
 const TURN: usize = 64;
 /// The kernel wakes a thread some tens of microseconds late; the rest of the wait is spent looking at the clock.
-const SPIN: Duration = Duration::from_micros(80);
+const SPIN: Duration = Duration::from_micros(30);
 /// Longest sleep, after which the thread looks whether it should end.
 const NAP: Duration = Duration::from_millis(20);
 /// Socket buffers: the line's queue is the shaper's, the kernel's must not be the first to overflow.

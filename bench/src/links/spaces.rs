@@ -53,7 +53,8 @@ impl Spaces {
         command("ip", &cable)?;
         for (name, address) in self.names.iter().zip(ADDRESSES) {
             command("ip", &["-n", name, "addr", "add", &format!("{address}/30"), "dev", CABLE])?;
-            command("ip", &["-n", name, "link", "set", CABLE, "up"])?;
+            // Room for the probe's jumbo datagrams.
+            command("ip", &["-n", name, "link", "set", CABLE, "mtu", "9000", "up"])?;
         }
         Ok(())
     }

@@ -195,7 +195,9 @@ impl Swarm {
             }
         }
         bar.finish_and_clear();
-        Ok(tally.take())
+        let mut tally = tally.take();
+        tally.gone(self.heads.iter().filter(|head| head.connection.close_reason().is_some()).count());
+        Ok(tally)
     }
 
     /// Says goodbye for every head, and lets the packets out.
@@ -235,7 +237,7 @@ impl Head {
             Ok(Ok(bytes)) => self.session.borrow_mut().reply(Instant::now(), id, &bytes),
             Ok(Err(error)) => {
                 self.session.borrow_mut().abandon(id);
-                return tally.borrow_mut().failed(&format!("{error:#}"));
+                return tally.borrow_mut().failed(&error.to_string());
             }
             Err(_) => {
                 self.session.borrow_mut().abandon(id);

@@ -22,6 +22,7 @@ pub(super) struct Tally {
     queue: Vec<f64>,
     infer: Vec<f64>,
     late: Vec<f64>,
+    gone: usize,
 }
 
 /// Milliseconds.
@@ -58,6 +59,8 @@ pub struct Step {
     pub task_refusals: BTreeMap<String, usize>,
     /// Frames without any word, by reason.
     pub failures: BTreeMap<String, usize>,
+    /// Heads whose connection was lost, in this step or before; they are not connected again.
+    pub heads_lost: usize,
     /// Answers by how many frames shared the network's run.
     pub batches: BTreeMap<u16, usize>,
     /// What the tail says of its waiting, of the answered.
@@ -115,6 +118,11 @@ impl Tally {
         *self.failures.entry(reason.to_owned()).or_default() += 1;
     }
 
+    /// Heads whose connection has ended by now; their frames go unanswered.
+    pub(super) fn gone(&mut self, heads: usize) {
+        self.gone = heads;
+    }
+
     /// Frames due were only those until now.
     pub(super) fn cut(&mut self, time: Duration) {
         self.seconds = time.as_secs_f64();
@@ -132,6 +140,7 @@ impl Tally {
             refusals: self.codes,
             task_refusals: self.task_codes,
             failures: self.failures,
+            heads_lost: self.gone,
             batches: self.batches,
             tail_queue_ms: Percentiles::of(&self.queue),
             tail_infer_ms: Percentiles::of(&self.infer),
@@ -168,6 +177,9 @@ impl Step {
             if !counts.is_empty() {
                 lines.push(format!("  {what}: {}", list(counts)));
             }
+        }
+        if self.heads_lost > 0 {
+            lines.push(format!("  heads without a connection by now: {}", self.heads_lost));
         }
         let batches = self.batches.iter().map(|(batch, number)| format!("{batch}: {number}"));
         lines.push(format!("  answers by batch size: {}", batches.collect::<Vec<_>>().join(", ")));

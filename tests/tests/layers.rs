@@ -15,7 +15,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("narrows-models", &[]),
     ("narrows-wire", &[]),
     ("narrows-int8", &[]),
-    ("narrows-power", &[]),
     ("narrows-head", &["narrows-codec", "narrows-int8", "narrows-models", "narrows-power", "narrows-wire"]),
     ("narrows-tail", &["narrows-codec", "narrows-models", "narrows-wire"]),
     (

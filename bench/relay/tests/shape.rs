@@ -12,12 +12,12 @@ fn run(shape: Shape, seed: u64, sizes: &[usize], gap: Duration) -> (Vec<(Duratio
     for (number, &bytes) in sizes.iter().enumerate() {
         let now = gap * number as u32;
         while let Some(due) = line.due().filter(|&due| due <= now) {
-            arrived.push((due, line.pop(due).unwrap()));
+            arrived.extend(line.pop(due).map(|number| (due, number)));
         }
         line.push(now, bytes, number);
     }
     while let Some(due) = line.due() {
-        arrived.push((due, line.pop(due).unwrap()));
+        arrived.extend(line.pop(due).map(|number| (due, number)));
     }
     (arrived, line)
 }

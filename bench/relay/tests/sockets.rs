@@ -1,4 +1,5 @@
 //! The relay with real sockets and an echo behind it.
+#![expect(clippy::disallowed_methods, reason = "a datagram must not come early")]
 
 use std::{
     net::UdpSocket,
@@ -10,12 +11,12 @@ use narrows_relay::{Ladder, Link, Relay};
 
 /// Sends back what it gets until told to stop with an empty datagram.
 fn echo() -> (UdpSocket, thread::JoinHandle<()>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let own = socket.try_clone().unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port of loopback");
+    let own = socket.try_clone().expect("a second handle");
     let thread = thread::spawn(move || {
         let mut buffer = [0; 2048];
         while let Ok((bytes @ 1.., from)) = own.recv_from(&mut buffer) {
-            own.send_to(&buffer[..bytes], from).unwrap();
+            own.send_to(&buffer[..bytes], from).expect("loopback takes it");
         }
     });
     (socket, thread)
@@ -23,7 +24,7 @@ fn echo() -> (UdpSocket, thread::JoinHandle<()>) {
 
 fn link(fields: &str) -> Link {
     let text = format!("[[link]]\nname = \"test\"\nabout = \"\"\nsource = \"\"\n{fields}");
-    Ladder::parse(&text).unwrap().links.remove(0)
+    Ladder::parse(&text).expect("the test's own link").links.remove(0)
 }
 
 #[test]

@@ -11,7 +11,6 @@ use std::arch::x86_64::{
 
 use crate::model::Step;
 use crate::rans::WordBlock;
-use crate::simd::Avx2;
 use crate::window::{Sight, WIDTH};
 
 /// For each set of lanes, where the bytes of their words come from: the highest lane's first.

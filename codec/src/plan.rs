@@ -32,7 +32,7 @@ struct Scratch {
     window: Window,
     chosen: Vec<u8>,
     places: Vec<u8>,
-    sums: Vec<u32>,
+    sums: Vec<u64>,
 }
 
 /// What is coded of one channel.
@@ -59,6 +59,18 @@ impl Plan {
     /// The estimated size in bytes with all that is sent.
     pub(crate) fn whole_estimate(&self) -> u64 {
         self.estimate() + self.indices_cost / (8 * 256)
+    }
+
+    /// What every value costs, and the indices, in 1/256 bit.
+    pub(crate) fn cost(&self, mode: Mode, tables: &Tables, level: u8) -> u64 {
+        let family = tables.family_of(mode, level);
+        let plane = self.entries.len() / tables.channels();
+        let order = tables.order().flatten().map(|&channel| usize::from(channel));
+        let values = order.zip(self.entries.chunks_exact(plane)).map(|(channel, entries)| {
+            let costs = if mode == Mode::Static { family.costs_of(channel) } else { &family.costs[..] };
+            entries.iter().map(|&entry| u64::from(costs[usize::from(entry)])).sum::<u64>()
+        });
+        values.sum::<u64>() + self.indices_cost
     }
 
     fn begin(&mut self) {
@@ -104,8 +116,8 @@ impl Plan {
             let base = indexed.base(level, channel);
             chosen.clear();
             for tile in tiles.cut(plane) {
-                let index = indexed.best(tile, sums);
                 let predicted = tiles.predicted(base, chosen);
+                let index = indexed.best(tile, (level, predicted), sums);
                 let delta = (u16::from(index) + u16::from(indexed.count()) - u16::from(predicted))
                     % u16::from(indexed.count());
                 self.indices.push(delta);

@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) shift: u8,
     /// For each activity, the first table of its shape.
     pub(crate) shapes: Box<[u8; ACTIVITY_MAX + 1]>,
+    /// The largest activity of each shape but the last.
+    pub(crate) tops: Box<[i16]>,
     pub(crate) family: Family,
     /// For each set, two phases for each channel; as the next.
     means: Box<[Box<[[Mean; 2]]>]>,
@@ -103,6 +105,7 @@ impl Context {
         for (activity, shape) in shapes.iter_mut().enumerate() {
             *shape = 4 * thresholds.iter().filter(|threshold| usize::from(**threshold) <= activity).count() as u8;
         }
+        let tops = thresholds.iter().map(|threshold| threshold.cast_signed() - 1).collect();
         let family = Family::parse_shared(cursor, precision, (0..4 * count).map(Place::Context))?;
         let mut place = vec![0; channels];
         order.iter().enumerate().for_each(|(at, &channel)| place[usize::from(channel)] = at);
@@ -129,7 +132,7 @@ impl Context {
             Ok(Level { mean, activity, coarse, biases })
         });
         let levels = levels.collect::<Result<_, Error>>()?;
-        Ok(Self { cap, shift, shapes, family, means, activities, levels })
+        Ok(Self { cap, shift, shapes, tops, family, means, activities, levels })
     }
 
     /// The rules of a level and channel, which are those of the tables.

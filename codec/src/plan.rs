@@ -149,20 +149,23 @@ impl Plan {
             let rules = context.rules(level, channel);
             let begin = self.entries.len();
             let mut escaped = false;
-            for row in 0..shape.height() {
-                for (phase, &count) in runs.iter().enumerate() {
-                    let place = (channel, row, phase);
-                    window.look(context, rules, place, count);
-                    self.values.extend(window.values(place, count));
-                    let values = &self.values[self.values.len() - count..];
-                    self.entries.extend(values.iter().zip(window.tables(count)).map(|(&value, &table)| {
-                        let span = family.spans[usize::from(table)];
-                        let entry = span.entry(value);
-                        escaped |= entry == span.first + u32::from(span.escape);
-                        entry as u16
-                    }));
-                    window.settle(context, rules.coarse, place, count);
-                }
+            window.turn(rules, channel);
+            let places = (0..shape.height()).flat_map(|row| [(channel, row, 0), (channel, row, 1)]);
+            // All symbols are known, so nothing here waits for a run before it.
+            for (place, count) in places.clone().zip(runs.into_iter().cycle()) {
+                window.predict(context, rules, place, count);
+                self.values.extend(window.values(place, count));
+                window.settle(context, rules.coarse, place, count);
+            }
+            for (place, count) in places.zip(runs.into_iter().cycle()) {
+                window.look(context, rules, place, count);
+                let values = &self.values[self.entries.len()..][..count];
+                self.entries.extend(values.iter().zip(window.tables(count)).map(|(&value, &table)| {
+                    let span = family.spans[usize::from(table)];
+                    let entry = span.entry(value);
+                    escaped |= entry == span.first + u32::from(span.escape);
+                    entry as u16
+                }));
             }
             window.finish();
             self.escaped.push(escaped);

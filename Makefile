@@ -9,7 +9,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release
 BUILD   := --release --locked --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench evaluate micro fuzz fmt audit runtime runtime-gpu build clean
+.PHONY: help demo test bench test-arm miri mutate evaluate micro fuzz fmt audit runtime runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -37,6 +37,18 @@ evaluate: build ## accuracy and bytes of the shipped path: DATA=DIR holds imagen
 micro: build ## head, coder and JPEG against their peers, as ratios of one run
 	@mkdir -p evaluate-out
 	$(BIN)/narrows-bench micro --bundle $(BUNDLE) --json evaluate-out/micro.json
+
+ARM      := aarch64-unknown-linux-gnu
+ARM_RUN  ?= qemu-aarch64-static -L /usr/aarch64-linux-gnu
+test-arm: ## codec and int8 kernels on emulated ARM, with dot product and without (needs a cross compiler and qemu)
+	@CARGO="$(CARGO)" ARM="$(ARM)" ARM_RUN="$(ARM_RUN)" tests/arm.sh
+
+miri: ## the codec's portable code under Miri (needs a nightly toolchain with the miri component)
+	MIRIFLAGS="-Zmiri-disable-isolation" $(CARGO) +nightly miri test -p narrows-codec --lib --test trip --test hostile
+
+PACKETS  ?= 10000000
+mutate: ## decode PACKETS=10000000 damaged packets of every mode
+	$(CARGO) run --release --locked -p narrows-codec --example mutate -- $(PACKETS)
 
 SECONDS_EACH ?= 600
 fuzz: ## run every fuzz target SECONDS_EACH=600 seconds (needs cargo-fuzz and a nightly toolchain)

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use narrows_bench::{demo::Demo, evaluate::Evaluate, loopback::Loopback, micro::Micro};
+use narrows_bench::{codec::Codec, demo::Demo, evaluate::Evaluate, loopback::Loopback, micro::Micro};
 
 /// Measure narrows: accuracy and bytes, kernels and coders, the pair on loopback
 #[derive(Debug, Parser)]
@@ -15,6 +15,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The codec against every coder one could pick: bytes and speed, one thread, one run
+    Codec(Codec),
     /// Classify and segment photos through a real pair, beside the unsplit network
     Demo(Demo),
     /// Accuracy and bytes of the shipped path on labelled data, beside JPEG and the unsplit network
@@ -27,6 +29,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Codec(codec) => codec.run(),
         Command::Demo(demo) => return demo.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Loopback(loopback) => loopback.run(),

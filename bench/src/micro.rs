@@ -4,7 +4,6 @@
 //! are of medians.
 
 mod coder;
-mod contest;
 mod head;
 mod lite0;
 mod onnx;
@@ -18,7 +17,7 @@ use narrows_models::{Bundle, Parts};
 use narrows_tail::net::Runtime;
 use serde::Serialize;
 
-use contest::Row;
+use crate::contest::Row;
 
 /// Which bundle, how long.
 #[derive(Debug, Args)]
@@ -74,7 +73,7 @@ impl Micro {
 }
 
 /// What the processor calls itself.
-fn processor() -> String {
+pub(crate) fn processor() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| info.lines().find(|line| line.starts_with(name))?.split_once(':');
     let (_, name) = field("model name").or_else(|| field("CPU part")).unwrap_or_default();
@@ -115,7 +114,7 @@ fn print(report: &Report) {
 }
 
 /// The median of the row of this name, in seconds.
-fn median(rows: &[Row], name: &str) -> Result<f64> {
+pub(crate) fn median(rows: &[Row], name: &str) -> Result<f64> {
     let row = rows.iter().find(|row| row.name == name);
     row.map(|row| row.median).with_context(|| format!("nothing called `{name}` was measured"))
 }

@@ -11,7 +11,7 @@ use narrows_codec::{Choice, Feature, HEADER_BYTES, Header, Mode, Shape, Table, T
 use narrows_models::Bundle;
 use serde::Serialize;
 
-use super::contest::{Contest, Row};
+use crate::contest::{Contest, Row};
 use super::median;
 
 #[derive(Debug, Serialize)]

@@ -1,7 +1,4 @@
-//! The encoder's inner loop for eight lanes on x86-64 with AVX2: the same states and words as the portable loop.
-//!
-//! The one door to `fearless_simd`, whose tokens prove that the processor has the instructions, so that they can be
-//! used without `unsafe`.
+//! Inner loops on x86-64 with AVX2: the same states, words and contexts as the portable ones.
 
 use std::arch::x86_64::{
     __m128i, _mm_cvtsi128_si64, _mm_extract_epi64, _mm_packus_epi32, _mm_set_epi64x, _mm_shuffle_epi8,
@@ -12,30 +9,10 @@ use std::arch::x86_64::{
     _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
 };
 
-pub(crate) use fearless_simd::Avx2;
-
-/// One entry in 16 bytes: from the lowest, `limit` (u32), `reciprocal` (u32), `start` (u16), `gap` (u16), `shift`
-/// (u32). With them, `quotient = (state * reciprocal >> 32) >> shift` and the next state is
-/// `state + quotient * gap + start`, as in [`Step`](crate::model::Step).
-///
-/// For a frequency of 2 and more and s the least power with `2^s >= frequency`, the reciprocal is
-/// `2^(s + 31) / frequency` rounded up and the shift `s − 1`. It is too large by less than 1, so the quotient is too
-/// large by less than `state / 2^(s + 31) < 1 / frequency` for states below 2^31, and exact. For a frequency of 1 the
-/// quotient comes out as `state − 1`, and `start` is larger by the missing `gap`.
-pub(crate) type Packed = [u64; 2];
-
-/// The packed form of an entry.
-pub(crate) fn pack(frequency: u16, start: u32) -> Packed {
-    let wide = u64::from(frequency);
-    let gap = 4096 - wide;
-    let (reciprocal, shift, start) = if frequency == 1 {
-        (u64::from(u32::MAX), 0, u64::from(start) + gap)
-    } else {
-        let power = wide.next_power_of_two().trailing_zeros();
-        ((1_u64 << (power + 31)).div_ceil(wide), u64::from(power) - 1, u64::from(start))
-    };
-    [wide << 19 | reciprocal << 32, start | gap << 16 | shift << 32]
-}
+use crate::model::Step;
+use crate::rans::WordBlock;
+use crate::simd::Avx2;
+use crate::window::{Sight, WIDTH};
 
 /// For each set of lanes, where the bytes of their words come from: the highest lane's first.
 static ORDER: [[u64; 2]; 256] = order();
@@ -64,15 +41,15 @@ fearless_simd::kernel!(
     pub(crate) fn encode(
         _avx2: Avx2,
         states: [u32; 8],
-        groups: &[[u8; 8]],
-        table: &[Packed; 256],
-        words: &mut [u8; 528],
+        groups: &[[u16; 8]],
+        steps: &[Step],
+        words: &mut WordBlock,
     ) -> ([u32; 8], usize) {
         let [a, b, c, d, e, f, g, h] = states.map(u32::cast_signed);
         let mut state = _mm256_setr_epi32(a, b, c, d, e, f, g, h);
         let half = _mm256_set1_epi32(0xffff);
-        let load = |entry: u8| {
-            let [low, high] = table[usize::from(entry)];
+        let load = |entry: u16| {
+            let Step([low, high]) = steps[usize::from(entry)];
             _mm_set_epi64x(high.cast_signed(), low.cast_signed())
         };
         let mut taken = 0;
@@ -119,5 +96,12 @@ fearless_simd::kernel!(
             _mm256_extract_epi32::<7>(state),
         ];
         (states.map(i32::cast_unsigned), taken)
+    }
+);
+
+fearless_simd::kernel!(
+    /// [`Sight::look`], compiled for these instructions.
+    pub(crate) fn look(_avx2: Avx2, sight: &Sight<'_>, means: &mut [[i32; WIDTH]], tables: &mut [[u8; WIDTH]]) {
+        sight.look(means, tables);
     }
 );

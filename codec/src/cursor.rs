@@ -44,6 +44,36 @@ impl<'a> Cursor<'a> {
     pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, CutOff> {
         self.array(field).map(u32::from_le_bytes)
     }
+
+    pub(crate) fn u16s(&mut self, count: usize, field: &'static str) -> Result<Box<[u16]>, CutOff> {
+        let bytes = self.take(2 * count, field)?;
+        Ok(bytes.as_chunks().0.iter().map(|&pair| u16::from_le_bytes(pair)).collect())
+    }
+
+    /// A number of FORMAT.md, section 1. `None` stands for one that is not in its shortest form or too long.
+    pub(crate) fn number(&mut self, field: &'static str) -> Result<Option<usize>, CutOff> {
+        let mut value = 0;
+        for place in 0..NUMBER_BYTES {
+            let byte = self.u8(field)?;
+            value |= usize::from(byte & 0x7f) << (7 * place);
+            if byte < 0x80 {
+                return Ok((byte != 0 || place == 0).then_some(value));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The most bytes of a number.
+pub(crate) const NUMBER_BYTES: usize = 4;
+
+/// Appends a number of FORMAT.md, section 1, which is below 2^28.
+pub(crate) fn push_number(mut value: usize, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
 }
 
 #[cfg(test)]
@@ -57,5 +87,19 @@ mod tests {
         assert!(cursor.u16("two").is_ok_and(|value| value == 0x0201));
         assert_eq!(cursor.rest(), [3]);
         assert!(matches!(cursor.take(2, "rest"), Err(CutOff("rest"))));
+    }
+
+    #[test]
+    fn numbers_have_one_form() {
+        let read = |bytes: &[u8]| Cursor::new(bytes).number("number");
+        for value in [0, 1, 127, 128, 16383, 16384, (1 << 28) - 1] {
+            let mut bytes = Vec::new();
+            push_number(value, &mut bytes);
+            assert!(read(&bytes).is_ok_and(|found| found == Some(value)), "{value}");
+            assert!(matches!(read(&bytes[..bytes.len() - 1]), Err(CutOff("number"))), "{value}");
+        }
+        for bytes in [&[0x80, 0][..], &[0xff, 0x80, 0], &[0x80, 0x80, 0x80, 0x80, 1]] {
+            assert!(matches!(read(bytes), Ok(None)), "{bytes:x?}");
+        }
     }
 }

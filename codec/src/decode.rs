@@ -1,8 +1,15 @@
 //! Packets to features (FORMAT.md, sections 3 to 6).
 
+use crate::context::Context;
 use crate::cursor::Cursor;
-use crate::rans::{LOWEST, STATE_END, Words};
-use crate::{Error, Feature, HEADER_BYTES, Header, Mode, Shape, Table, Tables, packet_max};
+use crate::header::Directory;
+use crate::indexed::Indexed;
+use crate::rans::{LOWEST, Reader};
+use crate::seal::{Seal, shares};
+use crate::simd::Simd;
+use crate::table::Family;
+use crate::window::Window;
+use crate::{Error, Feature, HEADER_BYTES, Header, Mode, Shape, Tables, packet_max, states};
 
 /// What a packet held.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,125 +21,359 @@ pub struct Packet {
     pub level: u8,
     /// How it was coded.
     pub mode: Mode,
+    /// The groups that the packet was made of.
+    pub groups: usize,
+    /// Those of them that it still holds, from the first on. The symbols of the others are medians.
+    pub present: usize,
     /// The symbols.
     pub feature: Feature,
+}
+
+/// What [`Decoder::decode_into`] says of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Decoded {
+    /// What the packet says about itself.
+    pub header: Header,
+    /// The groups that the packet holds, of [`Header::groups`].
+    pub present: usize,
 }
 
 /// Decodes `packet`. `shapes` holds the feature's shape for each geometry of the bundle; they alone decide how much
 /// memory is taken and how much work is done.
 ///
 /// # Errors
-/// An [`Error`] of kind [`Kind::Peer`](crate::Kind::Peer) that names the field when the packet is not a whole and
-/// undamaged packet of these tables and shapes, [`Error::Channels`] when shapes and tables do not fit together.
+/// Those of [`Decoder::decode_into`].
 pub fn decode(tables: &Tables, shapes: &[Shape], packet: &[u8]) -> Result<Packet, Error> {
     let mut symbols = Vec::new();
-    let header = decode_into(tables, shapes, packet, &mut symbols)?;
+    let Decoded { header, present } = decode_into(tables, shapes, packet, &mut symbols)?;
     let feature = Feature::new(shapes[usize::from(header.geometry)], symbols)?;
-    Ok(Packet { geometry: header.geometry, level: header.level, mode: header.mode, feature })
+    Ok(Packet {
+        geometry: header.geometry,
+        level: header.level,
+        mode: header.mode,
+        groups: header.groups(),
+        present,
+        feature,
+    })
 }
 
-/// As [`decode`], into a buffer whose former content is dropped and whose memory is used again. After an error the
-/// buffer's content has no meaning.
+/// [`Decoder::decode_into`] with memory of its own, for a packet now and then.
 ///
 /// # Errors
-/// Those of [`decode`].
+/// Those of [`Decoder::decode_into`].
 pub fn decode_into(
     tables: &Tables,
     shapes: &[Shape],
     packet: &[u8],
     symbols: &mut Vec<i16>,
-) -> Result<Header, Error> {
-    let header = Header::parse(packet)?;
-    let level = tables
-        .level(header.level.into())
-        .ok_or(Error::Level { found: header.level, levels: tables.levels() })?;
-    let &shape = shapes
-        .get(usize::from(header.geometry))
-        .ok_or(Error::Geometry { found: header.geometry, geometries: shapes.len() })?;
-    if shape.channels() != tables.channels() {
-        return Err(Error::Channels { tables: tables.channels(), feature: shape.channels() });
-    }
-    if packet.len() > packet_max(shape) {
-        return Err(Error::PacketLength { found: packet.len(), max: packet_max(shape) });
-    }
-    if header.table_id != tables.id() {
-        return Err(Error::TableId { found: header.table_id, expected: tables.id() });
-    }
-    let payload = &packet[HEADER_BYTES..];
-    symbols.clear();
-    symbols.resize(shape.symbols(), 0);
-    match (header.mode, header.layout) {
-        (Mode::Static, 1) => read_static::<1>(level, shape, payload, symbols)?,
-        (Mode::Static, 2) => read_static::<2>(level, shape, payload, symbols)?,
-        (Mode::Static, 4) => read_static::<4>(level, shape, payload, symbols)?,
-        (Mode::Static, _) => read_static::<8>(level, shape, payload, symbols)?,
-        (Mode::Raw, width) => read_raw(width, payload, symbols)?,
-        (Mode::Zstd, width) => read_zstd(width, payload, symbols)?,
-    }
-    let expected = header.check_of(symbols);
-    if header.check != expected {
-        return Err(Error::Check { found: header.check, expected });
-    }
-    Ok(header)
+) -> Result<Decoded, Error> {
+    Decoder::new().decode_into(tables, shapes, packet, symbols)
 }
 
-fn read_static<const N: usize>(
-    tables: &[Table],
-    shape: Shape,
-    payload: &[u8],
-    symbols: &mut [i16],
-) -> Result<(), Error> {
-    let mut cursor = Cursor::new(payload);
-    let mut states = [0; N];
-    for (lane, state) in states.iter_mut().enumerate() {
-        *state = cursor.u32("states")?;
-        if !(LOWEST..STATE_END).contains(state) {
-            return Err(Error::State { lane, found: *state });
-        }
-    }
-    let (pairs, odd) = cursor.rest().as_chunks();
-    if !odd.is_empty() {
-        return Err(Error::PacketTrailing { field: "words", bytes: odd.len() });
-    }
-    let mut words = Words::new(pairs);
-    for (table, plane) in tables.iter().zip(symbols.chunks_exact_mut(shape.plane())) {
-        table.decode(&mut states, &mut words, plane);
-    }
-    let escapes = words.rest().ok_or(Error::PacketTruncated { field: "words" })?;
-    if let Some(lane) = states.iter().position(|state| *state != LOWEST) {
-        return Err(Error::FinalState { lane, found: states[lane] });
-    }
-    read_escapes(tables, shape, escapes, symbols)
+/// Reads packets, with memory that is used again: for packets of one shape it asks for none after the first.
+pub struct Decoder {
+    simd: Simd,
+    window: Window,
+    values: Vec<i16>,
+    indices: Vec<u8>,
+    places: Vec<u8>,
+    raw: Vec<u8>,
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
 }
 
-fn read_escapes(
-    tables: &[Table],
-    shape: Shape,
-    escapes: &[[u8; 2]],
-    symbols: &mut [i16],
-) -> Result<(), Error> {
-    let mut escapes = escapes.iter();
-    for (channel, (table, plane)) in tables.iter().zip(symbols.chunks_exact_mut(shape.plane())).enumerate() {
-        let marker = table.marker();
-        if !plane.iter().fold(false, |any, &symbol| any | (symbol == marker)) {
-            continue;
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// A decoder that uses what this processor has.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { simd: Simd::detect(), ..Self::portable() }
+    }
+
+    /// A decoder that uses the portable code alone. It decodes and refuses the same.
+    #[must_use]
+    pub fn portable() -> Self {
+        Self {
+            simd: Simd::default(),
+            window: Window::default(),
+            values: Vec::new(),
+            indices: Vec::new(),
+            places: Vec::new(),
+            raw: Vec::new(),
+            zstd: None,
         }
-        for symbol in plane.iter_mut().filter(|symbol| **symbol == marker) {
-            let &pair = escapes.next().ok_or(Error::PacketTruncated { field: "escapes" })?;
-            *symbol = i16::from_le_bytes(pair);
-            if table.holds(*symbol) {
-                return Err(Error::Escape { found: *symbol, channel });
+    }
+
+    /// As [`decode`], into a buffer whose former content is dropped and whose memory is used again. After an error the
+    /// buffer's content has no meaning.
+    ///
+    /// # Errors
+    /// An [`Error`] of kind [`Kind::Peer`](crate::Kind::Peer) that names the field when the packet is not an undamaged
+    /// packet of these tables and shapes, whole or cut where a group ends; [`Error::Channels`] when shapes and tables
+    /// do not fit together.
+    pub fn decode_into(
+        &mut self,
+        tables: &Tables,
+        shapes: &[Shape],
+        packet: &[u8],
+        symbols: &mut Vec<i16>,
+    ) -> Result<Decoded, Error> {
+        let header = Header::parse(packet)?;
+        if usize::from(header.level) >= tables.levels() {
+            return Err(Error::Level { found: header.level, levels: tables.levels() });
+        }
+        let &shape = shapes
+            .get(usize::from(header.geometry))
+            .ok_or(Error::Geometry { found: header.geometry, geometries: shapes.len() })?;
+        if shape.channels() != tables.channels() {
+            return Err(Error::Channels { tables: tables.channels(), feature: shape.channels() });
+        }
+        if packet.len() > packet_max(shape) {
+            return Err(Error::PacketLength { found: packet.len(), max: packet_max(shape) });
+        }
+        let [expected, ..] = tables.id();
+        if header.table_id != expected {
+            return Err(Error::TableId { found: header.table_id, expected });
+        }
+        if !tables.allow(header.mode) {
+            return Err(Error::Section { mode: header.mode });
+        }
+        if header.groups() != 1 && header.groups() != tables.groups() {
+            return Err(Error::Groups { found: header.groups(), groups: tables.groups() });
+        }
+        symbols.clear();
+        symbols.resize(shape.symbols(), 0);
+        let task = Task { tables, header, shape };
+        let payload = &packet[HEADER_BYTES..];
+        let present = match (header.mode, header.lanes()) {
+            (Mode::Raw | Mode::Zstd, _) => self.read_plain(task, payload, symbols)?,
+            (_, 1) => self.read_lanes::<1>(task, payload, symbols)?,
+            (_, 2) => self.read_lanes::<2>(task, payload, symbols)?,
+            (_, 4) => self.read_lanes::<4>(task, payload, symbols)?,
+            (_, 8) => self.read_lanes::<8>(task, payload, symbols)?,
+            _ => self.read_lanes::<32>(task, payload, symbols)?,
+        };
+        Ok(Decoded { header, present })
+    }
+
+    fn read_plain(&mut self, task: Task<'_>, payload: &[u8], symbols: &mut [i16]) -> Result<usize, Error> {
+        let mut cursor = Cursor::new(payload);
+        let found = cursor.u32("seal")?;
+        let width = usize::from(task.header.width());
+        if task.header.mode == Mode::Zstd {
+            self.raw.clear();
+            self.raw.resize(width * symbols.len(), 0);
+            let zstd = match &mut self.zstd {
+                Some(zstd) => zstd,
+                none => none.insert(zstd::bulk::Decompressor::new().map_err(|source| Error::Zstd { source })?),
+            };
+            unpack(zstd, cursor.rest(), &mut self.raw)?;
+            read_raw(width, &self.raw, symbols)?;
+        } else {
+            read_raw(width, cursor.rest(), symbols)?;
+        }
+        let mut seal = Seal::new(task.tables.digest(), task.header.bytes());
+        let planes = task.tables.order().flatten().map(|&channel| usize::from(channel) * task.shape.plane());
+        planes.for_each(|begin| seal.update(&symbols[begin..][..task.shape.plane()]));
+        match seal.value() {
+            expected if expected == found => Ok(1),
+            expected => Err(Error::Seal { found, expected }),
+        }
+    }
+
+    fn read_lanes<const N: usize>(
+        &mut self,
+        task: Task<'_>,
+        payload: &[u8],
+        symbols: &mut [i16],
+    ) -> Result<usize, Error> {
+        let Task { tables, header, shape } = task;
+        let mut cursor = Cursor::new(payload);
+        let directory = Directory::parse(&mut cursor, header.groups())?;
+        let states = states::read::<N>(&mut cursor)?;
+        let (left, odd) = cursor.rest().as_chunks();
+        if !odd.is_empty() {
+            return Err(Error::PacketTrailing { field: "words", bytes: odd.len() });
+        }
+        let present = directory.present(left.len())?;
+        let mut reader = Reader { states, left, missing: false, precision: tables.precision() };
+        let mut seal = Seal::new(tables.digest(), header.bytes());
+        if header.mode == Mode::Context {
+            self.window.begin(shape, self.simd);
+        }
+        let whole = present == header.groups();
+        // Without a directory all groups of the tables are one.
+        let groups = if header.groups() == 1 { tables.groups() } else { present };
+        for (group, channels) in tables.order().enumerate().take(groups) {
+            for channel in channels.iter().map(|&channel| usize::from(channel)) {
+                let plane = &mut symbols[channel * shape.plane()..][..shape.plane()];
+                self.read_channel(task, &mut reader, channel, plane)?;
+                seal.update(plane);
+            }
+            if let Some(border) = directory.borders().get(group) {
+                let found = (left.len() - reader.left.len()) as u64;
+                if reader.missing || found != border.words {
+                    return Err(Error::GroupWords { group, found, expected: border.words });
+                }
+                if seal.check() != border.check {
+                    return Err(Error::GroupCheck { group, found: border.check, expected: seal.check() });
+                }
+            }
+        }
+        if whole {
+            check_end(&reader, &seal)?;
+        }
+        let missing = tables.order().skip(groups).flatten().map(|&channel| usize::from(channel));
+        for channel in missing {
+            let median = tables.median(header.level, channel);
+            symbols[channel * shape.plane()..][..shape.plane()].fill(median);
+        }
+        Ok(present)
+    }
+
+    fn read_channel<const N: usize>(
+        &mut self,
+        task: Task<'_>,
+        reader: &mut Reader<'_, N>,
+        channel: usize,
+        plane: &mut [i16],
+    ) -> Result<(), Error> {
+        let Task { tables, header, .. } = task;
+        match (header.mode, &tables.indexed, &tables.context) {
+            (Mode::Indexed, Some(indexed), _) => self.read_indexed(task, indexed, reader, channel, plane),
+            (Mode::Context, _, Some(context)) => self.read_context(task, context, reader, channel, plane),
+            _ => {
+                let family = tables.family_of(Mode::Static, header.level);
+                if reader.run(&family.models[channel], plane) {
+                    let tables = std::iter::repeat(channel);
+                    read_escapes(reader, family, tables, plane, channel)?;
+                }
+                Ok(())
             }
         }
     }
-    match escapes.len() {
-        0 => Ok(()),
-        left => Err(Error::PacketTrailing { field: "escapes", bytes: 2 * left }),
+
+    fn read_indexed<const N: usize>(
+        &mut self,
+        task: Task<'_>,
+        indexed: &Indexed,
+        reader: &mut Reader<'_, N>,
+        channel: usize,
+        plane: &mut [i16],
+    ) -> Result<(), Error> {
+        let level = task.header.level;
+        let tiles = indexed.tiles(task.shape);
+        self.values.clear();
+        self.values.resize(tiles.count(), 0);
+        if reader.run(&indexed.deltas(level).models[0], &mut self.values) {
+            return Err(Error::Index { channel });
+        }
+        let base = indexed.base(level, channel);
+        self.indices.clear();
+        for &delta in &self.values {
+            let predicted = tiles.predicted(base, &self.indices);
+            let index = (u16::from(predicted) + delta.cast_unsigned()) % u16::from(indexed.count());
+            self.indices.push(index as u8);
+        }
+        tiles.spread(&self.indices, &mut self.places);
+        if reader.mixed(&indexed.family.models, &self.places, plane) {
+            let tables = self.places.iter().map(|&table| usize::from(table));
+            read_escapes(reader, &indexed.family, tables, plane, channel)?;
+        }
+        Ok(())
+    }
+
+    fn read_context<const N: usize>(
+        &mut self,
+        task: Task<'_>,
+        context: &Context,
+        reader: &mut Reader<'_, N>,
+        channel: usize,
+        plane: &mut [i16],
+    ) -> Result<(), Error> {
+        let rules = context.rules(task.header.level, channel);
+        let window = &mut self.window;
+        let runs = window.runs();
+        self.values.resize(runs[0], 0);
+        for row in 0..task.shape.height() {
+            for (phase, &count) in runs.iter().enumerate() {
+                let place = (channel, row, phase);
+                let values = &mut self.values[..count];
+                window.look(context, rules, place, count);
+                if reader.mixed(&context.family.models, window.tables(count), values) {
+                    let tables = window.tables(count).iter().map(|&table| usize::from(table));
+                    read_escapes(reader, &context.family, tables, values, channel)?;
+                }
+                window.restore(place, values);
+                window.settle(context, rules.coarse, place, count);
+            }
+        }
+        window.finish();
+        window.store(channel, plane);
+        Ok(())
     }
 }
 
-fn read_raw(width: u8, bytes: &[u8], symbols: &mut [i16]) -> Result<(), Error> {
-    let expected = usize::from(width) * symbols.len();
+/// What is to be decoded.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    tables: &'a Tables,
+    header: Header,
+    shape: Shape,
+}
+
+/// That the words are used up and the lanes end with the seal.
+fn check_end<const N: usize>(reader: &Reader<'_, N>, seal: &Seal) -> Result<(), Error> {
+    if reader.missing {
+        return Err(Error::PacketTruncated { field: "words" });
+    }
+    if !reader.left.is_empty() {
+        return Err(Error::PacketTrailing { field: "words", bytes: 2 * reader.left.len() });
+    }
+    if let Some(lane) = reader.states.iter().position(|state| state >> 15 != 1) {
+        return Err(Error::FinalState { lane, found: reader.states[lane] });
+    }
+    let expected = shares::<N>(seal.value());
+    let found = reader.states.map(|state| state - LOWEST);
+    if found != expected {
+        let join = |shares: [u32; N]| {
+            shares.iter().zip(0..).take(3).fold(0, |sum, (share, lane)| sum | share << (15 * lane))
+        };
+        return Err(Error::Seal { found: join(found), expected: join(expected) });
+    }
+    Ok(())
+}
+
+/// Replaces the escapes of a run by what they stand for. `tables` are the tables of the values.
+fn read_escapes<const N: usize>(
+    reader: &mut Reader<'_, N>,
+    family: &Family,
+    tables: impl Iterator<Item = usize>,
+    values: &mut [i16],
+    channel: usize,
+) -> Result<(), Error> {
+    let mut at = 0;
+    for (value, table) in values.iter_mut().zip(tables) {
+        let span = family.spans[table];
+        if value.wrapping_sub(span.low).cast_unsigned() == span.escape {
+            let bytes = [reader.byte(at), reader.byte(at + 1)];
+            at += 2;
+            *value = i16::from_le_bytes(bytes);
+            if family.tables[table].holds(*value) {
+                return Err(Error::Escape { found: *value, channel });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_raw(width: usize, bytes: &[u8], symbols: &mut [i16]) -> Result<(), Error> {
+    let expected = width * symbols.len();
     if bytes.len() < expected {
         return Err(Error::PacketTruncated { field: "symbols" });
     }
@@ -148,17 +389,17 @@ fn read_raw(width: u8, bytes: &[u8], symbols: &mut [i16]) -> Result<(), Error> {
     Ok(())
 }
 
-fn read_zstd(width: u8, frame: &[u8], symbols: &mut [i16]) -> Result<(), Error> {
+fn unpack(zstd: &mut zstd::bulk::Decompressor<'_>, frame: &[u8], raw: &mut [u8]) -> Result<(), Error> {
     let fault = |problem| Error::Frame { problem };
     let end = zstd::zstd_safe::find_frame_compressed_size(frame).map_err(|_| fault("not a whole frame"))?;
     if end != frame.len() {
         return Err(Error::PacketTrailing { field: "frame", bytes: frame.len() - end });
     }
-    let mut raw = vec![0; usize::from(width) * symbols.len()];
-    let written = zstd::bulk::decompress_to_buffer(frame, &mut raw)
+    let written = zstd
+        .decompress_to_buffer(frame, raw)
         .map_err(|_| fault("damaged, or more content than the symbols"))?;
     if written != raw.len() {
         return Err(fault("less content than the symbols"));
     }
-    read_raw(width, &raw, symbols)
+    Ok(())
 }

@@ -1,30 +1,39 @@
 //! Features to packets (FORMAT.md, sections 3 to 6).
 
-use crate::header::GEOMETRIES_MAX;
-use crate::rans::LOWEST;
-use crate::{Error, Feature, HEADER_BYTES, Header, Mode, Table, Tables};
+use crate::cursor::push_number;
+use crate::header::{GEOMETRIES_MAX, LANES};
+use crate::plan::{Part, Plan};
+use crate::rans::{LOWEST, Writer};
+use crate::seal::{Seal, shares};
+use crate::simd::Simd;
+use crate::{Error, Feature, GROUPS_MAX, HEADER_BYTES, Header, Mode, Tables, states};
 
-/// How hard zstd tries. The fallback is for features that the tables do not fit, where speed matters more than the
-/// last byte.
+/// How hard zstd tries. It is for features that the tables do not fit, where speed matters more than the last byte.
 const ZSTD_LEVEL: i32 = 3;
 
 /// Which mode an encoder takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Choice {
-    /// Static, unless raw would be smaller; then the smaller of raw and zstd.
+    /// The smallest of all that the tables allow; never larger than raw or zstd.
     #[default]
     Auto,
+    /// The smallest of those that can be tried within so much effort per symbol. Raw and [`Mode::Static`] together
+    /// take 1, [`Mode::Context`] 4, [`Mode::Indexed`] 6 and [`Mode::Zstd`] 6; they are tried in this order, and one
+    /// that does not fit into what is left is passed over.
+    Within(u8),
     /// This one, whatever its size.
     Only(Mode),
 }
 
-/// Codes `feature` into `out`, whose former content is dropped and whose memory is used again. Returns the mode
-/// that was taken.
+/// What the modes take in [`Choice::Within`], in the order in which they are tried.
+const EFFORTS: [(Mode, u8); 4] =
+    [(Mode::Static, 1), (Mode::Context, 4), (Mode::Indexed, 6), (Mode::Zstd, 6)];
+
+/// [`Encoder::encode`] with memory of its own, for a packet now and then.
 ///
 /// # Errors
-/// [`Error::NoLevel`] and [`Error::NoGeometry`] for an index that no packet can carry, [`Error::Channels`] when the
-/// feature has another number of channels than the tables, [`Error::Zstd`] when the compressor fails.
+/// Those of [`Encoder::encode`].
 pub fn encode(
     tables: &Tables,
     geometry: u8,
@@ -33,100 +42,325 @@ pub fn encode(
     feature: &Feature,
     out: &mut Vec<u8>,
 ) -> Result<Mode, Error> {
-    if usize::from(geometry) >= GEOMETRIES_MAX {
-        return Err(Error::NoGeometry { found: geometry, max: GEOMETRIES_MAX });
+    Encoder::new().encode(tables, geometry, level, choice, feature, out)
+}
+
+/// Makes packets, with memory that is used again: for features of one shape it asks for none after the first.
+pub struct Encoder {
+    simd: Simd,
+    layered: bool,
+    plans: [Plan; 3],
+    words: Vec<u8>,
+    escapes: Vec<u8>,
+    raw: Vec<u8>,
+    frame: Vec<u8>,
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self::new()
     }
-    let level_tables =
-        tables.level(level.into()).ok_or(Error::NoLevel { found: level, levels: tables.levels() })?;
-    let channels = feature.shape().channels();
-    if channels != tables.channels() {
-        return Err(Error::Channels { tables: tables.channels(), feature: channels });
+}
+
+impl Encoder {
+    /// An encoder that uses what this processor has.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { simd: Simd::detect(), ..Self::portable() }
     }
-    let mut mode = match choice {
-        Choice::Auto => Mode::Static,
-        Choice::Only(mode) => mode,
-    };
-    let mut layout = match mode {
-        Mode::Raw => write_raw(feature, out),
-        Mode::Static => write_static(level_tables, feature, out),
-        Mode::Zstd => write_zstd(feature, out)?,
-    };
-    if choice == Choice::Auto && out.len() > raw_bytes(feature) {
-        (mode, layout) = (Mode::Zstd, write_zstd(feature, out)?);
-        if out.len() >= raw_bytes(feature) {
-            (mode, layout) = (Mode::Raw, write_raw(feature, out));
+
+    /// An encoder that uses the portable code alone. Its packets are the same, byte for byte.
+    #[must_use]
+    pub fn portable() -> Self {
+        Self {
+            simd: Simd::default(),
+            layered: false,
+            plans: Default::default(),
+            words: Vec::new(),
+            escapes: Vec::new(),
+            raw: Vec::new(),
+            frame: Vec::new(),
+            zstd: None,
         }
     }
-    let header = Header { mode, level, geometry, layout, table_id: tables.id(), check: 0 };
-    out[..HEADER_BYTES].copy_from_slice(&header.bytes(feature.symbols()));
-    Ok(mode)
-}
 
-/// Bytes per symbol in the modes that hold them as they are.
-fn width_of(symbols: &[i16]) -> u8 {
-    let fits = symbols.iter().fold(true, |fits, &symbol| fits & (i16::from(symbol as i8) == symbol));
-    if fits { 1 } else { 2 }
-}
-
-/// The size of a packet of mode raw.
-fn raw_bytes(feature: &Feature) -> usize {
-    HEADER_BYTES + usize::from(width_of(feature.symbols())) * feature.symbols().len()
-}
-
-fn write_raw(feature: &Feature, out: &mut Vec<u8>) -> u8 {
-    let width = width_of(feature.symbols());
-    out.clear();
-    out.resize(HEADER_BYTES, 0);
-    push_raw(feature.symbols(), width, out);
-    width
-}
-
-fn push_raw(symbols: &[i16], width: u8, out: &mut Vec<u8>) {
-    match width {
-        1 => out.extend(symbols.iter().map(|&symbol| symbol as u8)),
-        _ => out.extend(symbols.iter().flat_map(|symbol| symbol.to_le_bytes())),
+    /// Whether packets get a directory, so that they can be cut where a group of channels ends: about four bytes for
+    /// each group but the last. Off at first.
+    #[must_use]
+    pub fn layered(mut self, layered: bool) -> Self {
+        self.layered = layered;
+        self
     }
-}
 
-fn write_zstd(feature: &Feature, out: &mut Vec<u8>) -> Result<u8, Error> {
-    let width = width_of(feature.symbols());
-    let mut raw = Vec::new();
-    push_raw(feature.symbols(), width, &mut raw);
-    out.clear();
-    out.resize(HEADER_BYTES + zstd::zstd_safe::compress_bound(raw.len()), 0);
-    let written = zstd::bulk::compress_to_buffer(&raw, &mut out[HEADER_BYTES..], ZSTD_LEVEL)
-        .map_err(|source| Error::Zstd { source })?;
-    out.truncate(HEADER_BYTES + written);
-    Ok(width)
-}
-
-fn write_static(tables: &[Table], feature: &Feature, out: &mut Vec<u8>) -> u8 {
-    match feature.symbols().len() {
-        0..2048 => write_lanes::<1>(tables, feature, out),
-        2048..8192 => write_lanes::<2>(tables, feature, out),
-        8192..16384 => write_lanes::<4>(tables, feature, out),
-        _ => write_lanes::<8>(tables, feature, out),
-    }
-}
-
-fn write_lanes<const N: usize>(tables: &[Table], feature: &Feature, out: &mut Vec<u8>) -> u8 {
-    let front = HEADER_BYTES + 4 * N;
-    out.clear();
-    out.resize(front, 0);
-    let mut states = [LOWEST; N];
-    let mut escaped = false;
-    for (table, plane) in tables.iter().zip(feature.planes()).rev() {
-        escaped |= table.encode(&mut states, out, plane);
-    }
-    out[front..].as_chunks_mut::<2>().0.reverse();
-    for (to, state) in out[HEADER_BYTES..front].as_chunks_mut().0.iter_mut().zip(states) {
-        *to = state.to_le_bytes();
-    }
-    if escaped {
-        for (table, plane) in tables.iter().zip(feature.planes()) {
-            let strays = plane.iter().filter(|symbol| !table.holds(**symbol));
-            out.extend(strays.flat_map(|symbol| symbol.to_le_bytes()));
+    /// Codes `feature` into `out`, whose former content is dropped and whose memory is used again. Returns the mode
+    /// that was taken.
+    ///
+    /// # Errors
+    /// [`Error::NoLevel`] and [`Error::NoGeometry`] for an index that no packet can carry, [`Error::NoMode`] for a mode
+    /// that the tables do not hold, [`Error::Channels`] when the feature has another number of channels than the
+    /// tables, [`Error::Zstd`] when the compressor fails.
+    pub fn encode(
+        &mut self,
+        tables: &Tables,
+        geometry: u8,
+        level: u8,
+        choice: Choice,
+        feature: &Feature,
+        out: &mut Vec<u8>,
+    ) -> Result<Mode, Error> {
+        if usize::from(geometry) >= GEOMETRIES_MAX {
+            return Err(Error::NoGeometry { found: geometry, max: GEOMETRIES_MAX });
+        }
+        if usize::from(level) >= tables.levels() {
+            return Err(Error::NoLevel { found: level, levels: tables.levels() });
+        }
+        let channels = feature.shape().channels();
+        if channels != tables.channels() {
+            return Err(Error::Channels { tables: tables.channels(), feature: channels });
+        }
+        let task = Task { tables, geometry, level, feature };
+        match choice {
+            Choice::Auto => self.smallest(task, u8::MAX, out),
+            Choice::Within(effort) => self.smallest(task, effort, out),
+            Choice::Only(mode) => {
+                if !tables.allow(mode) {
+                    return Err(Error::NoMode { mode });
+                }
+                match mode {
+                    Mode::Raw => self.write_raw(task, out),
+                    Mode::Zstd => {
+                        self.write_zstd(task)?;
+                        std::mem::swap(&mut self.frame, out);
+                    }
+                    _ => {
+                        self.plans[0].fill(mode, tables, level, feature, self.simd);
+                        self.write_coded(task, mode, 0, out);
+                    }
+                }
+                Ok(mode)
+            }
         }
     }
-    N as u8
+
+    fn smallest(&mut self, task: Task<'_>, effort: u8, out: &mut Vec<u8>) -> Result<Mode, Error> {
+        let mut left = effort;
+        let mut best: Option<(u64, Mode, usize)> = None;
+        let mut zstd = false;
+        for (at, (mode, price)) in EFFORTS.into_iter().enumerate() {
+            if !task.tables.allow(mode) || price > left {
+                continue;
+            }
+            left -= price;
+            if mode == Mode::Zstd {
+                zstd = true;
+                continue;
+            }
+            let plan = &mut self.plans[at];
+            plan.fill(mode, task.tables, task.level, task.feature, self.simd);
+            let estimate = plan.whole_estimate();
+            if best.is_none_or(|(least, ..)| estimate < least) {
+                best = Some((estimate, mode, at));
+            }
+        }
+        let raw_bytes = HEADER_BYTES + 4 + task.width() * task.feature.symbols().len();
+        let mut taken = Mode::Raw;
+        if let Some((_, mode, at)) = best {
+            self.write_coded(task, mode, at, out);
+            taken = mode;
+        }
+        if best.is_none() || raw_bytes < out.len() {
+            self.write_raw(task, out);
+            taken = Mode::Raw;
+        }
+        if zstd {
+            self.write_zstd(task)?;
+            if self.frame.len() < out.len() {
+                std::mem::swap(&mut self.frame, out);
+                taken = Mode::Zstd;
+            }
+        }
+        Ok(taken)
+    }
+
+    fn write_raw(&mut self, task: Task<'_>, out: &mut Vec<u8>) {
+        task.begin_plain(Mode::Raw, out);
+        task.push_raw(out);
+    }
+
+    /// Into `frame`.
+    fn write_zstd(&mut self, task: Task<'_>) -> Result<(), Error> {
+        self.raw.clear();
+        task.push_raw(&mut self.raw);
+        task.begin_plain(Mode::Zstd, &mut self.frame);
+        let front = self.frame.len();
+        self.frame.resize(front + zstd::zstd_safe::compress_bound(self.raw.len()), 0);
+        let failed = |source| Error::Zstd { source };
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(failed)?),
+        };
+        let written = zstd.compress_to_buffer(&self.raw, &mut self.frame[front..]).map_err(failed)?;
+        self.frame.truncate(front + written);
+        Ok(())
+    }
+
+    fn write_coded(&mut self, task: Task<'_>, mode: Mode, plan: usize, out: &mut Vec<u8>) {
+        let groups = if self.layered { task.tables.groups() } else { 1 };
+        let lanes = match (self.plans[plan].estimate(), mode) {
+            (..256, _) => 0,
+            (..1792, _) => 1,
+            (..3840, _) => 2,
+            (24576.., Mode::Static | Mode::Indexed) => 4,
+            _ => 3,
+        };
+        if !self.write_groups(task, mode, plan, (groups, lanes), out) {
+            self.write_groups(task, mode, plan, (1, lanes), out);
+        }
+    }
+
+    fn write_groups(
+        &mut self,
+        task: Task<'_>,
+        mode: Mode,
+        plan: usize,
+        (groups, lanes): (usize, usize),
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let header = task.header(mode, ((groups - 1) << 3 | lanes) as u8);
+        match LANES[lanes] {
+            1 => self.write_lanes::<1>(task, header, plan, out),
+            2 => self.write_lanes::<2>(task, header, plan, out),
+            4 => self.write_lanes::<4>(task, header, plan, out),
+            8 => self.write_lanes::<8>(task, header, plan, out),
+            _ => self.write_lanes::<32>(task, header, plan, out),
+        }
+    }
+
+    /// Returns whether the packet can be written with so many groups: the last one needs a word.
+    fn write_lanes<const N: usize>(
+        &mut self,
+        task: Task<'_>,
+        header: Header,
+        plan: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let Task { tables, level, feature, .. } = task;
+        let plan = &self.plans[plan];
+        let layered = header.groups() > 1;
+        let mut seal = Seal::new(tables.digest(), header.bytes());
+        let mut checks = [0; GROUPS_MAX];
+        for (group, check) in tables.order().zip(&mut checks) {
+            group.iter().for_each(|&channel| seal.update(feature.plane(channel.into())));
+            if layered {
+                *check = seal.check();
+            }
+        }
+        self.words.clear();
+        let states = shares::<N>(seal.value()).map(|share| LOWEST + share);
+        let mut writer = Writer { states, words: &mut self.words, simd: self.simd };
+        let family = tables.family_of(header.mode, level);
+        let mut place = tables.channels();
+        let mut counts = [0; GROUPS_MAX];
+        for (group, count) in tables.order().zip(&mut counts).rev() {
+            let before = writer.words.len();
+            for &channel in group.iter().rev() {
+                place -= 1;
+                let part = plan.part(header.mode, tables, family, level, feature, (place, channel.into()));
+                put(&mut writer, &part, &mut self.escapes, tables.precision());
+            }
+            *count = (writer.words.len() - before) / 2;
+        }
+        let states = writer.states;
+        if layered && counts[header.groups() - 1] == 0 {
+            return false;
+        }
+        out.clear();
+        out.extend(header.bytes());
+        for (&count, check) in counts.iter().zip(checks).take(header.groups() - 1) {
+            push_number(count, out);
+            out.extend(check.to_le_bytes());
+        }
+        states::write(&states, out);
+        let front = out.len();
+        out.extend_from_slice(&self.words);
+        out[front..].as_chunks_mut::<2>().0.reverse();
+        true
+    }
+}
+
+/// Codes a channel, from its last value to its first.
+fn put<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, escapes: &mut Vec<u8>, precision: u32) {
+    let [first, second] = part.runs;
+    if part.escaped {
+        let mut end = part.entries.len();
+        let turns = if second == 0 { [first, first] } else { [second, first] };
+        for len in turns.into_iter().cycle() {
+            if end == 0 {
+                break;
+            }
+            let run = end - len..end;
+            escapes.clear();
+            for (&entry, value) in part.entries[run.clone()].iter().zip(&part.values[run.clone()]) {
+                if part.escapes[usize::from(entry)] {
+                    escapes.extend(value.to_le_bytes());
+                }
+            }
+            writer.bytes(escapes, precision);
+            writer.run(part.steps, &part.entries[run]);
+            end -= len;
+        }
+    } else if first.is_multiple_of(N) && second.is_multiple_of(N) {
+        writer.run(part.steps, part.entries);
+    } else {
+        for pair in part.entries.rchunks_exact(first + second) {
+            let (even, odd) = pair.split_at(first);
+            writer.run(part.steps, odd);
+            writer.run(part.steps, even);
+        }
+    }
+    if let Some((steps, indices)) = part.indices {
+        writer.run(steps, indices);
+    }
+}
+
+/// What is to be coded.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    tables: &'a Tables,
+    geometry: u8,
+    level: u8,
+    feature: &'a Feature,
+}
+
+impl Task<'_> {
+    fn header(self, mode: Mode, layout: u8) -> Header {
+        let [table_id, ..] = self.tables.id();
+        Header { mode, level: self.level, geometry: self.geometry, layout, table_id }
+    }
+
+    /// Bytes per symbol in the modes that hold them as they are.
+    fn width(self) -> usize {
+        let symbols = self.feature.symbols();
+        let fits = symbols.iter().fold(true, |fits, &symbol| fits & (i16::from(symbol as i8) == symbol));
+        if fits { 1 } else { 2 }
+    }
+
+    /// The header and the seal of a mode that holds symbols as they are.
+    fn begin_plain(self, mode: Mode, out: &mut Vec<u8>) {
+        let header = self.header(mode, self.width() as u8);
+        let mut seal = Seal::new(self.tables.digest(), header.bytes());
+        self.tables.order().flatten().for_each(|&channel| seal.update(self.feature.plane(channel.into())));
+        out.clear();
+        out.extend(header.bytes());
+        out.extend(seal.value().to_le_bytes());
+    }
+
+    fn push_raw(self, out: &mut Vec<u8>) {
+        let symbols = self.feature.symbols();
+        match self.width() {
+            1 => out.extend(symbols.iter().map(|&symbol| symbol as u8)),
+            _ => out.extend(symbols.iter().flat_map(|symbol| symbol.to_le_bytes())),
+        }
+    }
 }

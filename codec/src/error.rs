@@ -1,5 +1,7 @@
 //! What can be wrong, and whose fault it is.
 
+use std::fmt;
+
 use crate::Mode;
 
 /// Why a packet, a tables file or an argument was not accepted.
@@ -29,7 +31,7 @@ pub enum Error {
         bytes: usize,
     },
     /// The format's version is not one that this crate reads.
-    #[error("packet: version: {found}, this reader knows 1")]
+    #[error("packet: version: {found}, this reader knows 2")]
     Version {
         /// The packet's.
         found: u8,
@@ -64,36 +66,77 @@ pub enum Error {
         /// The packet's mode.
         mode: Mode,
     },
+    /// The packet was cut into another number of groups than the tables have.
+    #[error("packet: groups: {found}, the tables have {groups}")]
+    Groups {
+        /// The packet's.
+        found: usize,
+        /// The tables'.
+        groups: usize,
+    },
+    /// The mode needs a section that the tables do not hold.
+    #[error("packet: mode: {mode}, for which these tables have no section")]
+    Section {
+        /// The packet's.
+        mode: Mode,
+    },
     /// The packet was made with other tables.
-    #[error("packet: table id: {found:02x?}, these tables are {expected:02x?}")]
+    #[error("packet: table id: {found:#04x}, these tables are {expected:#04x}")]
     TableId {
         /// The packet's.
-        found: [u8; 4],
-        /// The reader's, [`Tables::id`](crate::Tables::id).
-        expected: [u8; 4],
+        found: u8,
+        /// The reader's, the first byte of [`Tables::id`](crate::Tables::id).
+        expected: u8,
     },
-    /// A lane's first state is outside \[2^15, 2^31).
-    #[error("packet: states: lane {lane} begins at {found:#x}")]
-    State {
-        /// The lane.
-        lane: usize,
-        /// Its state.
-        found: u32,
+    /// A number is longer than it needs to be, or than any may be.
+    #[error("packet: {field}: a number that is not in its shortest form")]
+    Number {
+        /// The field of FORMAT.md.
+        field: &'static str,
     },
-    /// A lane does not end where every lane ends.
-    #[error("packet: words: lane {lane} ends at {found:#x} instead of 0x8000")]
+    /// The bits after the last state are not zero.
+    #[error("packet: states: bits are set after the last one")]
+    Padding,
+    /// A group takes another number of words than the directory says.
+    #[error("packet: words: group {group} ends after {found} words instead of {expected}")]
+    GroupWords {
+        /// The group, from 0.
+        group: usize,
+        /// Words up to its end.
+        found: u64,
+        /// What the directory says.
+        expected: u64,
+    },
+    /// The symbols up to a group's end are not those that were encoded.
+    #[error("packet: check: {found:#06x} after group {group}, the symbols give {expected:#06x}")]
+    GroupCheck {
+        /// The group, from 0.
+        group: usize,
+        /// The packet's.
+        found: u16,
+        /// Of the tables, the header and the decoded symbols.
+        expected: u16,
+    },
+    /// A lane does not end where a lane can end.
+    #[error("packet: words: lane {lane} ends at {found:#x}, expected 0x8000 to 0xffff")]
     FinalState {
         /// The lane.
         lane: usize,
         /// Its state.
         found: u32,
     },
-    /// An escape holds a symbol that needed none.
-    #[error("packet: escapes: {found} is a regular symbol of channel {channel}")]
+    /// An escape holds a value that needed none.
+    #[error("packet: escapes: {found} is a regular value in channel {channel}")]
     Escape {
-        /// The symbol.
+        /// The value.
         found: i16,
         /// Its channel.
+        channel: usize,
+    },
+    /// A tile's index is the escape.
+    #[error("packet: index: an escape in channel {channel}")]
+    Index {
+        /// The tile's channel.
         channel: usize,
     },
     /// The zstd frame is damaged or does not hold the expected number of bytes.
@@ -102,12 +145,12 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// The decoded symbols are not those that were encoded.
-    #[error("packet: check: {found:#010x}, the symbols give {expected:#010x}")]
-    Check {
-        /// The packet's.
+    /// The symbols are not those that were encoded, or the tables are others.
+    #[error("packet: seal: {found:#010x}, tables and symbols give {expected:#010x}")]
+    Seal {
+        /// The packet's, as far as it has room for it.
         found: u32,
-        /// Of the header and the decoded symbols.
+        /// Of the tables, the header and the decoded symbols, as far as the packet has room for it.
         expected: u32,
     },
 
@@ -122,12 +165,10 @@ pub enum Error {
         expected: &'static str,
     },
     /// One table has a value that FORMAT.md does not allow.
-    #[error("tables: level {level}, channel {channel}: {field}: {found}, expected {expected}")]
+    #[error("tables: {place}: {field}: {found}, expected {expected}")]
     Table {
-        /// The table's level.
-        level: usize,
-        /// The table's channel.
-        channel: usize,
+        /// The table.
+        place: Place,
         /// The field of FORMAT.md.
         field: &'static str,
         /// Its value.
@@ -186,6 +227,12 @@ pub enum Error {
         /// How many geometries a packet can name.
         max: usize,
     },
+    /// The mode to encode with needs a section that the tables do not hold.
+    #[error("mode {mode}: these tables have no section for it; export them with one or take another mode")]
+    NoMode {
+        /// The mode asked for.
+        mode: Mode,
+    },
     /// The compressor failed.
     #[error("zstd")]
     Zstd {
@@ -193,6 +240,39 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// Which table of the tables file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// That of a level and channel.
+    Static {
+        /// The level.
+        level: u8,
+        /// The channel.
+        channel: usize,
+    },
+    /// One that tiles choose from.
+    Indexed(u8),
+    /// That of the tiles' indices.
+    Deltas {
+        /// The level.
+        level: u8,
+    },
+    /// One that contexts choose from.
+    Context(u8),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Static { level, channel } => write!(f, "level {level}, channel {channel}"),
+            Self::Indexed(table) => write!(f, "indexed table {table}"),
+            Self::Deltas { level } => write!(f, "deltas of level {level}"),
+            Self::Context(table) => write!(f, "context table {table}"),
+        }
+    }
 }
 
 /// Whose fault an [`Error`] is.
@@ -222,19 +302,27 @@ impl Error {
             | Self::Level { .. }
             | Self::Geometry { .. }
             | Self::Layout { .. }
+            | Self::Groups { .. }
+            | Self::Section { .. }
             | Self::TableId { .. }
-            | Self::State { .. }
+            | Self::Number { .. }
+            | Self::Padding
+            | Self::GroupWords { .. }
+            | Self::GroupCheck { .. }
             | Self::FinalState { .. }
             | Self::Escape { .. }
+            | Self::Index { .. }
             | Self::Frame { .. }
-            | Self::Check { .. } => Kind::Peer,
+            | Self::Seal { .. } => Kind::Peer,
             Self::Tables { .. }
             | Self::Table { .. }
             | Self::TablesTruncated { .. }
             | Self::Channels { .. } => Kind::Bundle,
-            Self::Shape { .. } | Self::Symbols { .. } | Self::NoLevel { .. } | Self::NoGeometry { .. } => {
-                Kind::Caller
-            }
+            Self::Shape { .. }
+            | Self::Symbols { .. }
+            | Self::NoLevel { .. }
+            | Self::NoGeometry { .. }
+            | Self::NoMode { .. } => Kind::Caller,
             Self::Zstd { .. } => Kind::Device,
         }
     }

@@ -106,6 +106,15 @@ impl Feature {
         self.symbols
     }
 
+    /// The symbols of one channel, rows after each other.
+    ///
+    /// # Panics
+    /// When there is no such channel.
+    #[must_use]
+    pub fn plane(&self, channel: usize) -> &[i16] {
+        &self.symbols[channel * self.shape.plane()..][..self.shape.plane()]
+    }
+
     /// The symbols of each channel in turn, rows after each other.
     pub fn planes(&self) -> impl DoubleEndedIterator<Item = &[i16]> + ExactSizeIterator {
         self.symbols.chunks_exact(self.shape.plane())

@@ -1,18 +1,21 @@
-//! The first twelve bytes of a packet (FORMAT.md, section 3).
+//! The first four bytes of a packet (FORMAT.md, section 3), and the directory after them.
 
 use std::fmt;
 
 use crate::cursor::{Cursor, CutOff};
-use crate::{Error, LEVELS_MAX, Shape};
+use crate::{Error, GROUPS_MAX, LEVELS_MAX, Shape};
 
 /// Bytes of a packet before its payload.
-pub const HEADER_BYTES: usize = 12;
+pub const HEADER_BYTES: usize = 4;
 
 /// The version of the format that this crate writes and reads.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// How many geometries a bundle may have.
 pub(crate) const GEOMETRIES_MAX: usize = 16;
+
+/// How many lanes each number of the layout stands for.
+pub(crate) const LANES: [u8; 5] = [1, 2, 4, 8, 32];
 
 /// How the symbols of a packet are coded (FORMAT.md, section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +28,21 @@ pub enum Mode {
     Static = 1,
     /// A Zstandard frame over the bytes of [`Mode::Raw`].
     Zstd = 2,
+    /// Range ANS with a table per tile, whose index is sent.
+    Indexed = 3,
+    /// Range ANS with tables chosen by what is already decoded.
+    Context = 4,
+}
+
+impl Mode {
+    /// Every mode, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Raw, Self::Static, Self::Zstd, Self::Indexed, Self::Context];
+
+    /// Whether range ANS codes it, in lanes and groups.
+    #[must_use]
+    pub fn is_coded(self) -> bool {
+        matches!(self, Self::Static | Self::Indexed | Self::Context)
+    }
 }
 
 impl fmt::Display for Mode {
@@ -33,6 +51,8 @@ impl fmt::Display for Mode {
             Self::Raw => "raw",
             Self::Static => "static",
             Self::Zstd => "zstd",
+            Self::Indexed => "indexed",
+            Self::Context => "context",
         })
     }
 }
@@ -46,12 +66,10 @@ pub struct Header {
     pub level: u8,
     /// Index of the geometry, below 16.
     pub geometry: u8,
-    /// [`Mode::Static`]: lanes, 1, 2, 4 or 8. Other modes: bytes per symbol, 1 or 2.
+    /// What [`lanes`](Self::lanes), [`groups`](Self::groups) and [`width`](Self::width) tell.
     pub layout: u8,
-    /// The first four bytes of the SHA-256 of the tables file.
-    pub table_id: [u8; 4],
-    /// CRC-32 over the first eight bytes of the packet and the symbols as i16, little-endian.
-    pub check: u32,
+    /// The first byte of the SHA-256 of the tables file.
+    pub table_id: u8,
 }
 
 impl Header {
@@ -67,63 +85,114 @@ impl Header {
         if first >> 4 != VERSION {
             return Err(Error::Version { found: first >> 4 });
         }
-        let mode = match first & 15 {
-            0 => Mode::Raw,
-            1 => Mode::Static,
-            2 => Mode::Zstd,
-            found => return Err(Error::Mode { found }),
-        };
-        let level = cursor.u8("level")?;
-        if usize::from(level) >= LEVELS_MAX {
-            return Err(Error::Level { found: level, levels: LEVELS_MAX });
-        }
-        let geometry = cursor.u8("geometry")?;
-        if usize::from(geometry) >= GEOMETRIES_MAX {
-            return Err(Error::Geometry { found: geometry, geometries: GEOMETRIES_MAX });
-        }
+        let found = first & 15;
+        let mode = Mode::ALL.into_iter().find(|mode| *mode as u8 == found).ok_or(Error::Mode { found })?;
+        let second = cursor.u8("level")?;
         let layout = cursor.u8("layout")?;
-        match (mode, layout) {
-            (Mode::Static, 1 | 2 | 4 | 8) | (Mode::Raw | Mode::Zstd, 1 | 2) => {}
-            _ => return Err(Error::Layout { found: layout, mode }),
+        let fits = if mode.is_coded() {
+            usize::from(layout & 7) < LANES.len()
+        } else {
+            layout == 1 || layout == 2
+        };
+        if !fits {
+            return Err(Error::Layout { found: layout, mode });
         }
-        let table_id = cursor.array("table id")?;
-        let check = cursor.u32("check")?;
-        Ok(Self { mode, level, geometry, layout, table_id, check })
+        let table_id = cursor.u8("table id")?;
+        Ok(Self { mode, level: second & 15, geometry: second >> 4, layout, table_id })
     }
 
-    /// The header's bytes, with the check of `symbols` in place of its own.
-    pub(crate) fn bytes(&self, symbols: &[i16]) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        bytes[..8].copy_from_slice(&self.front());
-        bytes[8..].copy_from_slice(&self.check_of(symbols).to_le_bytes());
-        bytes
+    /// The lanes of a coded mode, 1 of the others.
+    #[must_use]
+    pub fn lanes(&self) -> u8 {
+        if self.mode.is_coded() { LANES[usize::from(self.layout & 7)] } else { 1 }
     }
 
-    /// The check that belongs to this header and `symbols`.
-    pub(crate) fn check_of(&self, symbols: &[i16]) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&self.front());
-        let mut bytes = [[0; 2]; 1024];
-        for chunk in symbols.chunks(bytes.len()) {
-            for (to, from) in bytes.iter_mut().zip(chunk) {
-                *to = from.to_le_bytes();
-            }
-            hasher.update(bytes[..chunk.len()].as_flattened());
-        }
-        hasher.finalize()
+    /// The groups into which a coded packet was cut, 1 of the other modes.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        if self.mode.is_coded() { usize::from(self.layout >> 3) + 1 } else { 1 }
     }
 
-    fn front(&self) -> [u8; 8] {
-        let [a, b, c, d] = self.table_id;
-        [VERSION << 4 | self.mode as u8, self.level, self.geometry, self.layout, a, b, c, d]
+    /// Bytes per symbol in the modes that hold symbols as they are, 0 in the others.
+    #[must_use]
+    pub fn width(&self) -> u8 {
+        if self.mode.is_coded() { 0 } else { self.layout }
+    }
+
+    pub(crate) fn bytes(&self) -> [u8; HEADER_BYTES] {
+        [VERSION << 4 | self.mode as u8, self.geometry << 4 | self.level, self.layout, self.table_id]
     }
 }
 
-/// The largest packet of a feature of `shape`, in bytes: twelve for the header, four for each of eight lanes, and
-/// per symbol a word and an escape.
+const _: () = assert!(LEVELS_MAX <= 16 && GEOMETRIES_MAX <= 16 && GROUPS_MAX <= 32);
+
+/// What the directory says of one group: the words up to its end, and the check.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Border {
+    pub(crate) words: u64,
+    pub(crate) check: u16,
+}
+
+/// The directory of a packet of so many groups.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Directory {
+    borders: [Border; GROUPS_MAX],
+    groups: usize,
+}
+
+impl Directory {
+    pub(crate) fn parse(cursor: &mut Cursor<'_>, groups: usize) -> Result<Self, Error> {
+        let mut borders = [Border::default(); GROUPS_MAX];
+        let mut sum = 0;
+        for border in &mut borders[..groups - 1] {
+            sum += cursor.number("directory")?.ok_or(Error::Number { field: "directory" })? as u64;
+            *border = Border { words: sum, check: cursor.u16("directory")? };
+        }
+        Ok(Self { borders, groups })
+    }
+
+    /// The borders between groups.
+    pub(crate) fn borders(&self) -> &[Border] {
+        &self.borders[..self.groups - 1]
+    }
+
+    /// How many groups a packet of so many words holds.
+    pub(crate) fn present(&self, words: usize) -> Result<usize, Error> {
+        let words = words as u64;
+        match self.borders().iter().rposition(|border| border.words <= words) {
+            Some(last) if self.borders[last].words == words => Ok(last + 1),
+            Some(last) if last + 2 < self.groups => Err(Error::PacketTruncated { field: "words" }),
+            None if self.groups > 1 => Err(Error::PacketTruncated { field: "words" }),
+            _ => Ok(self.groups),
+        }
+    }
+}
+
+/// Where a packet may be cut: the lengths of the prefixes of `packet` that can be decoded, shortest first. The last one
+/// is that of the packet itself.
+///
+/// # Errors
+/// An [`Error`] of kind [`Kind::Peer`](crate::Kind::Peer) that names the field.
+pub fn prefixes(packet: &[u8]) -> Result<impl Iterator<Item = usize>, Error> {
+    let header = Header::parse(packet)?;
+    let mut cursor = Cursor::new(packet);
+    cursor.take(HEADER_BYTES, "header")?;
+    let directory = Directory::parse(&mut cursor, header.groups())?;
+    if header.mode.is_coded() {
+        crate::states::skip(&mut cursor, header.lanes())?;
+    }
+    let begin = packet.len() - cursor.rest().len();
+    let len = packet.len();
+    let borders = directory.borders;
+    let inner = (0..header.groups() - 1).map(move |group| begin as u64 + 2 * borders[group].words);
+    Ok(inner.filter(move |end| *end < len as u64).map(|end| end as usize).chain([len]))
+}
+
+/// The largest packet of a feature of `shape`, in bytes: 384 before the words, and for each symbol a word of its own, one
+/// for its tile, and two for its escape.
 #[must_use]
 pub fn packet_max(shape: Shape) -> usize {
-    HEADER_BYTES + 4 * 8 + 4 * shape.symbols()
+    384 + 8 * shape.symbols()
 }
 
 impl From<CutOff> for Error {
@@ -138,25 +207,40 @@ mod tests {
 
     #[test]
     fn a_header_survives_its_bytes() {
-        let header =
-            Header { mode: Mode::Static, level: 3, geometry: 1, layout: 4, table_id: *b"abcd", check: 0 };
-        let bytes = header.bytes(&[1, -1]);
-        let check = header.check_of(&[1, -1]);
-        assert_eq!(Header::parse(&bytes).unwrap(), Header { check, ..header });
-        for len in 0..HEADER_BYTES {
-            assert!(matches!(Header::parse(&bytes[..len]), Err(Error::PacketTruncated { .. })), "{len}");
+        for mode in Mode::ALL {
+            let layout = if mode.is_coded() { 31 << 3 | 4 } else { 2 };
+            let header = Header { mode, level: 3, geometry: 15, layout, table_id: 0xab };
+            assert_eq!(Header::parse(&header.bytes()).unwrap(), header);
+            for len in 0..HEADER_BYTES {
+                let error = Header::parse(&header.bytes()[..len]).unwrap_err();
+                assert!(matches!(error, Error::PacketTruncated { .. }), "{len}");
+            }
         }
     }
 
     #[test]
     fn values_outside_the_format_are_named() {
-        let good = [0x11, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
-        for (at, value, name) in
-            [(0, 0x21, "version"), (0, 0x13, "mode"), (1, 16, "level"), (2, 16, "geometry"), (3, 3, "layout")]
-        {
-            let mut bytes = good;
-            bytes[at] = value;
+        for (bytes, name) in [
+            ([0x11, 0, 0, 0], "version: 1"),
+            ([0x25, 0, 0, 0], "mode"),
+            ([0x21, 0, 5, 0], "layout"),
+            ([0x20, 0, 0, 0], "layout"),
+            ([0x22, 0, 3, 0], "layout"),
+        ] {
             assert!(Header::parse(&bytes).unwrap_err().to_string().contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_whole_groups_are_present() {
+        let mut bytes = Vec::new();
+        for words in [3_usize, 0, 200] {
+            crate::cursor::push_number(words, &mut bytes);
+            bytes.extend([0, 0]);
+        }
+        let directory = Directory::parse(&mut Cursor::new(&bytes), 4).unwrap();
+        for (words, groups) in [(3, Some(2)), (203, Some(3)), (204, Some(4)), (2, None), (202, None), (0, None)] {
+            assert_eq!(directory.present(words).ok(), groups, "{words}");
         }
     }
 }

@@ -26,19 +26,28 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod context;
 mod cursor;
 mod decode;
 mod encode;
 mod error;
 mod feature;
 mod header;
+mod indexed;
 mod model;
+mod plan;
 mod rans;
+mod seal;
+mod simd;
+mod states;
+mod table;
 mod tables;
+mod window;
 
-pub use decode::{Packet, decode, decode_into};
-pub use encode::{Choice, encode};
-pub use error::{Error, Kind};
+pub use decode::{Decoded, Decoder, Packet, decode, decode_into};
+pub use encode::{Choice, Encoder, encode};
+pub use error::{Error, Kind, Place};
 pub use feature::{Feature, SIDE_MAX, SYMBOLS_MAX, Shape};
-pub use header::{HEADER_BYTES, Header, Mode, packet_max};
-pub use tables::{CHANNELS_MAX, LEVELS_MAX, REGULAR_MAX, TABLES_MAX, Table, Tables};
+pub use header::{HEADER_BYTES, Header, Mode, packet_max, prefixes};
+pub use table::Table;
+pub use tables::{CHANNELS_MAX, GROUPS_MAX, LEVELS_MAX, TABLES_MAX, Tables};

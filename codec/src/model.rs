@@ -1,201 +1,141 @@
-//! What coding needs of a table, computed once: no division and no search is left.
+//! What coding needs of a table, computed once: no division is left, and almost no search.
 
-#[cfg(target_arch = "x86_64")]
-use crate::avx2::{self, Avx2};
+/// The largest number of entries that a bucket can name without a search.
+const NAMED: usize = 256;
 
-/// The sum of a table's frequencies.
-pub(crate) const SCALE: usize = 1 << 12;
+/// Buckets of a [`Model`] and their logarithm.
+const BUCKETS: usize = 1 << BUCKET_BITS;
+const BUCKET_BITS: u32 = 9;
 
-/// One table as encoder and decoder see it.
-pub(crate) trait Model {
-    /// An entry of the table in as few bytes as it needs.
-    type Entry: Copy + Default;
-
-    fn shorten(entry: u16) -> Self::Entry;
-    fn lengthen(entry: Self::Entry) -> u16;
-
-    /// How an entry moves a state.
-    fn step(&self, entry: Self::Entry) -> &Step;
-
-    /// The entry that a slot below [`SCALE`] belongs to.
-    fn entry(&self, slot: usize) -> Self::Entry;
-
-    /// Codes whole groups as [`rans::encode`](crate::rans::encode) would, from the last to the first, where this
-    /// processor has a faster way for this number of lanes. Returns the number of words at the front of `words`.
-    #[inline(always)]
-    fn encode_fast<const N: usize>(
-        &self,
-        _states: &mut [u32; N],
-        _groups: &[[Self::Entry; N]],
-        _words: &mut WordBlock,
-    ) -> Option<usize> {
-        None
-    }
-}
-
-/// Symbols of one block: a multiple of every lane count, and a power of two.
-pub(crate) const BLOCK: usize = 256;
-
-/// The bytes of a block's words, with room for what a vector writes past them.
-pub(crate) type WordBlock = [u8; 2 * BLOCK + 16];
-
-/// How one entry moves a state. Fields of 32 bits, so that each is one operand.
+/// How an entry moves the state of an encoder, in 16 bytes: from the lowest, `limit` (u32), `reciprocal` (u32),
+/// `start` (u16), `gap` (u16), `shift` (u32).
+///
+/// For a frequency of 2 and more and s the least power with `2^s >= frequency`, the reciprocal is
+/// `2^(s + 31) / frequency` rounded up and the shift `s − 1`. It is too large by less than 1, so the quotient is too
+/// large by less than `state / 2^(s + 31) < 1 / frequency` for states below 2^31, and exact. For a frequency of 1 the
+/// quotient comes out as `state − 1`, and `start` is larger by the missing `gap`.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Step {
-    /// 2^44 / frequency, rounded up.
-    reciprocal: u64,
-    /// The smallest state that gives off a word first: frequency · 2^19.
-    pub(crate) limit: u32,
-    start: u32,
-    /// 4096 − frequency.
-    gap: u32,
-}
+pub(crate) struct Step(pub(crate) [u64; 2]);
 
 impl Step {
-    fn new(frequency: u16, start: u32) -> Self {
-        let frequency = u32::from(frequency);
-        let reciprocal = (1_u64 << 44).div_ceil(frequency.into());
-        Self { reciprocal, limit: frequency << 19, start, gap: SCALE as u32 - frequency }
-    }
-
-    /// The state after this entry was coded, for a state below `limit`:
-    /// `state div frequency * 4096 + state mod frequency + start`.
-    ///
-    /// `quotient` is exactly `state div frequency`. The reciprocal is too large by less than 1, so the quotient is
-    /// too large by less than `state / 2^44 < frequency / 2^25`, which is less than `1 / frequency` and carries none
-    /// to the next integer. The product is below `2^63 + 2^31`.
-    #[inline(always)]
-    pub(crate) fn advance(&self, state: u32) -> u32 {
-        let quotient = ((u64::from(state) * self.reciprocal) >> 44) as u32;
-        state + quotient * self.gap + self.start
-    }
-
-    /// The state before this entry was coded, for a state whose slot is this entry's:
-    /// `frequency * (state div 4096) + state mod 4096 − start`.
-    #[inline(always)]
-    pub(crate) fn retreat(&self, state: u32) -> u32 {
-        state - (state >> 12) * self.gap - self.start
-    }
-}
-
-/// A table of at most 256 entries.
-#[derive(Clone, Debug)]
-pub(crate) struct Narrow {
-    steps: [Step; 256],
-    slots: [u8; SCALE],
-    #[cfg(target_arch = "x86_64")]
-    vectors: Option<(Avx2, Box<[avx2::Packed; 256]>)>,
-}
-
-impl Narrow {
-    /// The model of a table with these frequencies, at most 256 that sum to 4096.
-    pub(crate) fn new(frequencies: &[u16]) -> Self {
-        let mut model = Self {
-            steps: [Step::default(); 256],
-            slots: [0; SCALE],
-            #[cfg(target_arch = "x86_64")]
-            vectors: fearless_simd::Level::new().as_avx2().map(|token| (token, packed(frequencies))),
+    /// For an entry of `frequency`, which is below `2^precision`.
+    pub(crate) fn new(frequency: u16, start: u32, precision: u32) -> Self {
+        let wide = u64::from(frequency);
+        let gap = (1 << precision) - wide;
+        let (reciprocal, shift, start) = if frequency == 1 {
+            (u64::from(u32::MAX), 0, u64::from(start) + gap)
+        } else {
+            let power = wide.next_power_of_two().trailing_zeros();
+            ((1_u64 << (power + 31)).div_ceil(wide), u64::from(power) - 1, u64::from(start))
         };
-        model.steps.iter_mut().zip(steps(frequencies)).for_each(|(to, step)| *to = step);
-        model.slots.iter_mut().zip(slots(frequencies)).for_each(|(to, entry)| *to = entry as u8);
-        model
+        Self([wide << (31 - precision) | reciprocal << 32, start | gap << 16 | shift << 32])
+    }
+
+    /// The smallest state that gives off a word first.
+    #[inline(always)]
+    pub(crate) fn limit(self) -> u32 {
+        self.0[0] as u32
+    }
+
+    /// The state after this entry was coded, for a state below the limit:
+    /// `state div frequency * 2^precision + state mod frequency + start`.
+    #[inline(always)]
+    pub(crate) fn advance(self, state: u32) -> u32 {
+        let [front, back] = self.0;
+        let quotient = ((u64::from(state) * (front >> 32)) >> 32) as u32 >> (back >> 32);
+        state + quotient * (back as u32 >> 16) + (back & 0xffff) as u32
     }
 }
 
-impl Model for Narrow {
-    type Entry = u8;
+/// One entry as a decoder sees it: from the lowest bit, `start` (u16), `frequency` (u16), `value` (i16), and the
+/// highest bit for the escape.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry(u64);
 
+impl Entry {
     #[inline(always)]
-    fn shorten(entry: u16) -> u8 {
-        entry as u8
+    fn start(self) -> u32 {
+        self.0 as u32 & 0xffff
     }
 
     #[inline(always)]
-    fn lengthen(entry: u8) -> u16 {
-        entry.into()
+    fn frequency(self) -> u32 {
+        self.0 as u32 >> 16
     }
 
     #[inline(always)]
-    fn step(&self, entry: u8) -> &Step {
-        &self.steps[usize::from(entry)]
+    pub(crate) fn value(self) -> i16 {
+        (self.0 >> 32) as i16
     }
 
+    /// The bits of which the highest tells the escape, to be gathered with `|`.
     #[inline(always)]
-    fn entry(&self, slot: usize) -> u8 {
-        self.slots[slot]
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    fn encode_fast<const N: usize>(
-        &self,
-        states: &mut [u32; N],
-        groups: &[[u8; N]],
-        words: &mut WordBlock,
-    ) -> Option<usize> {
-        let (token, table) = self.vectors.as_ref()?;
-        let states = <&mut [u32; 8]>::try_from(&mut states[..]).ok()?;
-        let (groups, _) = groups.as_flattened().as_chunks();
-        let taken;
-        (*states, taken) = avx2::encode(*token, *states, groups, table, words);
-        Some(taken)
+    pub(crate) fn bits(self) -> u64 {
+        self.0
     }
 }
 
-/// A table of more entries.
+/// Whether gathered [`Entry::bits`] hold an escape.
+#[inline(always)]
+pub(crate) fn any_escape(bits: u64) -> bool {
+    bits >> 63 != 0
+}
+
+/// One table as a decoder sees it: half a kilobyte and eight bytes per entry, so that the tables of many bundles stay
+/// in the cache.
 #[derive(Clone, Debug)]
-pub(crate) struct Wide {
-    steps: Box<[Step]>,
-    slots: [u16; SCALE],
+pub(crate) struct Model {
+    /// For each range of slots of the same length, the entry of the first one, shifted right by `rough`.
+    buckets: [u8; BUCKETS],
+    rough: u32,
+    /// And one more, whose start is no slot.
+    entries: Box<[Entry]>,
 }
 
-impl Wide {
-    /// The model of a table with these frequencies, which sum to 4096.
-    pub(crate) fn new(frequencies: &[u16]) -> Self {
-        let mut model = Self { steps: steps(frequencies).collect(), slots: [0; SCALE] };
-        model.slots.iter_mut().zip(slots(frequencies)).for_each(|(to, entry)| *to = entry);
-        model
+impl Model {
+    pub(crate) fn new(low: i16, frequencies: &[u16], precision: u32) -> Self {
+        let escape = frequencies.len() - 1;
+        let entry = |(at, (frequency, start)): (usize, (u16, u32))| {
+            let value = low.wrapping_add_unsigned(at as u16).cast_unsigned();
+            let flag = u64::from(at == escape) << 63;
+            Entry(u64::from(start) | u64::from(frequency) << 16 | u64::from(value) << 32 | flag)
+        };
+        let mut entries: Vec<_> = starts(frequencies).enumerate().map(entry).collect();
+        entries.push(Entry(1 << precision));
+        let rough = (escape / NAMED + 1).next_power_of_two().trailing_zeros();
+        let mut at = 0;
+        let buckets = std::array::from_fn(|bucket| {
+            let slot = (bucket as u32) << (precision - BUCKET_BITS);
+            while entries[at + 1].start() <= slot {
+                at += 1;
+            }
+            (at >> rough) as u8
+        });
+        Self { buckets, rough, entries: entries.into() }
     }
-}
 
-impl Model for Wide {
-    type Entry = u16;
-
+    /// The entry of a state's slot, and the state before that entry was coded:
+    /// `frequency * (state div 2^precision) + state mod 2^precision − start`.
+    ///
+    /// Most buckets lie in one entry or two, between which no branch is needed.
     #[inline(always)]
-    fn shorten(entry: u16) -> u16 {
-        entry
+    pub(crate) fn take(&self, state: u32, precision: u32) -> (Entry, u32) {
+        let slot = state & ((1 << precision) - 1);
+        let bucket = (state >> (precision - BUCKET_BITS)) as usize % BUCKETS;
+        let mut at = usize::from(self.buckets[bucket]) << self.rough;
+        let (first, second) = (self.entries[at], self.entries[at + 1]);
+        let mut entry =
+            Entry(std::hint::select_unpredictable(slot >= second.start(), second.0, first.0));
+        while slot - entry.start() >= entry.frequency() {
+            at += 1;
+            entry = self.entries[at];
+        }
+        (entry, entry.frequency() * (state >> precision) + slot - entry.start())
     }
-
-    #[inline(always)]
-    fn lengthen(entry: u16) -> u16 {
-        entry
-    }
-
-    #[inline(always)]
-    fn step(&self, entry: u16) -> &Step {
-        &self.steps[usize::from(entry)]
-    }
-
-    #[inline(always)]
-    fn entry(&self, slot: usize) -> u16 {
-        self.slots[slot]
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn packed(frequencies: &[u16]) -> Box<[avx2::Packed; 256]> {
-    let mut table = Box::new([[0; 2]; 256]);
-    let packed = starts(frequencies).map(|(frequency, start)| avx2::pack(frequency, start));
-    table.iter_mut().zip(packed).for_each(|(to, entry)| *to = entry);
-    table
-}
-
-fn steps(frequencies: &[u16]) -> impl Iterator<Item = Step> {
-    starts(frequencies).map(|(frequency, start)| Step::new(frequency, start))
 }
 
 /// Each frequency and the sum of those before it.
-fn starts(frequencies: &[u16]) -> impl Iterator<Item = (u16, u32)> {
+pub(crate) fn starts(frequencies: &[u16]) -> impl Iterator<Item = (u16, u32)> {
     frequencies.iter().scan(0, |end, &frequency| {
         let start = *end;
         *end += u32::from(frequency);
@@ -203,8 +143,18 @@ fn starts(frequencies: &[u16]) -> impl Iterator<Item = (u16, u32)> {
     })
 }
 
-fn slots(frequencies: &[u16]) -> impl Iterator<Item = u16> {
-    (0..).zip(frequencies).flat_map(|(entry, &frequency)| std::iter::repeat_n(entry, frequency.into()))
+/// Bits that an entry of this frequency costs, in 1/256 (FORMAT.md, section 4.3).
+pub(crate) fn cost(frequency: u16, precision: u32) -> u16 {
+    let top = u32::from(frequency).ilog2();
+    let mut x = u64::from(frequency) << (31 - top);
+    let mut log = top;
+    for _ in 0..8 {
+        x = (x * x) >> 31;
+        let carry = (x >> 32) as u32;
+        x >>= carry;
+        log = 2 * log + carry;
+    }
+    (256 * precision - log) as u16
 }
 
 #[cfg(test)]
@@ -213,15 +163,18 @@ mod tests {
 
     #[test]
     fn steps_are_exact_for_every_frequency_at_the_borders_of_the_quotients() {
-        for frequency in 1..SCALE as u16 {
-            let step = Step::new(frequency, 1);
-            let f = u32::from(frequency);
-            let last = step.limit / f - 1;
-            for quotient in [8, 9, 4095, 65535, last / 3, last - 1, last] {
-                for state in [quotient * f, quotient * f + f - 1] {
-                    let coded = state / f * 4096 + state % f + 1;
-                    assert_eq!(step.advance(state), coded, "{frequency} {state}");
-                    assert_eq!(step.retreat(coded), state, "{frequency} {state}");
+        for precision in [12, 14] {
+            for frequency in (1..1 << precision).step_by(if cfg!(miri) { 997 } else { 1 }) {
+                let step = Step::new(frequency, 1, precision);
+                let f = u32::from(frequency);
+                let last = step.limit() / f - 1;
+                for quotient in [(1 << 15) / f + 1, 4095, 65535, last / 3, last - 1, last] {
+                    for state in [quotient * f, quotient * f + f - 1] {
+                        if state < step.limit() {
+                            let coded = (state / f << precision) + state % f + 1;
+                            assert_eq!(step.advance(state), coded, "{frequency} {state}");
+                        }
+                    }
                 }
             }
         }
@@ -229,11 +182,38 @@ mod tests {
 
     #[test]
     fn slots_lead_to_their_entries() {
-        let model = Narrow::new(&[1, 4000, 95]);
-        let found: Vec<_> = [0, 1, 4000, 4001, 4095].map(|slot| model.entry(slot)).into();
-        assert_eq!(found, [0, 1, 1, 2, 2]);
-        let frequencies: Vec<u16> = std::iter::repeat_n(8, 512).collect();
-        let model = Wide::new(&frequencies);
-        assert!((0..SCALE).all(|slot| usize::from(model.entry(slot)) == slot / 8));
+        let many = |count: u16, precision: u32| {
+            let mut frequencies = vec![1; usize::from(count)];
+            frequencies[usize::from(count / 2)] += (1 << precision) - count;
+            frequencies
+        };
+        for (frequencies, precision) in [
+            (vec![1, 4000, 95], 12),
+            (vec![8; 512], 12),
+            (many(4096, 12), 12),
+            (many(256, 12), 12),
+            (many(257, 14), 14),
+            (many(16384, 14), 14),
+            (vec![1, 16383], 14),
+        ] {
+            let model = Model::new(-3, &frequencies, precision);
+            let slots = (0..).zip(&frequencies).flat_map(|(at, &f)| (0..f).map(move |back| (at, f, back)));
+            let stride = if cfg!(miri) { 61 } else { 1 };
+            for (slot, (at, frequency, back)) in slots.enumerate().step_by(stride) {
+                let state = (5 << precision) + slot as u32;
+                let (entry, before) = model.take(state, precision);
+                assert_eq!(entry.value(), -3 + at);
+                assert_eq!(any_escape(entry.bits()), usize::from(at as u16) + 1 == frequencies.len());
+                assert_eq!(before, 5 * u32::from(frequency) + u32::from(back));
+            }
+        }
+    }
+
+    #[test]
+    fn costs_are_logarithms() {
+        for (frequency, bits) in [(1, 3072), (2, 2816), (3, 2667), (2048, 256), (4095, 1), (1448, 385)] {
+            assert_eq!(cost(frequency, 12), bits, "{frequency}");
+            assert_eq!(cost(frequency, 14), bits + 512, "{frequency}");
+        }
     }
 }

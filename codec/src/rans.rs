@@ -1,69 +1,87 @@
-//! Interleaved range ANS: 32-bit states, 16-bit words, 12-bit frequencies (FORMAT.md, section 4).
+//! Interleaved range ANS: 32-bit states, 16-bit words (FORMAT.md, section 4.2 and 4.3).
 //!
-//! Both directions work through blocks of a fixed size. A block gives or takes at most one word per symbol, so
-//! positions among its words are masked instead of checked, and refills need no branch: which symbols give a word
-//! is as unpredictable as the symbols themselves.
+//! Both directions work through blocks of a fixed size. A block gives or takes at most one word per value, so positions
+//! among its words are masked instead of checked, and refills need no branch: which values give a word is as
+//! unpredictable as the values themselves.
 
 use std::hint::select_unpredictable;
 
-use crate::model::{BLOCK, Model, SCALE, Step, WordBlock};
+use crate::model::{Entry, Model, Step};
+use crate::simd::Simd;
 
-/// The smallest state, where every lane of an encoder begins and every lane of a decoder ends.
+/// The smallest state.
 pub(crate) const LOWEST: u32 = 1 << 15;
 
-/// One more than the largest state.
-pub(crate) const STATE_END: u32 = 1 << 31;
+/// Values of one block: a multiple of every lane count, and a power of two.
+const BLOCK: usize = 256;
 
-/// Codes one channel from its last symbol to its first, and appends the words to `out` in the order in which they
-/// are written. Symbols that are not `low` to `low + escape − 1` become entry `escape`, the last of the model.
-/// Returns whether there were any.
-#[inline(never)]
-pub(crate) fn encode<const N: usize, M: Model>(
-    states: &mut [u32; N],
-    out: &mut Vec<u8>,
-    model: &M,
-    low: i16,
-    escape: u16,
-    symbols: &[i16],
-) -> bool {
-    let mut escaped = false;
-    let mut entries = [M::Entry::default(); BLOCK];
-    let mut words = [0; size_of::<WordBlock>()];
-    let whole = symbols.len() - symbols.len() % BLOCK;
-    let (blocks, rest) = symbols.split_at(whole);
-    for block in std::iter::once(rest).chain(blocks.rchunks_exact(BLOCK)) {
-        for (entry, &symbol) in entries.iter_mut().zip(block) {
-            let offset = symbol.wrapping_sub(low).cast_unsigned().min(escape);
-            escaped |= offset == escape;
-            *entry = M::shorten(offset);
-        }
-        let (groups, rest) = entries[..block.len()].as_chunks();
-        let mut taken = 0;
-        for (state, &entry) in states.iter_mut().zip(rest).rev() {
-            *state = put(*state, model.step(entry), &mut words, &mut taken);
-        }
-        out.extend_from_slice(&words[..2 * taken]);
-        let taken = model
-            .encode_fast(states, groups, &mut words)
-            .unwrap_or_else(|| encode_groups(states, groups, model, &mut words));
-        out.extend_from_slice(&words[..2 * taken]);
-    }
-    escaped
+/// The bytes of a block's words, with room for what a vector writes past them.
+pub(crate) type WordBlock = [u8; 2 * BLOCK + 16];
+
+/// The lanes of an encoder, and the words in the order in which they are written.
+pub(crate) struct Writer<'a, const N: usize> {
+    pub(crate) states: [u32; N],
+    pub(crate) words: &'a mut Vec<u8>,
+    pub(crate) simd: Simd,
 }
 
-/// Codes whole groups from the last to the first, and returns the number of words at the front of `words`.
+impl<const N: usize> Writer<'_, N> {
+    /// Codes a run, from its last value to its first. `entries` name the steps.
+    #[inline(never)]
+    pub(crate) fn run(&mut self, steps: &[Step], entries: &[u16]) {
+        let mut words = [0; size_of::<WordBlock>()];
+        let whole = entries.len() - entries.len() % BLOCK;
+        let (blocks, rest) = entries.split_at(whole);
+        for block in std::iter::once(rest).chain(blocks.rchunks_exact(BLOCK)) {
+            let (groups, rest) = block.as_chunks();
+            let mut taken = 0;
+            for (state, &entry) in self.states.iter_mut().zip(rest).rev() {
+                *state = put(*state, steps[usize::from(entry)], &mut words, &mut taken);
+            }
+            self.words.extend_from_slice(&words[..2 * taken]);
+            let taken = self.groups(steps, groups, &mut words);
+            self.words.extend_from_slice(&words[..2 * taken]);
+        }
+    }
+
+    /// Codes the bytes of escaped values, from the last to the first.
+    pub(crate) fn bytes(&mut self, bytes: &[u8], precision: u32) {
+        let mut words = [0; size_of::<WordBlock>()];
+        for (at, &byte) in bytes.iter().enumerate().rev() {
+            let step = Step::new(1 << (precision - 8), u32::from(byte) << (precision - 8), precision);
+            let mut taken = 0;
+            let state = &mut self.states[at % N];
+            *state = put(*state, step, &mut words, &mut taken);
+            self.words.extend_from_slice(&words[..2 * taken]);
+        }
+    }
+
+    /// Codes whole groups from the last to the first, in the fastest way that this processor has. Returns the number of
+    /// words at the front of `words`.
+    #[inline(always)]
+    fn groups(&mut self, steps: &[Step], groups: &[[u16; N]], words: &mut WordBlock) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(token), Ok(states)) = (self.simd.avx2, <&mut [u32; 8]>::try_from(&mut self.states[..])) {
+            let taken;
+            (*states, taken) = crate::avx2::encode(token, *states, groups.as_flattened().as_chunks().0, steps, words);
+            return taken;
+        }
+        encode_groups(&mut self.states, groups, steps, words)
+    }
+}
+
 #[inline(always)]
-fn encode_groups<const N: usize, M: Model>(
+fn encode_groups<const N: usize>(
     states: &mut [u32; N],
-    groups: &[[M::Entry; N]],
-    model: &M,
+    groups: &[[u16; N]],
+    steps: &[Step],
     words: &mut WordBlock,
 ) -> usize {
     let mut taken = 0;
     let mut local = *states;
     for group in groups.iter().rev() {
         for lane in (0..N).rev() {
-            local[lane] = put(local[lane], model.step(group[lane]), words, &mut taken);
+            local[lane] = put(local[lane], steps[usize::from(group[lane])], words, &mut taken);
         }
     }
     *states = local;
@@ -71,149 +89,112 @@ fn encode_groups<const N: usize, M: Model>(
 }
 
 #[inline(always)]
-fn put(state: u32, step: &Step, words: &mut WordBlock, taken: &mut usize) -> u32 {
-    let full = state >= step.limit;
+fn put(state: u32, step: Step, words: &mut WordBlock, taken: &mut usize) -> u32 {
+    let full = state >= step.limit();
     let at = *taken % BLOCK * 2;
     words[at..at + 2].copy_from_slice(&(state as u16).to_le_bytes());
     *taken += usize::from(full);
     step.advance(select_unpredictable(full, state >> 16, state))
 }
 
-/// The words of a payload, taken from the front. Those that are not there read as 0 and are remembered.
-pub(crate) struct Words<'a> {
-    left: &'a [[u8; 2]],
-    missing: bool,
+/// The lanes of a decoder, and the words not yet taken. Those that are not there read as 0 and are remembered.
+pub(crate) struct Reader<'a, const N: usize> {
+    pub(crate) states: [u32; N],
+    pub(crate) left: &'a [[u8; 2]],
+    pub(crate) missing: bool,
+    pub(crate) precision: u32,
 }
 
-impl<'a> Words<'a> {
-    pub(crate) fn new(words: &'a [[u8; 2]]) -> Self {
-        Self { left: words, missing: false }
+impl<const N: usize> Reader<'_, N> {
+    /// Decodes a run whose values all have one table. Returns whether there are escapes, which come out as the value
+    /// after the last regular one.
+    #[inline(never)]
+    pub(crate) fn run(&mut self, model: &Model, values: &mut [i16]) -> bool {
+        let mut seen = 0;
+        for block in values.chunks_mut(BLOCK) {
+            seen |= self.block(block, |_| model);
+        }
+        crate::model::any_escape(seen)
     }
 
-    /// The words that were not taken, unless some were taken that were not there.
-    pub(crate) fn rest(&self) -> Option<&'a [[u8; 2]]> {
-        (!self.missing).then_some(self.left)
+    /// As [`run`](Self::run), where `tables` name the model of each value.
+    #[inline(never)]
+    pub(crate) fn mixed(&mut self, models: &[Model], tables: &[u8], values: &mut [i16]) -> bool {
+        let mut seen = 0;
+        for (block, tables) in values.chunks_mut(BLOCK).zip(tables.chunks(BLOCK)) {
+            seen |= self.block(block, |at| &models[usize::from(tables[at])]);
+        }
+        crate::model::any_escape(seen)
     }
 
-    /// Shows the next block of words to `read`, and takes as many as it says.
+    /// Decodes the bytes of an escaped value, of which `at` are before it in its run.
+    pub(crate) fn byte(&mut self, at: usize) -> u8 {
+        let state = &mut self.states[at % N];
+        let slot = *state & ((1 << self.precision) - 1);
+        let shift = self.precision - 8;
+        let next = (*state >> self.precision << shift) + (slot & ((1 << shift) - 1));
+        *state = next;
+        if next < LOWEST {
+            let (word, rest) = match self.left.split_first() {
+                Some((&word, rest)) => (u16::from_le_bytes(word), rest),
+                None => {
+                    self.missing = true;
+                    (0, self.left)
+                }
+            };
+            self.left = rest;
+            *state = next << 16 | u32::from(word);
+        }
+        (slot >> shift) as u8
+    }
+
+    /// Decodes at most a block of values, and returns the bits of their entries.
     #[inline(always)]
-    fn block(&mut self, read: impl FnOnce(&[[u8; 2]; BLOCK]) -> usize) {
-        let taken = match self.left.first_chunk() {
-            Some(block) => read(block),
+    fn block<'m>(&mut self, values: &mut [i16], model: impl Fn(usize) -> &'m Model) -> u64 {
+        let (taken, seen);
+        (self.states, taken, seen) = match self.left.first_chunk() {
+            Some(words) => decode(self.states, self.precision, model, words, values),
             None => {
-                let mut padded = [[0; 2]; BLOCK];
-                padded[..self.left.len()].copy_from_slice(self.left);
-                read(&padded)
+                let mut words = [[0; 2]; BLOCK];
+                words[..self.left.len()].copy_from_slice(self.left);
+                decode(self.states, self.precision, model, &words, values)
             }
         };
         match self.left.get(taken..) {
             Some(rest) => self.left = rest,
             None => (self.left, self.missing) = (&[], true),
         }
-    }
-}
-
-/// Decodes one channel. An escape comes out as `low` plus its entry.
-#[inline(never)]
-pub(crate) fn decode<const N: usize, M: Model>(
-    states: &mut [u32; N],
-    words: &mut Words<'_>,
-    model: &M,
-    low: i16,
-    symbols: &mut [i16],
-) {
-    for block in symbols.chunks_mut(BLOCK) {
-        words.block(|words| {
-            let taken;
-            (*states, taken) = decode_block(*states, model, low, words, block);
-            taken
-        });
+        seen
     }
 }
 
 #[inline(always)]
-fn decode_block<const N: usize, M: Model>(
+fn decode<'m, const N: usize>(
     mut states: [u32; N],
-    model: &M,
-    low: i16,
+    precision: u32,
+    model: impl Fn(usize) -> &'m Model,
     words: &[[u8; 2]; BLOCK],
-    symbols: &mut [i16],
-) -> ([u32; N], usize) {
-    let mut taken = 0;
-    let mut take = |state: u32| {
-        let entry = model.entry(state as usize % SCALE);
-        let next = model.step(entry).retreat(state);
+    values: &mut [i16],
+) -> ([u32; N], usize, u64) {
+    let (mut taken, mut seen) = (0, 0);
+    let mut take = |state: &mut u32, model: &Model| {
+        let (entry, next): (Entry, u32) = model.take(*state, precision);
         let word = u32::from(u16::from_le_bytes(words[taken % BLOCK]));
         let short = next < LOWEST;
         taken += usize::from(short);
-        (low.wrapping_add_unsigned(M::lengthen(entry)), select_unpredictable(short, next << 16 | word, next))
+        seen |= entry.bits();
+        *state = select_unpredictable(short, next << 16 | word, next);
+        entry.value()
     };
-    let (groups, rest) = symbols.as_chunks_mut::<N>();
-    for group in groups {
+    let (groups, rest) = values.as_chunks_mut::<N>();
+    let whole = groups.len() * N;
+    for (at, group) in groups.iter_mut().enumerate() {
         for lane in 0..N {
-            (group[lane], states[lane]) = take(states[lane]);
+            group[lane] = take(&mut states[lane], model(at * N + lane));
         }
     }
-    for (lane, symbol) in rest.iter_mut().enumerate() {
-        (*symbol, states[lane]) = take(states[lane]);
+    for (lane, value) in rest.iter_mut().enumerate() {
+        *value = take(&mut states[lane], model(whole + lane));
     }
-    (states, taken)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Narrow;
-
-    fn both_ways(model: &Narrow, states: [u32; 8], groups: &[[u8; 8]]) {
-        let (mut plain, mut fast) = (states, states);
-        let mut expected = [0; size_of::<WordBlock>()];
-        let mut found = [0; size_of::<WordBlock>()];
-        let taken = encode_groups(&mut plain, groups, model, &mut expected);
-        if let Some(fast_taken) = model.encode_fast(&mut fast, groups, &mut found) {
-            assert_eq!((fast, fast_taken), (plain, taken), "{states:?}");
-            assert_eq!(found[..2 * taken], expected[..2 * taken]);
-        }
-    }
-
-    #[test]
-    fn the_fast_way_is_the_portable_one_for_every_frequency() {
-        for frequency in 1..SCALE as u16 {
-            let model = Narrow::new(&[frequency, SCALE as u16 - frequency]);
-            let f = u32::from(frequency);
-            let limit = f << 19;
-            let middle = (limit / 3 / f * f).max(LOWEST);
-            let states = [
-                LOWEST,
-                LOWEST + 1,
-                middle,
-                middle + f - 1,
-                limit - f.min(limit - LOWEST),
-                limit - 1,
-                limit,
-                STATE_END - 1,
-            ];
-            both_ways(&model, states, &[[0; 8]]);
-            both_ways(&model, states, &[[0, 1, 0, 1, 0, 1, 0, 1], [1, 0, 1, 0, 1, 0, 1, 0]]);
-        }
-    }
-
-    #[test]
-    fn the_fast_way_is_the_portable_one_for_full_blocks() {
-        let frequencies: Vec<u16> = (0..256).map(|entry| if entry == 90 { 4096 - 255 } else { 1 }).collect();
-        let model = Narrow::new(&frequencies);
-        let mut random = 7_u32;
-        for mask in [0, 90, 255] {
-            let groups: Vec<[u8; 8]> = (0..BLOCK / 8)
-                .map(|_| {
-                    std::array::from_fn(|_| {
-                        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                        if mask == 90 && random >> 29 != 0 { 90 } else { (random >> 24) as u8 & mask }
-                    })
-                })
-                .collect();
-            both_ways(&model, [LOWEST; 8], &groups);
-            both_ways(&model, [STATE_END - 1; 8], &groups);
-        }
-    }
+    (states, taken, seen)
 }

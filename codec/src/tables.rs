@@ -1,11 +1,13 @@
-//! The probability tables of a bundle (FORMAT.md, section 2).
+//! The tables file of a bundle (FORMAT.md, section 2).
 
 use sha2::{Digest, Sha256};
 
-use crate::Error;
-use crate::cursor::{Cursor, CutOff};
-use crate::model::{Narrow, SCALE, Wide};
-use crate::rans::{self, Words};
+use crate::context::Context;
+use crate::cursor::Cursor;
+use crate::error::Place;
+use crate::indexed::Indexed;
+use crate::table::{Family, cut};
+use crate::{Error, Mode, Table};
 
 /// The largest number of channels.
 pub const CHANNELS_MAX: usize = 1024;
@@ -13,28 +15,37 @@ pub const CHANNELS_MAX: usize = 1024;
 /// The largest number of rate levels.
 pub const LEVELS_MAX: usize = 16;
 
-/// The largest number of regular symbols in one table.
-pub const REGULAR_MAX: usize = 4095;
+/// The largest number of groups of channels.
+pub const GROUPS_MAX: usize = 32;
 
 /// The largest tables file, in bytes.
 pub const TABLES_MAX: usize = 1 << 22;
 
 const MAGIC: [u8; 4] = *b"NRWT";
-const VERSION: u8 = 1;
-const PRECISION: u8 = 12;
+const VERSION: u8 = 2;
+
+/// The bits of the byte that tells which sections the file holds.
+const ORDER: u8 = 1;
+const INDEXED: u8 = 2;
+const CONTEXT: u8 = 4;
 
 /// The tables of every level and channel, with what encoder and decoder derive from them.
 #[derive(Clone, Debug)]
 pub struct Tables {
-    id: [u8; 4],
+    digest: [u8; 32],
+    precision: u32,
     channels: usize,
-    /// Level by level, in a level channel by channel.
-    tables: Vec<Table>,
+    /// The channels in the order of coding, and where in it each group ends.
+    order: Box<[u16]>,
+    ends: Box<[u16]>,
+    levels: Box<[Family]>,
+    pub(crate) indexed: Option<Indexed>,
+    pub(crate) context: Option<Context>,
 }
 
 impl Tables {
-    /// Reads `tables.bin`. What encoder and decoder need is computed here: per table about 4 KiB and 16 bytes per
-    /// symbol.
+    /// Reads `tables.bin`. What encoder and decoder need is computed here: per table about half a kilobyte and 30
+    /// bytes per symbol.
     ///
     /// # Errors
     /// An [`Error`] of kind [`Kind::Bundle`](crate::Kind::Bundle) that names the field, and the table where there is
@@ -51,40 +62,74 @@ impl Tables {
         }
         let version = cursor.u8("version").map_err(cut)?;
         if version != VERSION {
-            return wrong("version", version.into(), "1");
+            return wrong("version", version.into(), "2: export the bundle again");
         }
         let precision = cursor.u8("precision").map_err(cut)?;
-        if precision != PRECISION {
-            return wrong("precision", precision.into(), "12");
+        if precision != 12 && precision != 14 {
+            return wrong("precision", precision.into(), "12 or 14");
         }
+        let precision = u32::from(precision);
         let channels = usize::from(cursor.u16("channels").map_err(cut)?);
         if !(1..=CHANNELS_MAX).contains(&channels) {
             return wrong("channels", channels, "1 to 1024");
         }
-        let levels = usize::from(cursor.u8("levels").map_err(cut)?);
-        if !(1..=LEVELS_MAX).contains(&levels) {
-            return wrong("levels", levels, "1 to 16");
+        let levels = cursor.u8("levels").map_err(cut)?;
+        if !(1..=LEVELS_MAX).contains(&levels.into()) {
+            return wrong("levels", levels.into(), "1 to 16");
         }
-        if let Some(found) = cursor.array::<3>("reserved").map_err(cut)?.into_iter().find(|byte| *byte != 0) {
-            return wrong("reserved", found.into(), "0");
+        let groups = usize::from(cursor.u8("groups").map_err(cut)?);
+        if !(1..=GROUPS_MAX.min(channels)).contains(&groups) {
+            return wrong("groups", groups, "1 to 32, and at most one per channel");
         }
-        let mut tables = Vec::new();
-        for level in 0..levels {
-            for channel in 0..channels {
-                tables.push(Table::parse(&mut cursor, level, channel)?);
-            }
+        let sections = cursor.u8("sections").map_err(cut)?;
+        if sections > ORDER | INDEXED | CONTEXT {
+            return wrong("sections", sections.into(), "0 to 7");
         }
+        let reserved = cursor.u8("reserved").map_err(cut)?;
+        if reserved != 0 {
+            return wrong("reserved", reserved.into(), "0");
+        }
+        let (order, ends) = if sections & ORDER != 0 {
+            parse_order(&mut cursor, channels, groups)?
+        } else if groups == 1 {
+            ((0..channels as u16).collect(), Box::from([channels as u16]))
+        } else {
+            return wrong("groups", groups, "1 without an order");
+        };
+        let level = |level| {
+            let places = (0..channels).map(|channel| Place::Static { level, channel });
+            Family::parse(&mut cursor, precision, places)
+        };
+        let levels: Box<[_]> = (0..levels).map(level).collect::<Result<_, _>>()?;
+        let indexed = (sections & INDEXED != 0)
+            .then(|| Indexed::parse(&mut cursor, precision, channels, levels.len()))
+            .transpose()?;
+        let context = (sections & CONTEXT != 0)
+            .then(|| Context::parse(&mut cursor, precision, &order, levels.len()))
+            .transpose()?;
         if !cursor.rest().is_empty() {
-            return wrong("bytes after the last table", cursor.rest().len(), "0");
+            return wrong("bytes after the last section", cursor.rest().len(), "0");
         }
-        let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(bytes).into();
-        Ok(Self { id: [a, b, c, d], channels, tables })
+        let digest = Sha256::digest(bytes).into();
+        Ok(Self { digest, precision, channels, order, ends, levels, indexed, context })
     }
 
-    /// The first four bytes of the SHA-256 of the file; every packet carries them.
+    /// The first four bytes of the SHA-256 of the file. Packets carry the first one, and the whole digest is part of
+    /// their seal.
     #[must_use]
     pub fn id(&self) -> [u8; 4] {
-        self.id
+        let [a, b, c, d, ..] = self.digest;
+        [a, b, c, d]
+    }
+
+    pub(crate) fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// Frequencies of a table sum to two to the power of this: 12 or 14.
+    #[must_use]
+    pub fn precision(&self) -> u32 {
+        self.precision
     }
 
     /// Number of channels.
@@ -96,136 +141,74 @@ impl Tables {
     /// Number of rate levels.
     #[must_use]
     pub fn levels(&self) -> usize {
-        self.tables.len() / self.channels
+        self.levels.len()
     }
 
-    /// The tables of one level, one per channel.
+    /// The static tables of one level, one per channel.
     #[must_use]
     pub fn level(&self, level: usize) -> Option<&[Table]> {
-        self.tables.chunks_exact(self.channels).nth(level)
+        Some(&self.levels.get(level)?.tables)
+    }
+
+    /// The tables that code the symbols of one of the coded modes; `level` is one of these tables.
+    pub(crate) fn family_of(&self, mode: Mode, level: u8) -> &Family {
+        match (mode, &self.indexed, &self.context) {
+            (Mode::Indexed, Some(indexed), _) => &indexed.family,
+            (Mode::Context, _, Some(context)) => &context.family,
+            _ => &self.levels[usize::from(level)],
+        }
+    }
+
+    /// What stands in for the symbols of a missing channel.
+    pub(crate) fn median(&self, level: u8, channel: usize) -> i16 {
+        self.levels[usize::from(level)].tables[channel].median()
+    }
+
+    /// Number of groups of channels.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The channels of each group, in the order in which they are coded.
+    pub fn order(&self) -> impl DoubleEndedIterator<Item = &[u16]> + ExactSizeIterator {
+        self.ends.iter().enumerate().map(|(group, &end)| {
+            let begin = if group == 0 { 0 } else { self.ends[group - 1] };
+            &self.order[usize::from(begin)..usize::from(end)]
+        })
+    }
+
+    /// Whether packets of this mode can be written and read.
+    #[must_use]
+    pub fn allow(&self, mode: Mode) -> bool {
+        match mode {
+            Mode::Raw | Mode::Static | Mode::Zstd => true,
+            Mode::Indexed => self.indexed.is_some(),
+            Mode::Context => self.context.is_some(),
+        }
     }
 }
 
-/// The distribution of one channel's symbols at one level.
-#[derive(Clone, Debug)]
-pub struct Table {
-    low: i16,
-    frequencies: Box<[u16]>,
-    coder: Coder,
-}
+type Order = (Box<[u16]>, Box<[u16]>);
 
-/// What is derived from the frequencies.
-#[derive(Clone, Debug)]
-enum Coder {
-    Narrow(Box<Narrow>),
-    Wide(Box<Wide>),
-}
-
-impl Table {
-    fn parse(cursor: &mut Cursor<'_>, level: usize, channel: usize) -> Result<Self, Error> {
-        let wrong = |field, found, expected| Err(Error::Table { level, channel, field, found, expected });
-        let low = cursor.i16("low").map_err(cut)?;
-        let count = usize::from(cursor.u16("count").map_err(cut)?);
-        if !(1..=REGULAR_MAX).contains(&count) {
-            return wrong("count", count, "1 to 4095");
-        }
-        let room = usize::from(i16::MAX.abs_diff(low)) + 1;
-        if count > room {
-            return wrong("count", count, "no regular symbol above 32767");
-        }
-        let bytes = cursor.take(2 * (count + 1), "frequencies").map_err(cut)?;
-        let frequencies: Box<[u16]> =
-            bytes.as_chunks().0.iter().map(|&pair| u16::from_le_bytes(pair)).collect();
-        if frequencies.contains(&0) {
-            return wrong("frequency", 0, "at least 1");
-        }
-        let sum = frequencies.iter().map(|&frequency| usize::from(frequency)).sum();
-        if sum != SCALE {
-            return wrong("sum of frequencies", sum, "4096");
-        }
-        let coder = if frequencies.len() <= 256 {
-            Coder::Narrow(Box::new(Narrow::new(&frequencies)))
-        } else {
-            Coder::Wide(Box::new(Wide::new(&frequencies)))
-        };
-        Ok(Self { low, frequencies, coder })
+fn parse_order(cursor: &mut Cursor<'_>, channels: usize, groups: usize) -> Result<Order, Error> {
+    let wrong = |field, found, expected| Err(Error::Tables { field, found, expected });
+    let sizes = cursor.u16s(groups, "sizes").map_err(cut)?;
+    let sum: usize = sizes.iter().map(|&size| usize::from(size)).sum();
+    if sum != channels || sizes.contains(&0) {
+        return wrong("sizes", sum, "groups of 1 and more that sum to the channels");
     }
-
-    /// The smallest regular symbol.
-    #[inline]
-    #[must_use]
-    pub fn low(&self) -> i16 {
-        self.low
-    }
-
-    /// The frequencies of the regular symbols from [`low`](Self::low) on, then the escape's; they sum to 4096.
-    #[inline]
-    #[must_use]
-    pub fn frequencies(&self) -> &[u16] {
-        &self.frequencies
-    }
-
-    /// The entry of `symbol` in [`frequencies`](Self::frequencies); the last, the escape's, for a symbol that is not
-    /// regular.
-    #[inline]
-    #[must_use]
-    pub fn entry(&self, symbol: i16) -> usize {
-        self.offset(symbol).min(self.regular())
-    }
-
-    /// Whether the table holds `symbol`, so that it needs no escape.
-    #[inline]
-    #[must_use]
-    pub fn holds(&self, symbol: i16) -> bool {
-        self.offset(symbol) < self.regular()
-    }
-
-    /// How far `symbol` is above the smallest regular one; those below come out above all regular ones.
-    #[inline]
-    fn offset(&self, symbol: i16) -> usize {
-        symbol.wrapping_sub(self.low).cast_unsigned().into()
-    }
-
-    /// Number of regular symbols, which is the escape's entry.
-    #[inline]
-    fn regular(&self) -> usize {
-        self.frequencies.len() - 1
-    }
-
-    /// [`rans::encode`] for the symbols of one channel.
-    pub(crate) fn encode<const N: usize>(
-        &self,
-        states: &mut [u32; N],
-        out: &mut Vec<u8>,
-        symbols: &[i16],
-    ) -> bool {
-        let escape = self.regular() as u16;
-        match &self.coder {
-            Coder::Narrow(model) => rans::encode(states, out, &**model, self.low, escape, symbols),
-            Coder::Wide(model) => rans::encode(states, out, &**model, self.low, escape, symbols),
+    let order = cursor.u16s(channels, "order").map_err(cut)?;
+    let mut seen = vec![false; channels];
+    for &channel in &order {
+        match seen.get_mut(usize::from(channel)) {
+            Some(seen) if !*seen => *seen = true,
+            _ => return wrong("order", channel.into(), "each channel once"),
         }
     }
-
-    /// [`rans::decode`] for the symbols of one channel; escapes come out as the [`marker`](Self::marker).
-    pub(crate) fn decode<const N: usize>(
-        &self,
-        states: &mut [u32; N],
-        words: &mut Words<'_>,
-        symbols: &mut [i16],
-    ) {
-        match &self.coder {
-            Coder::Narrow(model) => rans::decode(states, words, &**model, self.low, symbols),
-            Coder::Wide(model) => rans::decode(states, words, &**model, self.low, symbols),
-        }
-    }
-
-    /// What stands for the escape where symbols are decoded: one more than the largest regular symbol, or −32768
-    /// where that is 32767. A table holds at most 4095 symbols, so it is never one of them.
-    pub(crate) fn marker(&self) -> i16 {
-        self.low.wrapping_add_unsigned(self.regular() as u16)
-    }
-}
-
-fn cut(CutOff(field): CutOff) -> Error {
-    Error::TablesTruncated { field }
+    let ends = sizes.iter().scan(0, |end, size| {
+        *end += size;
+        Some(*end)
+    });
+    Ok((order, ends.collect()))
 }

@@ -1,0 +1,201 @@
+//! Which table codes each symbol of a feature, and what that costs (FORMAT.md, section 5). What comes out is what
+//! [`rans`](crate::rans) writes.
+
+use crate::model::Step;
+use crate::simd::Simd;
+use crate::table::Family;
+use crate::window::Window;
+use crate::{Feature, Mode, Tables};
+
+/// One value in so many is looked at to estimate the size.
+const SAMPLED: usize = 8;
+
+/// The values of a feature in the order of coding, for one mode.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// For each symbol, an entry: of the channel's table in mode static, of the shared family in the others.
+    entries: Vec<u16>,
+    /// For each tile, an entry of the table of indices.
+    indices: Vec<u16>,
+    /// The values in mode context; those of the other modes are the symbols.
+    values: Vec<i16>,
+    /// For each channel, whether it has escapes.
+    escaped: Vec<bool>,
+    /// What the sampled values cost, and the indices, in 1/256 bit.
+    sampled: u64,
+    indices_cost: u64,
+    scratch: Scratch,
+}
+
+#[derive(Debug, Default)]
+struct Scratch {
+    window: Window,
+    chosen: Vec<u8>,
+    places: Vec<u8>,
+    sums: Vec<u32>,
+}
+
+/// What is coded of one channel.
+pub(crate) struct Part<'a> {
+    pub(crate) steps: &'a [Step],
+    /// Which of the steps are escapes.
+    pub(crate) escapes: &'a [bool],
+    pub(crate) entries: &'a [u16],
+    /// What the entries stand for; only escapes are looked up here.
+    pub(crate) values: &'a [i16],
+    /// The lengths of its runs, which take turns.
+    pub(crate) runs: [usize; 2],
+    pub(crate) escaped: bool,
+    /// The run of tile indices before it.
+    pub(crate) indices: Option<(&'a [Step], &'a [u16])>,
+}
+
+impl Plan {
+    /// The estimated size in bytes by which the number of lanes is chosen.
+    pub(crate) fn estimate(&self) -> u64 {
+        self.sampled * SAMPLED as u64 / (8 * 256)
+    }
+
+    /// The estimated size in bytes with all that is sent.
+    pub(crate) fn whole_estimate(&self) -> u64 {
+        self.estimate() + self.indices_cost / (8 * 256)
+    }
+
+    fn begin(&mut self) {
+        self.entries.clear();
+        self.indices.clear();
+        self.values.clear();
+        self.escaped.clear();
+        (self.sampled, self.indices_cost) = (0, 0);
+    }
+
+    pub(crate) fn fill(&mut self, mode: Mode, tables: &Tables, level: u8, feature: &Feature, simd: Simd) {
+        self.begin();
+        match mode {
+            Mode::Context => self.fill_context(tables, level, feature, simd),
+            Mode::Indexed => self.fill_indexed(tables, level, feature),
+            _ => self.fill_static(tables, level, feature),
+        }
+    }
+
+    fn fill_static(&mut self, tables: &Tables, level: u8, feature: &Feature) {
+        let family = tables.family_of(Mode::Static, level);
+        for channel in tables.order().flatten().map(|&channel| usize::from(channel)) {
+            let span = family.spans[channel];
+            let begin = self.entries.len();
+            let mut escaped = false;
+            self.entries.extend(feature.plane(channel).iter().map(|symbol| {
+                let entry = symbol.wrapping_sub(span.low).cast_unsigned().min(span.escape);
+                escaped |= entry == span.escape;
+                entry
+            }));
+            self.escaped.push(escaped);
+            self.sampled += sampled(&self.entries[begin..], family.costs_of(channel));
+        }
+    }
+
+    fn fill_indexed(&mut self, tables: &Tables, level: u8, feature: &Feature) {
+        let Some(indexed) = &tables.indexed else { return };
+        let tiles = indexed.tiles(feature.shape());
+        let (family, deltas) = (&indexed.family, indexed.deltas(level));
+        let Scratch { chosen, places, sums, .. } = &mut self.scratch;
+        for channel in tables.order().flatten().map(|&channel| usize::from(channel)) {
+            let plane = feature.plane(channel);
+            let base = indexed.base(level, channel);
+            chosen.clear();
+            for tile in tiles.cut(plane) {
+                let index = indexed.best(tile, sums);
+                let predicted = tiles.predicted(base, chosen);
+                let delta = (u16::from(index) + u16::from(indexed.count()) - u16::from(predicted))
+                    % u16::from(indexed.count());
+                self.indices.push(delta);
+                self.indices_cost += u64::from(deltas.costs[usize::from(delta)]);
+                chosen.push(index);
+            }
+            tiles.spread(chosen, places);
+            let begin = self.entries.len();
+            let mut escaped = false;
+            self.entries.extend(plane.iter().zip(places.iter()).map(|(&symbol, &table)| {
+                let entry = family.spans[usize::from(table)].entry(symbol);
+                escaped |= family.escapes[entry as usize];
+                entry as u16
+            }));
+            self.escaped.push(escaped);
+            self.sampled += sampled(&self.entries[begin..], &family.costs);
+        }
+    }
+
+    fn fill_context(&mut self, tables: &Tables, level: u8, feature: &Feature, simd: Simd) {
+        let Some(context) = &tables.context else { return };
+        let family = &context.family;
+        let shape = feature.shape();
+        let window = &mut self.scratch.window;
+        window.begin(shape, simd);
+        let runs = window.runs();
+        for channel in tables.order().flatten().map(|&channel| usize::from(channel)) {
+            window.load(channel, feature.plane(channel));
+            let rules = context.rules(level, channel);
+            let begin = self.entries.len();
+            let mut escaped = false;
+            for row in 0..shape.height() {
+                for (phase, &count) in runs.iter().enumerate() {
+                    let place = (channel, row, phase);
+                    window.look(context, rules, place, count);
+                    self.values.extend(window.values(place, count));
+                    let values = &self.values[self.values.len() - count..];
+                    self.entries.extend(values.iter().zip(window.tables(count)).map(|(&value, &table)| {
+                        let span = family.spans[usize::from(table)];
+                        let entry = span.entry(value);
+                        escaped |= entry == span.first + u32::from(span.escape);
+                        entry as u16
+                    }));
+                    window.settle(context, rules.coarse, place, count);
+                }
+            }
+            window.finish();
+            self.escaped.push(escaped);
+            self.sampled += sampled(&self.entries[begin..], &family.costs);
+        }
+    }
+
+    /// What is coded of the channel that is coded in this place.
+    pub(crate) fn part<'a>(
+        &'a self,
+        mode: Mode,
+        tables: &'a Tables,
+        family: &'a Family,
+        level: u8,
+        feature: &'a Feature,
+        (place, channel): (usize, usize),
+    ) -> Part<'a> {
+        let plane = feature.shape().plane();
+        let here = place * plane..(place + 1) * plane;
+        let mut part = Part {
+            steps: &family.steps,
+            escapes: &family.escapes,
+            entries: &self.entries[here.clone()],
+            values: feature.plane(channel),
+            runs: [plane, 0],
+            escaped: self.escaped[place],
+            indices: None,
+        };
+        match (mode, &tables.indexed) {
+            (Mode::Context, _) => {
+                let width = feature.shape().width();
+                part.values = &self.values[here];
+                part.runs = [width.div_ceil(2), width / 2];
+            }
+            (Mode::Indexed, Some(indexed)) => {
+                let count = indexed.tiles(feature.shape()).count();
+                let indices = &self.indices[place * count..(place + 1) * count];
+                part.indices = Some((&indexed.deltas(level).steps, indices));
+            }
+            _ => (part.steps, part.escapes) = (family.steps_of(channel), family.escapes_of(channel)),
+        }
+        part
+    }
+}
+
+fn sampled(entries: &[u16], costs: &[u16]) -> u64 {
+    entries.iter().step_by(SAMPLED).map(|&entry| u64::from(costs[usize::from(entry)])).sum()
+}

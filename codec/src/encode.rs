@@ -49,6 +49,7 @@ pub fn encode(
 pub struct Encoder {
     simd: Simd,
     layered: bool,
+    lanes: Option<usize>,
     plans: [Plan; 3],
     words: Vec<u8>,
     escapes: Vec<u8>,
@@ -76,6 +77,7 @@ impl Encoder {
         Self {
             simd: Simd::default(),
             layered: false,
+            lanes: None,
             plans: Default::default(),
             words: Vec::new(),
             escapes: Vec::new(),
@@ -90,6 +92,14 @@ impl Encoder {
     #[must_use]
     pub fn layered(mut self, layered: bool) -> Self {
         self.layered = layered;
+        self
+    }
+
+    /// The number of lanes of all packets, whatever their size: 1, 2, 4, 8 or 32. Any other number leaves it to the size,
+    /// as at first.
+    #[must_use]
+    pub fn lanes(mut self, lanes: u8) -> Self {
+        self.lanes = LANES.iter().position(|known| *known == lanes);
         self
     }
 
@@ -207,13 +217,13 @@ impl Encoder {
 
     fn write_coded(&mut self, task: Task<'_>, mode: Mode, plan: usize, out: &mut Vec<u8>) {
         let groups = if self.layered { task.tables.groups() } else { 1 };
-        let lanes = match (self.plans[plan].estimate(), mode) {
+        let lanes = self.lanes.unwrap_or_else(|| match (self.plans[plan].estimate(), mode) {
             (..256, _) => 0,
             (..1792, _) => 1,
             (..3840, _) => 2,
             (24576.., Mode::Static | Mode::Indexed) => 4,
             _ => 3,
-        };
+        });
         if !self.write_groups(task, mode, plan, (groups, lanes), out) {
             self.write_groups(task, mode, plan, (1, lanes), out);
         }

@@ -489,7 +489,7 @@ def golden():
         tables = Tables(blob)
         flat = [s for plane in planes for row in plane for s in row]
         (folder / f"{name}.tables").write_bytes(blob)
-        (folder / f"{name}.shape").write_text(f"{shape[0]} {shape[1]} {shape[2]} {geometry} {level} {int(layered)}\n")
+        (folder / f"{name}.shape").write_text(f"{shape[0]} {shape[1]} {shape[2]} {geometry} {level} {int(layered)} {lanes or 0}\n")
         (folder / f"{name}.symbols").write_bytes(struct.pack(f"<{len(flat)}h", *flat))
         for mode in modes:
             coded = encode(tables, shape, geometry, level, mode, planes, layered, lanes)
@@ -507,7 +507,7 @@ def golden():
     tiny = make_tables([[Table(-1, [1024, 2048, 1000, 24], 12), Table(0, [4000, 96], 12)]])
     put("example", tiny, 0, 0, [[[0, 0], [1, -1]], [[0, 0], [5, 0]]], [STATIC, RAW])
     put("one", complete(1, 1, 12, None, 3, 2), 3, 0, [[[1]]], all_modes)
-    put("lanes1", complete(2, 3, 12, None, 4, 8), 1, 1, picture(rng, (3, 9, 13), 0.02), all_modes)
+    put("lanes1", complete(2, 3, 12, None, 4, 8), 1, 1, picture(rng, (3, 7, 9), 0.02), all_modes)
     put("lanes2", complete(3, 5, 14, None, 0, 16), 1, 2, picture(rng, (5, 17, 19), 0.0), all_modes)
     put("lanes4", complete(2, 6, 12, [[2, 0], [5, 1, 4], [3]], 8, 16), 0, 1, picture(rng, (6, 33, 31), 0.002), all_modes, None, True)
     put("lanes8", complete(1, 8, 12, None, 8, 24), 2, 0, picture(rng, (8, 40, 32), 0.0), all_modes, 8)

@@ -142,7 +142,7 @@ pub(super) fn measure(bundle: &Bundle, rounds: usize) -> Result<Coder> {
     let (encode_best, decode_best) = (best("encode")?, best("decode")?);
     let entropy_bytes = cases.iter().map(bits).sum::<f64>() / 8.0;
     let payload_bytes = cases.iter().map(|case| case.packet.len() - HEADER_BYTES).sum::<usize>();
-    let lanes = cases.iter().map(|case| Ok(usize::from(Header::parse(&case.packet)?.layout)));
+    let lanes = cases.iter().map(|case| Ok(usize::from(Header::parse(&case.packet)?.lanes())));
     let lanes = lanes.sum::<Result<usize>>()?;
     Ok(Coder {
         features: cases.len(),

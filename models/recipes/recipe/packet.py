@@ -1,8 +1,10 @@
-"""Packets as codec/tests/reference.py writes them, the second implementation of codec/FORMAT.md, and what one costs."""
+"""Packets as codec/tests/reference.py writes them, the second implementation of codec/FORMAT.md, and what one takes."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +19,7 @@ LANES = ((256, 1), (1792, 2), (3840, 4))  # bytes below which an encoder takes s
 LANE_BYTES = 1.9  # what a lane's state takes beyond the seal that it carries and the symbols that it holds
 
 
+@cache
 def reference() -> ModuleType:
     if not REFERENCE.is_file():
         raise SystemExit(f"{REFERENCE} is missing: the recipe is part of the repository and runs inside it")
@@ -26,9 +29,21 @@ def reference() -> ModuleType:
     return module
 
 
-def mode(tables: Tables) -> str:
-    """The mode that a bundle's packets take."""
-    return "context" if tables.context else "static"
+def encode(packed: bytes, geometry: int, level: int, symbols: np.ndarray) -> bytes:
+    """The packet of symbols i8 [C,h,w] in mode static, with the tables file `packed`."""
+    codec = reference()
+    return codec.encode(codec.Tables(packed), symbols.shape, geometry, level, codec.STATIC, symbols.tolist())
+
+
+def decode(packed: bytes, shape: tuple[int, int, int], packet: bytes) -> np.ndarray:
+    """Symbols i16 of a whole packet; raises AssertionError when it is damaged."""
+    codec = reference()
+    planes, _ = codec.decode(codec.Tables(packed), shape, packet)
+    return np.array([planes[channel] for channel in range(shape[0])], np.int16)
+
+
+def table_id(packed: bytes) -> bytes:
+    return hashlib.sha256(packed).digest()[:4]
 
 
 def size(tables: Tables, level: int, symbols: np.ndarray) -> float:

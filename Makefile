@@ -9,7 +9,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release
 BUILD   := --release --locked --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench test-arm miri mutate evaluate micro fuzz fmt audit runtime runtime-gpu build clean
+.PHONY: help demo test bench test-arm test-python miri mutate evaluate micro bench-codec fuzz fmt audit runtime runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -49,6 +49,19 @@ miri: ## the codec's portable code under Miri (needs a nightly toolchain with th
 PACKETS  ?= 10000000
 mutate: ## decode PACKETS=10000000 damaged packets of every mode
 	$(CARGO) run --release --locked -p narrows-codec --example mutate -- $(PACKETS)
+
+bench-codec: build ## the codec against every coder one could pick: DATA=DIR holds photos-00.tar to photos-02.tar
+	@mkdir -p evaluate-out
+	$(BIN)/narrows-bench codec --bundle $(BUNDLE) $(if $(DATA),--photos $(DATA)/photos-00.tar --photos $(DATA)/photos-01.tar \
+		--photos $(DATA)/photos-02.tar) $(if $(COMPRESSAI),--compressai $(COMPRESSAI)) --json evaluate-out/codec.json
+
+test-python: ## build codec/python into a temporary environment and run its tests
+	@$(PYTHON) -c 'import sys, venv; assert sys.version_info >= (3, 10)' 2>/dev/null \
+		|| { echo "test-python: Python 3.10 or later with venv is needed ($(PYTHON) is not)"; exit 2; }
+	@command -v $(CARGO) >/dev/null || { echo "test-python: cargo is needed"; exit 2; }
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" \
+		&& CARGO_TARGET_DIR="$(CURDIR)/target/python" "$$folder/bin/pip" install --quiet './codec/python[test]' \
+		&& "$$folder/bin/pytest" codec/python
 
 SECONDS_EACH ?= 600
 fuzz: ## run every fuzz target SECONDS_EACH=600 seconds (needs cargo-fuzz and a nightly toolchain)

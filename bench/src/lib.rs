@@ -3,8 +3,10 @@
 //!
 //! The binary `narrows-bench` is a thin shell over the modules here; `tests` uses [`pair`] too.
 
+pub mod codec;
 pub mod compare;
 pub mod confusion;
+mod contest;
 pub mod demo;
 pub mod evaluate;
 pub mod halves;

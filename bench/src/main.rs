@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use narrows_bench::{
-    compare::Compare, demo::Demo, evaluate::Evaluate, links::Links, load::Load, loopback::Loopback, micro::Micro,
+    codec::Codec, compare::Compare, demo::Demo, evaluate::Evaluate, links::Links, load::Load, loopback::Loopback,
+    micro::Micro,
 };
 
 /// Measure narrows: accuracy and bytes, kernels and coders, the pair on loopback, links, many heads at once
@@ -19,6 +20,8 @@ struct Cli {
 enum Command {
     /// Local, offload or split: latency, bytes, accuracy and joules on the same frames over a ladder of links
     Compare(Compare),
+    /// The codec against every coder one could pick: bytes and speed, one thread, one run
+    Codec(Codec),
     /// Classify and segment photos through a real pair, beside the unsplit network
     Demo(Demo),
     /// Accuracy and bytes of the shipped path on labelled data, beside JPEG, WebP and the unsplit network
@@ -36,6 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Compare(compare) => return compare.run(),
+        Command::Codec(codec) => codec.run(),
         Command::Demo(demo) => return demo.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Links(links) => return links.run(),

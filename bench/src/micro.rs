@@ -4,7 +4,6 @@
 //! are of medians.
 
 mod coder;
-mod contest;
 mod head;
 mod lite0;
 mod onnx;
@@ -18,9 +17,7 @@ use narrows_models::{Bundle, Parts};
 use narrows_tail::net::Runtime;
 use serde::Serialize;
 
-use contest::Row;
-
-use crate::machine;
+use crate::{contest::Row, machine};
 
 /// Which bundle, how long.
 #[derive(Debug, Args)]
@@ -109,7 +106,7 @@ fn print(report: &Report) {
 }
 
 /// The median of the row of this name, in seconds.
-fn median(rows: &[Row], name: &str) -> Result<f64> {
+pub(crate) fn median(rows: &[Row], name: &str) -> Result<f64> {
     let row = rows.iter().find(|row| row.name == name);
     row.map(|row| row.median).with_context(|| format!("nothing called `{name}` was measured"))
 }

@@ -11,7 +11,7 @@ use narrows_codec::{Choice, Feature, HEADER_BYTES, Header, Mode, Shape, Table, T
 use narrows_models::Bundle;
 use serde::Serialize;
 
-use super::contest::{Contest, Row};
+use crate::contest::{Contest, Row};
 use super::median;
 
 #[derive(Debug, Serialize)]
@@ -142,7 +142,7 @@ pub(super) fn measure(bundle: &Bundle, rounds: usize) -> Result<Coder> {
     let (encode_best, decode_best) = (best("encode")?, best("decode")?);
     let entropy_bytes = cases.iter().map(bits).sum::<f64>() / 8.0;
     let payload_bytes = cases.iter().map(|case| case.packet.len() - HEADER_BYTES).sum::<usize>();
-    let lanes = cases.iter().map(|case| Ok(usize::from(Header::parse(&case.packet)?.layout)));
+    let lanes = cases.iter().map(|case| Ok(usize::from(Header::parse(&case.packet)?.lanes())));
     let lanes = lanes.sum::<Result<usize>>()?;
     Ok(Coder {
         features: cases.len(),

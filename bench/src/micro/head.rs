@@ -13,7 +13,7 @@ use ndarray::{Array4, ArrayView4};
 use serde::Serialize;
 use tract_onnx::prelude::*;
 
-use super::contest::{Contest, Row};
+use crate::contest::{Contest, Row};
 use super::onnx::{INPUT, OUTPUT};
 use super::{lite0, median, twin};
 use crate::halves;

@@ -65,15 +65,15 @@ def run(parts: Parts, bundle: Path) -> None:
     wrong = [name for name, value in manifest["digests"].items() if digest(bundle / name) != value]
     report.row("digests", not wrong, f"{len(manifest['digests'])} files" if not wrong else f"differ: {wrong}")
     packed = (bundle / "tables.bin").read_bytes()
-    levels = tables.unpack(packed)
-    report.row("tables.bin", tables.pack(levels) == packed, f"{len(levels)} levels x {len(levels[0])} channels, {len(packed)} bytes")
+    made = tables.unpack(packed)
+    report.row("tables.bin", made.pack() == packed, f"{len(made.static)} levels x {made.channels} channels, {len(packed)} bytes")
     head = session(signed(bundle / "head.onnx"))
     tails = {task["name"]: session(bundle / task["tail"]) for task in manifest["task"]}
     references = {task["name"]: session(bundle / task["reference"]["file"]) for task in manifest["task"]}
     shapes = {g["name"]: (manifest["head"]["channels"], g["height"] // 8, g["width"] // 8) for g in manifest["geometry"]}
     for vector in manifest["vector"]:
         pixels = np.asarray(Image.open(bundle / vector["image"]), np.uint8)
-        one_vector(report, parts, bundle, vector, pixels, shapes[vector["geometry"]], levels, packed, head, tails)
+        one_vector(report, parts, bundle, vector, pixels, shapes[vector["geometry"]], packed, head, tails)
         if vector["level"] == parts.config["levels"]["default"]:
             whole(report, parts, vector["name"], pixels, references)
     batched(report, parts, tails)
@@ -81,7 +81,7 @@ def run(parts: Parts, bundle: Path) -> None:
         raise SystemExit("check failed")
 
 
-def one_vector(report: Report, parts: Parts, bundle: Path, vector: dict, pixels: np.ndarray, shape, levels, packed, head, tails) -> None:
+def one_vector(report: Report, parts: Parts, bundle: Path, vector: dict, pixels: np.ndarray, shape, packed, head, tails) -> None:
     name, level = vector["name"], vector["level"]
     symbols = np.frombuffer((bundle / vector["symbols"]).read_bytes(), np.int8).reshape(shape)
     exact = parts.head.symbols(pixels, parts.gains[level])
@@ -91,8 +91,8 @@ def one_vector(report: Report, parts: Parts, bundle: Path, vector: dict, pixels:
         off = int((head.run(None, {"image": image})[0][0] != symbols).sum())
         report.row(f"{name}: symbols, ONNX Runtime s8", off == 0, f"{off} differ")
     coded = (bundle / vector["packet"]).read_bytes()
-    again = packet.encode(levels, packet.table_id(packed), vectors.GEOMETRIES.index(vector["geometry"]), level, symbols)
-    back = packet.decode(levels, shape, coded)
+    again = packet.encode(packed, vectors.GEOMETRIES.index(vector["geometry"]), level, symbols)
+    back = packet.decode(packed, shape, coded)
     report.row(f"{name}: packet", again == coded and bool((back == symbols).all()), f"{len(coded)} bytes")
     step = np.float32(parts.steps()[level])
     feed = {"latent": symbols.astype(np.float32)[None] * step, "step": np.array([step], np.float32)}

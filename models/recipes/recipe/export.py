@@ -13,13 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import backbone, graph, packet, tables, vectors
+from . import backbone, context, graph, indexed, layers, tables, vectors
 from .features import Cache
 from .head import IntHead, integers
 from .segment import COLOURS, NAMES, Segmenter
 from .student import Student
-
-HISTOGRAM_CROPS = 1024
 
 
 @dataclass
@@ -67,36 +65,42 @@ def halved(module: nn.Module) -> nn.Module:
     return module
 
 
-def training_latents(parts: Parts, cache: Cache, crops: int) -> torch.Tensor:
-    """Latents f32 [N,24,h,w] in symbols of level 0, of training crops."""
+def training_symbols(parts: Parts, cache: Cache, crops: int) -> list[np.ndarray]:
+    """Symbols i8 [N,24,h,w] of each level, of training crops."""
     chosen = np.random.default_rng(parts.config["seed"]).permutation(cache.count)[:crops]
     with torch.inference_mode():
-        return torch.cat([parts.student.head(cache.batch(part, ())[0]) for part in np.array_split(chosen, max(1, crops // 32))])
+        latents = torch.cat([parts.student.head(cache.batch(part, ())[0]) for part in np.array_split(chosen, max(1, crops // 32))])
+    return [torch.round(latents * gain).clamp(-128, 127).to(torch.int8).numpy() for gain in parts.gains]
 
 
-def make_tables(parts: Parts, latents: torch.Tensor) -> list[list[tables.Table]]:
-    """One table per level and channel: counted symbols, smoothed by the prior of the level."""
-    levels = []
-    for index, gain in enumerate(parts.gains):
-        symbols = torch.round(latents * gain).clamp(-128, 127).to(torch.int8).numpy()
-        counts = tables.histogram(symbols)
-        prior = parts.student.levels.histogram(index).numpy()
-        levels.append([tables.table(c, p) for c, p in zip(counts, prior, strict=True)])
-    return levels
+def priors(parts: Parts) -> list[np.ndarray]:
+    """Learned probability f64 [24,256] of every symbol at each level."""
+    return [parts.student.levels.histogram(index).numpy() for index in range(len(parts.gains))]
+
+
+def make_tables(parts: Parts, cache: Cache) -> tables.Tables:
+    """All of tables.bin, from training crops alone."""
+    settings, default = parts.config["codec"], parts.config["levels"]["default"]
+    symbols = training_symbols(parts, cache, settings["crops"])
+    precision, static = tables.static(symbols, priors(parts))
+    chosen = layers.choose(parts, static[default], cache, settings["layer_crops"], default, settings["groups"])
+    side = indexed.fit(symbols, settings["tile"], settings["indexed"], precision) if settings["indexed"] else None
+    near = context.fit(symbols, chosen.order, default, precision)
+    return tables.Tables(static, precision, chosen.order, chosen.groups, side, near)
 
 
 def run(config: dict, work: Path, source: Path, folder: Path) -> None:
     parts = load(config, work)
     folder.mkdir(parents=True, exist_ok=True)
-    levels = make_tables(parts, training_latents(parts, Cache(work / "features"), HISTOGRAM_CROPS))
-    packed = tables.pack(levels)
+    made = make_tables(parts, Cache(work / "features"))
+    packed = made.pack()
     (folder / "tables.bin").write_bytes(packed)
     graphs(parts, folder)
     names = (source / config["data"]["class_names"]).read_text().split("\n")
     (folder / "labels-classify.tsv").write_text("".join(f"{name.strip()}\n" for name in names if name.strip()))
     (folder / "labels-segment.tsv").write_text("".join(f"{n}\t{c}\n" for n, c in zip(NAMES, COLOURS, strict=True)))
     shutil.rmtree(folder / "vectors", ignore_errors=True)
-    listed = vectors.write(parts, levels, packet.table_id(packed), folder)
+    listed = vectors.write(parts, packed, folder)
     sizes = figures(work, len(parts.gains))["bytes"]
     if sizes[0] is None:
         print("mean bytes were not measured, the targets stand in for them: run `python -m recipe measure`")

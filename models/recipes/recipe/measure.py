@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from . import data, loss, packet
-from .export import Parts, load, make_tables, training_latents
+from .export import Parts, load, make_tables
 from .features import Cache
 from .log import Progress
 from .segment import Confusion
-from .tables import Table
+from .tables import Tables
 
 
 @dataclass
@@ -45,7 +45,7 @@ def received(parts: Parts, symbols: np.ndarray, level: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def classify(parts: Parts, tables: list[list[Table]], pairs, levels: list[int], name: str) -> tuple[dict[int, Level], list[bool]]:
+def classify(parts: Parts, tables: Tables, pairs, levels: list[int], name: str) -> tuple[dict[int, Level], list[bool]]:
     """Run (pixels, label or None) pairs; returns the levels and whether the unsplit answer was right."""
     found, whole = {level: Level() for level in levels}, []
     images = list(pairs)
@@ -67,7 +67,7 @@ def classify(parts: Parts, tables: list[list[Table]], pairs, levels: list[int], 
 
 
 @torch.inference_mode()
-def segment(parts: Parts, tables: list[list[Table]], config: dict, source: Path, levels: list[int]) -> tuple[dict, dict, Confusion]:
+def segment(parts: Parts, tables: Tables, config: dict, source: Path, levels: list[int]) -> tuple[dict, dict, Confusion]:
     """CamVid val: bytes and confusion per level, and the unsplit confusion."""
     tar = data.Tar(source / config["data"]["camvid_val"])
     names = data.camvid(tar)
@@ -90,10 +90,10 @@ def fitted(config: dict, image) -> np.ndarray:
     return np.asarray(data.fit_photo(image, config["photo"]["short_side"], config["photo"]["side"]), np.uint8)
 
 
-def ready(config: dict, work: Path) -> tuple[Parts, list[list[Table]]]:
+def ready(config: dict, work: Path) -> tuple[Parts, Tables]:
     torch.set_num_threads(1)
     parts = load(config, work)
-    return parts, make_tables(parts, training_latents(parts, Cache(work / "features"), 512))
+    return parts, make_tables(parts, Cache(work / "features"))
 
 
 def photos(config: dict, work: Path, source: Path) -> None:

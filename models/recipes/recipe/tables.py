@@ -1,19 +1,21 @@
-"""Integer probability tables of the entropy coder (codec/FORMAT.md, section 2).
+"""Integer probability tables of the entropy coder and their file (codec/FORMAT.md, section 2).
 
-Counts of training symbols, smoothed by the learned prior, become 12-bit frequencies that sum to 4096.
+Counts of training symbols, smoothed by a prior, become integer frequencies that sum to 2^12, or to 2^14 where the
+symbols spread widely.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-TOTAL = 4096
-REGULAR_LIMIT = 200  # regular symbols in one table
+PRECISIONS = (12, 14)
+WIDE = 128  # regular values from which a table is worth 2^14 counts
+REGULAR_LIMIT = 1024  # regular values in one table
 SMOOTHING = 64.0  # symbols of prior belief added to the counts
-KEEP = 0.5 / TOTAL  # symbols rarer than this at the edges go to the escape
+KEEP = 0.5 / 4096  # values rarer than this at the edges go to the escape
 
 
 @dataclass(frozen=True)
@@ -25,33 +27,45 @@ class Table:
     def count(self) -> int:
         return len(self.freq) - 1
 
+    @property
+    def median(self) -> int:
+        """The value that stands for a symbol nobody sent."""
+        reached = np.flatnonzero(2 * np.cumsum(self.freq[:-1]) >= self.freq.sum())
+        return self.low + (int(reached[0]) if len(reached) else self.count - 1)
+
+    def cost(self, low: int, size: int) -> np.ndarray:
+        """Bits f64 [size] of the values low, low + 1, …; an escape takes 16 more."""
+        bits = -np.log2(self.freq / self.freq.sum())
+        found = np.full(size, bits[-1] + 16)
+        first = max(self.low, low)
+        last = min(self.low + self.count, low + size)
+        if first < last:
+            found[first - low : last - low] = bits[first - self.low : last - self.low]
+        return found
+
     def bits(self, counts: np.ndarray) -> float:
-        """Bits to code a histogram [256] of the symbols -128..127, escapes at 16 bits more."""
-        first = self.low + 128
-        cost = -np.log2(self.freq / TOTAL)
-        regular = counts[first : first + self.count]
-        escaped = counts.sum() - regular.sum()
-        return float(regular @ cost[:-1] + escaped * (cost[-1] + 16))
+        """Bits to code a histogram [256] of the symbols -128..127."""
+        return float(counts @ self.cost(-128, len(counts)))
 
 
-def table(counts: np.ndarray, prior: np.ndarray) -> Table:
-    """From a histogram [256] and a prior [256] of the symbols -128..127."""
+def table(counts: np.ndarray, prior: np.ndarray, low: int = -128, precision: int = 12) -> Table:
+    """From a histogram and a prior of the values low, low + 1, …"""
     belief = counts + SMOOTHING * prior / max(prior.sum(), 1e-12)
-    share = belief / belief.sum()
+    share = belief / max(belief.sum(), 1e-12)
     kept = np.flatnonzero(share >= KEEP)
-    low, high = (int(kept[0]), int(kept[-1])) if len(kept) else (128, 128)
-    high = min(high, low + REGULAR_LIMIT - 1)
-    inside = share[low : high + 1]
-    return Table(low - 128, quantise(np.append(inside, max(1 - inside.sum(), 0.0))))
+    first, last = (int(kept[0]), int(kept[-1])) if len(kept) else (-low, -low)
+    last = min(last, first + REGULAR_LIMIT - 1)
+    inside = share[first : last + 1]
+    return Table(first + low, quantise(np.append(inside, max(1 - inside.sum(), 0.0)), 1 << precision))
 
 
-def quantise(share: np.ndarray, total: int = TOTAL) -> np.ndarray:
+def quantise(share: np.ndarray, total: int = 4096) -> np.ndarray:
     """Integer frequencies >= 1 that sum to `total`, as close to `share` as single steps can bring them.
 
     Every move of one count goes where the expected code length falls most, or rises least.
     """
     if len(share) > total:
-        raise ValueError(f"{len(share)} symbols do not fit {total} counts")
+        raise ValueError(f"{len(share)} values do not fit {total} counts")
     share = np.asarray(share, np.float64) / share.sum()
     freq = np.maximum(np.rint(share * total).astype(np.int64), 1)
     while (extra := int(freq.sum()) - total) != 0:
@@ -63,34 +77,179 @@ def quantise(share: np.ndarray, total: int = TOTAL) -> np.ndarray:
     return freq
 
 
-def pack(levels: list[list[Table]]) -> bytes:
-    """tables.bin: header, then level by level, channel by channel."""
-    out = [struct.pack("<4sBBHB3x", b"NRWT", 1, 12, len(levels[0]), len(levels))]
-    for level in levels:
-        for t in level:
-            out.append(struct.pack("<hH", t.low, t.count))
-            out.append(t.freq.astype("<u2").tobytes())
+@dataclass(frozen=True)
+class Tap:
+    """A weight on a symbol of an earlier channel."""
+
+    plane: int
+    dy: int
+    dx: int
+    weight: int
+
+
+@dataclass(frozen=True)
+class Level:
+    """Which sets of a context a rate level takes, and its biases i16 [channels][2][mean, activity]."""
+
+    mean: int
+    activity: int
+    coarse: int
+    biases: np.ndarray
+
+
+@dataclass(frozen=True)
+class Context:
+    """Section 2.4; the lists of weights go by channel and phase."""
+
+    cap: int
+    shift: int
+    thresholds: list[int]
+    shapes: list[list[Table]]  # [shapes][4]
+    means: list[list[list[tuple[list[int], list[Tap]]]]]  # [sets][channels][2]: own weights, taps
+    activities: list[list[list[list[int]]]]  # [sets][channels][2]: own weights, far, wide
+    levels: list[Level]
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """Section 2.3."""
+
+    tile: int
+    tables: list[Table]
+    bases: list[list[int]]  # [levels][channels]
+    deltas: list[Table]  # [levels]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The whole of tables.bin."""
+
+    static: list[list[Table]]  # [levels][channels]
+    precision: int = 12
+    order: list[int] = field(default_factory=list)  # channels in the order of coding; empty: from 0 up
+    groups: list[int] = field(default_factory=list)  # channels in each group; empty: one group
+    indexed: Indexed | None = None
+    context: Context | None = None
+
+    @property
+    def channels(self) -> int:
+        return len(self.static[0])
+
+    def pack(self) -> bytes:
+        sections = bool(self.order) | bool(self.indexed) << 1 | bool(self.context) << 2
+        head = (b"NRWT", 2, self.precision, self.channels, len(self.static), max(len(self.groups), 1), sections, 0)
+        out = [struct.pack("<4sBBHBBBB", *head)]
+        if self.order:
+            out.append(struct.pack(f"<{len(self.groups)}H", *self.groups))
+            out.append(struct.pack(f"<{len(self.order)}H", *self.order))
+        out += [pack_table(t) for level in self.static for t in level]
+        if self.indexed:
+            out.append(struct.pack("<BB", self.indexed.tile, len(self.indexed.tables)))
+            out += [pack_table(t) for t in self.indexed.tables]
+            for bases, deltas in zip(self.indexed.bases, self.indexed.deltas, strict=True):
+                out += [bytes(bases), pack_table(deltas)]
+        if self.context:
+            out.append(pack_context(self.context))
+        return b"".join(out)
+
+
+def number(value: int) -> bytes:
+    """LEB128."""
+    out = []
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def pack_table(t: Table) -> bytes:
+    return struct.pack("<h", t.low) + number(t.count) + b"".join(number(int(f)) for f in t.freq)
+
+
+def pack_context(c: Context) -> bytes:
+    out = [struct.pack("<BBB", c.cap, c.shift, len(c.shapes)), struct.pack(f"<{len(c.thresholds)}H", *c.thresholds)]
+    out += [pack_table(t) for shape in c.shapes for t in shape]
+    out.append(bytes([len(c.means)]))
+    for own, taps in (phase for part in c.means for channel in part for phase in channel):
+        out += [struct.pack(f"<{len(own)}h", *own), bytes([len(taps)])]
+        out += [struct.pack("<HBh", t.plane, 3 * (t.dy + 1) + t.dx + 1, t.weight) for t in taps]
+    out.append(bytes([len(c.activities)]))
+    out += [struct.pack(f"<{len(w)}h", *w) for part in c.activities for channel in part for w in channel]
+    for level in c.levels:
+        out += [bytes([level.mean, level.activity, level.coarse]), level.biases.astype("<i2").tobytes()]
     return b"".join(out)
 
 
-def unpack(data: bytes) -> list[list[Table]]:
-    magic, version, precision, channels, levels = struct.unpack_from("<4sBBHB", data)
-    if (magic, version, precision) != (b"NRWT", 1, 12):
+class Reader:
+    """tables.bin from front to back."""
+
+    def __init__(self, data: bytes):
+        self.data, self.at = data, 0
+
+    def take(self, form: str) -> tuple:
+        found = struct.unpack_from("<" + form, self.data, self.at)
+        self.at += struct.calcsize("<" + form)
+        return found
+
+    def number(self) -> int:
+        value, shift = 0, 0
+        while True:
+            (byte,) = self.take("B")
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    def table(self, total: int) -> Table:
+        at = self.at
+        (low,) = self.take("h")
+        freq = np.array([self.number() for _ in range(self.number() + 1)], np.int64)
+        if freq.min() < 1 or freq.sum() != total:
+            raise ValueError(f"tables.bin: the table at byte {at} does not sum to {total}")
+        return Table(low, freq)
+
+    def indexed(self, total: int, channels: int, levels: int) -> Indexed:
+        tile, count = self.take("BB")
+        found = [self.table(total) for _ in range(count)]
+        rows = [(list(self.take(f"{channels}B")), self.table(total)) for _ in range(levels)]
+        return Indexed(tile, found, [bases for bases, _ in rows], [deltas for _, deltas in rows])
+
+    def context(self, total: int, channels: int, levels: int) -> Context:
+        cap, shift, count = self.take("BBB")
+        thresholds = list(self.take(f"{count - 1}H"))
+        shapes = [[self.table(total) for _ in range(4)] for _ in range(count)]
+        means = [[[self.mean(n) for n in (4, 5)] for _ in range(channels)] for _ in range(*self.take("B"))]
+        activities = [[[list(self.take(f"{n + 2}h")) for n in (4, 5)] for _ in range(channels)] for _ in range(*self.take("B"))]
+        rows = []
+        for _ in range(levels):
+            mean, activity, coarse = self.take("BBB")
+            biases = np.array(self.take(f"{4 * channels}h"), np.int16).reshape(channels, 2, 2)
+            rows.append(Level(mean, activity, coarse, biases))
+        return Context(cap, shift, thresholds, shapes, means, activities, rows)
+
+    def mean(self, own: int) -> tuple[list[int], list[Tap]]:
+        weights = list(self.take(f"{own}h"))
+        taps = []
+        for _ in range(*self.take("B")):
+            plane, place, weight = self.take("HBh")
+            taps.append(Tap(plane, place // 3 - 1, place % 3 - 1, weight))
+        return weights, taps
+
+
+def unpack(data: bytes) -> Tables:
+    reader = Reader(data)
+    magic, version, precision, channels, levels, groups, sections, _ = reader.take("4sBBHBBBB")
+    if (magic, version) != (b"NRWT", 2) or precision not in PRECISIONS:
         raise ValueError("tables.bin: wrong magic, version or precision")
-    at, found = 12, []
-    for _ in range(levels):
-        row = []
-        for _ in range(channels):
-            low, count = struct.unpack_from("<hH", data, at)
-            freq = np.frombuffer(data, "<u2", count + 1, at + 4).astype(np.int64)
-            if freq.min() < 1 or freq.sum() != TOTAL:
-                raise ValueError(f"tables.bin: a table at byte {at} does not sum to {TOTAL}")
-            row.append(Table(low, freq))
-            at += 4 + 2 * (count + 1)
-        found.append(row)
-    if at != len(data):
+    sizes, order = [], []
+    if sections & 1:
+        sizes, order = list(reader.take(f"{groups}H")), list(reader.take(f"{channels}H"))
+    static = [[reader.table(1 << precision) for _ in range(channels)] for _ in range(levels)]
+    indexed = reader.indexed(1 << precision, channels, levels) if sections & 2 else None
+    context = reader.context(1 << precision, channels, levels) if sections & 4 else None
+    if reader.at != len(data):
         raise ValueError("tables.bin: bytes are left over")
-    return found
+    return Tables(static, precision, order, sizes, indexed, context)
 
 
 def histogram(symbols: np.ndarray) -> np.ndarray:
@@ -98,3 +257,13 @@ def histogram(symbols: np.ndarray) -> np.ndarray:
     channels = symbols.shape[1]
     flat = np.moveaxis(symbols, 1, 0).reshape(channels, -1).astype(np.int64) + 128
     return np.stack([np.bincount(row, minlength=256) for row in flat])
+
+
+def static(symbols: list[np.ndarray], priors: list[np.ndarray]) -> tuple[int, list[list[Table]]]:
+    """Precision, and one table per level and channel from symbols i8 [N,C,h,w] and priors [C,256] of each level."""
+    counts = [histogram(level) for level in symbols]
+    for precision in PRECISIONS:
+        made = [[table(c, p, precision=precision) for c, p in zip(*level, strict=True)] for level in zip(counts, priors, strict=True)]
+        if max(t.count for level in made for t in level) < WIDE:
+            break
+    return precision, made

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from . import packet
-from .tables import Table
 
 if TYPE_CHECKING:
     from .export import Parts
@@ -79,7 +78,8 @@ def answers(parts: Parts, symbols: np.ndarray, level: int) -> dict[str, np.ndarr
         return {"classify": parts.net.back(split).logits.numpy(), "segment": parts.segmenter(split).numpy()}
 
 
-def write(parts: Parts, tables: list[list[Table]], table_id: bytes, bundle: Path) -> list[Vector]:
+def write(parts: Parts, packed: bytes, bundle: Path) -> list[Vector]:
+    """Writes the folder `vectors` of a bundle whose tables file is `packed`."""
     folder = bundle / "vectors"
     folder.mkdir(parents=True)
     shutil.copy(SAMPLES / "SOURCES.md", folder / "SOURCES.md")
@@ -91,7 +91,7 @@ def write(parts: Parts, tables: list[list[Table]], table_id: bytes, bundle: Path
             name = f"{image}-level{level}"
             symbols = parts.head.level(latent, parts.gains[level])
             (folder / f"{name}.symbols").write_bytes(symbols.tobytes())
-            coded = packet.encode(tables, table_id, GEOMETRIES.index(geometry), level, symbols)
+            coded = packet.encode(packed, GEOMETRIES.index(geometry), level, symbols)
             (folder / f"{name}.packet").write_bytes(coded)
             outputs = []
             for task, output in answers(parts, symbols, level).items():

@@ -3,17 +3,18 @@
 import numpy as np
 import pytest
 
-from recipe import packet, tables
-from recipe.tables import Table
+from recipe import context, indexed, layers, packet, tables
+from recipe.tables import Table, Tables
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_quantised_frequencies_sum_to_4096_and_none_is_zero(seed):
+def test_quantised_frequencies_sum_to_the_total_and_none_is_zero(seed):
     rng = np.random.default_rng(seed)
     share = rng.exponential(size=rng.integers(1, 256)) ** rng.integers(1, 9)
-    freq = tables.quantise(share)
-    assert freq.sum() == 4096
-    assert freq.min() >= 1
+    for total in (4096, 16384):
+        freq = tables.quantise(share, total)
+        assert freq.sum() == total
+        assert freq.min() >= 1
 
 
 def test_a_table_keeps_its_sum_when_one_symbol_has_everything():
@@ -23,28 +24,82 @@ def test_a_table_keeps_its_sum_when_one_symbol_has_everything():
     assert table.freq.sum() == 4096 and table.freq.min() >= 1
 
 
-def test_tables_file_reads_back():
-    rng = np.random.default_rng(1)
-    made = [[tables.table(rng.integers(0, 99, 256), np.ones(256)) for _ in range(3)] for _ in range(2)]
-    packed = tables.pack(made)
-    assert tables.pack(tables.unpack(packed)) == packed
+def test_costs_are_bits_and_an_escape_takes_sixteen_more():
+    table = Table(-1, np.array([1024, 2048, 1000, 24]))
+    cost = table.cost(-2, 4)
+    assert cost[1] == 2 and cost[2] == 1
+    assert cost[0] == pytest.approx(16 + np.log2(4096 / 24))
+    assert table.median == 0
 
 
-def test_worked_example_of_the_format():
-    levels = [[Table(-1, np.array([1024, 2048, 1000, 24])), Table(0, np.array([4000, 96]))]]
-    packed = tables.pack(levels)
-    assert packet.table_id(packed).hex() == "a3edc98b"
-    symbols = np.array([[[0, 0], [1, -1]], [[0, 0], [5, 0]]], np.int8)
-    coded = packet.encode(levels, packet.table_id(packed), 0, 0, symbols)
-    assert coded.hex() == "11000001a3edc98be6ead73d9876de050500"
-    assert (packet.decode(levels, symbols.shape, coded) == symbols).all()
+def test_symbols_that_spread_widely_get_fourteen_bits():
+    rng = np.random.default_rng(4)
+    wide = rng.integers(-100, 100, (32, 2, 16, 16)).astype(np.int8)
+    assert tables.static([wide], [np.ones((2, 256))])[0] == 14
+    assert tables.static([wide // 20], [np.ones((2, 256))])[0] == 12
 
 
-def test_packet_round_trip_with_escapes_and_four_lanes():
-    rng = np.random.default_rng(2)
-    symbols = np.clip(rng.laplace(0, 3, (4, 48, 48)).round(), -128, 127).astype(np.int8)
-    levels = [[tables.table(row * (np.abs(np.arange(-128, 128)) < 9), np.ones(256)) for row in tables.histogram(symbols[None])]]
-    coded = packet.encode(levels, b"abcd", 1, 0, symbols)
-    assert coded[3] == 4
-    assert (packet.decode(levels, symbols.shape, coded) == symbols).all()
-    assert abs(len(coded) - packet.size(levels, 0, symbols)) < 30
+def smooth(count: int, seed: int) -> np.ndarray:
+    """Features i8 [N,4,16,16] with a smooth mean in the first channel and an activity that all share."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:16, 0:16] / 16
+    phase = rng.uniform(0, 6, (count, 3, 1, 1))
+    activity = np.exp(1.5 * np.sin(6 * y + phase[:, 0]) * np.cos(6 * x + phase[:, 1]))
+    scales = np.array([2.0, 1.5, 1.0, 0.4])[:, None, None]
+    symbols = rng.laplace(0, 1, (count, 4, 16, 16)) * scales * activity[:, None]
+    symbols[:, 0] += 20 * np.sin(3 * x + phase[:, 2])
+    return np.clip(np.rint(symbols), -128, 127).astype(np.int8)
+
+
+@pytest.fixture(scope="module")
+def made() -> Tables:
+    levels = [smooth(48, 1), smooth(48, 1) // 2]
+    precision, static = tables.static(levels, [np.ones((4, 256))] * 2)
+    order = [0, 2, 1, 3]
+    side = indexed.fit(levels, 8, 8, precision)
+    near = context.fit(levels, order, 0, precision)
+    return Tables(static, precision, order, [1, 3], side, near)
+
+
+def test_tables_file_reads_back(made):
+    packed = made.pack()
+    assert tables.unpack(packed).pack() == packed
+    assert len(packed) < 8192
+
+
+def test_contexts_save_where_neighbours_tell(made):
+    fresh = smooth(8, 2)
+    static = sum(t.bits(row) for t, row in zip(made.static[0], tables.histogram(fresh), strict=True))
+    assert sum(context.bits(made.context, made.order, 0, feature) for feature in fresh) < 0.9 * static
+
+
+def test_every_mode_of_the_reference_reads_what_was_fitted(made):
+    codec = packet.reference()
+    packed, feature = made.pack(), smooth(1, 3)[0]
+    read = codec.Tables(packed)
+    for mode in (codec.STATIC, codec.INDEXED, codec.CONTEXT):
+        coded = codec.encode(read, feature.shape, 0, 1, mode, feature.tolist(), layered=True)
+        assert (packet.decode(packed, feature.shape, coded) == feature).all()
+
+
+def test_the_estimate_of_a_packet_is_near_its_size(made):
+    codec = packet.reference()
+    packed, feature = made.pack(), smooth(1, 5)[0]
+    coded = codec.encode(codec.Tables(packed), feature.shape, 0, 0, codec.CONTEXT, feature.tolist())
+    assert abs(len(coded) - packet.size(made, 0, feature)) < 12
+
+
+def test_values_and_kinds_are_those_of_the_reference(made):
+    codec = packet.reference()
+    feature = smooth(1, 6)[0]
+    values, kinds = context.kinds(made.context, made.order, 0, feature[None].astype(np.int64))
+    costs = np.stack([t.cost(-300, 601) for shape in made.context.shapes for t in shape])
+    mine = costs[kinds, values + 300].sum() / 8
+    coded = codec.encode(codec.Tables(made.pack()), feature.shape, 0, 0, codec.CONTEXT, feature.tolist())
+    assert 0 < len(coded) - mine < 20
+
+
+def test_borders_spread_what_a_cut_loses():
+    # The first channel brings all: a border must follow it.
+    assert layers.borders([10.0, 10.0, 10.0, 10.0], [4.0, 0.1, 0.1, 0.1, 0.0], 2) == [1, 3]
+    assert sum(layers.borders([1.0] * 7, list(range(8))[::-1], 3)) == 7

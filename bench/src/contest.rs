@@ -17,7 +17,7 @@ const RUNS: usize = 3;
 
 /// Contenders, in the order they take their turns.
 #[derive(Default)]
-pub(super) struct Contest<'a> {
+pub(crate) struct Contest<'a> {
     contenders: Vec<Contender<'a>>,
 }
 
@@ -30,13 +30,13 @@ struct Contender<'a> {
 
 /// What one contender's turns took, in seconds: the fastest run of each.
 #[derive(Debug, Serialize)]
-pub(super) struct Row {
-    pub(super) name: String,
-    pub(super) turns: usize,
-    pub(super) median: f64,
-    pub(super) p95: f64,
-    pub(super) p99: f64,
-    pub(super) min: f64,
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) turns: usize,
+    pub(crate) median: f64,
+    pub(crate) p95: f64,
+    pub(crate) p99: f64,
+    pub(crate) min: f64,
     /// Millions of multiply-accumulates in a run, where that means something.
     #[serde(skip_serializing_if = "Option::is_none")]
     mmac: Option<f64>,
@@ -44,7 +44,7 @@ pub(super) struct Row {
 
 impl<'a> Contest<'a> {
     /// Adds a contender of which one run has this many multiply-accumulates.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         name: impl Into<String>,
         macs: Option<u64>,
@@ -55,7 +55,7 @@ impl<'a> Contest<'a> {
     }
 
     /// Gives every contender `rounds` turns.
-    pub(super) fn run(mut self, rounds: usize) -> Result<Vec<Row>> {
+    pub(crate) fn run(mut self, rounds: usize) -> Result<Vec<Row>> {
         for round in 0..WARM_UP + rounds {
             for contender in &mut self.contenders {
                 let mut fastest = f64::INFINITY;
@@ -80,7 +80,7 @@ impl<'a> Contest<'a> {
 
 impl Row {
     /// One line, times multiplied by `unit`.
-    pub(super) fn print(&self, unit: f64) {
+    pub(crate) fn print(&self, unit: f64) {
         let [median, p95, min] = [self.median, self.p95, self.min].map(|seconds| seconds * unit);
         let speed = self.mmac.map(|mmac| format!("{:14.1}", mmac / 1e3 / self.median)).unwrap_or_default();
         println!("  {:42} {median:8.3} {p95:8.3} {min:8.3}{speed}", self.name);

@@ -1,0 +1,132 @@
+//! What is coded: latents of photos through the shipped head, and synthetic features of known size.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use image::RgbImage;
+use narrows_codec::{Feature, Shape, Table, Tables};
+use narrows_head::Head;
+use narrows_models::{Bundle, Parts};
+use sha2::{Digest, Sha256};
+
+use super::synthetic;
+use crate::photos;
+
+/// How many photos of the recipe's tars are held out from all training (models/recipes/configs).
+const HELD_OUT: usize = 200;
+
+/// Features that share tables and a level.
+pub(super) struct Set {
+    pub(super) name: String,
+    /// Whether they are latents of photos.
+    pub(super) real: bool,
+    /// Whether coders are timed on it.
+    pub(super) timed: bool,
+    pub(super) file: Vec<u8>,
+    pub(super) tables: Tables,
+    pub(super) level: u8,
+    pub(super) features: Vec<Feature>,
+}
+
+impl Set {
+    pub(super) fn shape(&self) -> Shape {
+        self.features[0].shape()
+    }
+
+    /// The static table of each channel.
+    pub(super) fn channels(&self) -> Result<&[Table]> {
+        self.tables.level(self.level.into()).context("a level of the tables")
+    }
+
+    /// Mean bytes of the features under the static tables, an escape 16 bits more: the cross-entropy.
+    pub(super) fn entropy(&self) -> Result<f64> {
+        let channels = self.channels()?;
+        let whole = f64::from(self.tables.precision());
+        let cost = |table: &Table, symbol: i16| {
+            let frequency = table.frequencies()[table.entry(symbol)];
+            whole - f64::from(frequency).log2() + if table.holds(symbol) { 0.0 } else { 16.0 }
+        };
+        let bits = |feature: &Feature| -> f64 {
+            let planes = channels.iter().zip(feature.planes());
+            planes.flat_map(|(table, plane)| plane.iter().map(move |&symbol| cost(table, symbol))).sum()
+        };
+        Ok(self.features.iter().map(bits).sum::<f64>() / 8.0 / self.features.len() as f64)
+    }
+}
+
+/// The latents of `tars`' held-out photos at every level, or of the photos in `folder` when there are no tars.
+pub(super) fn real(bundle: &Path, tars: &[PathBuf], folder: &Path) -> Result<Vec<Set>> {
+    let bundle = Bundle::open(bundle, Parts::Head)?;
+    let file = bundle.read(bundle.tables())?;
+    let (default, levels) = (bundle.default_level(), bundle.levels().len());
+    let images = if tars.is_empty() { pictures(folder)? } else { held_out(tars)? };
+    let mut head = Head::open(bundle)?;
+    let mut features = vec![Vec::new(); levels];
+    for (name, bytes) in images {
+        let image: RgbImage = image::load_from_memory(&bytes).with_context(|| name)?.into_rgb8();
+        for (level, features) in features.iter_mut().enumerate() {
+            features.push(head.frame_of(&image, 0, level)?.feature);
+        }
+    }
+    let sets = features.into_iter().enumerate().map(|(level, features)| {
+        Ok(Set {
+            name: format!("latents, level {level}"),
+            real: true,
+            timed: level == default,
+            tables: Tables::parse(&file)?,
+            file: file.clone(),
+            level: u8::try_from(level)?,
+            features,
+        })
+    });
+    sets.collect()
+}
+
+/// The photos that no training step saw: the first of all in the order of their names' SHA-256, as
+/// models/recipes/recipe/data.py selects them.
+fn held_out(tars: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut all = Vec::new();
+    for tar in tars {
+        all.extend(photos::files(tar)?.into_iter().filter(|(name, _)| name.ends_with(".jpg")));
+    }
+    all.sort_by_cached_key(|(name, _)| Sha256::digest(name.trim_start_matches("./")));
+    all.truncate(HELD_OUT);
+    Ok(all)
+}
+
+fn pictures(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let unreadable = || format!("{}: cannot be read", folder.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(unreadable)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "jpg" || end == "png") {
+            found.push((path.display().to_string(), std::fs::read(&path)?));
+        }
+    }
+    ensure!(!found.is_empty(), "{}: holds no photos", folder.display());
+    found.sort();
+    Ok(found)
+}
+
+/// Synthetic sets from 0.5 to 10 KB, `count` features each.
+pub(super) fn synthetic(count: usize) -> Result<Vec<Set>> {
+    let shapes = [[8, 16, 16], [16, 20, 20], [24, 20, 20], [24, 28, 28], [24, 40, 40]];
+    let mut sets = Vec::new();
+    for law in [synthetic::Law::Laplace, synthetic::Law::Gauss] {
+        for (seed, [channels, height, width]) in shapes.into_iter().enumerate() {
+            let shape = Shape::new(channels, height, width)?;
+            let mut source = synthetic::Source::new(law, shape, seed as u64);
+            let file = source.tables();
+            sets.push(Set {
+                name: format!("{law} {channels}x{height}x{width}"),
+                real: false,
+                timed: law == synthetic::Law::Laplace && height == 28,
+                tables: Tables::parse(&file)?,
+                file,
+                level: 0,
+                features: (0..count).map(|_| source.feature()).collect::<Result<_>>()?,
+            });
+        }
+    }
+    Ok(sets)
+}

@@ -1,0 +1,188 @@
+//! Seeded features whose channels have a law, scales from 8 down to 0.1, and a smooth activity that they share.
+
+use std::fmt;
+
+use anyhow::Result;
+use narrows_codec::{Feature, Shape};
+
+/// Counts of a table's frequencies.
+const TOTAL: u32 = 4096;
+/// Features that a table is counted on.
+const TRAINING: usize = 64;
+/// Symbols are at most this large.
+const REACH: i16 = 127;
+
+/// How the symbols of a channel are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Law {
+    Laplace,
+    Gauss,
+}
+
+impl fmt::Display for Law {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Law::Laplace => "laplace",
+            Law::Gauss => "gauss",
+        })
+    }
+}
+
+/// Draws features.
+pub(super) struct Source {
+    law: Law,
+    shape: Shape,
+    state: u64,
+}
+
+impl Source {
+    pub(super) fn new(law: Law, shape: Shape, seed: u64) -> Source {
+        Source { law, shape, state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ law as u64 }
+    }
+
+    /// SplitMix64 (Steele, Lea, Flood 2014), as a number above 0 and below 1.
+    fn uniform(&mut self) -> f64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64 + 1e-17
+    }
+
+    /// A draw of mean 0 and scale 1.
+    fn draw(&mut self) -> f64 {
+        let (a, b) = (self.uniform(), self.uniform());
+        match self.law {
+            Law::Laplace => -a.ln() * if b < 0.5 { -1.0 } else { 1.0 },
+            Law::Gauss => (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos(),
+        }
+    }
+
+    /// A field [height, width] around 1 that changes over about eight places.
+    fn activity(&mut self) -> Vec<f64> {
+        let (height, width) = (self.shape.height(), self.shape.width());
+        let waves: Vec<[f64; 4]> = (0..6)
+            .map(|_| {
+                let (angle, phase) = (std::f64::consts::TAU * self.uniform(), self.uniform());
+                let turns = 0.04 + 0.08 * self.uniform();
+                [turns * angle.cos(), turns * angle.sin(), phase, self.uniform()]
+            })
+            .collect();
+        let at = |y: usize, x: usize| {
+            let wave = |[along, down, phase, size]: &[f64; 4]| {
+                size * (std::f64::consts::TAU * (along * x as f64 + down * y as f64 + phase)).sin()
+            };
+            (0.5 * waves.iter().map(wave).sum::<f64>()).exp()
+        };
+        (0..height).flat_map(|y| (0..width).map(move |x| (y, x))).map(|(y, x)| at(y, x)).collect()
+    }
+
+    pub(super) fn feature(&mut self) -> Result<Feature> {
+        let channels = self.shape.channels();
+        let activity = self.activity();
+        let mut symbols = Vec::with_capacity(self.shape.symbols());
+        for channel in 0..channels {
+            let scale = 8.0 * (0.1f64 / 8.0).powf(channel as f64 / (channels - 1) as f64);
+            for active in &activity {
+                let value = (scale * active * self.draw()).round();
+                symbols.push(value.clamp(-f64::from(REACH), f64::from(REACH)) as i16);
+            }
+        }
+        Ok(Feature::new(self.shape, symbols)?)
+    }
+
+    /// A tables file (codec/FORMAT.md, section 2) of one level, counted on features of its own.
+    pub(super) fn tables(&mut self) -> Vec<u8> {
+        let channels = self.shape.channels();
+        let mut counts = vec![[0u32; 2 * REACH as usize + 1]; channels];
+        for _ in 0..TRAINING {
+            let feature = self.feature().expect("a source draws features of its own shape");
+            for (counts, plane) in counts.iter_mut().zip(feature.planes()) {
+                plane.iter().for_each(|&symbol| counts[(symbol + REACH) as usize] += 1);
+            }
+        }
+        let mut file = b"NRWT\x02\x0c".to_vec();
+        file.extend((channels as u16).to_le_bytes());
+        file.extend([1, 1, 0, 0]);
+        counts.iter().for_each(|counts| push_table(counts, &mut file));
+        file
+    }
+}
+
+/// A table of what was counted (codec/FORMAT.md, section 2.1).
+fn push_table(counts: &[u32], file: &mut Vec<u8>) {
+    let total: u32 = counts.iter().sum();
+    let kept = |&&count: &&u32| 2 * TOTAL * count >= total;
+    let first = counts.iter().position(|count| kept(&count)).unwrap_or(0);
+    let last = counts.iter().rposition(|count| kept(&count)).unwrap_or(0);
+    let inside = &counts[first..=last];
+    let mut shares: Vec<f64> = inside.iter().map(|&count| f64::from(count) / f64::from(total)).collect();
+    shares.push(1.0 - shares.iter().sum::<f64>());
+    let frequencies = quantise(&shares);
+    file.extend((first as i16 - REACH).to_le_bytes());
+    push_number(inside.len() as u32, file);
+    frequencies.into_iter().for_each(|frequency| push_number(frequency, file));
+}
+
+/// Frequencies of at least 1 that sum to the total; each step goes where the code length falls most or rises least.
+fn quantise(shares: &[f64]) -> Vec<u32> {
+    let mut found: Vec<u32> =
+        shares.iter().map(|share| ((share * f64::from(TOTAL)).round() as u32).max(1)).collect();
+    loop {
+        let sum: u32 = found.iter().sum();
+        let gain = |frequency: u32, share: f64, step: f64| {
+            share * ((f64::from(frequency) + step) / f64::from(frequency)).ln()
+        };
+        let candidates = found.iter().zip(shares).enumerate();
+        let best = if sum < TOTAL {
+            candidates.map(|(at, (&f, &share))| (at, gain(f, share, 1.0))).max_by(|a, b| a.1.total_cmp(&b.1))
+        } else if sum > TOTAL {
+            candidates
+                .filter(|(_, (f, _))| **f > 1)
+                .map(|(at, (&f, &share))| (at, gain(f, share, -1.0)))
+                .max_by(|a, b| a.1.total_cmp(&b.1))
+        } else {
+            return found;
+        };
+        let (at, _) = best.expect("a table has fewer entries than counts");
+        if sum < TOTAL { found[at] += 1 } else { found[at] -= 1 }
+    }
+}
+
+fn push_number(mut value: u32, file: &mut Vec<u8>) {
+    while value >= 128 {
+        file.push(value as u8 | 128);
+        value >>= 7;
+    }
+    file.push(value as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use narrows_codec::Tables;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_features_and_tables_that_hold_most_symbols() {
+        let shape = Shape::new(4, 8, 8).expect("a shape");
+        let draw = || {
+            let mut source = Source::new(Law::Gauss, shape, 3);
+            (source.tables(), source.feature().expect("a feature"))
+        };
+        let (file, feature) = draw();
+        assert_eq!(draw(), (file.clone(), feature.clone()));
+        let tables = Tables::parse(&file).expect("tables");
+        let level = tables.level(0).expect("a level");
+        let planes = level.iter().zip(feature.planes());
+        let held = planes.flat_map(|(table, plane)| plane.iter().map(|symbol| table.holds(*symbol)));
+        assert!(held.filter(|held| *held).count() > 240);
+    }
+
+    #[test]
+    fn frequencies_follow_shares_and_none_is_zero() {
+        let found = quantise(&[0.5, 0.25, 0.249_99, 0.000_01]);
+        assert_eq!(found.iter().sum::<u32>(), TOTAL);
+        assert_eq!(found, [2047, 1024, 1024, 1]);
+    }
+}

@@ -1,0 +1,161 @@
+//! The Python door of narrows-codec: `narrows_codec._narrows_codec`.
+//!
+//! Arguments and results are documented in `narrows_codec/__init__.pyi`. Every packet is made and read by the crate
+//! `narrows-codec`; here arrays become features and errors become exceptions.
+
+use narrows_codec::{Choice, Decoder, Encoder, Error, Feature, Mode, Shape, Tables};
+use numpy::{IntoPyArray, PyArray3, PyArrayMethods, PyReadonlyArray3, PyUntypedArrayMethods};
+use pyo3::{create_exception, exceptions::PyValueError, prelude::*, types::PyBytes};
+
+/// Geometries that a packet can name.
+const GEOMETRIES: usize = 16;
+
+create_exception!(
+    _narrows_codec,
+    CodecError,
+    PyValueError,
+    "A packet, a tables file or an argument was refused."
+);
+
+fn refused(error: Error) -> PyErr {
+    CodecError::new_err(error.to_string())
+}
+
+/// The tables of a bundle, checked (codec/FORMAT.md, section 2).
+#[pyclass(frozen, name = "Tables", module = "narrows_codec")]
+struct PyTables(Tables);
+
+#[pymethods]
+impl PyTables {
+    #[new]
+    fn new(data: &[u8]) -> PyResult<Self> {
+        Tables::parse(data).map(Self).map_err(refused)
+    }
+
+    #[getter]
+    fn channels(&self) -> usize {
+        self.0.channels()
+    }
+
+    #[getter]
+    fn levels(&self) -> usize {
+        self.0.levels()
+    }
+
+    #[getter]
+    fn groups(&self) -> usize {
+        self.0.groups()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Tables(channels={}, levels={}, groups={})", self.channels(), self.levels(), self.groups())
+    }
+}
+
+/// A mode by its name; `None` is "auto".
+fn mode_of(name: &str) -> PyResult<Option<Mode>> {
+    Ok(Some(match name {
+        "auto" => return Ok(None),
+        "static" => Mode::Static,
+        "indexed" => Mode::Indexed,
+        "context" => Mode::Context,
+        "raw" => Mode::Raw,
+        "zstd" => Mode::Zstd,
+        _ => {
+            return Err(CodecError::new_err(format!(
+                "mode {name:?}: it is one of auto, static, indexed, context, raw, zstd"
+            )));
+        }
+    }))
+}
+
+fn feature(symbols: &Bound<'_, PyAny>) -> PyResult<Feature> {
+    let (sides, symbols) = if let Ok(array) = symbols.extract::<PyReadonlyArray3<'_, i8>>() {
+        (sides(&array), array.as_array().iter().map(|&symbol| symbol.into()).collect())
+    } else if let Ok(array) = symbols.extract::<PyReadonlyArray3<'_, u8>>() {
+        (sides(&array), array.as_array().iter().map(|&symbol| symbol.into()).collect())
+    } else if let Ok(array) = symbols.extract::<PyReadonlyArray3<'_, i16>>() {
+        (sides(&array), array.as_array().iter().copied().collect())
+    } else {
+        let found = symbols
+            .getattr("dtype")
+            .map_or_else(|_| symbols.get_type().to_string(), |dtype| dtype.to_string());
+        return Err(CodecError::new_err(format!(
+            "symbols: {found}, expected an array [channels, height, width] of int8, uint8 or int16"
+        )));
+    };
+    let [channels, height, width] = sides;
+    Feature::new(Shape::new(channels, height, width).map_err(refused)?, symbols).map_err(refused)
+}
+
+fn sides<T: numpy::Element>(array: &PyReadonlyArray3<'_, T>) -> [usize; 3] {
+    let shape = array.shape();
+    [shape[0], shape[1], shape[2]]
+}
+
+#[pyfunction]
+#[pyo3(signature = (tables, symbols, *, level = 0, geometry = 0, mode = "auto", layered = false))]
+fn encode<'py>(
+    py: Python<'py>,
+    tables: &PyTables,
+    symbols: &Bound<'py, PyAny>,
+    level: u8,
+    geometry: u8,
+    mode: &str,
+    layered: bool,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let feature = feature(symbols)?;
+    let choice = mode_of(mode)?.map_or(Choice::Auto, Choice::Only);
+    let packet = py.detach(|| {
+        let mut packet = Vec::new();
+        let mut encoder = Encoder::new().layered(layered);
+        encoder.encode(&tables.0, geometry, level, choice, &feature, &mut packet).map(|_| packet)
+    });
+    Ok(PyBytes::new(py, &packet.map_err(refused)?))
+}
+
+#[pyfunction]
+fn decode<'py>(
+    py: Python<'py>,
+    tables: &PyTables,
+    packet: &[u8],
+    shape: (usize, usize, usize),
+) -> PyResult<Bound<'py, PyArray3<i16>>> {
+    let (channels, height, width) = shape;
+    let shapes = [Shape::new(channels, height, width).map_err(refused)?; GEOMETRIES];
+    let symbols = py.detach(|| {
+        let mut symbols = Vec::new();
+        Decoder::new().decode_into(&tables.0, &shapes, packet, &mut symbols).map(|_| symbols)
+    });
+    symbols.map_err(refused)?.into_pyarray(py).reshape([channels, height, width])
+}
+
+#[pyfunction]
+#[pyo3(signature = (tables, symbols, *, level = 0, mode = "static"))]
+fn bits(
+    py: Python<'_>,
+    tables: &PyTables,
+    symbols: &Bound<'_, PyAny>,
+    level: u8,
+    mode: &str,
+) -> PyResult<f64> {
+    let feature = feature(symbols)?;
+    let Some(mode) = mode_of(mode)? else {
+        return Err(CodecError::new_err(
+            "mode \"auto\": bits are asked for of one of static, indexed, context",
+        ));
+    };
+    let cost = py.detach(|| Encoder::new().cost(&tables.0, level, mode, &feature));
+    // The sum is in 1/256 bit.
+    Ok(cost.map_err(refused)? as f64 / 256.0)
+}
+
+#[pymodule]
+fn _narrows_codec(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("CodecError", module.py().get_type::<CodecError>())?;
+    module.add_class::<PyTables>()?;
+    module.add_function(wrap_pyfunction!(encode, module)?)?;
+    module.add_function(wrap_pyfunction!(decode, module)?)?;
+    module.add_function(wrap_pyfunction!(bits, module)?)?;
+    Ok(())
+}

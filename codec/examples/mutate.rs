@@ -19,7 +19,17 @@ fn main() -> std::process::ExitCode {
     };
     let report = mutate::run(packets, 1);
     let rejected = packets - report.same - report.wrong;
-    println!("{packets} damaged packets, no panic; by mode (raw, static, zstd, indexed, context): {:?}", report.per_mode);
-    println!("rejected {rejected}, accepted with the symbols coded {}, with others {} ({} of one lane)", report.same, report.wrong, report.wrong_of_one_lane);
-    if report.wrong * 10_000 > packets { std::process::ExitCode::FAILURE } else { std::process::ExitCode::SUCCESS }
+    println!(
+        "{packets} damaged packets, no panic; by mode (raw, static, zstd, indexed, context): {:?}",
+        report.per_mode
+    );
+    println!(
+        "rejected {rejected}, accepted with the symbols coded {}, with others {} ({} of one lane)",
+        report.same, report.wrong, report.wrong_of_one_lane
+    );
+    if report.wrong * 10_000 > packets {
+        std::process::ExitCode::FAILURE
+    } else {
+        std::process::ExitCode::SUCCESS
+    }
 }

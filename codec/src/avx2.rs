@@ -101,12 +101,14 @@ fearless_simd::kernel!(
             for pair in sight.mean_pairs {
                 let at = sight.first + at * WIDTH;
                 let [first, second] = pair.offsets.map(|offset| {
-                    let values: i16x16<_> = (*chunk(sight.symbols, at.wrapping_add_signed(offset))).simd_into(avx2);
+                    let values: i16x16<_> =
+                        (*chunk(sight.symbols, at.wrapping_add_signed(offset))).simd_into(avx2);
                     <__m256i>::from(values)
                 });
                 let weights = both(pair.weights);
                 low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(first, second), weights));
-                high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), weights));
+                high =
+                    _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), weights));
             }
             let (low, high) = (_mm256_srai_epi32::<8>(low), _mm256_srai_epi32::<8>(high));
             let front: i32x8<_> = _mm256_permute2x128_si256::<0x20>(low, high).simd_into(avx2);
@@ -131,14 +133,17 @@ fearless_simd::kernel!(
             let bias = _mm256_set1_epi32(sight.activity_bias());
             let (far, wide) = (load(sight.far, at), load(sight.wide, at));
             let weights = both([activity.far, activity.wide]);
-            let mut low = _mm256_add_epi32(bias, _mm256_madd_epi16(_mm256_unpacklo_epi16(far, wide), weights));
-            let mut high = _mm256_add_epi32(bias, _mm256_madd_epi16(_mm256_unpackhi_epi16(far, wide), weights));
+            let mut low =
+                _mm256_add_epi32(bias, _mm256_madd_epi16(_mm256_unpacklo_epi16(far, wide), weights));
+            let mut high =
+                _mm256_add_epi32(bias, _mm256_madd_epi16(_mm256_unpackhi_epi16(far, wide), weights));
             for pair in sight.activity_pairs {
                 let [first, second] =
                     pair.offsets.map(|offset| load(sight.magnitudes, at.wrapping_add_signed(offset)));
                 let weights = both(pair.weights);
                 low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(first, second), weights));
-                high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), weights));
+                high =
+                    _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), weights));
             }
             // Packing undoes the order of unpacking, and what does not fit 16 bits is above every top either way.
             let level = _mm256_packs_epi32(_mm256_sra_epi32(low, shift), _mm256_sra_epi32(high, shift));
@@ -155,7 +160,8 @@ fearless_simd::kernel!(
             let fraction = _mm256_packs_epi32(half(front), half(back));
             let fraction = _mm256_permute4x64_epi64::<0b11_01_10_00>(fraction);
             let table = _mm256_or_si256(_mm256_slli_epi16::<2>(shape), fraction);
-            let packed = _mm_packus_epi16(_mm256_castsi256_si128(table), _mm256_extracti128_si256::<1>(table));
+            let packed =
+                _mm_packus_epi16(_mm256_castsi256_si128(table), _mm256_extracti128_si256::<1>(table));
             let packed: u8x16<_> = packed.simd_into(avx2);
             *tables = packed.into();
         }

@@ -170,7 +170,9 @@ impl Decoder {
             self.raw.resize(width * symbols.len(), 0);
             let zstd = match &mut self.zstd {
                 Some(zstd) => zstd,
-                none => none.insert(zstd::bulk::Decompressor::new().map_err(|source| Error::Zstd { source })?),
+                none => {
+                    none.insert(zstd::bulk::Decompressor::new().map_err(|source| Error::Zstd { source })?)
+                }
             };
             unpack(zstd, cursor.rest(), &mut self.raw)?;
             read_raw(width, &self.raw, symbols)?;

@@ -27,8 +27,7 @@ pub enum Choice {
 }
 
 /// What the modes take in [`Choice::Within`], in the order in which they are tried.
-const EFFORTS: [(Mode, u8); 4] =
-    [(Mode::Static, 1), (Mode::Context, 4), (Mode::Indexed, 6), (Mode::Zstd, 6)];
+const EFFORTS: [(Mode, u8); 4] = [(Mode::Static, 1), (Mode::Context, 4), (Mode::Indexed, 6), (Mode::Zstd, 6)];
 
 /// [`Encoder::encode`] with memory of its own, for a packet now and then.
 ///

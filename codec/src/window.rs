@@ -272,13 +272,7 @@ impl Window {
     }
 
     /// Notes the magnitudes of the run that was looked at, now that its symbols are known.
-    pub(crate) fn settle(
-        &mut self,
-        context: &Context,
-        coarse: u8,
-        (channel, row, phase): Run,
-        count: usize,
-    ) {
+    pub(crate) fn settle(&mut self, context: &Context, coarse: u8, (channel, row, phase): Run, count: usize) {
         let at = self.grid.at(row, phase);
         let symbols = &self.symbols[channel * self.grid.plane + at..][..count];
         let magnitudes = &mut self.magnitudes[at..at + count];

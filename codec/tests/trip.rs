@@ -19,7 +19,13 @@ fn modes() -> impl Iterator<Item = Choice> {
     Mode::ALL.into_iter().map(Choice::Only).chain([Choice::Auto, Choice::Within(5)])
 }
 
-fn goes_round(tables: &Tables, level: u8, choice: Choice, feature: &Feature, encoder: &mut Encoder) -> Vec<u8> {
+fn goes_round(
+    tables: &Tables,
+    level: u8,
+    choice: Choice,
+    feature: &Feature,
+    encoder: &mut Encoder,
+) -> Vec<u8> {
     let mut packet = Vec::new();
     let mode = encoder.encode(tables, 1, level, choice, feature, &mut packet).unwrap();
     assert!(packet.len() <= packet_max(feature.shape()));
@@ -33,7 +39,13 @@ fn case() -> impl Strategy<Value = (Tables, u8, Feature, u8, bool)> {
     let precision = prop_oneof![Just(12), Just(14)];
     let strays = prop_oneof![4 => Just(0_usize), 2 => Just(50), 1 => Just(1)];
     let lanes = prop_oneof![Just(0), Just(1), Just(2), Just(4), Just(8), Just(32)];
-    ((any::<u64>(), 1..5_usize, 1..3_usize, precision), (1..24_usize, 1..40_usize), strays, lanes, any::<bool>())
+    (
+        (any::<u64>(), 1..5_usize, 1..3_usize, precision),
+        (1..24_usize, 1..40_usize),
+        strays,
+        lanes,
+        any::<bool>(),
+    )
         .prop_map(|((seed, channels, levels, precision), (height, width), strays, lanes, layered)| {
             let tables = Tables::parse(&make::tables(seed, channels, levels, precision)).unwrap();
             let shape = Shape::new(channels, height, width).unwrap();
@@ -160,7 +172,8 @@ fn contexts_survive_symbols_at_the_ends_of_their_range() {
     let tables = Tables::parse(&make::tables(3, 3, 1, 12)).unwrap();
     for (height, width) in [(1, 1), (2, 2), (7, 33), (40, 1), (1, 64)] {
         let shape = Shape::new(3, height, width).unwrap();
-        for values in [vec![i16::MIN], vec![i16::MAX], vec![i16::MIN, i16::MAX], vec![0, 1, -32768, 5, 32767]] {
+        for values in [vec![i16::MIN], vec![i16::MAX], vec![i16::MIN, i16::MAX], vec![0, 1, -32768, 5, 32767]]
+        {
             let symbols = values.iter().copied().cycle().take(shape.symbols()).collect();
             let feature = Feature::new(shape, symbols).unwrap();
             for mode in CODED {
@@ -185,7 +198,9 @@ fn the_largest_feature_survives() {
 fn lanes_follow_the_estimated_size() {
     // A symbol costs a byte: 16 of 4096.
     let tables = static_tables(12, &[(0, vec![16; 256].into_iter().take(255).chain([16]).collect())]);
-    for (bytes, lanes) in [(248, 1), (256, 2), (1784, 2), (1792, 4), (3832, 4), (3840, 8), (24568, 8), (24576, 32)] {
+    for (bytes, lanes) in
+        [(248, 1), (256, 2), (1784, 2), (1792, 4), (3832, 4), (3840, 8), (24568, 8), (24576, 32)]
+    {
         let (height, width) = if bytes > 4096 { (8, bytes / 8) } else { (1, bytes) };
         let shape = Shape::new(1, height, width).unwrap();
         let feature = Feature::new(shape, (0..bytes).map(|i| (i * 7 % 255) as i16).collect()).unwrap();

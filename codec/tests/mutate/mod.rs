@@ -61,7 +61,8 @@ pub(crate) fn run(packets: u64, seed: u64) -> Report {
         let Ok(found) = found else { continue };
         let shape = shapes[usize::from(found.header.geometry)];
         assert!(symbols.len() == shape.symbols() && packet.len() <= packet_max(shape));
-        let present = tables.order().take(if found.header.groups() == 1 { usize::MAX } else { found.present });
+        let present =
+            tables.order().take(if found.header.groups() == 1 { usize::MAX } else { found.present });
         let intact = shape == feature.shape()
             && present.flatten().map(|&channel| usize::from(channel) * shape.plane()).all(|begin| {
                 symbols[begin..][..shape.plane()] == feature.symbols()[begin..][..shape.plane()]

@@ -30,7 +30,15 @@ def features(config: dict, args: argparse.Namespace) -> None:
 def train(config: dict, args: argparse.Namespace) -> None:
     from . import road
     from . import train as part
+    from .founders import measure as founders
+    from .founders import train as founder
 
+    if "founder" in config:
+        if args.part in ("all", "split"):
+            founder.run(config, args.work, args.resume, args.setting)
+        if args.part in ("all", "adapt"):
+            founders.adapt(config, args.work, args.data, args.resume)
+        return
     if args.part in ("all", "split"):
         part.run(config, args.work, args.resume)
     if args.part in ("all", "segment"):
@@ -41,7 +49,11 @@ def train(config: dict, args: argparse.Namespace) -> None:
 
 def measure(config: dict, args: argparse.Namespace) -> None:
     from . import measure as part
+    from .founders import measure as founders
 
+    if "founder" in config:
+        founders.run(config, args.work, args.data, args.of)
+        return
     if args.of in ("both", "photos"):
         part.photos(config, args.work, args.data)
     if args.of in ("both", "frames"):
@@ -56,8 +68,9 @@ def curve(config: dict, args: argparse.Namespace) -> None:
 
 def evaluate(config: dict, args: argparse.Namespace) -> None:
     from . import measure as part
+    from .founders import measure as founders
 
-    part.evaluate(config, args.work, args.data, args.results)
+    (founders if "founder" in config else part).evaluate(config, args.work, args.data, args.results)
 
 
 def export(config: dict, args: argparse.Namespace) -> None:
@@ -90,6 +103,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=Path("../results"), help="curves and plots (default: ../results)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     parser.add_argument("--part", choices=["all", "split", "segment", "adapt"], default="all", help="what to train (default: all)")
+    parser.add_argument("--setting", type=float, help="train only this setting of a founding system's sweep")
     parser.add_argument("--of", choices=["both", "photos", "frames"], default="both", help="what to measure (default: both)")
     return parser.parse_args()
 

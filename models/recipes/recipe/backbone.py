@@ -139,6 +139,7 @@ class Backbone(nn.Module):
                 group.append(Block(cin, cout, kernel, stride if repeat == 0 else 1, expansion))
                 cin = cout
             self.groups.append(group)
+        self.split_channels = self.groups[SPLIT_GROUP - 1][-1].project.out_channels
         self.top = Conv(cin, 1280, 1)
         self.classifier = nn.Linear(1280, classes)
 

@@ -1,4 +1,4 @@
-"""`python -m recipe features|train|measure|curve|evaluate|export|check`."""
+"""`python -m recipe features|train|measure|images|curve|compare|evaluate|export|task|check`."""
 
 from __future__ import annotations
 
@@ -60,6 +60,18 @@ def measure(config: dict, args: argparse.Namespace) -> None:
         part.frames(config, args.work, args.data)
 
 
+def images(config: dict, args: argparse.Namespace) -> None:
+    from . import images as part
+
+    part.run(config, args.work, args.data, args.of)
+
+
+def compare(config: dict, args: argparse.Namespace) -> None:
+    from . import compare as part
+
+    part.run(config, args.work, args.results / args.campaign)
+
+
 def curve(config: dict, args: argparse.Namespace) -> None:
     from . import measure as part
 
@@ -79,6 +91,15 @@ def export(config: dict, args: argparse.Namespace) -> None:
     part.run(config, args.work, args.data, bundle(config, args))
 
 
+def task(config: dict, args: argparse.Namespace) -> None:
+    from . import task as part
+
+    if not args.name:
+        raise SystemExit("which task? python -m recipe task NAME")
+    folder = bundle(config, args)
+    part.run(config, args.data, folder, args.out or folder, args.name, args.labels, args.results)
+
+
 def check(config: dict, args: argparse.Namespace) -> None:
     from . import check as part
     from .export import load
@@ -90,19 +111,23 @@ def bundle(config: dict, args: argparse.Namespace) -> Path:
     return args.bundle or Path("../bundles") / config["name"]
 
 
-COMMANDS = {part.__name__: part for part in (features, train, measure, curve, evaluate, export, check)}
+COMMANDS = {part.__name__: part for part in (features, train, measure, images, curve, compare, evaluate, export, task, check)}
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="recipe", description="Train, measure and export a bundle.")
     parser.add_argument("command", choices=list(COMMANDS))
+    parser.add_argument("name", nargs="?", help="of the task that `task` adds")
     parser.add_argument("--config", type=Path, default=Path("configs/lite2.toml"))
     parser.add_argument("--data", type=Path, help="folder with the data tars")
     parser.add_argument("--work", type=Path, default=Path("work"), help="features and checkpoints (default: work)")
     parser.add_argument("--bundle", type=Path, help="bundle folder (default: ../bundles/NAME)")
+    parser.add_argument("--out", type=Path, help="where `task` writes the larger bundle (default: into --bundle)")
+    parser.add_argument("--labels", type=Path, help="labels of `task`: CSV with the columns file, label")
     parser.add_argument("--results", type=Path, default=Path("../results"), help="curves and plots (default: ../results)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     parser.add_argument("--part", choices=["all", "split", "segment", "adapt"], default="all", help="what to train (default: all)")
+    parser.add_argument("--campaign", default="founders", help="name of the table and plot of `compare` (default: founders)")
     parser.add_argument("--setting", type=float, help="train only this setting of a founding system's sweep")
     parser.add_argument("--of", choices=["both", "photos", "frames"], default="both", help="what to measure (default: both)")
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""`python -m recipe features|train|measure|images|curve|compare|evaluate|export|task|check`."""
+"""`python -m recipe features|train|measure|images|curve|compare|evaluate|export|task|check|new`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from pathlib import Path
 
 def main() -> None:
     args = arguments()
+    if args.command == "new":
+        os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
+        from .own import new
+
+        new.run(args)
+        return
     if not args.config.is_file():
         raise SystemExit(f"{args.config} is missing: run from models/recipes or pass --config")
     config = tomllib.loads(args.config.read_text())
@@ -116,20 +122,32 @@ COMMANDS = {part.__name__: part for part in (features, train, measure, images, c
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="recipe", description="Train, measure and export a bundle.")
-    parser.add_argument("command", choices=list(COMMANDS))
-    parser.add_argument("name", nargs="?", help="of the task that `task` adds")
+    parser.add_argument("command", choices=[*COMMANDS, "new"])
+    parser.add_argument("name", nargs="?", help="of the task that `task` adds, of the bundle that `new` makes")
     parser.add_argument("--config", type=Path, default=Path("configs/lite2.toml"))
     parser.add_argument("--data", type=Path, help="folder with the data tars")
     parser.add_argument("--work", type=Path, default=Path("work"), help="features and checkpoints (default: work)")
     parser.add_argument("--bundle", type=Path, help="bundle folder (default: ../bundles/NAME)")
     parser.add_argument("--out", type=Path, help="where `task` writes the larger bundle (default: into --bundle)")
-    parser.add_argument("--labels", type=Path, help="labels of `task`: CSV with the columns file, label")
+    parser.add_argument("--labels", type=Path, help="of `task`: CSV with the columns file, label; of `new`: class names, one a line")
     parser.add_argument("--results", type=Path, default=Path("../results"), help="curves and plots (default: ../results)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     parser.add_argument("--part", choices=["all", "split", "segment", "adapt"], default="all", help="what to train (default: all)")
     parser.add_argument("--campaign", default="founders", help="name of the table and plot of `compare` (default: founders)")
     parser.add_argument("--setting", type=float, help="train only this setting of a founding system's sweep")
     parser.add_argument("--of", choices=["both", "photos", "frames"], default="both", help="what to measure (default: both)")
+    new = parser.add_argument_group("new")
+    new.add_argument("--backbone", help="timm:NAME, torchvision:NAME or onnx:FILE")
+    new.add_argument("--pretrained", action="store_true", help="fetch the library's weights (default: random ones, or --weights)")
+    new.add_argument("--weights", type=Path, help="state dict of the backbone")
+    new.add_argument("--split", help="layer to cut behind, or auto (default: list them and stop)")
+    new.add_argument("--side", type=int, help="image side in pixels (default: the network's own)")
+    new.add_argument("--tasks", default="classify", help="classify, and tasks named by the folders of --data (default: classify)")
+    new.add_argument("--crops", type=int, default=4, help="training crops of each image (default: 4)")
+    new.add_argument("--steps", type=int, default=6000, help="of training, all stages (default: 6000)")
+    new.add_argument("--width", type=int, default=96, help="channels of the decoder (default: 96)")
+    new.add_argument("--threads", type=int, default=1, help="processes of features and training (default: 1)")
+    new.add_argument("--seed", type=int, default=1, help="default: 1")
     return parser.parse_args()
 
 

@@ -45,7 +45,7 @@ def ours(config: dict, work: Path) -> list[Row]:
             road["miou_unsplit"] if road else None,
             step,
             step * config["train"]["batch"],
-            0.0,
+            None,
             f"{step} of {total} steps",
         )
         for k in range(len(near["bytes"]))

@@ -26,7 +26,7 @@ class Row:
     miou_unsplit: float | None = None
     steps: int = 0
     crops: int = 0  # seen in training, repeats counted
-    hours: float = 0.0  # of one shared core
+    hours: float | None = None  # of one processor core, this system's training alone
     note: str = ""
 
 

@@ -20,6 +20,8 @@ LOOKS = {
     "webp": ("#CC79A7", "D", ":"),
 }
 
+PICTURES = {"jpeg": "JPEG", "webp": "WebP"}
+
 
 def ours(config: dict, work: Path) -> list[Row]:
     """Our levels out of `measure`'s figures; none where it has not run."""
@@ -90,6 +92,8 @@ def plot(found: list[Row], name: str, path: Path) -> None:
         axis.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if str(f"{x:g}")[0] in "25" else "")
         axis.tick_params(which="minor", labelsize=8)
         axis.grid(alpha=0.3, which="both")
+        if not axis.lines:
+            axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center")
         axis.set_ylim(bottom=0)
     left.legend(fontsize=8)
     figure.savefig(path, dpi=150)
@@ -97,7 +101,7 @@ def plot(found: list[Row], name: str, path: Path) -> None:
 
 def label_of(row: Row, name: str) -> str:
     """System, cost on the device and how far it was trained."""
-    if not row.head_macs:
-        return row.system.upper()
+    if row.system in PICTURES:
+        return PICTURES[row.system]
     system = f"ours ({name})" if row.system == name else row.system
     return f"{system}: {row.head_macs / 1e6:.0f} MMAC {row.arithmetic}, {row.crops / 1000:.1f}k crops"

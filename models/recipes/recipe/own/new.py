@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> None:
         args.work.mkdir(parents=True, exist_ok=True)
         config_path.write_text("# Written by `python -m recipe new`; edit and run it again.\n" + manifest.document(prepared))
     config = tomllib.loads(config_path.read_text())
+    if config["backbone"]["source"] != args.backbone:
+        raise SystemExit(f"{config_path} is of {config['backbone']['source']}: give another --work for {args.backbone}")
     folder = args.bundle or Path("../bundles") / config["name"]
     features.run(config, args.work / "features", args.data)
     train.run(config, args.work, resume=True)

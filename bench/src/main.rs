@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use narrows_bench::{
-    compare::Compare, demo::Demo, evaluate::Evaluate, links::Links, load::Load, loopback::Loopback, micro::Micro,
+    compare::Compare, demo::Demo, evaluate::Evaluate, links::Links, load::Load, loopback::Loopback,
+    micro::Micro,
 };
 
 /// Measure narrows: accuracy and bytes, kernels and coders, the pair on loopback, links, many heads at once

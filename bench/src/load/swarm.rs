@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use narrows_wire::{
-    Close, FrameReply, Want,
+    Close, FrameReply, Payload, Want,
     identity::Identity,
     limits::{HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, MAX_HELLO, MAX_REPLY},
     quic::{self, Tuning},
@@ -225,7 +225,13 @@ impl Head {
             return tally.borrow_mut().failed("waited behind other frames of its head");
         };
         let (now, wants) = (Instant::now(), self.wants.to_vec());
-        let request = self.session.borrow_mut().request(now, self.bundle, Some(due + budget), wants, packet);
+        let request = self.session.borrow_mut().request(
+            now,
+            self.bundle,
+            Some(due + budget),
+            wants,
+            Payload::Packet(packet),
+        );
         let (id, bytes) = match request {
             Ok(request) => request,
             Err(error) => return tally.borrow_mut().failed(&error.to_string()),

@@ -1,4 +1,4 @@
-"""`python -m recipe features|train|measure|curve|evaluate|export|check`."""
+"""`python -m recipe features|train|measure|curve|evaluate|export|local|check`."""
 
 from __future__ import annotations
 
@@ -64,6 +64,13 @@ def export(config: dict, args: argparse.Namespace) -> None:
     from . import export as part
 
     part.run(config, args.work, args.data, bundle(config, args))
+    local(config, args)
+
+
+def local(config: dict, args: argparse.Namespace) -> None:
+    from . import local as part
+
+    part.run(config, args.data, bundle(config, args), args.reference)
 
 
 def check(config: dict, args: argparse.Namespace) -> None:
@@ -77,7 +84,7 @@ def bundle(config: dict, args: argparse.Namespace) -> Path:
     return args.bundle or Path("../bundles") / config["name"]
 
 
-COMMANDS = {part.__name__: part for part in (features, train, measure, curve, evaluate, export, check)}
+COMMANDS = {part.__name__: part for part in (features, train, measure, curve, evaluate, export, local, check)}
 
 
 def arguments() -> argparse.Namespace:
@@ -88,6 +95,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("work"), help="features and checkpoints (default: work)")
     parser.add_argument("--bundle", type=Path, help="bundle folder (default: ../bundles/NAME)")
     parser.add_argument("--results", type=Path, default=Path("../results"), help="curves and plots (default: ../results)")
+    parser.add_argument("--reference", action="store_true", help="export the local network in f32 as well (9 MB)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     parser.add_argument("--part", choices=["all", "split", "segment", "adapt"], default="all", help="what to train (default: all)")
     parser.add_argument("--of", choices=["both", "photos", "frames"], default="both", help="what to measure (default: both)")

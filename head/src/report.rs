@@ -20,12 +20,16 @@ pub struct Line {
     pub file: PathBuf,
     /// How it ended.
     pub status: Status,
-    /// Which path made the answer: `split`.
+    /// Which path made the answer: `split`, or `local` for this device alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Rate level, 0 is the finest.
-    pub level: usize,
-    /// Name of the geometry that made the head's input.
+    /// Why this device answered although a server was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// Rate level of the split path, 0 is the finest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<usize>,
+    /// Name of the geometry that made the head's input; `local` where this device answered.
     pub geometry: String,
     /// The most probable classes, best first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,7 +52,7 @@ pub struct Line {
     /// Sizes, once the server said something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Bytes>,
-    /// Stages, once the server said something.
+    /// Stages, once there is an answer or a refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<Millis>,
 }
@@ -138,13 +142,14 @@ pub struct Millis {
     /// To the head's input.
     #[serde(serialize_with = "three_digits")]
     pub resize: f64,
-    /// The head's network.
+    /// The head's network, or the local one.
     #[serde(serialize_with = "three_digits")]
     pub head: f64,
     /// The entropy coder.
     #[serde(serialize_with = "three_digits")]
     pub encode: f64,
-    /// From the packet to the reply, without the server's stages: the link, and queues on this side.
+    /// From the packet to the reply, without the server's stages: the link, and queues on this side. Where this device
+    /// stood in for a server: how long that was waited for.
     #[serde(serialize_with = "three_digits")]
     pub network: f64,
     /// Waiting on the server.
@@ -175,6 +180,8 @@ pub struct Summary {
     pub failed: usize,
     /// Frames of the source that were never begun.
     pub left: usize,
+    /// Answered frames that this device answered alone.
+    pub local: usize,
     packets: u64,
     totals: Vec<f64>,
 }
@@ -203,6 +210,7 @@ impl Summary {
         match line.status {
             Status::Answered => {
                 self.answered += 1;
+                self.local += usize::from(line.bytes.is_none());
                 self.packets += line.bytes.map_or(0, |bytes| bytes.packet as u64);
                 self.totals.extend(line.ms.map(|ms| ms.total));
             }
@@ -216,9 +224,10 @@ impl Summary {
         self.refused + self.failed + self.left == 0
     }
 
-    /// Mean packet of the answered frames.
+    /// Mean packet of the frames that a server answered.
     pub fn bytes_mean(&self) -> Option<f64> {
-        (self.answered > 0).then(|| self.packets as f64 / self.answered as f64)
+        let sent = self.answered - self.local;
+        (sent > 0).then(|| self.packets as f64 / sent as f64)
     }
 
     /// The total that this share of the answered frames stays within, by nearest rank.
@@ -240,8 +249,14 @@ impl fmt::Display for Summary {
                 write!(f, ", {count} {word}")?;
             }
         }
-        if let (Some(bytes), Some(p50), Some(p95)) = (self.bytes_mean(), self.total(0.5), self.total(0.95)) {
-            write!(f, "; packet {bytes:.0} bytes on average; total p50 {p50:.1} ms, p95 {p95:.1} ms")?;
+        if self.local > 0 {
+            write!(f, ", {} on this device alone", self.local)?;
+        }
+        if let Some(bytes) = self.bytes_mean() {
+            write!(f, "; packet {bytes:.0} bytes on average")?;
+        }
+        if let (Some(p50), Some(p95)) = (self.total(0.5), self.total(0.95)) {
+            write!(f, "; total p50 {p50:.1} ms, p95 {p95:.1} ms")?;
         }
         Ok(())
     }
@@ -265,7 +280,8 @@ mod tests {
             file: "photos/cat.jpg".into(),
             status,
             path: None,
-            level: 1,
+            fallback: None,
+            level: Some(1),
             geometry: "photo".into(),
             classify: None,
             segment: None,
@@ -325,6 +341,26 @@ mod tests {
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn a_line_of_this_device_alone_has_no_level_and_no_bytes() {
+        let mut local = line(Status::Answered, 1, 12.5);
+        (local.bytes, local.level, local.geometry) = (None, None, "local".into());
+        (local.path, local.fallback) = (Some("local".into()), Some("no server".into()));
+        local.ms = None;
+        assert_eq!(
+            text(&local),
+            concat!(
+                r#"{"frame":3,"file":"photos/cat.jpg","status":"answered","path":"local","fallback":"no server","#,
+                r#""geometry":"local"}"#,
+                "\n"
+            )
+        );
+        let mut summary = Summary::default();
+        summary.add(&local);
+        assert_eq!((summary.answered, summary.local, summary.bytes_mean()), (1, 1, None));
+        assert_eq!(summary.to_string(), "1 frame: 1 answered, 0 refused, 0 failed, 1 on this device alone");
     }
 
     #[test]

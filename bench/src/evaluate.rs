@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::{
     confusion::Confusion,
     halves::{Halves, jpeg},
+    local::{self, Local},
     photos,
     stats::{mean, quantile},
 };
@@ -53,6 +54,8 @@ struct Report {
     classify: Classify,
     segment: Segment,
     head: Head,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local: Option<Local>,
     level: usize,
     bundle: String,
 }
@@ -102,6 +105,7 @@ impl Evaluate {
                 mmac: halves.head_macs(0) as f64 / 1e6,
                 bytes: bundle.path(&bundle.head().file).metadata().context("the head's size")?.len(),
             },
+            local: local::measure(&bundle, self.runtime.as_deref(), &self.imagenet, &self.labels)?,
             level,
             bundle: bundle.digest().to_string(),
         };
@@ -244,6 +248,14 @@ fn print(report: &Report, bundle: Digest) {
     for jpeg in &c.jpeg {
         println!("  JPEG quality {:2}     {:11.0}    {}", jpeg.quality, jpeg.bytes_mean, percent(jpeg.top1));
     }
+    if let Some(local) = &report.local {
+        println!(
+            "  local, {:.0} MMAC              0    {}{}",
+            local.mmac,
+            percent(local.top1),
+            local.beside()
+        );
+    }
     let s = &report.segment;
     println!("\nsegment, {} frames            bytes      mIoU", s.frames);
     println!("  unsplit                             {:.4}", s.miou_unsplit);
@@ -255,7 +267,7 @@ fn print(report: &Report, bundle: Digest) {
     );
 }
 
-fn bar(what: &'static str, len: usize) -> ProgressBar {
+pub(crate) fn bar(what: &'static str, len: usize) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{msg:9} {wide_bar} {pos}/{len} {eta}").expect("a fixed template");
     ProgressBar::new(len as u64).with_style(style).with_message(what)

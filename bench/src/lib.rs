@@ -6,6 +6,7 @@ pub mod confusion;
 pub mod demo;
 pub mod evaluate;
 pub mod halves;
+pub mod local;
 pub mod loopback;
 pub mod micro;
 pub mod pair;

@@ -82,6 +82,11 @@ pub(super) fn measure(bundle: &Bundle, runtime: &Runtime, rounds: usize) -> Resu
     let small = Array4::from_shape_vec((1, side, side, 3), crop.as_raw().clone())?;
     let large = imageops::resize(&photo, 640, 480, imageops::FilterType::CatmullRom);
 
+    let local = bundle.local().map(|spec| {
+        let pixels = narrows_head::image::fit(&photo, &spec.geometry);
+        anyhow::Ok((LocalNet::open(bundle, spec)?, pixels))
+    });
+    let local = local.transpose()?;
     let macs = net.macs(geometry)?;
     let level = bundle.default_level();
     let mut contest = Contest::default();
@@ -103,11 +108,6 @@ pub(super) fn measure(bundle: &Bundle, runtime: &Runtime, rounds: usize) -> Resu
         Ok(())
     });
     contest.add(LITE0, Some(lite0_macs), || run(&mut whole, INPUT, OUTPUT, small.view()));
-    let local = bundle.local().map(|spec| {
-        let pixels = narrows_head::image::fit(&photo, &spec.geometry);
-        anyhow::Ok((LocalNet::open(bundle, spec)?, pixels))
-    });
-    let local = local.transpose()?;
     if let Some((net, pixels)) = &local {
         contest.add(LOCAL, Some(net.macs()), move || {
             black_box(net.run(pixels)?);

@@ -60,7 +60,7 @@ def measured(config: dict, source: Path, net: backbone.Backbone, network: Networ
     for first in range(0, len(held), BATCH):
         pixels = fitted(config, held[first : first + BATCH])
         wanted = net(torch.from_numpy(pixels).permute(0, 3, 1, 2).float()).numpy()
-        found = network.logits(pixels)
+        found = network.logits(pixels, torch.float32)
         agree += list(wanted.argmax(1) == found.argmax(1))
         error, power = error + float(((found - wanted) ** 2).sum()), power + float((wanted**2).sum())
         progress.step(len(agree))

@@ -5,9 +5,10 @@ Nothing is trained. Two things make eight bits enough:
 * Every channel has its own step. ONNX gives a tensor one scale, but a channel's share of it can go into the weights on
   either side: the steps of what a depthwise or pointwise layer reads are multiplied into its weights, the steps of what
   it writes are divided out of its multipliers. Tensors that a residual adds up share their channels' proportions.
-* Rounding knows its input. Weights of pointwise layers are rounded one input at a time, each making up for the errors
-  of those before it in the metric of the layer's real input (optimal brain quantisation in the form of GPTQ,
-  arXiv 2210.17323); afterwards the bias takes the mean error that is left, layer by layer, on quantised input.
+* Rounding knows its input. Weights first move to where they answer best to what the layer really gets, errors of the
+  layers before it included (least squares against the float layer, as in GPTAQ, arXiv 2504.02692). Then they are rounded
+  one at a time, each making up for the errors of those before it in the metric of that input (optimal brain
+  quantisation in the form of GPTQ, arXiv 2210.17323). The bias takes the mean error that is left.
 
 Ranges come from many photos, because deep channels answer to few things; rounding and biases from some of them.
 """
@@ -165,6 +166,7 @@ class Calibration:
         own, depthwise = self.grid, conv.groups > 1
         k, stride = conv.kernel_size[0], conv.stride[0]
         (top, bottom), (left, right) = (same_pad(edge, k, stride) for edge in self.real.shape[2:])
+        seen = self.patches(k, stride, (left, right, top, bottom))
         sums = [
             F.conv2d(F.pad(x, (left, right, top, bottom)), conv.weight, conv.bias, stride, 0, 1, conv.groups)
             for x in self.real.split(BATCH)
@@ -181,7 +183,7 @@ class Calibration:
         bias = bias + (weight.sum((2, 3)) * shift).sum(1) if k == 1 else bias
         offset = grid.step * (grid.zero - grid.stored)
         scale = np.maximum(plain_scales(weight), (np.abs(bias) + np.abs(offset)) / BIAS_MAX)
-        whole = rounded(weight, scale, self.patches(k, stride, (left, right, top, bottom)), depthwise)
+        whole = rounded(weight, scale, *seen, depthwise)
 
         def layer(bias: np.ndarray) -> Conv:
             return Conv(
@@ -208,16 +210,20 @@ class Calibration:
         self.grid = grid
         return final
 
-    def patches(self, k: int, stride: int, pad: tuple[int, int, int, int]) -> np.ndarray:
-        """What some outputs see, less the zero point: f32 [C, samples, k, k]."""
-        seen = F.pad(self.stored.float() - self.grid.stored, pad).unfold(2, k, stride).unfold(3, k, stride)
-        keep = min(SAMPLES, seen.shape[2] * seen.shape[3])
+    def patches(self, k: int, stride: int, pad: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """What some outputs see and what they should see, in steps: f32 [C, samples, k, k] each, their means taken away."""
+        stored = self.stored.float() - self.grid.stored
+        step, zero = (torch.from_numpy(part).float()[:, None, None] for part in (self.grid.step, self.grid.zero))
+        wanted = self.real / step + (zero - self.grid.stored)
         found = []
-        for photo in seen:
-            places = self.rng.choice(seen.shape[2] * seen.shape[3], keep, replace=False)
-            rows, columns = np.unravel_index(np.sort(places), seen.shape[2:4])
-            found.append(photo[:, rows, columns])
-        return torch.cat(found, 1).numpy()
+        views = [F.pad(x, pad).unfold(2, k, stride).unfold(3, k, stride) for x in (stored, wanted)]
+        height, width = views[0].shape[2:4]
+        for photo in range(len(stored)):
+            places = np.sort(self.rng.choice(height * width, min(SAMPLES, height * width), replace=False))
+            rows, columns = np.unravel_index(places, (height, width))
+            found.append([view[photo][:, rows, columns] for view in views])
+        seen, wanted = (torch.cat(parts, 1).numpy() for parts in zip(*found, strict=True))
+        return seen - seen.mean(1, keepdims=True), wanted - wanted.mean(1, keepdims=True)
 
     def add(self, name: str, before: tuple[Tensor, Tensor, Grid], grid: Grid) -> Add:
         real, stored, a = before
@@ -267,23 +273,23 @@ def plain_scales(weight: np.ndarray) -> np.ndarray:
     return np.maximum(best, 1e-12) / 127
 
 
-def rounded(weight: np.ndarray, scale: np.ndarray, seen: np.ndarray, depthwise: bool) -> np.ndarray:
-    """Whole weights [out,in,k,k] of steps [out] for inputs [C,M,k,k], tap by tap as GPTQ does."""
+def rounded(weight: np.ndarray, scale: np.ndarray, seen: np.ndarray, wanted: np.ndarray, depthwise: bool) -> np.ndarray:
+    """Whole weights [out,in,k,k] of steps [out] that make of `seen` [C,M,k,k] what `weight` makes of `wanted`."""
     channels, count = seen.shape[:2]
     if depthwise:
-        taps = seen.reshape(channels, count, -1)
-        gram = (taps.transpose(0, 2, 1) @ taps).astype(np.float64) / count
+        seen, wanted = (part.reshape(channels, count, -1) for part in (seen, wanted))
         left = weight.reshape(channels, 1, -1)
     else:
-        taps = seen.transpose(0, 2, 3, 1).reshape(-1, count)
-        gram = (taps @ taps.T).astype(np.float64)[None] / count
+        seen, wanted = (part.transpose(1, 0, 2, 3).reshape(1, count, -1) for part in (seen, wanted))
         left = weight.reshape(1, len(weight), -1)
+    gram = (seen.transpose(0, 2, 1) @ seen).astype(np.float64) / count
+    missed = ((wanted - seen).transpose(0, 2, 1) @ seen).astype(np.float64) / count
     size = gram.shape[1]
     mean = np.trace(gram, axis1=1, axis2=2)[:, None, None] / size
-    gram = gram + (DAMP * mean + 1e-6) * np.eye(size)
-    upper = np.linalg.cholesky(np.linalg.inv(gram)).transpose(0, 2, 1)
-    left, whole = left.copy(), np.zeros_like(left)
-    scale = scale.reshape(left.shape[:2])
+    inverse = np.linalg.inv(gram + (DAMP * mean + 1e-6) * np.eye(size))
+    left = left + left @ missed @ inverse
+    upper = np.linalg.cholesky(inverse).transpose(0, 2, 1)
+    whole, scale = np.zeros_like(left), scale.reshape(left.shape[:2])
     for k in range(size):
         whole[..., k] = np.clip(np.rint(left[..., k] / scale), -127, 127)
         error = (left[..., k] - whole[..., k] * scale) / upper[:, k, k][:, None]

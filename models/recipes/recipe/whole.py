@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from onnx import numpy_helper
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,8 +52,8 @@ class Conv:
         mult = (self.x_scale * self.weight_scale) / self.y_scale
         return narrowed(acc.float() * torch.from_numpy(mult)[:, None, None], self.y_zero)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.narrow(self.accumulate(x))
+    def __call__(self, x: Tensor, kind: torch.dtype = torch.float64) -> Tensor:
+        return self.narrow(self.accumulate(x, kind))
 
     def macs(self, x: Tensor) -> int:
         top, left, bottom, right = self.pads
@@ -120,22 +121,22 @@ class Network:
 
     nodes: list
 
-    def walk(self, pixels: np.ndarray):
-        """Every node with its first input and its output, for pixels u8 [N,H,W,3]."""
+    def walk(self, pixels: np.ndarray, kind: torch.dtype = torch.float64):
+        """Every node with its input and its output, for pixels u8 [N,H,W,3]; convolutions sum in `kind`."""
         x = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         start, block = x, None
         for node in self.nodes:
             owner = node.name.rpartition(".")[0]
             if owner != block:
                 start, block = x, owner
-            y = node(start, x) if isinstance(node, Add) else node(x)
+            y = node(start, x) if isinstance(node, Add) else node(x, kind) if isinstance(node, Conv) else node(x)
             yield node, x, y
             x = y
 
     @torch.inference_mode()
-    def logits(self, pixels: np.ndarray) -> np.ndarray:
-        """f32 [N,classes] of pixels u8 [N,H,W,3]."""
-        *_, (_, _, y) = self.walk(pixels)
+    def logits(self, pixels: np.ndarray, kind: torch.dtype = torch.float64) -> np.ndarray:
+        """f32 [N,classes] of pixels u8 [N,H,W,3]: exact, or nearly so and faster with f32 sums."""
+        *_, (_, _, y) = self.walk(pixels, kind)
         return y.numpy()
 
     @torch.inference_mode()
@@ -163,7 +164,10 @@ class Network:
 
 
 def constants(g: Graph, name: str, values: dict) -> list[str]:
-    return [g.constant(f"{name}.{key}", np.asarray(value)) for key, value in values.items()]
+    """Stores values under the node's name; scalars stay without a dimension, which ONNX Runtime insists on."""
+    for key, value in values.items():
+        g.stored[f"{name}.{key}"] = numpy_helper.from_array(np.asarray(value), f"{name}.{key}")
+    return [f"{name}.{key}" for key in values]
 
 
 def write_conv(g: Graph, node: Conv, _: str, x: str) -> str:

@@ -29,12 +29,19 @@ def test_a_mean_is_exact_until_it_is_narrowed():
 def test_rounding_knows_its_input():
     rng = np.random.default_rng(1)
     # Inputs that move together: the error of one weight can be made up for by its neighbours.
-    base = rng.normal(size=(1, 400))
-    seen = (base + 0.1 * rng.normal(size=(8, 400)))[:, :, None, None]
-    weight = rng.normal(size=(5, 8, 1, 1))
-    scale = np.full(5, 0.25)
+    seen = (rng.normal(size=(1, 400)) + 0.1 * rng.normal(size=(8, 400)))[:, :, None, None]
+    weight, scale = rng.normal(size=(5, 8, 1, 1)), np.full(5, 0.25)
+
+    def error(whole: np.ndarray, wanted: np.ndarray) -> float:
+        return float((((whole * 0.25)[:, :, 0, 0] @ seen[:, :, 0, 0] - weight[:, :, 0, 0] @ wanted[:, :, 0, 0]) ** 2).mean())
+
     plain = np.rint(weight / 0.25)
-    error = [
-        float((((q * 0.25 - weight)[:, :, 0, 0] @ seen[:, :, 0, 0]) ** 2).mean()) for q in (rounded(weight, scale, seen, False), plain)
-    ]
-    assert error[0] < 0.5 * error[1]
+    assert error(rounded(weight, scale, seen, seen, False), seen) < 0.5 * error(plain, seen)
+    # An input that came out too small is made up for as well.
+    wanted = 1.2 * seen
+    assert error(rounded(weight, scale, seen, wanted, False), wanted) < 0.5 * error(rounded(weight, scale, seen, seen, False), wanted)
+    # Depthwise, every channel by itself.
+    taps = rng.normal(size=(3, 400, 1, 1)) + 0.1 * rng.normal(size=(3, 400, 3, 3))
+    weight = rng.normal(size=(3, 1, 3, 3))
+    found = rounded(weight, np.full(3, 0.25), taps, taps, True)
+    assert found.shape == weight.shape and np.abs(found * 0.25 - weight).max() < 1

@@ -1,4 +1,4 @@
-"""`python -m recipe features|train|measure|images|curve|compare|evaluate|export|task|check|new`."""
+"""`python -m recipe features|train|measure|images|curve|compare|evaluate|export|local|task|check|new`."""
 
 from __future__ import annotations
 
@@ -95,6 +95,13 @@ def export(config: dict, args: argparse.Namespace) -> None:
     from . import export as part
 
     part.run(config, args.work, args.data, bundle(config, args))
+    local(config, args)
+
+
+def local(config: dict, args: argparse.Namespace) -> None:
+    from . import local as part
+
+    part.run(config, args.data, bundle(config, args), args.reference)
 
 
 def task(config: dict, args: argparse.Namespace) -> None:
@@ -117,7 +124,10 @@ def bundle(config: dict, args: argparse.Namespace) -> Path:
     return args.bundle or Path("../bundles") / config["name"]
 
 
-COMMANDS = {part.__name__: part for part in (features, train, measure, images, curve, compare, evaluate, export, task, check)}
+COMMANDS = {
+    part.__name__: part
+    for part in (features, train, measure, images, curve, compare, evaluate, export, local, task, check)
+}
 
 
 def arguments() -> argparse.Namespace:
@@ -131,6 +141,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="where `task` writes the larger bundle (default: into --bundle)")
     parser.add_argument("--labels", type=Path, help="of `task`: CSV with the columns file, label; of `new`: class names, one a line")
     parser.add_argument("--results", type=Path, default=Path("../results"), help="curves and plots (default: ../results)")
+    parser.add_argument("--reference", action="store_true", help="export the local network in f32 as well (9 MB)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     parser.add_argument("--part", choices=["all", "split", "segment", "adapt"], default="all", help="what to train (default: all)")
     parser.add_argument("--campaign", default="founders", help="name of the table and plot of `compare` (default: founders)")

@@ -19,6 +19,8 @@ from .head import IntHead, integers
 from .segment import COLOURS, NAMES, Segmenter
 from .student import Student
 
+FORMAT = "format = 2"
+
 
 @dataclass
 class Parts:
@@ -220,7 +222,7 @@ def manifest(parts: Parts, folder: Path, sizes: list[int], listed: list[vectors.
     c = parts.config
     side = c["photo"]["side"]
     out = [
-        "format = 1",
+        FORMAT,
         f'name = "{c["name"]}"',
         'version = "0.1.0"',
         'description = "EfficientNet-Lite2 cut at stride 8, one int8 head, five rate levels"',
@@ -243,8 +245,12 @@ def manifest(parts: Parts, folder: Path, sizes: list[int], listed: list[vectors.
             f'reference = {{ file = "reference-{name}.onnx", input = "image", output = "{output}" }}'
         )
     out += [vector.entry() for vector in listed]
-    out.append("\n[digests]")
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "manifest.toml")
-    out += [f'"{f.relative_to(folder).as_posix()}" = "{digest(f)}"' for f in files]
+    out.append("\n" + digests(folder))
     (folder / "manifest.toml").write_text("\n".join(out) + "\n")
+
+
+def digests(folder: Path) -> str:
+    """The table of what lies in the folder."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "manifest.toml")
+    return "\n".join(["[digests]", *(f'"{f.relative_to(folder).as_posix()}" = "{digest(f)}"' for f in files)])
 

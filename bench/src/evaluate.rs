@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use narrows_models::{Bundle, Digest, Parts};
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     confusion::Confusion,
     halves::{Halves, jpeg},
-    photos,
+    photos, prefix,
     stats::{mean, quantile},
 };
 
@@ -43,6 +43,12 @@ pub struct Evaluate {
     /// Rate level [default: the bundle's]
     #[arg(long, value_name = "N")]
     pub level: Option<usize>,
+    /// Measure packets cut where each group of channels ends, instead of whole ones beside JPEG
+    #[arg(long)]
+    pub groups: bool,
+    /// With --groups: look at so many photos and frames at most
+    #[arg(long, value_name = "N", requires = "groups", default_value_t = usize::MAX)]
+    pub take: usize,
     /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,
@@ -53,6 +59,13 @@ struct Report {
     classify: Classify,
     segment: Segment,
     head: Head,
+    level: usize,
+    bundle: String,
+}
+
+#[derive(Serialize)]
+struct Groups {
+    groups: Vec<prefix::Cut>,
     level: usize,
     bundle: String,
 }
@@ -95,6 +108,13 @@ impl Evaluate {
         let bundle = Bundle::open(&self.bundle, Parts::All)?;
         let level = self.level.unwrap_or(bundle.default_level());
         let mut halves = Halves::open(&bundle, self.runtime.as_deref())?;
+        if self.groups {
+            ensure!(self.take > 0, "--take 0 measures nothing");
+            let data = (&*self.imagenet, &*self.labels, &*self.camvid);
+            let cuts = prefix::measure(&mut halves, level, data, self.take)?;
+            prefix::print(&cuts);
+            return self.write(&Groups { groups: cuts, level, bundle: bundle.digest().to_string() });
+        }
         let report = Report {
             classify: classify(&mut halves, level, &self.imagenet, &self.labels)?,
             segment: segment(&mut halves, level, &self.camvid)?,
@@ -106,7 +126,11 @@ impl Evaluate {
             bundle: bundle.digest().to_string(),
         };
         print(&report, bundle.digest());
-        let text = serde_json::to_string_pretty(&report)? + "\n";
+        self.write(&report)
+    }
+
+    fn write(&self, report: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(report)? + "\n";
         std::fs::write(&self.json, text)
             .with_context(|| format!("{}: cannot be written", self.json.display()))
     }
@@ -207,7 +231,7 @@ pub fn argmax(values: &[f32]) -> usize {
 }
 
 /// The class of every pixel from logits [classes, height, width].
-fn pixelwise_argmax(logits: &[f32], classes: usize) -> Vec<usize> {
+pub(crate) fn pixelwise_argmax(logits: &[f32], classes: usize) -> Vec<usize> {
     let plane = logits.len() / classes;
     let mut best = logits[..plane].to_vec();
     let mut map = vec![0; plane];
@@ -255,7 +279,7 @@ fn print(report: &Report, bundle: Digest) {
     );
 }
 
-fn bar(what: &'static str, len: usize) -> ProgressBar {
+pub(crate) fn bar(what: &'static str, len: usize) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{msg:9} {wide_bar} {pos}/{len} {eta}").expect("a fixed template");
     ProgressBar::new(len as u64).with_style(style).with_message(what)

@@ -12,4 +12,5 @@ pub mod loopback;
 pub mod micro;
 pub mod pair;
 pub mod photos;
+mod prefix;
 pub mod stats;

@@ -31,9 +31,8 @@ fn golden(name: &str) -> Golden {
     let shape = Shape::new(channels, height, width).unwrap();
     let bytes = fs::read(path(name, "symbols")).unwrap();
     let symbols = bytes.as_chunks().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect();
-    let packets = Mode::ALL.into_iter().filter_map(|mode| {
-        Some((mode, fs::read(path(name, &mode.to_string())).ok()?))
-    });
+    let packets =
+        Mode::ALL.into_iter().filter_map(|mode| Some((mode, fs::read(path(name, &mode.to_string())).ok()?)));
     Golden {
         tables,
         geometry: geometry as u8,
@@ -88,7 +87,10 @@ fn packets_of_the_reference_decode() {
         }
     }
     for mode in [Mode::Static, Mode::Indexed, Mode::Context] {
-        assert!([1, 2, 4, 8, 32].iter().all(|lanes| seen.iter().any(|s| (s.0, s.1) == (mode, *lanes))), "{mode}");
+        assert!(
+            [1, 2, 4, 8, 32].iter().all(|lanes| seen.iter().any(|s| (s.0, s.1) == (mode, *lanes))),
+            "{mode}"
+        );
         assert!(seen.iter().any(|s| (s.0, s.2) == (mode, true)), "{mode}");
     }
 }
@@ -111,7 +113,10 @@ fn prefixes_of_the_reference_decode_to_medians_beyond_them() {
                     if group < present {
                         assert_eq!(found, golden.feature.plane(channel), "{mode} {channel}");
                     } else {
-                        assert!(found.iter().all(|symbol| *symbol == level[channel].median()), "{mode} {channel}");
+                        assert!(
+                            found.iter().all(|symbol| *symbol == level[channel].median()),
+                            "{mode} {channel}"
+                        );
                     }
                 }
             }

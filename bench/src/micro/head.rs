@@ -14,9 +14,9 @@ use ndarray::{Array4, ArrayView4};
 use serde::Serialize;
 use tract_onnx::prelude::*;
 
-use crate::contest::{Contest, Row};
 use super::onnx::{INPUT, OUTPUT};
 use super::{lite0, median, twin};
+use crate::contest::{Contest, Row};
 
 /// The photo that everything here reads.
 const PHOTO: &[u8] = include_bytes!("../../photos/street.jpg");

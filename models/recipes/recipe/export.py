@@ -247,4 +247,3 @@ def manifest(parts: Parts, folder: Path, sizes: list[int], listed: list[vectors.
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "manifest.toml")
     out += [f'"{f.relative_to(folder).as_posix()}" = "{digest(f)}"' for f in files]
     (folder / "manifest.toml").write_text("\n".join(out) + "\n")
-

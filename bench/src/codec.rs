@@ -89,7 +89,9 @@ impl Codec {
         let mut sets = set::real(&self.bundle, &self.photos, &self.source)?;
         let mut report = Report {
             version: env!("CARGO_PKG_VERSION"),
-            bundle: narrows_models::Bundle::open(&self.bundle, narrows_models::Parts::Head)?.digest().to_string(),
+            bundle: narrows_models::Bundle::open(&self.bundle, narrows_models::Parts::Head)?
+                .digest()
+                .to_string(),
             processor: processor(),
             rounds: self.rounds,
             sizes: Vec::new(),
@@ -133,7 +135,7 @@ impl Codec {
 /// A table without lines whose columns but the first lean to the right.
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(header);
+    table.load_style(NOTHING).set_header(header);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -141,11 +143,13 @@ fn table(header: &[&str]) -> Table {
 }
 
 fn print_sizes(sizes: &[sizes::Sizes]) {
-    println!("\nMean bytes; under the coders, percent over the cross-entropy of the static tables. `auto` took:");
-    let coders: Vec<&str> =
-        sizes.iter().max_by_key(|set| set.coders.len()).map_or(Vec::new(), |set| {
-            set.coders.iter().map(|size| size.coder.as_str()).collect()
-        });
+    println!(
+        "\nMean bytes; under the coders, percent over the cross-entropy of the static tables. `auto` took:"
+    );
+    let coders: Vec<&str> = sizes
+        .iter()
+        .max_by_key(|set| set.coders.len())
+        .map_or(Vec::new(), |set| set.coders.iter().map(|size| size.coder.as_str()).collect());
     let mut header = vec!["set", "features", "entropy"];
     header.extend(&coders);
     header.push("took");

@@ -12,7 +12,7 @@ use crate::{
     confusion::Confusion,
     halves::{Halves, jpeg},
     local::{self, Local},
-    photos,
+    photos, prefix,
     stats::{mean, quantile},
 };
 
@@ -47,6 +47,12 @@ pub struct Evaluate {
     /// Every rate level too, each as one entry of the report's `levels`
     #[arg(long)]
     pub all_levels: bool,
+    /// Measure packets cut where each group of channels ends, instead of whole ones beside JPEG
+    #[arg(long)]
+    pub groups: bool,
+    /// With --groups: look at so many photos and frames at most
+    #[arg(long, value_name = "N", requires = "groups", default_value_t = usize::MAX)]
+    pub take: usize,
     /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,
@@ -72,6 +78,13 @@ struct Level {
     level: usize,
     classify: Classes,
     segment: Segment,
+}
+
+#[derive(Serialize)]
+struct Groups {
+    groups: Vec<prefix::Cut>,
+    level: usize,
+    bundle: String,
 }
 
 #[derive(Serialize)]
@@ -123,6 +136,13 @@ impl Evaluate {
         let others = (0..count).filter(|&other| self.all_levels && other != level);
         let levels: Vec<usize> = std::iter::once(level).chain(others).collect();
         let mut halves = Halves::open(&bundle, self.runtime.as_deref())?;
+        if self.groups {
+            ensure!(self.take > 0, "--take 0 measures nothing");
+            let data = (&*self.imagenet, &*self.labels, &*self.camvid);
+            let cuts = prefix::measure(&mut halves, level, data, self.take)?;
+            prefix::print(&cuts);
+            return self.write(&Groups { groups: cuts, level, bundle: bundle.digest().to_string() });
+        }
         let (classes, jpeg) = classify(&mut halves, &levels, &self.imagenet, &self.labels)?;
         let segments = segment(&mut halves, &levels, &self.camvid)?;
         let mut report = Report {
@@ -147,7 +167,11 @@ impl Evaluate {
             report.levels.sort_by_key(|level| level.level);
         }
         print(&report, bundle.digest());
-        let text = serde_json::to_string_pretty(&report)? + "\n";
+        self.write(&report)
+    }
+
+    fn write(&self, report: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(report)? + "\n";
         std::fs::write(&self.json, text)
             .with_context(|| format!("{}: cannot be written", self.json.display()))
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
-use narrows_codec::{Shape, Tables, decode};
+use narrows_codec::{Choice, Encoder, Feature, Shape, Tables, decode, prefixes};
 use narrows_head::{
     Head,
     encoding::{Chroma, Encoding, Format},
@@ -33,6 +33,17 @@ pub struct Split {
     /// The tail's output for this one item.
     pub output: Vec<f32>,
 }
+
+/// A prefix of a packet and what the tail made of it.
+pub struct Prefix {
+    /// Bytes of the prefix, header and all.
+    pub packet: usize,
+    /// The tail's output for this one item.
+    pub output: Vec<f32>,
+}
+
+/// Every prefix of a packet, the head's input, u8 \[height, width, 3\], and its width and height.
+pub type Prefixes = (Vec<Prefix>, Vec<u8>, (usize, usize));
 
 impl Halves {
     /// Opens the head, the tables and every tail and reference of `bundle` on the CPU.
@@ -77,8 +88,43 @@ impl Halves {
         let encoded = self.head.frame_of(image, geometry, level)?;
         let packet = decode(&self.tables, &self.shapes, &encoded.packet)?;
         ensure!(packet.feature == encoded.feature, "the packet does not decode to what was encoded");
-        let shape = packet.feature.shape();
-        let latent = packet.feature.symbols().iter().map(|&symbol| f32::from(symbol) * step).collect();
+        let output = self.finish(task, step, &packet.feature)?;
+        Ok(Split { packet: encoded.packet.len(), pixels: encoded.pixels, size, output })
+    }
+
+    /// As [`split`](Self::split), with a packet that is cut after each group of channels in turn: what the tail makes
+    /// of every prefix, the whole packet last; the pixels, and their width and height.
+    pub fn prefixes(&mut self, task: usize, level: usize, image: &RgbImage) -> Result<Prefixes> {
+        let geometry = self.bundle().tasks()[task].geometry;
+        let input = &self.bundle().geometries()[geometry];
+        let (size, step) = ((input.width, input.height), self.bundle().levels()[level].step);
+        let encoded = self.head.frame_of(image, geometry, level)?;
+        let mut packet = Vec::new();
+        let (at, level) = (u8::try_from(geometry)?, u8::try_from(level)?);
+        let mut encoder = Encoder::new().layered(true);
+        encoder.encode(&self.tables, at, level, Choice::Auto, &encoded.feature, &mut packet)?;
+        let mut found = Vec::new();
+        for length in prefixes(&packet)? {
+            let decoded = decode(&self.tables, &self.shapes, &packet[..length])?;
+            found.push(Prefix { packet: length, output: self.finish(task, step, &decoded.feature)? });
+        }
+        Ok((found, encoded.pixels, size))
+    }
+
+    /// Channels in the first group, in the first two, …
+    pub fn channels_by_group(&self) -> Vec<usize> {
+        let mut sum = 0;
+        let group = |group: &[u16]| {
+            sum += group.len();
+            sum
+        };
+        self.tables.order().map(group).collect()
+    }
+
+    /// The tail's output for one feature.
+    fn finish(&mut self, task: usize, step: f32, feature: &Feature) -> Result<Vec<f32>> {
+        let shape = feature.shape();
+        let latent = feature.symbols().iter().map(|&symbol| f32::from(symbol) * step).collect();
         let latent = Array4::from_shape_vec((1, shape.channels(), shape.height(), shape.width()), latent)?;
         let steps = Array1::from_elem(1, step);
         let spec = &self.head.bundle().tasks()[task];
@@ -87,12 +133,7 @@ impl Halves {
             (spec.step.as_str(), Input::F32(steps.view().into_dyn())),
         ];
         let output = self.tails[task].run(&inputs, &spec.output)?;
-        Ok(Split {
-            packet: encoded.packet.len(),
-            pixels: encoded.pixels,
-            size,
-            output: output.into_raw_vec_and_offset().0,
-        })
+        Ok(output.into_raw_vec_and_offset().0)
     }
 
     /// Runs the unsplit network of `task` over a batch of inputs, u8 [N, height, width, 3].

@@ -19,4 +19,5 @@ pub mod machine;
 pub mod micro;
 pub mod pair;
 pub mod photos;
+mod prefix;
 pub mod stats;

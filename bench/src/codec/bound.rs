@@ -46,13 +46,13 @@ pub(super) fn measure(set: &Set) -> Result<Bound> {
     let each = |bits: f64| bits / 8.0 / measured.len() as f64;
     let mixing = measured.iter().map(|feature| model.code(feature, &mut mixer.clone())).sum();
     let mut encoder = Encoder::new();
-    let mut cost = |mode: Mode| {
+    let mut cost = |mode: Mode| -> Result<Option<f64>> {
         if !set.tables.allow(mode) {
             return Ok(None);
         }
-        let bits = measured.iter().map(|feature| {
-            Ok(encoder.cost(&set.tables, set.level, mode, feature)? as f64 / 256.0)
-        });
+        let bits = measured
+            .iter()
+            .map(|feature| Ok(encoder.cost(&set.tables, set.level, mode, feature)? as f64 / 256.0));
         Ok(Some(each(bits.sum::<Result<f64>>()?)))
     };
     Ok(Bound {
@@ -66,8 +66,11 @@ pub(super) fn measure(set: &Set) -> Result<Bound> {
 }
 
 pub(super) fn print(bounds: &[Bound]) {
-    println!("\nBytes of the symbols alone, on the half of the photos that the mixing model did not learn from");
-    let mut rows = super::table(&["set", "features", "static", "indexed", "context", "mixing", "left to save"]);
+    println!(
+        "\nBytes of the symbols alone, on the half of the photos that the mixing model did not learn from"
+    );
+    let mut rows =
+        super::table(&["set", "features", "static", "indexed", "context", "mixing", "left to save"]);
     for bound in bounds {
         let shown = |bytes: Option<f64>| bytes.map_or_else(String::new, |bytes| format!("{bytes:.0}"));
         let best = bound.context_bytes.or(bound.indexed_bytes).unwrap_or(bound.static_bytes);
@@ -99,7 +102,10 @@ impl Plane {
 
     fn of(feature: &Feature, channel: usize) -> Plane {
         let values = feature.planes().nth(channel).unwrap_or_default();
-        Plane { values: values.iter().map(|&value| f64::from(value)).collect(), ..Plane::new(feature.shape()) }
+        Plane {
+            values: values.iter().map(|&value| f64::from(value)).collect(),
+            ..Plane::new(feature.shape())
+        }
     }
 
     fn at(&self, (y, x): (usize, usize), (dy, dx): (isize, isize)) -> f64 {

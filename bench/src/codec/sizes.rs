@@ -97,18 +97,7 @@ pub(super) fn measure(set: &Set) -> Result<Sizes> {
         let mut zstd = zstd::bulk::Compressor::new(level)?;
         coders.push(slow(&format!("zstd -{level}"), &raw, &size, |raw| Ok(zstd.compress(raw)?.len()))?);
     }
-    let mut brotli = |raw: &[u8]| {
-        let parameters = brotli::enc::BrotliEncoderParams {
-            quality: BROTLI_QUALITY,
-            lgwin: BROTLI_WINDOW,
-            size_hint: raw.len(),
-            ..Default::default()
-        };
-        let mut out = Vec::new();
-        brotli::BrotliCompress(&mut &*raw, &mut out, &parameters).context("brotli")?;
-        Ok(out.len())
-    };
-    coders.push(slow("brotli 11", &raw, &size, &mut brotli)?);
+    coders.push(slow("brotli 11", &raw, &size, brotli)?);
     Ok(Sizes {
         set: set.name.clone(),
         real: set.real,
@@ -118,6 +107,18 @@ pub(super) fn measure(set: &Set) -> Result<Sizes> {
         taken,
         coders,
     })
+}
+
+fn brotli(raw: &[u8]) -> Result<usize> {
+    let parameters = brotli::enc::BrotliEncoderParams {
+        quality: BROTLI_QUALITY,
+        lgwin: BROTLI_WINDOW,
+        size_hint: raw.len(),
+        ..Default::default()
+    };
+    let mut out = Vec::new();
+    brotli::BrotliCompress(&mut &*raw, &mut out, &parameters).context("brotli")?;
+    Ok(out.len())
 }
 
 /// Runs a general compressor over every feature once.

@@ -100,9 +100,8 @@ pub(super) fn measure(set: &Set, rounds: usize, python: Option<&Path>) -> Result
     let modes: Vec<Mode> = CODED.into_iter().filter(|&mode| set.tables.allow(mode)).collect();
     let packets = modes.iter().map(|&mode| packets(set, features, mode)).collect::<Result<Vec<_>>>()?;
     let bundles = (0..BUNDLES).map(|_| Tables::parse(&set.file)).collect::<Result<Vec<_>, _>>()?;
-    let raws: Vec<_> = features.iter().map(raw).collect();
-    let frames: Vec<_> =
-        raws.iter().map(|raw| zstd::bulk::compress(raw, 1)).collect::<std::io::Result<_>>()?;
+    let raws = &features.iter().map(raw).collect::<Vec<_>>();
+    let frames = &raws.iter().map(|raw| zstd::bulk::compress(raw, 1)).collect::<Result<Vec<_>, _>>()?;
     let (narrow, wide) = (
         &RefCell::new(vec![Vec::<u16>::new(); features.len()]),
         &RefCell::new(vec![Vec::<u32>::new(); features.len()]),
@@ -121,37 +120,30 @@ pub(super) fn measure(set: &Set, rounds: usize, python: Option<&Path>) -> Result
             }
             Ok(())
         });
-        let mut add = |name: String, bundles: &'_ [&Tables]| {
+        let rotation = format!(", {BUNDLES} bundles");
+        for (suffix, bundles) in [("", vec![&bundles[0]]), (&rotation, bundles.iter().collect())] {
             let (mut decoder, mut symbols) = (Decoder::new(), Vec::new());
-            let bundles: Vec<_> = bundles.to_vec();
-            (name, move || -> Result<()> {
+            contest.add(format!("narrows {mode} decode{suffix}"), None, move || {
                 for (packet, tables) in packets.iter().zip(bundles.iter().cycle()) {
                     decoder.decode_into(tables, shapes, black_box(packet), &mut symbols)?;
                     black_box(&symbols);
                 }
                 Ok(())
-            })
-        };
-        let (name, run) = add(format!("narrows {mode} decode"), &[&bundles[0]]);
-        contest.add(name, None, run);
-        let (name, run) = add(
-            format!("narrows {mode} decode, {BUNDLES} bundles"),
-            &bundles.iter().collect::<Vec<_>>(),
-        );
-        contest.add(name, None, run);
+            });
+        }
     }
     constriction!(contest, SmallAnsCoder, "32-bit state", features, channels, narrow);
     constriction!(contest, DefaultAnsCoder, "64-bit state", features, channels, wide);
     let mut compressor = zstd::bulk::Compressor::new(1)?;
-    contest.add("zstd -1 encode", None, || {
+    contest.add("zstd -1 encode", None, move || {
         raws.iter().try_for_each(|raw| {
             black_box(compressor.compress(black_box(raw))?);
             Ok(())
         })
     });
     let mut decompressor = zstd::bulk::Decompressor::new()?;
-    contest.add("zstd -1 decode", None, || {
-        frames.iter().zip(&raws).try_for_each(|(frame, raw)| {
+    contest.add("zstd -1 decode", None, move || {
+        frames.iter().zip(raws).try_for_each(|(frame, raw)| {
             black_box(decompressor.decompress(black_box(frame), raw.len())?);
             Ok(())
         })

@@ -11,8 +11,8 @@ use narrows_codec::{Choice, Feature, HEADER_BYTES, Header, Mode, Shape, Table, T
 use narrows_models::Bundle;
 use serde::Serialize;
 
-use crate::contest::{Contest, Row};
 use super::median;
+use crate::contest::{Contest, Row};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Coder {

@@ -13,10 +13,12 @@ use ndarray::{Array4, ArrayView4};
 use serde::Serialize;
 use tract_onnx::prelude::*;
 
-use crate::contest::{Contest, Row};
 use super::onnx::{INPUT, OUTPUT};
 use super::{lite0, median, twin};
-use crate::halves;
+use crate::{
+    contest::{Contest, Row},
+    halves,
+};
 
 /// The photo that everything here reads.
 const PHOTO: &[u8] = include_bytes!("../../photos/street.jpg");

@@ -93,8 +93,9 @@ fn sides<T: numpy::Element>(array: &PyReadonlyArray3<'_, T>) -> [usize; 3] {
     [shape[0], shape[1], shape[2]]
 }
 
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 #[pyfunction]
-#[pyo3(signature = (tables, symbols, *, level = 0, geometry = 0, mode = "auto", layered = false))]
+#[pyo3(signature = (tables, symbols, *, level = 0, geometry = 0, mode = "auto", layered = false, lanes = 0))]
 fn encode<'py>(
     py: Python<'py>,
     tables: &PyTables,
@@ -103,12 +104,18 @@ fn encode<'py>(
     geometry: u8,
     mode: &str,
     layered: bool,
+    lanes: u8,
 ) -> PyResult<Bound<'py, PyBytes>> {
+    if ![0, 1, 2, 4, 8, 32].contains(&lanes) {
+        return Err(CodecError::new_err(format!(
+            "lanes {lanes}: it is one of 1, 2, 4, 8, 32, or 0 to go by the size"
+        )));
+    }
     let feature = feature(symbols)?;
     let choice = mode_of(mode)?.map_or(Choice::Auto, Choice::Only);
     let packet = py.detach(|| {
         let mut packet = Vec::new();
-        let mut encoder = Encoder::new().layered(layered);
+        let mut encoder = Encoder::new().layered(layered).lanes(lanes);
         encoder.encode(&tables.0, geometry, level, choice, &feature, &mut packet).map(|_| packet)
     });
     Ok(PyBytes::new(py, &packet.map_err(refused)?))

@@ -11,27 +11,27 @@ CODED = ("static", "indexed", "context")
 PACKETS = sorted(path for mode in (*CODED, "raw") for path in GOLDEN.glob(f"*.{mode}"))
 
 
-def case(name: str) -> tuple[Tables, np.ndarray, int, int]:
-    """Tables, symbols i16 [C,H,W], geometry and level of a golden packet."""
-    *sides, geometry, level = (int(word) for word in (GOLDEN / f"{name}.shape").read_text().split()[:5])
+def case(name: str) -> tuple[Tables, np.ndarray, dict]:
+    """Tables, symbols i16 [C,H,W] and the arguments that gave a golden packet."""
+    *sides, geometry, level, layered, lanes = (int(word) for word in (GOLDEN / f"{name}.shape").read_text().split())
     symbols = np.frombuffer((GOLDEN / f"{name}.symbols").read_bytes(), "<i2").reshape(sides)
-    return Tables((GOLDEN / f"{name}.tables").read_bytes()), symbols, geometry, level
+    made = {"geometry": geometry, "level": level, "layered": layered == 1, "lanes": lanes}
+    return Tables((GOLDEN / f"{name}.tables").read_bytes()), symbols, made
 
 
 def wide() -> tuple[Tables, np.ndarray, int]:
     """The first golden case whose symbols fit i8."""
     for path in PACKETS:
-        tables, symbols, _, level = case(path.stem)
+        tables, symbols, made = case(path.stem)
         if symbols.min() >= -128 and symbols.max() <= 127:
-            return tables, symbols, level
+            return tables, symbols, made["level"]
     raise AssertionError("no golden case has symbols of one byte")
 
 
 @pytest.mark.parametrize("path", PACKETS, ids=lambda path: path.name)
 def test_packets_equal_the_golden_ones_and_decode(path):
-    tables, symbols, geometry, level = case(path.stem)
-    mode = path.suffix[1:]
-    assert encode(tables, symbols, level=level, geometry=geometry, mode=mode) == path.read_bytes()
+    tables, symbols, made = case(path.stem)
+    assert encode(tables, symbols, mode=path.suffix[1:], **made) == path.read_bytes()
     assert (decode(tables, path.read_bytes(), symbols.shape) == symbols).all()
 
 
@@ -46,9 +46,10 @@ def test_arrays_of_one_byte_and_of_any_strides_give_the_same_bytes():
 
 @pytest.mark.parametrize("path", [path for path in PACKETS if path.suffix[1:] in CODED], ids=lambda path: path.name)
 def test_bits_are_what_the_packet_takes_within_its_overhead(path):
-    tables, symbols, _, level = case(path.stem)
-    cost = bits(tables, symbols, level=level, mode=path.suffix[1:]) / 8
-    assert 0 <= len(path.read_bytes()) - cost < 40 + 0.02 * cost
+    tables, symbols, made = case(path.stem)
+    cost = bits(tables, symbols, level=made["level"], mode=path.suffix[1:]) / 8
+    rest = len(path.read_bytes()) - cost
+    assert 0 <= rest < 20 + 4 * made["lanes"] + 0.03 * cost
 
 
 def test_errors_are_exceptions_with_the_text_of_the_codec():
@@ -58,6 +59,8 @@ def test_errors_are_exceptions_with_the_text_of_the_codec():
         decode(tables, packet[:-1] + bytes([packet[-1] ^ 1]), symbols.shape)
     with pytest.raises(CodecError, match="level 200"):
         encode(tables, symbols, level=200)
+    with pytest.raises(CodecError, match="lanes 3"):
+        encode(tables, symbols, level=level, lanes=3)
     with pytest.raises(CodecError, match="mode"):
         encode(tables, symbols, mode="huffman")
     with pytest.raises(CodecError, match="float"):

@@ -118,7 +118,9 @@ def blurred(plane: np.ndarray) -> np.ndarray:
     return (2 * across + shifted(across, 1, 0) + shifted(across, -1, 0)) >> 4
 
 
-def magnitudes(symbols: np.ndarray, mq: np.ndarray, order: list[int], cap: int, coarse: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def magnitudes(
+    symbols: np.ndarray, mq: np.ndarray, order: list[int], cap: int, coarse: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """m, A and B of each channel, i64 [N,C,h,w]."""
     m = np.minimum(np.abs(4 * symbols - mq) >> coarse, cap)
     far, wide = np.zeros_like(m), np.zeros_like(m)
@@ -243,7 +245,9 @@ def fit(symbols: list[np.ndarray], order: list[int], default: int, precision: in
     return Context(CAP, shift, edges[np.array(cuts) - 1].tolist(), shapes, [means], activities, levels)
 
 
-def described(means: list, weights: list, level: Level, order: list[int], cap: int, shift: int, symbols: np.ndarray) -> tuple[np.ndarray, ...]:
+def described(
+    means: list, weights: list, level: Level, order: list[int], cap: int, shift: int, symbols: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """Values, quarter means and expected magnitudes of symbols [N,C,h,w], i64 each."""
     biases = level.biases.astype(np.int64)
     mq = quarter_means(symbols, means, biases[..., 0])

@@ -1,10 +1,10 @@
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Mode = Literal["static", "indexed", "context", "raw", "zstd"]
-Symbols = NDArray[np.int8] | NDArray[np.uint8] | NDArray[np.int16]
+Mode: TypeAlias = Literal["static", "indexed", "context", "raw", "zstd"]
+Symbols: TypeAlias = NDArray[np.int8] | NDArray[np.uint8] | NDArray[np.int16]
 
 class CodecError(ValueError):
     """A packet, a tables file or an argument was refused; the text names the field and what was expected."""
@@ -35,6 +35,7 @@ def encode(
     geometry: int = 0,
     mode: Mode | Literal["auto"] = "auto",
     layered: bool = False,
+    lanes: Literal[0, 1, 2, 4, 8, 32] = 0,
 ) -> bytes:
     """Code one feature.
 
@@ -45,6 +46,7 @@ def encode(
         geometry: index of the bundle's geometry, 0 to 15; it only travels in the packet.
         mode: how; "auto" takes the smallest that the tables allow.
         layered: whether the packet may be cut where a group of channels ends.
+        lanes: how many states code in turns; 0 goes by the size of the packet.
 
     Returns:
         The packet: the bytes that the Rust crate writes.

@@ -135,5 +135,6 @@ fn bundle(flags: &Flags, checks: &mut Checks) -> Option<Bundle> {
     let began = Instant::now();
     checks.push(cpu::speed(&mut head, || began.elapsed() < TRIAL));
     checks.push(conform::conform(&bundle));
+    checks.extend(conform::conform_local(&bundle));
     Some(bundle)
 }

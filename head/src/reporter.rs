@@ -127,7 +127,8 @@ impl<W: Write> Reporter<W> {
             Ending::Local { classes, timings, at, instead } => {
                 line.status = Status::Answered;
                 line.path = Some("local".to_owned());
-                (line.fallback, line.level) = (instead.clone(), None);
+                line.fallback = instead.clone();
+                (line.level, line.coding, line.image) = (None, None, None);
                 line.ms = Some(own_stages(shot, timings, *at, instead.is_some()));
                 self.own_answer(shot, classes, &mut line, problem);
             }

@@ -1,10 +1,14 @@
-//! The bundle's vectors on this processor: symbols and packets must be equal bit for bit (BUNDLE.md, section 8).
+//! The bundle's vectors on this processor: symbols, packets and the local network's scores must be equal bit for bit
+//! (BUNDLE.md, sections 8 and 9).
 
 use narrows_codec::{Choice, Feature, Mode, Shape, Tables, encode};
-use narrows_models::{Bundle, Vector};
+use narrows_models::{Bundle, LocalVector, Vector};
 
 use super::check::Check;
-use crate::{image, net::Net};
+use crate::{
+    image,
+    net::{LocalNet, Net},
+};
 
 const WRONG: &str = "Do not use this device: its answers would be wrong. Report the processor and the bundle";
 
@@ -40,6 +44,33 @@ pub(super) fn conform(bundle: &Bundle) -> Check {
         }
         Err(reason) => Check::failed("vectors", reason, WRONG),
     }
+}
+
+/// Runs every vector of the local network, if network and vectors are here.
+pub(super) fn conform_local(bundle: &Bundle) -> Option<Check> {
+    let local = bundle.local().filter(|local| bundle.path(&local.file).exists())?;
+    let here =
+        |vector: &&LocalVector| bundle.path(&vector.image).exists() && bundle.path(&vector.logits).exists();
+    let vectors: Vec<&LocalVector> = local.vectors.iter().filter(here).collect();
+    let run = || -> Result<usize, String> {
+        let net = LocalNet::open(bundle, local).map_err(|error| error.to_string())?;
+        for vector in &vectors {
+            let read = |part: &str| bundle.read(part).map_err(|error| error.to_string());
+            let pixels = image::decode(&read(&vector.image)?).map_err(|error| error.to_string())?;
+            let logits = net.run(pixels.as_raw()).map_err(|error| error.to_string())?;
+            if !logits.iter().flat_map(|logit| logit.to_le_bytes()).eq(read(&vector.logits)?) {
+                return Err(format!("{}: wrong scores on {}", vector.name, net.isa()));
+            }
+        }
+        Ok(vectors.len())
+    };
+    Some(match run() {
+        Ok(count) => {
+            let all = local.vectors.len();
+            Check::ok("local network", format!("{count} of {all} vectors give the same scores, bit for bit"))
+        }
+        Err(reason) => Check::failed("local network", reason, WRONG),
+    })
 }
 
 fn compare(bundle: &Bundle, net: &Net, tables: &Tables, vector: &Vector) -> Result<(), String> {

@@ -5,6 +5,7 @@ Nothing else of the bundle is needed or changed, so it can be added to one that 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -115,10 +116,13 @@ def write_vectors(c: dict, network: Network, folder: Path) -> list[str]:
 def listing(folder: Path, block: str) -> None:
     """The manifest with this `[local]` in place of any other, and with the digests of what lies in the folder."""
     path = folder / "manifest.toml"
-    text = path.read_text().partition("\n[digests]")[0].partition("\n[local]")[0].rstrip("\n")
-    first, _, rest = text.partition("\n")
+    body = path.read_text().partition("\n[digests]")[0]
+    tables = re.split(r"\n(?=\[)", body)
+    first, _, rest = tables[0].partition("\n")
     assert first.startswith("format = "), f"{path} does not begin with its format"
-    path.write_text(f"{export.FORMAT}\n{rest}\n\n{block}\n\n{export.digests(folder)}\n")
+    kept = [table.rstrip("\n") for table in tables[1:] if not table.startswith(("[local]", "[[local."))]
+    joined = "\n".join(table if table.startswith("[[vector.") else f"\n{table}" for table in kept)
+    path.write_text(f"{export.FORMAT}\n{rest.rstrip()}\n{joined}\n\n{block}\n\n{export.digests(folder)}\n")
 
 
 def describe(config: dict, folder: Path, network: Network, figures: dict) -> None:
@@ -141,7 +145,8 @@ def describe(config: dict, folder: Path, network: Network, figures: dict) -> Non
         decibels=figures["decibels"],
     )
     path = folder / "CARD.md"
-    path.write_text(path.read_text().partition("\n## Local network")[0].rstrip("\n") + "\n\n" + text)
+    parts = [part for part in re.split(r"\n(?=## )", path.read_text()) if not part.startswith("## Local network")]
+    path.write_text("\n".join(parts).rstrip("\n") + "\n\n" + text)
 
 
 CARD = """## Local network

@@ -53,4 +53,4 @@ def write(folder: Path, entries: dict) -> None:
     """manifest.toml (models/BUNDLE.md, section 2) with the digest of every other file in the folder."""
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "manifest.toml")
     digests = "".join(f'"{f.relative_to(folder).as_posix()}" = "{digest(f)}"\n' for f in files)
-    (folder / "manifest.toml").write_text(f"{document({'format': 1} | entries)}\n[digests]\n{digests}")
+    (folder / "manifest.toml").write_text(f"{document({'format': 2} | entries)}\n[digests]\n{digests}")

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::cursor::Cursor;
 use crate::error::Place;
-use crate::table::{Family, cut};
+use crate::table::{Family, Span, cut};
 
 /// The largest threshold, and the largest activity that makes a difference.
 pub(crate) const ACTIVITY_MAX: usize = 4095;
@@ -30,6 +30,8 @@ pub(crate) struct Context {
     /// The largest activity of each shape but the last.
     pub(crate) tops: Box<[i16]>,
     pub(crate) family: Family,
+    /// The spans of the family, as many as it can have.
+    pub(crate) spans: Box<[Span; 128]>,
     /// For each set, two phases for each channel; as the next.
     means: Box<[Box<[[Mean; 2]]>]>,
     activities: Box<[Box<[[Activity; 2]]>]>,
@@ -108,6 +110,8 @@ impl Context {
         }
         let tops = thresholds.iter().map(|threshold| threshold.cast_signed() - 1).collect();
         let family = Family::parse_shared(cursor, precision, (0..4 * count).map(Place::Context))?;
+        let mut spans = Box::new([family.spans[0]; 128]);
+        spans[..family.spans.len()].copy_from_slice(&family.spans);
         let mut place = vec![0; channels];
         order.iter().enumerate().for_each(|(at, &channel)| place[usize::from(channel)] = at);
         let count = within(cursor, "means", 1..=SETS_MAX, "1 to 16")?;
@@ -140,7 +144,7 @@ impl Context {
             Ok(Level { mean, activity, coarse, biases })
         });
         let levels = levels.collect::<Result<_, Error>>()?;
-        Ok(Self { cap, shift, shapes, tops, family, means, activities, levels })
+        Ok(Self { cap, shift, shapes, tops, family, spans, means, activities, levels })
     }
 
     /// The rules of a level and channel, which are those of the tables.

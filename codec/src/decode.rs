@@ -1,14 +1,12 @@
 //! Packets to features (FORMAT.md, sections 3 to 6).
 
-use crate::context::Context;
 use crate::cursor::Cursor;
 use crate::header::Directory;
 use crate::indexed::Indexed;
 use crate::rans::{LOWEST, Reader};
 use crate::seal::{Seal, shares};
 use crate::simd::Simd;
-use crate::table::Family;
-use crate::window::Window;
+use crate::window::{Subject, Window};
 use crate::{Error, Feature, HEADER_BYTES, Header, Mode, Shape, Tables, packet_max, states};
 
 /// What a packet held.
@@ -248,12 +246,14 @@ impl Decoder {
         let Task { tables, header, .. } = task;
         match (header.mode, &tables.indexed, &tables.context) {
             (Mode::Indexed, Some(indexed), _) => self.read_indexed(task, indexed, reader, channel, plane),
-            (Mode::Context, _, Some(context)) => self.read_context(task, context, reader, channel, plane),
+            (Mode::Context, _, Some(context)) => {
+                let rules = context.rules(header.level, channel);
+                self.window.follow(Subject { context, rules, channel }, reader, plane)
+            }
             _ => {
                 let family = tables.family_of(Mode::Static, header.level);
-                if reader.run(&family.models[channel], plane) {
-                    let tables = std::iter::repeat(channel);
-                    read_escapes(reader, family, tables, plane, channel)?;
+                if reader.run(&family.models, channel, plane) {
+                    reader.escapes_of(family, std::iter::repeat(channel), plane, channel)?;
                 }
                 Ok(())
             }
@@ -272,7 +272,7 @@ impl Decoder {
         let tiles = indexed.tiles(task.shape);
         self.values.clear();
         self.values.resize(tiles.count(), 0);
-        if reader.run(&indexed.deltas(level).models[0], &mut self.values) {
+        if reader.run(&indexed.deltas(level).models, 0, &mut self.values) {
             return Err(Error::Index { channel });
         }
         let base = indexed.base(level, channel);
@@ -284,41 +284,8 @@ impl Decoder {
         }
         tiles.spread(&self.indices, &mut self.places);
         if reader.mixed(&indexed.family.models, &self.places, plane) {
-            let tables = self.places.iter().map(|&table| usize::from(table));
-            read_escapes(reader, &indexed.family, tables, plane, channel)?;
+            reader.escapes(&indexed.family, &self.places, plane, channel)?;
         }
-        Ok(())
-    }
-
-    fn read_context<const N: usize>(
-        &mut self,
-        task: Task<'_>,
-        context: &Context,
-        reader: &mut Reader<'_, N>,
-        channel: usize,
-        plane: &mut [i16],
-    ) -> Result<(), Error> {
-        let rules = context.rules(task.header.level, channel);
-        let window = &mut self.window;
-        let runs = window.runs();
-        window.turn(rules, channel);
-        self.values.resize(runs[0], 0);
-        for row in 0..task.shape.height() {
-            for (phase, &count) in runs.iter().enumerate() {
-                let place = (channel, row, phase);
-                let values = &mut self.values[..count];
-                window.predict(context, rules, place, count);
-                window.look(context, rules, place, count);
-                if reader.mixed(&context.family.models, window.tables(count), values) {
-                    let tables = window.tables(count).iter().map(|&table| usize::from(table));
-                    read_escapes(reader, &context.family, tables, values, channel)?;
-                }
-                window.restore(place, values);
-                window.settle(context, rules.coarse, place, count);
-            }
-        }
-        window.finish();
-        window.store(channel, plane);
         Ok(())
     }
 }
@@ -349,29 +316,6 @@ fn check_end<const N: usize>(reader: &Reader<'_, N>, seal: &Seal) -> Result<(), 
             shares.iter().zip(0..).take(3).fold(0, |sum, (share, lane)| sum | share << (15 * lane))
         };
         return Err(Error::Seal { found: join(found), expected: join(expected) });
-    }
-    Ok(())
-}
-
-/// Replaces the escapes of a run by what they stand for. `tables` are the tables of the values.
-fn read_escapes<const N: usize>(
-    reader: &mut Reader<'_, N>,
-    family: &Family,
-    tables: impl Iterator<Item = usize>,
-    values: &mut [i16],
-    channel: usize,
-) -> Result<(), Error> {
-    let mut at = 0;
-    for (value, table) in values.iter_mut().zip(tables) {
-        let span = family.spans[table];
-        if value.wrapping_sub(span.low).cast_unsigned() == span.escape {
-            let bytes = [reader.byte(at), reader.byte(at + 1)];
-            at += 2;
-            *value = i16::from_le_bytes(bytes);
-            if family.tables[table].holds(*value) {
-                return Err(Error::Escape { found: *value, channel });
-            }
-        }
     }
     Ok(())
 }

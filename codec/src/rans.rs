@@ -6,8 +6,10 @@
 
 use std::hint::select_unpredictable;
 
-use crate::model::{Entry, Model, Step};
+use crate::Error;
+use crate::model::{Entry, Models, Step};
 use crate::simd::Simd;
+use crate::table::Family;
 
 /// The smallest state.
 pub(crate) const LOWEST: u32 = 1 << 15;
@@ -61,11 +63,9 @@ impl<const N: usize> Writer<'_, N> {
     #[inline(always)]
     fn groups(&mut self, steps: &[Step], groups: &[[u16; N]], words: &mut WordBlock) -> usize {
         #[cfg(target_arch = "x86_64")]
-        if let (Some(token), Ok(states)) = (self.simd.avx2, <&mut [u32; 8]>::try_from(&mut self.states[..])) {
-            let taken;
-            (*states, taken) =
-                crate::avx2::encode(token, *states, groups.as_flattened().as_chunks().0, steps, words);
-            return taken;
+        if let (Some(token), (states @ [_, ..], [])) = (self.simd.avx2, self.states.as_chunks_mut()) {
+            let groups = groups.as_flattened().as_chunks().0;
+            return crate::avx2::encode(token, states, groups, steps, words);
         }
         encode_groups(&mut self.states, groups, steps, words)
     }
@@ -110,26 +110,61 @@ impl<const N: usize> Reader<'_, N> {
     /// Decodes a run whose values all have one table. Returns whether there are escapes, which come out as the value
     /// after the last regular one.
     #[inline(never)]
-    pub(crate) fn run(&mut self, model: &Model, values: &mut [i16]) -> bool {
+    pub(crate) fn run(&mut self, models: &Models, table: usize, values: &mut [i16]) -> bool {
         let mut seen = 0;
         for block in values.chunks_mut(BLOCK) {
-            seen |= self.block(block, |_| model);
+            seen |= self.block(models, |_| table, block);
         }
         crate::model::any_escape(seen)
     }
 
-    /// As [`run`](Self::run), where `tables` name the model of each value.
-    #[inline(never)]
-    pub(crate) fn mixed(&mut self, models: &[Model], tables: &[u8], values: &mut [i16]) -> bool {
+    /// As [`run`](Self::run), where `tables` name the table of each value.
+    #[inline(always)]
+    pub(crate) fn mixed(&mut self, models: &Models, tables: &[u8], values: &mut [i16]) -> bool {
         let mut seen = 0;
         for (block, tables) in values.chunks_mut(BLOCK).zip(tables.chunks(BLOCK)) {
-            seen |= self.block(block, |at| &models[usize::from(tables[at])]);
+            seen |= self.block(models, |at| usize::from(tables[at]), block);
         }
         crate::model::any_escape(seen)
+    }
+
+    /// Replaces the escapes of a run by what they stand for. `tables` name the tables of the values.
+    #[cold]
+    pub(crate) fn escapes(
+        &mut self,
+        family: &Family,
+        tables: &[u8],
+        values: &mut [i16],
+        channel: usize,
+    ) -> Result<(), Error> {
+        self.escapes_of(family, tables.iter().map(|&table| table.into()), values, channel)
+    }
+
+    /// As [`escapes`](Self::escapes).
+    pub(crate) fn escapes_of(
+        &mut self,
+        family: &Family,
+        tables: impl Iterator<Item = usize>,
+        values: &mut [i16],
+        channel: usize,
+    ) -> Result<(), Error> {
+        let mut at = 0;
+        for (value, table) in values.iter_mut().zip(tables) {
+            let span = family.spans[table];
+            if value.wrapping_sub(span.low).cast_unsigned() == span.escape {
+                let bytes = [self.byte(at), self.byte(at + 1)];
+                at += 2;
+                *value = i16::from_le_bytes(bytes);
+                if family.tables[table].holds(*value) {
+                    return Err(Error::Escape { found: *value, channel });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Decodes the bytes of an escaped value, of which `at` are before it in its run.
-    pub(crate) fn byte(&mut self, at: usize) -> u8 {
+    fn byte(&mut self, at: usize) -> u8 {
         let state = &mut self.states[at % N];
         let slot = *state & ((1 << self.precision) - 1);
         let shift = self.precision - 8;
@@ -151,14 +186,14 @@ impl<const N: usize> Reader<'_, N> {
 
     /// Decodes at most a block of values, and returns the bits of their entries.
     #[inline(always)]
-    fn block<'m>(&mut self, values: &mut [i16], model: impl Fn(usize) -> &'m Model) -> u64 {
+    fn block(&mut self, models: &Models, table: impl Fn(usize) -> usize, values: &mut [i16]) -> u64 {
         let (taken, seen);
         (self.states, taken, seen) = match self.left.first_chunk() {
-            Some(words) => decode(self.states, self.precision, model, words, values),
+            Some(words) => decode(self.states, self.precision, (models, table), words, values),
             None => {
                 let mut words = [[0; 2]; BLOCK];
                 words[..self.left.len()].copy_from_slice(self.left);
-                decode(self.states, self.precision, model, &words, values)
+                decode(self.states, self.precision, (models, table), &words, values)
             }
         };
         match self.left.get(taken..) {
@@ -170,16 +205,16 @@ impl<const N: usize> Reader<'_, N> {
 }
 
 #[inline(always)]
-fn decode<'m, const N: usize>(
+fn decode<const N: usize>(
     mut states: [u32; N],
     precision: u32,
-    model: impl Fn(usize) -> &'m Model,
+    (models, table): (&Models, impl Fn(usize) -> usize),
     words: &[[u8; 2]; BLOCK],
     values: &mut [i16],
 ) -> ([u32; N], usize, u64) {
     let (mut taken, mut seen) = (0, 0);
-    let mut take = |state: &mut u32, model: &Model| {
-        let (entry, next): (Entry, u32) = model.take(*state, precision);
+    let mut take = |state: &mut u32, table: usize| {
+        let (entry, next): (Entry, u32) = models.take(table, *state, precision);
         let word = u32::from(u16::from_le_bytes(words[taken % BLOCK]));
         let short = next < LOWEST;
         taken += usize::from(short);
@@ -191,11 +226,11 @@ fn decode<'m, const N: usize>(
     let whole = groups.len() * N;
     for (at, group) in groups.iter_mut().enumerate() {
         for lane in 0..N {
-            group[lane] = take(&mut states[lane], model(at * N + lane));
+            group[lane] = take(&mut states[lane], table(at * N + lane));
         }
     }
     for (lane, value) in rest.iter_mut().enumerate() {
-        *value = take(&mut states[lane], model(whole + lane));
+        *value = take(&mut states[lane], table(whole + lane));
     }
     (states, taken, seen)
 }

@@ -2,11 +2,13 @@
 
 use std::arch::x86_64::*;
 
+use crate::context::TABLES_MAX;
 use crate::model::Step;
 use crate::rans::WordBlock;
-use crate::sight::{Hand, Sight, WIDTH, chunk};
+use crate::sight::{Hand, Sight, WIDTH, chunk, used};
 use crate::simd::Avx2;
-use fearless_simd::{i16x16, i32x8, prelude::*, u8x16, u32x8};
+use crate::table::Span;
+use fearless_simd::{i16x16, i32x8, prelude::*, u8x16, u16x16, u32x4, u32x8};
 
 /// For each set of lanes, where the bytes of their words come from: the highest lane's first.
 static ORDER: [[u64; 2]; 256] = order();
@@ -60,6 +62,51 @@ fearless_simd::kernel!(
                 *states = state.into();
             }
         }
+        taken
+    }
+);
+
+fearless_simd::kernel!(
+    /// As [`encode`], for four lanes.
+    pub(crate) fn encode_four(
+        avx2: Avx2,
+        states: &mut [u32; 4],
+        groups: &[[u16; 4]],
+        steps: &[Step],
+        words: &mut WordBlock,
+    ) -> usize {
+        let mut taken = 0;
+        let half = _mm_set1_epi32(0xffff);
+        let mut state = <__m128i>::from(u32x4::from_slice(avx2, states));
+        for group in groups.iter().rev() {
+            let [row0, row1, row2, row3] = group.map(|entry| {
+                let Step([low, high]) = steps[usize::from(entry)];
+                _mm_set_epi64x(high.cast_signed(), low.cast_signed())
+            });
+            let front = (_mm_unpacklo_epi32(row0, row1), _mm_unpacklo_epi32(row2, row3));
+            let back = (_mm_unpackhi_epi32(row0, row1), _mm_unpackhi_epi32(row2, row3));
+            let limit = _mm_unpacklo_epi64(front.0, front.1);
+            let reciprocal = _mm_unpackhi_epi64(front.0, front.1);
+            let start_gap = _mm_unpacklo_epi64(back.0, back.1);
+            let shift = _mm_sub_epi32(_mm_unpackhi_epi64(back.0, back.1), _mm_set1_epi32(32));
+
+            let below = _mm_cmpgt_epi32(limit, state);
+            let full = !_mm_movemask_ps(_mm_castsi128_ps(below)) as usize & 0xf;
+            let low = _mm_packus_epi32(_mm_and_si128(state, half), _mm_setzero_si128());
+            let given = _mm_shuffle_epi8(low, _mm_set_epi64x(0, ORDER[full][0].cast_signed()));
+            let at = taken % 256 * 2;
+            words[at..at + 8].copy_from_slice(&_mm_cvtsi128_si64(given).to_le_bytes());
+            taken += full.count_ones() as usize;
+
+            let ready = _mm_blendv_epi8(_mm_srli_epi32::<16>(state), state, below);
+            let even = _mm_mul_epu32(ready, reciprocal);
+            let odd = _mm_mul_epu32(_mm_srli_epi64::<32>(ready), _mm_srli_epi64::<32>(reciprocal));
+            let product = _mm_blend_epi32::<0b1010>(_mm_srli_epi64::<32>(even), odd);
+            let moved = _mm_mullo_epi32(_mm_srlv_epi32(product, shift), _mm_srli_epi32::<16>(start_gap));
+            state = _mm_add_epi32(_mm_add_epi32(ready, _mm_and_si128(start_gap, half)), moved);
+        }
+        let state: u32x4<_> = state.simd_into(avx2);
+        *states = state.into();
         taken
     }
 );
@@ -131,6 +178,17 @@ impl Hand for Avx2 {
     ) -> [u8; WIDTH] {
         tables(self, sight, magnitudes, at, means)
     }
+
+    #[inline(always)]
+    fn entries(
+        self,
+        spans: &[Span; TABLES_MAX],
+        tables: &[u8; WIDTH],
+        values: &[i16; WIDTH],
+        count: usize,
+    ) -> ([u16; WIDTH], bool) {
+        entries(self, spans, tables, values, count)
+    }
 }
 
 fearless_simd::kernel!(
@@ -170,10 +228,13 @@ fearless_simd::kernel!(
         let shift = _mm_cvtsi32_si128(sight.context.shift.into());
         let [low, high] = sums.map(|sum| _mm256_sra_epi32(sum, shift));
         let level = _mm256_max_epi16(_mm256_packs_epi32(low, high), _mm256_setzero_si256());
-        let mut shape = _mm256_setzero_si256();
-        for &top in &sight.context.tops {
-            shape = _mm256_sub_epi16(shape, _mm256_cmpgt_epi16(level, _mm256_set1_epi16(top)));
+        let mut shapes = [_mm256_setzero_si256(); 2];
+        for tops in sight.context.tops.as_chunks().0 {
+            let above = |top: &[i16; WIDTH]| _mm256_cmpgt_epi16(level, load(avx2, top, 0));
+            let [first, second] = tops;
+            shapes = [_mm256_sub_epi16(shapes[0], above(first)), _mm256_sub_epi16(shapes[1], above(second))];
         }
+        let shape = _mm256_add_epi16(shapes[0], shapes[1]);
         let half = |from: &[i32]| {
             let half: i32x8<_> = <[i32; 8]>::try_from(from).expect("half of a chunk").simd_into(avx2);
             _mm256_and_si256(half.into(), _mm256_set1_epi32(3))
@@ -185,6 +246,38 @@ fearless_simd::kernel!(
         let packed = _mm_packus_epi16(_mm256_castsi256_si128(table), _mm256_extracti128_si256::<1>(table));
         let packed: u8x16<_> = packed.simd_into(avx2);
         packed.into()
+    }
+);
+
+fearless_simd::kernel!(
+    #[inline(always)]
+    fn entries(
+        avx2: Avx2,
+        spans: &[Span; TABLES_MAX],
+        tables: &[u8; WIDTH],
+        values: &[i16; WIDTH],
+        count: usize,
+    ) -> ([u16; WIDTH], bool) {
+        let named = tables.map(|table| spans[usize::from(table) % TABLES_MAX]);
+        let span = |lane: usize| named[lane].bits().cast_signed();
+        // In each half the 16-bit fields of two spans, sorted by field.
+        let sorted = _mm256_set_epi64x(0x0f0e_0706_0d0c_0504, 0x0b0a_0302_0908_0100, 0x0f0e_0706_0d0c_0504, 0x0b0a_0302_0908_0100);
+        let rows = [
+            _mm256_set_epi64x(span(9), span(8), span(1), span(0)),
+            _mm256_set_epi64x(span(11), span(10), span(3), span(2)),
+            _mm256_set_epi64x(span(13), span(12), span(5), span(4)),
+            _mm256_set_epi64x(span(15), span(14), span(7), span(6)),
+        ];
+        let rows = rows.map(|spans| _mm256_shuffle_epi8(spans, sorted));
+        let front = (_mm256_unpacklo_epi32(rows[0], rows[1]), _mm256_unpacklo_epi32(rows[2], rows[3]));
+        let back = (_mm256_unpackhi_epi32(rows[0], rows[1]), _mm256_unpackhi_epi32(rows[2], rows[3]));
+        let first = _mm256_unpacklo_epi64(front.0, front.1);
+        let low = _mm256_unpackhi_epi64(front.0, front.1);
+        let escape = _mm256_unpacklo_epi64(back.0, back.1);
+        let offset = _mm256_min_epu16(_mm256_sub_epi16(load(avx2, values, 0), low), escape);
+        let escapes = _mm256_and_si256(_mm256_cmpeq_epi16(offset, escape), load(avx2, used(count), 0));
+        let entries: u16x16<_> = _mm256_add_epi16(first, offset).simd_into(avx2);
+        (entries.into(), _mm256_movemask_epi8(escapes) != 0)
     }
 );
 

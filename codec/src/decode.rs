@@ -343,6 +343,13 @@ fn unpack(zstd: &mut zstd::bulk::Decompressor<'_>, frame: &[u8], raw: &mut [u8])
     if end != frame.len() {
         return Err(Error::PacketTrailing { field: "frame", bytes: frame.len() - end });
     }
+    // After the magic: no checksum, no dictionary, and nothing in the bits without meaning.
+    if frame.get(4).is_none_or(|descriptor| descriptor & 0x1f != 0) {
+        return Err(fault("with a checksum, a dictionary or reserved bits"));
+    }
+    if zstd::zstd_safe::get_frame_content_size(frame).ok().flatten() != Some(raw.len() as u64) {
+        return Err(fault("without the size of the symbols in its header"));
+    }
     let written = zstd
         .decompress_to_buffer(frame, raw)
         .map_err(|_| fault("damaged, or more content than the symbols"))?;

@@ -135,8 +135,8 @@ impl Plan {
             let mut escaped = false;
             self.entries.extend(plane.iter().zip(places.iter()).map(|(&symbol, &table)| {
                 let entry = family.spans[usize::from(table)].entry(symbol);
-                escaped |= family.escapes[entry as usize];
-                entry as u16
+                escaped |= family.escapes[usize::from(entry)];
+                entry
             }));
             self.escaped.extend(escaped.then_some(0));
             self.escaped_ends.push(self.escaped.len());

@@ -63,9 +63,15 @@ impl<const N: usize> Writer<'_, N> {
     #[inline(always)]
     fn groups(&mut self, steps: &[Step], groups: &[[u16; N]], words: &mut WordBlock) -> usize {
         #[cfg(target_arch = "x86_64")]
-        if let (Some(token), (states @ [_, ..], [])) = (self.simd.avx2, self.states.as_chunks_mut()) {
-            let groups = groups.as_flattened().as_chunks().0;
-            return crate::avx2::encode(token, states, groups, steps, words);
+        if let Some(token) = self.simd.avx2 {
+            if let (states @ [_, ..], []) = self.states.as_chunks_mut() {
+                let groups = groups.as_flattened().as_chunks().0;
+                return crate::avx2::encode(token, states, groups, steps, words);
+            }
+            if let Some(states) = self.states.as_mut_array() {
+                let groups = groups.as_flattened().as_chunks().0;
+                return crate::avx2::encode_four(token, states, groups, steps, words);
+            }
         }
         encode_groups(&mut self.states, groups, steps, words)
     }

@@ -1,6 +1,7 @@
 //! What follows from what is already known around symbols: their means and tables (FORMAT.md, section 5.3).
 
-use crate::context::{ACTIVITY_MAX, Context, Rules};
+use crate::context::{ACTIVITY_MAX, Context, Rules, TABLES_MAX};
+use crate::table::Span;
 
 /// Symbols that are worked on at once.
 pub(crate) const WIDTH: usize = 16;
@@ -18,6 +19,15 @@ pub(crate) trait Hand: Copy {
         at: usize,
         means: &[i32; WIDTH],
     ) -> [u8; WIDTH];
+
+    /// The entries of values in these tables, and whether one of the first `count` is an escape.
+    fn entries(
+        self,
+        spans: &[Span; TABLES_MAX],
+        tables: &[u8; WIDTH],
+        values: &[i16; WIDTH],
+        count: usize,
+    ) -> ([u16; WIDTH], bool);
 }
 
 /// Two terms of a sum: how far each is from the symbol, and the weights.
@@ -106,6 +116,23 @@ impl Hand for Portable {
             sight.context.shapes[level] | (means[lane] & 3) as u8
         })
     }
+
+    #[inline(always)]
+    fn entries(
+        self,
+        spans: &[Span; TABLES_MAX],
+        tables: &[u8; WIDTH],
+        values: &[i16; WIDTH],
+        count: usize,
+    ) -> ([u16; WIDTH], bool) {
+        let mut escaped = false;
+        let entries = std::array::from_fn(|lane| {
+            let span = spans[usize::from(tables[lane]) % TABLES_MAX];
+            escaped |= (span.offset(values[lane]) == span.escape) & (lane < count);
+            span.entry(values[lane])
+        });
+        (entries, escaped)
+    }
 }
 
 /// The values to code for symbols with these means.
@@ -132,11 +159,28 @@ pub(crate) fn magnitudes(
     })
 }
 
+/// Ones for as many lanes as are in use, then zeros.
+static USED: [i16; 2 * WIDTH] = {
+    let mut lanes = [0; 2 * WIDTH];
+    let mut lane = 0;
+    while lane < WIDTH {
+        lanes[lane] = -1;
+        lane += 1;
+    }
+    lanes
+};
+
+/// All bits of the first `count` lanes.
+#[inline(always)]
+pub(crate) fn used(count: usize) -> &'static [i16; WIDTH] {
+    chunk(&USED, WIDTH - count.min(WIDTH))
+}
+
 /// The first `count` as they are, zeros after them.
 #[inline(always)]
 pub(crate) fn first(count: usize, of: [i16; WIDTH]) -> [i16; WIDTH] {
-    let count = count.min(WIDTH) as i16;
-    std::array::from_fn(|lane| if (lane as i16) < count { of[lane] } else { 0 })
+    let used = used(count);
+    std::array::from_fn(|lane| of[lane] & used[lane])
 }
 
 /// What is at a place and after it.

@@ -127,16 +127,22 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// The entry of `value` in the family.
+    /// The entry of `value` in a family whose entries have 16-bit names.
     #[inline(always)]
-    pub(crate) fn entry(self, value: i16) -> u32 {
-        self.first + u32::from(self.offset(value))
+    pub(crate) fn entry(self, value: i16) -> u16 {
+        (self.first as u16).wrapping_add(self.offset(value))
     }
 
     /// The entry of `value` in the table.
     #[inline(always)]
     pub(crate) fn offset(self, value: i16) -> u16 {
         value.wrapping_sub(self.low).cast_unsigned().min(self.escape)
+    }
+
+    /// In one number: from the lowest bit, 16 of `first`, `low`, `escape`.
+    #[inline(always)]
+    pub(crate) fn bits(self) -> u64 {
+        u64::from(self.first as u16) | u64::from(self.low.cast_unsigned()) << 16 | u64::from(self.escape) << 32
     }
 }
 

@@ -179,14 +179,9 @@ impl Window {
                     *chunk_mut(magnitudes, at) = sight::first(left, sight::magnitudes(own, &means, limits));
                     let coded = sight::values(own, &means);
                     *chunk_mut(values, to + done) = coded;
-                    let spans = tables.map(|table| context.spans[usize::from(table % 128)]);
-                    let offsets: [u16; WIDTH] = std::array::from_fn(|lane| spans[lane].offset(coded[lane]));
-                    let escapes: [i16; WIDTH] =
-                        std::array::from_fn(|lane| i16::from(offsets[lane] == spans[lane].escape));
-                    any |= sight::first(left, escapes) != [0; WIDTH];
-                    let named: [u16; WIDTH] =
-                        std::array::from_fn(|lane| offsets[lane].wrapping_add(spans[lane].first as u16));
+                    let (named, escapes) = hand.entries(&context.spans, &tables, &coded, left);
                     entries[to + done..to + done + WIDTH].copy_from_slice(&named);
+                    any |= escapes;
                 }
                 if any {
                     escaped.push(to as u32);

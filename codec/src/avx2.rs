@@ -169,13 +169,7 @@ impl Hand for Avx2 {
     }
 
     #[inline(always)]
-    fn tables(
-        self,
-        sight: &Sight<'_>,
-        magnitudes: &[i16],
-        at: usize,
-        means: &[i32; WIDTH],
-    ) -> [u8; WIDTH] {
+    fn tables(self, sight: &Sight<'_>, magnitudes: &[i16], at: usize, means: &[i32; WIDTH]) -> [u8; WIDTH] {
         tables(self, sight, magnitudes, at, means)
     }
 
@@ -261,7 +255,12 @@ fearless_simd::kernel!(
         let named = tables.map(|table| spans[usize::from(table) % TABLES_MAX]);
         let span = |lane: usize| named[lane].bits().cast_signed();
         // In each half the 16-bit fields of two spans, sorted by field.
-        let sorted = _mm256_set_epi64x(0x0f0e_0706_0d0c_0504, 0x0b0a_0302_0908_0100, 0x0f0e_0706_0d0c_0504, 0x0b0a_0302_0908_0100);
+        let sorted = _mm256_set_epi64x(
+            0x0f0e_0706_0d0c_0504,
+            0x0b0a_0302_0908_0100,
+            0x0f0e_0706_0d0c_0504,
+            0x0b0a_0302_0908_0100,
+        );
         let rows = [
             _mm256_set_epi64x(span(9), span(8), span(1), span(0)),
             _mm256_set_epi64x(span(11), span(10), span(3), span(2)),

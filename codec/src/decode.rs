@@ -73,6 +73,7 @@ pub fn decode_into(
 pub struct Decoder {
     simd: Simd,
     window: Window,
+    words: Vec<[u8; 2]>,
     values: Vec<i16>,
     indices: Vec<u8>,
     places: Vec<u8>,
@@ -99,6 +100,7 @@ impl Decoder {
         Self {
             simd: Simd::default(),
             window: Window::default(),
+            words: Vec::new(),
             values: Vec::new(),
             indices: Vec::new(),
             places: Vec::new(),
@@ -192,7 +194,7 @@ impl Decoder {
         payload: &[u8],
         symbols: &mut [i16],
     ) -> Result<usize, Error> {
-        let Task { tables, header, shape } = task;
+        let header = task.header;
         let mut cursor = Cursor::new(payload);
         let directory = Directory::parse(&mut cursor, header.groups())?;
         let states = states::read::<N>(&mut cursor)?;
@@ -201,7 +203,22 @@ impl Decoder {
             return Err(Error::PacketTrailing { field: "words", bytes: odd.len() });
         }
         let present = directory.present(left.len())?;
-        let mut reader = Reader { states, left, missing: false, precision: tables.precision() };
+        let mut room = std::mem::take(&mut self.words);
+        let found = self.read_groups(task, (&directory, present), states, (left, &mut room), symbols);
+        self.words = room;
+        found.map(|()| present)
+    }
+
+    fn read_groups<const N: usize>(
+        &mut self,
+        task: Task<'_>,
+        (directory, present): (&Directory, usize),
+        states: [u32; N],
+        (words, room): (&[[u8; 2]], &mut Vec<[u8; 2]>),
+        symbols: &mut [i16],
+    ) -> Result<(), Error> {
+        let Task { tables, header, shape } = task;
+        let mut reader = Reader::new(states, tables.precision(), words, room);
         let mut seal = Seal::new(tables.digest(), header.bytes());
         if header.mode == Mode::Context {
             self.window.begin(shape, self.simd);
@@ -216,8 +233,8 @@ impl Decoder {
                 seal.update(plane);
             }
             if let Some(border) = directory.borders().get(group) {
-                let found = (left.len() - reader.left.len()) as u64;
-                if reader.missing || found != border.words {
+                let found = reader.taken() as u64;
+                if found != border.words {
                     return Err(Error::GroupWords { group, found, expected: border.words });
                 }
                 if seal.check() != border.check {
@@ -226,14 +243,14 @@ impl Decoder {
             }
         }
         if whole {
-            check_end(&reader, &seal)?;
+            check_end(&reader, words.len(), &seal)?;
         }
         let missing = tables.order().skip(groups).flatten().map(|&channel| usize::from(channel));
         for channel in missing {
             let median = tables.median(header.level, channel);
             symbols[channel * shape.plane()..][..shape.plane()].fill(median);
         }
-        Ok(present)
+        Ok(())
     }
 
     fn read_channel<const N: usize>(
@@ -298,13 +315,13 @@ struct Task<'a> {
     shape: Shape,
 }
 
-/// That the words are used up and the lanes end with the seal.
-fn check_end<const N: usize>(reader: &Reader<'_, N>, seal: &Seal) -> Result<(), Error> {
-    if reader.missing {
+/// That all of so many words are taken and the lanes end with the seal.
+fn check_end<const N: usize>(reader: &Reader<'_, N>, words: usize, seal: &Seal) -> Result<(), Error> {
+    if reader.taken() > words {
         return Err(Error::PacketTruncated { field: "words" });
     }
-    if !reader.left.is_empty() {
-        return Err(Error::PacketTrailing { field: "words", bytes: 2 * reader.left.len() });
+    if reader.taken() < words {
+        return Err(Error::PacketTrailing { field: "words", bytes: 2 * (words - reader.taken()) });
     }
     if let Some(lane) = reader.states.iter().position(|state| state >> 15 != 1) {
         return Err(Error::FinalState { lane, found: reader.states[lane] });

@@ -133,8 +133,9 @@ impl Models {
         let finder = &self.finders[table];
         let slot = state & ((1 << precision) - 1);
         let bucket = (state >> (precision - BUCKET_BITS)) as usize % BUCKETS;
-        let mut at = finder.first as usize + (usize::from(finder.buckets[bucket]) << finder.rough);
-        let (first, second) = (self.entries[at], self.entries[at + 1]);
+        let at = finder.first + (u32::from(finder.buckets[bucket]) << finder.rough);
+        let mut at = at as usize;
+        let (second, first) = (self.entries[at + 1], self.entries[at]);
         let mut entry = Entry(std::hint::select_unpredictable(slot >= second.start(), second.0, first.0));
         while slot - entry.start() >= entry.frequency() {
             at += 1;
@@ -181,7 +182,7 @@ mod tests {
                 for quotient in [(1 << 15) / f + 1, 4095, 65535, last / 3, last - 1, last] {
                     for state in [quotient * f, quotient * f + f - 1] {
                         if state < step.limit() {
-                            let coded = (state / f << precision) + state % f + 1;
+                            let coded = ((state / f) << precision) + state % f + 1;
                             assert_eq!(step.advance(state), coded, "{frequency} {state}");
                         }
                     }

@@ -2,9 +2,9 @@
 //! [`rans`](crate::rans) writes.
 
 use crate::model::Step;
+use crate::sight::WIDTH;
 use crate::simd::Simd;
 use crate::table::Family;
-use crate::sight::WIDTH;
 use crate::window::{Sheet, Subject, Window};
 use crate::{Feature, Mode, Tables};
 

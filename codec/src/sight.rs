@@ -12,13 +12,7 @@ pub(crate) trait Hand: Copy {
     fn means(self, sight: &Sight<'_>, symbols: &[i16], at: usize) -> [i32; WIDTH];
 
     /// The tables of the symbols from `at` on in their plane, which have these means.
-    fn tables(
-        self,
-        sight: &Sight<'_>,
-        magnitudes: &[i16],
-        at: usize,
-        means: &[i32; WIDTH],
-    ) -> [u8; WIDTH];
+    fn tables(self, sight: &Sight<'_>, magnitudes: &[i16], at: usize, means: &[i32; WIDTH]) -> [u8; WIDTH];
 
     /// The entries of values in these tables, and whether one of the first `count` is an escape.
     fn entries(
@@ -99,13 +93,7 @@ impl Hand for Portable {
     }
 
     #[inline(always)]
-    fn tables(
-        self,
-        sight: &Sight<'_>,
-        magnitudes: &[i16],
-        at: usize,
-        means: &[i32; WIDTH],
-    ) -> [u8; WIDTH] {
+    fn tables(self, sight: &Sight<'_>, magnitudes: &[i16], at: usize, means: &[i32; WIDTH]) -> [u8; WIDTH] {
         let mut sums = [sight.activity_bias; WIDTH];
         let [far, wide] = sight.weights;
         add(&mut sums, sight.far, at, far);
@@ -186,13 +174,13 @@ pub(crate) fn first(count: usize, of: [i16; WIDTH]) -> [i16; WIDTH] {
 /// What is at a place and after it.
 #[inline(always)]
 pub(crate) fn chunk(plane: &[i16], place: usize) -> &[i16; WIDTH] {
-    plane[place..place + WIDTH].as_array().expect("as many as were sliced")
+    plane[place..].first_chunk().expect("planes have room for a chunk at their end")
 }
 
 /// As [`chunk`], to be written.
 #[inline(always)]
 pub(crate) fn chunk_mut(plane: &mut [i16], place: usize) -> &mut [i16; WIDTH] {
-    plane[place..place + WIDTH].as_mut_array().expect("as many as were sliced")
+    plane[place..].first_chunk_mut().expect("planes have room for a chunk at their end")
 }
 
 #[inline(always)]

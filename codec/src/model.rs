@@ -92,7 +92,7 @@ pub(crate) struct Models {
 
 /// Where the entries of one table are.
 #[derive(Clone, Debug)]
-struct Finder {
+pub(crate) struct Finder {
     first: u32,
     rough: u32,
     /// For each range of slots of the same length, the entry of the first one, shifted right by `rough`.
@@ -124,13 +124,18 @@ impl Models {
         self.finders.push(Finder { first: first as u32, rough, buckets });
     }
 
+    /// Where the entries of a table are.
+    #[inline(always)]
+    pub(crate) fn finder(&self, table: usize) -> &Finder {
+        &self.finders[table]
+    }
+
     /// The entry of a state's slot in one of the tables, and the state before that entry was coded:
     /// `frequency * (state div 2^precision) + state mod 2^precision − start`.
     ///
     /// Most buckets lie in one entry or two, between which no branch is needed.
     #[inline(always)]
-    pub(crate) fn take(&self, table: usize, state: u32, precision: u32) -> (Entry, u32) {
-        let finder = &self.finders[table];
+    pub(crate) fn take(&self, finder: &Finder, state: u32, precision: u32) -> (Entry, u32) {
         let slot = state & ((1 << precision) - 1);
         let bucket = (state >> (precision - BUCKET_BITS)) as usize % BUCKETS;
         let at = finder.first + (u32::from(finder.buckets[bucket]) << finder.rough);
@@ -214,7 +219,7 @@ mod tests {
             let stride = if cfg!(miri) { 61 } else { 1 };
             for (slot, (at, frequency, back)) in slots.enumerate().step_by(stride) {
                 let state = (5 << precision) + slot as u32;
-                let (entry, before) = models.take(1, state, precision);
+                let (entry, before) = models.take(models.finder(1), state, precision);
                 assert_eq!(entry.value(), -3 + at);
                 assert_eq!(any_escape(entry.bits()), usize::from(at as u16) + 1 == frequencies.len());
                 assert_eq!(before, 5 * u32::from(frequency) + u32::from(back));

@@ -78,9 +78,7 @@ impl Plan {
     }
 
     fn begin(&mut self) {
-        self.entries.clear();
         self.indices.clear();
-        self.values.clear();
         self.escaped.clear();
         self.escaped_ends.clear();
         (self.sampled, self.indices_cost) = (0, 0);
@@ -97,6 +95,7 @@ impl Plan {
 
     fn fill_static(&mut self, tables: &Tables, level: u8, feature: &Feature) {
         let family = tables.family_of(Mode::Static, level);
+        self.entries.clear();
         for channel in tables.order().flatten().map(|&channel| usize::from(channel)) {
             let span = family.spans[channel];
             let begin = self.entries.len();
@@ -114,6 +113,7 @@ impl Plan {
 
     fn fill_indexed(&mut self, tables: &Tables, level: u8, feature: &Feature) {
         let Some(indexed) = &tables.indexed else { return };
+        self.entries.clear();
         let tiles = indexed.tiles(feature.shape());
         let (family, deltas) = (&indexed.family, indexed.deltas(level));
         let Scratch { chosen, places, sums, .. } = &mut self.scratch;

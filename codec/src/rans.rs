@@ -7,7 +7,7 @@
 use std::hint::select_unpredictable;
 
 use crate::Error;
-use crate::model::{Entry, Models, Step};
+use crate::model::{Entry, Finder, Models, Step};
 use crate::simd::Simd;
 use crate::table::Family;
 
@@ -141,7 +141,7 @@ impl<'a, const N: usize> Reader<'a, N> {
     pub(crate) fn run(&mut self, models: &Models, table: usize, values: &mut [i16]) -> bool {
         let mut seen = 0;
         for block in values.chunks_mut(BLOCK) {
-            seen |= self.block(models, |_| [table; N], block);
+            seen |= self.block(models, |_, _| models.finder(table), block);
         }
         crate::model::any_escape(seen)
     }
@@ -152,7 +152,7 @@ impl<'a, const N: usize> Reader<'a, N> {
         let mut seen = 0;
         for (block, tables) in values.chunks_mut(BLOCK).zip(tables.chunks(BLOCK)) {
             let (groups, _) = tables.as_chunks::<N>();
-            seen |= self.block(models, |at| groups[at], block);
+            seen |= self.block(models, |at, lane| models.finder(groups[at][lane].into()), block);
         }
         crate::model::any_escape(seen)
     }
@@ -209,34 +209,33 @@ impl<'a, const N: usize> Reader<'a, N> {
 
     /// Decodes at most a block of values, and returns the bits of their entries.
     #[inline(always)]
-    fn block<T: Copy + Into<usize>>(
+    fn block<'m>(
         &mut self,
-        models: &Models,
-        tables: impl Fn(usize) -> [T; N],
+        models: &'m Models,
+        finder: impl Fn(usize, usize) -> &'m Finder,
         values: &mut [i16],
     ) -> u64 {
         // Once a block is out of reach, all words that there were are taken.
         let words =
             self.words.get(self.taken..).and_then(|words| words.first_chunk()).unwrap_or(&[[0; 2]; BLOCK]);
         let (taken, seen);
-        (self.states, taken, seen) = decode(self.states, self.precision, models, tables, words, values);
+        (self.states, taken, seen) = decode(self.states, self.precision, (models, finder), words, values);
         self.taken += taken;
         seen
     }
 }
 
 #[inline(always)]
-fn decode<const N: usize, T: Copy + Into<usize>>(
+fn decode<'m, const N: usize>(
     mut states: [u32; N],
     precision: u32,
-    models: &Models,
-    tables: impl Fn(usize) -> [T; N],
+    (models, finder): (&'m Models, impl Fn(usize, usize) -> &'m Finder),
     words: &[[u8; 2]; BLOCK],
     values: &mut [i16],
 ) -> ([u32; N], usize, u64) {
     let (mut taken, mut seen) = (0, 0);
-    let mut take = |state: &mut u32, table: usize| {
-        let (entry, next): (Entry, u32) = models.take(table, *state, precision);
+    let mut take = |state: &mut u32, finder: &Finder| {
+        let (entry, next): (Entry, u32) = models.take(finder, *state, precision);
         let word = u32::from(u16::from_le_bytes(words[taken % BLOCK]));
         let short = next < LOWEST;
         taken += usize::from(short);
@@ -247,16 +246,12 @@ fn decode<const N: usize, T: Copy + Into<usize>>(
     let (groups, rest) = values.as_chunks_mut::<N>();
     let whole = groups.len();
     for (at, group) in groups.iter_mut().enumerate() {
-        let tables = tables(at);
         for lane in 0..N {
-            group[lane] = take(&mut states[lane], tables[lane].into());
+            group[lane] = take(&mut states[lane], finder(at, lane));
         }
     }
-    if !rest.is_empty() {
-        let tables = tables(whole);
-        for (lane, value) in rest.iter_mut().enumerate() {
-            *value = take(&mut states[lane], tables[lane].into());
-        }
+    for (lane, value) in rest.iter_mut().enumerate() {
+        *value = take(&mut states[lane], finder(whole, lane));
     }
     (states, taken, seen)
 }

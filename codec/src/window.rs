@@ -20,6 +20,7 @@ const BELOW: usize = 1;
 /// The planes of one feature, used again for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
+    shape: Option<Shape>,
     height: usize,
     width: usize,
     grid: Grid,
@@ -98,8 +99,15 @@ impl Grid {
 impl Window {
     /// Forgets what was known and makes room for a feature of `shape`.
     pub(crate) fn begin(&mut self, shape: Shape, simd: Simd) {
-        (self.height, self.width) = (shape.height(), shape.width());
         self.simd = simd;
+        if self.shape == Some(shape) {
+            // Of the others only borders are read before they are written, and those stay zero.
+            self.far.fill(0);
+            self.wide.fill(0);
+            return;
+        }
+        self.shape = Some(shape);
+        (self.height, self.width) = (shape.height(), shape.width());
         self.grid = Grid::new(shape);
         let plane = self.grid.plane + WIDTH;
         for (buffer, len) in [
@@ -274,12 +282,14 @@ impl Window {
         let first = channel * self.grid.plane;
         for (row, line) in plane.chunks_exact_mut(self.width).enumerate() {
             let (even, odd) = (first + self.grid.at(row, 0), first + self.grid.at(row, 1));
-            let (pairs, last) = line.as_chunks_mut::<2>();
-            for ((pair, even), odd) in pairs.iter_mut().zip(&self.symbols[even..]).zip(&self.symbols[odd..]) {
-                *pair = [*even, *odd];
+            let (blocks, rest) = line.as_chunks_mut::<{ 2 * WIDTH }>();
+            let done = blocks.len() * 2 * WIDTH;
+            for (at, block) in blocks.iter_mut().enumerate() {
+                let halves = [even, odd].map(|half| chunk(&self.symbols, half + at * WIDTH));
+                *block = std::array::from_fn(|lane| halves[lane % 2][lane / 2]);
             }
-            if let [last] = last {
-                *last = self.symbols[even + pairs.len()];
+            for (at, symbol) in (done..).zip(rest) {
+                *symbol = self.symbols[if at % 2 == 0 { even } else { odd } + at / 2];
             }
         }
     }

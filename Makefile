@@ -9,7 +9,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release
 BUILD   := --release --locked --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test evaluate micro bench-codec test-python fuzz fmt audit runtime runtime-gpu build clean
+.PHONY: help demo test bench test-arm test-python miri mutate evaluate micro bench-codec fuzz fmt audit runtime runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -24,6 +24,10 @@ test: runtime ## format, lints, docs and every test
 	$(CARGO) clippy $(BUILD) --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc $(BUILD) --no-deps --quiet
 
+bench: build ## local, offload or split over a ladder of links, into bench-out: DATA=DIR for labelled data, FULL=1 for all
+	@$(BIN)/narrows-bench compare --bundle $(BUNDLE) --out bench-out --source "$(SOURCE)" \
+		$(if $(DATA),--data "$(DATA)") $(if $(FULL),--full)
+
 evaluate: build ## accuracy and bytes of the shipped path: DATA=DIR holds imagenet500.tar and camvid-val.tar
 	@test -n "$(DATA)" || { echo "make evaluate DATA=DIR: which folder holds imagenet500.tar, imagenet500.csv and camvid-val.tar?"; exit 2; }
 	@mkdir -p evaluate-out
@@ -33,6 +37,18 @@ evaluate: build ## accuracy and bytes of the shipped path: DATA=DIR holds imagen
 micro: build ## head, coder and JPEG against their peers, as ratios of one run
 	@mkdir -p evaluate-out
 	$(BIN)/narrows-bench micro --bundle $(BUNDLE) --json evaluate-out/micro.json
+
+ARM      := aarch64-unknown-linux-gnu
+ARM_RUN  ?= qemu-aarch64-static -L /usr/aarch64-linux-gnu
+test-arm: ## codec and int8 kernels on emulated ARM, with dot product and without (needs a cross compiler and qemu)
+	@CARGO="$(CARGO)" ARM="$(ARM)" ARM_RUN="$(ARM_RUN)" tests/arm.sh
+
+miri: ## the codec's portable code under Miri (needs a nightly toolchain with the miri component)
+	MIRIFLAGS="-Zmiri-disable-isolation" $(CARGO) +nightly miri test -p narrows-codec --lib --test trip --test hostile
+
+PACKETS  ?= 10000000
+mutate: ## decode PACKETS=10000000 damaged packets of every mode
+	$(CARGO) run --release --locked -p narrows-codec --example mutate -- $(PACKETS)
 
 bench-codec: build ## the codec against every coder one could pick: DATA=DIR holds photos-00.tar to photos-02.tar
 	@mkdir -p evaluate-out
@@ -72,4 +88,4 @@ build: runtime
 
 clean: ## remove what was built and fetched
 	$(CARGO) clean
-	rm -rf .runtime demo-out evaluate-out
+	rm -rf .runtime demo-out evaluate-out bench-out

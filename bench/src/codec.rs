@@ -19,7 +19,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde::Serialize;
 
-use crate::micro::processor;
+use crate::machine::processor;
 
 /// Features of each synthetic set.
 const SYNTHETIC: usize = 48;

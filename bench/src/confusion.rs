@@ -1,6 +1,9 @@
 //! Mean intersection over union, from counts of pixels.
 
+use image::GrayImage;
+
 /// Pixels by true and predicted class.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
     classes: usize,
     pixels: Vec<u64>,
@@ -12,6 +15,11 @@ impl Confusion {
         Confusion { classes, pixels: vec![0; classes * classes] }
     }
 
+    /// How many classes there are.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
     /// Counts one pixel. A true class outside the list is unlabelled and ignored.
     ///
     /// # Panics
@@ -21,6 +29,23 @@ impl Confusion {
         if truth < self.classes {
             self.pixels[truth * self.classes + predicted] += 1;
         }
+    }
+
+    /// Counts every pixel of a frame: the class of each in `map`, rows of this width and height, against `truth`.
+    ///
+    /// Where the two differ in size, the nearest pixel of the map answers.
+    pub fn add_frame(&mut self, truth: &GrayImage, map: &[usize], (width, height): (usize, usize)) {
+        for (x, y, class) in truth.enumerate_pixels() {
+            let column = x as usize * width / truth.width() as usize;
+            let row = y as usize * height / truth.height() as usize;
+            self.add(usize::from(class.0[0]), map[row * width + column]);
+        }
+    }
+
+    /// Adds the counts of another, of as many classes.
+    pub fn add_all(&mut self, other: &Confusion) {
+        debug_assert_eq!(self.classes, other.classes, "counts of different classes");
+        self.pixels.iter_mut().zip(&other.pixels).for_each(|(sum, more)| *sum += more);
     }
 
     /// Intersection over union by class: `None` where a class neither is nor was predicted.
@@ -57,6 +82,17 @@ mod tests {
         // Class 0: 2 of 3. Class 1: 1 of 2. Class 2 does not occur. Truth 9 is unlabelled.
         assert_eq!(confusion.iou(), [Some(2.0 / 3.0), Some(0.5), None]);
         assert!((confusion.mean_iou() - 7.0 / 12.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn frames_are_counted_at_the_nearest_pixel_and_add_up() {
+        let truth = GrayImage::from_raw(4, 2, vec![0, 0, 1, 1, 0, 0, 1, 255]).unwrap();
+        let (mut once, mut twice) = (Confusion::new(2), Confusion::new(2));
+        once.add_frame(&truth, &[0, 1], (2, 1));
+        assert_eq!(once.iou(), [Some(1.0), Some(1.0)]);
+        twice.add_all(&once);
+        twice.add_all(&once);
+        assert_eq!(twice.pixels, [8, 0, 0, 6]);
     }
 
     #[test]

@@ -5,10 +5,6 @@ use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{ExitCode, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
 };
 
 use anyhow::{Context, Result, ensure};
@@ -24,13 +20,12 @@ use serde::Serialize;
 use crate::{
     evaluate::argmax,
     halves::{Unsplit, jpeg},
-    pair::{self, Pair},
+    interrupt::{INTERRUPTED, Interrupt},
+    pair::Pair,
 };
 
 /// Quality of the JPEG whose size stands beside the packet's.
 const QUALITY: u8 = 75;
-/// Exit code after Ctrl-C: 128 + SIGINT.
-const INTERRUPTED: u8 = 130;
 
 /// Which photos, through which bundle.
 #[derive(Debug, Args)]
@@ -229,35 +224,4 @@ fn compare(bundle: &Bundle, unsplit: &mut Unsplit, line: Line) -> Result<Photo> 
         jpeg75_bytes: jpeg(&pixels, geometry.width, geometry.height, QUALITY)?.len(),
     };
     Ok(Photo { line, unsplit: Some(answer) })
-}
-
-/// Ctrl-C and SIGTERM: remembered, and passed on to the head.
-struct Interrupt {
-    seen: Arc<AtomicBool>,
-    head: Arc<AtomicU32>,
-}
-
-impl Interrupt {
-    fn watch() -> Result<Self> {
-        let interrupt = Interrupt { seen: Arc::default(), head: Arc::default() };
-        let (seen, head) = (Arc::clone(&interrupt.seen), Arc::clone(&interrupt.head));
-        ctrlc::set_handler(move || {
-            seen.store(true, Ordering::SeqCst);
-            // Nobody to tell, or it has ended: then its output has ended too.
-            let _ = pair::terminate(head.load(Ordering::SeqCst));
-        })
-        .context("Ctrl-C cannot be watched")?;
-        Ok(interrupt)
-    }
-
-    fn passes_to(&self, head: u32) {
-        self.head.store(head, Ordering::SeqCst);
-        if self.seen() {
-            let _ = pair::terminate(head);
-        }
-    }
-
-    fn seen(&self) -> bool {
-        self.seen.load(Ordering::SeqCst)
-    }
 }

@@ -22,7 +22,7 @@ const QUALITIES: [u8; 6] = [10, 20, 30, 50, 75, 90];
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  narrows-bench evaluate --bundle models/bundles/lite2 --imagenet imagenet500.tar \\\n    \
-    --labels imagenet500.csv --camvid camvid-val.tar --json evaluate.json"
+    --labels imagenet500.csv --camvid camvid-val.tar --all-levels --json evaluate.json"
 )]
 pub struct Evaluate {
     /// The bundle's folder
@@ -49,6 +49,9 @@ pub struct Evaluate {
     /// With --groups: look at so many photos and frames at most
     #[arg(long, value_name = "N", requires = "groups", default_value_t = usize::MAX)]
     pub take: usize,
+    /// Every rate level too, each as one entry of the report's `levels`
+    #[arg(long)]
+    pub all_levels: bool,
     /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,
@@ -61,6 +64,17 @@ struct Report {
     head: Head,
     level: usize,
     bundle: String,
+    /// With `--all-levels`: every level, finest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    levels: Vec<Level>,
+}
+
+/// What both tasks make of one rate level.
+#[derive(Serialize)]
+struct Level {
+    level: usize,
+    classify: Classes,
+    segment: Segment,
 }
 
 #[derive(Serialize)]
@@ -72,13 +86,19 @@ struct Groups {
 
 #[derive(Serialize)]
 struct Classify {
+    #[serde(flatten)]
+    split: Classes,
+    jpeg: Vec<Jpeg>,
+}
+
+#[derive(Clone, Serialize)]
+struct Classes {
     images: usize,
     top1_split: f64,
     top1_unsplit: f64,
     agreement: f64,
     bytes_mean: f64,
     bytes_p95: f64,
-    jpeg: Vec<Jpeg>,
 }
 
 #[derive(Serialize)]
@@ -88,7 +108,7 @@ struct Jpeg {
     top1: f64,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Segment {
     frames: usize,
     miou_split: f64,
@@ -107,6 +127,11 @@ impl Evaluate {
     pub fn run(&self) -> Result<()> {
         let bundle = Bundle::open(&self.bundle, Parts::All)?;
         let level = self.level.unwrap_or(bundle.default_level());
+        let count = bundle.levels().len();
+        ensure!(level < count, "--level {level}: the bundle has levels 0 to {}", count - 1);
+        // The level that the report is about stands first.
+        let others = (0..count).filter(|&other| self.all_levels && other != level);
+        let levels: Vec<usize> = std::iter::once(level).chain(others).collect();
         let mut halves = Halves::open(&bundle, self.runtime.as_deref())?;
         if self.groups {
             ensure!(self.take > 0, "--take 0 measures nothing");
@@ -115,16 +140,28 @@ impl Evaluate {
             prefix::print(&cuts);
             return self.write(&Groups { groups: cuts, level, bundle: bundle.digest().to_string() });
         }
-        let report = Report {
-            classify: classify(&mut halves, level, &self.imagenet, &self.labels)?,
-            segment: segment(&mut halves, level, &self.camvid)?,
+        let (classes, jpeg) = classify(&mut halves, &levels, &self.imagenet, &self.labels)?;
+        let segments = segment(&mut halves, &levels, &self.camvid)?;
+        let mut report = Report {
+            classify: Classify { split: classes[0].clone(), jpeg },
+            segment: segments[0].clone(),
             head: Head {
                 mmac: halves.head_macs(0) as f64 / 1e6,
                 bytes: bundle.path(&bundle.head().file).metadata().context("the head's size")?.len(),
             },
             level,
             bundle: bundle.digest().to_string(),
+            levels: Vec::new(),
         };
+        if self.all_levels {
+            let measured = levels.into_iter().zip(classes).zip(segments);
+            report.levels.extend(measured.map(|((level, classify), segment)| Level {
+                level,
+                classify,
+                segment,
+            }));
+            report.levels.sort_by_key(|level| level.level);
+        }
         print(&report, bundle.digest());
         self.write(&report)
     }
@@ -136,87 +173,96 @@ impl Evaluate {
     }
 }
 
-fn classify(halves: &mut Halves, level: usize, tar: &Path, labels: &Path) -> Result<Classify> {
+/// The split at each of `levels`, and JPEG at each of [`QUALITIES`].
+fn classify(
+    halves: &mut Halves,
+    levels: &[usize],
+    tar: &Path,
+    labels: &Path,
+) -> Result<(Vec<Classes>, Vec<Jpeg>)> {
     let photos = photos::labelled(tar, labels)?;
-    let mut bytes = Vec::new();
-    let mut hits = [0usize; 2 + QUALITIES.len()];
-    let mut agreed = 0;
+    let mut bytes = vec![Vec::new(); levels.len()];
+    let mut hits = vec![0usize; levels.len()];
+    let mut agreed = vec![0usize; levels.len()];
+    // The pixels as they are, then out of a JPEG of each quality.
+    let mut baseline_hits = [0usize; 1 + QUALITIES.len()];
     let mut jpeg_bytes = [0usize; QUALITIES.len()];
     let task = halves.task("classify")?;
     let bar = bar("classify", photos.len());
     for photo in &photos {
         let image = image::load_from_memory(&photo.bytes).with_context(|| photo.name.clone())?.into_rgb8();
-        let split = halves.split(task, level, &image)?;
-        bytes.push(split.packet as f64);
-        // One batch for the baselines: the pixels as they are, then out of a JPEG of each quality.
-        let (width, height) = split.size;
-        let mut batch = split.pixels.clone();
+        let splits = levels.iter().map(|&level| halves.split(task, level, &image));
+        let splits = splits.collect::<Result<Vec<_>>>()?;
+        let (pixels, size) = (&splits[0].pixels, splits[0].size);
+        let mut batch = pixels.clone();
         for (quality, total) in QUALITIES.iter().zip(&mut jpeg_bytes) {
-            let file = jpeg(&split.pixels, width, height, *quality)?;
+            let file = jpeg(pixels, size.0, size.1, *quality)?;
             *total += file.len();
             batch.extend(image::load_from_memory(&file)?.into_rgb8().into_raw());
         }
-        let unsplit = halves.unsplit(task, &batch, split.size)?;
-        let said: Vec<usize> = std::iter::once(&split.output[..])
-            .chain(unsplit.chunks_exact(split.output.len()))
-            .map(argmax)
-            .collect();
-        agreed += usize::from(said[0] == said[1]);
-        for (hits, said) in hits.iter_mut().zip(&said) {
+        let unsplit = halves.unsplit(task, &batch, size)?;
+        let said: Vec<usize> = unsplit.chunks_exact(splits[0].output.len()).map(argmax).collect();
+        for (hits, said) in baseline_hits.iter_mut().zip(&said) {
             *hits += usize::from(*said == photo.class);
+        }
+        for (i, split) in splits.iter().enumerate() {
+            let class = argmax(&split.output);
+            bytes[i].push(split.packet as f64);
+            hits[i] += usize::from(class == photo.class);
+            agreed[i] += usize::from(class == said[0]);
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
     let share = |count: usize| count as f64 / photos.len() as f64;
+    let classes = (0..levels.len()).map(|i| Classes {
+        images: photos.len(),
+        top1_split: share(hits[i]),
+        top1_unsplit: share(baseline_hits[0]),
+        agreement: share(agreed[i]),
+        bytes_mean: mean(&bytes[i]),
+        bytes_p95: quantile(&bytes[i], 0.95),
+    });
     let jpeg = QUALITIES.iter().enumerate().map(|(i, &quality)| Jpeg {
         quality,
         bytes_mean: share(jpeg_bytes[i]),
-        top1: share(hits[2 + i]),
+        top1: share(baseline_hits[1 + i]),
     });
-    Ok(Classify {
-        images: photos.len(),
-        top1_split: share(hits[0]),
-        top1_unsplit: share(hits[1]),
-        agreement: share(agreed),
-        bytes_mean: mean(&bytes),
-        bytes_p95: quantile(&bytes, 0.95),
-        jpeg: jpeg.collect(),
-    })
+    Ok((classes.collect(), jpeg.collect()))
 }
 
-fn segment(halves: &mut Halves, level: usize, tar: &Path) -> Result<Segment> {
+/// The split at each of `levels`.
+fn segment(halves: &mut Halves, levels: &[usize], tar: &Path) -> Result<Vec<Segment>> {
     let scenes = photos::scenes(tar)?;
     let frames = scenes.len();
     let task = halves.task("segment")?;
     let classes = halves.classes(task);
-    let (mut split_counts, mut unsplit_counts) = (Confusion::new(classes), Confusion::new(classes));
-    let mut bytes = Vec::new();
+    let counts = || (0..levels.len()).map(|_| Confusion::new(classes)).collect::<Vec<_>>();
+    let (mut split_counts, mut unsplit_counts) = (counts(), Confusion::new(classes));
+    let mut bytes = vec![Vec::new(); levels.len()];
     let bar = bar("segment", frames);
     for scene in scenes {
         let scene = scene?;
-        let split = halves.split(task, level, &scene.image)?;
-        bytes.push(split.packet as f64);
-        let unsplit = halves.unsplit(task, &split.pixels, split.size)?;
-        let (width, height) = split.size;
-        for (counts, output) in [(&mut split_counts, &split.output), (&mut unsplit_counts, &unsplit)] {
-            let map = pixelwise_argmax(output, classes);
-            for (x, y, truth) in scene.classes.enumerate_pixels() {
-                // The nearest pixel of the answer, should the frame not have the answer's size.
-                let column = x as usize * width / scene.classes.width() as usize;
-                let row = y as usize * height / scene.classes.height() as usize;
-                counts.add(usize::from(truth.0[0]), map[row * width + column]);
+        for (i, &level) in levels.iter().enumerate() {
+            let split = halves.split(task, level, &scene.image)?;
+            bytes[i].push(split.packet as f64);
+            let map = pixelwise_argmax(&split.output, classes);
+            split_counts[i].add_frame(&scene.classes, &map, split.size);
+            if i == 0 {
+                let unsplit = halves.unsplit(task, &split.pixels, split.size)?;
+                unsplit_counts.add_frame(&scene.classes, &pixelwise_argmax(&unsplit, classes), split.size);
             }
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(Segment {
+    let segments = split_counts.iter().zip(&bytes).map(|(counts, bytes)| Segment {
         frames,
-        miou_split: split_counts.mean_iou(),
+        miou_split: counts.mean_iou(),
         miou_unsplit: unsplit_counts.mean_iou(),
-        bytes_mean: mean(&bytes),
-    })
+        bytes_mean: mean(bytes),
+    });
+    Ok(segments.collect())
 }
 
 /// The index of the largest value, the first of equals.
@@ -231,7 +277,7 @@ pub fn argmax(values: &[f32]) -> usize {
 }
 
 /// The class of every pixel from logits [classes, height, width].
-pub(crate) fn pixelwise_argmax(logits: &[f32], classes: usize) -> Vec<usize> {
+pub fn pixelwise_argmax(logits: &[f32], classes: usize) -> Vec<usize> {
     let plane = logits.len() / classes;
     let mut best = logits[..plane].to_vec();
     let mut map = vec![0; plane];
@@ -255,28 +301,44 @@ fn print(report: &Report, bundle: Digest) {
         report.head.mmac,
         report.head.bytes
     );
-    println!("\nclassify, {} photos           bytes     top-1", c.images);
-    println!("  unsplit                            {}", percent(c.top1_unsplit));
-    println!(
-        "  split               {:11.0}    {}   drop {:.1} points, agreement {}, p95 {:.0} bytes",
-        c.bytes_mean,
-        percent(c.top1_split),
-        100.0 * (c.top1_unsplit - c.top1_split),
-        percent(c.agreement),
-        c.bytes_p95,
-    );
+    println!("\nclassify, {} photos           bytes     top-1", c.split.images);
+    println!("  unsplit                            {}", percent(c.split.top1_unsplit));
+    let classes = |name: &str, split: &Classes| {
+        println!(
+            "  {name:18}  {:11.0}    {}   drop {:.1} points, agreement {}, p95 {:.0} bytes",
+            split.bytes_mean,
+            percent(split.top1_split),
+            100.0 * (split.top1_unsplit - split.top1_split),
+            percent(split.agreement),
+            split.bytes_p95,
+        );
+    };
+    match &report.levels[..] {
+        [] => classes("split", &c.split),
+        levels => {
+            levels.iter().for_each(|level| classes(&format!("split, level {}", level.level), &level.classify))
+        }
+    }
     for jpeg in &c.jpeg {
         println!("  JPEG quality {:2}     {:11.0}    {}", jpeg.quality, jpeg.bytes_mean, percent(jpeg.top1));
     }
     let s = &report.segment;
     println!("\nsegment, {} frames            bytes      mIoU", s.frames);
     println!("  unsplit                             {:.4}", s.miou_unsplit);
-    println!(
-        "  split               {:11.0}     {:.4}   drop {:.4}",
-        s.bytes_mean,
-        s.miou_split,
-        s.miou_unsplit - s.miou_split
-    );
+    let segment = |name: &str, split: &Segment| {
+        println!(
+            "  {name:18}  {:11.0}     {:.4}   drop {:.4}",
+            split.bytes_mean,
+            split.miou_split,
+            split.miou_unsplit - split.miou_split
+        );
+    };
+    match &report.levels[..] {
+        [] => segment("split", s),
+        levels => {
+            levels.iter().for_each(|level| segment(&format!("split, level {}", level.level), &level.segment))
+        }
+    }
 }
 
 pub(crate) fn bar(what: &'static str, len: usize) -> ProgressBar {

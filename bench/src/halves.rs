@@ -4,9 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
-use jpeg_encoder::ColorType;
 use narrows_codec::{Choice, Encoder, Feature, Shape, Tables, decode, prefixes};
-use narrows_head::Head;
+use narrows_head::{
+    Head,
+    encoding::{Chroma, Encoding, Format},
+};
 use narrows_models::Bundle;
 use narrows_tail::net::{Device, Input, Runtime, Session};
 use ndarray::{Array1, Array4};
@@ -183,9 +185,5 @@ fn open(runtime: &Runtime, bundle: &Bundle, part: &str) -> Result<Session> {
 
 /// Pixels, u8 [height, width, 3], as a JPEG with 4:2:0 chroma.
 pub fn jpeg(pixels: &[u8], width: usize, height: usize, quality: u8) -> Result<Vec<u8>> {
-    let mut file = Vec::new();
-    let mut encoder = jpeg_encoder::Encoder::new(&mut file, quality);
-    encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::F_2_2);
-    encoder.encode(pixels, u16::try_from(width)?, u16::try_from(height)?, ColorType::Rgb)?;
-    Ok(file)
+    Ok(Encoding { format: Format::Jpeg, quality, chroma: Chroma::Half }.encode(pixels, width, height)?)
 }

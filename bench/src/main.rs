@@ -3,9 +3,12 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use narrows_bench::{codec::Codec, demo::Demo, evaluate::Evaluate, loopback::Loopback, micro::Micro};
+use narrows_bench::{
+    codec::Codec, compare::Compare, demo::Demo, evaluate::Evaluate, links::Links, load::Load, loopback::Loopback,
+    micro::Micro,
+};
 
-/// Measure narrows: accuracy and bytes, kernels and coders, the pair on loopback
+/// Measure narrows: accuracy and bytes, kernels and coders, the pair on loopback, links, many heads at once
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 struct Cli {
@@ -15,12 +18,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Local, offload or split: latency, bytes, accuracy and joules on the same frames over a ladder of links
+    Compare(Compare),
     /// The codec against every coder one could pick: bytes and speed, one thread, one run
     Codec(Codec),
     /// Classify and segment photos through a real pair, beside the unsplit network
     Demo(Demo),
-    /// Accuracy and bytes of the shipped path on labelled data, beside JPEG and the unsplit network
+    /// Accuracy and bytes of the shipped path on labelled data, beside JPEG, WebP and the unsplit network
     Evaluate(Evaluate),
+    /// What the named links really do to datagrams, beside the kernel's own shaping
+    Links(Links),
+    /// Many heads at once against one tail: throughput, latency, refusals, and where it breaks
+    Load(Load),
     /// What the runtime adds to the work itself, one frame at a time over loopback
     Loopback(Loopback),
     /// Head, coder and JPEG against their peers, one thread, as ratios of one run
@@ -29,9 +38,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Compare(compare) => return compare.run(),
         Command::Codec(codec) => codec.run(),
         Command::Demo(demo) => return demo.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
+        Command::Links(links) => return links.run(),
+        Command::Load(load) => return load.run(),
         Command::Loopback(loopback) => loopback.run(),
         Command::Micro(micro) => micro.run(),
     };

@@ -17,7 +17,7 @@ use narrows_models::{Bundle, Parts};
 use narrows_tail::net::Runtime;
 use serde::Serialize;
 
-use crate::contest::Row;
+use crate::{contest::Row, machine};
 
 /// Which bundle, how long.
 #[derive(Debug, Args)]
@@ -57,7 +57,7 @@ impl Micro {
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
             bundle: bundle.digest().to_string(),
-            processor: processor(),
+            processor: machine::processor(),
             onnx_runtime: runtime.version(),
             rounds: self.rounds,
             head: head::measure(&bundle, &runtime, self.rounds)?,
@@ -70,14 +70,6 @@ impl Micro {
         }
         Ok(())
     }
-}
-
-/// What the processor calls itself.
-pub(crate) fn processor() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| info.lines().find(|line| line.starts_with(name))?.split_once(':');
-    let (_, name) = field("model name").or_else(|| field("CPU part")).unwrap_or_default();
-    format!("{} {}", std::env::consts::ARCH, name.trim()).trim().to_owned()
 }
 
 fn print(report: &Report) {

@@ -62,6 +62,11 @@ impl Pair {
         Ok(pair)
     }
 
+    /// The tail's process ID.
+    pub fn tail_pid(&self) -> u32 {
+        self.tail.id()
+    }
+
     /// Where the tail listens, `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
@@ -79,8 +84,13 @@ impl Pair {
 
     /// `narrows-head run` against this tail: bundle, server and identity are set, the source is not.
     pub fn head(&self, bundle: &Path) -> Command {
+        self.head_to(bundle, &self.address)
+    }
+
+    /// As [`Pair::head`], with the tail looked for at `server`: the near end of a relay on loopback.
+    pub fn head_to(&self, bundle: &Path, server: &str) -> Command {
         let mut command = head();
-        command.args(["run", "--server", &self.address, "--bundle"]).arg(bundle);
+        command.args(["run", "--server", server, "--bundle"]).arg(bundle);
         command.arg("--identity").arg(self.certs().join("devices/device"));
         command.stdin(Stdio::null());
         command
@@ -126,6 +136,11 @@ pub fn head() -> Command {
 /// The command `narrows-tail`.
 pub fn tail() -> Command {
     Command::new(program("narrows-tail"))
+}
+
+/// The command `narrows-bench`, for a program that is not it.
+pub fn bench() -> Command {
+    Command::new(program("narrows-bench"))
 }
 
 /// Sends SIGTERM to the process `pid`.

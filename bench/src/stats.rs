@@ -1,4 +1,9 @@
-//! Means and percentiles of samples.
+//! Means, percentiles and confidence intervals of samples.
+
+/// The standard normal's 97.5th percentile: intervals hold 95 %.
+const Z: f64 = 1.959_963_984_540_054;
+/// Resamples of a bootstrap.
+const RESAMPLES: usize = 1000;
 
 /// The mean; 0 of no samples.
 pub fn mean(samples: &[f64]) -> f64 {
@@ -11,6 +16,36 @@ pub fn quantile(samples: &[f64], q: f64) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let rank = (q * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
+/// Wilson's 95 % score interval of a share, `hits` of `count`; all of 0 to 1 of none.
+pub fn wilson(hits: usize, count: usize) -> (f64, f64) {
+    if count == 0 {
+        return (0.0, 1.0);
+    }
+    let (n, p) = (count as f64, hits as f64 / count as f64);
+    let middle = p + Z * Z / (2.0 * n);
+    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    (((middle - half) / scale).max(0.0), ((middle + half) / scale).min(1.0))
+}
+
+/// The 95 % percentile interval of `statistic` when `count` items are drawn with replacement, again and again.
+///
+/// `statistic` is given the indices drawn. The same seed draws the same items.
+pub fn bootstrap(count: usize, seed: u64, mut statistic: impl FnMut(&[usize]) -> f64) -> (f64, f64) {
+    if count == 0 {
+        return (0.0, 0.0);
+    }
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut drawn = vec![0; count];
+    let values: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            drawn.iter_mut().for_each(|index| *index = random.usize(..count));
+            statistic(&drawn)
+        })
+        .collect();
+    (quantile(&values, 0.025), quantile(&values, 0.975))
 }
 
 #[cfg(test)]
@@ -26,5 +61,33 @@ mod tests {
         assert_eq!(quantile(&[], 0.5), 0.0);
         assert_eq!(mean(&samples), 3.0);
         assert_eq!(mean(&[]), 0.0);
+    }
+
+    #[test]
+    fn wilson_gives_the_published_intervals() {
+        // Newcombe 1998, table I, method 3: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+        for (hits, count, low, high) in [
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+        ] {
+            let (found_low, found_high) = wilson(hits, count);
+            assert!((found_low - low).abs() < 5e-5, "{hits} of {count}: {found_low}");
+            assert!((found_high - high).abs() < 5e-5, "{hits} of {count}: {found_high}");
+        }
+        assert_eq!(wilson(0, 0), (0.0, 1.0));
+    }
+
+    #[test]
+    fn the_bootstrap_of_a_mean_is_near_the_normal_interval() {
+        // 400 coin throws: mean 0.5, standard error 0.025.
+        let throws: Vec<f64> = (0..400).map(|i| f64::from(i % 2)).collect();
+        let of = |drawn: &[usize]| drawn.iter().map(|&i| throws[i]).sum::<f64>() / drawn.len() as f64;
+        let (low, high) = bootstrap(throws.len(), 7, of);
+        assert!((low - (0.5 - Z * 0.025)).abs() < 0.006, "{low}");
+        assert!((high - (0.5 + Z * 0.025)).abs() < 0.006, "{high}");
+        assert_eq!(bootstrap(throws.len(), 7, of), (low, high));
+        assert_eq!(bootstrap(0, 7, |_| f64::NAN), (0.0, 0.0));
     }
 }

@@ -1,18 +1,11 @@
 //! Inner loops on x86-64 with AVX2: the same states, words and contexts as the portable ones.
 
-use std::arch::x86_64::{
-    __m128i, _mm_cvtsi128_si64, _mm_extract_epi64, _mm_packus_epi32, _mm_set_epi64x, _mm_shuffle_epi8,
-    _mm256_add_epi32, _mm256_and_si256, _mm256_blend_epi32, _mm256_blendv_epi8, _mm256_castsi256_ps,
-    _mm256_castsi256_si128, _mm256_cmpgt_epi32, _mm256_extract_epi32, _mm256_extracti128_si256,
-    _mm256_movemask_ps, _mm256_mul_epu32, _mm256_mullo_epi32, _mm256_set_m128i, _mm256_set1_epi32,
-    _mm256_setr_epi32, _mm256_srli_epi32, _mm256_srli_epi64, _mm256_srlv_epi32, _mm256_unpackhi_epi32,
-    _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
-};
+use std::arch::x86_64::*;
 
 use crate::model::Step;
 use crate::rans::WordBlock;
-use crate::simd::Avx2;
-use crate::window::{Sight, WIDTH};
+use crate::window::{Sight, WIDTH, chunk};
+use fearless_simd::{i16x16, i32x8, prelude::*, u8x16};
 
 /// For each set of lanes, where the bytes of their words come from: the highest lane's first.
 static ORDER: [[u64; 2]; 256] = order();
@@ -100,8 +93,97 @@ fearless_simd::kernel!(
 );
 
 fearless_simd::kernel!(
-    /// [`Sight::look`], compiled for these instructions.
-    pub(crate) fn look(_avx2: Avx2, sight: &Sight<'_>, means: &mut [[i32; WIDTH]], tables: &mut [[u8; WIDTH]]) {
-        sight.look(means, tables);
+    /// [`Sight::means`].
+    pub(crate) fn means(avx2: Avx2, sight: &Sight<'_>, means: &mut [[i32; WIDTH]]) {
+        for (at, means) in means.iter_mut().enumerate() {
+            let bias = _mm256_set1_epi32(sight.mean_bias());
+            let (mut low, mut high) = (bias, bias);
+            for pair in sight.mean_pairs {
+                let at = sight.first + at * WIDTH;
+                let [first, second] = pair.offsets.map(|offset| {
+                    let values: i16x16<_> =
+                        (*chunk(sight.symbols, at.wrapping_add_signed(offset))).simd_into(avx2);
+                    <__m256i>::from(values)
+                });
+                let weights = both(pair.weights);
+                low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(first, second), weights));
+                high =
+                    _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), weights));
+            }
+            let (low, high) = (_mm256_srai_epi32::<8>(low), _mm256_srai_epi32::<8>(high));
+            let front: i32x8<_> = _mm256_permute2x128_si256::<0x20>(low, high).simd_into(avx2);
+            let back: i32x8<_> = _mm256_permute2x128_si256::<0x31>(low, high).simd_into(avx2);
+            means[..8].copy_from_slice(&<[i32; 8]>::from(front));
+            means[8..].copy_from_slice(&<[i32; 8]>::from(back));
+        }
     }
 );
+
+fearless_simd::kernel!(
+    /// [`Sight::tables`].
+    pub(crate) fn tables(avx2: Avx2, sight: &Sight<'_>, means: &[[i32; WIDTH]], tables: &mut [[u8; WIDTH]]) {
+        let activity = sight.rules.activities[sight.phase];
+        let shift = _mm_cvtsi32_si128(sight.context.shift.into());
+        let load = |plane, place| {
+            let values: i16x16<_> = (*chunk(plane, place)).simd_into(avx2);
+            <__m256i>::from(values)
+        };
+        for (at, (means, tables)) in means.iter().zip(tables).enumerate() {
+            let at = sight.at + at * WIDTH;
+            let bias = _mm256_set1_epi32(sight.activity_bias());
+            let (far, wide) = (load(sight.far, at), load(sight.wide, at));
+            let weights = both([activity.far, activity.wide]);
+            let mut low =
+                _mm256_add_epi32(bias, _mm256_madd_epi16(_mm256_unpacklo_epi16(far, wide), weights));
+            let mut high =
+                _mm256_add_epi32(bias, _mm256_madd_epi16(_mm256_unpackhi_epi16(far, wide), weights));
+            for pair in sight.activity_pairs {
+                let [first, second] =
+                    pair.offsets.map(|offset| load(sight.magnitudes, at.wrapping_add_signed(offset)));
+                let weights = both(pair.weights);
+                low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(first, second), weights));
+                high =
+                    _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), weights));
+            }
+            // Packing undoes the order of unpacking, and what does not fit 16 bits is above every top either way.
+            let level = _mm256_packs_epi32(_mm256_sra_epi32(low, shift), _mm256_sra_epi32(high, shift));
+            let level = _mm256_max_epi16(level, _mm256_setzero_si256());
+            let mut shape = _mm256_setzero_si256();
+            for &top in &sight.context.tops {
+                shape = _mm256_sub_epi16(shape, _mm256_cmpgt_epi16(level, _mm256_set1_epi16(top)));
+            }
+            let half = |from: &[i32]| {
+                let half: i32x8<_> = <[i32; 8]>::try_from(from).expect("half of a chunk").simd_into(avx2);
+                _mm256_and_si256(half.into(), _mm256_set1_epi32(3))
+            };
+            let (front, back) = means.split_at(8);
+            let fraction = _mm256_packs_epi32(half(front), half(back));
+            let fraction = _mm256_permute4x64_epi64::<0b11_01_10_00>(fraction);
+            let table = _mm256_or_si256(_mm256_slli_epi16::<2>(shape), fraction);
+            let packed =
+                _mm_packus_epi16(_mm256_castsi256_si128(table), _mm256_extracti128_si256::<1>(table));
+            let packed: u8x16<_> = packed.simd_into(avx2);
+            *tables = packed.into();
+        }
+    }
+);
+
+fearless_simd::kernel!(
+    /// [`settle`](crate::window::settle), compiled for these instructions.
+    pub(crate) fn settle(
+        _avx2: Avx2,
+        magnitudes: &mut [i16],
+        symbols: &[i16],
+        means: &[i32],
+        limits: (u8, u8),
+    ) {
+        crate::window::settle(magnitudes, symbols, means, limits);
+    }
+);
+
+/// Two weights in each lane of 32 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn both([first, second]: [i16; 2]) -> __m256i {
+    _mm256_set1_epi32(i32::from(second) << 16 | i32::from(first.cast_unsigned()))
+}

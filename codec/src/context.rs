@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) shift: u8,
     /// For each activity, the first table of its shape.
     pub(crate) shapes: Box<[u8; ACTIVITY_MAX + 1]>,
+    /// The largest activity of each shape but the last.
+    pub(crate) tops: Box<[i16]>,
     pub(crate) family: Family,
     /// For each set, two phases for each channel; as the next.
     means: Box<[Box<[[Mean; 2]]>]>,
@@ -101,22 +103,31 @@ impl Context {
         }
         let mut shapes = Box::new([0; ACTIVITY_MAX + 1]);
         for (activity, shape) in shapes.iter_mut().enumerate() {
-            *shape = 4 * thresholds.iter().filter(|threshold| usize::from(**threshold) <= activity).count() as u8;
+            *shape =
+                4 * thresholds.iter().filter(|threshold| usize::from(**threshold) <= activity).count() as u8;
         }
+        let tops = thresholds.iter().map(|threshold| threshold.cast_signed() - 1).collect();
         let family = Family::parse_shared(cursor, precision, (0..4 * count).map(Place::Context))?;
         let mut place = vec![0; channels];
         order.iter().enumerate().for_each(|(at, &channel)| place[usize::from(channel)] = at);
         let count = within(cursor, "means", 1..=SETS_MAX, "1 to 16")?;
-        let means = (0..count).map(|_| pairs(channels, |channel, phase| {
-            let mean = Mean::parse(cursor, phase)?;
-            match mean.taps.iter().find(|tap| place.get(usize::from(tap.plane)).is_none_or(|p| *p >= place[channel])) {
-                Some(tap) => Err(wrong("plane", tap.plane.into(), "a channel that is coded earlier")),
-                None => Ok(mean),
-            }
-        })).collect::<Result<Box<[_]>, _>>()?;
+        let means = (0..count)
+            .map(|_| {
+                pairs(channels, |channel, phase| {
+                    let mean = Mean::parse(cursor, phase)?;
+                    match mean
+                        .taps
+                        .iter()
+                        .find(|tap| place.get(usize::from(tap.plane)).is_none_or(|p| *p >= place[channel]))
+                    {
+                        Some(tap) => Err(wrong("plane", tap.plane.into(), "a channel that is coded earlier")),
+                        None => Ok(mean),
+                    }
+                })
+            })
+            .collect::<Result<Box<[_]>, _>>()?;
         let count = within(cursor, "activities", 1..=SETS_MAX, "1 to 16")?;
-        let activities =
-            (0..count).map(|_| pairs(channels, |_, phase| Activity::parse(cursor, phase)));
+        let activities = (0..count).map(|_| pairs(channels, |_, phase| Activity::parse(cursor, phase)));
         let activities = activities.collect::<Result<Box<[_]>, _>>()?;
         let levels = (0..levels).map(|_| {
             let mean = within(cursor, "mean", 0..=means.len() as u8 - 1, "an index of the mean sets")?;
@@ -129,7 +140,7 @@ impl Context {
             Ok(Level { mean, activity, coarse, biases })
         });
         let levels = levels.collect::<Result<_, Error>>()?;
-        Ok(Self { cap, shift, shapes, family, means, activities, levels })
+        Ok(Self { cap, shift, shapes, tops, family, means, activities, levels })
     }
 
     /// The rules of a level and channel, which are those of the tables.

@@ -170,7 +170,9 @@ impl Decoder {
             self.raw.resize(width * symbols.len(), 0);
             let zstd = match &mut self.zstd {
                 Some(zstd) => zstd,
-                none => none.insert(zstd::bulk::Decompressor::new().map_err(|source| Error::Zstd { source })?),
+                none => {
+                    none.insert(zstd::bulk::Decompressor::new().map_err(|source| Error::Zstd { source })?)
+                }
             };
             unpack(zstd, cursor.rest(), &mut self.raw)?;
             read_raw(width, &self.raw, symbols)?;
@@ -299,11 +301,13 @@ impl Decoder {
         let rules = context.rules(task.header.level, channel);
         let window = &mut self.window;
         let runs = window.runs();
+        window.turn(rules, channel);
         self.values.resize(runs[0], 0);
         for row in 0..task.shape.height() {
             for (phase, &count) in runs.iter().enumerate() {
                 let place = (channel, row, phase);
                 let values = &mut self.values[..count];
+                window.predict(context, rules, place, count);
                 window.look(context, rules, place, count);
                 if reader.mixed(&context.family.models, window.tables(count), values) {
                     let tables = window.tables(count).iter().map(|&table| usize::from(table));

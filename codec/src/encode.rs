@@ -27,8 +27,7 @@ pub enum Choice {
 }
 
 /// What the modes take in [`Choice::Within`], in the order in which they are tried.
-const EFFORTS: [(Mode, u8); 4] =
-    [(Mode::Static, 1), (Mode::Context, 4), (Mode::Indexed, 6), (Mode::Zstd, 6)];
+const EFFORTS: [(Mode, u8); 4] = [(Mode::Static, 1), (Mode::Context, 4), (Mode::Indexed, 6), (Mode::Zstd, 6)];
 
 /// [`Encoder::encode`] with memory of its own, for a packet now and then.
 ///
@@ -151,6 +150,28 @@ impl Encoder {
                 Ok(mode)
             }
         }
+    }
+
+    /// What the symbols of `feature` cost under the tables of `mode`, in 1/256 bit: each by section 4.3 of FORMAT.md, with
+    /// the indices of mode indexed, without header, directory and states.
+    ///
+    /// # Errors
+    /// [`Error::NoLevel`], [`Error::Channels`] as [`encode`](Self::encode); [`Error::NoMode`] for a mode that the tables do
+    /// not hold or that has none.
+    pub fn cost(&mut self, tables: &Tables, level: u8, mode: Mode, feature: &Feature) -> Result<u64, Error> {
+        if usize::from(level) >= tables.levels() {
+            return Err(Error::NoLevel { found: level, levels: tables.levels() });
+        }
+        let channels = feature.shape().channels();
+        if channels != tables.channels() {
+            return Err(Error::Channels { tables: tables.channels(), feature: channels });
+        }
+        if !mode.is_coded() || !tables.allow(mode) {
+            return Err(Error::NoMode { mode });
+        }
+        let plan = &mut self.plans[0];
+        plan.fill(mode, tables, level, feature, self.simd);
+        Ok(plan.cost(mode, tables, level))
     }
 
     fn smallest(&mut self, task: Task<'_>, effort: u8, out: &mut Vec<u8>) -> Result<Mode, Error> {

@@ -89,11 +89,8 @@ impl Header {
         let mode = Mode::ALL.into_iter().find(|mode| *mode as u8 == found).ok_or(Error::Mode { found })?;
         let second = cursor.u8("level")?;
         let layout = cursor.u8("layout")?;
-        let fits = if mode.is_coded() {
-            usize::from(layout & 7) < LANES.len()
-        } else {
-            layout == 1 || layout == 2
-        };
+        let fits =
+            if mode.is_coded() { usize::from(layout & 7) < LANES.len() } else { layout == 1 || layout == 2 };
         if !fits {
             return Err(Error::Layout { found: layout, mode });
         }
@@ -239,7 +236,9 @@ mod tests {
             bytes.extend([0, 0]);
         }
         let directory = Directory::parse(&mut Cursor::new(&bytes), 4).unwrap();
-        for (words, groups) in [(3, Some(2)), (203, Some(3)), (204, Some(4)), (2, None), (202, None), (0, None)] {
+        for (words, groups) in
+            [(3, Some(2)), (203, Some(3)), (204, Some(4)), (2, None), (202, None), (0, None)]
+        {
             assert_eq!(directory.present(words).ok(), groups, "{words}");
         }
     }

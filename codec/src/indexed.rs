@@ -90,17 +90,24 @@ impl Indexed {
         }
     }
 
-    /// The table in which `values` cost least; of those that cost as much, the one with the lowest index. `sums` has
-    /// room for a sum per table.
-    pub(crate) fn best<'a>(&self, values: impl Iterator<Item = &'a [i16]>, sums: &mut Vec<u32>) -> u8 {
+    /// The table in which `values` cost least, with what the index costs where `predicted` is expected; of those that
+    /// cost as much, the one with the lowest index. `sums` has room for a sum per table.
+    pub(crate) fn best<'a>(
+        &self,
+        values: impl Iterator<Item = &'a [i16]>,
+        (level, predicted): (u8, u8),
+        sums: &mut Vec<u64>,
+    ) -> u8 {
         let count = self.family.tables.len();
+        let deltas = &self.deltas(level).costs[..count];
+        let (back, front) = deltas.split_at(count - usize::from(predicted));
         sums.clear();
-        sums.resize(count, 0);
+        sums.extend(front.iter().chain(back).map(|&cost| u64::from(cost)));
         let last = (self.costs.rows.len() / count) as i32 - 1;
         for &value in values.flatten() {
             let row = (i32::from(value) - self.costs.low).clamp(0, last) as usize;
             for (sum, &cost) in sums.iter_mut().zip(&self.costs.rows[row * count..][..count]) {
-                *sum = sum.saturating_add(cost.into());
+                *sum += u64::from(cost);
             }
         }
         let best = (0..).zip(sums.iter()).min_by_key(|(_, sum)| **sum);

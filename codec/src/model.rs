@@ -124,8 +124,7 @@ impl Model {
         let bucket = (state >> (precision - BUCKET_BITS)) as usize % BUCKETS;
         let mut at = usize::from(self.buckets[bucket]) << self.rough;
         let (first, second) = (self.entries[at], self.entries[at + 1]);
-        let mut entry =
-            Entry(std::hint::select_unpredictable(slot >= second.start(), second.0, first.0));
+        let mut entry = Entry(std::hint::select_unpredictable(slot >= second.start(), second.0, first.0));
         while slot - entry.start() >= entry.frequency() {
             at += 1;
             entry = self.entries[at];

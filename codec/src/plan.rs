@@ -32,7 +32,7 @@ struct Scratch {
     window: Window,
     chosen: Vec<u8>,
     places: Vec<u8>,
-    sums: Vec<u32>,
+    sums: Vec<u64>,
 }
 
 /// What is coded of one channel.
@@ -59,6 +59,18 @@ impl Plan {
     /// The estimated size in bytes with all that is sent.
     pub(crate) fn whole_estimate(&self) -> u64 {
         self.estimate() + self.indices_cost / (8 * 256)
+    }
+
+    /// What every value costs, and the indices, in 1/256 bit.
+    pub(crate) fn cost(&self, mode: Mode, tables: &Tables, level: u8) -> u64 {
+        let family = tables.family_of(mode, level);
+        let plane = self.entries.len() / tables.channels();
+        let order = tables.order().flatten().map(|&channel| usize::from(channel));
+        let values = order.zip(self.entries.chunks_exact(plane)).map(|(channel, entries)| {
+            let costs = if mode == Mode::Static { family.costs_of(channel) } else { &family.costs[..] };
+            entries.iter().map(|&entry| u64::from(costs[usize::from(entry)])).sum::<u64>()
+        });
+        values.sum::<u64>() + self.indices_cost
     }
 
     fn begin(&mut self) {
@@ -104,8 +116,8 @@ impl Plan {
             let base = indexed.base(level, channel);
             chosen.clear();
             for tile in tiles.cut(plane) {
-                let index = indexed.best(tile, sums);
                 let predicted = tiles.predicted(base, chosen);
+                let index = indexed.best(tile, (level, predicted), sums);
                 let delta = (u16::from(index) + u16::from(indexed.count()) - u16::from(predicted))
                     % u16::from(indexed.count());
                 self.indices.push(delta);
@@ -137,20 +149,23 @@ impl Plan {
             let rules = context.rules(level, channel);
             let begin = self.entries.len();
             let mut escaped = false;
-            for row in 0..shape.height() {
-                for (phase, &count) in runs.iter().enumerate() {
-                    let place = (channel, row, phase);
-                    window.look(context, rules, place, count);
-                    self.values.extend(window.values(place, count));
-                    let values = &self.values[self.values.len() - count..];
-                    self.entries.extend(values.iter().zip(window.tables(count)).map(|(&value, &table)| {
-                        let span = family.spans[usize::from(table)];
-                        let entry = span.entry(value);
-                        escaped |= entry == span.first + u32::from(span.escape);
-                        entry as u16
-                    }));
-                    window.settle(context, rules.coarse, place, count);
-                }
+            window.turn(rules, channel);
+            let places = (0..shape.height()).flat_map(|row| [(channel, row, 0), (channel, row, 1)]);
+            // All symbols are known, so nothing here waits for a run before it.
+            for (place, count) in places.clone().zip(runs.into_iter().cycle()) {
+                window.predict(context, rules, place, count);
+                self.values.extend(window.values(place, count));
+                window.settle(context, rules.coarse, place, count);
+            }
+            for (place, count) in places.zip(runs.into_iter().cycle()) {
+                window.look(context, rules, place, count);
+                let values = &self.values[self.entries.len()..][..count];
+                self.entries.extend(values.iter().zip(window.tables(count)).map(|(&value, &table)| {
+                    let span = family.spans[usize::from(table)];
+                    let entry = span.entry(value);
+                    escaped |= entry == span.first + u32::from(span.escape);
+                    entry as u16
+                }));
             }
             window.finish();
             self.escaped.push(escaped);

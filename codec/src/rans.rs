@@ -63,7 +63,8 @@ impl<const N: usize> Writer<'_, N> {
         #[cfg(target_arch = "x86_64")]
         if let (Some(token), Ok(states)) = (self.simd.avx2, <&mut [u32; 8]>::try_from(&mut self.states[..])) {
             let taken;
-            (*states, taken) = crate::avx2::encode(token, *states, groups.as_flattened().as_chunks().0, steps, words);
+            (*states, taken) =
+                crate::avx2::encode(token, *states, groups.as_flattened().as_chunks().0, steps, words);
             return taken;
         }
         encode_groups(&mut self.states, groups, steps, words)

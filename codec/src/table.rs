@@ -176,7 +176,11 @@ impl Family {
         let family = Self::parse(cursor, precision, places)?;
         if family.steps.len() > ENTRIES_MAX {
             let found = family.steps.len();
-            return Err(Error::Tables { field: "entries of shared tables", found, expected: "at most 65536" });
+            return Err(Error::Tables {
+                field: "entries of shared tables",
+                found,
+                expected: "at most 65536",
+            });
         }
         Ok(family)
     }

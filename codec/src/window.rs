@@ -26,9 +26,37 @@ pub(crate) struct Window {
     far: Vec<i16>,
     smooth: Vec<i16>,
     wide: Vec<i16>,
-    /// Of the current run: means in quarter symbols, and tables.
+    /// What the means and the activities of the current channel are summed from, phase by phase.
+    mean_pairs: [Vec<Pair>; 2],
+    activity_pairs: [Vec<Pair>; 2],
+    /// Of each run of the current channel, the means in quarter symbols.
     means: Vec<[i32; WIDTH]>,
+    /// The chunks of a run.
+    chunks: usize,
+    /// Of the current run.
     tables: Vec<[u8; WIDTH]>,
+}
+
+/// Two terms of a sum: how far each is from the symbol, and the weights.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair {
+    pub(crate) offsets: [isize; 2],
+    pub(crate) weights: [i16; 2],
+}
+
+/// Pairs of the terms; the last one may have a partner without weight.
+fn pair(terms: impl Iterator<Item = (isize, i16)>, pairs: &mut Vec<Pair>) {
+    pairs.clear();
+    let mut first = None;
+    for (offset, weight) in terms {
+        match first.take() {
+            Some((other, held)) => pairs.push(Pair { offsets: [other, offset], weights: [held, weight] }),
+            None => first = Some((offset, weight)),
+        }
+    }
+    if let Some((offset, weight)) = first {
+        pairs.push(Pair { offsets: [offset; 2], weights: [weight, 0] });
+    }
 }
 
 /// Where things are in a plane that is kept in two halves.
@@ -74,19 +102,20 @@ impl Grid {
 /// The channel, row and phase of a run.
 pub(crate) type Run = (usize, usize, usize);
 
-/// What the tables of a run follow from.
+/// What the means and tables of a run follow from.
 pub(crate) struct Sight<'a> {
-    symbols: &'a [i16],
-    magnitudes: &'a [i16],
-    far: &'a [i16],
-    wide: &'a [i16],
-    grid: &'a Grid,
-    rules: Rules<'a>,
-    context: &'a Context,
-    /// Where the channel begins.
-    first: usize,
-    phase: usize,
-    at: usize,
+    pub(crate) symbols: &'a [i16],
+    pub(crate) magnitudes: &'a [i16],
+    pub(crate) far: &'a [i16],
+    pub(crate) wide: &'a [i16],
+    pub(crate) mean_pairs: &'a [Pair],
+    pub(crate) activity_pairs: &'a [Pair],
+    pub(crate) rules: Rules<'a>,
+    pub(crate) context: &'a Context,
+    pub(crate) phase: usize,
+    /// Where the run begins in a plane, and among the symbols.
+    pub(crate) at: usize,
+    pub(crate) first: usize,
 }
 
 impl Window {
@@ -106,9 +135,9 @@ impl Window {
             buffer.clear();
             buffer.resize(len, 0);
         }
-        let chunks = shape.width().div_ceil(2).div_ceil(WIDTH);
-        self.means.resize(chunks, [0; WIDTH]);
-        self.tables.resize(chunks, [0; WIDTH]);
+        self.chunks = shape.width().div_ceil(2).div_ceil(WIDTH);
+        self.means.resize(2 * shape.height() * self.chunks, [0; WIDTH]);
+        self.tables.resize(self.chunks, [0; WIDTH]);
     }
 
     /// The number of symbols in the runs of the two phases.
@@ -152,33 +181,71 @@ impl Window {
         }
     }
 
-    /// Finds the means and tables of a run of `count` symbols.
-    pub(crate) fn look(
-        &mut self,
-        context: &Context,
-        rules: Rules<'_>,
-        (channel, row, phase): Run,
-        count: usize,
-    ) {
-        let run = Sight {
+    /// Turns to a channel.
+    pub(crate) fn turn(&mut self, rules: Rules<'_>, channel: usize) {
+        let Grid { plane, own, around, .. } = self.grid;
+        for phase in 0..2 {
+            let count = OWN[phase].len();
+            let (mean, activity) = (&rules.means[phase], &rules.activities[phase]);
+            let near = own[phase].into_iter().zip(mean.own).take(count);
+            let taps = mean.taps.iter().map(|tap| {
+                let planes = (usize::from(tap.plane) * plane).cast_signed() - (channel * plane).cast_signed();
+                (planes + around[phase][usize::from(tap.place)], tap.weight)
+            });
+            pair(near.chain(taps), &mut self.mean_pairs[phase]);
+            pair(own[phase].into_iter().zip(activity.own).take(count), &mut self.activity_pairs[phase]);
+        }
+    }
+
+    /// Finds the means of a run of `count` symbols.
+    pub(crate) fn predict(&mut self, context: &Context, rules: Rules<'_>, run: Run, count: usize) {
+        let begin = self.means_at(run);
+        let mut means = std::mem::take(&mut self.means);
+        let chunks = &mut means[begin..begin + count.div_ceil(WIDTH)];
+        let sight = self.sight(context, rules, run);
+        match self.simd {
+            #[cfg(target_arch = "x86_64")]
+            Simd { avx2: Some(token) } => crate::avx2::means(token, &sight, chunks),
+            _ => sight.means(chunks),
+        }
+        self.means = means;
+    }
+
+    /// Finds the tables of a run of `count` symbols whose means are known.
+    pub(crate) fn look(&mut self, context: &Context, rules: Rules<'_>, run: Run, count: usize) {
+        let begin = self.means_at(run);
+        let mut tables = std::mem::take(&mut self.tables);
+        let chunks = count.div_ceil(WIDTH);
+        let means = &self.means[begin..begin + chunks];
+        let sight = self.sight(context, rules, run);
+        match self.simd {
+            #[cfg(target_arch = "x86_64")]
+            Simd { avx2: Some(token) } => crate::avx2::tables(token, &sight, means, &mut tables[..chunks]),
+            _ => sight.tables(means, &mut tables[..chunks]),
+        }
+        self.tables = tables;
+    }
+
+    fn sight<'a>(&'a self, context: &'a Context, rules: Rules<'a>, (channel, row, phase): Run) -> Sight<'a> {
+        let at = self.grid.at(row, phase);
+        Sight {
             symbols: &self.symbols,
             magnitudes: &self.magnitudes,
             far: &self.far,
             wide: &self.wide,
-            grid: &self.grid,
+            mean_pairs: &self.mean_pairs[phase],
+            activity_pairs: &self.activity_pairs[phase],
             rules,
             context,
-            first: channel * self.grid.plane,
             phase,
-            at: self.grid.at(row, phase),
-        };
-        let chunks = count.div_ceil(WIDTH);
-        let (means, tables) = (&mut self.means[..chunks], &mut self.tables[..chunks]);
-        match self.simd {
-            #[cfg(target_arch = "x86_64")]
-            Simd { avx2: Some(token) } => crate::avx2::look(token, &run, means, tables),
-            _ => run.look(means, tables),
+            at,
+            first: channel * self.grid.plane + at,
         }
+    }
+
+    /// Where the means of a run are.
+    fn means_at(&self, (_, row, phase): Run) -> usize {
+        (2 * row + phase) * self.chunks
     }
 
     /// The tables of the run that was looked at.
@@ -189,7 +256,7 @@ impl Window {
     /// The values to code for the run that was looked at.
     pub(crate) fn values(&self, (channel, row, phase): Run, count: usize) -> impl Iterator<Item = i16> {
         let at = channel * self.grid.plane + self.grid.at(row, phase);
-        let means = &self.means.as_flattened()[..count];
+        let means = self.means[self.means_at((channel, row, phase))..].as_flattened();
         let symbols = &self.symbols[at..at + count];
         symbols.iter().zip(means).map(|(symbol, mean)| symbol.wrapping_sub((mean >> 2) as i16))
     }
@@ -197,26 +264,25 @@ impl Window {
     /// Takes in the values that were decoded for the run that was looked at.
     pub(crate) fn restore(&mut self, (channel, row, phase): Run, values: &[i16]) {
         let at = channel * self.grid.plane + self.grid.at(row, phase);
+        let means = self.means[self.means_at((channel, row, phase))..].as_flattened();
         let symbols = &mut self.symbols[at..at + values.len()];
-        for ((symbol, mean), value) in symbols.iter_mut().zip(self.means.as_flattened()).zip(values) {
+        for ((symbol, mean), value) in symbols.iter_mut().zip(means).zip(values) {
             *symbol = value.wrapping_add((mean >> 2) as i16);
         }
     }
 
     /// Notes the magnitudes of the run that was looked at, now that its symbols are known.
-    pub(crate) fn settle(
-        &mut self,
-        context: &Context,
-        coarse: u8,
-        (channel, row, phase): Run,
-        count: usize,
-    ) {
+    pub(crate) fn settle(&mut self, context: &Context, coarse: u8, (channel, row, phase): Run, count: usize) {
         let at = self.grid.at(row, phase);
         let symbols = &self.symbols[channel * self.grid.plane + at..][..count];
         let magnitudes = &mut self.magnitudes[at..at + count];
-        let cap = i32::from(context.cap);
-        for ((magnitude, symbol), mean) in magnitudes.iter_mut().zip(symbols).zip(self.means.as_flattened()) {
-            *magnitude = ((4 * i32::from(*symbol) - mean).abs() >> coarse).min(cap) as i16;
+        let means = self.means[(2 * row + phase) * self.chunks..].as_flattened();
+        match self.simd {
+            #[cfg(target_arch = "x86_64")]
+            Simd { avx2: Some(token) } => {
+                crate::avx2::settle(token, magnitudes, symbols, means, (context.cap, coarse));
+            }
+            _ => settle(magnitudes, symbols, means, (context.cap, coarse)),
         }
     }
 
@@ -226,67 +292,97 @@ impl Window {
             *far += 8 * magnitude - (*far >> 2);
         }
         let Some(shape) = self.shape else { return };
-        let (half, row) = (self.grid.half, 2 * self.grid.half);
+        let [evens, odds] = self.runs();
+        let half = self.grid.half;
         for line in 0..shape.height() {
             let at = self.grid.at(line, 0);
-            let [evens, odds] = self.runs();
             let (even, odd) = (&self.far[at - 1..at + half], &self.far[at - 1 + half..at + 2 * half]);
-            let smooth = &mut self.smooth[at..at + half + odds];
-            for i in 0..evens {
-                smooth[i] = 2 * even[i + 1] + odd[i] + odd[i + 1];
-            }
-            for i in 0..odds {
-                smooth[half + i] = 2 * odd[i + 1] + even[i + 1] + even[i + 2];
-            }
+            let (smooth_even, smooth_odd) = self.smooth[at..at + half + odds].split_at_mut(half);
+            blur(&mut smooth_even[..evens], &even[1..], odd, &odd[1..]);
+            blur(smooth_odd, &odd[1..], &even[1..], &even[2..]);
         }
-        let begin = self.grid.at(0, 0);
-        let end = self.grid.at(shape.height(), 0);
-        let (above, here, below) = (&self.smooth[begin - row..], &self.smooth[begin..], &self.smooth[begin + row..]);
-        for (((wide, above), here), below) in self.wide[begin..end].iter_mut().zip(above).zip(here).zip(below) {
-            *wide = (2 * here + above + below) >> 4;
-        }
+        let (begin, end, row) = (self.grid.at(0, 0), self.grid.at(shape.height(), 0), 2 * half);
+        let wide = &mut self.wide[begin..end];
+        blur(wide, &self.smooth[begin..], &self.smooth[begin - row..], &self.smooth[begin + row..]);
+        wide.iter_mut().for_each(|wide| *wide >>= 4);
+    }
+}
+
+/// Twice the middle and both sides.
+fn blur(out: &mut [i16], middle: &[i16], before: &[i16], after: &[i16]) {
+    for (((out, middle), before), after) in out.iter_mut().zip(middle).zip(before).zip(after) {
+        *out = 2 * middle + before + after;
+    }
+}
+
+/// The magnitudes of symbols with these means.
+#[inline(always)]
+pub(crate) fn settle(magnitudes: &mut [i16], symbols: &[i16], means: &[i32], (cap, coarse): (u8, u8)) {
+    for ((magnitude, symbol), mean) in magnitudes.iter_mut().zip(symbols).zip(means) {
+        *magnitude = ((4 * i32::from(*symbol) - mean).abs() >> coarse).min(cap.into()) as i16;
     }
 }
 
 impl Sight<'_> {
-    /// Means and tables of a run, as many chunks as there is room for. Those past the run's end have no meaning.
+    /// Means of a run, as many chunks as there is room for. Those past the run's end have no meaning.
     #[inline(always)]
-    pub(crate) fn look(&self, means: &mut [[i32; WIDTH]], tables: &mut [[u8; WIDTH]]) {
-        let phase = self.phase;
-        let (mean, activity) = (&self.rules.means[phase], &self.rules.activities[phase]);
-        let biases = self.rules.biases[phase];
-        let own = &self.grid.own[phase][..OWN[phase].len()];
+    pub(crate) fn means(&self, means: &mut [[i32; WIDTH]]) {
+        for (chunk, means) in means.iter_mut().enumerate() {
+            let mut sums = [self.mean_bias(); WIDTH];
+            add_pairs(&mut sums, self.symbols, self.first + chunk * WIDTH, self.mean_pairs);
+            *means = sums.map(|sum| sum >> 8);
+        }
+    }
+
+    /// Tables of a run, as [`means`](Self::means).
+    #[inline(always)]
+    pub(crate) fn tables(&self, means: &[[i32; WIDTH]], tables: &mut [[u8; WIDTH]]) {
+        let activity = self.rules.activities[self.phase];
         let shift = self.context.shift;
-        for (chunk, (means, tables)) in means.iter_mut().zip(tables).enumerate() {
+        for (chunk, (means, tables)) in means.iter().zip(tables).enumerate() {
             let at = self.at + chunk * WIDTH;
-            let mut sums = [16 * i32::from(biases.mean); WIDTH];
-            for tap in &mean.taps {
-                let offset = self.grid.around[phase][usize::from(tap.place)];
-                let place = usize::from(tap.plane) * self.grid.plane + at.wrapping_add_signed(offset);
-                add(&mut sums, self.symbols, place, tap.weight);
-            }
-            let mut levels = [i32::from(biases.activity) << (shift - 4); WIDTH];
-            add(&mut levels, self.far, at, activity.far);
-            add(&mut levels, self.wide, at, activity.wide);
-            for ((offset, mean), activity) in own.iter().zip(mean.own).zip(activity.own) {
-                let place = at.wrapping_add_signed(*offset);
-                add(&mut sums, self.symbols, self.first + place, mean);
-                add(&mut levels, self.magnitudes, place, activity);
-            }
-            for i in 0..WIDTH {
-                means[i] = sums[i] >> 8;
-                let level = (levels[i] >> shift).clamp(0, ACTIVITY_MAX as i32) as usize;
-                tables[i] = self.context.shapes[level] | (means[i] & 3) as u8;
+            let mut sums = [self.activity_bias(); WIDTH];
+            add(&mut sums, self.far, at, activity.far);
+            add(&mut sums, self.wide, at, activity.wide);
+            add_pairs(&mut sums, self.magnitudes, at, self.activity_pairs);
+            for ((table, sum), mean) in tables.iter_mut().zip(sums).zip(means) {
+                let level = (sum >> shift).clamp(0, ACTIVITY_MAX as i32) as usize;
+                *table = self.context.shapes[level] | (mean & 3) as u8;
             }
         }
     }
+
+    /// Where the sums begin.
+    #[inline(always)]
+    pub(crate) fn mean_bias(&self) -> i32 {
+        16 * i32::from(self.rules.biases[self.phase].mean)
+    }
+
+    #[inline(always)]
+    pub(crate) fn activity_bias(&self) -> i32 {
+        i32::from(self.rules.biases[self.phase].activity) << (self.context.shift - 4)
+    }
+}
+
+#[inline(always)]
+fn add_pairs(sums: &mut [i32; WIDTH], plane: &[i16], at: usize, pairs: &[Pair]) {
+    for Pair { offsets, weights } in pairs {
+        for (offset, weight) in offsets.iter().zip(weights) {
+            add(sums, plane, at.wrapping_add_signed(*offset), *weight);
+        }
+    }
+}
+
+/// What is at a place and after it.
+#[inline(always)]
+pub(crate) fn chunk(plane: &[i16], place: usize) -> &[i16; WIDTH] {
+    plane[place..place + WIDTH].as_array().expect("as many as were sliced")
 }
 
 /// Adds `weight` times what is at a place, to each sum that of its own place.
 #[inline(always)]
 fn add(sums: &mut [i32; WIDTH], plane: &[i16], place: usize, weight: i16) {
-    let values: &[i16; WIDTH] = plane[place..place + WIDTH].as_array().expect("as many as were sliced");
-    for (sum, value) in sums.iter_mut().zip(values) {
+    for (sum, value) in sums.iter_mut().zip(chunk(plane, place)) {
         *sum += i32::from(*value) * i32::from(weight);
     }
 }

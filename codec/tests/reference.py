@@ -197,8 +197,10 @@ class Codec:
                 y, x = tile // columns * tall, tile % columns * wide
                 inside = [s for row in known[y : y + tall] for s in row[x : x + wide]]
                 total = lambda t: sum(cost(t, t.entry(s), tables.precision) for s in inside)
-                best = min(range(count), key=lambda k: (total(tables.indexed[k]), k))
-                values.append((best - predicted(indices)) % count)
+                delta = lambda k: (k - predicted(indices)) % count
+                price = lambda k: total(tables.indexed[k]) + cost(deltas, delta(k), tables.precision)
+                best = min(range(count), key=lambda k: (price(k), k))
+                values.append(delta(best))
                 indices.append(best)
         values = run([deltas] * (rows * columns), values, sampled=False)
         indices = []

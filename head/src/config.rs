@@ -2,11 +2,18 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use clap::ValueEnum;
+use narrows_codec::{Choice, Mode};
 use narrows_models::{Bundle, TaskKind};
-use narrows_wire::limits::MAX_IN_FLIGHT;
+use narrows_wire::{Framing, limits::MAX_IN_FLIGHT};
 
-use crate::Error;
+use crate::{
+    Error,
+    encoding::{Chroma, Encoding, Format},
+};
 
+/// Quality of images when nobody asks for another.
+const QUALITY: u8 = 75;
 /// Longest `--budget`, `--retry-for`: an hour.
 const HOUR: u64 = 3600;
 
@@ -33,11 +40,35 @@ pub struct Flags {
     #[arg(long, value_name = "TASK,…", value_delimiter = ',')]
     pub tasks: Vec<String>,
 
+    /// Where the network runs
+    #[arg(long, value_name = "PATH", value_enum, default_value_t = Path::Split)]
+    pub path: Path,
+
     /// Rate level, 0 is the finest and largest [default: the bundle's]
     #[arg(long, value_name = "N")]
     pub level: Option<usize>,
 
-    /// How an image becomes the head's input [default: the first task's geometry]
+    /// How the split's packet is coded [default: auto]
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub coding: Option<Coding>,
+
+    /// File format of --path image [default: jpeg]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub format: Option<Format>,
+
+    /// Quality of --path image, 1 (smallest) to 100 [default: 75]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub quality: Option<u8>,
+
+    /// Colour planes of --path image: 420 halves them both ways, 444 (JPEG only) keeps them [default: 420]
+    #[arg(long, value_name = "420|444", value_enum)]
+    pub subsampling: Option<Chroma>,
+
+    /// Size of --path image [default: fitted]
+    #[arg(long, value_name = "SIZE", value_enum)]
+    pub send: Option<Size>,
+
+    /// How an image becomes the network's input [default: the first task's geometry]
     #[arg(long, value_name = "NAME")]
     pub geometry: Option<String>,
 
@@ -63,6 +94,37 @@ pub struct Flags {
     pub repeat: usize,
 }
 
+/// Where the network runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Path {
+    /// Here up to the bottleneck, on the server from there: features travel
+    Split,
+    /// On the server, which must serve the whole network (`narrows-tail serve --offload`): an image travels
+    Image,
+}
+
+/// How a packet is coded (codec/FORMAT.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Coding {
+    /// The entropy coder, or whatever is smaller where the tables do not fit
+    Auto,
+    /// The entropy coder, always
+    Static,
+    /// Zstandard over the 8-bit symbols
+    Zstd,
+    /// The 8-bit symbols as they are
+    Raw,
+}
+
+/// At which size an image is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Size {
+    /// Resized and cropped here to the network's input: both paths see the same pixels
+    Fitted,
+    /// At its own size; the server resizes and crops
+    Original,
+}
+
 /// A run's settings, checked against the bundle.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -71,8 +133,16 @@ pub struct Config {
     pub server: Server,
     /// Indices of the tasks to ask, at most one of each kind, in the order they were asked for.
     pub tasks: Vec<usize>,
+    /// Where the network runs.
+    pub path: Path,
     /// Index of the rate level.
     pub level: usize,
+    /// How packets are coded.
+    pub coding: Choice,
+    /// How images are encoded.
+    pub encoding: Encoding,
+    /// At which size images are sent.
+    pub framing: Framing,
     /// Index of the geometry.
     pub geometry: usize,
     /// Where pictures go.
@@ -107,6 +177,27 @@ impl Config {
             .iter()
             .map(|task| Offer { name: &task.name, kind: task.kind, geometry: task.geometry })
             .collect();
+        let (split, image) = (flags.path == Path::Split, flags.path == Path::Image);
+        for (flag, given, used, path) in [
+            ("--level", flags.level.is_some(), split, "split"),
+            ("--coding", flags.coding.is_some(), split, "split"),
+            ("--format", flags.format.is_some(), image, "image"),
+            ("--quality", flags.quality.is_some(), image, "image"),
+            ("--subsampling", flags.subsampling.is_some(), image, "image"),
+            ("--send", flags.send.is_some(), image, "image"),
+        ] {
+            if given && !used {
+                return Err(Error::usage(flag, format!("only --path {path} has it")));
+            }
+        }
+        let encoding = Encoding {
+            format: flags.format.unwrap_or(Format::Jpeg),
+            quality: flags.quality.unwrap_or(QUALITY),
+            chroma: flags.subsampling.unwrap_or(Chroma::Half),
+        };
+        if (encoding.format, encoding.chroma) == (Format::Webp, Chroma::Full) {
+            return Err(Error::usage("--subsampling", "lossy WebP has 420 only; leave it out or send JPEG"));
+        }
         let tasks_asked = choose_tasks(&flags.tasks, &tasks)?;
         let geometries: Vec<&str> =
             bundle.geometries().iter().map(|geometry| geometry.name.as_str()).collect();
@@ -115,6 +206,13 @@ impl Config {
             server: Server::parse(&flags.server)?,
             geometry: choose_geometry(flags.geometry.as_deref(), &geometries, first)?,
             level: choose_level(flags.level, bundle.levels().len(), bundle.default_level())?,
+            path: flags.path,
+            coding: flags.coding.unwrap_or(Coding::Auto).into(),
+            encoding,
+            framing: match flags.send.unwrap_or(Size::Fitted) {
+                Size::Fitted => Framing::Fitted,
+                Size::Original => Framing::Original,
+            },
             tasks: tasks_asked,
             out: flags.out.clone(),
             budget: Duration::from_millis(within("--budget", flags.budget, 1, HOUR * 1000)?),
@@ -122,6 +220,17 @@ impl Config {
             retry_for: Duration::from_secs(within("--retry-for", flags.retry_for, 0, HOUR)?),
             repeat: within("--repeat", flags.repeat as u64, 1, u32::MAX.into())? as usize,
         })
+    }
+}
+
+impl From<Coding> for Choice {
+    fn from(coding: Coding) -> Self {
+        match coding {
+            Coding::Auto => Choice::Auto,
+            Coding::Static => Choice::Only(Mode::Static),
+            Coding::Zstd => Choice::Only(Mode::Zstd),
+            Coding::Raw => Choice::Only(Mode::Raw),
+        }
     }
 }
 

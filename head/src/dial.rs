@@ -16,7 +16,7 @@ use tokio::{task::JoinSet, time::timeout};
 use crate::{Error, config::Server};
 
 /// How long one try at reaching the server may take: a lost first packet and its repeats on a slow link.
-const TRY: Duration = Duration::from_secs(5);
+pub(crate) const TRY: Duration = Duration::from_secs(5);
 /// When a host has several addresses, the next is tried along when the one before has not answered by then
 /// (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -94,7 +94,7 @@ impl Dialer {
         }
     }
 
-    async fn resolve(&self) -> Result<Vec<SocketAddr>, Miss> {
+    pub(crate) async fn resolve(&self) -> Result<Vec<SocketAddr>, Miss> {
         let addresses = tokio::net::lookup_host((self.server.host.as_str(), self.server.port)).await;
         let addresses: Vec<SocketAddr> = addresses
             .map_err(|e: io::Error| Miss::Passing(format!("the name cannot be resolved: {e}")))?
@@ -106,7 +106,7 @@ impl Dialer {
     }
 
     /// Races the addresses, each with a head start over the next. Dropping the losers closes them.
-    async fn connect(&self, addresses: Vec<SocketAddr>) -> Result<(Endpoint, Connection), Miss> {
+    pub(crate) async fn connect(&self, addresses: Vec<SocketAddr>) -> Result<(Endpoint, Connection), Miss> {
         let mut race = JoinSet::new();
         for (place, address) in addresses.into_iter().enumerate() {
             let endpoint = client_endpoint(address, &self.tuning).map_err(|e| Miss::Lasting(e.into()))?;
@@ -129,7 +129,7 @@ impl Dialer {
         Err(miss)
     }
 
-    async fn greet(&self, connection: &Connection) -> Result<(Client, u8), Miss> {
+    pub(crate) async fn greet(&self, connection: &Connection) -> Result<(Client, u8), Miss> {
         let mut client = Client::new(Hello::new(vec![self.bundle], self.tasks.clone()));
         let hello = client.hello().map_err(|source| self.protocol(source))?;
         let lost = |error| match error {

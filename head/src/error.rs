@@ -117,6 +117,12 @@ pub enum Error {
     /// The feature could not be coded.
     #[error("the frame cannot be coded: {0}")]
     Code(#[source] narrows_codec::Error),
+    /// Power cannot be measured, or what a meter recorded cannot be used.
+    #[error("{0}")]
+    Power(#[from] narrows_power::Error),
+    /// The image could not be encoded for the server.
+    #[error("the image cannot be encoded: {0}")]
+    Encode(String),
     /// A result cannot be written.
     #[error("cannot write {place}: {source}")]
     Output {
@@ -163,8 +169,9 @@ impl Error {
             Error::Identity(_) | Error::Trust { .. } => Kind::Identity,
             Error::Source(_) => Kind::Source,
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol { .. } => Kind::Server,
-            Error::File { .. } | Error::Image { .. } | Error::Code(_) => Kind::Frame,
-            Error::Output { .. } | Error::Device(_) => Kind::Device,
+            Error::File { .. } | Error::Image { .. } | Error::Code(_) | Error::Encode(_) => Kind::Frame,
+            Error::Power(error) if error.kind() == narrows_power::Kind::Input => Kind::Usage,
+            Error::Power(_) | Error::Output { .. } | Error::Device(_) => Kind::Device,
         }
     }
 

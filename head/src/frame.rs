@@ -6,7 +6,8 @@ use std::{
 };
 
 use image::RgbImage;
-use narrows_wire::{Refusal, Reply};
+use narrows_codec::Mode;
+use narrows_wire::{Payload, Refusal, Reply};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::pipeline::Timings;
@@ -20,14 +21,16 @@ pub(crate) struct Shot {
     pub(crate) file: PathBuf,
     /// When its budget began to run.
     pub(crate) started: Instant,
-    /// When its packet was ready.
+    /// When its payload was ready.
     pub(crate) ready: Instant,
     /// When its answer is due.
     pub(crate) deadline: Instant,
     /// What each stage before that cost.
     pub(crate) timings: Timings,
     /// What is sent.
-    pub(crate) packet: Vec<u8>,
+    pub(crate) payload: Payload,
+    /// How a packet is coded.
+    pub(crate) coding: Option<Mode>,
     /// The upright picture, kept if something will be drawn on it.
     pub(crate) photo: Option<RgbImage>,
     /// Its place among the frames in flight, given back when the frame has been reported.

@@ -177,13 +177,13 @@ impl Link {
         out: &mut BTreeMap<u64, (Shot, usize)>,
     ) {
         let (wants, deadline) = (self.wants.clone(), shot.deadline);
-        // The packet is kept in case it must go out again.
+        // The payload is kept in case it must go out again.
         let request = session.client.request(
             Instant::now(),
             session.bundle,
             Some(deadline),
             wants,
-            shot.packet.clone(),
+            shot.payload.clone(),
         );
         match request {
             Ok((id, bytes)) => {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use narrows_head::{Error, Kind, Ran, Stop, config::Flags, run};
+use narrows_head::{Error, Kind, Ran, Stop, config::Flags, doctor, power, run};
 use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
@@ -18,6 +18,8 @@ Examples:
   A folder at the coarsest level, only classes:
     narrows-head run … --source photos/ --tasks classify --level 4
 
+  The server runs the whole network, on a JPEG of what the head would see:
+    narrows-head run … --source photos/ --path image --quality 50
   Latency of one frame at a time, a hundred rounds:
     narrows-head run … --source cat.jpg --in-flight 1 --repeat 100 | jq .ms.total
 
@@ -33,6 +35,48 @@ Exit codes:
     6  the server could not be reached, was lost for good, or refused
     7  this device failed: a result could not be written, or no socket was to be had
   130  interrupted (SIGINT); 143 terminated (SIGTERM)";
+
+const POWER_EXAMPLES: &str = "\
+Examples:
+  What can be measured on this device, and what permissions are missing:
+    narrows-head power
+
+  The joules of a run, net of what the device takes when idle:
+    narrows-head power -- narrows-head run --bundle lite2 --server tail.local:7461 \\
+        --identity pi --source photos/
+
+  Half a minute of whatever runs, as JSON:
+    narrows-head power --seconds 30 --json | jq .total
+
+  A USB meter that records to a CSV file: start its recording, then
+    narrows-head power --marker --json -- COMMAND > run.json
+    narrows-head power --meter recording.csv --run run.json
+
+Joules of a rail are those of the time that readings cover; what is missing is named. Figures of estimated rails are sums
+or fits, not measurements.
+
+Exit codes:
+    0  everything was measured
+    1  nothing can be measured, part of the run is missing, or the command failed
+    2  a flag or a recording cannot be understood
+    7  this device failed
+  130  interrupted (SIGINT), 143 terminated (SIGTERM): what was measured until then is printed, marked interrupted";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  This device and its bundle:
+    narrows-head doctor --bundle lite2
+
+  And the way to the tail:
+    narrows-head doctor --bundle lite2 --server tail.local:7461 --identity pi
+
+  What is not ok, for a script:
+    narrows-head doctor … --json | jq '.checks[] | select(.state != \"ok\")'
+
+Exit codes:
+    0  nothing failed
+    1  something failed
+    2  a flag cannot be understood";
 
 /// Runs the head of a bundle on images and asks the tail what is in them
 #[derive(Parser)]
@@ -50,6 +94,12 @@ enum Command {
     /// Work through images and print one JSON line per frame
     #[command(after_help = EXAMPLES)]
     Run(Box<Flags>),
+    /// Measure joules: list the sensors, or measure a command or a span of time
+    #[command(after_help = POWER_EXAMPLES)]
+    Power(Box<power::Flags>),
+    /// Check this device, its bundle and the way to the tail
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(Box<doctor::Flags>),
 }
 
 fn main() -> ExitCode {
@@ -66,9 +116,13 @@ fn main() -> ExitCode {
         .without_time()
         .with_target(false)
         .init();
-    let Command::Run(flags) = cli.command;
-    match run(&flags) {
-        Ok(ran) => finish(&ran),
+    let done = match cli.command {
+        Command::Run(flags) => run(&flags).map(|ran| finish(&ran)),
+        Command::Power(flags) => power::power(&flags).map(ExitCode::from),
+        Command::Doctor(flags) => doctor::doctor(&flags).map(ExitCode::from),
+    };
+    match done {
+        Ok(code) => code,
         Err(error) => {
             say(&error);
             ExitCode::from(code(&error))

@@ -36,6 +36,7 @@ pub struct Head {
     tables: Tables,
     net: Net,
     fitter: Fitter,
+    choice: Choice,
 }
 
 /// A frame, coded.
@@ -63,7 +64,7 @@ pub struct Timings {
     pub resize: Duration,
     /// The head's network.
     pub head: Duration,
-    /// The entropy coder.
+    /// The entropy coder, or the image's encoder.
     pub encode: Duration,
 }
 
@@ -77,7 +78,12 @@ impl Head {
         let tables = Tables::parse(&bundle.read(&part)?).map_err(|source| Error::Tables { part, source })?;
         let part = bundle.head().file.clone();
         let net = Net::open(&bundle).map_err(|source| Error::Head { part, source })?;
-        Ok(Head { bundle, tables, net, fitter: Fitter::default() })
+        Ok(Head { bundle, tables, net, fitter: Fitter::default(), choice: Choice::Auto })
+    }
+
+    /// The same head with packets of this choice of mode.
+    pub fn coding(self, choice: Choice) -> Self {
+        Head { choice, ..self }
     }
 
     /// The bundle that it was made from.
@@ -123,7 +129,7 @@ impl Head {
         let ran = Instant::now();
         let mut packet = Vec::new();
         // A bundle has at most 16 of each, so the indices are bytes.
-        let mode = encode(&self.tables, geometry as u8, level as u8, Choice::Auto, &feature, &mut packet)
+        let mode = encode(&self.tables, geometry as u8, level as u8, self.choice, &feature, &mut packet)
             .map_err(Error::Code)?;
         let timings = Timings {
             decode: Duration::ZERO,

@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::config::Config;
+
 /// One frame's line on standard output.
 ///
 /// Lines come in the order in which frames end, which need not be the order in which they began: `frame` counts
@@ -20,11 +22,18 @@ pub struct Line {
     pub file: PathBuf,
     /// How it ended.
     pub status: Status,
-    /// Which path made the answer: `split`.
+    /// Which path made the answer: `split` or `image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Rate level, 0 is the finest.
-    pub level: usize,
+    /// Rate level of the split, 0 is the finest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<usize>,
+    /// How the packet of the split is coded: `static`, `zstd` or `raw`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coding: Option<String>,
+    /// How the image was encoded, where one was to be sent.
+    #[serde(flatten)]
+    pub image: Option<Sent>,
     /// Name of the geometry that made the head's input.
     pub geometry: String,
     /// The most probable classes, best first.
@@ -51,6 +60,19 @@ pub struct Line {
     /// Stages, once the server said something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<Millis>,
+}
+
+/// How an image is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// `jpeg` or `webp`.
+    pub format: String,
+    /// 1 to 100.
+    pub quality: u8,
+    /// `420` or `444`.
+    pub subsampling: String,
+    /// `fitted` to the geometry, or of its `original` size.
+    pub send: String,
 }
 
 /// How a frame ended.
@@ -121,7 +143,7 @@ pub struct Unanswered {
 /// Sizes of a frame in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bytes {
-    /// The codec's packet.
+    /// The codec's packet, or the image's file.
     pub packet: usize,
     /// The whole request, before QUIC's own headers.
     pub sent: usize,
@@ -138,10 +160,10 @@ pub struct Millis {
     /// To the head's input.
     #[serde(serialize_with = "three_digits")]
     pub resize: f64,
-    /// The head's network.
+    /// The head's network; 0 where an image was sent.
     #[serde(serialize_with = "three_digits")]
     pub head: f64,
-    /// The entropy coder.
+    /// The entropy coder, or the image's encoder.
     #[serde(serialize_with = "three_digits")]
     pub encode: f64,
     /// From the packet to the reply, without the server's stages: the link, and queues on this side.
@@ -150,10 +172,10 @@ pub struct Millis {
     /// Waiting on the server.
     #[serde(serialize_with = "three_digits")]
     pub tail_queue: f64,
-    /// Packet to features.
+    /// Packet to features, or image file to pixels.
     #[serde(serialize_with = "three_digits")]
     pub tail_decode: f64,
-    /// The tail's network.
+    /// The server's network.
     #[serde(serialize_with = "three_digits")]
     pub tail_infer: f64,
     /// Softmax, or class map and its compression.
@@ -177,6 +199,17 @@ pub struct Summary {
     pub left: usize,
     packets: u64,
     totals: Vec<f64>,
+}
+
+impl Sent {
+    pub(crate) fn of(config: &Config) -> Self {
+        Sent {
+            format: config.encoding.format.name().to_owned(),
+            quality: config.encoding.quality,
+            subsampling: config.encoding.chroma.name().to_owned(),
+            send: config.framing.to_string(),
+        }
+    }
 }
 
 impl Line {
@@ -265,7 +298,9 @@ mod tests {
             file: "photos/cat.jpg".into(),
             status,
             path: None,
-            level: 1,
+            level: Some(1),
+            coding: None,
+            image: None,
             geometry: "photo".into(),
             classify: None,
             segment: None,
@@ -287,7 +322,7 @@ mod tests {
     #[test]
     fn an_answered_line_has_this_shape() {
         let mut answered = line(Status::Answered, 5400, 41.23456);
-        answered.path = Some("split".into());
+        (answered.path, answered.coding) = (Some("split".into()), Some("static".into()));
         answered.classify =
             Some(vec![Guess { index: 281, label: "tabby".into(), probability: 0.61f32.into() }]);
         answered.segment = Some(Segment {
@@ -300,7 +335,7 @@ mod tests {
         assert_eq!(
             text(&answered),
             concat!(
-                r#"{"frame":3,"file":"photos/cat.jpg","status":"answered","path":"split","level":1,"geometry":"photo","#,
+                r#"{"frame":3,"file":"photos/cat.jpg","status":"answered","path":"split","level":1,"coding":"static","geometry":"photo","#,
                 r#""classify":[{"index":281,"label":"tabby","probability":0.61}],"#,
                 r#""segment":{"mask":"out/cat.mask.png","overlay":"out/cat.overlay.png","width":480,"height":360,"#,
                 r#""classes":[{"index":3,"label":"road","share":0.41}]},"#,
@@ -325,6 +360,28 @@ mod tests {
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn a_line_of_an_image_says_how_it_was_sent() {
+        let mut answered = line(Status::Answered, 9000, 20.0);
+        (answered.path, answered.level, answered.ms) = (Some("image".into()), None, None);
+        answered.image = Some(Sent {
+            format: "jpeg".into(),
+            quality: 75,
+            subsampling: "420".into(),
+            send: "fitted".into(),
+        });
+        assert_eq!(
+            text(&answered),
+            concat!(
+                r#"{"frame":3,"file":"photos/cat.jpg","status":"answered","path":"image","#,
+                r#""format":"jpeg","quality":75,"subsampling":"420","send":"fitted","geometry":"photo","#,
+                r#""bytes":{"packet":9000,"sent":9060,"received":310}}"#,
+                "\n"
+            )
+        );
+        assert_eq!(serde_json::from_str::<Line>(&text(&answered)).unwrap(), answered);
     }
 
     #[test]

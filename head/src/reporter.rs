@@ -16,10 +16,10 @@ use narrows_wire::{Class, ClassMap, Outcome, Refusal, Reply, TaskAnswer};
 use crate::{
     Error,
     canvas::Colour,
-    config::Config,
+    config::{self, Config},
     frame::{Ended, Ending, Shot},
     overlay::{self, Map},
-    report::{Bytes, Guess, Line, Millis, Segment, Share, Status, Summary, Unanswered},
+    report::{Bytes, Guess, Line, Millis, Segment, Sent, Share, Status, Summary, Unanswered},
 };
 
 /// Writes a line per frame, and pictures.
@@ -85,7 +85,9 @@ impl<W: Write> Reporter<W> {
             file: shot.file.clone(),
             status: Status::Failed,
             path: None,
-            level: self.config.level,
+            level: None,
+            coding: None,
+            image: None,
             geometry: self.bundle.geometries()[self.config.geometry].name.clone(),
             classify: None,
             segment: None,
@@ -96,6 +98,13 @@ impl<W: Write> Reporter<W> {
             bytes: None,
             ms: None,
         };
+        match self.config.path {
+            config::Path::Split => {
+                line.level = Some(self.config.level);
+                line.coding = shot.coding.map(|mode| mode.to_string());
+            }
+            config::Path::Image => line.image = Some(Sent::of(&self.config)),
+        }
         match ending {
             Ending::Failed(reason) => line.error = Some(reason.clone()),
             Ending::Refused { refusal, sent, received, at } => {
@@ -214,7 +223,7 @@ fn unique(files: &[PathBuf]) -> Vec<String> {
 }
 
 fn sizes(shot: &Shot, sent: usize, received: usize) -> Bytes {
-    Bytes { packet: shot.packet.len(), sent, received }
+    Bytes { packet: shot.payload.size(), sent, received }
 }
 
 fn stages(shot: &Shot, at: Instant, reply: Option<&Reply>) -> Millis {

@@ -11,7 +11,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use narrows_models::{Bundle, Parts, TaskKind};
-use narrows_wire::{Ask, BundleId, Want, identity::Identity};
+use narrows_wire::{Ask, BundleId, Payload, Want, identity::Identity};
 use tokio::{
     runtime::{self, Handle},
     signal::unix::{SignalKind, signal},
@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use crate::{
-    Error, Head,
-    config::{Config, Flags},
+    Error, Head, Offload,
+    config::{self, Config, Flags},
     dial::Dialer,
     frame::{Ended, Ending, Shot},
     link::{Link, reach},
@@ -76,18 +76,21 @@ pub fn run(flags: &Flags) -> Result<Ran, Error> {
         BundleId(*bundle.digest().bytes()),
         config.tasks.iter().map(|&task| bundle.tasks()[task].name.clone()).collect(),
     )?;
-    let head = Head::open(bundle.clone())?;
+    let coder = match config.path {
+        config::Path::Split => Coder::Split(Box::new(Head::open(bundle.clone())?.coding(config.coding))),
+        config::Path::Image => Coder::Image(Offload::new(&bundle, config.encoding, config.framing)),
+    };
     // One thread for everything that waits: an answer is passed on without waking another core.
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::Device(format!("no runtime: {error}")))?;
     let bar = bar(files.len() * config.repeat);
     let reporter = Reporter { bundle, config: config.clone(), gallery, bar, out: std::io::stdout() };
-    runtime.block_on(drive(dialer, head, reporter, files, config))
+    runtime.block_on(drive(dialer, coder, reporter, files, config))
 }
 
 async fn drive(
     dialer: Dialer,
-    head: Head,
+    coder: Coder,
     reporter: Reporter<std::io::Stdout>,
     files: Vec<PathBuf>,
     config: Config,
@@ -96,7 +99,7 @@ async fn drive(
     let (stop, stopped) = watch::channel(false);
     let signals = signals()?;
     let mut watcher = tokio::spawn(watch_signals(signals, Arc::clone(&places), stop.clone()));
-    let wants = wants(head.bundle(), &config.tasks);
+    let wants = wants(&reporter.bundle, &config.tasks);
     let all = files.len() * config.repeat;
 
     let session = tokio::select! {
@@ -116,7 +119,7 @@ async fn drive(
         again: Default::default(),
     };
     let camera = Camera {
-        head,
+        coder,
         files,
         config,
         places: Arc::clone(&places),
@@ -152,9 +155,15 @@ async fn drive(
     Ok(Ran { summary, stop, error: linked.err().or(error) })
 }
 
+/// What makes a photo the payload of a request.
+enum Coder {
+    Split(Box<Head>),
+    Image(Offload),
+}
+
 /// Takes frames from the source and codes them.
 struct Camera {
-    head: Head,
+    coder: Coder,
     files: Vec<PathBuf>,
     config: Config,
     places: Arc<Semaphore>,
@@ -206,7 +215,8 @@ impl Camera {
             ready: started,
             deadline: started + self.config.budget,
             timings: Timings::default(),
-            packet: Vec::new(),
+            payload: Payload::Packet(Vec::new()),
+            coding: None,
             photo: None,
             _place: place,
         };
@@ -218,9 +228,21 @@ impl Camera {
     fn code(&mut self, shot: &mut Shot, keep: bool) -> Result<(), Error> {
         let photo = load(&shot.file)?;
         let decode = shot.started.elapsed();
-        let encoded = self.head.frame_of(&photo, self.config.geometry, self.config.level)?;
-        shot.timings = Timings { decode, ..encoded.timings };
-        shot.packet = encoded.packet;
+        let geometry = self.config.geometry;
+        let timings = match &mut self.coder {
+            Coder::Split(head) => {
+                let encoded = head.frame_of(&photo, geometry, self.config.level)?;
+                shot.payload = Payload::Packet(encoded.packet);
+                shot.coding = Some(encoded.mode);
+                encoded.timings
+            }
+            Coder::Image(offload) => {
+                let (image, timings) = offload.frame_of(&photo, geometry)?;
+                shot.payload = Payload::Image(image);
+                timings
+            }
+        };
+        shot.timings = Timings { decode, ..timings };
         shot.photo = keep.then_some(photo);
         Ok(())
     }
@@ -238,9 +260,9 @@ fn wants(bundle: &Bundle, tasks: &[usize]) -> Vec<Want> {
     tasks.iter().map(want).collect()
 }
 
-type Signals = [(tokio::signal::unix::Signal, Stop); 2];
+pub(crate) type Signals = [(tokio::signal::unix::Signal, Stop); 2];
 
-fn signals() -> Result<Signals, Error> {
+pub(crate) fn signals() -> Result<Signals, Error> {
     let watch =
         |kind| signal(kind).map_err(|error| Error::Device(format!("signals cannot be watched: {error}")));
     Ok([
@@ -260,7 +282,7 @@ async fn watch_signals(mut signals: Signals, places: Arc<Semaphore>, stop: watch
     first
 }
 
-async fn next([(one, first), (other, second)]: &mut Signals) -> Stop {
+pub(crate) async fn next([(one, first), (other, second)]: &mut Signals) -> Stop {
     tokio::select! {
         _ = one.recv() => *first,
         _ = other.recv() => *second,

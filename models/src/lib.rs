@@ -1,8 +1,9 @@
 //! The bundle that head and tail agreed on: opened once, checked completely, read-only.
 //!
 //! [`Bundle::open`] reads a folder laid out as `BUNDLE.md` says, compares the SHA-256 of every part with the
-//! manifest and hands out plain descriptions ([`Geometry`], [`Level`], [`Task`], …). It runs no network and
-//! knows neither ONNX nor the entropy coder: the parts are bytes here.
+//! manifest and hands out plain descriptions ([`Geometry`], [`Level`], [`Task`], …). [`image`] makes an image file the
+//! network's input, on the device as on the server. Nothing here runs a network or knows ONNX or the entropy coder:
+//! the parts are bytes.
 //!
 //! ```no_run
 //! use narrows_models::{Bundle, Parts};
@@ -15,6 +16,7 @@
 mod bundle;
 mod digest;
 mod error;
+pub mod image;
 mod labels;
 mod manifest;
 mod spec;

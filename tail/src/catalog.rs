@@ -10,6 +10,7 @@ use narrows_wire::{AskKind, BundleId};
 
 use crate::Error;
 use crate::answer::MAP_CLASSES;
+use crate::feed::{Latent, Pixels};
 use crate::worker::Tail;
 
 /// One bundle, ready to decode its packets and to be asked.
@@ -19,7 +20,9 @@ pub(crate) struct Served {
     /// The latent's shape per geometry.
     pub(crate) shapes: Vec<Shape>,
     /// One per task, in the manifest's order.
-    pub(crate) tails: Vec<Arc<Tail>>,
+    pub(crate) tails: Vec<Arc<Tail<Latent>>>,
+    /// The whole network of each task, where it is served.
+    pub(crate) wholes: Vec<Option<Arc<Tail<Pixels>>>>,
 }
 
 /// A bundle whose parts fit together, before its networks are loaded.
@@ -72,16 +75,17 @@ fn representable(task: &Task) -> bool {
 
 /// What the hello offers of these bundles.
 pub(crate) fn offer(catalog: &[Served], max_in_flight: u16) -> Offer {
-    let task = |task: &Task| OfferedTask {
+    let task = |(task, whole): (&Task, &Option<_>)| OfferedTask {
         name: task.name.clone(),
         kind: match task.kind {
             TaskKind::Classify => AskKind::Classify,
             TaskKind::Segment => AskKind::Segment,
         },
+        whole: whole.is_some(),
     };
     let bundles = catalog.iter().map(|served| OfferedBundle {
         id: BundleId(*served.bundle.digest().bytes()),
-        tasks: served.bundle.tasks().iter().map(task).collect(),
+        tasks: served.bundle.tasks().iter().zip(&served.wholes).map(task).collect(),
     });
     Offer { bundles: bundles.collect(), max_in_flight }
 }

@@ -22,7 +22,7 @@ Exit codes:
 
 The log goes to standard error; RUST_LOG sets what is in it (default: info).";
 
-/// The server of a split network: features in, classes and masks out.
+/// The server of a split network: features or images in, classes and masks out.
 #[derive(Debug, Parser)]
 #[command(name = "narrows-tail", version, after_help = EXIT_CODES, after_long_help = EXIT_CODES)]
 pub struct Cli {
@@ -94,12 +94,19 @@ pub struct Serve {
     /// Frames that may wait per tail; the next is refused with a hint when to retry
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = number(1, 65536))]
     pub queue: usize,
-    /// Frames in flight per connection; each may hold 1 MiB
+    /// Frames in flight per connection; each may hold 4 MiB
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = number(1, MAX_IN_FLIGHT as usize))]
     pub in_flight: usize,
     /// Connections at once; each may hold 8 MiB of unread bytes and its frames in flight
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = number(1, 65536))]
     pub connections: usize,
+    /// Serve the whole networks too, for heads that send images (`--path image`); each task loads its reference
+    /// network, which costs about its file's size per worker
+    #[arg(long)]
+    pub offload: bool,
+    /// Images decoded at once; each holds up to 300 MiB while it is (16 megapixels, progressive), a fitted one 1 MiB
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = number(1, 64))]
+    pub decoders: usize,
     /// Milliseconds that SIGTERM leaves for accepted frames
     #[arg(long, value_name = "MS", default_value = "10000", value_parser = millis)]
     pub drain_timeout: Duration,

@@ -1,84 +1,154 @@
-//! One accepted frame: decode, hand to the tails, gather, answer.
+//! One accepted frame: decode, hand to the networks, gather, answer.
 #![expect(clippy::disallowed_methods, reason = "the shell of a frame reads the clock between its stages")]
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use narrows_codec::{Feature, decode};
+use narrows_codec::decode;
 use narrows_wire::session::Accepted;
-use narrows_wire::{Ask, FrameReply, Outcome, Path, Provider, Refusal, RefusalCode, Reply, TaskAnswer, Want};
+use narrows_wire::{
+    Ask, FrameReply, Outcome, Path, Payload, Provider, Refusal, RefusalCode, Reply, TaskAnswer, Want,
+};
 use ndarray::{Axis, Ix1, Ix3};
 use tokio::sync::oneshot;
 
 use crate::admit::Ticket;
 use crate::answer;
 use crate::catalog::Served;
+use crate::feed::{Feed, Latent, Pixels};
+use crate::images::{Decoders, Undecoded};
 use crate::metrics::{Metrics, Span, stages};
 use crate::worker::{Done, Ran, Tail, Work};
 
 /// What became of a frame, for its peer and for the log.
 pub(crate) struct Finished {
     pub(crate) reply: FrameReply,
-    /// The codec's words when the packet did not decode.
-    pub(crate) bad_packet: Option<String>,
+    /// The decoder's words when packet or image did not decode.
+    pub(crate) undecoded: Option<String>,
+}
+
+/// A frame whose input is there.
+struct Frame<'a> {
+    id: u64,
+    path: Path,
+    wants: &'a [Want],
+    geometry: usize,
+    arrived: Instant,
+    /// What the input cost.
+    decode: Duration,
+    deadline: Option<Instant>,
 }
 
 /// Works on a frame until it is answered or refused. Dropping the future gives the frame up: work that has not
 /// begun never will.
 pub(crate) async fn work(
     catalog: &[Served],
+    decoders: &Decoders,
     metrics: &Metrics,
     accepted: Accepted,
     arrived: Instant,
 ) -> Finished {
     let Accepted { id, bundle, deadline, wants, payload } = accepted;
     let served = &catalog[bundle];
-    // Under a millisecond for the largest geometry: not worth another thread.
-    let packet = match decode(&served.tables, &served.shapes, &payload) {
-        Ok(packet) => packet,
-        Err(error) => {
-            metrics.bad_packets.add(1);
-            let reason = error.to_string();
-            let refusal = Refusal::new(RefusalCode::BadPacket, reason.clone());
-            return Finished { reply: FrameReply::Refused { id, refusal }, bad_packet: Some(reason) };
-        }
+    let refuse = |code, reason: &str| {
+        let refusal = Refusal::new(code, reason);
+        Finished { reply: FrameReply::Refused { id, refusal }, undecoded: None }
     };
-    let decoded = Instant::now();
-    let step = served.bundle.levels()[usize::from(packet.level)].step;
-    let geometry = usize::from(packet.geometry);
-    let feature = Arc::new(packet.feature);
-    let pending: Vec<_> =
-        wants.iter().map(|want| Pending::submit(served, want, &feature, step, geometry, deadline)).collect();
-    let mut answers = Vec::with_capacity(wants.len());
-    let mut spans = Vec::with_capacity(wants.len());
-    let mut provider = Provider::Cpu;
-    for (want, pending) in wants.iter().zip(pending) {
-        let tail = &served.tails[usize::from(want.task)];
-        let (batch, outcome) = match pending.result(deadline, metrics).await {
-            Ok(ran) => {
-                provider = tail.provider;
-                let outcome = answer(tail, &want.ask, &ran);
-                spans.push(Span { started: ran.started, inferred: ran.inferred, answered: Instant::now() });
-                (u16::try_from(ran.batch).unwrap_or(u16::MAX), outcome)
-            }
-            Err(refusal) => (0, Outcome::Refused(refusal)),
+    let undecoded = |code, reason: String| {
+        metrics.undecoded.add(1);
+        Finished { undecoded: Some(reason.clone()), ..refuse(code, &reason) }
+    };
+    let reply = match payload {
+        Payload::Packet(packet) => {
+            // Under a millisecond for the largest geometry: not worth another thread.
+            let packet = match decode(&served.tables, &served.shapes, &packet) {
+                Ok(packet) => packet,
+                Err(error) => return undecoded(RefusalCode::BadPacket, error.to_string()),
+            };
+            let (geometry, decode) = (usize::from(packet.geometry), arrived.elapsed());
+            let frame = Frame { id, path: Path::Split, wants: &wants, geometry, arrived, decode, deadline };
+            let step = served.bundle.levels()[usize::from(packet.level)].step;
+            let feature = Arc::new(packet.feature);
+            let feed = || Latent { feature: Arc::clone(&feature), step };
+            let tail = |want: &Want| &*served.tails[usize::from(want.task)];
+            frame.answer(wants.iter().map(tail).collect(), feed, metrics).await
+        }
+        Payload::Image(image) => {
+            let index = usize::from(image.geometry);
+            let Some(geometry) = served.bundle.geometries().get(index) else {
+                let count = served.bundle.geometries().len();
+                return undecoded(RefusalCode::BadImage, format!("geometry {index}, the bundle has {count}"));
+            };
+            let (pixels, decode) = match decoders.decode(image, geometry, deadline).await {
+                Ok(decoded) => decoded,
+                Err(Undecoded::Bad(reason)) => return undecoded(RefusalCode::BadImage, reason),
+                Err(Undecoded::Late) => {
+                    metrics.expired.add(1);
+                    return refuse(
+                        RefusalCode::Expired,
+                        "the image waited for a decoder until its budget was spent",
+                    );
+                }
+                Err(Undecoded::Failed) => return refuse(RefusalCode::Internal, "the decoder failed"),
+            };
+            let frame =
+                Frame { id, path: Path::Image, wants: &wants, geometry: index, arrived, decode, deadline };
+            let whole = |want: &Want| {
+                let whole = served.wholes[usize::from(want.task)].as_deref();
+                whole.expect("the session takes images only for tasks that are served whole")
+            };
+            let feed = || Pixels { rows: Arc::clone(&pixels.rows), ..pixels };
+            frame.answer(wants.iter().map(whole).collect(), feed, metrics).await
+        }
+        other => return refuse(RefusalCode::Unsupported, &other.kind().to_string()),
+    };
+    Finished { reply, undecoded: None }
+}
+
+impl Frame<'_> {
+    /// Asks the network of each want, and gathers what they say.
+    async fn answer<F: Feed>(
+        self,
+        tails: Vec<&Tail<F>>,
+        feed: impl Fn() -> F,
+        metrics: &Metrics,
+    ) -> FrameReply {
+        let Frame { id, path, wants, geometry, arrived, decode, deadline } = self;
+        let pending: Vec<_> =
+            tails.iter().map(|tail| Pending::submit(tail, feed(), geometry, deadline)).collect();
+        let mut answers = Vec::with_capacity(wants.len());
+        let mut spans = Vec::with_capacity(wants.len());
+        let mut provider = Provider::Cpu;
+        for ((want, tail), pending) in wants.iter().zip(tails).zip(pending) {
+            let (batch, outcome) = match pending.result(deadline, metrics).await {
+                Ok(ran) => {
+                    provider = tail.provider;
+                    let outcome = answer(tail, &want.ask, &ran);
+                    spans.push(Span {
+                        started: ran.started,
+                        inferred: ran.inferred,
+                        answered: Instant::now(),
+                    });
+                    (u16::try_from(ran.batch).unwrap_or(u16::MAX), outcome)
+                }
+                Err(refusal) => (0, Outcome::Refused(refusal)),
+            };
+            answers.push(TaskAnswer { task: want.task, batch, outcome });
+        }
+        let refused = |answer: &TaskAnswer| match &answer.outcome {
+            Outcome::Refused(refusal) => Some(refusal.clone()),
+            _ => None,
         };
-        answers.push(TaskAnswer { task: want.task, batch, outcome });
-    }
-    let refused = |answer: &TaskAnswer| match &answer.outcome {
-        Outcome::Refused(refusal) => Some(refusal.clone()),
-        _ => None,
-    };
-    // If no task answered, the frame is refused for its first task's reason.
-    let refusals: Option<Vec<Refusal>> = answers.iter().map(refused).collect();
-    let reply = match refusals.and_then(|refusals| refusals.into_iter().next()) {
-        Some(refusal) => FrameReply::Refused { id, refusal },
-        None => {
-            let timings = stages(arrived, decoded, &spans, Instant::now());
-            FrameReply::Answered(Reply { id, path: Path::Split, provider, timings, answers })
+        // If no task answered, the frame is refused for its first task's reason.
+        let refusals: Option<Vec<Refusal>> = answers.iter().map(refused).collect();
+        match refusals.and_then(|refusals| refusals.into_iter().next()) {
+            Some(refusal) => FrameReply::Refused { id, refusal },
+            None => {
+                let timings = stages(arrived, decode, &spans, Instant::now());
+                FrameReply::Answered(Reply { id, path, provider, timings, answers })
+            }
         }
-    };
-    Finished { reply, bad_packet: None }
+    }
 }
 
 /// One task of a frame, queued or refused. Dropping it gives the work up.
@@ -88,18 +158,11 @@ struct Pending {
 }
 
 impl Pending {
-    fn submit(
-        served: &Served,
-        want: &Want,
-        feature: &Arc<Feature>,
-        step: f32,
-        geometry: usize,
-        deadline: Option<Instant>,
-    ) -> Pending {
+    fn submit<F: Feed>(tail: &Tail<F>, feed: F, geometry: usize, deadline: Option<Instant>) -> Pending {
         let (done, receiver) = oneshot::channel();
         let ticket = Ticket::default();
-        let work = Work { feature: Arc::clone(feature), step, ticket: ticket.clone(), done };
-        let submitted = served.tails[usize::from(want.task)].submit(geometry, deadline, work);
+        let work = Work { feed, ticket: ticket.clone(), done };
+        let submitted = tail.submit(geometry, deadline, work);
         Pending { ticket, done: submitted.map(|()| receiver) }
     }
 
@@ -144,7 +207,7 @@ impl Drop for Pending {
 }
 
 /// Turns one item of a run's output into the answer asked for. Needs the multi-threaded executor.
-fn answer(tail: &Tail, ask: &Ask, ran: &Ran) -> Outcome {
+fn answer<F: Feed>(tail: &Tail<F>, ask: &Ask, ran: &Ran) -> Outcome {
     let internal = |text: &str| Outcome::Refused(Refusal::new(RefusalCode::Internal, text));
     let outputs = ran.output.view().len_of(Axis(1));
     if outputs != tail.task.labels.len() {

@@ -1,8 +1,8 @@
-//! The server: features in, classes and masks out, with ONNX Runtime in between.
+//! The server: features or images in, classes and masks out, with ONNX Runtime in between.
 //!
 //! ```text
 //! listen ── admit ── frame ── batch ── worker ── net (ONNX Runtime) ── frame ── answer
-//!   QUIC    room?    decode   form     a thread per tail               gather   softmax, class map
+//!   QUIC    room?    decode   form     a thread per network            gather   softmax, class map
 //! ```
 //!
 //! [`batch`], [`admit`], [`answer`] and [`metrics`] are pure: `now` is an argument. [`net`] is the one door to
@@ -15,7 +15,9 @@ mod catalog;
 pub mod certs;
 pub mod config;
 mod error;
+mod feed;
 mod frame;
+mod images;
 mod listen;
 pub mod metrics;
 pub mod net;

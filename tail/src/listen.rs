@@ -10,7 +10,7 @@ use narrows_wire::limits::{HANDSHAKE_TIMEOUT, MAX_HELLO, MAX_REQUEST, MESSAGE_TI
 use narrows_wire::quic::{close, close_code, peer_name};
 use narrows_wire::session::{Accepted, Greeting, Offer, Server, Verdict};
 use narrows_wire::stream::{StreamError, read_message, write_message};
-use narrows_wire::{Close, FrameReply, Refusal, RefusalCode};
+use narrows_wire::{Close, FrameReply, Path, Refusal, RefusalCode};
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::admit::{Door, Place};
 use crate::catalog::Served;
 use crate::frame;
+use crate::images::Decoders;
 use crate::metrics::Metrics;
 
 /// How long a reply may take to be acknowledged before its stream is forgotten.
@@ -27,6 +28,7 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) catalog: Vec<Served>,
+    pub(crate) decoders: Decoders,
     pub(crate) offer: Arc<Offer>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) door: Door,
@@ -134,7 +136,7 @@ struct Peer {
     shared: Arc<Shared>,
     /// Counts requests that are in and whose answer is not yet delivered.
     busy: Door,
-    /// A bad packet has been logged at warning level.
+    /// A packet or image that did not decode has been logged at warning level.
     complained: AtomicBool,
 }
 
@@ -229,8 +231,8 @@ impl Peer {
         let verdict = self.session().request(now, &bytes);
         let bytes = match verdict {
             Ok(Verdict::Accepted(accepted)) => {
-                self.shared.metrics.frames.add(1);
-                self.shared.metrics.bytes_in.add(bytes.len() as u64);
+                let path = accepted.payload.path().unwrap_or(Path::Split);
+                self.shared.metrics.accepted(path, bytes.len());
                 let id = accepted.id;
                 let reply = tokio::select! {
                     biased;
@@ -261,16 +263,17 @@ impl Peer {
     /// Works on the frame and encodes what came of it.
     async fn answer(&self, accepted: Accepted, arrived: Instant) -> Vec<u8> {
         let (id, metrics) = (accepted.id, &self.shared.metrics);
-        let finished = frame::work(&self.shared.catalog, metrics, accepted, arrived).await;
-        if let Some(reason) = finished.bad_packet {
+        let Shared { catalog, decoders, .. } = &*self.shared;
+        let finished = frame::work(catalog, decoders, metrics, accepted, arrived).await;
+        if let Some(reason) = finished.undecoded {
             if self.complained.swap(true, Ordering::Relaxed) {
-                tracing::debug!(peer = self.name, id, reason, "bad packet");
+                tracing::debug!(peer = self.name, id, reason, "not decoded");
             } else {
                 tracing::warn!(
                     peer = self.name,
                     id,
                     reason,
-                    "bad packet (more of this connection at debug level)"
+                    "not decoded (more of this connection at debug level)"
                 );
             }
         }
@@ -282,11 +285,11 @@ impl Peer {
         match finished.reply {
             FrameReply::Refused { refusal, .. } => refuse(refusal),
             FrameReply::Answered(reply) => {
-                let timings = reply.timings;
+                let (path, timings) = (reply.path, reply.timings);
                 match FrameReply::Answered(reply).encode() {
                     Ok(bytes) => {
-                        metrics.frame(&timings);
-                        tracing::debug!(peer = self.name, id, ?timings, bytes = bytes.len(), "answered");
+                        metrics.answered(path, &timings);
+                        tracing::debug!(peer = self.name, id, %path, ?timings, bytes = bytes.len(), "answered");
                         bytes
                     }
                     Err(error) => refuse(Refusal::new(RefusalCode::TooLarge, error.to_string())),

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use narrows_wire::Timings;
+use narrows_wire::{Path, Timings};
 
 /// Counters of one server, from its start.
 #[derive(Debug, Default)]
@@ -28,8 +28,8 @@ pub struct Metrics {
     pub not_accepted: Count,
     /// Frames whose peer left or gave them up.
     pub abandoned: Count,
-    /// Packets that did not decode.
-    pub bad_packets: Count,
+    /// Packets and images that did not decode.
+    pub undecoded: Count,
     /// Work dropped since its budget was spent.
     pub expired: Count,
     /// Runs of a network.
@@ -40,10 +40,23 @@ pub struct Metrics {
     pub largest_run: Count,
     /// Runs that failed.
     pub runs_failed: Count,
-    /// Bytes of accepted requests.
-    pub bytes_in: Count,
     /// Bytes of answers.
     pub bytes_out: Count,
+    /// Frames that came as packets.
+    pub split: PathMetrics,
+    /// Frames that came as images.
+    pub image: PathMetrics,
+}
+
+/// Counters of one path.
+#[derive(Debug, Default)]
+pub struct PathMetrics {
+    /// Frames accepted.
+    pub frames: Count,
+    /// Bytes of their requests.
+    pub bytes_in: Count,
+    /// Frames answered, at least in part.
+    pub answered: Count,
     /// Microseconds of answered frames by stage.
     pub decode: Count,
     /// As above: waiting.
@@ -76,14 +89,28 @@ impl Count {
 }
 
 impl Metrics {
+    /// The counters of a path.
+    pub fn path(&self, path: Path) -> &PathMetrics {
+        if path == Path::Image { &self.image } else { &self.split }
+    }
+
+    /// Adds an accepted frame and the bytes of its request.
+    pub fn accepted(&self, path: Path, bytes: usize) {
+        self.frames.add(1);
+        self.path(path).frames.add(1);
+        self.path(path).bytes_in.add(bytes as u64);
+    }
+
     /// Adds an answered frame's stages.
-    pub fn frame(&self, timings: &Timings) {
+    pub fn answered(&self, path: Path, timings: &Timings) {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.answered.add(1);
-        self.decode.add(micros(timings.decode));
-        self.queue.add(micros(timings.queue));
-        self.infer.add(micros(timings.infer));
-        self.answer.add(micros(timings.answer));
+        let path = self.path(path);
+        path.answered.add(1);
+        path.decode.add(micros(timings.decode));
+        path.queue.add(micros(timings.queue));
+        path.infer.add(micros(timings.infer));
+        path.answer.add(micros(timings.answer));
     }
 
     /// Adds one run of a network.
@@ -96,7 +123,6 @@ impl Metrics {
 
     /// Writes everything to the log.
     pub fn log(&self) {
-        let mean_ms = |total: &Count| total.value() as f64 / 1000.0 / self.answered.value().max(1) as f64;
         tracing::info!(
             connections = self.connections.value(),
             handshakes_failed = self.handshakes_failed.value(),
@@ -111,9 +137,8 @@ impl Metrics {
             refused = self.refused.value(),
             not_accepted = self.not_accepted.value(),
             abandoned = self.abandoned.value(),
-            bad_packets = self.bad_packets.value(),
+            undecoded = self.undecoded.value(),
             expired = self.expired.value(),
-            bytes_in = self.bytes_in.value(),
             bytes_out = self.bytes_out.value(),
             "frames"
         );
@@ -124,12 +149,28 @@ impl Metrics {
             failed = self.runs_failed.value(),
             "network runs"
         );
+        for path in [Path::Split, Path::Image] {
+            self.path(path).log(path);
+        }
+    }
+}
+
+impl PathMetrics {
+    fn log(&self, path: Path) {
+        if self.frames.value() == 0 {
+            return;
+        }
+        let mean_ms = |total: &Count| total.value() as f64 / 1000.0 / self.answered.value().max(1) as f64;
         tracing::info!(
+            %path,
+            accepted = self.frames.value(),
+            bytes_in = self.bytes_in.value(),
+            answered = self.answered.value(),
             decode_ms = mean_ms(&self.decode),
             queue_ms = mean_ms(&self.queue),
             infer_ms = mean_ms(&self.infer),
             answer_ms = mean_ms(&self.answer),
-            "mean stages of answered frames"
+            "frames of a path, mean stages of the answered"
         );
     }
 }
@@ -145,20 +186,15 @@ pub struct Span {
     pub answered: Instant,
 }
 
-/// Splits a frame's time on the server into the stages of PROTOCOL.md section 5: from `arrived` over `decoded` to
-/// `end`, with the spans of its tasks. The stages add up to `end - arrived`.
-pub fn stages(arrived: Instant, decoded: Instant, spans: &[Span], end: Instant) -> Timings {
+/// Splits a frame's time on the server into the stages of PROTOCOL.md section 5: from `arrived` to `end`, of which
+/// `decode` went into its input, with the spans of its tasks. The stages add up to `end - arrived`.
+pub fn stages(arrived: Instant, decode: Duration, spans: &[Span], end: Instant) -> Timings {
     let infer = union(spans.iter().map(|span| (span.started, span.inferred)));
     let busy = union(spans.iter().map(|span| (span.started, span.answered)));
     // What the answers cost while no task of the frame was in the network.
     let answer = busy.saturating_sub(infer);
-    let total = end.saturating_duration_since(decoded);
-    Timings {
-        decode: decoded.saturating_duration_since(arrived),
-        queue: total.saturating_sub(infer).saturating_sub(answer),
-        infer,
-        answer,
-    }
+    let total = end.saturating_duration_since(arrived).saturating_sub(decode);
+    Timings { decode, queue: total.saturating_sub(infer).saturating_sub(answer), infer, answer }
 }
 
 /// The length of a union of intervals.
@@ -186,14 +222,14 @@ mod tests {
     fn split(end: u64, spans: &[(u64, u64, u64)]) -> [u128; 4] {
         let mut epoch = None;
         let mut at = |ms| at(&mut epoch, ms);
-        let (arrived, decoded) = (at(0), at(2));
+        let (arrived, decode) = (at(0), Duration::from_millis(2));
         let span = |&(started, inferred, answered): &(u64, u64, u64)| Span {
             started: at(started),
             inferred: at(inferred),
             answered: at(answered),
         };
         let spans: Vec<_> = spans.iter().map(span).collect();
-        let stages = stages(arrived, decoded, &spans, at(end));
+        let stages = stages(arrived, decode, &spans, at(end));
         let sum = stages.decode + stages.queue + stages.infer + stages.answer;
         assert_eq!(sum, Duration::from_millis(end));
         [stages.decode, stages.queue, stages.infer, stages.answer].map(|stage| stage.as_millis())
@@ -213,6 +249,18 @@ mod tests {
     #[test]
     fn an_answer_made_while_another_task_is_in_the_network_is_the_networks_time() {
         assert_eq!(split(20, &[(2, 6, 10), (2, 18, 19)]), [2, 1, 16, 1]);
+    }
+
+    #[test]
+    fn the_paths_are_counted_apart() {
+        let metrics = Metrics::default();
+        let timings = Timings { decode: Duration::from_millis(3), ..Timings::default() };
+        metrics.accepted(Path::Image, 900);
+        metrics.answered(Path::Image, &timings);
+        metrics.accepted(Path::Split, 40);
+        assert_eq!((metrics.frames.value(), metrics.answered.value()), (2, 1));
+        assert_eq!((metrics.image.bytes_in.value(), metrics.image.decode.value()), (900, 3000));
+        assert_eq!((metrics.split.bytes_in.value(), metrics.split.answered.value()), (40, 0));
     }
 
     #[test]

@@ -1,21 +1,24 @@
-//! The self-test at start: each tail runs a vector of its bundle and must give the vector's output.
+//! The self-test at start: each tail runs a vector of its bundle and must give the vector's output, each whole network
+//! an image of the right shape.
 #![expect(clippy::disallowed_methods, reason = "a self-test reports its time")]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use narrows_codec::{Feature, decode};
-use narrows_models::{Bundle, Task, TaskKind, Vector};
-use ndarray::{Array1, Array4, ArrayD, ArrayViewD, IxDyn, Slice};
+use narrows_models::{Bundle, Geometry, Task, TaskKind, Vector};
+use ndarray::{ArrayD, ArrayViewD, IxDyn, Slice};
 
 use crate::catalog::Opened;
-use crate::net::{Input, Session};
+use crate::feed::{Feed, Latent, Pixels};
+use crate::net::{Output, Session};
 use crate::{Error, net};
 
-/// What a tail's self-test found.
+/// What a network's self-test found.
 pub(crate) struct Report {
-    /// The vector, or none if the bundle has none for the task and zeros were run.
-    pub(crate) vector: Option<String>,
-    /// The second run's time: the first one allocates.
+    /// The vector, or what was run where the bundle has none.
+    pub(crate) vector: String,
+    /// The time of a run.
     pub(crate) took: Duration,
     /// The largest difference from the vector's output.
     pub(crate) difference: f32,
@@ -37,20 +40,12 @@ pub(crate) fn run(opened: &Opened, index: usize, session: &mut Session) -> Resul
             (zeros, opened.bundle.default_level())
         }
     };
-    let step = opened.bundle.levels()[level].step;
-    let (latent, steps) = (latent(&[(&feature, step)]), Array1::from_elem(1, step));
-    let inputs = [
-        (task.latent.as_str(), Input::F32(latent.view().into_dyn())),
-        (task.step.as_str(), Input::F32(steps.view().into_dyn())),
-    ];
-    session.run_to(&inputs, &task.output)?;
-    let began = Instant::now();
-    let output = session.run_to(&inputs, &task.output)?;
-    let took = began.elapsed();
+    let latent = Latent { feature: Arc::new(feature), step: opened.bundle.levels()[level].step };
+    let (output, took) = timed(task, session, &latent)?;
     let geometry = tested.map_or(task.geometry, |(vector, _)| vector.geometry);
-    check_shape(&opened.bundle, task, geometry, output.view().shape())?;
+    check_shape(&opened.bundle, task, (&task.tail, geometry), output.view().shape())?;
     let Some((vector, expected)) = tested else {
-        return Ok(Report { vector: None, took, difference: 0.0 });
+        return Ok(Report { vector: "none: zeros".to_owned(), took, difference: 0.0 });
     };
     let wrong = |reason: String| Error::Vector {
         folder: opened.bundle.dir().to_owned(),
@@ -61,19 +56,27 @@ pub(crate) fn run(opened: &Opened, index: usize, session: &mut Session) -> Resul
     let found = sampled(output.view(), task.kind, expected.stride);
     let difference =
         compare(&found, &bytes).map_err(|reason| wrong(format!("task {}: {reason}", task.name)))?;
-    Ok(Report { vector: Some(vector.name.clone()), took, difference })
+    Ok(Report { vector: vector.name.clone(), took, difference })
 }
 
-/// A batch's latent tensor: [N, channels, height, width], `symbol * step` of each item.
-pub(crate) fn latent(items: &[(&Feature, f32)]) -> Array4<f32> {
-    let shape = items[0].0.shape();
-    let values = items
-        .iter()
-        .flat_map(|(feature, step)| feature.symbols().iter().map(move |&symbol| f32::from(symbol) * *step));
-    let size = (items.len(), shape.channels(), shape.height(), shape.width());
-    let mut latent = Vec::with_capacity(items.len() * shape.symbols());
-    latent.extend(values);
-    Array4::from_shape_vec(size, latent).expect("the items of a batch have one shape")
+/// Runs the whole network of task number `index`, which has one, on a grey image.
+pub(crate) fn run_whole(opened: &Opened, index: usize, session: &mut Session) -> Result<Report, Error> {
+    let task = &opened.bundle.tasks()[index];
+    let reference = task.reference.as_ref().expect("the task has a whole network");
+    session.expect(&[&reference.input], &reference.output)?;
+    let Geometry { width, height, .. } = opened.bundle.geometries()[task.geometry];
+    let pixels = Pixels { rows: Arc::new(vec![128; 3 * width * height]), height, width };
+    let (output, took) = timed(task, session, &pixels)?;
+    check_shape(&opened.bundle, task, (&reference.file, task.geometry), output.view().shape())?;
+    Ok(Report { vector: "none: grey".to_owned(), took, difference: 0.0 })
+}
+
+/// The second of two runs, and its time: the first one allocates.
+fn timed<F: Feed>(task: &Task, session: &mut Session, item: &F) -> Result<(Output, Duration), Error> {
+    F::run(task, session, &[item])?;
+    let began = Instant::now();
+    let output = F::run(task, session, &[item])?;
+    Ok((output, began.elapsed()))
 }
 
 /// The vector's symbols, from its packet, which must decode to them.
@@ -98,7 +101,12 @@ fn symbols(opened: &Opened, vector: &Vector) -> Result<Feature, Error> {
     if same { Ok(packet.feature) } else { Err(wrong("the packet decodes to other symbols".into())) }
 }
 
-fn check_shape(bundle: &Bundle, task: &Task, geometry: usize, found: &[usize]) -> Result<(), Error> {
+fn check_shape(
+    bundle: &Bundle,
+    task: &Task,
+    (part, geometry): (&str, usize),
+    found: &[usize],
+) -> Result<(), Error> {
     let geometry = &bundle.geometries()[geometry];
     let classes = task.labels.len();
     let expected = match task.kind {
@@ -109,7 +117,7 @@ fn check_shape(bundle: &Bundle, task: &Task, geometry: usize, found: &[usize]) -
         return Ok(());
     }
     Err(Error::Net(net::Error::Tensor {
-        model: bundle.path(&task.tail),
+        model: bundle.path(part),
         tensor: task.output.clone(),
         reason: format!("its shape is {found:?}, the manifest says {expected:?}"),
     }))
@@ -154,20 +162,9 @@ fn read(bundle: &Bundle, part: &str) -> Result<Vec<u8>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use narrows_codec::Shape;
     use ndarray::Array;
 
     use super::*;
-
-    #[test]
-    fn a_batch_mixes_levels() {
-        let shape = Shape::new(1, 1, 2).unwrap();
-        let (fine, coarse) =
-            (Feature::new(shape, vec![1, -2]).unwrap(), Feature::new(shape, vec![3, 0]).unwrap());
-        let latent = latent(&[(&fine, 0.5), (&coarse, 2.0)]);
-        assert_eq!(latent.shape(), [2, 1, 1, 2]);
-        assert_eq!(latent.into_raw_vec_and_offset().0, [0.5, -1.0, 6.0, 0.0]);
-    }
 
     #[test]
     fn a_segment_vector_holds_every_nth_pixel_from_the_middle() {

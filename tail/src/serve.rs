@@ -14,6 +14,8 @@ use crate::admit::Door;
 use crate::batch::Limits;
 use crate::catalog::{Opened, Served, offer};
 use crate::config::Serve;
+use crate::feed::Feed;
+use crate::images::Decoders;
 use crate::listen::{Shared, listen};
 use crate::metrics::Metrics;
 use crate::net::{Runtime, Session};
@@ -40,13 +42,12 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     let runtime = Runtime::open(config.runtime.as_deref())?;
     tracing::info!(library = %runtime.library().display(), version = runtime.version(), "ONNX Runtime");
     let metrics = Arc::new(Metrics::default());
-    let mut threads = Vec::new();
-    let catalog = opened
-        .into_iter()
-        .map(|opened| load(opened, &runtime, config, &metrics, &mut threads))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut loader = Loader { runtime: &runtime, config, metrics: Arc::clone(&metrics), threads: Vec::new() };
+    let catalog = opened.into_iter().map(|opened| loader.load(opened)).collect::<Result<Vec<_>, _>>()?;
+    let threads = loader.threads;
     let offer = Arc::new(offer(&catalog, max_in_flight));
-    let shared = Arc::new(Shared { catalog, offer, metrics, door: Door::new(config.connections) });
+    let (decoders, door) = (Decoders::new(config.decoders), Door::new(config.connections));
+    let shared = Arc::new(Shared { catalog, decoders, offer, metrics, door });
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let executor = executor.map_err(|source| Error::Io { what: "cannot start threads".into(), source })?;
     let unanswered = executor.block_on(async {
@@ -64,7 +65,10 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     if unanswered > 0 {
         return Err(Error::Undrained { frames: unanswered });
     }
-    shared.catalog.iter().flat_map(|served| &served.tails).for_each(|tail| tail.close());
+    for served in &shared.catalog {
+        served.tails.iter().for_each(|tail| tail.close());
+        served.wholes.iter().flatten().for_each(|whole| whole.close());
+    }
     for thread in threads {
         // A worker's panic was caught and logged where it happened.
         let _ = thread.join();
@@ -73,45 +77,75 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     Ok(())
 }
 
-/// Loads and tests the networks of a bundle and starts their workers.
-fn load(
-    opened: Opened,
-    runtime: &Runtime,
-    config: &Serve,
-    metrics: &Arc<Metrics>,
-    threads: &mut Vec<JoinHandle<()>>,
-) -> Result<Served, Error> {
-    let limits =
-        Limits { batch: config.batch, wait: config.batch_wait, queue: config.queue, workers: config.workers };
-    let bundle = &opened.bundle;
-    tracing::info!(bundle = bundle.name(), digest = %bundle.digest(), folder = %bundle.dir().display(), "bundle");
-    let mut tails = Vec::with_capacity(bundle.tasks().len());
-    for (index, task) in bundle.tasks().iter().enumerate() {
+/// Loads the networks of bundles and starts their workers.
+struct Loader<'a> {
+    runtime: &'a Runtime,
+    config: &'a Serve,
+    metrics: Arc<Metrics>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Loader<'_> {
+    /// The tails of a bundle and, where images are taken, its whole networks.
+    fn load(&mut self, opened: Opened) -> Result<Served, Error> {
+        let bundle = &opened.bundle;
+        tracing::info!(bundle = bundle.name(), digest = %bundle.digest(), folder = %bundle.dir().display(), "bundle");
+        let (mut tails, mut wholes) = (Vec::new(), Vec::new());
+        for (index, task) in bundle.tasks().iter().enumerate() {
+            tails.push(self.start(&opened, index, &task.tail, selftest::run)?);
+            wholes.push(match &task.reference {
+                Some(reference) if self.config.offload => {
+                    Some(self.start(&opened, index, &reference.file, selftest::run_whole)?)
+                }
+                _ => None,
+            });
+        }
+        if self.config.offload && wholes.iter().all(Option::is_none) {
+            let reason = "none of its tasks has a reference network; serve it without --offload".to_owned();
+            return Err(Error::Unfit { folder: bundle.dir().to_owned(), reason });
+        }
+        let Opened { bundle, tables, shapes } = opened;
+        Ok(Served { bundle, tables, shapes, tails, wholes })
+    }
+
+    /// Opens a network of task number `index` once per worker, tests it and starts the workers.
+    fn start<F: Feed>(
+        &mut self,
+        opened: &Opened,
+        index: usize,
+        part: &str,
+        test: fn(&Opened, usize, &mut Session) -> Result<selftest::Report, Error>,
+    ) -> Result<Arc<Tail<F>>, Error> {
+        let (config, bundle) = (self.config, &opened.bundle);
+        let task = &bundle.tasks()[index];
+        let limits = Limits {
+            batch: config.batch,
+            wait: config.batch_wait,
+            queue: config.queue,
+            workers: config.workers,
+        };
         let mut sessions = Vec::with_capacity(config.workers);
         for _ in 0..config.workers {
-            let model = bundle.path(&task.tail);
-            let mut session = Session::open(runtime, &model, config.device, config.threads)?;
-            let report = selftest::run(&opened, index, &mut session)?;
+            let mut session = Session::open(self.runtime, &bundle.path(part), config.device, config.threads)?;
+            let report = test(opened, index, &mut session)?;
             tracing::info!(
                 bundle = bundle.name(),
                 task = task.name,
                 provider = %session.provider(),
                 why = session.why(),
                 ms = report.took.as_secs_f64() * 1e3,
-                vector = report.vector.as_deref().unwrap_or("none: zeros"),
+                vector = report.vector,
                 difference = report.difference,
-                "tail ready"
+                "{} ready", F::NAME
             );
             sessions.push(session);
         }
-        let started = Tail::start(task.clone(), sessions, limits, Arc::clone(metrics));
+        let started = Tail::start(task.clone(), sessions, limits, Arc::clone(&self.metrics));
         let (tail, workers) =
             started.map_err(|source| Error::Io { what: "cannot start a worker".into(), source })?;
-        tails.push(tail);
-        threads.extend(workers);
+        self.threads.extend(workers);
+        Ok(tail)
     }
-    let Opened { bundle, tables, shapes } = opened;
-    Ok(Served { bundle, tables, shapes, tails })
 }
 
 /// Signals this soon after the first belong to it: a terminal and a supervisor often send one each.

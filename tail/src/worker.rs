@@ -6,37 +6,34 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use narrows_codec::Feature;
 use narrows_models::Task;
 use narrows_wire::{Provider, Refusal, RefusalCode};
-use ndarray::Array1;
 use tokio::sync::oneshot;
 
 use crate::admit::Ticket;
 use crate::batch::{Former, Item, Limits, Next, Rejected};
+use crate::feed::Feed;
 use crate::metrics::Metrics;
-use crate::net::{Input, Output, Session};
-use crate::selftest::latent;
+use crate::net::{Output, Session};
 
-/// One task of one bundle: its queue, and its workers behind it.
-pub(crate) struct Tail {
+/// One network of one task: its queue, and its workers behind it.
+pub(crate) struct Tail<F> {
     pub(crate) task: Task,
     pub(crate) provider: Provider,
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue<F>>,
     work_or_close: Condvar,
     metrics: Arc<Metrics>,
 }
 
-struct Queue {
-    former: Former<usize, Work>,
+struct Queue<F> {
+    former: Former<usize, Work<F>>,
     closed: bool,
 }
 
-/// One frame's work for one tail.
-pub(crate) struct Work {
-    pub(crate) feature: Arc<Feature>,
-    /// The level's step.
-    pub(crate) step: f32,
+/// One frame's work for one network.
+pub(crate) struct Work<F> {
+    /// The network's input.
+    pub(crate) feed: F,
     /// Whether the frame still waits for it.
     pub(crate) ticket: Ticket,
     /// Where the result goes.
@@ -63,14 +60,14 @@ pub(crate) struct Ran {
     pub(crate) output: Arc<Output>,
 }
 
-impl Tail {
+impl<F: Feed> Tail<F> {
     /// A tail and its workers, one per session.
     pub(crate) fn start(
         task: Task,
         sessions: Vec<Session>,
         limits: Limits,
         metrics: Arc<Metrics>,
-    ) -> std::io::Result<(Arc<Tail>, Vec<JoinHandle<()>>)> {
+    ) -> std::io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
         let tail = Arc::new(Tail {
             task,
             provider: sessions.first().map_or(Provider::Cpu, Session::provider),
@@ -81,7 +78,7 @@ impl Tail {
         let spawn = |session| {
             let tail = Arc::clone(&tail);
             std::thread::Builder::new()
-                .name(format!("tail-{}", tail.task.name))
+                .name(format!("{} {}", F::NAME, tail.task.name))
                 .spawn(move || tail.work(session))
         };
         let threads = sessions.into_iter().map(spawn).collect::<Result<_, _>>()?;
@@ -93,7 +90,7 @@ impl Tail {
         &self,
         geometry: usize,
         deadline: Option<Instant>,
-        work: Work,
+        work: Work<F>,
     ) -> Result<(), Refusal> {
         let mut queue = self.lock();
         if queue.closed {
@@ -128,7 +125,7 @@ impl Tail {
     fn work(&self, mut session: Session) {
         while let Some((_, items)) = self.next() {
             // Work that was given up between the queue and here is not begun.
-            let works: Vec<Work> =
+            let works: Vec<Work<F>> =
                 items.into_iter().map(|item| item.work).filter(|work| work.ticket.claim()).collect();
             let began = Instant::now();
             if !works.is_empty() {
@@ -138,7 +135,7 @@ impl Tail {
         }
     }
 
-    fn next(&self) -> Option<(usize, Vec<Item<Work>>)> {
+    fn next(&self) -> Option<(usize, Vec<Item<Work<F>>>)> {
         let mut queue = self.lock();
         loop {
             let turn = queue.former.turn(Instant::now(), |work| work.ticket.wanted());
@@ -163,16 +160,10 @@ impl Tail {
         }
     }
 
-    fn run(&self, session: &mut Session, works: Vec<Work>, started: Instant) {
-        let items: Vec<(&Feature, f32)> = works.iter().map(|work| (&*work.feature, work.step)).collect();
-        let latent = latent(&items);
-        let steps: Array1<f32> = items.iter().map(|(_, step)| *step).collect();
-        let inputs = [
-            (self.task.latent.as_str(), Input::F32(latent.view().into_dyn())),
-            (self.task.step.as_str(), Input::F32(steps.view().into_dyn())),
-        ];
+    fn run(&self, session: &mut Session, works: Vec<Work<F>>, started: Instant) {
+        let batch: Vec<&F> = works.iter().map(|work| &work.feed).collect();
         // A panic must not silence the tail for ever.
-        let run = catch_unwind(AssertUnwindSafe(|| session.run_to(&inputs, &self.task.output)));
+        let run = catch_unwind(AssertUnwindSafe(|| F::run(&self.task, session, &batch)));
         let inferred = Instant::now();
         let output = match run {
             Ok(Ok(output)) if output.view().shape().first() == Some(&works.len()) => Ok(Arc::new(output)),
@@ -186,7 +177,13 @@ impl Tail {
             Ok(_) => self.metrics.run(works.len()),
             Err(reason) => {
                 self.metrics.runs_failed.add(1);
-                tracing::error!(task = self.task.name, frames = works.len(), reason, "a run failed");
+                tracing::error!(
+                    task = self.task.name,
+                    network = F::NAME,
+                    frames = works.len(),
+                    reason,
+                    "a run failed"
+                );
             }
         }
         let batch = works.len();
@@ -199,7 +196,7 @@ impl Tail {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, Queue<F>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 use narrows_models::{Bundle, Digest};
 use narrows_wire::{
-    Ask, BundleId, FrameReply, Hello, HelloReply, Request, Want,
+    Ask, BundleId, FrameReply, Hello, HelloReply, Payload, Request, Want,
     identity::Identity,
     limits::MAX_REPLY,
     quic::{self, Tuning},
@@ -134,8 +134,13 @@ impl Client {
 
     /// Asks for the class of one packet.
     pub async fn classify(&self, id: u64, packet: &[u8]) -> Result<FrameReply> {
+        self.ask(id, Payload::Packet(packet.to_vec())).await
+    }
+
+    /// Asks for the class of whatever the payload holds.
+    pub async fn ask(&self, id: u64, payload: Payload) -> Result<FrameReply> {
         let wants = vec![Want { task: 0, ask: Ask::Classify { top_k: 5 } }];
-        let request = Request { id, bundle: 0, budget: None, wants, payload: packet.to_vec() };
+        let request = Request { id, bundle: 0, budget: None, wants, payload };
         Ok(FrameReply::parse(&self.exchange(&request.encode()?).await?)?)
     }
 }

@@ -15,12 +15,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("narrows-models", &[]),
     ("narrows-wire", &[]),
     ("narrows-int8", &[]),
-    ("narrows-head", &["narrows-codec", "narrows-int8", "narrows-models", "narrows-wire"]),
+    ("narrows-head", &["narrows-codec", "narrows-int8", "narrows-models", "narrows-power", "narrows-wire"]),
     ("narrows-tail", &["narrows-codec", "narrows-models", "narrows-wire"]),
     (
         "narrows-bench",
-        &["narrows-codec", "narrows-head", "narrows-int8", "narrows-models", "narrows-tail", "narrows-wire"],
+        &[
+            "narrows-codec",
+            "narrows-head",
+            "narrows-int8",
+            "narrows-models",
+            "narrows-power",
+            "narrows-relay",
+            "narrows-tail",
+            "narrows-wire",
+        ],
     ),
+    ("narrows-power", &[]),
+    ("narrows-relay", &[]),
     (
         "narrows-tests",
         &[
@@ -29,6 +40,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "narrows-head",
             "narrows-int8",
             "narrows-models",
+            "narrows-power",
+            "narrows-relay",
             "narrows-tail",
             "narrows-wire",
         ],
@@ -39,6 +52,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("tract_onnx", &["head/src/net", "bench/src/micro"]),
     ("ort::", &["tail/src/net"]),
+    ("nvml_wrapper", &["head/power/src/sources/gpu.rs"]),
+    ("x509_parser", &["wire/src/identity.rs"]),
     ("TransportConfig", &["wire/src/quic.rs"]),
     ("unsafe {", &["head/int8/src/"]),
     ("anyhow", &["head/src/main.rs", "tail/src/main.rs", "bench/", "tests/"]),

@@ -76,6 +76,36 @@ codes! {
 }
 
 codes! {
+    /// What a request carries.
+    PayloadKind: u8 {
+        /// A codec packet: features from the head.
+        Packet = 1, "codec packet";
+        /// An image file, for the whole network on the server.
+        Image = 2, "image";
+    }
+}
+
+codes! {
+    /// The format of an image file.
+    ImageFormat: u8 {
+        /// JPEG, ITU-T T.81.
+        Jpeg = 1, "JPEG";
+        /// WebP, RFC 9649.
+        WebP = 2, "WebP";
+    }
+}
+
+codes! {
+    /// What is left to do until an image is the network's input.
+    Framing: u8 {
+        /// Nothing: it has the geometry's size and is taken as it is.
+        Fitted = 1, "fitted";
+        /// The server fits it to the geometry (models/BUNDLE.md section 3).
+        Original = 2, "original";
+    }
+}
+
+codes! {
     /// What a task answered.
     OutcomeKind: u8 {
         /// The most probable classes.
@@ -100,6 +130,8 @@ codes! {
     Path: u8 {
         /// Features from the head, the rest of the network on the server.
         Split = 1, "split";
+        /// An image from the head, the whole network on the server.
+        Image = 2, "image";
     }
 }
 
@@ -146,6 +178,10 @@ codes! {
         TooManyInFlight = 25, "too many frames in flight";
         /// The request asks for something this version does not know.
         Unsupported = 26, "not supported";
+        /// The image did not decode, is too large, or does not have the size it claims.
+        BadImage = 27, "bad image";
+        /// The server does not serve the whole network of the task.
+        NotWhole = 28, "whole network not served";
     }
 }
 
@@ -193,6 +229,9 @@ mod tests {
             assert_eq!(u8::from(FrameType::from(number)), number);
             assert_eq!(u8::from(OutcomeKind::from(number)), number);
             assert_eq!(u8::from(Provider::from(number)), number);
+            assert_eq!(u8::from(PayloadKind::from(number)), number);
+            assert_eq!(u8::from(ImageFormat::from(number)), number);
+            assert_eq!(u8::from(Framing::from(number)), number);
         }
         for number in 0..=u16::MAX {
             assert_eq!(u16::from(RefusalCode::from(number)), number);

@@ -51,6 +51,26 @@ pub enum IdentityError {
         /// What TLS says.
         source: rustls::Error,
     },
+    /// A certificate's dates cannot be read.
+    #[error("{}: {reason}", file.display())]
+    Dates {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// When a certificate is valid, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Validity {
+    /// The file it stands in.
+    pub file: &'static str,
+    /// Its first moment.
+    pub from: i64,
+    /// Its last moment.
+    pub until: i64,
 }
 
 impl Identity {
@@ -74,6 +94,23 @@ impl Identity {
     /// The folder it was read from.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// From when to when the certificates are valid: this side's own first, then those it trusts.
+    ///
+    /// # Errors
+    /// [`IdentityError::Dates`] for a certificate that is no X.509.
+    pub fn validity(&self) -> Result<Vec<Validity>, IdentityError> {
+        let files = [("cert.pem", &self.chain), ("ca.pem", &self.ca)];
+        let each = files.into_iter().flat_map(|(file, chain)| chain.iter().map(move |one| (file, one)));
+        let read = |(file, certificate): (&'static str, &CertificateDer<'_>)| {
+            let (_, certificate) = x509_parser::parse_x509_certificate(certificate).map_err(|error| {
+                IdentityError::Dates { file: self.folder.join(file), reason: error.to_string() }
+            })?;
+            let dates = certificate.validity();
+            Ok(Validity { file, from: dates.not_before.timestamp(), until: dates.not_after.timestamp() })
+        };
+        each.map(read).collect()
     }
 
     pub(crate) fn unusable(&self, file: &str, source: rustls::Error) -> IdentityError {

@@ -8,14 +8,14 @@
 //!   [`stream`] moves one whole message over one stream.
 //!
 //! ```
-//! use narrows_wire::{Ask, Request, Want};
+//! use narrows_wire::{Ask, Payload, Request, Want};
 //!
 //! let request = Request {
 //!     id: 7,
 //!     bundle: 0,
 //!     budget: Some(std::time::Duration::from_millis(250)),
 //!     wants: vec![Want { task: 0, ask: Ask::Classify { top_k: 5 } }],
-//!     payload: vec![1, 2, 3],
+//!     payload: Payload::Packet(vec![1, 2, 3]),
 //! };
 //! let bytes = request.encode()?;
 //! assert_eq!(Request::parse(&bytes)?, request);
@@ -35,12 +35,15 @@ mod request;
 pub mod session;
 pub mod stream;
 
-pub use codes::{AskKind, Close, FrameType, MapEncoding, OutcomeKind, Path, Provider, RefusalCode, Reset};
+pub use codes::{
+    AskKind, Close, FrameType, Framing, ImageFormat, MapEncoding, OutcomeKind, Path, PayloadKind, Provider,
+    RefusalCode, Reset,
+};
 pub use error::{Error, Kind, Problem};
 pub use hello::{BundleId, Hello, HelloRefusal, HelloReply, Served, Welcome};
 pub use map::ClassMap;
 pub use reply::{Class, FrameReply, Outcome, Refusal, Reply, TaskAnswer, Timings};
-pub use request::{Ask, Request, Want};
+pub use request::{Ask, Image, Payload, Request, Want};
 
 /// The versions of the protocol that this crate speaks, oldest and newest.
 pub const VERSIONS: (u16, u16) = (1, 1);

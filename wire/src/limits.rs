@@ -21,8 +21,13 @@ pub const MAX_HELLO: usize = 32 * 1024;
 /// 65 kB.
 pub const MAX_PACKET: usize = 1 << 20;
 
-/// Bytes of a request: the packet and its header with every optional part at its largest.
-pub const MAX_REQUEST: usize = MAX_PACKET + 8 * 1024;
+/// Bytes of an image file. A fitted one of the default bundle has about 10 kB, one of 12 megapixels at JPEG quality
+/// 75 about 3 MB.
+pub const MAX_IMAGE: usize = 4 << 20;
+/// Pixels of an image, told by its header before it is decoded: 12 megapixels of a camera and a little more.
+pub const MAX_IMAGE_PIXELS: usize = 1 << 24;
+/// Bytes of a request: the image and its header with every optional part at its largest.
+pub const MAX_REQUEST: usize = MAX_IMAGE + 8 * 1024;
 
 /// Bytes of a reply. The default bundle's are 0.1 to 5 kB.
 pub const MAX_REPLY: usize = 4 << 20;

@@ -50,11 +50,11 @@ pub struct TaskAnswer {
     pub outcome: Outcome,
 }
 
-/// What the server's stages cost this frame. The four together are the time from the packet's arrival to the
+/// What the server's stages cost this frame. The four together are the time from the request's arrival to the
 /// reply's departure; where tasks of one frame overlap, the network's time counts first and no time counts twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// From the packet to integer features.
+    /// From the packet to integer features, or from the image file to pixels.
     pub decode: Duration,
     /// Waiting: for a worker, for a batch, between threads.
     pub queue: Duration,

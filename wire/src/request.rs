@@ -1,15 +1,19 @@
-//! A request: one frame's packet and what is asked of it (PROTOCOL.md section 4).
+//! A request: one frame's packet or image and what is asked of it (PROTOCOL.md section 4).
 
 use std::time::Duration;
 
-use crate::codes::{AskKind, FrameType};
-use crate::cursor::{Reader, Writer};
+use crate::codes::{AskKind, FrameType, Framing, ImageFormat, Path, PayloadKind};
+use crate::cursor::{Reader, Writer, over_limit};
 use crate::error::Error;
 use crate::hello::expect_type;
-use crate::limits::{MAX_ASK, MAX_MAP_PIXELS, MAX_MAP_SIDE, MAX_PACKET, MAX_REQUEST, MAX_TASKS, MAX_TOP_K};
+use crate::limits::{
+    MAX_ASK, MAX_IMAGE, MAX_MAP_PIXELS, MAX_MAP_SIDE, MAX_PACKET, MAX_REQUEST, MAX_TASKS, MAX_TOP_K,
+};
 
 /// The wire's value of "no deadline".
 const NO_BUDGET: u32 = u32::MAX;
+/// Bytes before the file in an image's payload.
+const IMAGE_HEADER: usize = 3;
 
 /// One frame on its way to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +27,38 @@ pub struct Request {
     pub budget: Option<Duration>,
     /// What is asked, 1 to [`MAX_TASKS`] tasks, each once.
     pub wants: Vec<Want>,
-    /// The codec packet; its header carries level and geometry (codec/FORMAT.md).
-    pub payload: Vec<u8>,
+    /// What the network is to see.
+    pub payload: Payload,
+}
+
+/// What a frame carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Payload {
+    /// A codec packet; its header carries level and geometry (codec/FORMAT.md). 1 to [`MAX_PACKET`] bytes.
+    Packet(Vec<u8>),
+    /// An image for the whole network.
+    Image(Image),
+    /// A payload this version does not know; a server refuses it.
+    Unknown {
+        /// Its number.
+        kind: u8,
+        /// Its bytes, as many as an image's payload may have at most.
+        body: Vec<u8>,
+    },
+}
+
+/// An encoded image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The index of the geometry in the bundle's manifest: the network's input.
+    pub geometry: u8,
+    /// The file's format.
+    pub format: ImageFormat,
+    /// Whether the server is to fit it to the geometry.
+    pub framing: Framing,
+    /// The file, 1 to [`MAX_IMAGE`] bytes.
+    pub file: Vec<u8>,
 }
 
 /// What is asked of one task.
@@ -87,10 +121,7 @@ impl Request {
             }
             want.write(&mut writer)?;
         }
-        if self.payload.is_empty() {
-            return Err(Error::Invalid { field: "payload", reason: "the packet is empty" });
-        }
-        writer.block("payload", &self.payload, MAX_PACKET)?;
+        self.payload.write(&mut writer)?;
         writer.finish("request", MAX_REQUEST)
     }
 
@@ -116,12 +147,87 @@ impl Request {
             }
             wants.push(want);
         }
-        let payload = reader.block("payload", MAX_PACKET)?.to_vec();
-        if payload.is_empty() {
-            return Err(reader.invalid("payload", "the packet is empty"));
-        }
+        let payload = Payload::read(&mut reader)?;
         reader.finish()?;
         Ok(Request { id, bundle, budget, wants, payload })
+    }
+}
+
+impl Payload {
+    /// The payload's number.
+    pub fn kind(&self) -> PayloadKind {
+        match self {
+            Payload::Packet(_) => PayloadKind::Packet,
+            Payload::Image(_) => PayloadKind::Image,
+            Payload::Unknown { kind, .. } => PayloadKind::Unknown(*kind),
+        }
+    }
+
+    /// The path that answers it, if this version knows it.
+    pub fn path(&self) -> Option<Path> {
+        match self {
+            Payload::Packet(_) => Some(Path::Split),
+            Payload::Image(_) => Some(Path::Image),
+            Payload::Unknown { .. } => None,
+        }
+    }
+
+    /// Bytes of the packet or the file, without what the request says about it.
+    pub fn size(&self) -> usize {
+        match self {
+            Payload::Packet(packet) => packet.len(),
+            Payload::Image(image) => image.file.len(),
+            Payload::Unknown { body, .. } => body.len(),
+        }
+    }
+
+    fn write(&self, writer: &mut Writer) -> Result<(), Error> {
+        writer.u8(self.kind().into());
+        match self {
+            Payload::Packet(packet) if packet.is_empty() => {
+                Err(Error::Invalid { field: "payload", reason: "the packet is empty" })
+            }
+            Payload::Packet(packet) => writer.block("payload", packet, MAX_PACKET),
+            Payload::Image(image) if image.file.is_empty() => {
+                Err(Error::Invalid { field: "payload", reason: "the image is empty" })
+            }
+            Payload::Image(image) => {
+                over_limit("image", image.file.len(), MAX_IMAGE)?;
+                // Within the limit, so within four bytes.
+                writer.u32((IMAGE_HEADER + image.file.len()) as u32);
+                writer.u8(image.geometry);
+                writer.u8(image.format.into());
+                writer.u8(image.framing.into());
+                writer.bytes(&image.file);
+                Ok(())
+            }
+            Payload::Unknown { kind, .. } if !matches!(PayloadKind::from(*kind), PayloadKind::Unknown(_)) => {
+                Err(Error::Invalid { field: "payload", reason: "a known kind given as unknown" })
+            }
+            Payload::Unknown { body, .. } => writer.block("payload", body, IMAGE_HEADER + MAX_IMAGE),
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Payload, Error> {
+        let kind = PayloadKind::from(reader.u8("payload kind")?);
+        let limit = if kind == PayloadKind::Packet { MAX_PACKET } else { IMAGE_HEADER + MAX_IMAGE };
+        let bytes = reader.block("payload", limit)?;
+        let mut body = Reader::new("request", bytes);
+        match kind {
+            PayloadKind::Packet if bytes.is_empty() => Err(reader.invalid("payload", "the packet is empty")),
+            PayloadKind::Packet => Ok(Payload::Packet(bytes.to_vec())),
+            PayloadKind::Image => {
+                let geometry = body.u8("image geometry")?;
+                let format = ImageFormat::from(body.u8("image format")?);
+                let framing = Framing::from(body.u8("image framing")?);
+                let file = body.bytes("image", body.remaining())?.to_vec();
+                if file.is_empty() {
+                    return Err(reader.invalid("payload", "the image is empty"));
+                }
+                Ok(Payload::Image(Image { geometry, format, framing, file }))
+            }
+            PayloadKind::Unknown(kind) => Ok(Payload::Unknown { kind, body: bytes.to_vec() }),
+        }
     }
 }
 

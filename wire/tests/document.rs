@@ -37,7 +37,9 @@ fn every_limit_stands_in_the_document_with_its_value() {
         ("MAX_TEXT", bytes(limits::MAX_TEXT)),
         ("MAX_HELLO", bytes(limits::MAX_HELLO)),
         ("MAX_PACKET", bytes(limits::MAX_PACKET)),
-        ("MAX_REQUEST", format!("1 MiB + {}", bytes(limits::MAX_REQUEST - limits::MAX_PACKET))),
+        ("MAX_IMAGE", bytes(limits::MAX_IMAGE)),
+        ("MAX_IMAGE_PIXELS", "16 777 216".to_owned()),
+        ("MAX_REQUEST", format!("4 MiB + {}", bytes(limits::MAX_REQUEST - limits::MAX_IMAGE))),
         ("MAX_REPLY", bytes(limits::MAX_REPLY)),
         ("MAX_ASK", bytes(limits::MAX_ASK)),
         ("MAX_TOP_K", limits::MAX_TOP_K.to_string()),
@@ -52,4 +54,5 @@ fn every_limit_stands_in_the_document_with_its_value() {
         assert!(DOCUMENT.contains(&format!("| {name} | {value} |")), "{name} is {value}");
     }
     assert_eq!(limits::MAX_MAP_PIXELS, 2_097_152);
+    assert_eq!(limits::MAX_IMAGE_PIXELS, 16_777_216);
 }

@@ -83,7 +83,7 @@ async fn a_message_goes_there_and_back_and_the_peer_has_a_name() {
     let (mut send, mut receive) = near.open_bi().await.unwrap();
     let message: Vec<u8> = (0..limits::MAX_REQUEST).map(|place| place as u8).collect();
     write_message(&mut send, &message).await.unwrap();
-    assert_eq!(read_message(&mut receive, limits::MAX_REPLY).await.unwrap(), message);
+    assert_eq!(read_message(&mut receive, limits::MAX_REQUEST).await.unwrap(), message);
 }
 
 #[tokio::test]

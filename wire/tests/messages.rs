@@ -7,9 +7,9 @@ mod golden;
 use std::time::Duration;
 
 use narrows_wire::{
-    Ask, BundleId, Class, ClassMap, Error, FrameReply, Hello, HelloRefusal, HelloReply, Kind, Outcome, Path,
-    Problem, Provider, Refusal, RefusalCode, Reply, Request, Served, TaskAnswer, Timings, Want, Welcome,
-    limits,
+    Ask, BundleId, Class, ClassMap, Error, FrameReply, Framing, Hello, HelloRefusal, HelloReply, Image,
+    ImageFormat, Kind, Outcome, Path, Payload, Problem, Provider, Refusal, RefusalCode, Reply, Request,
+    Served, TaskAnswer, Timings, Want, Welcome, limits,
 };
 use proptest::prelude::*;
 
@@ -46,7 +46,22 @@ fn request() -> Request {
             Want { task: 0, ask: Ask::Classify { top_k: 5 } },
             Want { task: 1, ask: Ask::Segment { size: Some((480, 360)) } },
         ],
-        payload: vec![0xaa, 0xbb, 0xcc],
+        payload: Payload::Packet(vec![0xaa, 0xbb, 0xcc]),
+    }
+}
+
+fn image() -> Image {
+    let file = vec![0xff, 0xd8, 0xff, 0xd9];
+    Image { geometry: 1, format: ImageFormat::Jpeg, framing: Framing::Original, file }
+}
+
+fn image_request() -> Request {
+    Request {
+        id: 9,
+        bundle: 0,
+        budget: None,
+        wants: vec![Want { task: 0, ask: Ask::Classify { top_k: 5 } }],
+        payload: Payload::Image(image()),
     }
 }
 
@@ -90,6 +105,7 @@ fn messages_are_the_golden_bytes() {
     golden::check("welcome", &welcome().encode().unwrap());
     golden::check("hello-refusal", &hello_refusal().encode().unwrap());
     golden::check("request", &request().encode().unwrap());
+    golden::check("image", &image_request().encode().unwrap());
     golden::check("reply", &reply().encode().unwrap());
     golden::check("refusal", &refusal().encode().unwrap());
 }
@@ -100,6 +116,7 @@ fn golden_bytes_parse_to_the_messages() {
     assert_eq!(HelloReply::parse(&golden::read("welcome")).unwrap(), welcome());
     assert_eq!(HelloReply::parse(&golden::read("hello-refusal")).unwrap(), hello_refusal());
     assert_eq!(Request::parse(&golden::read("request")).unwrap(), request());
+    assert_eq!(Request::parse(&golden::read("image")).unwrap(), image_request());
     assert_eq!(FrameReply::parse(&golden::read("reply")).unwrap(), reply());
     assert_eq!(FrameReply::parse(&golden::read("refusal")).unwrap(), refusal());
     let map = FrameReply::parse(&golden::read("map")).unwrap();
@@ -111,7 +128,7 @@ fn golden_bytes_parse_to_the_messages() {
 
 type Parse = fn(&[u8]) -> Result<(), Error>;
 
-const PARSERS: [(&str, Parse); 7] = [
+const PARSERS: [(&str, Parse); 8] = [
     ("hello", |bytes| Hello::parse(bytes).map(drop)),
     ("welcome", |bytes| HelloReply::parse(bytes).map(drop)),
     ("hello-refusal", |bytes| HelloReply::parse(bytes).map(drop)),
@@ -119,6 +136,7 @@ const PARSERS: [(&str, Parse); 7] = [
     ("reply", |bytes| FrameReply::parse(bytes).map(drop)),
     ("refusal", |bytes| FrameReply::parse(bytes).map(drop)),
     ("map", |bytes| FrameReply::parse(bytes).map(drop)),
+    ("image", |bytes| Request::parse(bytes).map(drop)),
 ];
 
 #[test]
@@ -186,8 +204,16 @@ fn the_caller_cannot_encode_what_the_peer_would_refuse() {
         assert_eq!(error.kind(), Kind::Caller);
         assert!(error.to_string().contains(text), "{error}");
     };
-    refused(Request { payload: vec![0; limits::MAX_PACKET + 1], ..request() }, "payload is 1048577");
-    refused(Request { payload: Vec::new(), ..request() }, "empty");
+    let packet = |packet| Request { payload: Payload::Packet(packet), ..request() };
+    refused(packet(vec![0; limits::MAX_PACKET + 1]), "payload is 1048577");
+    refused(packet(Vec::new()), "packet is empty");
+    let file = |file| Request { payload: Payload::Image(Image { file, ..image() }), ..request() };
+    refused(file(vec![0; limits::MAX_IMAGE + 1]), "image is 4194305");
+    refused(file(Vec::new()), "image is empty");
+    for kind in [1, 2] {
+        let payload = Payload::Unknown { kind, body: vec![0] };
+        refused(Request { payload, ..request() }, "known kind");
+    }
     refused(Request { wants: Vec::new(), ..request() }, "at least one");
     let twice = vec![Want { task: 0, ask: Ask::Classify { top_k: 5 } }; 2];
     refused(Request { wants: twice, ..request() }, "twice");
@@ -206,8 +232,15 @@ fn the_caller_cannot_encode_what_the_peer_would_refuse() {
 #[test]
 fn unknown_kinds_and_codes_survive_a_round_trip() {
     let wants = vec![Want { task: 3, ask: Ask::Unknown { kind: 77, body: vec![1, 2, 3] } }];
-    let request = Request { wants, ..request() };
-    assert_eq!(Request::parse(&request.encode().unwrap()).unwrap(), request);
+    let unknown = Request { wants, ..request() };
+    assert_eq!(Request::parse(&unknown.encode().unwrap()).unwrap(), unknown);
+    for body in [Vec::new(), vec![1, 2, 3]] {
+        let unknown = Request { payload: Payload::Unknown { kind: 77, body }, ..request() };
+        assert_eq!(Request::parse(&unknown.encode().unwrap()).unwrap(), unknown);
+    }
+    let strange = Image { format: ImageFormat::Unknown(9), framing: Framing::Unknown(8), ..image() };
+    let strange = Request { payload: Payload::Image(strange), ..request() };
+    assert_eq!(Request::parse(&strange.encode().unwrap()).unwrap(), strange);
     let reply = FrameReply::Answered(Reply {
         id: 1,
         path: Path::Unknown(9),
@@ -218,6 +251,26 @@ fn unknown_kinds_and_codes_survive_a_round_trip() {
     assert_eq!(FrameReply::parse(&reply.encode().unwrap()).unwrap(), reply);
     let refusal = FrameReply::Refused { id: 1, refusal: Refusal::new(RefusalCode::Unknown(999), "new") };
     assert_eq!(FrameReply::parse(&refusal.encode().unwrap()).unwrap(), refusal);
+}
+
+/// The largest packet and the largest image pass, and one byte more of either is the peer's error.
+#[test]
+fn packets_and_images_have_limits_of_their_own() {
+    let largest = |payload| Request { payload, ..request() }.encode().unwrap();
+    let packet = largest(Payload::Packet(vec![7; limits::MAX_PACKET]));
+    let image = largest(Payload::Image(Image { file: vec![7; limits::MAX_IMAGE], ..image() }));
+    for (mut bytes, length) in [(packet, limits::MAX_PACKET), (image, limits::MAX_IMAGE + 3)] {
+        assert!(Request::parse(&bytes).is_ok());
+        bytes.push(7);
+        let place = bytes.len() - length - 5;
+        bytes[place..place + 4].copy_from_slice(&(length as u32 + 1).to_le_bytes());
+        let error = Request::parse(&bytes).unwrap_err();
+        let over = Problem::OverLimit { limit: length, got: length + 1 };
+        assert!(
+            matches!(&error, Error::Malformed { field: "payload", problem, .. } if *problem == over),
+            "{error}"
+        );
+    }
 }
 
 #[test]
@@ -304,6 +357,17 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
+fn payload() -> impl Strategy<Value = Payload> {
+    let bytes = |least| prop::collection::vec(any::<u8>(), least..2000);
+    prop_oneof![
+        bytes(1).prop_map(Payload::Packet),
+        (any::<u8>(), any::<u8>(), any::<u8>(), bytes(1)).prop_map(|(geometry, format, framing, file)| {
+            Payload::Image(Image { geometry, format: format.into(), framing: framing.into(), file })
+        }),
+        (3u8..=255, bytes(0)).prop_map(|(kind, body)| Payload::Unknown { kind, body }),
+    ]
+}
+
 fn tasks_of<T: std::fmt::Debug>(item: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<(u8, T)>> {
     prop::collection::vec(item, 1..=limits::MAX_TASKS)
         .prop_map(|items| items.into_iter().enumerate().map(|(task, item)| (task as u8, item)).collect())
@@ -338,7 +402,7 @@ proptest! {
         bundle in any::<u8>(),
         budget in prop::option::of(0..u32::MAX),
         asks in tasks_of(ask()),
-        payload in prop::collection::vec(any::<u8>(), 1..2000),
+        payload in payload(),
     ) {
         let budget = budget.map(|micros| Duration::from_micros(micros.into()));
         let wants = asks.into_iter().map(|(task, ask)| Want { task, ask }).collect();

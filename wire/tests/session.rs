@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use narrows_wire::session::{Accepted, Client, Greeting, Offer, OfferedBundle, OfferedTask, Server, Verdict};
 use narrows_wire::{
-    Ask, AskKind, BundleId, Class, ClassMap, Error, FrameReply, Hello, Kind, Outcome, Path, Provider,
-    Refusal, RefusalCode, Reply, Request, TaskAnswer, Timings, Want,
+    Ask, AskKind, BundleId, Class, ClassMap, Error, FrameReply, Framing, Hello, Image, ImageFormat, Kind,
+    Outcome, Payload, Provider, Refusal, RefusalCode, Reply, Request, TaskAnswer, Timings, Want,
 };
 
 const BUNDLE: BundleId = BundleId([7; 32]);
@@ -21,9 +21,9 @@ fn epoch() -> Instant {
 }
 
 fn offer(max_in_flight: u16) -> Arc<Offer> {
-    let task = |name: &str, kind| OfferedTask { name: name.into(), kind };
-    let tasks = vec![task("classify", AskKind::Classify), task("segment", AskKind::Segment)];
-    let other = OfferedBundle { id: OTHER, tasks: vec![task("classify", AskKind::Classify)] };
+    let task = |name: &str, kind, whole| OfferedTask { name: name.into(), kind, whole };
+    let tasks = vec![task("classify", AskKind::Classify, true), task("segment", AskKind::Segment, false)];
+    let other = OfferedBundle { id: OTHER, tasks: vec![task("classify", AskKind::Classify, false)] };
     Arc::new(Offer { bundles: vec![other, OfferedBundle { id: BUNDLE, tasks }], max_in_flight })
 }
 
@@ -39,6 +39,14 @@ fn classify() -> Vec<Want> {
     vec![Want { task: 0, ask: Ask::Classify { top_k: 5 } }]
 }
 
+fn packet() -> Payload {
+    Payload::Packet(vec![1])
+}
+
+fn image() -> Image {
+    Image { geometry: 0, format: ImageFormat::WebP, framing: Framing::Fitted, file: vec![1] }
+}
+
 fn answer(accepted: &Accepted) -> Vec<u8> {
     let answers = accepted.wants.iter().map(|want| TaskAnswer {
         task: want.task,
@@ -50,7 +58,7 @@ fn answer(accepted: &Accepted) -> Vec<u8> {
     });
     let reply = Reply {
         id: accepted.id,
-        path: Path::Split,
+        path: accepted.payload.path().unwrap(),
         provider: Provider::Cpu,
         timings: Timings::default(),
         answers: answers.collect(),
@@ -79,7 +87,7 @@ fn a_frame_goes_there_and_back_and_its_budget_counts_from_arrival() {
     let bundle = client.bundle(&BUNDLE).unwrap();
     let due = now + Duration::from_millis(100);
     let sent = now + Duration::from_millis(30);
-    let (id, bytes) = client.request(sent, bundle, Some(due), classify(), vec![1]).unwrap();
+    let (id, bytes) = client.request(sent, bundle, Some(due), classify(), packet()).unwrap();
     let arrived = now + Duration::from_millis(45);
     let accepted = accept(&mut server, arrived, &bytes);
     assert_eq!(accepted.bundle, 1, "the index is the offer's, not the welcome's");
@@ -115,7 +123,7 @@ fn a_hello_without_common_ground_is_refused_by_name() {
 fn a_request_before_the_hello_is_a_violation() {
     let now = epoch();
     let (mut client, _) = open(now, 4);
-    let (_, bytes) = client.request(now, 0, None, classify(), vec![1]).unwrap();
+    let (_, bytes) = client.request(now, 0, None, classify(), packet()).unwrap();
     let error = Server::new(offer(4), now).request(now, &bytes).unwrap_err();
     assert_eq!(error.to_string(), "unexpected request, expected hello");
     assert_eq!(error.kind(), Kind::Peer);
@@ -125,7 +133,7 @@ fn a_request_before_the_hello_is_a_violation() {
 fn what_the_offer_does_not_hold_is_refused_with_its_own_code() {
     let now = epoch();
     let (_, mut server) = open(now, 4);
-    let base = Request { id: 1, bundle: 0, budget: None, wants: classify(), payload: vec![1] };
+    let base = Request { id: 1, bundle: 0, budget: None, wants: classify(), payload: packet() };
     let mut code = |request: Request| refuse(&mut server, now, &request.encode().unwrap()).1.code;
     assert_eq!(code(Request { bundle: 1, ..base.clone() }), RefusalCode::NoSuchBundle);
     let want = |task, ask| vec![Want { task, ask }];
@@ -135,7 +143,29 @@ fn what_the_offer_does_not_hold_is_refused_with_its_own_code() {
     assert_eq!(code(Request { wants, ..base.clone() }), RefusalCode::WrongKind);
     let wants = want(1, Ask::Unknown { kind: 9, body: Vec::new() });
     assert_eq!(code(Request { wants, ..base.clone() }), RefusalCode::Unsupported);
+    let image = |image: Image| Request { payload: Payload::Image(image), ..base.clone() };
+    let segment = want(1, Ask::Segment { size: None });
+    assert_eq!(code(Request { wants: segment, ..image(self::image()) }), RefusalCode::NotWhole);
+    let strange = Image { format: ImageFormat::Unknown(9), ..self::image() };
+    assert_eq!(code(image(strange)), RefusalCode::Unsupported);
+    let strange = Image { framing: Framing::Unknown(9), ..self::image() };
+    assert_eq!(code(image(strange)), RefusalCode::Unsupported);
+    let payload = Payload::Unknown { kind: 9, body: Vec::new() };
+    assert_eq!(code(Request { payload, ..base.clone() }), RefusalCode::Unsupported);
     assert_eq!(code(Request { budget: Some(Duration::ZERO), ..base }), RefusalCode::Expired);
+}
+
+#[test]
+fn an_image_goes_there_and_its_answer_must_come_on_its_path() {
+    let now = epoch();
+    let (mut client, mut server) = open(now, 4);
+    let (id, bytes) = client.request(now, 0, None, classify(), Payload::Image(image())).unwrap();
+    let accepted = accept(&mut server, now, &bytes);
+    assert_eq!(accepted.payload, Payload::Image(image()));
+    assert!(client.reply(now, id, &answer(&accepted)).is_ok());
+    let (id, _) = client.request(now, 0, None, classify(), packet()).unwrap();
+    let error = client.reply(now, id, &answer(&Accepted { id, ..accepted })).unwrap_err();
+    assert!(error.kind() == Kind::Peer && error.to_string().contains("another path"), "{error}");
 }
 
 #[test]
@@ -144,17 +174,17 @@ fn frames_in_flight_are_bounded_on_both_sides() {
     let (mut client, mut server) = open(now, 2);
     let mut sent = Vec::new();
     for _ in 0..2 {
-        sent.push(client.request(now, 0, None, classify(), vec![1]).unwrap());
+        sent.push(client.request(now, 0, None, classify(), packet()).unwrap());
     }
     assert_eq!(client.room(), 0);
-    let full = client.request(now, 0, None, classify(), vec![1]).unwrap_err();
+    let full = client.request(now, 0, None, classify(), packet()).unwrap_err();
     assert_eq!(full, Error::Full { limit: 2 });
     for (_, bytes) in &sent {
         accept(&mut server, now, bytes);
     }
     let error = server.request(now, &sent[0].1).unwrap_err();
     assert_eq!(error.kind(), Kind::Peer, "a number in flight used again: {error}");
-    let third = Request { id: 99, bundle: 0, budget: None, wants: classify(), payload: vec![1] };
+    let third = Request { id: 99, bundle: 0, budget: None, wants: classify(), payload: packet() };
     let (_, refusal) = refuse(&mut server, now, &third.encode().unwrap());
     assert_eq!(refusal.code, RefusalCode::TooManyInFlight);
     assert!(client.abandon(sent[0].0) && !client.abandon(sent[0].0));
@@ -165,10 +195,10 @@ fn frames_in_flight_are_bounded_on_both_sides() {
 fn a_draining_server_refuses_the_new_and_answers_the_old() {
     let now = epoch();
     let (mut client, mut server) = open(now, 4);
-    let (old, bytes) = client.request(now, 0, None, classify(), vec![1]).unwrap();
+    let (old, bytes) = client.request(now, 0, None, classify(), packet()).unwrap();
     let accepted = accept(&mut server, now, &bytes);
     server.drain();
-    let (new, bytes) = client.request(now, 0, None, classify(), vec![1]).unwrap();
+    let (new, bytes) = client.request(now, 0, None, classify(), packet()).unwrap();
     let (bytes, refusal) = refuse(&mut server, now, &bytes);
     assert_eq!(refusal.code, RefusalCode::Draining);
     assert!(matches!(client.reply(now, new, &bytes).unwrap().reply, FrameReply::Refused { .. }));
@@ -184,7 +214,7 @@ fn an_answer_that_does_not_fit_the_question_is_a_violation() {
         Want { task: 1, ask: Ask::Segment { size: Some((4, 4)) } },
     ];
     let mut wrong = |spoil: fn(&mut Reply), reason: &str| {
-        let (id, bytes) = client.request(now, 0, None, wants.clone(), vec![1]).unwrap();
+        let (id, bytes) = client.request(now, 0, None, wants.clone(), packet()).unwrap();
         let accepted = accept(&mut server, now, &bytes);
         let Ok(FrameReply::Answered(mut reply)) = FrameReply::parse(&answer(&accepted)) else { panic!() };
         reply.answers[1].outcome = Outcome::Map(ClassMap::pack(4, 4, &[0; 16]).unwrap());
@@ -246,7 +276,7 @@ fn no_frame_is_forgotten_on_a_lossy_link() {
                 Event::Capture if client.room() == 0 => skipped += 1,
                 Event::Capture => {
                     let due = now + Duration::from_millis(60);
-                    let (id, bytes) = client.request(now, 0, Some(due), classify(), vec![0; 8]).unwrap();
+                    let (id, bytes) = client.request(now, 0, Some(due), classify(), packet()).unwrap();
                     plan(&mut events, at + 200, Event::GiveUp(id));
                     if roll(10) > 0 {
                         plan(&mut events, at + 2 + roll(40), Event::Arrive(id, bytes));

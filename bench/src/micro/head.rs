@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use image::{RgbImage, imageops};
-use jpeg_encoder::{ColorType, Encoder};
 use narrows_head::net::{Chain, Net};
 use narrows_int8::Isa;
 use narrows_models::Bundle;
@@ -17,6 +16,7 @@ use tract_onnx::prelude::*;
 use super::onnx::{INPUT, OUTPUT};
 use super::{lite0, median, twin};
 use crate::contest::{Contest, Row};
+use crate::halves;
 
 /// The photo that everything here reads.
 const PHOTO: &[u8] = include_bytes!("../../photos/street.jpg");
@@ -127,10 +127,8 @@ fn run(session: &mut Session, input: &str, output: &str, pixels: ArrayView4<'_, 
 }
 
 fn jpeg(image: &RgbImage) -> Result<()> {
-    let mut bytes = Vec::new();
-    let (width, height) = (u16::try_from(image.width())?, u16::try_from(image.height())?);
-    Encoder::new(&mut bytes, QUALITY).encode(image, width, height, ColorType::Rgb)?;
-    black_box(bytes);
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    black_box(halves::jpeg(image, width, height, QUALITY)?);
     Ok(())
 }
 

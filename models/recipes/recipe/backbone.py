@@ -60,11 +60,38 @@ class Conv(nn.Conv2d):
         kernel, stride = self.kernel_size[0], self.stride[0]
         top, bottom = same_pad(x.shape[2], kernel, stride)
         left, right = same_pad(x.shape[3], kernel, stride)
-        if top == bottom and left == right:
+        if self.training_through(x) and kernel == 1:
+            y = F.linear(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
+        elif self.training_through(x) and self.groups > 1 and stride == 2:
+            y = Strided.apply(F.pad(x, (left, right, top, bottom)), self.weight, self.bias)
+        elif top == bottom and left == right:
             y = F.conv2d(x, self.weight, self.bias, stride, (top, left), 1, self.groups)
         else:
             y = F.conv2d(F.pad(x, (left, right, top, bottom)), self.weight, self.bias, stride, 0, 1, self.groups)
         return F.relu6(y) if self.relu6 else y
+
+    def training_through(self, x: Tensor) -> bool:
+        """Whether only the input needs a gradient, so that the faster equivalents below serve."""
+        return x.requires_grad and not self.weight.requires_grad
+
+
+class Strided(torch.autograd.Function):
+    """A frozen depthwise convolution of stride 2 whose gradient is a convolution too: several times faster on a CPU."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.size = x.shape
+        return F.conv2d(x, weight, bias, 2, 0, 1, len(weight))
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        n, channels, height, width = ctx.size
+        edge = weight.shape[2] - 1
+        spread = torch.empty(n, channels, height + edge, width + edge, memory_format=torch.channels_last).zero_()
+        spread[:, :, edge : edge + 2 * grad.shape[2] : 2, edge : edge + 2 * grad.shape[3] : 2] = grad
+        return F.conv2d(spread, weight.flip(2, 3), groups=channels), None, None
 
 
 class Block(nn.Module):

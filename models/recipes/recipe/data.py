@@ -108,7 +108,7 @@ def mirrored(image: Image.Image, rng: random.Random) -> Image.Image:
 
 def training_crops(config: dict, data: Path) -> list:
     """Thunks that cut every training crop, u8 [side,side,3], in a fixed shuffled order."""
-    side, short_side = config["photo"]["side"], config["photo"]["short_side"]
+    side, short_side = config["data"]["crop_side"], config["data"]["crop_short_side"]
     seed, scale = config["seed"], tuple(config["data"]["crop_scale"])
 
     def cut_photo(photo: Photo, index: int):

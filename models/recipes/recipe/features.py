@@ -62,7 +62,7 @@ def run(config: dict, folder: Path, source: Path) -> None:
     total = len(data.training_crops(config, source))
     start = json.loads(done.read_text())["count"] if done.is_file() else 0
     if not start:
-        for name, (kind, shape) in shapes(config["photo"]["side"]).items():
+        for name, (kind, shape) in shapes(config["data"]["crop_side"]).items():
             np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, (total, *shape))
     progress = Progress("features", total, start)
     with get_context("spawn").Pool(config["threads"], prepare, (config, folder, source)) as pool:

@@ -11,6 +11,8 @@ import torch
 from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
+from .head import straight
+
 LIMIT = 127  # symbols fit i8
 ROWS = 4  # the rate is estimated on one row in four
 
@@ -28,15 +30,18 @@ class Levels(nn.Module):
     def forward(self, latent: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Latent [N,C,h,w] and level i64 [N] to decoder values, steps [N] and bits per symbol [N].
 
-        Values are rounded straight through; bits are the noisy surrogate's, on every fourth row.
+        Values are rounded straight through. Bits are the rounded symbols' on every fourth row, with the gradient of the
+        noisy surrogate's: alone it would overstate coarse levels, whose symbols are nearly all 0.
         """
         gain = self.gains()[level]
         scaled = (latent * gain[:, None, None, None]).clamp(-LIMIT, LIMIT)
         symbols = scaled + (torch.round(scaled) - scaled).detach()
         step = 1 / gain
         rows = scaled[:, :, int(torch.randint(ROWS, (1,))) :: ROWS]
-        noisy = rows + torch.empty_like(rows).uniform_(-0.5, 0.5)
-        return symbols * step[:, None, None, None], step, self.bits(noisy, level)
+        bits = self.bits(rows + torch.empty_like(rows).uniform_(-0.5, 0.5), level)
+        with torch.no_grad():
+            sent = self.bits(torch.round(rows), level)
+        return symbols * step[:, None, None, None], step, straight(bits, sent)
 
     def bits(self, symbols: Tensor, level: Tensor) -> Tensor:
         """Mean bits per symbol of each item under its level's prior."""

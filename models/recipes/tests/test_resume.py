@@ -23,6 +23,7 @@ def config() -> dict:
         "threads": 1,
         "backbone": {"name": "lite2"},
         "photo": {"side": SIDE},
+        "data": {"crop_side": SIDE},
         "head": {"width": 16, "latent": 8},
         "decoder": {"width": 16, "before": 1, "after": 1},
         "levels": {"bytes": [300, 150], "gains": [1.0, 0.5], "share": [0.5, 0.5], "weight": [1.0, 0.5], "default": 0},

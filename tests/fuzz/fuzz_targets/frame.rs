@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
 use narrows_wire::session::{Offer, OfferedBundle, OfferedTask, Server, Verdict};
-use narrows_wire::{AskKind, BundleId, FrameReply, Hello, Outcome, Request};
+use narrows_wire::{AskKind, BundleId, FrameReply, Hello, Outcome, Payload, Request};
 
 const BUNDLE: BundleId = BundleId([7; 32]);
 
 static OFFER: LazyLock<Arc<Offer>> = LazyLock::new(|| {
-    let task = |name: &str, kind| OfferedTask { name: name.into(), kind };
-    let tasks = vec![task("classify", AskKind::Classify), task("segment", AskKind::Segment)];
+    let task = |name: &str, kind, whole| OfferedTask { name: name.into(), kind, whole };
+    let tasks = vec![task("classify", AskKind::Classify, true), task("segment", AskKind::Segment, false)];
     Arc::new(Offer { bundles: vec![OfferedBundle { id: BUNDLE, tasks }], max_in_flight: 4 })
 });
 
@@ -29,6 +29,8 @@ fuzz_target!(|data: &[u8]| {
         match server.request(now, data).expect("a request that was read") {
             Verdict::Accepted(accepted) => {
                 assert!(accepted.wants.iter().all(|want| want.task < 2));
+                let image = matches!(accepted.payload, Payload::Image(_));
+                assert!(!image || accepted.wants.iter().all(|want| want.task == 0));
                 server.request(now, data).expect_err("its number is in flight");
                 assert!(server.finish(accepted.id));
             }

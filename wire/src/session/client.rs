@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::codes::OutcomeKind;
+use crate::codes::{OutcomeKind, Path};
 use crate::error::Error;
 use crate::hello::{BundleId, Hello, HelloReply, Welcome};
 use crate::reply::{FrameReply, Outcome, Reply};
-use crate::request::{Ask, Request, Want};
+use crate::request::{Ask, Payload, Request, Want};
 
 /// The client's side of one connection.
 ///
@@ -24,6 +24,7 @@ pub struct Client {
 #[derive(Debug)]
 struct Pending {
     sent: Instant,
+    path: Option<Path>,
     wants: Vec<Want>,
 }
 
@@ -92,7 +93,7 @@ impl Client {
         bundle: u8,
         deadline: Option<Instant>,
         wants: Vec<Want>,
-        payload: Vec<u8>,
+        payload: Payload,
     ) -> Result<(u64, Vec<u8>), Error> {
         let welcome = self.welcome.as_ref().ok_or(Error::NotOpen)?;
         let limit = usize::from(welcome.max_in_flight);
@@ -109,7 +110,8 @@ impl Client {
         let request = Request { id: self.next, bundle, budget, wants, payload };
         let bytes = request.encode()?;
         self.next += 1;
-        self.in_flight.insert(request.id, Pending { sent: now, wants: request.wants });
+        let pending = Pending { sent: now, path: request.payload.path(), wants: request.wants };
+        self.in_flight.insert(request.id, pending);
         Ok((request.id, bytes))
     }
 
@@ -122,6 +124,9 @@ impl Client {
             return Err(Error::Mismatch { id, reason: "it is the answer to another frame" });
         }
         if let FrameReply::Answered(reply) = &reply {
+            if pending.path.is_some_and(|path| path != reply.path) {
+                return Err(Error::Mismatch { id, reason: "it was made on another path" });
+            }
             check_answers(reply, &pending.wants)?;
         }
         Ok(Answered { reply, round_trip: now.saturating_duration_since(pending.sent) })

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::VERSIONS;
-use crate::codes::{AskKind, RefusalCode};
+use crate::codes::{AskKind, Framing, ImageFormat, RefusalCode};
 use crate::error::Error;
 use crate::hello::{BundleId, Hello, HelloRefusal, HelloReply, Served, Welcome};
 use crate::limits::HELLO_TIMEOUT;
 use crate::reply::{FrameReply, Refusal};
-use crate::request::{Ask, Request, Want};
+use crate::request::{Ask, Payload, Request, Want};
 
 /// What a server has to offer; shared by all its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct OfferedTask {
     pub name: String,
     /// The question it answers.
     pub kind: AskKind,
+    /// Whether its whole network is served, so that it can answer images.
+    pub whole: bool,
 }
 
 /// The server's side of one connection.
@@ -94,8 +96,9 @@ pub struct Accepted {
     pub deadline: Option<Instant>,
     /// What is asked; every task is in the offer and answers this kind.
     pub wants: Vec<Want>,
-    /// The codec packet.
-    pub payload: Vec<u8>,
+    /// What the network is to see: a packet, or an image of a format and framing of this version whose tasks are
+    /// served whole.
+    pub payload: Payload,
 }
 
 impl Server {
@@ -214,6 +217,22 @@ impl Server {
                 let text = format!("{} answers {}, not {}", task.name, task.kind, want.ask.kind());
                 return Err(Refusal::new(RefusalCode::WrongKind, text));
             }
+            if !task.whole && matches!(request.payload, Payload::Image(_)) {
+                let text = format!("{} takes packets only", task.name);
+                return Err(Refusal::new(RefusalCode::NotWhole, text));
+            }
+        }
+        let unknown = match &request.payload {
+            Payload::Packet(_) => None,
+            Payload::Image(image) => match (image.format, image.framing) {
+                (ImageFormat::Unknown(format), _) => Some(format!("image format {format}")),
+                (_, Framing::Unknown(framing)) => Some(format!("image framing {framing}")),
+                _ => None,
+            },
+            Payload::Unknown { kind, .. } => Some(format!("payload of kind {kind}")),
+        };
+        if let Some(text) = unknown {
+            return Err(Refusal::new(RefusalCode::Unsupported, text));
         }
         if request.budget.is_some_and(|budget| budget.is_zero()) {
             return Err(Refusal::new(RefusalCode::Expired, "the frame arrived with no budget left"));

@@ -1,4 +1,4 @@
-//! Image files to the head's input: decode, turn upright, resize and crop (BUNDLE.md, section 3).
+//! Image files to the network's input: decode, turn upright, resize and crop (BUNDLE.md, section 3).
 
 use std::io::Cursor;
 
@@ -7,8 +7,11 @@ use fast_image_resize::{
     images::{TypedImage, TypedImageRef},
     pixels::U8x3,
 };
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
-use narrows_models::{Filter, Fit, Geometry};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+
+use crate::{Filter, Fit, Geometry};
+
+pub use image::{ImageFormat, RgbImage};
 
 /// Longest side of an image in pixels: what JPEG can express.
 pub const SIDE_MAX: u32 = 65_535;
@@ -16,6 +19,8 @@ pub const SIDE_MAX: u32 = 65_535;
 pub const PIXELS_MAX: u64 = 64 << 20;
 /// Largest image file in bytes.
 pub const FILE_MAX: u64 = 256 << 20;
+/// Most scans of a JPEG: each may go over every pixel, and a scan takes a few bytes. Encoders make about ten.
+pub const SCANS_MAX: usize = 64;
 
 /// Why a file cannot be used as a frame.
 #[derive(Debug, thiserror::Error)]
@@ -35,16 +40,19 @@ pub enum ImageFault {
         /// Height in the header.
         height: u32,
     },
-    /// Larger than [`SIDE_MAX`] or [`PIXELS_MAX`].
-    #[error(
-        "the image is {width}×{height} pixels, at most {PIXELS_MAX} pixels and {SIDE_MAX} a side are decoded"
-    )]
+    /// Larger than [`SIDE_MAX`], or than the pixels allowed.
+    #[error("the image is {width}×{height} pixels, at most {most} pixels and {SIDE_MAX} a side are decoded")]
     Pixels {
         /// Width in the header.
         width: u32,
         /// Height in the header.
         height: u32,
+        /// The pixels allowed.
+        most: u64,
     },
+    /// A JPEG of more than [`SCANS_MAX`] scans.
+    #[error("the image has over {SCANS_MAX} scans, no camera makes so many")]
+    Scans,
     /// The file ends before the image does.
     #[error("the image is truncated")]
     Truncated,
@@ -66,19 +74,33 @@ pub fn decode(file: &[u8]) -> Result<RgbImage, ImageFault> {
         return Err(ImageFault::File(file.len() as u64));
     }
     let reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|e| fault(e.into()))?;
-    // The JPEG decoder paints what is missing grey and says nothing.
-    if reader.format() == Some(image::ImageFormat::Jpeg) && !jpeg_is_whole(file) {
-        return Err(ImageFault::Truncated);
+    read(file, reader, PIXELS_MAX)
+}
+
+/// [`decode`] of a file that must be of this `format` and have at most `most` pixels.
+///
+/// # Errors
+/// [`ImageFault`]; nothing larger than `most` pixels is allocated for.
+pub fn decode_as(file: &[u8], format: ImageFormat, most: u64) -> Result<RgbImage, ImageFault> {
+    if file.is_empty() {
+        return Err(ImageFault::Empty);
+    }
+    read(file, ImageReader::with_format(Cursor::new(file), format), most)
+}
+
+fn read(file: &[u8], reader: ImageReader<Cursor<&[u8]>>, most: u64) -> Result<RgbImage, ImageFault> {
+    if reader.format() == Some(ImageFormat::Jpeg) {
+        survey(file)?;
     }
     let mut decoder = reader.into_decoder().map_err(fault)?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
         return Err(ImageFault::Zero { width, height });
     }
-    if width > SIDE_MAX || height > SIDE_MAX || u64::from(width) * u64::from(height) > PIXELS_MAX {
-        return Err(ImageFault::Pixels { width, height });
+    if width > SIDE_MAX || height > SIDE_MAX || u64::from(width) * u64::from(height) > most {
+        return Err(ImageFault::Pixels { width, height, most });
     }
-    decoder.set_limits(limits()).map_err(fault)?;
+    decoder.set_limits(limits(most)).map_err(fault)?;
     // Damaged metadata is no reason to refuse a picture.
     let orientation = decoder.orientation();
     let mut image = DynamicImage::from_decoder(decoder).map_err(fault)?;
@@ -88,7 +110,7 @@ pub fn decode(file: &[u8]) -> Result<RgbImage, ImageFault> {
     Ok(image.into_rgb8())
 }
 
-/// Resizes and crops to the head's input of one geometry: u8, rows of RGB pixels.
+/// Resizes and crops to the network's input of one geometry: u8, rows of RGB pixels.
 pub fn fit(image: &RgbImage, geometry: &Geometry) -> Vec<u8> {
     let mut pixels = Vec::new();
     Fitter::default().fit(image, geometry, &mut pixels);
@@ -115,7 +137,7 @@ impl Fitter {
     ///
     /// Along rows first, then along columns, except where that makes the image wider and then lower: as Pillow does.
     /// What lies between is rounded to bytes, so the order shows.
-    pub(crate) fn cut(
+    pub fn cut(
         &mut self,
         image: &RgbImage,
         window: Window,
@@ -165,15 +187,20 @@ impl Fitter {
 
 /// The part of an image that a geometry shows, in pixels of the image.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Window {
-    pub(crate) left: f64,
-    pub(crate) top: f64,
-    pub(crate) width: f64,
-    pub(crate) height: f64,
+pub struct Window {
+    /// Left edge.
+    pub left: f64,
+    /// Upper edge.
+    pub top: f64,
+    /// Width, above 0.
+    pub width: f64,
+    /// Height, above 0.
+    pub height: f64,
 }
 
 impl Window {
-    pub(crate) fn of(width: u32, height: u32, geometry: &Geometry) -> Self {
+    /// The window of an image of this size.
+    pub fn of(width: u32, height: u32, geometry: &Geometry) -> Self {
         match geometry.fit {
             Fit::Crop { short_side } => {
                 Self::crop(width, height, short_side, geometry.width, geometry.height)
@@ -212,12 +239,12 @@ fn resized(side: u64, short: u64, short_side: u64) -> u64 {
     (2 * side * short_side + short) / (2 * short)
 }
 
-fn limits() -> Limits {
+fn limits(most: u64) -> Limits {
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_MAX);
     limits.max_image_height = Some(SIDE_MAX);
     // 16-bit RGBA is the widest pixel.
-    limits.max_alloc = Some(PIXELS_MAX * 8);
+    limits.max_alloc = Some(most * 8);
     limits
 }
 
@@ -228,29 +255,34 @@ fn fault(error: ImageError) -> ImageFault {
     }
 }
 
-/// Whether a JPEG's segments reach its end-of-image marker (ITU-T T.81, annex B).
-fn jpeg_is_whole(file: &[u8]) -> bool {
+/// Walks a JPEG's segments to its end-of-image marker (ITU-T T.81, annex B). The decoder would paint what is missing
+/// grey and say nothing, and would work through any number of scans.
+fn survey(file: &[u8]) -> Result<(), ImageFault> {
     const END_OF_IMAGE: u8 = 0xd9;
-    let mut rest = file.get(2..).unwrap_or_default();
+    const START_OF_SCAN: u8 = 0xda;
+    // What does not begin as a JPEG the decoder refuses by itself.
+    let Some(mut rest) = file.strip_prefix(b"\xff\xd8") else { return Ok(()) };
+    let mut scans = 0;
     loop {
         // Fill bytes before a marker and stray bytes after a scan are skipped.
         let Some(at) = rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff))
         else {
-            return false;
+            return Err(ImageFault::Truncated);
         };
         let marker = rest[at + 1];
         rest = &rest[at + 2..];
         match marker {
-            END_OF_IMAGE => return true,
+            END_OF_IMAGE => return Ok(()),
             // Markers without a length: TEM, restarts, start of image.
             0x01 | 0xd0..=0xd8 => {}
             _ => {
-                let Some((length, _)) = rest.split_first_chunk::<2>() else { return false };
-                let length = usize::from(u16::from_be_bytes(*length));
-                match rest.get(length.max(2)..) {
-                    Some(after) => rest = after,
-                    None => return false,
+                scans += usize::from(marker == START_OF_SCAN);
+                if scans > SCANS_MAX {
+                    return Err(ImageFault::Scans);
                 }
+                let (length, _) = rest.split_first_chunk::<2>().ok_or(ImageFault::Truncated)?;
+                let length = usize::from(u16::from_be_bytes(*length));
+                rest = rest.get(length.max(2)..).ok_or(ImageFault::Truncated)?;
             }
         }
     }
@@ -259,7 +291,7 @@ fn jpeg_is_whole(file: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{ImageFormat, Rgb};
+    use image::Rgb;
 
     fn file(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
         let image =
@@ -307,6 +339,26 @@ mod tests {
         bmp[18..22].copy_from_slice(&60_000u32.to_le_bytes());
         bmp[22..26].copy_from_slice(&60_000u32.to_le_bytes());
         assert!(matches!(decode(&bmp), Err(ImageFault::Pixels { width: 60_000, .. })));
+    }
+
+    #[test]
+    fn a_format_and_a_size_can_be_demanded() {
+        let jpeg = file(40, 20, ImageFormat::Jpeg);
+        assert_eq!(decode_as(&jpeg, ImageFormat::Jpeg, 800).unwrap().dimensions(), (40, 20));
+        let error = decode_as(&jpeg, ImageFormat::Jpeg, 799).unwrap_err();
+        assert!(matches!(error, ImageFault::Pixels { width: 40, height: 20, most: 799 }));
+        assert!(matches!(decode_as(&jpeg, ImageFormat::WebP, 800), Err(ImageFault::Decode(_))));
+        assert!(matches!(decode_as(&[], ImageFormat::WebP, 800), Err(ImageFault::Empty)));
+        let png = file(40, 20, ImageFormat::Png);
+        assert!(decode_as(&png, ImageFormat::Jpeg, 800).is_err());
+    }
+
+    #[test]
+    fn a_jpeg_of_scans_without_end_is_refused_before_it_is_decoded() {
+        let jpeg = file(40, 20, ImageFormat::Jpeg);
+        let scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00";
+        let bomb = [&jpeg[..jpeg.len() - 2], &scan.repeat(SCANS_MAX), b"\xff\xd9"].concat();
+        assert!(matches!(decode(&bomb), Err(ImageFault::Scans)));
     }
 
     #[test]

@@ -1,0 +1,288 @@
+//! Links with names, read from a TOML file.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::shape::{Loss, Shape};
+
+/// The ladder that narrows ships.
+const SHIPPED: &str = include_str!("../../links.toml");
+
+/// Least queue in bytes when the file names none.
+const QUEUE_BYTES: f64 = 64_000.0;
+/// Least queue in seconds of the rate when the file names none.
+const QUEUE_SECONDS: f64 = 0.2;
+
+/// Links in the order of their file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ladder {
+    /// The links; names differ.
+    pub links: Vec<Link>,
+}
+
+/// What lies between a head and a tail; the fields are those of `bench/links.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// Letters, digits and dashes.
+    pub name: String,
+    /// One line for people.
+    pub about: String,
+    /// Where the numbers come from.
+    pub source: String,
+    /// To the head, in 1000 bit/s; `None` does not limit.
+    #[serde(default)]
+    pub down_kbit: Option<f64>,
+    /// To the tail, in 1000 bit/s; `None` does not limit.
+    #[serde(default)]
+    pub up_kbit: Option<f64>,
+    /// Round trip of an empty datagram in milliseconds; each direction delays by half.
+    #[serde(default)]
+    pub rtt_ms: f64,
+    /// Largest extra delay in each direction, evenly spread from 0, in milliseconds.
+    #[serde(default)]
+    pub jitter_ms: f64,
+    /// Share of datagrams lost in each direction.
+    #[serde(default)]
+    pub loss: f64,
+    /// Mean run of lost datagrams; `None` loses each on its own.
+    #[serde(default)]
+    pub burst: Option<f64>,
+    /// Share of datagrams that others may pass.
+    #[serde(default)]
+    pub reorder: f64,
+    /// How much later those arrive, in milliseconds.
+    #[serde(default)]
+    pub reorder_ms: f64,
+    /// 1000 bytes that may wait for the line; `None` is 64, or 200 ms of the rate if that is more.
+    #[serde(default)]
+    pub queue_kb: Option<f64>,
+}
+
+/// One of the two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From the head to the tail.
+    Up,
+    /// From the tail to the head.
+    Down,
+}
+
+/// Why a file of links cannot be used, or a link not be found in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// Not TOML, or not a list of links.
+    #[error("not a file of links: {0}; see bench/links.toml for the form")]
+    File(String),
+    /// A field of one link.
+    #[error("link {link}: {problem}")]
+    Field {
+        /// The link's name, or its place in the file if it has none.
+        link: String,
+        /// The field and what is wrong with it.
+        problem: String,
+    },
+    /// No link of this name.
+    #[error("no link {name:?}; there are {known}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    link: Vec<toml::Table>,
+}
+
+impl Ladder {
+    /// The ladder that narrows ships, `bench/links.toml`.
+    pub fn shipped() -> Self {
+        Ladder::parse(SHIPPED).expect("the shipped ladder is tested")
+    }
+
+    /// Reads a file of links.
+    ///
+    /// # Errors
+    /// [`LinkError`], naming link and field.
+    pub fn parse(text: &str) -> Result<Self, LinkError> {
+        let file: File = toml::from_str(text).map_err(|error| LinkError::File(error.to_string()))?;
+        let mut links: Vec<Link> = Vec::new();
+        for (place, table) in file.link.into_iter().enumerate() {
+            let link = Link::read(place, table)?;
+            if links.iter().any(|other| other.name == link.name) {
+                return Err(link.wrong("name", "stands twice"));
+            }
+            links.push(link);
+        }
+        match links.is_empty() {
+            true => Err(LinkError::File("it lists no link".into())),
+            false => Ok(Ladder { links }),
+        }
+    }
+
+    /// The link of this name.
+    ///
+    /// # Errors
+    /// [`LinkError::Unknown`], naming those there are.
+    pub fn find(&self, name: &str) -> Result<&Link, LinkError> {
+        self.links.iter().find(|link| link.name == name).ok_or_else(|| {
+            let known: Vec<&str> = self.links.iter().map(|link| link.name.as_str()).collect();
+            LinkError::Unknown { name: name.to_owned(), known: known.join(", ") }
+        })
+    }
+}
+
+impl Link {
+    fn read(place: usize, table: toml::Table) -> Result<Self, LinkError> {
+        let name = table.get("name").and_then(toml::Value::as_str);
+        let name = name.map_or_else(|| format!("{} of the file", place + 1), str::to_owned);
+        let link: Link = table.try_into().map_err(|error: toml::de::Error| LinkError::Field {
+            link: name,
+            problem: error.to_string().trim().replace('\n', " "),
+        })?;
+        link.check()?;
+        Ok(link)
+    }
+
+    fn check(&self) -> Result<(), LinkError> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.name.is_empty() || self.name.len() > 32 || !self.name.chars().all(plain) {
+            return Err(self.wrong("name", "must be 1 to 32 characters of a-z, 0-9 and -"));
+        }
+        let ranges = [
+            ("down_kbit", self.down_kbit, 1.0, 1e8),
+            ("up_kbit", self.up_kbit, 1.0, 1e8),
+            ("rtt_ms", Some(self.rtt_ms), 0.0, 1e5),
+            ("jitter_ms", Some(self.jitter_ms), 0.0, 1e5),
+            ("loss", Some(self.loss), 0.0, 0.9),
+            ("burst", self.burst, 1.0, 1e4),
+            ("reorder", Some(self.reorder), 0.0, 1.0),
+            ("reorder_ms", Some(self.reorder_ms), 0.0, 1e5),
+            ("queue_kb", self.queue_kb, 1.0, 60_000.0),
+        ];
+        for (field, value, low, high) in ranges {
+            if let Some(value) = value
+                && !(low..=high).contains(&value)
+            {
+                return Err(self.wrong(field, &format!("is {value}, must be {low} to {high}")));
+            }
+        }
+        if self.reorder > 0.0 && self.reorder_ms == 0.0 {
+            return Err(self.wrong("reorder_ms", "is missing: by how much reordered datagrams are late"));
+        }
+        if let Loss::Runs { enter, .. } = self.lost()
+            && enter > 1.0
+        {
+            return Err(self.wrong("burst", "is too short for this loss"));
+        }
+        Ok(())
+    }
+
+    /// What one direction does to datagrams.
+    pub fn shape(&self, direction: Direction) -> Shape {
+        let rate = match direction {
+            Direction::Up => self.up_kbit,
+            Direction::Down => self.down_kbit,
+        };
+        let bits = rate.map(|kbit| kbit * 1000.0);
+        let enough = QUEUE_BYTES.max(bits.unwrap_or(0.0) / 8.0 * QUEUE_SECONDS);
+        Shape {
+            rate: bits.map(|bits| bits as u64),
+            delay: ms(self.rtt_ms / 2.0),
+            jitter: ms(self.jitter_ms),
+            loss: self.lost(),
+            reorder: self.reorder,
+            late: ms(self.reorder_ms),
+            queue: self.queue_kb.map_or(enough, |kb| kb * 1000.0) as usize,
+        }
+    }
+
+    fn lost(&self) -> Loss {
+        match (self.loss, self.burst) {
+            (0.0, _) => Loss::None,
+            (share, None) => Loss::Single(share),
+            // Bad for `mean` datagrams on average, and for this share of all.
+            (share, Some(mean)) => Loss::Runs { enter: share / (mean * (1.0 - share)), leave: 1.0 / mean },
+        }
+    }
+
+    fn wrong(&self, field: &str, problem: &str) -> LinkError {
+        LinkError::Field { link: self.name.clone(), problem: format!("{field} {problem}") }
+    }
+}
+
+fn ms(value: f64) -> Duration {
+    Duration::from_secs_f64(value / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(fields: &str) -> Result<Link, LinkError> {
+        let text = format!("[[link]]\nname = \"a\"\nabout = \"\"\nsource = \"\"\n{fields}");
+        Ladder::parse(&text).map(|mut ladder| ladder.links.remove(0))
+    }
+
+    #[test]
+    fn the_shipped_ladder_has_every_rung_of_the_report() {
+        let ladder = Ladder::shipped();
+        let names: Vec<&str> = ladder.links.iter().map(|link| link.name.as_str()).collect();
+        let rungs = ["loopback", "gigabit", "wifi-good", "wifi-poor", "lte", "bluetooth", "narrowband"];
+        assert_eq!(names, [&rungs[..], &["lora", "satellite"]].concat());
+        let lte = ladder.find("lte").unwrap();
+        assert_eq!(lte.shape(Direction::Up).rate, Some(6_000_000));
+        assert_eq!(lte.shape(Direction::Down).rate, Some(13_000_000));
+        assert_eq!(lte.shape(Direction::Up).delay, Duration::from_millis(25));
+        assert!(ladder.links.iter().all(|link| !link.source.is_empty() && !link.about.is_empty()));
+    }
+
+    #[test]
+    fn a_wrong_field_is_named_with_its_link() {
+        for (fields, words) in [
+            ("up_kbit = 0", "link a: up_kbit is 0, must be 1"),
+            ("loss = 1.0", "link a: loss is 1, must be 0 to 0.9"),
+            ("loss = nan", "link a: loss is NaN"),
+            ("rtt_ms = -1", "link a: rtt_ms"),
+            ("rtt_ms = \"4\"", "rtt_ms"),
+            ("speed = 3", "speed"),
+            ("reorder = 0.1", "link a: reorder_ms is missing"),
+            ("loss = 0.9\nburst = 1.0", "link a: burst is too short"),
+        ] {
+            let error = one(fields).unwrap_err().to_string();
+            assert!(error.contains("link a: ") && error.contains(words), "{fields}: {error}");
+        }
+        let twice = "[[link]]\nname = \"a\"\nabout = \"\"\nsource = \"\"\n".repeat(2);
+        assert!(Ladder::parse(&twice).unwrap_err().to_string().contains("link a: name stands twice"));
+        let nameless = Ladder::parse("[[link]]\nabout = \"\"").unwrap_err().to_string();
+        assert!(nameless.contains("link 1 of the file: ") && nameless.contains("name"), "{nameless}");
+        assert!(Ladder::parse("link = []").unwrap_err().to_string().contains("lists no link"));
+        assert!(Ladder::parse("links = 3").unwrap_err().to_string().contains("links.toml"));
+        let unknown = Ladder::shipped().find("carrier-pigeon").unwrap_err().to_string();
+        assert!(unknown.contains("carrier-pigeon") && unknown.contains("wifi-poor, lte"), "{unknown}");
+    }
+
+    #[test]
+    fn runs_have_the_share_and_the_mean_that_were_asked_for() {
+        let Loss::Runs { enter, leave } = one("loss = 0.2\nburst = 4").unwrap().lost() else {
+            panic!("a burst makes runs");
+        };
+        assert!((enter / (enter + leave) - 0.2).abs() < 1e-12);
+        assert_eq!(leave, 0.25);
+        assert_eq!(one("loss = 0.2").unwrap().lost(), Loss::Single(0.2));
+    }
+
+    #[test]
+    fn a_queue_holds_a_frame_or_200_ms() {
+        assert_eq!(one("up_kbit = 37.5").unwrap().shape(Direction::Up).queue, 64_000);
+        assert_eq!(one("up_kbit = 50_000").unwrap().shape(Direction::Up).queue, 1_250_000);
+        assert_eq!(one("queue_kb = 3").unwrap().shape(Direction::Down).queue, 3_000);
+    }
+}

@@ -1,0 +1,376 @@
+//! `narrows-bench compare`: the same frames through the device alone, through images sent to the server and through the
+//! split, over a ladder of links, between the real head and the real tail.
+//!
+//! Every cell of link, task and variant has a turn in every round, in an order drawn anew: what the machine does
+//! meanwhile meets all of them alike. Accuracy is measured once, over loopback, since the link changes no pixel.
+
+#![expect(clippy::disallowed_methods, reason = "the report says when it was made")]
+
+pub mod accuracy;
+pub mod cells;
+pub mod draw;
+#[cfg(test)]
+mod fixture;
+pub mod frames;
+pub mod html;
+pub mod judge;
+pub mod plan;
+pub mod report;
+pub mod rig;
+pub mod run;
+pub mod story;
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use narrows_models::{Bundle, Parts, TaskKind};
+use narrows_power::radio;
+use narrows_relay::{Ideal, Ladder, Link};
+
+use cells::Measured;
+use frames::Set;
+use plan::Extent;
+use report::{Energy, Radio, Report, Rung, SCHEMA, Story, Variant};
+use rig::Rig;
+use run::{Harvest, Run};
+
+use crate::{
+    interrupt::{INTERRUPTED, Interrupt},
+    machine,
+};
+
+/// What is compared, and how much of it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  narrows-bench compare --bundle models/bundles/lite2 --source bench/photos --out bench-out\n  \
+    narrows-bench compare --bundle models/bundles/lite2 --data DIR --full --out bench-out\n  \
+    narrows-bench compare --bundle models/bundles/lite2 --data DIR --links lte,lora --tasks classify --out bench-out\n  \
+    narrows-bench compare --from bench-out/report.json --out drawn-again"
+)]
+pub struct Compare {
+    /// The bundle's folder
+    #[arg(long, value_name = "DIR", required_unless_present = "from")]
+    pub bundle: Option<PathBuf>,
+    /// Where report.html, report.json, rows.csv, accuracy.csv and the pictures go; made if missing
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Folder with imagenet500.tar, imagenet500.csv and camvid-val.tar: labelled photos and frames
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Photos for every task whose labelled data is not in --data: agreement with the unsplit network stands for accuracy
+    #[arg(long, value_name = "DIR", default_value = "bench/photos")]
+    pub source: PathBuf,
+    /// Every link, more qualities, more rounds and all labelled photos: hours, not minutes
+    #[arg(long)]
+    pub full: bool,
+    /// Links by name [default: loopback, wifi-poor, lte, narrowband, lora; with --full all]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub links: Vec<String>,
+    /// A ladder of links of your own, in the form of bench/links.toml
+    #[arg(long, value_name = "FILE")]
+    pub ladder: Option<PathBuf>,
+    /// Tasks by name [default: all of the bundle; segmentation over fewer links unless --full or --links]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub tasks: Vec<String>,
+    /// Variants by name, such as 'split 1,JPEG 75' [default: all]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub variants: Vec<String>,
+    /// Turns of every cell [default: 2; with --full 5]
+    #[arg(long, value_name = "N")]
+    pub rounds: Option<usize>,
+    /// Most frames in a turn; slow links get fewer [default: 12; with --full 24]
+    #[arg(long, value_name = "N")]
+    pub frames: Option<usize>,
+    /// Labelled photos for the accuracy [default: 100; with --full all]
+    #[arg(long, value_name = "N")]
+    pub photos: Option<usize>,
+    /// Labelled frames for the accuracy [default: 16; with --full all]
+    #[arg(long, value_name = "N")]
+    pub scenes: Option<usize>,
+    /// Frames under way at once when throughput is measured; 1 leaves it out
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub in_flight: usize,
+    /// Decides the order of turns, what the links lose and what is resampled
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
+    #[arg(long, value_name = "FILE")]
+    pub runtime: Option<PathBuf>,
+    /// Draw a recorded report again; measures nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "bundle")]
+    pub from: Option<PathBuf>,
+}
+
+impl Compare {
+    /// Measures and draws; after Ctrl-C it draws what it has, marks it and ends with the code of an interrupted program.
+    pub fn run(&self) -> ExitCode {
+        let done = match &self.from {
+            Some(from) => self.again(from),
+            None => self.measure(),
+        };
+        match done {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("narrows-bench compare: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn again(&self, from: &Path) -> Result<ExitCode> {
+        let text = fs::read_to_string(from).with_context(|| from.display().to_string())?;
+        let mut report = Report::parse(&text).with_context(|| from.display().to_string())?;
+        report.winners = judge::winners(&report);
+        report.claims = judge::claims(&report);
+        self.write(&report)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn measure(&self) -> Result<ExitCode> {
+        let interrupt = Interrupt::watch()?;
+        let path = self.bundle.as_deref().context("--bundle is missing")?;
+        let bundle = Bundle::open(path, Parts::All)?;
+        let ladder = match &self.ladder {
+            Some(file) => {
+                Ladder::parse(&fs::read_to_string(file).with_context(|| file.display().to_string())?)?
+            }
+            None => Ladder::shipped(),
+        };
+        let extent = self.extent(&ladder);
+        let tasks = self.tasks(&bundle, &extent)?;
+        let links: Vec<Link> = ladder
+            .links
+            .iter()
+            .filter(|link| tasks.iter().any(|(_, links)| links.contains(&link.name)))
+            .cloned()
+            .collect();
+        for name in tasks.iter().flat_map(|(_, links)| links) {
+            ladder.find(name)?;
+        }
+        fs::create_dir_all(&self.out).with_context(|| self.out.display().to_string())?;
+        let folder = tempfile::Builder::new().prefix("narrows-").tempdir().context("no temporary folder")?;
+        let sets = self.sets(&bundle, &tasks, &extent, folder.path())?;
+        let variants = self.chosen(extent.variants(&bundle))?;
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let throttled = machine::throttled();
+
+        println!("bundle {} {}", bundle.name(), bundle.digest().short());
+        let mut rig = Rig::start(path, self.runtime.as_deref(), &links, self.seed, &interrupt)?;
+        let run = Run {
+            bundle: &bundle,
+            sets: &sets,
+            tasks: &tasks,
+            variants: &variants,
+            links: &links,
+            extent: &extent,
+            in_flight: self.in_flight,
+            seed: self.seed,
+            folder: folder.path(),
+            out: &self.out,
+            runtime: self.runtime.clone(),
+        };
+        let mut harvest = Harvest::default();
+        let measured = run.measure(&mut rig, &mut harvest);
+        let seconds = rig.seconds();
+        let sensor = rig.finish(&mut harvest.turns)?;
+        let cut = match (&measured, interrupt.seen()) {
+            (_, true) => Some(format!("Interrupted after {} turns.", harvest.turns.len())),
+            (Err(error), false) => Some(format!("{error:#}")),
+            (Ok(()), false) => None,
+        };
+        let rungs: Vec<Rung> = links.iter().map(rung).collect();
+        let cells = cells::cells(
+            &Measured {
+                rows: &harvest.rows,
+                turns: &harvest.turns,
+                links: &rungs,
+                energy: &sensor,
+                seed: self.seed,
+            },
+            &|rung, up, down| serialisation(&links, rung, up, down),
+        );
+        let mut report = Report {
+            schema: SCHEMA,
+            story: Story {
+                complete: cut.is_none(),
+                incomplete_because: cut,
+                version: env!("CARGO_PKG_VERSION").into(),
+                commit: machine::commit(),
+                bundle: format!("{} {} {}", bundle.name(), bundle.manifest().version(), bundle.digest()),
+                command: story::command(),
+                started,
+                seconds,
+                seed: self.seed,
+                rounds: harvest.turns.iter().map(|turn| turn.round + 1).max().unwrap_or(0),
+                machine: story::machine(throttled, &sensor, &harvest.turns),
+                data: sets.iter().map(|set| set.about.clone()).collect(),
+                notes: story::notes(&sets),
+            },
+            links: rungs,
+            variants,
+            accuracy: harvest.accuracy,
+            cells,
+            winners: Vec::new(),
+            claims: Vec::new(),
+            turns: harvest.turns,
+        };
+        report.sort();
+        model_radios(&mut report)?;
+        report.winners = judge::winners(&report);
+        report.claims = judge::claims(&report);
+        self.write(&report)?;
+        match (measured, interrupt.seen()) {
+            (_, true) => {
+                eprintln!(
+                    "narrows-bench compare: interrupted; what was measured is in {}",
+                    self.out.display()
+                );
+                Ok(ExitCode::from(INTERRUPTED))
+            }
+            (Err(error), false) => Err(error.context("the report is incomplete")),
+            (Ok(()), false) => Ok(ExitCode::SUCCESS),
+        }
+    }
+
+    fn extent(&self, ladder: &Ladder) -> Extent {
+        let every = || ladder.links.iter().map(|link| link.name.clone()).collect();
+        let mut extent = if self.full { Extent::full(every()) } else { Extent::reduced() };
+        if self.ladder.is_some() && self.links.is_empty() {
+            (extent.links, extent.frame_links) = (every(), every());
+        }
+        if !self.links.is_empty() {
+            (extent.links, extent.frame_links) = (self.links.clone(), self.links.clone());
+        }
+        extent.rounds = self.rounds.unwrap_or(extent.rounds);
+        extent.frames = self.frames.unwrap_or(extent.frames);
+        extent.photos = self.photos.unwrap_or(extent.photos);
+        extent.scenes = self.scenes.unwrap_or(extent.scenes);
+        extent
+    }
+
+    /// Those of `all` that were asked for.
+    fn chosen(&self, all: Vec<Variant>) -> Result<Vec<Variant>> {
+        for name in &self.variants {
+            let known = || all.iter().map(|variant| variant.name.as_str()).collect::<Vec<_>>().join(", ");
+            ensure!(
+                all.iter().any(|variant| variant.name == *name),
+                "--variants: there is no `{name}`; there are {}",
+                known()
+            );
+        }
+        let asked = |name: &str| self.variants.is_empty() || self.variants.iter().any(|other| other == name);
+        Ok(all.into_iter().filter(|variant| asked(&variant.name)).collect())
+    }
+
+    /// The tasks by name with the links that each goes over.
+    fn tasks(&self, bundle: &Bundle, extent: &Extent) -> Result<Vec<(String, Vec<String>)>> {
+        for name in &self.tasks {
+            let known = bundle.tasks().iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
+            ensure!(bundle.task(name).is_some(), "--tasks: the bundle has no task `{name}`; it has {known}");
+        }
+        let asked = |name: &str| self.tasks.is_empty() || self.tasks.iter().any(|task| task == name);
+        let tasks = bundle.tasks().iter().filter(|task| asked(&task.name)).map(|task| {
+            let links = match task.kind {
+                TaskKind::Classify => &extent.links,
+                TaskKind::Segment => &extent.frame_links,
+            };
+            (task.name.clone(), links.clone())
+        });
+        Ok(tasks.collect())
+    }
+
+    /// The photos or frames of every task.
+    fn sets(
+        &self,
+        bundle: &Bundle,
+        tasks: &[(String, Vec<String>)],
+        extent: &Extent,
+        within: &Path,
+    ) -> Result<Vec<Set>> {
+        let sets = tasks.iter().map(|(name, _)| {
+            let (task, spec) = bundle.task(name).context("a task of the bundle")?;
+            match (&self.data, spec.kind) {
+                (Some(data), TaskKind::Classify) => frames::classes(
+                    bundle,
+                    task,
+                    &data.join("imagenet500.tar"),
+                    &data.join("imagenet500.csv"),
+                    extent.photos,
+                    within,
+                ),
+                (Some(data), TaskKind::Segment) => {
+                    frames::maps(bundle, task, &data.join("camvid-val.tar"), extent.scenes, within)
+                }
+                (None, _) => frames::unlabelled(bundle, task, &self.source, within),
+            }
+        });
+        sets.collect()
+    }
+
+    /// Writes the report, its pictures and what it says in short.
+    fn write(&self, report: &Report) -> Result<()> {
+        let pictures = draw::pictures(report)?;
+        let page = html::page(report, &pictures)?;
+        let folder = self.out.join("pictures");
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let write = |path: PathBuf, text: &str| {
+            fs::write(&path, text).with_context(|| format!("{}: cannot be written", path.display()))
+        };
+        for picture in &pictures {
+            write(folder.join(format!("{}.svg", picture.name)), &picture.svg)?;
+        }
+        write(self.out.join("report.html"), &page)?;
+        let path = self.out.join("report.json");
+        let file = File::create(&path).with_context(|| format!("{}: cannot be written", path.display()))?;
+        serde_json::to_writer_pretty(std::io::BufWriter::new(file), report)?;
+        judge::summary(report).iter().for_each(|line| println!("{line}"));
+        println!("{}", self.out.join("report.html").display());
+        Ok(())
+    }
+}
+
+fn rung(link: &Link) -> Rung {
+    Rung {
+        name: link.name.clone(),
+        about: link.about.clone(),
+        up: link.up_kbit.map(|rate| 1e3 * rate),
+        down: link.down_kbit.map(|rate| 1e3 * rate),
+        rtt_ms: link.rtt_ms + link.jitter_ms,
+        loss: link.loss,
+        fidelity: Vec::new(),
+    }
+}
+
+fn serialisation(links: &[Link], rung: &Rung, up: f64, down: f64) -> f64 {
+    let link = links.iter().find(|link| link.name == rung.name);
+    link.map_or(0.0, |link| {
+        let ideal = Ideal::of(link, up.ceil() as usize, down.ceil() as usize);
+        1e3 * (ideal.up + ideal.down).as_secs_f64()
+    })
+}
+
+/// Adds what a published model says of the radio, on links that it has coefficients for.
+fn model_radios(report: &mut Report) -> Result<()> {
+    let radios = radio::parse(radio::SHIPPED)?;
+    for cell in &mut report.cells {
+        let radio = radios
+            .iter()
+            .find(|radio| cell.link == radio.name || cell.link.starts_with(&format!("{}-", radio.name)));
+        let (Some(radio), Some((up, down)), Some(network)) = (radio, cell.wire, cell.stages.get("network"))
+        else {
+            continue;
+        };
+        let joules = radio.joules(up as u64, down as u64, network.p50 / 1e3);
+        let modelled = Some(Radio { joules, source: radio.source.clone() });
+        match &mut cell.energy {
+            Energy::Measured { radio, .. } | Energy::Unknown { radio, .. } => *radio = modelled,
+        }
+    }
+    Ok(())
+}

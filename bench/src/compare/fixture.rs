@@ -1,0 +1,176 @@
+//! Rows and reports for tests.
+
+use std::collections::BTreeMap;
+
+use super::report::*;
+
+/// A link with the same rate both ways.
+pub(crate) fn rung(name: &str, rate: f64, rtt_ms: f64) -> Rung {
+    Rung {
+        name: name.into(),
+        about: format!("the link {name}"),
+        up: Some(rate),
+        down: Some(rate),
+        rtt_ms,
+        loss: 0.0,
+        fidelity: vec![Fidelity {
+            what: "rate up, kbit/s".into(),
+            asked: rate / 1e3,
+            found: rate / 1e3 * 0.99,
+            bounds: (rate / 1e3 * 0.97, rate / 1e3 * 1.03),
+            holds: true,
+        }],
+    }
+}
+
+/// An answered frame of 6,000 bytes whose stages but the network take 20 ms.
+pub(crate) fn row(link: &str, variant: &str, frame: u64, total: f64) -> Row {
+    Row {
+        turn: 0,
+        link: link.into(),
+        variant: variant.into(),
+        task: "classify".into(),
+        in_flight: 1,
+        frame,
+        file: "cat.png".into(),
+        warm_up: false,
+        answered: true,
+        error: None,
+        packet: Some(6000),
+        sent: Some(6060),
+        received: Some(310),
+        decode: Some(4.0),
+        resize: Some(1.0),
+        head: Some(2.0),
+        encode: Some(1.0),
+        network: Some(total - 20.0),
+        tail_decode: Some(0.5),
+        tail_queue: Some(0.5),
+        tail_infer: Some(10.0),
+        tail_answer: Some(1.0),
+        total: Some(total),
+        at: total * frame as f64,
+    }
+}
+
+/// A turn of `frames` frames, one at a time.
+pub(crate) fn turn(link: &str, variant: &str, frames: usize) -> Turn {
+    Turn {
+        round: 0,
+        link: link.into(),
+        variant: variant.into(),
+        task: "classify".into(),
+        in_flight: 1,
+        frames,
+        begun: 0.0,
+        lasted: 1.0,
+        wire: None,
+        load: Some(0.5),
+        mhz: Some(2400.0),
+        joules: None,
+    }
+}
+
+/// One variant over one link.
+pub(crate) struct Case {
+    name: &'static str,
+    group: Group,
+    bytes: f64,
+    drop: f64,
+    p50: f64,
+}
+
+impl Case {
+    pub(crate) fn new(name: &'static str, group: Group, bytes: f64, drop: f64, p50: f64) -> Self {
+        Case { name, group, bytes, drop, p50 }
+    }
+}
+
+/// A report over one link without verdicts.
+pub(crate) fn report(rung: Rung, cases: &[Case]) -> Report {
+    let mut report = Report {
+        schema: SCHEMA,
+        story: Story {
+            complete: true,
+            incomplete_because: None,
+            version: "0.0.0".into(),
+            commit: "0123abc".into(),
+            bundle: "toy 0.1.0 0123456789ab".into(),
+            command: "narrows-bench compare".into(),
+            started: 1_700_000_000,
+            seconds: 60.0,
+            seed: 1,
+            rounds: 2,
+            machine: vec![("processor".into(), "a <b> & c".into())],
+            data: vec!["6 photos".into()],
+            notes: Vec::new(),
+        },
+        links: vec![rung],
+        variants: Vec::new(),
+        accuracy: vec![accuracy(UNSPLIT, 0.0, None)],
+        cells: Vec::new(),
+        winners: Vec::new(),
+        claims: Vec::new(),
+        turns: Vec::new(),
+    };
+    let link = report.links[0].name.clone();
+    for case in cases {
+        add(&mut report, &link, case);
+    }
+    report
+}
+
+/// Adds what answers on the device.
+pub(crate) fn add_local(report: &mut Report, drop: f64, p50: f64) {
+    add(report, NO_LINK, &Case::new("local int8", Group::Local, 0.0, drop, p50));
+    let cell = report.cells.last_mut().unwrap();
+    (cell.packet, cell.floor) = (None, None);
+    report.accuracy.last_mut().unwrap().bytes = None;
+}
+
+fn add(report: &mut Report, link: &str, case: &Case) {
+    let rung = &report.links[0];
+    let rate = rung.up.unwrap();
+    let floor = Floor { stages: 20.0, bytes: case.bytes * 8e3 / rate, rtt: rung.rtt_ms, holds: true };
+    report.variants.push(Variant {
+        name: case.name.into(),
+        group: case.group,
+        setting: case.name.rsplit(' ').next().unwrap().into(),
+        flags: Vec::new(),
+    });
+    report.accuracy.push(accuracy(case.name, case.drop, Some(case.bytes)));
+    let spread = |p50: f64| Percentiles { p50, p95: 1.1 * p50, p99: 1.3 * p50 };
+    let stages = [4.0, 1.0, 2.0, 1.0, case.p50 - 20.0, 0.5, 0.5, 10.0, 1.0];
+    let stages = STAGES.iter().zip(stages).map(|(name, p50)| ((*name).to_owned(), spread(p50)));
+    report.cells.push(Cell {
+        link: link.into(),
+        variant: case.name.into(),
+        task: "classify".into(),
+        frames: 30,
+        failed: 0,
+        total: spread(case.p50),
+        p50_interval: (0.98 * case.p50, 1.02 * case.p50),
+        stages: stages.collect::<BTreeMap<_, _>>(),
+        packet: Some(case.bytes),
+        request: Some((case.bytes + 60.0, 310.0)),
+        wire: Some((case.bytes + 300.0, 500.0)),
+        pipelined: Some(Pipelined { in_flight: 4, frames: 20, rate: 2e3 / case.p50 }),
+        energy: Energy::Unknown { why: "no sensor was found".into(), radio: None },
+        floor: Some(floor),
+    });
+}
+
+fn accuracy(variant: &str, drop: f64, bytes: Option<f64>) -> Accuracy {
+    let value = 0.898 - drop / 100.0;
+    Accuracy {
+        task: "classify".into(),
+        variant: variant.into(),
+        metric: Metric::Top1,
+        count: 500,
+        value,
+        interval: (value - 0.03, value + 0.03),
+        drop,
+        drop_interval: (drop - 1.0, drop + 1.0),
+        bytes,
+    }
+}

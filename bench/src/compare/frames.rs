@@ -1,0 +1,204 @@
+//! The photos and frames that are compared on, as files of their own, and what is in them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use image::GrayImage;
+use narrows_models::{Bundle, TaskKind};
+
+use crate::photos;
+
+/// What a photo or frame is labelled with.
+#[derive(Debug, Clone)]
+pub enum Truth {
+    /// The class.
+    Class(usize),
+    /// The class of every pixel.
+    Map(GrayImage),
+}
+
+/// One photo or frame.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// The file.
+    pub file: PathBuf,
+    /// Its label, if it has one.
+    pub truth: Option<Truth>,
+}
+
+/// Photos or frames for one task.
+#[derive(Debug)]
+pub struct Set {
+    /// Index of the task in the bundle.
+    pub task: usize,
+    /// Its name.
+    pub name: String,
+    /// What it answers.
+    pub kind: TaskKind,
+    /// The folder of all items.
+    pub folder: PathBuf,
+    /// In name order.
+    pub items: Vec<Item>,
+    /// Where they come from, for the report.
+    pub about: String,
+}
+
+impl Set {
+    /// Whether every item is labelled.
+    pub fn labelled(&self) -> bool {
+        self.items.iter().all(|item| item.truth.is_some())
+    }
+
+    /// A folder of its own for `count` photos to measure and one in front of them to warm up; made once.
+    ///
+    /// Photos are taken evenly from all items, over again when there are too few.
+    pub fn turn(&self, within: &Path, count: usize) -> Result<PathBuf> {
+        let folder = within.join(format!("turn-{}-{count}", self.name));
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let picked = spread(self.items.len(), count);
+        let places =
+            picked.last().copied().into_iter().chain((0..count).map(|place| picked[place % picked.len()]));
+        for (place, index) in places.enumerate() {
+            let from = &self.items[index].file;
+            let name = from.file_name().unwrap_or_default().to_string_lossy();
+            let to = folder.join(format!("{place:03}-{name}"));
+            fs::copy(from, &to).with_context(|| to.display().to_string())?;
+        }
+        Ok(folder)
+    }
+}
+
+/// At most `count` of `all` indices, evenly spaced from the first on.
+pub fn spread(all: usize, count: usize) -> Vec<usize> {
+    let count = count.min(all);
+    (0..count).map(|place| place * all / count).collect()
+}
+
+/// Labelled photos from a tar and a table, at most `count`, into a folder within `within`.
+pub fn classes(
+    bundle: &Bundle,
+    task: usize,
+    tar: &Path,
+    labels: &Path,
+    count: usize,
+    within: &Path,
+) -> Result<Set> {
+    let photos = photos::labelled(tar, labels)?;
+    let mut set = empty(bundle, task, within)?;
+    let picked = spread(photos.len(), count);
+    for index in &picked {
+        let photo = &photos[*index];
+        let name = Path::new(&photo.name).file_name().context("a photo without a name")?;
+        let file = set.folder.join(format!("{index:05}-{}", name.to_string_lossy()));
+        fs::write(&file, &photo.bytes).with_context(|| file.display().to_string())?;
+        set.items.push(Item { file, truth: Some(Truth::Class(photo.class)) });
+    }
+    set.about =
+        format!("{}: {} of {} labelled photos of {}", set.name, picked.len(), photos.len(), named(tar));
+    Ok(set)
+}
+
+/// Labelled frames from a tar, at most `count`, into a folder within `within`.
+pub fn maps(bundle: &Bundle, task: usize, tar: &Path, count: usize, within: &Path) -> Result<Set> {
+    let files = photos::files(tar)?;
+    let frames: Vec<&(String, Vec<u8>)> = files.iter().filter(|(name, _)| name.ends_with(".jpg")).collect();
+    let mut set = empty(bundle, task, within)?;
+    let picked = spread(frames.len(), count);
+    for index in &picked {
+        let (name, bytes) = frames[*index];
+        let stem = name.trim_end_matches(".jpg");
+        let map = files.iter().find(|(other, _)| other.strip_suffix(".png") == Some(stem));
+        let (_, map) = map.with_context(|| format!("{}: {name} has no class map", tar.display()))?;
+        let map = image::load_from_memory(map).with_context(|| format!("{}: {stem}.png", tar.display()))?;
+        let name = Path::new(name).file_name().context("a frame without a name")?.to_string_lossy();
+        let file = set.folder.join(format!("{index:05}-{name}"));
+        fs::write(&file, bytes).with_context(|| file.display().to_string())?;
+        set.items.push(Item { file, truth: Some(Truth::Map(map.into_luma8())) });
+    }
+    ensure!(!set.items.is_empty(), "{}: holds no frames", tar.display());
+    set.about =
+        format!("{}: {} of {} labelled frames of {}", set.name, picked.len(), frames.len(), named(tar));
+    Ok(set)
+}
+
+/// Photos without labels from a folder.
+pub fn unlabelled(bundle: &Bundle, task: usize, source: &Path, within: &Path) -> Result<Set> {
+    let mut set = empty(bundle, task, within)?;
+    let list = || format!("{}: cannot be listed", source.display());
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(source).with_context(list)? {
+        let path = entry.with_context(list)?.path();
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        if ending.is_some_and(|ending| ["jpg", "jpeg", "png", "webp", "bmp"].contains(&ending.as_str())) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    ensure!(!files.is_empty(), "{}: holds no photos", source.display());
+    for from in files {
+        let file = set.folder.join(from.file_name().unwrap_or_default());
+        fs::copy(&from, &file).with_context(|| file.display().to_string())?;
+        set.items.push(Item { file, truth: None });
+    }
+    set.about = format!(
+        "{}: {} photos of {}, without labels: what counts is agreement with the unsplit network",
+        set.name,
+        set.items.len(),
+        named(source)
+    );
+    Ok(set)
+}
+
+fn empty(bundle: &Bundle, task: usize, within: &Path) -> Result<Set> {
+    let spec = &bundle.tasks()[task];
+    let folder = within.join(format!("all-{}", spec.name));
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let (name, kind) = (spec.name.clone(), spec.kind);
+    Ok(Set { task, name, kind, folder, items: Vec::new(), about: String::new() })
+}
+
+/// The last part of a path: reports do not tell where on a machine things lie.
+fn named(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn picks_are_even_and_start_at_the_first() {
+        assert_eq!(spread(500, 5), [0, 100, 200, 300, 400]);
+        assert_eq!(spread(3, 10), [0, 1, 2]);
+        assert!(spread(0, 10).is_empty());
+    }
+
+    #[test]
+    fn a_turn_warms_up_with_one_photo_more_and_repeats_a_small_set() {
+        let within = tempfile::tempdir().unwrap();
+        let item = |name: &str| {
+            let file = within.path().join(name);
+            fs::write(&file, name).unwrap();
+            Item { file, truth: None }
+        };
+        let set = Set {
+            task: 0,
+            name: "classify".into(),
+            kind: TaskKind::Classify,
+            folder: within.path().into(),
+            items: vec![item("a.jpg"), item("b.jpg")],
+            about: String::new(),
+        };
+        let folder = set.turn(within.path(), 3).unwrap();
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["000-b.jpg", "001-a.jpg", "002-b.jpg", "003-a.jpg"]);
+    }
+}

@@ -1,0 +1,156 @@
+//! A run: the accuracy of every variant, then every turn of every round.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use narrows_models::Bundle;
+use narrows_relay::{Ideal, Link};
+
+use super::{
+    accuracy::{self, Answer, Scores},
+    frames::Set,
+    plan::{self, Cells, Due, Extent},
+    report::{Accuracy, Group, Row, Turn, UNSPLIT, Variant},
+    rig::Rig,
+};
+use crate::{evaluate::bar, halves::Unsplit};
+
+/// Milliseconds that a frame is thought to take beside its link, to choose how many go into a turn.
+const COMPUTING: f64 = 50.0;
+
+/// What is to be measured.
+pub struct Run<'a> {
+    /// The bundle.
+    pub bundle: &'a Bundle,
+    /// The photos or frames of every task.
+    pub sets: &'a [Set],
+    /// The links that every task goes over.
+    pub tasks: &'a [(String, Vec<String>)],
+    /// What is compared.
+    pub variants: &'a [Variant],
+    /// Every link that a task names.
+    pub links: &'a [Link],
+    /// How much.
+    pub extent: &'a Extent,
+    /// Frames under way at once when throughput is measured.
+    pub in_flight: usize,
+    /// Decides the order and the resampling.
+    pub seed: u64,
+    /// For what only the run needs.
+    pub folder: &'a Path,
+    /// Where raw rows go.
+    pub out: &'a Path,
+    /// ONNX Runtime, for the unsplit networks.
+    pub runtime: Option<PathBuf>,
+}
+
+/// What was measured so far.
+#[derive(Debug, Default)]
+pub struct Harvest {
+    /// Of every variant and task.
+    pub accuracy: Vec<Accuracy>,
+    /// Every frame of every turn.
+    pub rows: Vec<Row>,
+    /// In the order in which they were had.
+    pub turns: Vec<Turn>,
+}
+
+impl Run<'_> {
+    /// Measures the accuracies, then has the turns. What was measured is in `harvest`, however this ends.
+    pub fn measure(&self, rig: &mut Rig<'_>, harvest: &mut Harvest) -> Result<()> {
+        self.accuracies(rig, &mut harvest.accuracy)?;
+        self.turns(rig, harvest)
+    }
+
+    fn accuracies(&self, rig: &Rig<'_>, found: &mut Vec<Accuracy>) -> Result<()> {
+        let path = self.out.join("accuracy.csv");
+        let mut lines = csv::Writer::from_path(&path).with_context(|| path.display().to_string())?;
+        let mut networks = Unsplit::open(self.bundle, self.runtime.as_deref())?;
+        let able = |set: &Set| -> Vec<&Variant> {
+            self.variants.iter().filter(|variant| self.answers(variant, &set.name)).collect()
+        };
+        let steps = self.sets.iter().map(|set| set.items.len() * (1 + able(set).len()));
+        let bar = bar("accuracy", steps.sum());
+        for set in self.sets {
+            let classes = self.bundle.tasks()[set.task].labels.len();
+            let unsplit = accuracy::unsplit(self.bundle, set, &mut networks, || bar.inc(1))?;
+            let reference = Scores::of(UNSPLIT, set, &unsplit, &unsplit, classes)?;
+            let mut add = |scores: &Scores, answers: &[Answer]| {
+                found.push(scores.accuracy(set, &reference, self.seed));
+                scores.lines(set, answers).try_for_each(|line| lines.serialize(line))
+            };
+            add(&reference, &unsplit)?;
+            for variant in able(set) {
+                bar.set_message(format!("{} {}", set.name, variant.name));
+                let answers = rig.answers(variant, set, self.folder, || bar.inc(1))?;
+                add(&Scores::of(&variant.name, set, &answers, &unsplit, classes)?, &answers)?;
+            }
+        }
+        bar.finish_and_clear();
+        lines.flush().with_context(|| path.display().to_string())
+    }
+
+    fn turns(&self, rig: &mut Rig<'_>, harvest: &mut Harvest) -> Result<()> {
+        let path = self.out.join("rows.csv");
+        let mut csv = csv::Writer::from_path(&path).with_context(|| path.display().to_string())?;
+        let cells = Cells {
+            tasks: self.tasks,
+            variants: self.variants,
+            answers: &|variant, task| self.answers(variant, task),
+        };
+        let extent = self.extent;
+        let order = cells.order(extent.rounds, extent.pipelined_rounds, self.in_flight, self.seed)?;
+        let bar = turn_bar(order.len());
+        rig.idle(0)?;
+        for due in &order {
+            if rig.interrupted() {
+                break;
+            }
+            let variant = &self.variants[due.variant];
+            bar.set_message(format!("{} {} {}", due.link, due.task, variant.name));
+            let set = self.sets.iter().find(|set| set.name == due.task).context("a task without photos")?;
+            let frames = self.frames(due, &harvest.accuracy);
+            bar.inc(1);
+            if frames < due.in_flight {
+                // Too slow a link to fill it: one at a time has told what there is to tell.
+                continue;
+            }
+            let photos = set.turn(self.folder, frames)?;
+            let (turn, rows) = rig.turn(due, variant, &photos, harvest.turns.len())?;
+            rows.iter().try_for_each(|row| csv.serialize(row))?;
+            csv.flush().with_context(|| path.display().to_string())?;
+            harvest.turns.push(turn);
+            harvest.rows.extend(rows);
+        }
+        rig.idle(1)?;
+        bar.finish_and_clear();
+        ensure!(!rig.interrupted(), "interrupted");
+        Ok(())
+    }
+
+    /// Frames of a turn, the same for all variants on a link: as many as the largest of them leaves time for.
+    fn frames(&self, due: &Due, accuracy: &[Accuracy]) -> usize {
+        let of_task = accuracy.iter().filter(|of| of.task == due.task);
+        let largest = of_task.filter_map(|of| of.bytes).fold(0.0, f64::max);
+        let link = self.links.iter().find(|link| link.name == due.link);
+        let ideal = link.map(|link| Ideal::of(link, largest as usize, 0));
+        let (seconds, most) = (self.extent.turn_seconds, self.extent.frames);
+        let ms = |time: std::time::Duration| 1e3 * time.as_secs_f64();
+        match due.in_flight {
+            1 => plan::frames(most, seconds, COMPUTING + ideal.map_or(0.0, |ideal| ms(ideal.total()))),
+            // Round trips overlap; more frames, so that filling and draining the link weigh little.
+            _ => plan::frames(2 * most, seconds, COMPUTING + ideal.map_or(0.0, |ideal| ms(ideal.up))),
+        }
+    }
+
+    /// Whether a variant can answer a task: the device alone has one network of its own.
+    fn answers(&self, variant: &Variant, _task: &str) -> bool {
+        variant.group != Group::Local
+    }
+}
+
+fn turn_bar(turns: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("turns {pos}/{len} {wide_bar} {eta} left  {msg:36}");
+    ProgressBar::new(turns as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

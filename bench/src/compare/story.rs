@@ -1,0 +1,74 @@
+//! What every number of a report rests on.
+
+use std::path::Path;
+
+use super::{frames::Set, report::Turn};
+use crate::machine;
+
+/// The machine by name, in the order to show, with what its clocks and its heat did meanwhile.
+///
+/// `throttled` is [`machine::throttled`] from before the run.
+pub fn machine(throttled: Option<u64>, sensor: &str, turns: &[Turn]) -> Vec<(String, String)> {
+    let slowed = match throttled.zip(machine::throttled()) {
+        Some((before, after)) => format!("{} times during the run", after.saturating_sub(before)),
+        None => "unknown: the kernel counts none here".into(),
+    };
+    let clock = range(turns.iter().filter_map(|turn| turn.mhz), " MHz: the fastest core's, after each turn");
+    let load = range(turns.iter().filter_map(|turn| turn.load), ": mean of a minute, before each turn");
+    let mut facts = machine::describe();
+    facts.extend(
+        [("clock", clock), ("slowed for heat", slowed), ("load", load), ("power sensor", sensor.to_owned())]
+            .map(|(name, value)| (name.to_owned(), value)),
+    );
+    facts
+}
+
+fn range(values: impl Iterator<Item = f64>, what: &str) -> String {
+    let ends = values.fold(None, |ends: Option<(f64, f64)>, value| {
+        let (least, most) = ends.unwrap_or((value, value));
+        Some((least.min(value), most.max(value)))
+    });
+    ends.map_or_else(|| "unknown".to_owned(), |(least, most)| format!("{least:.1} to {most:.1}{what}"))
+}
+
+/// What the reader must know before the numbers.
+pub fn notes(sets: &[Set]) -> Vec<String> {
+    let unlabelled: Vec<&str> =
+        sets.iter().filter(|set| !set.labelled()).map(|set| set.name.as_str()).collect();
+    if unlabelled.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "No labelled data was given for {}: what stands for accuracy is agreement with the unsplit network on a handful \
+         of photos, too few to tell variants apart. --data gives figures.",
+        unlabelled.join(" and ")
+    )]
+}
+
+/// The command line. Absolute paths lose their folders: a report does not tell where on a machine things lie.
+pub fn command() -> String {
+    let words = std::env::args().map(|word| match Path::new(&word).is_absolute() {
+        true => Path::new(&word).file_name().map_or(word.clone(), |name| name.to_string_lossy().into_owned()),
+        false => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::fixture;
+
+    #[test]
+    fn the_machine_says_what_is_unknown_and_the_range_of_the_rest() {
+        let mut turns = [fixture::turn("lte", "split 1", 3), fixture::turn("lte", "split 1", 3)];
+        (turns[0].load, turns[1].load) = (Some(0.25), Some(1.5));
+        (turns[0].mhz, turns[1].mhz) = (None, None);
+        let facts = machine(None, "no sensor", &turns);
+        let of = |name: &str| facts.iter().find(|(other, _)| other == name).unwrap().1.as_str();
+        assert_eq!(of("load"), "0.2 to 1.5: mean of a minute, before each turn");
+        assert_eq!(of("clock"), "unknown");
+        assert_eq!(of("slowed for heat"), "unknown: the kernel counts none here");
+        assert!(!of("processor").is_empty() && !of("governor").is_empty());
+    }
+}

@@ -1,0 +1,137 @@
+//! The same rates from the kernel: two network namespaces, a cable between them, tbf on both ends.
+
+use std::{
+    fs,
+    net::UdpSocket,
+    path::PathBuf,
+    process::{Command, id},
+    thread,
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use narrows_relay::{Direction, Link};
+use nix::sched::{CloneFlags, setns};
+
+use crate::links::probe::{Course, Effort, meet};
+
+/// What tbf counts beside the payload: IPv4, UDP and the Ethernet header.
+const HEADER: usize = 28 + 14;
+/// Where the namespaces' names start.
+const PREFIX: &str = "narrows-";
+/// The cable's ends; both namespaces are ours alone.
+const CABLE: &str = "cable";
+const ADDRESSES: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
+/// Bytes that tbf lets through at once: 4 ms of the rate, so that a late timer loses nothing, and a datagram.
+const BUCKET: (f64, usize) = (0.004, 1600);
+
+/// Two namespaces with a cable. Dropping it removes them.
+pub(super) struct Spaces {
+    names: [String; 2],
+}
+
+impl Spaces {
+    /// Builds them, or says why that cannot be done here.
+    pub(super) fn build() -> Result<Self, String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("network namespaces need root".into());
+        }
+        remove_stale();
+        let names = ["head", "tail"].map(|end| format!("{PREFIX}{end}-{}", id()));
+        // From here on dropping cleans up, also half of them.
+        let spaces = Spaces { names };
+        spaces.connect().map_err(|error| format!("{error:#}"))?;
+        Ok(spaces)
+    }
+
+    fn connect(&self) -> Result<()> {
+        let [head, tail] = &self.names;
+        for name in &self.names {
+            command("ip", &["netns", "add", name])?;
+        }
+        let cable =
+            ["link", "add", CABLE, "netns", head, "type", "veth", "peer", "name", CABLE, "netns", tail];
+        command("ip", &cable)?;
+        for (name, address) in self.names.iter().zip(ADDRESSES) {
+            command("ip", &["-n", name, "addr", "add", &format!("{address}/30"), "dev", CABLE])?;
+            // Room for the probe's jumbo datagrams.
+            command("ip", &["-n", name, "link", "set", CABLE, "mtu", "9000", "up"])?;
+        }
+        Ok(())
+    }
+
+    /// The rates of a link's directions, up and down, in 1000 bit/s; `None` for one without a limit.
+    pub(super) fn rates(&self, link: &Link, effort: &Effort<'_>) -> Result<(Option<f64>, Option<f64>)> {
+        for (name, direction) in self.names.iter().zip([Direction::Up, Direction::Down]) {
+            shape(name, link, direction)?;
+        }
+        let (head, tail) = (self.socket(0)?, self.socket(1)?);
+        head.connect(tail.local_addr()?)?;
+        meet(&head, &tail)?;
+        let rate = |from: &UdpSocket, to: &UdpSocket, direction| {
+            let mut shape = link.shape(direction);
+            shape.queue = queue(link, direction);
+            match shape.rate {
+                Some(_) => Ok(Some(Course::new(from, to, shape, HEADER).full(effort)?.0)),
+                None => anyhow::Ok(None),
+            }
+        };
+        Ok((rate(&head, &tail, Direction::Up)?, rate(&tail, &head, Direction::Down)?))
+    }
+
+    /// A socket inside one of the namespaces, which it stays in wherever it is used.
+    fn socket(&self, end: usize) -> Result<UdpSocket> {
+        let open = || {
+            let space = fs::File::open(PathBuf::from("/run/netns").join(&self.names[end]))?;
+            setns(space, CloneFlags::CLONE_NEWNET)?;
+            anyhow::Ok(UdpSocket::bind((ADDRESSES[end], 0))?)
+        };
+        // The thread ends in the namespace; this one stays where it is.
+        let opened = thread::scope(|scope| scope.spawn(open).join());
+        opened.map_err(|_| anyhow!("the thread in {} failed", self.names[end]))?.context("network namespace")
+    }
+}
+
+impl Drop for Spaces {
+    fn drop(&mut self) {
+        for name in &self.names {
+            // The one that was not built is no loss; the cable goes with its ends.
+            let _ = command("ip", &["netns", "del", name]);
+        }
+    }
+}
+
+fn shape(space: &str, link: &Link, direction: Direction) -> Result<()> {
+    let Some(rate) = link.shape(direction).rate else {
+        // There may be none to remove.
+        let _ = command("tc", &["-n", space, "qdisc", "del", "dev", CABLE, "root"]);
+        return Ok(());
+    };
+    let burst = BUCKET.1.max((rate as f64 / 8.0 * BUCKET.0) as usize).to_string();
+    let (rate, limit) = (format!("{rate}bit"), queue(link, direction).to_string());
+    let tbf = ["tbf", "rate", &rate, "burst", &burst, "limit", &limit];
+    command("tc", &[&["-n", space, "qdisc", "replace", "dev", CABLE, "root"][..], &tbf].concat())
+}
+
+/// tbf's queue in bytes: the link's, and what a kernel counts more per datagram.
+fn queue(link: &Link, direction: Direction) -> usize {
+    link.shape(direction).queue.saturating_mul(2)
+}
+
+/// Removes namespaces of runs that were killed.
+fn remove_stale() {
+    let Ok(found) = fs::read_dir("/run/netns") else { return };
+    for name in found.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.rsplit('-').next());
+        if owner.is_some_and(|pid| pid.parse::<u32>().is_ok() && !PathBuf::from("/proc").join(pid).exists()) {
+            let _ = command("ip", &["netns", "del", &name]);
+        }
+    }
+}
+
+fn command(program: &str, args: &[&str]) -> Result<()> {
+    let output = Command::new(program).args(args).output();
+    let output = output.with_context(|| format!("`{program}` cannot be started"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{program} {}`: {}", args.join(" "), said.trim());
+    Ok(())
+}

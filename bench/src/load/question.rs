@@ -1,0 +1,78 @@
+//! What simulated heads send: packets that a real head made, and the questions about them.
+
+use anyhow::{Context, Result, ensure};
+use narrows_head::{Head, load, source};
+use narrows_models::{Bundle, Parts, TaskKind};
+use narrows_wire::{Ask, BundleId, Hello, Want};
+
+/// Classes asked for.
+const TOP_K: u16 = 5;
+
+/// The same for every head.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) hello: Hello,
+    pub(super) bundle: BundleId,
+    pub(super) wants: Vec<Want>,
+    /// Codec packets of one geometry and level.
+    pub(super) packets: Vec<Vec<u8>>,
+}
+
+impl Question {
+    /// Asks `tasks` about the bundle's recorded packets of `level`, or about those that the real head makes of the
+    /// photos in `source`.
+    pub(super) fn new(
+        bundle: &Bundle,
+        tasks: &[String],
+        level: Option<usize>,
+        source: Option<&str>,
+    ) -> Result<Self> {
+        let mut wants = Vec::new();
+        let mut geometry = None;
+        for name in tasks {
+            let known =
+                || bundle.tasks().iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
+            let found = bundle.task(name);
+            let (place, task) =
+                found.with_context(|| format!("--tasks: no task {name:?}; there are {}", known()))?;
+            geometry.get_or_insert(task.geometry);
+            let ask = match task.kind {
+                TaskKind::Classify => Ask::Classify { top_k: TOP_K },
+                TaskKind::Segment => Ask::Segment { size: None },
+            };
+            wants.push(Want { task: u8::try_from(place)?, ask });
+        }
+        let geometry = geometry.context("--tasks: names no task")?;
+        let level = level.unwrap_or(bundle.default_level());
+        let last = bundle.levels().len() - 1;
+        ensure!(level <= last, "--level: the bundle has no level {level}; it has 0 (finest) to {last}");
+        let packets = match source {
+            Some(source) => code(bundle, source, geometry, level)?,
+            None => recorded(bundle, geometry, level)?,
+        };
+        ensure!(
+            !packets.is_empty(),
+            "the bundle records no packet of level {level} for {}; give photos with --source",
+            tasks[0]
+        );
+        let id = BundleId(*bundle.digest().bytes());
+        Ok(Question { hello: Hello::new(vec![id], tasks.to_vec()), bundle: id, wants, packets })
+    }
+
+    /// Of the packets.
+    pub(super) fn mean_bytes(&self) -> f64 {
+        self.packets.iter().map(Vec::len).sum::<usize>() as f64 / self.packets.len() as f64
+    }
+}
+
+fn recorded(bundle: &Bundle, geometry: usize, level: usize) -> Result<Vec<Vec<u8>>> {
+    let fits = bundle.vectors().iter().filter(|vector| vector.geometry == geometry && vector.level == level);
+    Ok(fits.map(|vector| bundle.read(&vector.packet)).collect::<Result<_, _>>()?)
+}
+
+fn code(bundle: &Bundle, source: &str, geometry: usize, level: usize) -> Result<Vec<Vec<u8>>> {
+    let mut head = Head::open(Bundle::open(bundle.dir(), Parts::Head)?)?;
+    let files = source::list(source)?;
+    let packets = files.iter().map(|file| Ok(head.frame_of(&load(file)?, geometry, level)?.packet));
+    packets.collect()
+}

@@ -1,0 +1,35 @@
+//! Damages packets of every mode and counts what the decoder accepts.
+//!
+//! ```text
+//! cargo run --release -p narrows-codec --example mutate -- 10000000
+//! ```
+//!
+//! Fails when more than one packet in ten thousand decodes to other symbols than were coded.
+
+#[path = "../tests/make/mod.rs"]
+mod make;
+#[path = "../tests/mutate/mod.rs"]
+mod mutate;
+
+fn main() -> std::process::ExitCode {
+    let packets = std::env::args().nth(1).map_or(Ok(1_000_000), |text| text.parse());
+    let Ok(packets) = packets else {
+        eprintln!("mutate [PACKETS]: how many packets to damage, 1000000 unless told");
+        return std::process::ExitCode::from(2);
+    };
+    let report = mutate::run(packets, 1);
+    let rejected = packets - report.same - report.wrong;
+    println!(
+        "{packets} damaged packets, no panic; by mode (raw, static, zstd, indexed, context): {:?}",
+        report.per_mode
+    );
+    println!(
+        "rejected {rejected}, accepted with the symbols coded {}, with others {} ({} of one lane)",
+        report.same, report.wrong, report.wrong_of_one_lane
+    );
+    if report.wrong * 10_000 > packets {
+        std::process::ExitCode::FAILURE
+    } else {
+        std::process::ExitCode::SUCCESS
+    }
+}

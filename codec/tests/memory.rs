@@ -1,0 +1,30 @@
+//! Once warm, encoder and decoder ask for no memory, in every mode.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod make;
+
+use narrows_codec::{Choice, Decoder, Encoder, Mode, Shape, Tables};
+
+#[test]
+fn a_warm_pair_takes_no_memory() {
+    let shape = Shape::new(4, 24, 18).unwrap();
+    let tables = Tables::parse(&make::tables(9, 4, 1, 12)).unwrap();
+    let features = [0, 100, 7].map(|strays| make::feature(4, shape, strays));
+    let choices = Mode::ALL.map(Choice::Only).into_iter().chain([Choice::Auto, Choice::Within(11)]);
+    for choice in choices {
+        let mut encoder = Encoder::new().layered(true);
+        let mut decoder = Decoder::new();
+        let (mut packet, mut symbols) = (Vec::new(), Vec::new());
+        let mut round = || {
+            for feature in &features {
+                encoder.encode(&tables, 0, 0, choice, feature, &mut packet).unwrap();
+                decoder.decode_into(&tables, &[shape], &packet, &mut symbols).unwrap();
+                assert!(symbols == feature.symbols());
+            }
+        };
+        (0..3).for_each(|_| round());
+        let taken = allocation_counter::measure(|| (0..3).for_each(|_| round()));
+        assert_eq!(taken.count_total, 0, "{choice:?}");
+    }
+}

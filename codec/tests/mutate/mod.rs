@@ -1,0 +1,97 @@
+//! Damaged packets of all modes and numbers of lanes, and what the decoder makes of them.
+
+use narrows_codec::{Choice, Decoder, Encoder, Mode, Shape, Tables, packet_max};
+
+use crate::make::{self, Random};
+
+/// What became of the packets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) packets: u64,
+    /// Accepted, with the symbols that were coded: cut at a border, or a change without meaning in a zstd frame or in
+    /// what is said of the groups that were cut off.
+    pub(crate) same: u64,
+    /// Accepted, with other symbols.
+    pub(crate) wrong: u64,
+    pub(crate) wrong_of_one_lane: u64,
+    /// By mode: how many were tried.
+    pub(crate) per_mode: [u64; 5],
+}
+
+/// Damages and decodes `packets` packets. A panic is one of the decoder's.
+pub(crate) fn run(packets: u64, seed: u64) -> Report {
+    let random = &mut Random::new(seed);
+    let tables = Tables::parse(&make::tables(2, 4, 2, 12)).expect("tables made here");
+    let shapes = [(3, 5), (8, 8), (1, 1), (11, 6)].map(|(h, w)| Shape::new(4, h, w).expect("a shape"));
+    let mut sound = Vec::new();
+    for (geometry, shape) in (0..).zip(shapes) {
+        for lanes in [1, 2, 4, 8, 32] {
+            for mode in Mode::ALL {
+                for layered in [false, true] {
+                    let feature = make::feature(u64::from(geometry) + 5, shape, 40);
+                    let mut packet = Vec::new();
+                    let mut encoder = Encoder::new().lanes(lanes).layered(layered);
+                    encoder
+                        .encode(&tables, geometry, 1, Choice::Only(mode), &feature, &mut packet)
+                        .expect("a feature of these tables");
+                    sound.push((packet, mode, lanes, feature));
+                }
+            }
+        }
+    }
+    let (mut decoder, mut plain) = (Decoder::new(), Decoder::portable());
+    let (mut symbols, mut expected) = (Vec::new(), Vec::new());
+    let mut packet = Vec::new();
+    let mut report = Report::default();
+    while report.packets < packets {
+        let (whole, mode, lanes, feature) = &sound[random.below(sound.len())];
+        packet.clone_from(whole);
+        damage(&mut packet, random);
+        if packet == *whole {
+            continue;
+        }
+        report.packets += 1;
+        report.per_mode[*mode as usize] += 1;
+        let found = decoder.decode_into(&tables, &shapes, &packet, &mut symbols);
+        if report.packets % 8 == 0 {
+            let portable = plain.decode_into(&tables, &shapes, &packet, &mut expected);
+            assert_eq!(found.is_ok(), portable.is_ok(), "{packet:x?}");
+            assert!(found.is_err() || symbols == expected, "{packet:x?}");
+        }
+        let Ok(found) = found else { continue };
+        let shape = shapes[usize::from(found.header.geometry)];
+        assert!(symbols.len() == shape.symbols() && packet.len() <= packet_max(shape));
+        let present =
+            tables.order().take(if found.header.groups() == 1 { usize::MAX } else { found.present });
+        let intact = shape == feature.shape()
+            && present.flatten().map(|&channel| usize::from(channel) * shape.plane()).all(|begin| {
+                symbols[begin..][..shape.plane()] == feature.symbols()[begin..][..shape.plane()]
+            });
+        if intact {
+            report.same += 1;
+        } else {
+            report.wrong += 1;
+            report.wrong_of_one_lane += u64::from(*lanes == 1);
+        }
+    }
+    report
+}
+
+fn damage(packet: &mut Vec<u8>, random: &mut Random) {
+    for _ in 0..=random.below(4) {
+        let at = random.below(packet.len().max(1));
+        match random.below(8) {
+            0 => packet.truncate(at),
+            1 => packet.extend((0..=random.below(6)).map(|_| random.below(256) as u8)),
+            2 => packet.insert(at.min(packet.len()), random.below(256) as u8),
+            3 if !packet.is_empty() => drop(packet.remove(at)),
+            4 if !packet.is_empty() => packet[at] = random.below(256) as u8,
+            5 => {
+                let end = (at + random.below(8)).min(packet.len());
+                packet[at.min(end)..end].iter_mut().for_each(|byte| *byte = random.below(256) as u8);
+            }
+            _ if !packet.is_empty() => packet[at] ^= 1 << random.below(8),
+            _ => {}
+        }
+    }
+}

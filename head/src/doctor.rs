@@ -1,0 +1,139 @@
+//! `narrows-head doctor`: what this device, its bundle and the way to the tail are fit for, line by line.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the head is timed here, and certificates are compared with the clock"
+)]
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime},
+};
+
+use narrows_models::{Bundle, Parts};
+use narrows_power::{Places, discover};
+use narrows_wire::{BundleId, identity::Identity};
+
+use crate::{Error, Head, config::Server};
+
+pub mod check;
+mod clocks;
+mod conform;
+mod cpu;
+mod identity;
+mod sockets;
+mod way;
+
+pub use check::{Check, Checks, State};
+
+/// How long the head is run to see how fast it is.
+const TRIAL: Duration = Duration::from_secs(2);
+
+/// The flags of `narrows-head doctor`, as typed.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Flags {
+    /// Folder of the bundle
+    #[arg(long, value_name = "DIR")]
+    pub bundle: PathBuf,
+
+    /// The tail to look for: a name in its certificate and a port
+    #[arg(long, value_name = "HOST:PORT", requires = "identity")]
+    pub server: Option<String>,
+
+    /// Folder with ca.pem, cert.pem and key.pem of this device
+    #[arg(long, value_name = "DIR")]
+    pub identity: Option<PathBuf>,
+
+    /// Print JSON instead of lines
+    #[arg(long)]
+    pub json: bool,
+
+    /// The kernel's tree; in a container the host's may lie elsewhere
+    #[arg(long, value_name = "DIR", default_value = "/sys")]
+    pub sys: PathBuf,
+}
+
+/// Runs every check, prints them and returns the exit code: 1 if one failed.
+///
+/// # Errors
+/// A flag that cannot be understood, or no standard output.
+pub fn doctor(flags: &Flags) -> Result<u8, Error> {
+    let server = flags.server.as_deref().map(Server::parse).transpose()?;
+    let places = Places { sys: flags.sys.clone(), ..Places::default() };
+    let sensors = discover(&places);
+    let mut checks = Checks::default();
+
+    checks.push(cpu::processor(&places.sys, sensors.board.as_deref()));
+    checks.push(cpu::kernels(narrows_int8::Isa::detect()));
+    let bundle = bundle(flags, &mut checks);
+    checks.extend(clocks::clocks(&places.sys));
+    checks.extend(clocks::heat(&places.sys));
+    checks.extend(clocks::throttled(sensors.board.as_deref(), &places.vcgencmd));
+    checks.extend(check::sensors(&sensors));
+    checks.extend(sockets::buffers(std::path::Path::new("/proc/sys/net/core")));
+    let identity = flags.identity.as_deref().and_then(|folder| match Identity::load(folder) {
+        Ok(identity) => {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            checks.extend(identity::dates(identity.validity(), now.as_secs() as i64));
+            Some(identity)
+        }
+        Err(error) => {
+            checks.push(Check::failed("identity", error.to_string(), identity::MAKE));
+            None
+        }
+    });
+    match (server, identity, bundle) {
+        (Some(server), Some(identity), Some(bundle)) => {
+            let id = BundleId(*bundle.digest().bytes());
+            let tasks = bundle.tasks().iter().map(|task| task.name.clone()).collect();
+            checks.extend(way::way(&server, &identity, id, tasks));
+        }
+        (Some(server), ..) => checks.push(Check::failed(
+            "tail",
+            format!("{server} was not looked for: that needs the bundle and the identity"),
+            "Mend the lines above first",
+        )),
+        (None, ..) => {}
+    }
+
+    let text = if flags.json { checks.json()? } else { checks.to_string() };
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            return Err(Error::Output { place: "standard output".to_owned(), source: error });
+        }
+        _ => {}
+    }
+    Ok(u8::from(checks.failed()))
+}
+
+/// Digests, the head's speed and its vectors; the bundle, if it is sound.
+fn bundle(flags: &Flags, checks: &mut Checks) -> Option<Bundle> {
+    let bundle = match Bundle::open(&flags.bundle, Parts::Head) {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            checks.push(Check::failed(
+                "bundle",
+                error.to_string(),
+                "Copy the bundle folder again from where it was made",
+            ));
+            return None;
+        }
+    };
+    checks.push(check::bundle(&bundle));
+    let mut head = match Head::open(bundle.clone()) {
+        Ok(head) => head,
+        Err(error) => {
+            checks.push(Check::failed(
+                "head",
+                error.to_string(),
+                "Install a bundle that this version of narrows can run",
+            ));
+            return None;
+        }
+    };
+    let began = Instant::now();
+    checks.push(cpu::speed(&mut head, || began.elapsed() < TRIAL));
+    checks.push(conform::conform(&bundle));
+    Some(bundle)
+}

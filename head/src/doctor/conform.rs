@@ -1,0 +1,66 @@
+//! The bundle's vectors on this processor: symbols and packets must be equal bit for bit (BUNDLE.md, section 8).
+
+use narrows_codec::{Choice, Feature, Mode, Shape, Tables, encode};
+use narrows_models::{Bundle, Vector};
+
+use super::check::Check;
+use crate::{image, net::Net};
+
+const WRONG: &str = "Do not use this device: its answers would be wrong. Report the processor and the bundle";
+
+/// Runs every vector whose parts are here.
+pub(super) fn conform(bundle: &Bundle) -> Check {
+    let here = |vector: &&Vector| {
+        [&vector.image, &vector.symbols, &vector.packet].iter().all(|part| bundle.path(part).exists())
+    };
+    let vectors: Vec<&Vector> = bundle.vectors().iter().filter(here).collect();
+    if vectors.is_empty() {
+        return Check::warning(
+            "vectors",
+            "the bundle's vectors are not on this device: its integers were not compared",
+            "Copy the bundle's folder vectors/ as well",
+        );
+    }
+    let run = || -> Result<(), String> {
+        let net = Net::open(bundle).map_err(|error| error.to_string())?;
+        let tables = bundle.read(bundle.tables()).map_err(|error| error.to_string())?;
+        let tables = Tables::parse(&tables).map_err(|error| error.to_string())?;
+        vectors.iter().try_for_each(|vector| {
+            compare(bundle, &net, &tables, vector).map_err(|reason| format!("{}: {reason}", vector.name))
+        })
+    };
+    match run() {
+        Ok(()) => {
+            let found = format!(
+                "{} of {} give the same symbols and packets, bit for bit",
+                vectors.len(),
+                bundle.vectors().len()
+            );
+            Check::ok("vectors", found)
+        }
+        Err(reason) => Check::failed("vectors", reason, WRONG),
+    }
+}
+
+fn compare(bundle: &Bundle, net: &Net, tables: &Tables, vector: &Vector) -> Result<(), String> {
+    let read = |part: &str| bundle.read(part).map_err(|error| error.to_string());
+    let pixels = image::decode(&read(&vector.image)?).map_err(|error| error.to_string())?.into_raw();
+    let feature = net.run(vector.geometry, vector.level, &pixels).map_err(|error| error.to_string())?;
+    let (height, width) = bundle.geometries()[vector.geometry].latent(bundle.head().stride);
+    let symbols = read(&vector.symbols)?.into_iter().map(|byte| i16::from(byte as i8)).collect();
+    let shape = Shape::new(bundle.head().channels, height, width).map_err(|error| error.to_string())?;
+    let wanted = Feature::new(shape, symbols).map_err(|error| error.to_string())?;
+    let wrong = feature.symbols().iter().zip(wanted.symbols()).filter(|(one, other)| one != other).count();
+    if wrong > 0 || feature.shape() != wanted.shape() {
+        return Err(format!("{wrong} of {} symbols are wrong on {}", wanted.symbols().len(), net.isa()));
+    }
+    let mut packet = Vec::new();
+    // A bundle has at most 16 geometries and levels.
+    let (geometry, level) = (vector.geometry as u8, vector.level as u8);
+    encode(tables, geometry, level, Choice::Only(Mode::Static), &feature, &mut packet)
+        .map_err(|error| error.to_string())?;
+    match packet == read(&vector.packet)? {
+        true => Ok(()),
+        false => Err("the packet differs from the golden bytes".to_owned()),
+    }
+}

@@ -1,0 +1,119 @@
+//! The processor, its kernels and how long a frame takes on it.
+
+use std::{fs, num::NonZero, path::Path, thread, time::Duration};
+
+use image::RgbImage;
+use narrows_int8::Isa;
+
+use super::check::Check;
+use crate::Head;
+
+/// Fewer frames than this make no figure to rely on.
+const FEW: usize = 20;
+/// The slowest twentieth may take this many times as long as the middle before the clock is called unsteady.
+const UNSTEADY: f64 = 2.0;
+
+/// Name, cores and the features that matter here.
+pub(super) fn processor(sys: &Path, board: Option<&str>) -> Check {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim()));
+    let clock = fs::read_to_string(sys.join("devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"));
+    let clock = clock.ok().and_then(|text| text.trim().parse::<f64>().ok());
+    let clock = clock.map_or_else(String::new, |kilohertz| format!(" of up to {:.2} GHz", kilohertz * 1e-6));
+    let name = board.or(model).unwrap_or(std::env::consts::ARCH);
+    Check::ok("processor", format!("{name}, {cores} cores{clock}: {}", features().join(" ")))
+}
+
+fn features() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    let known = [
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("fma", std::arch::is_x86_feature_detected!("fma")),
+        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+        ("avx512vnni", std::arch::is_x86_feature_detected!("avx512vnni")),
+        ("aes", std::arch::is_x86_feature_detected!("aes")),
+    ];
+    #[cfg(target_arch = "aarch64")]
+    let known = [
+        ("neon", std::arch::is_aarch64_feature_detected!("neon")),
+        ("dotprod", std::arch::is_aarch64_feature_detected!("dotprod")),
+        ("i8mm", std::arch::is_aarch64_feature_detected!("i8mm")),
+        ("aes", std::arch::is_aarch64_feature_detected!("aes")),
+    ];
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let known: [(&str, bool); 0] = [];
+    known.into_iter().filter_map(|(name, here)| here.then_some(name)).collect()
+}
+
+/// The kernels that the head runs on.
+pub(super) fn kernels(isa: Isa) -> Check {
+    match isa {
+        Isa::Portable => Check::warning(
+            "kernels",
+            "portable: this processor has neither AVX2 nor NEON, or the build is for another one",
+            "Use a 64-bit system on a processor with AVX2 or NEON; the portable kernels are several times slower",
+        ),
+        isa => Check::ok("kernels", isa.name()),
+    }
+}
+
+/// Runs the head at the bundle's default level, at least once and as long as `more` says.
+pub(super) fn speed(head: &mut Head, more: impl Fn() -> bool) -> Check {
+    let (geometry, level) = (0, head.bundle().default_level());
+    let size = &head.bundle().geometries()[geometry];
+    let size = (size.width as u32, size.height as u32);
+    // Structure in every place, so that neither network nor coder has it easy.
+    let image = RgbImage::from_fn(size.0, size.1, |x, y| {
+        image::Rgb([x as u8 ^ y as u8, (x * y) as u8, (x + 3 * y) as u8])
+    });
+    let mut stages: [Vec<Duration>; 4] = Default::default();
+    loop {
+        match head.frame_of(&image, geometry, level) {
+            Ok(frame) => {
+                let timings = frame.timings;
+                let whole = timings.resize + timings.head + timings.encode;
+                for (stage, time) in
+                    stages.iter_mut().zip([timings.resize, timings.head, timings.encode, whole])
+                {
+                    stage.push(time);
+                }
+            }
+            Err(error) => {
+                return Check::failed(
+                    "head",
+                    error.to_string(),
+                    "Install a bundle that this version of narrows can run",
+                );
+            }
+        }
+        if !more() {
+            break;
+        }
+    }
+    let frames = stages[0].len();
+    let [resize, network, encode, whole] = stages.map(|mut times| {
+        times.sort_unstable();
+        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+        (at(0.5), at(0.95))
+    });
+    let found = format!(
+        "a frame of {}×{} takes {:.2} ms (p95 {:.2} ms): resize {:.2}, network {:.2}, coder {:.2}; {frames} frames",
+        size.0, size.1, whole.0, whole.1, resize.0, network.0, encode.0
+    );
+    match frames {
+        frames if frames < FEW => Check::warning(
+            "head",
+            found,
+            "Too slow to say more: use a bundle with a smaller head, or a faster device",
+        ),
+        _ if whole.1 > UNSTEADY * whole.0 => Check::warning(
+            "head",
+            found,
+            "The times are unsteady: end other work, set the governor to performance, look at heat below",
+        ),
+        _ => Check::ok("head", found),
+    }
+}

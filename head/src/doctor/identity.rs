@@ -1,0 +1,50 @@
+//! When the certificates are valid.
+
+use narrows_wire::identity::{IdentityError, Validity};
+
+use super::check::Check;
+
+/// How an identity is made.
+pub(super) const MAKE: &str = "Make one beside the server, `narrows-tail certs device NAME --dir certs`, and copy certs/devices/NAME here";
+
+const DAY: i64 = 86_400;
+/// So many days before its end a certificate should be renewed.
+const SOON: i64 = 30;
+
+/// One check per certificate, as of `now` in seconds since 1970.
+pub(super) fn dates(validity: Result<Vec<Validity>, IdentityError>, now: i64) -> Vec<Check> {
+    let validity = match validity {
+        Ok(validity) => validity,
+        Err(error) => return vec![Check::failed("identity", error.to_string(), MAKE)],
+    };
+    validity.into_iter().map(|one| date(one.file, one.from, one.until, now)).collect()
+}
+
+fn date(file: &str, from: i64, until: i64, now: i64) -> Check {
+    let (since, left) = ((now - from).div_euclid(DAY), (until - now).div_euclid(DAY));
+    if now < from {
+        let found = format!("{file} becomes valid in {} days", -since);
+        return Check::failed("identity", found, "Set this device's clock: timedatectl set-ntp true");
+    }
+    match left {
+        left if left < 0 => Check::failed("identity", format!("{file} ended {} days ago", -left), MAKE),
+        left if left < SOON => Check::warning("identity", format!("{file} ends in {left} days"), MAKE),
+        left => Check::ok("identity", format!("{file} is valid for another {left} days")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+
+    #[test]
+    fn dates_are_told_in_days() {
+        let at = |now: i64| date("cert.pem", 100 * DAY, 200 * DAY, now * DAY);
+        assert_eq!(at(100), Check::ok("identity", "cert.pem is valid for another 100 days"));
+        assert_eq!(at(171).state, State::Warning);
+        assert_eq!(at(200).found, "cert.pem ends in 0 days");
+        assert!(at(201).found == "cert.pem ended 1 days ago" && at(201).state == State::Failed);
+        assert!(at(99).found.contains("in 1 days") && at(99).remedy.unwrap().contains("clock"));
+    }
+}

@@ -1,0 +1,148 @@
+//! The way to the tail, step by step: name, UDP, trust, welcome, round trip and packet size.
+
+use std::{future::Future, time::Duration};
+
+use narrows_wire::{
+    BundleId, Close,
+    identity::Identity,
+    limits::HELLO_TIMEOUT,
+    quic::{PathState, close, path_state},
+};
+use quinn::{Connection, Endpoint};
+use tokio::{runtime, time::timeout};
+
+use super::check::Check;
+use crate::{
+    Error,
+    config::Server,
+    dial::{Dialer, Miss, TRY},
+};
+
+/// How long QUIC may probe for a larger packet size, and how often it is looked at.
+const PROBES: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(50);
+/// The size that every QUIC path must carry; larger ones are looked for.
+const LEAST: u16 = 1200;
+
+/// Goes to `server` as the head would.
+pub(super) fn way(server: &Server, identity: &Identity, bundle: BundleId, tasks: Vec<String>) -> Vec<Check> {
+    let dialer = match Dialer::new(server.clone(), identity, bundle, tasks) {
+        Ok(dialer) => dialer,
+        Err(error) => return vec![Check::failed("tail", error.to_string(), super::identity::MAKE)],
+    };
+    match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(go(&dialer)),
+        Err(error) => {
+            vec![Check::failed("tail", format!("no runtime: {error}"), "Free memory or file handles")]
+        }
+    }
+}
+
+async fn go(dialer: &Dialer) -> Vec<Check> {
+    let server = dialer.server();
+    let mut checks = Vec::new();
+    let addresses = match bounded(TRY, dialer.resolve()).await {
+        Ok(addresses) => addresses,
+        Err(miss) => {
+            let remedy =
+                format!("Check the name {}, or give the address that its certificate carries", server.host);
+            checks.push(Check::failed("name", miss.to_string(), remedy));
+            return checks;
+        }
+    };
+    let list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
+    checks.push(Check::ok("name", format!("{} is {}", server.host, list.join(", "))));
+
+    let (endpoint, connection) = match bounded(TRY, dialer.connect(addresses)).await {
+        Ok(reached) => reached,
+        Err(Miss::Lasting(error)) => {
+            checks.push(Check::ok("udp", format!("{server} answers")));
+            checks.push(lasting(error));
+            return checks;
+        }
+        Err(Miss::Passing(reason)) => {
+            let remedy = format!(
+                "Is the tail running, and does every firewall on the way let UDP port {} through? TCP does not help",
+                server.port
+            );
+            checks.push(Check::failed("udp", format!("{server}: {reason}"), remedy));
+            return checks;
+        }
+    };
+    checks.push(Check::ok("udp", format!("{server} answers")));
+    match bounded(HELLO_TIMEOUT, dialer.greet(&connection)).await {
+        Ok((client, _)) => {
+            checks.push(Check::ok(
+                "welcome",
+                format!("it serves this bundle, {} frames in flight", client.room()),
+            ));
+            checks.extend(path(settle(&connection).await));
+            farewell(&connection, &endpoint).await;
+        }
+        Err(Miss::Lasting(error)) => checks.push(lasting(error)),
+        Err(Miss::Passing(reason)) => {
+            checks.push(Check::warning(
+                "welcome",
+                reason,
+                "It is busy or leaving; try again, or look at its log",
+            ));
+        }
+    }
+    checks
+}
+
+/// What no second try would change: trust, another bundle, a refusal, a stranger on the port.
+fn lasting(error: Error) -> Check {
+    let (what, remedy) = match &error {
+        Error::Trust { .. } => ("trust", super::identity::MAKE),
+        Error::Mismatch { .. } => {
+            ("welcome", "Copy the server's bundle folder to this device, or the other way round")
+        }
+        Error::Protocol { .. } => {
+            ("welcome", "Is there another program on this port, or another version of narrows?")
+        }
+        _ => ("welcome", "The server's log says more"),
+    };
+    Check::failed(what, error.to_string(), remedy)
+}
+
+/// Waits until the size of packets has not changed for a while.
+async fn settle(connection: &Connection) -> PathState {
+    let mut state = path_state(connection);
+    let (mut waited, mut calm) = (Duration::ZERO, Duration::ZERO);
+    while waited < PROBES && calm < 6 * LOOK.max(state.rtt) {
+        tokio::time::sleep(LOOK).await;
+        let next = path_state(connection);
+        calm = if next.mtu == state.mtu { calm + LOOK } else { Duration::ZERO };
+        waited += LOOK;
+        state = next;
+    }
+    state
+}
+
+fn path(state: PathState) -> [Check; 2] {
+    let round = Check::ok("round trip", format!("{:.1} ms", state.rtt.as_secs_f64() * 1e3));
+    let found = format!("{} bytes of UDP payload pass", state.mtu);
+    let size = match state.mtu > LEAST {
+        true => Check::ok("packet size", found),
+        false => Check::warning(
+            "packet size",
+            format!("{found}, the least that QUIC allows"),
+            "A tunnel or a VPN on the way may be the cause; frames need more packets than elsewhere",
+        ),
+    };
+    [round, size]
+}
+
+async fn farewell(connection: &Connection, endpoint: &Endpoint) {
+    close(connection, Close::Done, "");
+    // The server notices by itself if this is lost.
+    let _ = timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+}
+
+async fn bounded<T>(limit: Duration, step: impl Future<Output = Result<T, Miss>>) -> Result<T, Miss> {
+    match timeout(limit, step).await {
+        Ok(done) => done,
+        Err(_) => Err(Miss::Passing("it does not answer".to_owned())),
+    }
+}

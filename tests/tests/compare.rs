@@ -1,0 +1,116 @@
+//! `narrows-bench compare` with the real binaries, kept short: what is written, not how fast anything was.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use narrows_bench::{
+    compare::report::{Metric, Report, Turn, UNSPLIT},
+    pair::{self, terminate},
+};
+use narrows_tests::{bundle, photos, runtime, said};
+
+/// Twentieths of a second that a run may take until its first turn is over.
+const TRIES: usize = 1200;
+
+/// A comparison of three variants that classify the bundled photos.
+fn compare(out: &Path) -> Command {
+    let mut command = pair::bench();
+    command.args(["compare", "--tasks", "classify", "--in-flight", "1", "--bundle"]).arg(bundle());
+    command.arg("--source").arg(photos()).arg("--runtime").arg(runtime()).arg("--out").arg(out);
+    command.args(["--variants", "split 1,raw 1,JPEG 75"]).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+fn report(out: &Path) -> Result<Report> {
+    Report::parse(&fs::read_to_string(out.join("report.json"))?)
+}
+
+#[test]
+fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path();
+    let mut command = compare(out);
+    command.args(["--links", "loopback,bluetooth", "--rounds", "2", "--frames", "2", "--seed", "3"]);
+    let output = command.stderr(Stdio::piped()).output()?;
+    assert!(output.status.success(), "{}", said(&output));
+    let report = report(out)?;
+    assert!(report.story.complete && report.story.notes[0].starts_with("No labelled data"));
+
+    let unsplit = report.accuracy("classify", UNSPLIT).context("the unsplit network")?;
+    assert_eq!((unsplit.metric, unsplit.count, unsplit.value), (Metric::Agreement, 6, 1.0));
+    let bytes = |variant: &str| report.accuracy("classify", variant).and_then(|of| of.bytes).unwrap_or_default();
+    assert!(bytes("split 1") < bytes("JPEG 75") && bytes("JPEG 75") < bytes("raw 1"));
+    // The same symbols, coded otherwise.
+    let value = |variant: &str| report.accuracy("classify", variant).map(|of| of.value);
+    assert_eq!(value("split 1"), value("raw 1"));
+
+    assert_eq!(report.cells.len(), 6);
+    for cell in &report.cells {
+        assert_eq!((cell.frames, cell.failed), (4, 0), "{} {}", cell.link, cell.variant);
+        let (up, _) = cell.wire.context("bytes on the wire")?;
+        let (request, _) = cell.request.context("bytes of the request")?;
+        assert!(up > request * 0.8, "{up} {request}");
+        // Photos of the source differ, and bytes take their time: 24 kB at 1.3 Mbit/s are 150 ms.
+        assert!(cell.variant != "raw 1" || cell.link != "bluetooth" || cell.stages["network"].p50 > 150.0);
+    }
+    let of = |round: usize| -> Vec<&Turn> { report.turns.iter().filter(|turn| turn.round == round).collect() };
+    assert_eq!((of(0).len(), of(1).len()), (6, 6));
+    assert_eq!(report.claims.len(), 2);
+    assert_eq!(report.claims.iter().filter(|claim| claim.wanted.is_some()).count(), 1);
+
+    assert_eq!(fs::read_to_string(out.join("rows.csv"))?.lines().count(), 1 + 12 * 3);
+    assert_eq!(fs::read_to_string(out.join("accuracy.csv"))?.lines().count(), 1 + 4 * 6);
+    let page = fs::read_to_string(out.join("report.html"))?;
+    assert!(page.contains("<svg") && page.contains(&report.story.bundle) && !page.contains("INCOMPLETE"));
+    assert!(out.join("pictures/latency-classify-bluetooth.svg").is_file());
+
+    // The recorded report draws the same page again.
+    let again = folder.path().join("again");
+    let status = pair::bench().arg("compare").arg("--from").arg(out.join("report.json")).arg("--out").arg(&again).output()?;
+    assert!(status.status.success(), "{}", said(&status));
+    assert_eq!(fs::read_to_string(again.join("report.html"))?, page);
+    Ok(())
+}
+
+#[test]
+fn an_interrupted_comparison_writes_what_it_has() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path();
+    let mut command = compare(out);
+    command.args(["--links", "loopback", "--rounds", "500", "--frames", "2"]);
+    let mut child = command.stderr(Stdio::piped()).spawn()?;
+    let lines = || fs::read_to_string(out.join("rows.csv")).map_or(0, |rows| rows.lines().count());
+    let mut tries = 0;
+    while lines() < 2 && tries < TRIES && child.try_wait()?.is_none() {
+        sleep(Duration::from_millis(50));
+        tries += 1;
+    }
+    terminate(child.id())?;
+    let output = child.wait_with_output()?;
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+    let report = report(out)?;
+    assert!(!report.story.complete && !report.turns.is_empty() && !report.cells.is_empty());
+    assert!(fs::read_to_string(out.join("report.html"))?.contains("INCOMPLETE"));
+    Ok(())
+}
+
+#[test]
+fn what_is_not_there_is_named() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for (flag, value, known) in
+        [("--links", "carrier-pigeon", "lte"), ("--tasks", "taste", "classify"), ("--variants", "split 9", "split 1")]
+    {
+        let mut command = pair::bench();
+        command.arg("compare").arg("--bundle").arg(bundle()).arg("--source").arg(photos());
+        let output = command.arg("--out").arg(folder.path()).args([flag, value]).output()?;
+        assert!(!output.status.success());
+        assert!(said(&output).contains(value) && said(&output).contains(known), "{}", said(&output));
+    }
+    Ok(())
+}

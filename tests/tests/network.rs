@@ -1,0 +1,120 @@
+//! Real heads and a real tail over links with names, and many simulated heads against a real tail.
+
+use std::{net::SocketAddr, process::Stdio};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use narrows_bench::{
+    interrupt::Interrupt,
+    links::{Links, ladder},
+    load::{Load, Report},
+    pair::Pair,
+};
+use narrows_relay::{Ladder, Relay};
+use narrows_tests::{bundle, lines, photos, runtime, said};
+
+#[derive(Debug, Parser)]
+struct Loading {
+    #[command(flatten)]
+    load: Load,
+}
+
+#[derive(Debug, Parser)]
+struct Linking {
+    #[command(flatten)]
+    links: Links,
+}
+
+/// Loads an own tail on the processor.
+fn load(args: &[&str], tail_args: &[&str]) -> Result<Report> {
+    let (bundle, runtime) = (bundle().display().to_string(), runtime().display().to_string());
+    let all =
+        [&["load", "--bundle", &bundle], args, &["--", "--device", "cpu", "--runtime", &runtime], tail_args];
+    Loading::try_parse_from(all.concat())?.load.measure(&Interrupt::never())
+}
+
+#[test]
+fn every_photo_is_answered_over_a_lossy_link_and_the_relay_saw_it_pass() -> Result<()> {
+    let pair = Pair::start(&bundle(), &["--device", "cpu", "--runtime", &runtime().display().to_string()])?;
+    let tail: SocketAddr = pair.address().parse()?;
+    let text = "[[link]]\nname = \"rough\"\nabout = \"\"\nsource = \"\"\nup_kbit = 20_000\nrtt_ms = 10\njitter_ms = 2\n\
+        loss = 0.03\nreorder = 0.02\nreorder_ms = 5";
+    let relay = Relay::start(&Ladder::parse(text)?.links[0], tail, 5)?;
+    let output = pair
+        .head_to(&bundle(), &relay.address().to_string())
+        .args(["--source", &photos().display().to_string(), "--tasks", "classify"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()?;
+    ensure!(output.status.success(), "{}", said(&output));
+    let lines = lines(&output)?;
+    assert!(!lines.is_empty() && lines.iter().all(|line| line["status"] == "answered"), "{lines:?}");
+    let packets: u64 = lines.iter().filter_map(|line| line["bytes"]["packet"].as_u64()).sum();
+    let counts = relay.counts();
+    assert!(counts.up.bytes > packets && counts.down.datagrams > 0, "{packets} bytes of packets, {counts:?}");
+    assert_eq!((counts.up.overflowed, counts.up.unsent, counts.down.unsent), (0, 0, 0), "{counts:?}");
+    pair.drain()
+}
+
+#[test]
+fn few_heads_are_answered_and_every_frame_is_accounted_for() -> Result<()> {
+    for arrivals in ["poisson", "fixed"] {
+        let args =
+            ["--heads", "6", "--rate", "2", "--seconds", "2", "--budget", "30000", "--arrivals", arrivals];
+        let report = load(&args, &[])?;
+        assert!(report.complete);
+        assert_eq!((report.heads, report.sockets), ((6, 6), 1), "{:?}", report.not_connected);
+        let step = report.steps.first().context("one step")?;
+        assert!(step.frames > 0 && step.answered == step.frames, "{step:?}");
+        assert_eq!(step.batches.values().sum::<usize>(), step.answered);
+        assert!(step.cpu > 0.0 && step.tail_cpu.is_some(), "{step:?}");
+        let ms = step.answered_ms;
+        assert!(ms.p50 > 0.0 && ms.p50 <= ms.p95 && ms.p95 <= ms.p99, "{ms:?}");
+        assert!(report.tail_memory.is_some_and(|memory| memory.after_kb > Some(0)));
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_tail_has_no_time_for_is_counted_by_its_reason() -> Result<()> {
+    let args = ["--heads", "10", "--rate", "30", "--seconds", "1", "--ramp", "0"];
+    let report = load(&args, &["--queue", "1", "--batch", "1"])?;
+    let step = report.steps.first().context("one step")?;
+    let refused: usize = step.refusals.values().sum();
+    assert_eq!(step.answered + refused + step.failures.values().sum::<usize>(), step.frames, "{step:?}");
+    assert!(step.refusals.keys().any(|name| name.starts_with("18 ")), "{:?}", step.refusals);
+    Ok(())
+}
+
+#[test]
+fn heads_that_find_no_room_are_named_with_the_reason() -> Result<()> {
+    let args = ["--heads", "5", "--rate", "1", "--seconds", "0.5", "--budget", "30000"];
+    let report = load(&args, &["--connections", "3"])?;
+    assert_eq!(report.heads, (5, 3));
+    assert_eq!(report.not_connected.iter().map(|(_, number)| number).sum::<usize>(), 2);
+    Ok(())
+}
+
+#[test]
+fn a_link_is_measured_and_its_report_reads_back() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("mine.toml");
+    std::fs::write(
+        &file,
+        "[[link]]\nname = \"mine\"\nabout = \"\"\nsource = \"\"\nup_kbit = 2_000\nrtt_ms = 8\nloss = 0.2",
+    )?;
+    let links = Linking::try_parse_from(["links", "--seconds", "0.3", "--no-cross-check"])?.links;
+    let report = links.measure(&ladder(Some(&file))?, &Interrupt::never())?;
+    assert!(report.complete && report.cross_check_skipped.is_some());
+    let read: narrows_bench::links::Report = serde_json::from_str(&serde_json::to_string(&report)?)?;
+    let way = &read.links[0].up;
+    // What is asked for is exact; what is found depends on the machine's other work, so only its sense is checked.
+    assert_eq!((way.asked_kbit, way.asked_loss), (Some(2_000.0), 0.2));
+    assert!((way.asked_ms - 4.4).abs() < 1e-9, "{way:?}");
+    assert!(way.kbit.is_some() && way.sent > way.missing && way.missing > 0 && way.ms_p50 >= 4.4, "{way:?}");
+    assert_eq!(read.links[0].down.kbit, None);
+    std::fs::write(&file, "[[link]]\nname = \"mine\"\nabout = \"\"\nsource = \"\"\nloss = 2")?;
+    let error = format!("{:#}", ladder(Some(&file)).unwrap_err());
+    assert!(error.contains("mine.toml") && error.contains("link mine: loss is 2"), "{error}");
+    Ok(())
+}

@@ -42,6 +42,7 @@ use run::{Harvest, Run};
 
 use crate::{
     interrupt::{INTERRUPTED, Interrupt},
+    links::{self, Links},
     machine,
 };
 
@@ -161,6 +162,7 @@ impl Compare {
         let throttled = machine::throttled();
 
         println!("bundle {} {}", bundle.name(), bundle.digest().short());
+        let found = self.fidelity(&links, &interrupt)?;
         let mut rig = Rig::start(path, self.runtime.as_deref(), &links, self.seed, &interrupt)?;
         let run = Run {
             bundle: &bundle,
@@ -184,7 +186,7 @@ impl Compare {
             (Err(error), false) => Some(format!("{error:#}")),
             (Ok(()), false) => None,
         };
-        let rungs: Vec<Rung> = links.iter().map(rung).collect();
+        let rungs: Vec<Rung> = links.iter().map(|link| rung(link, &found)).collect();
         let cells = cells::cells(
             &Measured {
                 rows: &harvest.rows,
@@ -252,6 +254,19 @@ impl Compare {
         extent.photos = self.photos.unwrap_or(extent.photos);
         extent.scenes = self.scenes.unwrap_or(extent.scenes);
         extent
+    }
+
+    /// What every link really does, before the run, while the machine has nothing else to do.
+    fn fidelity(&self, links: &[Link], interrupt: &Interrupt) -> Result<Vec<links::Fidelity>> {
+        let measure = Links {
+            links: None,
+            only: Vec::new(),
+            seconds: if self.full { 2.0 } else { 1.0 },
+            seed: self.seed,
+            no_cross_check: !self.full,
+            json: None,
+        };
+        Ok(measure.measure(&Ladder { links: links.to_vec() }, interrupt)?.links)
     }
 
     /// Those of `all` that were asked for.
@@ -335,7 +350,8 @@ impl Compare {
     }
 }
 
-fn rung(link: &Link) -> Rung {
+fn rung(link: &Link, found: &[links::Fidelity]) -> Rung {
+    let found = found.iter().find(|found| found.link.name == link.name);
     Rung {
         name: link.name.clone(),
         about: link.about.clone(),
@@ -343,7 +359,7 @@ fn rung(link: &Link) -> Rung {
         down: link.down_kbit.map(|rate| 1e3 * rate),
         rtt_ms: link.rtt_ms + link.jitter_ms,
         loss: link.loss,
-        fidelity: Vec::new(),
+        fidelity: found.map(story::fidelity).unwrap_or_default(),
     }
 }
 

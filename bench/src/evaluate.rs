@@ -11,7 +11,12 @@ use serde::Serialize;
 use crate::{
     confusion::Confusion,
     halves::{Halves, jpeg},
+<<<<<<< HEAD
     photos, prefix,
+=======
+    local::{self, Local},
+    photos,
+>>>>>>> main
     stats::{mean, quantile},
 };
 
@@ -62,6 +67,8 @@ struct Report {
     classify: Classify,
     segment: Segment,
     head: Head,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local: Option<Local>,
     level: usize,
     bundle: String,
     /// With `--all-levels`: every level, finest first.
@@ -149,6 +156,7 @@ impl Evaluate {
                 mmac: halves.head_macs(0) as f64 / 1e6,
                 bytes: bundle.path(&bundle.head().file).metadata().context("the head's size")?.len(),
             },
+            local: local::measure(&bundle, self.runtime.as_deref(), &self.imagenet, &self.labels)?,
             level,
             bundle: bundle.digest().to_string(),
             levels: Vec::new(),
@@ -321,6 +329,14 @@ fn print(report: &Report, bundle: Digest) {
     }
     for jpeg in &c.jpeg {
         println!("  JPEG quality {:2}     {:11.0}    {}", jpeg.quality, jpeg.bytes_mean, percent(jpeg.top1));
+    }
+    if let Some(local) = &report.local {
+        println!(
+            "  local, {:.0} MMAC              0    {}{}",
+            local.mmac,
+            percent(local.top1),
+            local.beside()
+        );
     }
     let s = &report.segment;
     println!("\nsegment, {} frames            bytes      mIoU", s.frames);

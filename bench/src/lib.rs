@@ -13,6 +13,7 @@ pub mod halves;
 pub mod interrupt;
 pub mod links;
 pub mod load;
+pub mod local;
 pub mod loopback;
 pub mod machine;
 pub mod micro;

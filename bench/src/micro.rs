@@ -92,6 +92,9 @@ fn print(report: &Report) {
     ] {
         println!("  {name:52} {ratio:7.3}");
     }
+    if let Some(ratio) = head.local_to_lite0_ort_f32 {
+        println!("  {:52} {ratio:7.3}", "whole Lite0 int8 local to ONNX Runtime f32");
+    }
     let coder = &report.coder;
     println!("\n{:44}   median      p95      min", "entropy coder, all vectors of the bundle (us)");
     for row in &coder.rows {

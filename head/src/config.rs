@@ -24,13 +24,14 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
 
-    /// The tail: a name in its certificate and a port
+    /// The tail: a name in its certificate and a port; not needed with --path local
     #[arg(long, value_name = "HOST:PORT")]
-    pub server: String,
+    pub server: Option<String>,
 
-    /// Folder with ca.pem, cert.pem and key.pem of this device (`narrows-tail certs device` makes one)
+    /// Folder with ca.pem, cert.pem and key.pem of this device (`narrows-tail certs device` makes one); not needed
+    /// with --path local
     #[arg(long, value_name = "DIR")]
-    pub identity: PathBuf,
+    pub identity: Option<PathBuf>,
 
     /// An image file, a folder of images (one level), or a quoted pattern such as 'photos/**/*.jpg'
     #[arg(long, value_name = "FILE|DIR|GLOB")]
@@ -43,6 +44,10 @@ pub struct Flags {
     /// Where the network runs
     #[arg(long, value_name = "PATH", value_enum, default_value_t = Path::Split)]
     pub path: Path,
+
+    /// When this device answers instead of the server, where the bundle's local network can
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Lost)]
+    pub fallback: When,
 
     /// Rate level, 0 is the finest and largest [default: the bundle's]
     #[arg(long, value_name = "N")]
@@ -101,6 +106,17 @@ pub enum Path {
     Split,
     /// On the server, which must serve the whole network (`narrows-tail serve --offload`): an image travels
     Image,
+    /// Here, the bundle's local network: nothing travels
+    Local,
+}
+
+/// When this device answers instead of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// The server was looked for as long as --retry-for says; it is looked for further and taken again when back
+    Lost,
+    /// Never: frames without a server fail and end the run
+    Never,
 }
 
 /// How a packet is coded (codec/FORMAT.md).
@@ -129,12 +145,14 @@ pub enum Size {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where the server is.
-    pub server: Server,
-    /// Indices of the tasks to ask, at most one of each kind, in the order they were asked for.
-    pub tasks: Vec<usize>,
+    /// Where the server is and who this device is; none where nothing travels.
+    pub server: Option<(Server, PathBuf)>,
     /// Where the network runs.
     pub path: Path,
+    /// Whether this device answers when the server is away.
+    pub fallback: bool,
+    /// Indices of the tasks to ask, at most one of each kind, in the order they were asked for.
+    pub tasks: Vec<usize>,
     /// Index of the rate level.
     pub level: usize,
     /// How packets are coded.
@@ -199,14 +217,27 @@ impl Config {
             return Err(Error::usage("--subsampling", "lossy WebP has 420 only; leave it out or send JPEG"));
         }
         let tasks_asked = choose_tasks(&flags.tasks, &tasks)?;
+        let local = local_task(bundle, &tasks_asked);
+        let server = match flags.path {
+            Path::Split | Path::Image => Some((
+                Server::parse(needed("--server", flags.server.as_ref())?)?,
+                needed("--identity", flags.identity.as_ref())?.clone(),
+            )),
+            Path::Local => {
+                local.clone().map_err(|reason| Error::usage("--path", reason))?;
+                None
+            }
+        };
         let geometries: Vec<&str> =
             bundle.geometries().iter().map(|geometry| geometry.name.as_str()).collect();
         let first = tasks_asked.first().map_or(0, |&index| tasks[index].geometry);
         Ok(Config {
-            server: Server::parse(&flags.server)?,
+            server,
+            path: flags.path,
+            // A device may have been given the bundle without this part.
+            fallback: flags.fallback == When::Lost && local.is_ok_and(|part| bundle.path(part).is_file()),
             geometry: choose_geometry(flags.geometry.as_deref(), &geometries, first)?,
             level: choose_level(flags.level, bundle.levels().len(), bundle.default_level())?,
-            path: flags.path,
             coding: flags.coding.unwrap_or(Coding::Auto).into(),
             encoding,
             framing: match flags.send.unwrap_or(Size::Fitted) {
@@ -325,6 +356,23 @@ fn choose_level(wanted: Option<usize>, levels: usize, default: usize) -> Result<
             ))
         }
     }
+}
+
+/// The part that answers one of the tasks on this device, or why there is none.
+fn local_task<'a>(bundle: &'a Bundle, tasks: &[usize]) -> Result<&'a str, String> {
+    let Some(local) = bundle.local() else {
+        return Err("the bundle brings no local network".to_owned());
+    };
+    if tasks.contains(&local.task) {
+        return Ok(&local.file);
+    }
+    let names: Vec<&str> = tasks.iter().map(|&task| bundle.tasks()[task].name.as_str()).collect();
+    let own = &bundle.tasks()[local.task].name;
+    Err(format!("the bundle's local network answers {own}, not {}; ask a server for that", names.join(", ")))
+}
+
+fn needed<'a, T>(flag: &'static str, value: Option<&'a T>) -> Result<&'a T, Error> {
+    value.ok_or_else(|| Error::usage(flag, "is missing; only --path local needs no server"))
 }
 
 fn within(flag: &'static str, value: u64, low: u64, high: u64) -> Result<u64, Error> {

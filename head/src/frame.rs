@@ -7,7 +7,7 @@ use std::{
 
 use image::RgbImage;
 use narrows_codec::Mode;
-use narrows_wire::{Payload, Refusal, Reply};
+use narrows_wire::{Class, Payload, Refusal, Reply};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::pipeline::Timings;
@@ -51,6 +51,8 @@ pub(crate) enum Ending {
     Answered { reply: Reply, sent: usize, received: usize, at: Instant },
     /// The server said no.
     Refused { refusal: Refusal, sent: usize, received: usize, at: Instant },
+    /// This device answered; `instead` says why no server did where one was asked.
+    Local { classes: Vec<Class>, timings: Timings, at: Instant, instead: Option<String> },
     /// No answer, and why.
     Failed(String),
 }

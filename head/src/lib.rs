@@ -1,7 +1,8 @@
 //! The device: photos to features, answers to JSON lines.
 //!
-//! [`Head`] is the device's half of a bundle: decode, fit, network, entropy coder, without any link. [`Offload`] makes
-//! a small file of an image instead, for a server that runs the whole network.
+//! [`Head`] is the device's half of a bundle: decode, fit, network, entropy coder, without any link; [`Local`] is the
+//! whole network on the device. [`Offload`] makes a small file of an image instead, for a server that runs the whole
+//! network.
 //! [`run()`] is what `narrows-head run` does: frames from a [`source`] through a head and over QUIC to the tail, one
 //! [`report::Line`] per frame.
 
@@ -13,6 +14,7 @@ pub mod encoding;
 mod error;
 mod frame;
 mod link;
+mod local;
 pub mod net;
 mod offload;
 mod overlay;
@@ -25,6 +27,7 @@ mod run;
 pub mod source;
 
 pub use error::{Error, Kind};
+pub use local::{Local, LocalAnswer};
 pub use narrows_models::image;
 pub use offload::Offload;
 pub use pipeline::{Encoded, Head, Timings, load};

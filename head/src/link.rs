@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     hash::{BuildHasher, RandomState},
+    pin::pin,
     sync::mpsc::Sender,
     time::{Duration, Instant},
 };
@@ -34,6 +35,9 @@ use crate::{
 /// Shortest time that a try at reaching the server is given, however little patience is left.
 const TRY_LEAST: Duration = Duration::from_secs(1);
 
+/// Pause between tries at reaching the server while this device stands in for it, and the longest that one takes.
+const MEANWHILE: Duration = Duration::from_secs(2);
+
 /// Takes shots, gives endings; every shot that came in ends.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -42,6 +46,8 @@ pub(crate) struct Link {
     pub(crate) retry_for: Duration,
     pub(crate) shots: Receiver<Shot>,
     pub(crate) endings: Sender<Ended>,
+    /// Where frames go that no server answers, and why none does.
+    pub(crate) fallback: Option<Sender<(Shot, String)>>,
     /// True once nobody waits for answers any more.
     pub(crate) stop: watch::Receiver<bool>,
     /// Shots that were out when a connection was lost.
@@ -76,11 +82,18 @@ enum Landed {
 }
 
 impl Link {
-    /// Works until no shots are left.
+    /// Works until no shots are left; `first` is what came of looking for the server.
     ///
     /// # Errors
     /// What ended the run early; the shots that were left have been reported as failed.
-    pub(crate) async fn run(mut self, mut session: Session) -> Result<(), Error> {
+    pub(crate) async fn run(mut self, first: Result<Session, Error>) -> Result<(), Error> {
+        let mut session = match first {
+            Ok(session) => session,
+            Err(error) => match self.stand_in(error).await? {
+                Some(session) => session,
+                None => return Ok(()),
+            },
+        };
         let mut backoff = None;
         loop {
             let mut answered = 0;
@@ -104,14 +117,15 @@ impl Link {
                     if answered > 0 {
                         backoff = None;
                     }
-                    let backoff = backoff.get_or_insert_with(|| Backoff::new(Instant::now(), self.retry_for));
-                    match self.reconnect(backoff, &reason).await {
+                    let patience =
+                        backoff.get_or_insert_with(|| Backoff::new(Instant::now(), self.retry_for));
+                    match self.reconnect(patience, &reason).await {
                         Ok(Some(new)) => session = new,
                         Ok(None) => return Ok(()),
-                        Err(error) => {
-                            self.give_up(&format!("no answer: {error}"));
-                            return Err(error);
-                        }
+                        Err(error) => match self.stand_in(error).await? {
+                            Some(new) => (session, backoff) = (new, None),
+                            None => return Ok(()),
+                        },
                     }
                 }
             }
@@ -266,6 +280,57 @@ impl Link {
                     Err(Miss::Lasting(error)) => return Err(error),
                     Err(Miss::Passing(why)) => reason = why,
                 },
+            }
+        }
+    }
+
+    /// Has frames answered on this device until the server is back or no frame is left.
+    ///
+    /// # Errors
+    /// `error`, if it is not that the server is away or nothing here can answer, and what makes looking further
+    /// useless; the frames have failed then.
+    async fn stand_in(&mut self, error: Error) -> Result<Option<Session>, Error> {
+        let (Some(fallback), Error::Unreachable { .. }) = (self.fallback.clone(), &error) else {
+            self.give_up(&format!("no answer: {error}"));
+            return Err(error);
+        };
+        let why = error.to_string();
+        tracing::warn!("{why}; this device answers until the server is back");
+        loop {
+            let attempt = {
+                let mut attempt = pin!(async {
+                    tokio::time::sleep(MEANWHILE).await;
+                    self.dialer.dial(MEANWHILE).await
+                });
+                loop {
+                    for shot in self.again.drain(..) {
+                        // The thread that answers outlives the link unless it has failed, which ends the run.
+                        fallback.send((shot, why.clone())).ok();
+                    }
+                    tokio::select! {
+                        () = stopped(&mut self.stop) => break None,
+                        shot = self.shots.recv() => match shot {
+                            Some(shot) => self.again.push_back(shot),
+                            None => return Ok(None),
+                        },
+                        attempt = &mut attempt => break Some(attempt),
+                    }
+                }
+            };
+            let Some(attempt) = attempt else {
+                self.give_up("interrupted before the answer came");
+                return Ok(None);
+            };
+            match attempt {
+                Ok(session) => {
+                    tracing::warn!("the server at {} is back", self.dialer.server());
+                    return Ok(Some(session));
+                }
+                Err(Miss::Lasting(error)) => {
+                    self.give_up(&format!("no answer: {error}"));
+                    return Err(error);
+                }
+                Err(Miss::Passing(_)) => {}
             }
         }
     }

@@ -20,13 +20,17 @@ Examples:
 
   The server runs the whole network, on a JPEG of what the head would see:
     narrows-head run … --source photos/ --path image --quality 50
+
+  Without a server, the bundle's local network:
+    narrows-head run --bundle models/bundles/lite2 --path local --source cat.jpg
+
   Latency of one frame at a time, a hundred rounds:
     narrows-head run … --source cat.jpg --in-flight 1 --repeat 100 | jq .ms.total
 
 Standard output holds one JSON line per frame, in the order of the answers; everything else goes to standard error.
 
 Exit codes:
-    0  every frame was answered, or nobody reads standard output any more
+    0  every frame was answered, by the server or on this device, or nobody reads standard output any more
     1  some frames got no answer: no image, refused, or out of time
     2  a flag cannot be understood
     3  the bundle is missing, damaged, or not the server's

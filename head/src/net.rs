@@ -1,13 +1,15 @@
-//! The one door to tract: the bundle's head, planned once per geometry.
+//! The one door to tract: the bundle's head, planned once per geometry, and its local network.
 //!
-//! tract reads the ONNX file, plans the chain and runs it; every quantised convolution in it is one operator over
-//! the kernels of `narrows-int8`. The last layer hands out its accumulators, and the rate level decides how they
+//! tract reads the ONNX file, plans the nodes and runs them; every quantised node is one operator over the kernels of `narrows-int8`. The last layer hands out its accumulators, and the rate level decides how they
 //! become symbols, so one plan serves all levels.
 
 mod chain;
 mod constant;
 mod error;
+mod graph;
 mod layer;
+mod local;
+mod node;
 mod op;
 
 use std::sync::{Arc, Mutex};
@@ -19,8 +21,9 @@ use narrows_models::Bundle;
 pub use chain::Chain;
 pub use error::Error;
 pub use layer::Layer;
+pub use local::LocalNet;
 
-use op::{Finish, Int8Conv, Plan};
+use op::{Finish, Int8Conv, Node, Operator, Plan};
 
 /// What the bundle's manifest says about its head.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,13 +80,7 @@ impl Net {
     /// Loads a head from the bytes of its ONNX file.
     pub fn from_onnx(onnx: &[u8], interface: &Interface, isa: Isa) -> Result<Net, Error> {
         let chain = Chain::parse(onnx)?;
-        for (what, file, manifest) in
-            [("input", &chain.input, &interface.input), ("output", &chain.output, &interface.output)]
-        {
-            if file != manifest {
-                return Err(Error::Graph(format!("its {what} is `{file}`, the manifest says `{manifest}`")));
-            }
-        }
+        ends([&chain.input, &chain.output], [&interface.input, &interface.output])?;
         let last = chain.layers.last().expect("a chain has a layer");
         if last.spec.out_channels != interface.channels {
             let problem =
@@ -101,20 +98,21 @@ impl Net {
         });
         let symbols = symbols.collect::<Result<_, _>>()?;
         let scratch = Arc::new(Mutex::new(Scratch::default()));
-        let mut layers = Vec::with_capacity(chain.layers.len());
+        let (mut convs, mut nodes) = (Vec::new(), Vec::new());
         for (i, layer) in chain.layers.iter().enumerate() {
-            let conv = Conv::new(&layer.spec, isa).map_err(fail(layer))?;
+            let conv = Arc::new(Conv::new(&layer.spec, isa).map_err(fail(layer))?);
             let activations = Requant::new(&layer.mults(), layer.zero).map_err(fail(layer))?;
             let is_last = i + 1 == chain.layers.len();
             let finish = if is_last { Finish::Accumulators } else { Finish::Activations(activations) };
-            let op = Int8Conv { conv: conv.into(), finish: finish.into(), scratch: scratch.clone() };
-            layers.push((format!("{i}.{}", layer.name), op));
+            convs.push(Arc::clone(&conv));
+            let operator = Operator::Conv(Int8Conv { conv, finish: finish.into(), scratch: scratch.clone() });
+            nodes.push(Node { name: format!("{i}.{}", layer.name), inputs: vec![i], operator });
         }
         let (mut plans, mut macs) = (Vec::new(), Vec::new());
         for (geometry, &size) in interface.geometries.iter().enumerate() {
             let wrong = |problem| Error::Geometry { geometry, problem };
-            macs.push(count(&layers, size).map_err(|source| wrong(source.to_string()))?);
-            let plan = Plan::new(&chain.input, &layers, size.0, size.1)
+            macs.push(count(&convs, size).map_err(|source| wrong(source.to_string()))?);
+            let plan = Plan::new(&chain.input, &nodes, size.0, size.1)
                 .map_err(|source| wrong(format!("{source:#}")))?;
             let stride = interface.stride.max(1);
             let (rows, columns) = (size.0 / stride, size.1 / stride);
@@ -162,16 +160,26 @@ impl Net {
     }
 }
 
+/// Compares the names of input and output in the file with those in the manifest.
+fn ends(file: [&str; 2], manifest: [&str; 2]) -> Result<(), Error> {
+    for ((what, file), manifest) in ["input", "output"].into_iter().zip(file).zip(manifest) {
+        if file != manifest {
+            return Err(Error::Graph(format!("its {what} is `{file}`, the manifest says `{manifest}`")));
+        }
+    }
+    Ok(())
+}
+
 fn at<'a, T>(what: &'static str, values: &'a [T], index: usize) -> Result<&'a T, Error> {
     values.get(index).ok_or(Error::Index { what, index, count: values.len() })
 }
 
 /// Multiply-accumulates of all layers for an image of this height and width.
-fn count(layers: &[(String, Int8Conv)], size: (usize, usize)) -> Result<u64, narrows_int8::Error> {
+fn count(layers: &[Arc<Conv>], size: (usize, usize)) -> Result<u64, narrows_int8::Error> {
     let (mut macs, mut size) = (0, size);
-    for (_, layer) in layers {
-        macs += layer.conv.macs(size.0, size.1)?;
-        size = layer.conv.output_size(size.0, size.1)?;
+    for conv in layers {
+        macs += conv.macs(size.0, size.1)?;
+        size = conv.output_size(size.0, size.1)?;
     }
     Ok(macs)
 }

@@ -22,19 +22,22 @@ pub struct Line {
     pub file: PathBuf,
     /// How it ended.
     pub status: Status,
-    /// Which path made the answer: `split` or `image`.
+    /// Which path made the answer: `split`, `image`, or `local` for this device alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Why this device answered although a server was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
     /// Rate level of the split, 0 is the finest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<usize>,
-    /// How the packet of the split is coded: `static`, `zstd` or `raw`.
+    /// How the packet of the split is coded: `static`, `context`, `indexed`, `zstd` or `raw`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coding: Option<String>,
     /// How the image was encoded, where one was to be sent.
     #[serde(flatten)]
     pub image: Option<Sent>,
-    /// Name of the geometry that made the head's input.
+    /// Name of the geometry that made the head's input; `local` where this device answered.
     pub geometry: String,
     /// The most probable classes, best first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,7 +60,7 @@ pub struct Line {
     /// Sizes, once the server said something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Bytes>,
-    /// Stages, once the server said something.
+    /// Stages, once there is an answer or a refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<Millis>,
 }
@@ -160,13 +163,14 @@ pub struct Millis {
     /// To the head's input.
     #[serde(serialize_with = "three_digits")]
     pub resize: f64,
-    /// The head's network; 0 where an image was sent.
+    /// The head's network, or the local one; 0 where an image was sent.
     #[serde(serialize_with = "three_digits")]
     pub head: f64,
     /// The entropy coder, or the image's encoder.
     #[serde(serialize_with = "three_digits")]
     pub encode: f64,
-    /// From the packet to the reply, without the server's stages: the link, and queues on this side.
+    /// From the packet to the reply, without the server's stages: the link, and queues on this side. Where this device
+    /// stood in for a server: how long that was waited for.
     #[serde(serialize_with = "three_digits")]
     pub network: f64,
     /// Waiting on the server.
@@ -197,6 +201,8 @@ pub struct Summary {
     pub failed: usize,
     /// Frames of the source that were never begun.
     pub left: usize,
+    /// Answered frames that this device answered alone.
+    pub local: usize,
     packets: u64,
     totals: Vec<f64>,
 }
@@ -236,6 +242,7 @@ impl Summary {
         match line.status {
             Status::Answered => {
                 self.answered += 1;
+                self.local += usize::from(line.bytes.is_none());
                 self.packets += line.bytes.map_or(0, |bytes| bytes.packet as u64);
                 self.totals.extend(line.ms.map(|ms| ms.total));
             }
@@ -249,9 +256,10 @@ impl Summary {
         self.refused + self.failed + self.left == 0
     }
 
-    /// Mean packet of the answered frames.
+    /// Mean packet of the frames that a server answered.
     pub fn bytes_mean(&self) -> Option<f64> {
-        (self.answered > 0).then(|| self.packets as f64 / self.answered as f64)
+        let sent = self.answered - self.local;
+        (sent > 0).then(|| self.packets as f64 / sent as f64)
     }
 
     /// The total that this share of the answered frames stays within, by nearest rank.
@@ -273,8 +281,14 @@ impl fmt::Display for Summary {
                 write!(f, ", {count} {word}")?;
             }
         }
-        if let (Some(bytes), Some(p50), Some(p95)) = (self.bytes_mean(), self.total(0.5), self.total(0.95)) {
-            write!(f, "; packet {bytes:.0} bytes on average; total p50 {p50:.1} ms, p95 {p95:.1} ms")?;
+        if self.local > 0 {
+            write!(f, ", {} on this device alone", self.local)?;
+        }
+        if let Some(bytes) = self.bytes_mean() {
+            write!(f, "; packet {bytes:.0} bytes on average")?;
+        }
+        if let (Some(p50), Some(p95)) = (self.total(0.5), self.total(0.95)) {
+            write!(f, "; total p50 {p50:.1} ms, p95 {p95:.1} ms")?;
         }
         Ok(())
     }
@@ -298,6 +312,7 @@ mod tests {
             file: "photos/cat.jpg".into(),
             status,
             path: None,
+            fallback: None,
             level: Some(1),
             coding: None,
             image: None,
@@ -382,6 +397,26 @@ mod tests {
             )
         );
         assert_eq!(serde_json::from_str::<Line>(&text(&answered)).unwrap(), answered);
+    }
+
+    #[test]
+    fn a_line_of_this_device_alone_has_no_level_and_no_bytes() {
+        let mut local = line(Status::Answered, 1, 12.5);
+        (local.bytes, local.level, local.geometry) = (None, None, "local".into());
+        (local.path, local.fallback) = (Some("local".into()), Some("no server".into()));
+        local.ms = None;
+        assert_eq!(
+            text(&local),
+            concat!(
+                r#"{"frame":3,"file":"photos/cat.jpg","status":"answered","path":"local","fallback":"no server","#,
+                r#""geometry":"local"}"#,
+                "\n"
+            )
+        );
+        let mut summary = Summary::default();
+        summary.add(&local);
+        assert_eq!((summary.answered, summary.local, summary.bytes_mean()), (1, 1, None));
+        assert_eq!(summary.to_string(), "1 frame: 1 answered, 0 refused, 0 failed, 1 on this device alone");
     }
 
     #[test]

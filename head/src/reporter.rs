@@ -10,7 +10,7 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use narrows_models::{Bundle, Task};
+use narrows_models::{Bundle, Geometry, Task};
 use narrows_wire::{Class, ClassMap, Outcome, Refusal, Reply, TaskAnswer};
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     config::{self, Config},
     frame::{Ended, Ending, Shot},
     overlay::{self, Map},
+    pipeline::Timings,
     report::{Bytes, Guess, Line, Millis, Segment, Sent, Share, Status, Summary, Unanswered},
 };
 
@@ -85,10 +86,11 @@ impl<W: Write> Reporter<W> {
             file: shot.file.clone(),
             status: Status::Failed,
             path: None,
+            fallback: None,
             level: None,
             coding: None,
             image: None,
-            geometry: self.bundle.geometries()[self.config.geometry].name.clone(),
+            geometry: self.geometry().name.clone(),
             classify: None,
             segment: None,
             overlay: None,
@@ -104,6 +106,7 @@ impl<W: Write> Reporter<W> {
                 line.coding = shot.coding.map(|mode| mode.to_string());
             }
             config::Path::Image => line.image = Some(Sent::of(&self.config)),
+            config::Path::Local => {}
         }
         match ending {
             Ending::Failed(reason) => line.error = Some(reason.clone()),
@@ -120,6 +123,13 @@ impl<W: Write> Reporter<W> {
                 line.path = Some(reply.path.to_string());
                 line.status = Status::Answered;
                 self.answer(shot, reply, &mut line, problem);
+            }
+            Ending::Local { classes, timings, at, instead } => {
+                line.status = Status::Answered;
+                line.path = Some("local".to_owned());
+                (line.fallback, line.level) = (instead.clone(), None);
+                line.ms = Some(own_stages(shot, timings, *at, instead.is_some()));
+                self.own_answer(shot, classes, &mut line, problem);
             }
         }
         line
@@ -155,8 +165,44 @@ impl<W: Write> Reporter<W> {
             line.error = Some("no task was answered".to_owned());
             return;
         }
+        self.draw(shot, self.geometry(), drawn, line, problem);
+    }
+
+    /// Fills in what this device said, and draws it.
+    fn own_answer(&self, shot: &Shot, classes: &[Class], line: &mut Line, problem: &mut Option<Error>) {
+        let Some(local) = self.bundle.local() else { return };
+        line.geometry = local.geometry.name.clone();
+        for &task in &self.config.tasks {
+            match (task == local.task, &self.bundle.tasks()[task]) {
+                (true, task) => line.classify = Some(guesses(task, classes)),
+                (false, task) => line.unanswered.push(Unanswered {
+                    task: task.name.clone(),
+                    code: None,
+                    error: "the local network does not answer it".to_owned(),
+                }),
+            }
+        }
+        self.draw(shot, &local.geometry, None, line, problem);
+    }
+
+    /// The geometry of a frame unless it turns out otherwise.
+    fn geometry(&self) -> &Geometry {
+        match (self.config.path, self.bundle.local()) {
+            (config::Path::Local, Some(local)) => &local.geometry,
+            _ => &self.bundle.geometries()[self.config.geometry],
+        }
+    }
+
+    /// Draws classes and class map, if pictures are wanted.
+    fn draw(
+        &self,
+        shot: &Shot,
+        geometry: &Geometry,
+        drawn: Option<(&Task, Vec<u8>)>,
+        line: &mut Line,
+        problem: &mut Option<Error>,
+    ) {
         let (Some(gallery), Some(photo)) = (&self.gallery, &shot.photo) else { return };
-        let geometry = &self.bundle.geometries()[self.config.geometry];
         let name = shot.file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let guesses = line.classify.as_deref().unwrap_or_default();
         let palette =
@@ -241,6 +287,21 @@ fn stages(shot: &Shot, at: Instant, reply: Option<&Reply>) -> Millis {
         tail_infer: ms(tail.infer),
         tail_answer: ms(tail.answer),
         total: ms(at.saturating_duration_since(shot.started)),
+    }
+}
+
+/// Stages of a frame that this device answered; `instead` of a server it waited for, if so.
+fn own_stages(shot: &Shot, timings: &Timings, at: Instant, instead: bool) -> Millis {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let total = at.saturating_duration_since(shot.started);
+    let work = timings.decode + timings.resize + timings.head;
+    Millis {
+        decode: ms(timings.decode),
+        resize: ms(timings.resize),
+        head: ms(timings.head),
+        network: if instead { ms(total.saturating_sub(work)) } else { 0.0 },
+        total: ms(total),
+        ..Millis::default()
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use narrows_models::{Bundle, Parts, TaskKind};
-use narrows_wire::{Ask, BundleId, Payload, Want, identity::Identity};
+use narrows_wire::{Ask, BundleId, Class, Payload, Want, identity::Identity};
 use tokio::{
     runtime::{self, Handle},
     signal::unix::{SignalKind, signal},
@@ -19,12 +19,13 @@ use tokio::{
 };
 
 use crate::{
-    Error, Head, Offload,
+    Error, Head, Local, Offload,
     config::{self, Config, Flags},
     dial::Dialer,
     frame::{Ended, Ending, Shot},
     link::{Link, reach},
     load,
+    local::Fallback,
     pipeline::Timings,
     report::Summary,
     reporter::{Gallery, Reported, Reporter},
@@ -67,30 +68,32 @@ pub enum Stop {
 pub fn run(flags: &Flags) -> Result<Ran, Error> {
     let bundle = Bundle::open(&flags.bundle, Parts::Head)?;
     let config = Config::new(flags, &bundle)?;
-    let identity = Identity::load(&flags.identity)?;
+    let identity = config.server.as_ref().map(|(_, folder)| Identity::load(folder)).transpose()?;
     let files = source::list(&flags.source)?;
     let gallery = config.out.as_deref().map(|dir| Gallery::open(dir, &files)).transpose()?;
-    let dialer = Dialer::new(
-        config.server.clone(),
-        &identity,
-        BundleId(*bundle.digest().bytes()),
-        config.tasks.iter().map(|&task| bundle.tasks()[task].name.clone()).collect(),
-    )?;
+    let dialer = config.server.as_ref().zip(identity).map(|((server, _), identity)| {
+        let tasks = config.tasks.iter().map(|&task| bundle.tasks()[task].name.clone()).collect();
+        Dialer::new(server.clone(), &identity, BundleId(*bundle.digest().bytes()), tasks)
+    });
+    let dialer = dialer.transpose()?;
     let coder = match config.path {
         config::Path::Split => Coder::Split(Box::new(Head::open(bundle.clone())?.coding(config.coding))),
         config::Path::Image => Coder::Image(Offload::new(&bundle, config.encoding, config.framing)),
+        config::Path::Local => Coder::Local(Box::new(Local::open(&bundle)?)),
     };
+    let fallback = (dialer.is_some() && config.fallback).then(|| Local::open(&bundle)).transpose()?;
     // One thread for everything that waits: an answer is passed on without waking another core.
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::Device(format!("no runtime: {error}")))?;
     let bar = bar(files.len() * config.repeat);
     let reporter = Reporter { bundle, config: config.clone(), gallery, bar, out: std::io::stdout() };
-    runtime.block_on(drive(dialer, coder, reporter, files, config))
+    runtime.block_on(drive(dialer, coder, fallback, reporter, files, config))
 }
 
 async fn drive(
-    dialer: Dialer,
+    dialer: Option<Dialer>,
     coder: Coder,
+    fallback: Option<Local>,
     reporter: Reporter<std::io::Stdout>,
     files: Vec<PathBuf>,
     config: Config,
@@ -102,22 +105,32 @@ async fn drive(
     let wants = wants(&reporter.bundle, &config.tasks);
     let all = files.len() * config.repeat;
 
-    let session = tokio::select! {
-        session = reach(&dialer, config.retry_for) => session?,
-        stop = &mut watcher => return Ok(Ran { summary: Summary::unbegun(all), stop: stop.ok(), error: None }),
-    };
+    let mut first = None;
+    if let Some(dialer) = &dialer {
+        tokio::select! {
+            session = reach(dialer, config.retry_for) => match session {
+                Err(error) if fallback.is_none() || !matches!(error, Error::Unreachable { .. }) => return Err(error),
+                session => first = Some(session),
+            },
+            stop = &mut watcher => return Ok(Ran { summary: Summary::unbegun(all), stop: stop.ok(), error: None }),
+        }
+    }
 
     let (shots_in, shots) = channel::channel(config.in_flight);
     let (endings_in, endings) = mpsc::channel();
-    let link = Link {
+    let (alone_in, alone) = mpsc::channel();
+    let has_fallback = fallback.is_some();
+    let fallback = fallback.map(|local| Fallback { local, shots: alone, endings: endings_in.clone() });
+    let link = dialer.map(|dialer| Link {
         dialer,
         wants,
         retry_for: config.retry_for,
         shots,
         endings: endings_in.clone(),
+        fallback: has_fallback.then_some(alone_in),
         stop: stopped,
         again: Default::default(),
-    };
+    });
     let camera = Camera {
         coder,
         files,
@@ -136,10 +149,22 @@ async fn drive(
     };
     let camera = spawn("camera", move || camera.run())?;
     let reporter = spawn("reporter", move || reporter.run(&endings, hurt))?;
+    let fallback = fallback.map(|fallback| spawn("fallback", move || fallback.run())).transpose()?;
 
-    let linked = link.run(session).await;
-    // Whatever the reason, no new frame is worth taking now.
-    places.close();
+    let linked = match link.zip(first) {
+        Some((link, first)) => {
+            let linked = link.run(first).await;
+            // Whatever the reason, no new frame is worth taking now.
+            places.close();
+            linked
+        }
+        None => Ok(()),
+    };
+    if let Some(fallback) = fallback {
+        let ended = tokio::task::spawn_blocking(|| fallback.join()).await;
+        let failed = || Error::Device("the thread that answers on this device failed".to_owned());
+        ended.map_err(|_| failed())?.map_err(|_| failed())?;
+    }
     let (taken, reported) = tokio::task::spawn_blocking(|| (camera.join(), reporter.join()))
         .await
         .map_err(|error| Error::Device(error.to_string()))?;
@@ -155,10 +180,14 @@ async fn drive(
     Ok(Ran { summary, stop, error: linked.err().or(error) })
 }
 
-/// What makes a photo the payload of a request.
+/// What becomes of a photo on this device.
 enum Coder {
+    /// A packet for the server.
     Split(Box<Head>),
+    /// An image for the server.
     Image(Offload),
+    /// An answer.
+    Local(Box<Local>),
 }
 
 /// Takes frames from the source and codes them.
@@ -185,7 +214,11 @@ impl Camera {
             let (shot, coded) = self.take(number as u64, &file, place, keep);
             let ended = match coded {
                 Err(error) => Ended { shot, ending: Ending::Failed(error.to_string()) },
-                Ok(()) => match self.shots.blocking_send(shot) {
+                Ok(Some(classes)) => {
+                    let (timings, at) = (shot.timings, shot.ready);
+                    Ended { shot, ending: Ending::Local { classes, timings, at, instead: None } }
+                }
+                Ok(None) => match self.shots.blocking_send(shot) {
                     Ok(()) => continue,
                     Err(back) => Ended {
                         shot: back.0,
@@ -206,7 +239,7 @@ impl Camera {
         file: &Path,
         place: OwnedSemaphorePermit,
         keep: bool,
-    ) -> (Shot, Result<(), Error>) {
+    ) -> (Shot, Result<Option<Vec<Class>>, Error>) {
         let started = Instant::now();
         let mut shot = Shot {
             number,
@@ -225,26 +258,31 @@ impl Camera {
         (shot, coded)
     }
 
-    fn code(&mut self, shot: &mut Shot, keep: bool) -> Result<(), Error> {
+    /// Makes the frame's payload, or its answer where nothing travels.
+    fn code(&mut self, shot: &mut Shot, keep: bool) -> Result<Option<Vec<Class>>, Error> {
         let photo = load(&shot.file)?;
         let decode = shot.started.elapsed();
         let geometry = self.config.geometry;
-        let timings = match &mut self.coder {
+        let (timings, classes) = match &mut self.coder {
             Coder::Split(head) => {
                 let encoded = head.frame_of(&photo, geometry, self.config.level)?;
                 shot.payload = Payload::Packet(encoded.packet);
                 shot.coding = Some(encoded.mode);
-                encoded.timings
+                (encoded.timings, None)
             }
             Coder::Image(offload) => {
                 let (image, timings) = offload.frame_of(&photo, geometry)?;
                 shot.payload = Payload::Image(image);
-                timings
+                (timings, None)
+            }
+            Coder::Local(local) => {
+                let answer = local.answer(&photo)?;
+                (answer.timings, Some(answer.classes()))
             }
         };
         shot.timings = Timings { decode, ..timings };
         shot.photo = keep.then_some(photo);
-        Ok(())
+        Ok(classes)
     }
 }
 

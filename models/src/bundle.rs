@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Digest, Error, Geometry, HeadSpec, Label, Level, Manifest, Task, TaskKind, Vector, labels};
+use crate::{
+    Digest, Error, Geometry, HeadSpec, Label, Level, LocalSpec, Manifest, Task, TaskKind, Vector, labels,
+};
 
 /// Largest manifest in bytes.
 const MANIFEST_MAX: u64 = 1 << 20;
@@ -13,7 +15,8 @@ const MANIFEST_MAX: u64 = 1 << 20;
 /// Which parts must be present: a device has no use for the server's networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parts {
-    /// The head, tables and labels; tails, references and vectors may be absent but are checked if present.
+    /// The head, tables and labels; tails, references, vectors and the local network may be absent but are checked
+    /// if present.
     Head,
     /// Every part that the manifest lists.
     All,
@@ -126,6 +129,11 @@ impl Bundle {
         self.manifest.vectors()
     }
 
+    /// The device's own network, if the bundle brings one.
+    pub fn local(&self) -> Option<&LocalSpec> {
+        self.manifest.local()
+    }
+
     /// Where a part lies.
     pub fn path(&self, part: &str) -> PathBuf {
         self.dir.join(part)
@@ -154,14 +162,13 @@ impl Bundle {
                 expect(part, "length in bytes", bytes.len(), self.head().channels * rows * columns)?;
             }
             if vector.image == part {
-                let size = png_size(bytes);
-                let wanted = (geometry.width, geometry.height);
-                let text = |size: Option<(usize, usize)>| match size {
-                    Some((width, height)) => format!("a PNG of {width}×{height}"),
-                    None => "no PNG".to_owned(),
-                };
-                expect(part, "the image", text(size), text(Some(wanted)))?;
+                expect_png(part, bytes, geometry)?;
             }
+        }
+        if let Some(local) = self.local()
+            && local.vectors.iter().any(|vector| vector.image == part)
+        {
+            expect_png(part, bytes, &local.geometry)?;
         }
         Ok(())
     }
@@ -180,6 +187,12 @@ impl Bundle {
                 expect(&output.file, "length in bytes", meta.len(), wanted)?;
             }
         }
+        if let Some(local) = self.local() {
+            for vector in &local.vectors {
+                let Ok(meta) = fs::metadata(self.path(&vector.logits)) else { continue };
+                expect(&vector.logits, "length in bytes", meta.len(), 4 * labels[local.task].len() as u64)?;
+            }
+        }
         Ok(())
     }
 }
@@ -189,6 +202,14 @@ fn expect<T: PartialEq + ToString>(part: &str, what: &'static str, found: T, wan
         return Ok(());
     }
     Err(Error::Shape { part: part.to_owned(), what, found: found.to_string(), expected: wanted.to_string() })
+}
+
+fn expect_png(part: &str, bytes: &[u8], geometry: &Geometry) -> Result<(), Error> {
+    let text = |size: Option<(usize, usize)>| match size {
+        Some((width, height)) => format!("a PNG of {width}×{height}"),
+        None => "no PNG".to_owned(),
+    };
+    expect(part, "the image", text(png_size(bytes)), text(Some((geometry.width, geometry.height))))
 }
 
 /// Width and height from a PNG's first chunk.

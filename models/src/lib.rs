@@ -26,4 +26,7 @@ pub use digest::Digest;
 pub use error::{Error, Kind};
 pub use labels::Label;
 pub use manifest::{FORMAT, Manifest};
-pub use spec::{Filter, Fit, Geometry, HeadSpec, Level, Reference, Task, TaskKind, Vector, VectorOutput};
+pub use spec::{
+    Filter, Fit, Geometry, HeadSpec, Level, LocalSpec, LocalVector, Reference, Task, TaskKind, Vector,
+    VectorOutput,
+};

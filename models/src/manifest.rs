@@ -1,16 +1,18 @@
 //! manifest.toml: raw TOML to a checked manifest (BUNDLE.md, section 2).
 
+mod local;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use crate::{
-    Digest, Error, Filter, Fit, Geometry, HeadSpec, Label, Level, Reference, Task, TaskKind, Vector,
-    VectorOutput,
+    Digest, Error, Filter, Fit, Geometry, HeadSpec, Label, Level, LocalSpec, Reference, Task, TaskKind,
+    Vector, VectorOutput,
 };
 
 /// The format number this build reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Most geometries, levels and tasks: their indices travel in four bits or more.
 const LIST_MAX: usize = 16;
@@ -36,6 +38,7 @@ pub struct Manifest {
     levels: Vec<Level>,
     tasks: Vec<Task>,
     vectors: Vec<Vector>,
+    local: Option<LocalSpec>,
     digests: Vec<(String, Digest)>,
 }
 
@@ -114,6 +117,11 @@ impl Manifest {
         &self.vectors
     }
 
+    /// The device's own network, if the bundle brings one.
+    pub fn local(&self) -> Option<&LocalSpec> {
+        self.local.as_ref()
+    }
+
     /// Every part with its digest, by name.
     pub fn digests(&self) -> &[(String, Digest)] {
         &self.digests
@@ -149,6 +157,7 @@ struct Raw {
     task: Vec<RawTask>,
     #[serde(default)]
     vector: Vec<RawVector>,
+    local: Option<local::RawLocal>,
     digests: BTreeMap<String, String>,
 }
 
@@ -256,6 +265,7 @@ impl Raw {
         unique("task", tasks.iter().map(|task| &task.name))?;
         let vectors =
             each("vector", self.vector, |at, raw| raw.check(at, &parts, &geometries, levels.len(), &tasks))?;
+        let local = self.local.map(|raw| raw.check(&parts, &tasks)).transpose()?;
         let tables = parts.part("codec.tables", self.codec.tables)?;
         Ok(Manifest {
             name: self.name,
@@ -270,6 +280,7 @@ impl Raw {
             levels,
             tasks,
             vectors,
+            local,
             digests,
         })
     }
@@ -332,13 +343,7 @@ impl RawTask {
             "segment" => TaskKind::Segment,
             _ => return Err(Error::field(format!("{at}.kind"), "classify or segment")),
         };
-        let reference = self.reference.map(|raw| {
-            Ok(Reference {
-                file: parts.part(&format!("{at}.reference.file"), raw.file)?,
-                input: raw.input,
-                output: raw.output,
-            })
-        });
+        let reference = self.reference.map(|raw| raw.check(&format!("{at}.reference"), parts));
         Ok(Task {
             kind,
             tail: parts.part(&format!("{at}.tail"), self.tail)?,
@@ -351,6 +356,13 @@ impl RawTask {
             reference: reference.transpose()?,
             name: self.name,
         })
+    }
+}
+
+impl RawReference {
+    fn check(self, at: &str, parts: &Parts<'_>) -> Result<Reference, Error> {
+        let file = parts.part(&format!("{at}.file"), self.file)?;
+        Ok(Reference { file, input: self.input, output: self.output })
     }
 }
 

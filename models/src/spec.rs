@@ -152,6 +152,44 @@ pub struct VectorOutput {
     pub stride: usize,
 }
 
+/// The device's own network (BUNDLE.md, section 9).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LocalSpec {
+    /// The part that holds the network.
+    pub file: String,
+    /// Name of the input tensor, u8 [1, height, width, 3].
+    pub input: String,
+    /// Name of the output tensor, f32 [1, classes].
+    pub output: String,
+    /// Index of the task it answers, of kind classify.
+    pub task: usize,
+    /// What it is.
+    pub backbone: String,
+    /// Its input, and how an image becomes that; not one of the head's geometries.
+    pub geometry: Geometry,
+    /// Multiply-accumulates for one image.
+    pub macs: u64,
+    /// Number of weights and biases.
+    pub parameters: u64,
+    /// The same network in f32, if the bundle brings it.
+    pub reference: Option<Reference>,
+    /// Inputs with the logits that every implementation must reproduce.
+    pub vectors: Vec<LocalVector>,
+}
+
+/// An input of the local network with its logits, bit for bit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalVector {
+    /// What the manifest calls it.
+    pub name: String,
+    /// PNG of the local geometry's size.
+    pub image: String,
+    /// Little-endian f32, one per class.
+    pub logits: String,
+}
+
 impl Geometry {
     /// Pixels of the input, times three: bytes of one image.
     pub fn input_len(&self) -> usize {

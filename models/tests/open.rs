@@ -17,12 +17,14 @@ fn parts() -> Vec<(&'static str, Vec<u8>)> {
         ("vectors/a.symbols", vec![0; 4]),
         ("vectors/a.packet", b"packet".to_vec()),
         ("vectors/a.classify", vec![0; 8]),
+        ("local.onnx", b"local".to_vec()),
+        ("vectors/local.logits", vec![0; 8]),
     ]
 }
 
 fn write(dir: &Path, parts: &[(&str, Vec<u8>)]) {
     let mut manifest = r#"
-format = 1
+format = 2
 name = "small"
 version = "1.0.0"
 description = "a bundle for tests"
@@ -64,6 +66,18 @@ image = "vectors/a.png"
 symbols = "vectors/a.symbols"
 packet = "vectors/a.packet"
 output = [{ task = "classify", file = "vectors/a.classify", stride = 1 }]
+[local]
+file = "local.onnx"
+input = "image"
+output = "logits"
+task = "classify"
+backbone = "none"
+width = 16
+height = 8
+filter = "box"
+macs = 1
+parameters = 1
+vector = [{ name = "a", image = "vectors/a.png", logits = "vectors/local.logits" }]
 [digests]
 "#
     .to_owned();
@@ -97,12 +111,12 @@ fn opens_a_whole_bundle_and_knows_it_by_its_manifest() {
 fn a_device_needs_no_tail_but_every_part_of_the_head() {
     let dir = tempfile::tempdir().expect("a folder");
     write(dir.path(), &parts());
-    for part in ["tail-classify.onnx", "vectors/a.png", "vectors/a.classify"] {
+    for part in ["tail-classify.onnx", "vectors/a.png", "vectors/a.classify", "local.onnx"] {
         fs::remove_file(dir.path().join(part)).expect("the part was there");
     }
     Bundle::open(dir.path(), Parts::Head).expect("a head needs no tail");
     match Bundle::open(dir.path(), Parts::All) {
-        Err(Error::Missing { part, .. }) => assert_eq!(part, "tail-classify.onnx"),
+        Err(Error::Missing { part, .. }) => assert_eq!(part, "local.onnx"),
         other => panic!("{other:?}"),
     }
     for part in ["head.onnx", "tables.bin", "labels-classify.tsv"] {
@@ -139,6 +153,7 @@ fn refuses_parts_that_do_not_fit_together() {
     for (part, bytes, kind) in [
         ("vectors/a.symbols", vec![0; 5], Kind::Shape),
         ("vectors/a.classify", vec![0; 12], Kind::Shape),
+        ("vectors/local.logits", vec![0; 4], Kind::Shape),
         ("vectors/a.png", png, Kind::Shape),
         ("vectors/a.png", b"GIF89a".to_vec(), Kind::Shape),
         ("labels-classify.tsv", b"cat\n\n".to_vec(), Kind::Malformed),

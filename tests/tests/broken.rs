@@ -156,7 +156,7 @@ fn a_tail_killed_mid_run_leaves_no_frame_unaccounted() -> Result<()> {
     let mut pair = start()?;
     let mut head = pair
         .head(&bundle())
-        .args(["--repeat", "1000", "--retry-for", "2", "--source"])
+        .args(["--repeat", "1000", "--retry-for", "2", "--fallback", "never", "--source"])
         .arg(photos())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -189,7 +189,7 @@ fn a_draining_tail_answers_what_it_took() -> Result<()> {
     let pair = start()?;
     let mut head = pair
         .head(&bundle())
-        .args(["--repeat", "1000", "--retry-for", "1", "--source"])
+        .args(["--repeat", "1000", "--retry-for", "1", "--fallback", "never", "--source"])
         .arg(photos())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -230,7 +230,9 @@ fn lone_tail(bundle: &Path, runtime: &Path) -> Result<Output> {
 
 fn run(bundle: &Path, server: &str, identity: &Path, source: &Path) -> Command {
     let mut command = pair::head();
-    command.args(["run", "--server", server, "--retry-for", "1", "--bundle"]).arg(bundle);
+    command
+        .args(["run", "--server", server, "--retry-for", "1", "--fallback", "never", "--bundle"])
+        .arg(bundle);
     command.arg("--identity").arg(identity).arg("--source").arg(source);
     command.current_dir(root());
     command

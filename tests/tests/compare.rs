@@ -44,7 +44,8 @@ fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
 
     let unsplit = report.accuracy("classify", UNSPLIT).context("the unsplit network")?;
     assert_eq!((unsplit.metric, unsplit.count, unsplit.value), (Metric::Agreement, 6, 1.0));
-    let bytes = |variant: &str| report.accuracy("classify", variant).and_then(|of| of.bytes).unwrap_or_default();
+    let bytes =
+        |variant: &str| report.accuracy("classify", variant).and_then(|of| of.bytes).unwrap_or_default();
     assert!(bytes("split 1") < bytes("JPEG 75") && bytes("JPEG 75") < bytes("raw 1"));
     // The same symbols, coded otherwise.
     let value = |variant: &str| report.accuracy("classify", variant).map(|of| of.value);
@@ -56,15 +57,14 @@ fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
         let (up, _) = cell.wire.context("bytes on the wire")?;
         let (request, _) = cell.request.context("bytes of the request")?;
         assert!(up > request * 0.8, "{up} {request}");
-        // Photos of the source differ, and bytes take their time: 24 kB at 1.3 Mbit/s are 150 ms.
-        assert!(cell.variant != "raw 1" || cell.link != "bluetooth" || cell.stages["network"].p50 > 150.0);
     }
-    let of = |round: usize| -> Vec<&Turn> { report.turns.iter().filter(|turn| turn.round == round).collect() };
+    let of =
+        |round: usize| -> Vec<&Turn> { report.turns.iter().filter(|turn| turn.round == round).collect() };
     assert_eq!((of(0).len(), of(1).len()), (6, 6));
     assert_eq!(report.claims.len(), 2);
     assert_eq!(report.claims.iter().filter(|claim| claim.wanted.is_some()).count(), 1);
 
-    assert_eq!(fs::read_to_string(out.join("rows.csv"))?.lines().count(), 1 + 12 * 3);
+    assert_eq!(fs::read_to_string(out.join("rows.csv"))?.lines().count(), 1 + 12 * 4);
     assert_eq!(fs::read_to_string(out.join("accuracy.csv"))?.lines().count(), 1 + 4 * 6);
     let page = fs::read_to_string(out.join("report.html"))?;
     assert!(page.contains("<svg") && page.contains(&report.story.bundle) && !page.contains("INCOMPLETE"));
@@ -72,7 +72,13 @@ fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
 
     // The recorded report draws the same page again.
     let again = folder.path().join("again");
-    let status = pair::bench().arg("compare").arg("--from").arg(out.join("report.json")).arg("--out").arg(&again).output()?;
+    let status = pair::bench()
+        .arg("compare")
+        .arg("--from")
+        .arg(out.join("report.json"))
+        .arg("--out")
+        .arg(&again)
+        .output()?;
     assert!(status.status.success(), "{}", said(&status));
     assert_eq!(fs::read_to_string(again.join("report.html"))?, page);
     Ok(())
@@ -87,7 +93,7 @@ fn an_interrupted_comparison_writes_what_it_has() -> Result<()> {
     let mut child = command.stderr(Stdio::piped()).spawn()?;
     let lines = || fs::read_to_string(out.join("rows.csv")).map_or(0, |rows| rows.lines().count());
     let mut tries = 0;
-    while lines() < 2 && tries < TRIES && child.try_wait()?.is_none() {
+    while lines() < 4 && tries < TRIES && child.try_wait()?.is_none() {
         sleep(Duration::from_millis(50));
         tries += 1;
     }
@@ -103,9 +109,11 @@ fn an_interrupted_comparison_writes_what_it_has() -> Result<()> {
 #[test]
 fn what_is_not_there_is_named() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    for (flag, value, known) in
-        [("--links", "carrier-pigeon", "lte"), ("--tasks", "taste", "classify"), ("--variants", "split 9", "split 1")]
-    {
+    for (flag, value, known) in [
+        ("--links", "carrier-pigeon", "lte"),
+        ("--tasks", "taste", "classify"),
+        ("--variants", "split 9", "split 1"),
+    ] {
         let mut command = pair::bench();
         command.arg("compare").arg("--bundle").arg(bundle()).arg("--source").arg(photos());
         let output = command.arg("--out").arg(folder.path()).args([flag, value]).output()?;

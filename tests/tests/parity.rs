@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use narrows_codec::{Choice, Feature, Mode, Shape, Tables, decode, encode};
-use narrows_head::net::Net;
+use narrows_head::net::{LocalNet, Net};
 use narrows_models::{Bundle, Parts, TaskKind, Vector};
 use narrows_tail::net::{Device, Input, Runtime, Session};
 use narrows_tests::{bundle, runtime};
@@ -42,6 +42,23 @@ fn the_head_gives_the_exporters_integers_on_every_kernel() -> Result<()> {
             let pixels = image::load_from_memory(&bundle.read(&vector.image)?)?.into_rgb8().into_raw();
             let feature = net.run(vector.geometry, vector.level, &pixels)?;
             assert_eq!(feature, expected(&bundle, vector)?, "{} on {isa:?}", vector.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_local_network_gives_the_exporters_scores_on_every_kernel() -> Result<()> {
+    let bundle = open()?;
+    let local = bundle.local().context("the shipped bundle has a local network")?;
+    ensure!(!local.vectors.is_empty(), "the local network has no vectors");
+    for isa in narrows_int8::Isa::ALL.into_iter().filter(|isa| isa.is_supported()) {
+        let net = LocalNet::with_isa(&bundle, local, isa)?;
+        assert_eq!(net.macs(), local.macs);
+        for vector in &local.vectors {
+            let pixels = image::load_from_memory(&bundle.read(&vector.image)?)?.into_rgb8().into_raw();
+            let found: Vec<u8> = net.run(&pixels)?.iter().flat_map(|logit| logit.to_le_bytes()).collect();
+            assert!(found == bundle.read(&vector.logits)?, "{} on {isa:?}", vector.name);
         }
     }
     Ok(())

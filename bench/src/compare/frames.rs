@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use image::GrayImage;
 use narrows_models::{Bundle, TaskKind};
 
+use super::plan::WARM_UP;
 use crate::photos;
 
 /// What a photo or frame is labelled with.
@@ -52,18 +53,22 @@ impl Set {
         self.items.iter().all(|item| item.truth.is_some())
     }
 
-    /// A folder of its own for `count` photos to measure and one in front of them to warm up; made once.
+    /// A folder of its own for `count` photos to measure and [`WARM_UP`] in front of them; made once.
     ///
-    /// Photos are taken evenly from all items, over again when there are too few.
-    pub fn turn(&self, within: &Path, count: usize) -> Result<PathBuf> {
+    /// Photos are taken evenly from `order`, places of items from small to large, so that a few stand for all; over
+    /// again when there are too few.
+    pub fn turn(&self, within: &Path, count: usize, order: &[usize]) -> Result<PathBuf> {
         let folder = within.join(format!("turn-{}-{count}", self.name));
         if folder.is_dir() {
             return Ok(folder);
         }
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        let picked = spread(self.items.len(), count);
-        let places =
-            picked.last().copied().into_iter().chain((0..count).map(|place| picked[place % picked.len()]));
+        let few = count.min(order.len());
+        let picked: Vec<usize> =
+            (0..few).map(|place| order[(2 * place + 1) * order.len() / (2 * few)]).collect();
+        ensure!(!picked.is_empty(), "no photos for {}", self.name);
+        let warm_up = picked.iter().rev().cycle().take(WARM_UP).copied();
+        let places = warm_up.chain(picked.iter().copied().cycle().take(count));
         for (place, index) in places.enumerate() {
             let from = &self.items[index].file;
             let name = from.file_name().unwrap_or_default().to_string_lossy();
@@ -180,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_warms_up_with_one_photo_more_and_repeats_a_small_set() {
+    fn a_turn_warms_up_with_more_photos_and_repeats_a_small_set() {
         let within = tempfile::tempdir().unwrap();
         let item = |name: &str| {
             let file = within.path().join(name);
@@ -195,10 +200,10 @@ mod tests {
             items: vec![item("a.jpg"), item("b.jpg")],
             about: String::new(),
         };
-        let folder = set.turn(within.path(), 3).unwrap();
+        let folder = set.turn(within.path(), 3, &[0, 1]).unwrap();
         let mut names: Vec<_> =
             fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, ["000-b.jpg", "001-a.jpg", "002-b.jpg", "003-a.jpg"]);
+        assert_eq!(names, ["000-b.jpg", "001-a.jpg", "002-a.jpg", "003-b.jpg", "004-a.jpg"]);
     }
 }

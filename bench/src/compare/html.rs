@@ -27,7 +27,7 @@ pub fn page(report: &Report, pictures: &[Picture]) -> Result<String> {
                 h1 { "Local, offload or split?" }
                 p.lead {
                     "The same frames through the device alone, through images sent to the server and through a split "
-                    "network, between the real head and the real tail. " (story.bundle) ", narrows " (story.version)
+                    "network, between the real head and the real tail. " (short(&story.bundle)) ", narrows " (story.version)
                     ", commit " (story.commit) "."
                 }
                 @if !story.complete {
@@ -180,22 +180,22 @@ fn cells(report: &Report, rung: &Rung, task: &str) -> Markup {
     html! {
         div.wide { table {
             thead { tr {
-                th { "variant" } th.n { "frames" } th.n { "p50" } th.n { "95 % interval" } th.n { "p95" } th.n { "p99 ms" }
-                th.n { "frames/s" } th.n { "packet" } th.n { "request" } th.n { "reply" } th.n { "wire up" }
-                th.n { "wire down" } th.n { "points lost" } th { "J/frame" }
+                th { "variant" } th.n { "frames" } th.n { "p50, 95 % interval" } th.n { "p95" } th.n { "p99 ms" }
+                th.n { "frames/s" } th.n { "packet" } th.n { "request, reply" } th.n { "wire up, down" }
+                th.n { "lost" } th { "mJ/frame" }
             } }
             tbody { @for cell in report.on(&rung.name, task) { tr {
                 th { (cell.variant) }
                 td.n { (cell.frames) @if cell.failed > 0 { " (" (cell.failed) " failed)" } }
                 @if cell.frames > 0 {
-                    td.n { (millis(cell.total.p50)) }
-                    td.n { (millis(cell.p50_interval.0)) " to " (millis(cell.p50_interval.1)) }
+                    td.n {
+                        strong { (millis(cell.total.p50)) } ", " (millis(cell.p50_interval.0)) "–"
+                        (millis(cell.p50_interval.1))
+                    }
                     td.n { (millis(cell.total.p95)) } td.n { (millis(cell.total.p99)) }
-                } @else { td.n { "–" } td.n { "–" } td.n { "–" } td.n { "–" } }
+                } @else { td.n { "–" } td.n { "–" } td.n { "–" } }
                 td.n { (cell.pipelined.map_or("–".to_owned(), |of| format!("{:.1}", of.rate))) }
-                td.n { (whole(cell.packet)) }
-                td.n { (whole(cell.request.map(|of| of.0))) } td.n { (whole(cell.request.map(|of| of.1))) }
-                td.n { (whole(cell.wire.map(|of| of.0))) } td.n { (whole(cell.wire.map(|of| of.1))) }
+                td.n { (whole(cell.packet)) } td.n { (pair(cell.request)) } td.n { (pair(cell.wire)) }
                 td.n { (report.accuracy(task, &cell.variant).map_or("–".to_owned(), |of| points(of.drop))) }
                 td { (joules(cell)) }
             } } }
@@ -204,19 +204,16 @@ fn cells(report: &Report, rung: &Rung, task: &str) -> Markup {
 }
 
 fn joules(cell: &Cell) -> Markup {
-    let radio = cell.energy.radio().map(|radio| {
-        html! {
-            " + " span title=(radio.source) { (format!("{:.3} radio (modelled)", radio.joules)) }
-        }
-    });
     html! {
         @match &cell.energy {
             Energy::Measured { gross, net, source, .. } => {
-                span title=(source) { (format!("{gross:.3} gross, {net:.3} net")) }
+                span title=(source) { (format!("{:.1} gross, {:.1} net", 1e3 * gross, 1e3 * net)) }
             }
             Energy::Unknown { why, .. } => { span.faint title=(why) { "unknown" } }
         }
-        @if let Some(radio) = radio { (radio) }
+        @if let Some(radio) = cell.energy.radio() {
+            " + " span title=(radio.source) { (format!("{:.0} modelled", 1e3 * radio.joules)) }
+        }
     }
 }
 
@@ -309,6 +306,12 @@ fn story_of(report: &Report) -> Markup {
     }
 }
 
+/// A name and a version with the start of their digest.
+fn short(bundle: &str) -> &str {
+    let digest = bundle.rfind(' ').map_or(bundle.len(), |space| space + 1 + 12);
+    bundle.get(..digest).unwrap_or(bundle)
+}
+
 fn points(drop: f64) -> String {
     // No "-0.0".
     let drop = if drop.abs() < 0.05 { 0.0 } else { drop };
@@ -317,6 +320,10 @@ fn points(drop: f64) -> String {
 
 fn millis(value: f64) -> String {
     if value.abs() >= 99.95 { format!("{value:.0}") } else { format!("{value:.1}") }
+}
+
+fn pair(values: Option<(f64, f64)>) -> String {
+    values.map_or("–".to_owned(), |(up, down)| format!("{up:.0}, {down:.0}"))
 }
 
 fn whole(value: Option<f64>) -> String {

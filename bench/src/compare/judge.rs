@@ -93,7 +93,8 @@ fn claim(report: &Report, rung: &Rung, task: &str) -> Option<Claim> {
     let fastest = |a: &&Place, b: &&Place| a.p50.total_cmp(&b.p50);
     // The level that loses at most two points and is the fastest of those; else the one that loses least.
     let within = splits().filter(|place| place.drop <= CLAIM_LOSES).min_by(fastest);
-    let split = within.or_else(|| splits().min_by(|a, b| a.drop.total_cmp(&b.drop)))?;
+    let least = |a: &&Place, b: &&Place| a.drop.total_cmp(&b.drop).then(a.p50.total_cmp(&b.p50));
+    let split = within.or_else(|| splits().min_by(least))?;
     let images = || places.iter().filter(|(group, _)| group.is_offload()).map(|(_, place)| place);
     let equal = images().filter(|place| place.drop <= split.drop).min_by(fastest);
     let wanted = wanted(rung);

@@ -5,6 +5,9 @@ use narrows_models::Bundle;
 
 use super::report::{Group, NO_LINK, Variant};
 
+/// Frames of a turn that come first and are not counted: they pay for caches, and for QUIC's look for the path's size.
+pub const WARM_UP: usize = 2;
+
 /// How much is measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Extent {

@@ -18,7 +18,7 @@ use narrows_relay::{Counts, Link, Relay};
 use super::{
     accuracy::{self, Answer},
     frames::Set,
-    plan::Due,
+    plan::{Due, WARM_UP},
     report::{Group, NO_LINK, Row, Turn, Variant},
 };
 use crate::{
@@ -296,7 +296,7 @@ fn row(due: &Due, variant: &Variant, turn: usize, line: &Line, at: Duration) -> 
         in_flight: due.in_flight,
         frame: line.frame,
         file: line.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        warm_up: line.frame == 0,
+        warm_up: line.frame < WARM_UP as u64,
         answered,
         error: line.error.clone(),
         packet: line.bytes.map(|bytes| bytes.packet),

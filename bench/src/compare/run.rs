@@ -54,16 +54,18 @@ pub struct Harvest {
     pub rows: Vec<Row>,
     /// In the order in which they were had.
     pub turns: Vec<Turn>,
+    /// For each set the places of its items, from those of few bytes to those of many.
+    pub orders: Vec<Vec<usize>>,
 }
 
 impl Run<'_> {
     /// Measures the accuracies, then has the turns. What was measured is in `harvest`, however this ends.
     pub fn measure(&self, rig: &mut Rig<'_>, harvest: &mut Harvest) -> Result<()> {
-        self.accuracies(rig, &mut harvest.accuracy)?;
+        self.accuracies(rig, harvest)?;
         self.turns(rig, harvest)
     }
 
-    fn accuracies(&self, rig: &Rig<'_>, found: &mut Vec<Accuracy>) -> Result<()> {
+    fn accuracies(&self, rig: &Rig<'_>, harvest: &mut Harvest) -> Result<()> {
         let path = self.out.join("accuracy.csv");
         let mut lines = csv::Writer::from_path(&path).with_context(|| path.display().to_string())?;
         let mut networks = Unsplit::open(self.bundle, self.runtime.as_deref())?;
@@ -76,8 +78,15 @@ impl Run<'_> {
             let classes = self.bundle.tasks()[set.task].labels.len();
             let unsplit = accuracy::unsplit(self.bundle, set, &mut networks, || bar.inc(1))?;
             let reference = Scores::of(UNSPLIT, set, &unsplit, &unsplit, classes)?;
+            let mut sizes = vec![0.0; set.items.len()];
             let mut add = |scores: &Scores, answers: &[Answer]| {
-                found.push(scores.accuracy(set, &reference, self.seed));
+                let accuracy = scores.accuracy(set, &reference, self.seed);
+                for (size, answer) in sizes.iter_mut().zip(answers) {
+                    // Of the variant's mean, so that no variant decides alone.
+                    *size +=
+                        answer.bytes.zip(accuracy.bytes).map_or(0.0, |(bytes, mean)| bytes as f64 / mean);
+                }
+                harvest.accuracy.push(accuracy);
                 scores.lines(set, answers).try_for_each(|line| lines.serialize(line))
             };
             add(&reference, &unsplit)?;
@@ -86,6 +95,9 @@ impl Run<'_> {
                 let answers = rig.answers(variant, set, self.folder, || bar.inc(1))?;
                 add(&Scores::of(&variant.name, set, &answers, &unsplit, classes)?, &answers)?;
             }
+            let mut order: Vec<usize> = (0..set.items.len()).collect();
+            order.sort_by(|a, b| sizes[*a].total_cmp(&sizes[*b]));
+            harvest.orders.push(order);
         }
         bar.finish_and_clear();
         lines.flush().with_context(|| path.display().to_string())
@@ -109,14 +121,15 @@ impl Run<'_> {
             }
             let variant = &self.variants[due.variant];
             bar.set_message(format!("{} {} {}", due.link, due.task, variant.name));
-            let set = self.sets.iter().find(|set| set.name == due.task).context("a task without photos")?;
+            let place = self.sets.iter().position(|set| set.name == due.task);
+            let place = place.context("a task without photos")?;
             let frames = self.frames(due, &harvest.accuracy);
             bar.inc(1);
             if frames < due.in_flight {
                 // Too slow a link to fill it: one at a time has told what there is to tell.
                 continue;
             }
-            let photos = set.turn(self.folder, frames)?;
+            let photos = self.sets[place].turn(self.folder, frames, &harvest.orders[place])?;
             let (turn, rows) = rig.turn(due, variant, &photos, harvest.turns.len())?;
             rows.iter().try_for_each(|row| csv.serialize(row))?;
             csv.flush().with_context(|| path.display().to_string())?;

@@ -2,8 +2,14 @@
 
 use std::path::Path;
 
-use super::{frames::Set, report::Turn};
-use crate::machine;
+use super::{
+    frames::Set,
+    report::{Fidelity, Turn},
+};
+use crate::{
+    links::{self, Way},
+    machine,
+};
 
 /// The machine by name, in the order to show, with what its clocks and its heat did meanwhile.
 ///
@@ -29,6 +35,41 @@ fn range(values: impl Iterator<Item = f64>, what: &str) -> String {
         Some((least.min(value), most.max(value)))
     });
     ends.map_or_else(|| "unknown".to_owned(), |(least, most)| format!("{least:.1} to {most:.1}{what}"))
+}
+
+/// What a link was asked for and found to do, property by property.
+pub fn fidelity(found: &links::Fidelity) -> Vec<Fidelity> {
+    [("up", &found.up), ("down", &found.down)]
+        .into_iter()
+        .flat_map(|(name, way)| properties(name, way))
+        .collect()
+}
+
+fn properties(name: &str, way: &Way) -> Vec<Fidelity> {
+    let mut properties = Vec::new();
+    let mut add = |what: String, asked: f64, found: f64, spread: f64, holds: bool| {
+        properties.push(Fidelity { what, asked, found, bounds: (asked - spread, asked + spread), holds });
+    };
+    if let Some((asked, found)) = way.asked_kbit.zip(way.kbit) {
+        add(format!("rate {name}, kbit/s"), asked, found, 0.03 * asked, way.rate_holds());
+    }
+    if let Some((relay, tbf)) = way.kbit.zip(way.tbf_kbit) {
+        let holds = way.tbf_off().is_none_or(|off| off.abs() <= 0.05);
+        add(format!("rate {name} of the kernel's tbf, kbit/s"), relay, tbf, 0.05 * relay, holds);
+    }
+    let spread = (0.02 * way.asked_ms).max(1.0);
+    add(format!("one way {name}, median ms"), way.asked_ms, way.ms_p50, spread, way.delay_holds());
+    if way.asked_loss > 0.0 {
+        let (least, most) = way.missing_bounds;
+        properties.push(Fidelity {
+            what: format!("lost {name}, of {}", way.sent),
+            asked: way.asked_loss * way.sent as f64,
+            found: way.missing as f64,
+            bounds: (least as f64, most as f64),
+            holds: way.loss_holds(),
+        });
+    }
+    properties
 }
 
 /// What the reader must know before the numbers.
@@ -58,6 +99,35 @@ pub fn command() -> String {
 mod tests {
     use super::*;
     use crate::compare::fixture;
+
+    #[test]
+    fn a_link_is_held_to_its_rate_its_delay_and_its_loss() {
+        let way = Way {
+            asked_kbit: Some(5000.0),
+            kbit: Some(4900.0),
+            tbf_kbit: Some(5300.0),
+            asked_ms: 7.5,
+            ms_p50: 8.6,
+            ms_p95: 9.0,
+            asked_loss: 0.01,
+            sent: 2000,
+            missing: 18,
+            missing_bounds: (7, 33),
+            overtaken: 0,
+        };
+        let properties = properties("up", &way);
+        let seen: Vec<_> = properties.iter().map(|of| (of.what.as_str(), of.found, of.holds)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("rate up, kbit/s", 4900.0, true),
+                ("rate up of the kernel's tbf, kbit/s", 5300.0, false),
+                ("one way up, median ms", 8.6, false),
+                ("lost up, of 2000", 18.0, true),
+            ]
+        );
+        assert_eq!(properties[2].bounds, (6.5, 8.5));
+    }
 
     #[test]
     fn the_machine_says_what_is_unknown_and_the_range_of_the_rest() {

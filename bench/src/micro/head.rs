@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use image::{RgbImage, imageops};
-use narrows_head::net::{Chain, Net};
+use narrows_head::net::{Chain, LocalNet, Net};
 use narrows_int8::Isa;
 use narrows_models::Bundle;
 use narrows_tail::net::{Device, Input, Runtime, Session};
@@ -32,6 +32,9 @@ pub(super) struct Head {
     pub(super) to_tract_f32: f64,
     pub(super) to_ort_f32: f64,
     pub(super) to_lite0_ort_f32: f64,
+    /// The bundle's local network against whole EfficientNet-Lite0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) local_to_lite0_ort_f32: Option<f64>,
     pub(super) to_jpeg_224: f64,
     pub(super) to_jpeg_640x480: f64,
 }
@@ -40,6 +43,7 @@ const OURS: &str = "head, int8";
 const TRACT: &str = "head, tract f32";
 const ORT: &str = "head, ONNX Runtime f32";
 const LITE0: &str = "EfficientNet-Lite0 whole, ONNX Runtime f32";
+const LOCAL: &str = "whole Lite0 int8 local";
 const JPEG_SMALL: &str = "JPEG of 224x224, quality 75";
 const JPEG_LARGE: &str = "JPEG of 640x480, quality 75";
 
@@ -78,6 +82,11 @@ pub(super) fn measure(bundle: &Bundle, runtime: &Runtime, rounds: usize) -> Resu
     let small = Array4::from_shape_vec((1, side, side, 3), crop.as_raw().clone())?;
     let large = imageops::resize(&photo, 640, 480, imageops::FilterType::CatmullRom);
 
+    let local = bundle.local().map(|spec| {
+        let pixels = narrows_head::image::fit(&photo, &spec.geometry);
+        anyhow::Ok((LocalNet::open(bundle, spec)?, pixels))
+    });
+    let local = local.transpose()?;
     let macs = net.macs(geometry)?;
     let level = bundle.default_level();
     let mut contest = Contest::default();
@@ -99,6 +108,12 @@ pub(super) fn measure(bundle: &Bundle, runtime: &Runtime, rounds: usize) -> Resu
         Ok(())
     });
     contest.add(LITE0, Some(lite0_macs), || run(&mut whole, INPUT, OUTPUT, small.view()));
+    if let Some((net, pixels)) = &local {
+        contest.add(LOCAL, Some(net.macs()), move || {
+            black_box(net.run(pixels)?);
+            Ok(())
+        });
+    }
     if let Some(reference) = &classify.reference {
         let path = bundle.path(&reference.file);
         let mut session = Session::open(runtime, Path::new(&path), Device::Cpu, 1)?;
@@ -114,6 +129,10 @@ pub(super) fn measure(bundle: &Bundle, runtime: &Runtime, rounds: usize) -> Resu
         to_tract_f32: ratio(TRACT)?,
         to_ort_f32: ratio(ORT)?,
         to_lite0_ort_f32: ratio(LITE0)?,
+        local_to_lite0_ort_f32: match local {
+            Some(_) => Some(median(&rows, LOCAL)? / median(&rows, LITE0)?),
+            None => None,
+        },
         to_jpeg_224: ratio(JPEG_SMALL)?,
         to_jpeg_640x480: ratio(JPEG_LARGE)?,
         rows,

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use crate::conv::Kernel;
 use crate::pack::{BLOCK, Walk, Words, depthwise, fill, words};
 use crate::rows::Taps;
-use crate::{ConvSpec, Output, Requant};
+use crate::{Add, ConvSpec, Output, Requant, Term};
 
 /// For six pixels twelve accumulators, two registers of weights, one of input and one of products: all sixteen.
 const WALK: Walk = Walk { widest: 2, group: 2, unroll: 2 };
@@ -324,5 +324,29 @@ pub(crate) fn requant<T: Output>(requant: &Requant<T>, acc: &[i32], lanes: usize
                 (_, false) => _mm_storel_epi64(place.cast(), _mm_packus_epi16(words, words)),
             }
         }
+    });
+}
+
+/// Adds element by element; see [`Add::run`].
+#[target_feature(enable = "avx2")]
+pub(crate) fn add(add: &Add, a: &[u8], b: &[u8], output: &mut [u8]) {
+    let ([first, second], (low, high, zero)) = add.parts();
+    let (low, high, zero) = (_mm256_set1_ps(low), _mm256_set1_ps(high), _mm256_set1_epi32(zero));
+    let constants = |term: Term| (_mm256_set1_epi32(i32::from(term.zero)), _mm256_set1_ps(term.mult));
+    let (first, second) = (constants(first), constants(second));
+    let scaled = |x: &[u8; 8], (zero, mult): (__m256i, __m256)| {
+        // SAFETY: eight values of one byte.
+        let x = _mm256_cvtepu8_epi32(unsafe { _mm_loadl_epi64(x.as_ptr().cast()) });
+        _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(x, zero)), mult)
+    };
+    Add::eights(a, b, output, |a, b, output| {
+        let value = _mm256_add_ps(scaled(a, first), scaled(b, second));
+        let value = _mm256_min_ps(_mm256_max_ps(value, low), high);
+        // Rounds halves to even, the mode that Rust code always runs in.
+        let value = _mm256_add_epi32(_mm256_cvtps_epi32(value), zero);
+        // The clamp made all values fit u8, so neither packing saturates.
+        let words = _mm_packs_epi32(_mm256_castsi256_si128(value), _mm256_extracti128_si256::<1>(value));
+        // SAFETY: eight values of one byte.
+        unsafe { _mm_storel_epi64(output.as_mut_ptr().cast(), _mm_packus_epi16(words, words)) };
     });
 }

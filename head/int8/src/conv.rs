@@ -110,8 +110,9 @@ impl Conv {
     ) -> Result<(), Error> {
         length("multipliers", requant.channels(), self.shape.outputs)?;
         let size = self.check(input, (height, width), output.len())?;
+        let (from, size) = self.shape.joined((height, width), size);
         let row = size.1 * self.shape.outputs;
-        self.rows(input, (height, width), size, scratch, |y, acc, lanes| {
+        self.rows(input, from, size, scratch, |y, acc, lanes| {
             requant.rows(self.isa, acc, lanes, &mut output[y * row..][..row]);
         });
         Ok(())
@@ -127,9 +128,10 @@ impl Conv {
         scratch: &mut Scratch,
     ) -> Result<(), Error> {
         let size = self.check(input, (height, width), output.len())?;
+        let (from, size) = self.shape.joined((height, width), size);
         let outputs = self.shape.outputs;
         let row = size.1 * outputs;
-        self.rows(input, (height, width), size, scratch, |y, acc, lanes| {
+        self.rows(input, from, size, scratch, |y, acc, lanes| {
             let pixels = output[y * row..][..row].chunks_exact_mut(outputs);
             pixels
                 .zip(acc.chunks_exact(lanes))

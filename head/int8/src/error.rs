@@ -63,6 +63,14 @@ pub enum Error {
         /// The multiplier.
         value: f32,
     },
+    /// The multiplier of one side of a sum is not a normal number above 0, or so large that products could overflow.
+    #[error("term {term}: multiplier {value} is not a normal number above 0 and at most 65536")]
+    Term {
+        /// The side, `a` or `b`.
+        term: &'static str,
+        /// The multiplier.
+        value: f32,
+    },
     /// The lower end of a clamp is above its upper end.
     #[error("a clamp from {low} to {high} is empty")]
     Clamp {

@@ -1,4 +1,4 @@
-//! Exact int8 convolutions for the head.
+//! Exact int8 convolutions and sums for the networks of the device.
 //!
 //! Activations are u8 in row, column, channel order (an s8 value is stored as the u8 that is 128 above it),
 //! weights are i8 with zero point 0, accumulators are i32. A layer is
@@ -8,7 +8,7 @@
 //! y   = clamp(round_half_even(f32(acc) * mult) + y_zero)         one f32 rounding of acc, one product
 //! ```
 //!
-//! which is section 4 of `models/BUNDLE.md`. Every implementation ([`Isa`]) gives the same integers; the portable
+//! which is section 4 of `models/BUNDLE.md`; an [`Add`] joins two tensors (section 9). Every implementation ([`Isa`]) gives the same integers; the portable
 //! one is written straight from the formula and the others are tested against it bit for bit.
 //!
 //! ```
@@ -33,6 +33,7 @@
 //! # Ok::<(), narrows_int8::Error>(())
 //! ```
 
+mod add;
 mod conv;
 mod error;
 mod isa;
@@ -49,6 +50,7 @@ mod dot;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
+pub use add::{Add, Term};
 pub use conv::{Conv, Scratch};
 pub use error::Error;
 pub use isa::Isa;

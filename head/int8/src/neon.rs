@@ -8,7 +8,7 @@ use std::arch::aarch64::*;
 use crate::conv::Kernel;
 use crate::pack::{BLOCK, Walk, depthwise, fill};
 use crate::rows::Taps;
-use crate::{ConvSpec, Output, Requant};
+use crate::{Add, ConvSpec, Output, Requant, Term};
 
 /// Sixteen accumulators, four registers of weights and four of input out of thirty-two.
 const WALK: Walk = Walk { widest: 2, group: 1, unroll: 4 };
@@ -276,5 +276,33 @@ pub(crate) fn requant<T: Output>(requant: &Requant<T>, acc: &[i32], lanes: usize
                 _ => vst1_s8(place.cast(), vmovn_s16(words)),
             }
         }
+    });
+}
+
+/// Adds element by element; see [`Add::run`].
+#[target_feature(enable = "neon")]
+pub(crate) fn add(add: &Add, a: &[u8], b: &[u8], output: &mut [u8]) {
+    let ([first, second], (low, high, zero)) = add.parts();
+    let (low, high, zero) = (vdupq_n_f32(low), vdupq_n_f32(high), vdupq_n_s32(zero));
+    let constants = |term: Term| (vdup_n_u8(term.zero), vdupq_n_f32(term.mult));
+    let (first, second) = (constants(first), constants(second));
+    let scaled = |x: &[u8; 8], (zero, mult): (uint8x8_t, float32x4_t)| {
+        // SAFETY: eight values of one byte.
+        let x = vreinterpretq_s16_u16(vsubl_u8(unsafe { vld1_u8(x.as_ptr()) }, zero));
+        let [low, high] = [vmovl_s16(vget_low_s16(x)), vmovl_high_s16(x)];
+        // Products and their sum stay apart: fused they would round once.
+        [vmulq_f32(vcvtq_f32_s32(low), mult), vmulq_f32(vcvtq_f32_s32(high), mult)]
+    };
+    Add::eights(a, b, output, |a, b, output| {
+        let ([a, c], [b, d]) = (scaled(a, first), scaled(b, second));
+        let four = |value| {
+            let value = vminq_f32(vmaxq_f32(value, low), high);
+            // Rounds halves to even.
+            vmovn_s32(vaddq_s32(vcvtnq_s32_f32(value), zero))
+        };
+        // The clamp made all values fit u8, so what narrowing drops is their sign.
+        let words = vcombine_s16(four(vaddq_f32(a, b)), four(vaddq_f32(c, d)));
+        // SAFETY: eight values of one byte.
+        unsafe { vst1_u8(output.as_mut_ptr(), vreinterpret_u8_s8(vmovn_s16(words))) };
     });
 }

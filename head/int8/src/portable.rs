@@ -1,7 +1,7 @@
 //! The formula, literally: what every other implementation is compared with.
 
 use crate::spec::{Kind, Shape};
-use crate::{ConvSpec, Output, Requant};
+use crate::{Add, ConvSpec, Output, Requant, Term};
 
 /// Weights as kernel row, kernel column, input channel, output channel; the biases as given.
 #[derive(Debug, Clone)]
@@ -80,4 +80,14 @@ pub(crate) fn requant<T: Output>(requant: &Requant<T>, acc: &[i32], lanes: usize
             *output = T::narrow(value as i32 + zero);
         }
     });
+}
+
+/// Adds element by element; see [`Add::run`].
+pub(crate) fn add(add: &Add, a: &[u8], b: &[u8], output: &mut [u8]) {
+    let ([first, second], (low, high, zero)) = add.parts();
+    let scaled = |x: u8, term: Term| (i32::from(x) - i32::from(term.zero)) as f32 * term.mult;
+    for ((&a, &b), output) in a.iter().zip(b).zip(output) {
+        let value = (scaled(a, first) + scaled(b, second)).clamp(low, high).round_ties_even();
+        *output = (value as i32 + zero) as u8;
+    }
 }

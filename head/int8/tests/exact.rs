@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
-use narrows_int8::{Conv, ConvSpec, Isa, Kind, Output, Pads, Requant, Scratch};
+use narrows_int8::{Add, Conv, ConvSpec, Isa, Kind, Output, Pads, Requant, Scratch, Term};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -177,6 +177,95 @@ proptest! {
             let mut output = vec![0; acc.len()];
             requant.run(isa, &acc, &mut output).unwrap();
             prop_assert!(output.iter().map(|&y| i64::from(y)).eq(narrow(&wide, &[mult], zero)), "{}", isa);
+        }
+    }
+}
+
+fn term() -> impl Strategy<Value = Term> {
+    let mult = prop_oneof![Just(0.5_f32), Just(1.0), Just(f32::MIN_POSITIVE), Just(65536.0), 1e-3..4.0_f32];
+    (any::<u8>(), mult).prop_map(|(zero, mult)| Term { zero, mult })
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    #[cfg_attr(miri, ignore = "takes hours")]
+    fn sums_are_exact(
+        pairs in prop::collection::vec((any::<u8>(), any::<u8>()), 0..60),
+        a in term(),
+        b in term(),
+        zero in any::<u8>(),
+    ) {
+        let (left, right): (Vec<u8>, Vec<u8>) = pairs.iter().copied().unzip();
+        // Differences are whole and products in f64 exact, so each `as f32` is the one rounding of section 9.
+        let scaled = |x: u8, term: Term| {
+            ((f64::from(x) - f64::from(term.zero)) * f64::from(term.mult)) as f32
+        };
+        let expected = pairs.iter().map(|&(x, y)| {
+            let sum = (f64::from(scaled(x, a)) + f64::from(scaled(y, b))) as f32;
+            (f64::from(sum.round_ties_even()) + f64::from(zero)).clamp(0.0, 255.0) as u8
+        });
+        let expected: Vec<u8> = expected.collect();
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_supported()) {
+            let mut output = vec![0; pairs.len()];
+            Add::new(a, b, zero, isa).unwrap().run(&left, &right, &mut output).unwrap();
+            prop_assert_eq!(&output, &expected, "{}", isa);
+        }
+    }
+}
+
+/// A convolution of EfficientNet-Lite0 at 224x224: channels, kernel, stride, and the side of its input.
+type Lite0 = (Kind, usize, usize, usize, usize, usize);
+
+/// Every shape that whole-network layers have and heads have not: SAME padding is lopsided where the stride is 2.
+const LITE0: [Lite0; 12] = [
+    (Kind::Dense, 3, 32, 3, 2, 224),
+    (Kind::Depthwise, 96, 96, 3, 2, 112),
+    (Kind::Depthwise, 144, 144, 5, 2, 56),
+    (Kind::Depthwise, 240, 240, 5, 1, 28),
+    (Kind::Depthwise, 240, 240, 3, 2, 28),
+    (Kind::Depthwise, 672, 672, 5, 1, 14),
+    (Kind::Depthwise, 672, 672, 5, 2, 14),
+    (Kind::Dense, 144, 24, 1, 1, 56),
+    (Kind::Dense, 1152, 320, 1, 1, 7),
+    (Kind::Dense, 320, 1280, 1, 1, 7),
+    (Kind::Depthwise, 1280, 1280, 7, 7, 7),
+    (Kind::Dense, 1280, 1000, 1, 1, 1),
+];
+
+#[test]
+#[cfg_attr(miri, ignore = "takes hours")]
+fn whole_network_shapes_equal_the_portable_kernels() {
+    let mut scratch = Scratch::default();
+    for (kind, inputs, outputs, kernel, stride, side) in LITE0 {
+        let per_output = if kind == Kind::Dense { inputs } else { 1 };
+        let noise = |i: usize| (i.wrapping_mul(2_654_435_761) >> 9) as u8;
+        let total = ((side.div_ceil(stride) - 1) * stride + kernel).saturating_sub(side);
+        let (before, after) = (total / 2, total - total / 2);
+        let spec = ConvSpec {
+            kind,
+            in_channels: inputs,
+            out_channels: outputs,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            pads: Pads { top: before, left: before, bottom: after, right: after },
+            input_zero: 128,
+            weights: (0..outputs * per_output * kernel * kernel).map(|i| noise(i) as i8).collect(),
+            bias: (0..outputs).map(|o| o as i32 * 37 - 5000).collect(),
+        };
+        let input: Vec<u8> = (0..side * side * inputs).map(|i| noise(i + 5)).collect();
+        let mut run = |isa: Isa| {
+            let conv = Conv::new(&spec, isa).unwrap();
+            let (tall, wide) = conv.output_size(side, side).unwrap();
+            assert_eq!((tall, wide), (side.div_ceil(stride), side.div_ceil(stride)));
+            let mut output = vec![0; tall * wide * outputs];
+            conv.accumulate(&input, side, side, &mut output, &mut scratch).unwrap();
+            output
+        };
+        let expected = run(Isa::Portable);
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_supported()) {
+            assert!(run(isa) == expected, "{isa}: {kind:?} {inputs}->{outputs}, {kernel} by {stride}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Layers and buffers that must be refused, each by its own error.
 
-use narrows_int8::{Conv, ConvSpec, Error, Isa, Kind, Pads, Requant, Scratch};
+use narrows_int8::{Add, Conv, ConvSpec, Error, Isa, Kind, Pads, Requant, Scratch, Term};
 
 fn spec() -> ConvSpec {
     ConvSpec {
@@ -78,10 +78,25 @@ fn buffers_are_checked() {
 }
 
 #[test]
+fn terms_and_lengths_of_a_sum_are_checked() {
+    let good = Term { zero: 0, mult: 1.0 };
+    for bad in [0.0, -1.0, f32::NAN, f32::INFINITY, f32::MIN_POSITIVE / 2.0, 65536.1] {
+        let bad = Term { mult: bad, ..good };
+        assert!(matches!(Add::new(bad, good, 0, Isa::Portable), Err(Error::Term { term: "a", .. })));
+        assert!(matches!(Add::new(good, bad, 0, Isa::Portable), Err(Error::Term { term: "b", .. })));
+    }
+    let add = Add::new(good, good, 0, Isa::detect()).unwrap();
+    assert!(matches!(add.run(&[1; 3], &[1; 2], &mut [0; 3]), Err(Error::Length { what: "b", .. })));
+    assert!(matches!(add.run(&[1; 3], &[1; 3], &mut [0; 4]), Err(Error::Length { what: "output", .. })));
+}
+
+#[test]
 fn unsupported_instructions_are_an_error() {
     for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_supported()) {
         assert_eq!(Conv::new(&spec(), isa).unwrap_err(), Error::Isa(isa));
         let requant = Requant::<u8>::new(&[1.0], 0).unwrap();
         assert_eq!(requant.run(isa, &[1], &mut [0]), Err(Error::Isa(isa)));
+        let term = Term { zero: 0, mult: 1.0 };
+        assert_eq!(Add::new(term, term, 0, isa), Err(Error::Isa(isa)));
     }
 }

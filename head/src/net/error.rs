@@ -1,4 +1,4 @@
-//! Why a head could not be loaded or run.
+//! Why a network could not be loaded or run.
 
 /// What is wrong, and with which node, geometry or buffer.
 #[derive(Debug, thiserror::Error)]
@@ -8,13 +8,13 @@ pub enum Error {
     #[error(transparent)]
     Bundle(#[from] narrows_models::Error),
     /// The file is no ONNX model.
-    #[error("the head is not an ONNX model: {0}")]
+    #[error("it is not an ONNX model: {0}")]
     Parse(String),
-    /// The model as a whole is not a head.
-    #[error("the head's graph: {0}")]
+    /// The model as a whole is no network of BUNDLE.md.
+    #[error("its graph: {0}")]
     Graph(String),
     /// A node that cannot be run exactly.
-    #[error("the head's node `{node}` ({op}): {problem}")]
+    #[error("its node `{node}` ({op}): {problem}")]
     Node {
         /// Its name, or its output's where it has none.
         node: String,
@@ -24,7 +24,7 @@ pub enum Error {
         problem: String,
     },
     /// A layer that the kernels refuse.
-    #[error("the head's node `{node}` (QLinearConv)")]
+    #[error("its node `{node}`: {source}")]
     Layer {
         /// Its name.
         node: String,
@@ -32,7 +32,7 @@ pub enum Error {
         source: narrows_int8::Error,
     },
     /// A geometry that the head does not fit.
-    #[error("the head at geometry {geometry}: {problem}")]
+    #[error("at geometry {geometry}: {problem}")]
     Geometry {
         /// Index of the geometry.
         geometry: usize,
@@ -58,6 +58,6 @@ pub enum Error {
         expected: usize,
     },
     /// The plan failed while it ran.
-    #[error("running the head: {0}")]
+    #[error("running it: {0}")]
     Run(String),
 }

@@ -92,25 +92,14 @@ pub(super) fn build(
         Some(&[top, left, bottom, right]) => Pads { top, left, bottom, right },
         Some(_) => return Err("pads must be four".to_owned()),
     };
-    match &parts.w_zero.data {
-        Data::I8(zeros) if zeros.iter().all(|&zero| zero == 0) => {}
-        _ => return Err("the weight zero point must be i8 and 0".to_owned()),
-    }
-    let bias = match parts.bias.map(|bias| &bias.data) {
-        None => vec![0; out_channels],
-        Some(Data::I32(bias)) if bias.len() == out_channels => bias.clone(),
-        Some(_) => return Err(format!("the bias must be {out_channels} i32")),
-    };
+    no_zero(parts.w_zero)?;
+    let bias = bias(parts.bias, out_channels)?;
     let (input_zero, signed) = zero_point(parts.x_zero).ok_or("the input zero point must be one u8 or i8")?;
     if signed != in_signed {
         return Err("the input zero point is not of the input's type".to_owned());
     }
     let (zero, signed) = zero_point(parts.y_zero).ok_or("the output zero point must be one u8 or i8")?;
-    let w_scales = match (&parts.w_scale.data, parts.w_scale.dims.len()) {
-        (Data::F32(scales), 1) if scales.len() == out_channels => scales.clone(),
-        (Data::F32(scales), 0 | 1) if scales.len() == 1 => vec![scales[0]; out_channels],
-        _ => return Err(format!("the weight scale must be {out_channels} f32, one per output channel")),
-    };
+    let w_scales = scales(parts.w_scale, out_channels)?;
     Ok(Layer {
         name,
         spec: ConvSpec {
@@ -132,8 +121,34 @@ pub(super) fn build(
     })
 }
 
+/// Tests that the weights have no zero point.
+pub(super) fn no_zero(zero: &Constant) -> Result<(), String> {
+    match &zero.data {
+        Data::I8(zeros) if zeros.iter().all(|&zero| zero == 0) => Ok(()),
+        _ => Err("the weight zero point must be i8 and 0".to_owned()),
+    }
+}
+
+/// One bias per output channel; 0 where there is none.
+pub(super) fn bias(bias: Option<&Constant>, out_channels: usize) -> Result<Vec<i32>, String> {
+    match bias.map(|bias| &bias.data) {
+        None => Ok(vec![0; out_channels]),
+        Some(Data::I32(bias)) if bias.len() == out_channels => Ok(bias.clone()),
+        Some(_) => Err(format!("the bias must be {out_channels} i32")),
+    }
+}
+
+/// One scale per output channel, or one for all.
+pub(super) fn scales(constant: &Constant, out_channels: usize) -> Result<Vec<f32>, String> {
+    match (&constant.data, constant.dims.len()) {
+        (Data::F32(scales), 1) if scales.len() == out_channels => Ok(scales.clone()),
+        (Data::F32(scales), 0 | 1) if scales.len() == 1 => Ok(vec![scales[0]; out_channels]),
+        _ => Err(format!("the weight scale must be {out_channels} f32, one per output channel")),
+    }
+}
+
 /// A zero point as stored, and whether it was s8.
-fn zero_point(constant: &Constant) -> Option<(u8, bool)> {
+pub(super) fn zero_point(constant: &Constant) -> Option<(u8, bool)> {
     match &constant.data {
         Data::U8(values) if values.len() == 1 => Some((values[0], false)),
         Data::I8(values) if values.len() == 1 => Some((values[0] as u8 ^ 0x80, true)),
@@ -141,7 +156,8 @@ fn zero_point(constant: &Constant) -> Option<(u8, bool)> {
     }
 }
 
-fn scale(constant: &Constant) -> Option<f32> {
+/// One scale.
+pub(super) fn scale(constant: &Constant) -> Option<f32> {
     match &constant.data {
         Data::F32(values) if values.len() == 1 => Some(values[0]),
         _ => None,

@@ -1,8 +1,8 @@
-//! A quantised convolution as an operator of tract, and the plan made of them.
+//! Quantised convolutions and sums as operators of tract, and the plan made of them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use narrows_int8::{Conv, Requant, Scratch};
+use narrows_int8::{Add, Conv, Requant, Scratch};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 
@@ -92,6 +92,64 @@ impl TypedOp for Int8Conv {
     as_op!();
 }
 
+/// The sum of two u8 values of one shape.
+#[derive(Debug, Clone)]
+pub(super) struct Int8Add {
+    pub(super) add: Arc<Add>,
+}
+
+impl PartialEq for Int8Add {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.add, &other.add)
+    }
+}
+
+impl Eq for Int8Add {}
+
+impl Op for Int8Add {
+    fn name(&self) -> StaticName {
+        "Int8Add".into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Int8Add {
+    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let (a, b) = args_2!(inputs);
+        let mut output = Tensor::zero::<u8>(a.shape())?;
+        let (a, b) = (a.try_as_plain_ram()?, b.try_as_plain_ram()?);
+        let mut view = output.try_as_plain_ram_mut()?;
+        self.add.run(a.as_slice::<u8>()?, b.as_slice::<u8>()?, view.as_slice_mut::<u8>()?)?;
+        Ok(tvec!(output.into_tvalue()))
+    }
+
+    op_out_of_plan!();
+}
+
+impl TypedOp for Int8Add {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        ensure!(inputs.len() == 2 && inputs[0].shape == inputs[1].shape, "two inputs of one shape");
+        ensure!(inputs.iter().all(|input| input.datum_type == u8::datum_type()), "u8 inputs");
+        Ok(tvec!(u8::fact(inputs[0].shape.clone())))
+    }
+
+    as_op!();
+}
+
+/// An operator of a plan.
+pub(super) enum Operator {
+    Conv(Int8Conv),
+    Add(Int8Add),
+}
+
+/// An operator, its name, and the values it reads: 0 is the image, node i makes value i + 1.
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) inputs: Vec<usize>,
+    pub(super) operator: Operator,
+}
+
 /// A runnable network from u8 [1, height, width, 3] to accumulators, and their rows and columns.
 pub(super) struct Plan {
     runnable: Arc<TypedRunnableModel>,
@@ -102,21 +160,21 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Plans `layers` for images of `height` by `width`.
-    pub(super) fn new(
-        input: &str,
-        layers: &[(String, Int8Conv)],
-        height: usize,
-        width: usize,
-    ) -> TractResult<Plan> {
+    /// Plans `nodes`, of which the last makes the output, for images of `height` by `width`.
+    pub(super) fn new(input: &str, nodes: &[Node], height: usize, width: usize) -> TractResult<Plan> {
         let mut model = TypedModel::default();
-        let mut outlets = tvec!(model.add_source(input, u8::fact([1, height, width, 3]))?);
-        for (name, layer) in layers {
-            outlets = model.wire_node(name, layer.clone(), &outlets)?;
+        let mut values = vec![model.add_source(input, u8::fact([1, height, width, 3]))?];
+        for Node { name, inputs, operator } in nodes {
+            let inputs: TVec<OutletId> = inputs.iter().map(|&value| values[value]).collect();
+            values.extend(match operator {
+                Operator::Conv(conv) => model.wire_node(name, conv.clone(), &inputs)?,
+                Operator::Add(add) => model.wire_node(name, add.clone(), &inputs)?,
+            });
         }
+        let outlets = &values[values.len() - 1..];
         let shape = model.outlet_fact(outlets[0])?.shape.as_concrete().map(<[usize]>::to_vec);
         let Some(&[1, rows, columns, _]) = shape.as_deref() else { bail!("an output of shape {shape:?}") };
-        model.select_output_outlets(&outlets)?;
+        model.select_output_outlets(outlets)?;
         let runnable = model.into_optimized()?.into_runnable()?;
         Ok(Plan { runnable, height, width, rows, columns })
     }

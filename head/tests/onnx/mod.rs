@@ -1,4 +1,6 @@
-//! Small heads as ONNX bytes, written field by field so that a test can break any of them.
+//! Small networks as ONNX bytes, written field by field so that a test can break any of them.
+
+#![allow(dead_code, reason = "each test file uses its share")]
 
 /// A protobuf message under construction.
 #[derive(Default, Clone)]
@@ -86,11 +88,27 @@ pub(crate) struct Node {
     pub(crate) inputs: Vec<(String, Option<Tensor>)>,
     pub(crate) outputs: Vec<String>,
     pub(crate) ints: Vec<(String, Vec<i64>)>,
+    pub(crate) wholes: Vec<(String, i64)>,
     pub(crate) group: i64,
     pub(crate) auto_pad: Option<String>,
 }
 
 impl Node {
+    /// A node without attributes.
+    pub(crate) fn plain(domain: &str, op: &str, inputs: Vec<(String, Option<Tensor>)>, output: &str) -> Node {
+        Node {
+            name: op.to_lowercase(),
+            op: op.into(),
+            domain: domain.into(),
+            inputs,
+            outputs: vec![output.into()],
+            ints: Vec::new(),
+            wholes: Vec::new(),
+            group: 1,
+            auto_pad: None,
+        }
+    }
+
     fn message(&self) -> Message {
         let mut message = Message::default();
         for (name, _) in &self.inputs {
@@ -102,6 +120,9 @@ impl Node {
         message = message.text(3, &self.name).text(4, &self.op).text(7, &self.domain);
         for (name, values) in &self.ints {
             message = message.nest(5, &Message::default().text(1, name).int(20, 7).ints(8, values));
+        }
+        for (name, value) in &self.wholes {
+            message = message.nest(5, &Message::default().text(1, name).int(20, 2).int(3, *value));
         }
         if self.group != 1 {
             message = message.nest(5, &Message::default().text(1, "group").int(20, 2).int(3, self.group));
@@ -219,6 +240,7 @@ pub(crate) fn model(layers: &[Layer]) -> Model {
         inputs: vec![("image".into(), None)],
         outputs: vec!["v0".into()],
         ints: vec![("perm".into(), vec![0, 3, 1, 2])],
+        wholes: Vec::new(),
         group: 1,
         auto_pad: None,
     };
@@ -251,6 +273,7 @@ pub(crate) fn model(layers: &[Layer]) -> Model {
                 ("pads".into(), layer.pads.to_vec()),
                 ("dilations".into(), vec![1, 1]),
             ],
+            wholes: Vec::new(),
             group: layer.group,
             auto_pad: None,
         });

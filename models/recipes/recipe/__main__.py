@@ -1,4 +1,4 @@
-"""`python -m recipe features|train|measure|curve|evaluate|export|check`."""
+"""`python -m recipe features|train|measure|images|curve|compare|evaluate|export|local|task|check|new`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from pathlib import Path
 
 def main() -> None:
     args = arguments()
+    if args.command == "new":
+        os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
+        from .own import new
+
+        new.run(args)
+        return
     if not args.config.is_file():
         raise SystemExit(f"{args.config} is missing: run from models/recipes or pass --config")
     config = tomllib.loads(args.config.read_text())
@@ -30,7 +36,15 @@ def features(config: dict, args: argparse.Namespace) -> None:
 def train(config: dict, args: argparse.Namespace) -> None:
     from . import road
     from . import train as part
+    from .founders import measure as founders
+    from .founders import train as founder
 
+    if "founder" in config:
+        if args.part in ("all", "split"):
+            founder.run(config, args.work, args.resume, args.setting)
+        if args.part in ("all", "adapt"):
+            founders.adapt(config, args.work, args.data, args.resume)
+        return
     if args.part in ("all", "split"):
         part.run(config, args.work, args.resume)
     if args.part in ("all", "segment"):
@@ -41,11 +55,27 @@ def train(config: dict, args: argparse.Namespace) -> None:
 
 def measure(config: dict, args: argparse.Namespace) -> None:
     from . import measure as part
+    from .founders import measure as founders
 
+    if "founder" in config:
+        founders.run(config, args.work, args.data, args.of)
+        return
     if args.of in ("both", "photos"):
         part.photos(config, args.work, args.data)
     if args.of in ("both", "frames"):
         part.frames(config, args.work, args.data)
+
+
+def images(config: dict, args: argparse.Namespace) -> None:
+    from . import images as part
+
+    part.run(config, args.work, args.data, args.of)
+
+
+def compare(config: dict, args: argparse.Namespace) -> None:
+    from . import compare as part
+
+    part.run(config, args.work, args.results / args.campaign)
 
 
 def curve(config: dict, args: argparse.Namespace) -> None:
@@ -56,14 +86,31 @@ def curve(config: dict, args: argparse.Namespace) -> None:
 
 def evaluate(config: dict, args: argparse.Namespace) -> None:
     from . import measure as part
+    from .founders import measure as founders
 
-    part.evaluate(config, args.work, args.data, args.results)
+    (founders if "founder" in config else part).evaluate(config, args.work, args.data, args.results)
 
 
 def export(config: dict, args: argparse.Namespace) -> None:
     from . import export as part
 
     part.run(config, args.work, args.data, bundle(config, args))
+    local(config, args)
+
+
+def local(config: dict, args: argparse.Namespace) -> None:
+    from . import local as part
+
+    part.run(config, args.data, bundle(config, args), args.reference)
+
+
+def task(config: dict, args: argparse.Namespace) -> None:
+    from . import task as part
+
+    if not args.name:
+        raise SystemExit("which task? python -m recipe task NAME")
+    folder = bundle(config, args)
+    part.run(config, args.data, folder, args.out or folder, args.name, args.labels, args.results)
 
 
 def check(config: dict, args: argparse.Namespace) -> None:
@@ -77,20 +124,38 @@ def bundle(config: dict, args: argparse.Namespace) -> Path:
     return args.bundle or Path("../bundles") / config["name"]
 
 
-COMMANDS = {part.__name__: part for part in (features, train, measure, curve, evaluate, export, check)}
+COMMANDS = {part.__name__: part for part in (features, train, measure, images, curve, compare, evaluate, export, local, task, check)}
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="recipe", description="Train, measure and export a bundle.")
-    parser.add_argument("command", choices=list(COMMANDS))
+    parser.add_argument("command", choices=[*COMMANDS, "new"])
+    parser.add_argument("name", nargs="?", help="of the task that `task` adds, of the bundle that `new` makes")
     parser.add_argument("--config", type=Path, default=Path("configs/lite2.toml"))
     parser.add_argument("--data", type=Path, help="folder with the data tars")
     parser.add_argument("--work", type=Path, default=Path("work"), help="features and checkpoints (default: work)")
     parser.add_argument("--bundle", type=Path, help="bundle folder (default: ../bundles/NAME)")
+    parser.add_argument("--out", type=Path, help="where `task` writes the larger bundle (default: into --bundle)")
+    parser.add_argument("--labels", type=Path, help="of `task`: CSV with the columns file, label; of `new`: class names, one a line")
     parser.add_argument("--results", type=Path, default=Path("../results"), help="curves and plots (default: ../results)")
+    parser.add_argument("--reference", action="store_true", help="export the local network in f32 as well (9 MB)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     parser.add_argument("--part", choices=["all", "split", "segment", "adapt"], default="all", help="what to train (default: all)")
+    parser.add_argument("--campaign", default="founders", help="name of the table and plot of `compare` (default: founders)")
+    parser.add_argument("--setting", type=float, help="train only this setting of a founding system's sweep")
     parser.add_argument("--of", choices=["both", "photos", "frames"], default="both", help="what to measure (default: both)")
+    new = parser.add_argument_group("new")
+    new.add_argument("--backbone", help="timm:NAME, torchvision:NAME or onnx:FILE")
+    new.add_argument("--pretrained", action="store_true", help="fetch the library's weights (default: random ones, or --weights)")
+    new.add_argument("--weights", type=Path, help="state dict of the backbone")
+    new.add_argument("--split", help="layer to cut behind, or auto (default: list them and stop)")
+    new.add_argument("--side", type=int, help="image side in pixels (default: the network's own)")
+    new.add_argument("--tasks", default="classify", help="classify, and tasks named by the folders of --data (default: classify)")
+    new.add_argument("--crops", type=int, default=4, help="training crops of each image (default: 4)")
+    new.add_argument("--steps", type=int, default=6000, help="of training, all stages (default: 6000)")
+    new.add_argument("--width", type=int, default=96, help="channels of the decoder (default: 96)")
+    new.add_argument("--threads", type=int, default=1, help="processes of features and training (default: 1)")
+    new.add_argument("--seed", type=int, default=1, help="default: 1")
     return parser.parse_args()
 
 

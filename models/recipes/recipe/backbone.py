@@ -139,12 +139,19 @@ class Backbone(nn.Module):
                 group.append(Block(cin, cout, kernel, stride if repeat == 0 else 1, expansion))
                 cin = cout
             self.groups.append(group)
+        self.split_channels = self.groups[SPLIT_GROUP - 1][-1].project.out_channels
         self.top = Conv(cin, 1280, 1)
         self.classifier = nn.Linear(1280, classes)
 
     def front(self, pixels: Tensor) -> Tensor:
         """Pixels [N,3,H,W] to the split features [N,48,ceil(H/8),ceil(W/8)]."""
-        x = self.stem(normalise(pixels))
+        return self.read(normalise(pixels))
+
+    normalise = staticmethod(normalise)
+
+    def read(self, image: Tensor) -> Tensor:
+        """Image in the input range of `normalise` to the split features."""
+        x = self.stem(image)
         for group in self.groups[:SPLIT_GROUP]:
             x = group(x)
         return x
@@ -161,15 +168,28 @@ class Backbone(nn.Module):
             stride16 = group(stride16)
         return stride16
 
+    def answer(self, stride32: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled features and logits."""
+        pooled = self.top(stride32).mean((2, 3))
+        return pooled, self.classifier(pooled)
+
     def back(self, split: Tensor) -> Taps:
         """Split features to everything behind them."""
         stride16 = self.middle(split)
         stride32 = self.deep(stride16)
-        pooled = self.top(stride32).mean((2, 3))
-        return Taps(stride16, stride32, pooled, self.classifier(pooled))
+        return Taps(stride16, stride32, *self.answer(stride32))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.back(self.front(pixels)).logits
+
+
+def of(config: dict, work: Path) -> Backbone:
+    """The network a config names: EfficientNet-Lite, or the one that `new` cut and left in WORK."""
+    if "source" in config["backbone"]:
+        from .own import network
+
+        return network.load(config, work)
+    return load(config["backbone"]["name"])
 
 
 def load(name: str = "lite2") -> Backbone:

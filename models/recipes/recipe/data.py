@@ -40,7 +40,7 @@ class Tar:
 
 @dataclass(frozen=True)
 class Photo:
-    tar: Tar
+    tar: Tar | Folder
     name: str
 
     def image(self) -> Image.Image:
@@ -51,9 +51,29 @@ class Photo:
         return self.name.split("-")[0]
 
 
+class Folder:
+    """The images anywhere under a folder, by their path inside it."""
+
+    def __init__(self, path: Path):
+        if not path.is_dir():
+            raise SystemExit(f"{path} is not a folder of images")
+        self.path = path
+
+    def image(self, name: str) -> Image.Image:
+        return Image.open(self.path / name).convert("RGB")
+
+    def names(self) -> list[str]:
+        found = (file for file in self.path.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+        return sorted(file.relative_to(self.path).as_posix() for file in found)
+
+
 def photos(config: dict, data: Path) -> tuple[list[Photo], list[Photo]]:
     """Training and held-out photos; the split depends on the file names only."""
-    everything = [Photo(tar, name) for tar in (Tar(data / part) for part in config["data"]["photos"]) for name in tar.names(".jpg")]
+    if "photos" in config["data"]:
+        everything = [Photo(tar, name) for tar in (Tar(data / part) for part in config["data"]["photos"]) for name in tar.names(".jpg")]
+    else:
+        folder = Folder(data)
+        everything = [Photo(folder, name) for name in folder.names()]
     everything.sort(key=lambda photo: hashlib.sha256(photo.name.encode()).digest())
     held = config["data"]["held_out"]
     return everything[held:], everything[:held]
@@ -122,14 +142,21 @@ def training_crops(config: dict, data: Path) -> list:
 
     jobs = []
     for photo in photos(config, data)[0]:
-        for index in range(config["data"]["crops"][photo.kind]):
+        for index in range(crops_of(config, photo)):
             jobs.append((cut_photo, (photo, index)))
-    road = Tar(data / config["data"]["camvid_train"])
-    for name in road.names(".jpg"):
-        for index in range(config["data"]["road_crops"]):
-            jobs.append((cut_road, (road, name, index)))
+    if "camvid_train" in config["data"]:
+        road = Tar(data / config["data"]["camvid_train"])
+        for name in road.names(".jpg"):
+            for index in range(config["data"]["road_crops"]):
+                jobs.append((cut_road, (road, name, index)))
     random.Random(seed).shuffle(jobs)
     return [lambda cut=cut, args=args: np.asarray(cut(*args), np.uint8) for cut, args in jobs]
+
+
+def crops_of(config: dict, photo: Photo) -> int:
+    """Crops of one photo: by its file prefix, or one number for all."""
+    crops = config["data"]["crops"]
+    return crops if isinstance(crops, int) else crops[photo.kind]
 
 
 def camvid(tar: Tar) -> list[str]:

@@ -10,12 +10,31 @@ untrained pair is a plain transform codec; training bends both towards what the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .backbone import SPLIT_GROUP, Backbone
+from .backbone import Backbone
 from .head import STRIDE
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the patches of a transformer's tokens [N,D,T,1] lie: after `prefix` others, row by row."""
+
+    prefix: int
+    rows: int
+    columns: int
+
+    def map(self, tokens: Tensor) -> Tensor:
+        """Tokens to [N,D,rows,columns], the prefix left out."""
+        return tokens[:, :, self.prefix :, 0].unflatten(2, (self.rows, self.columns))
+
+    def tokens(self, maps: Tensor) -> Tensor:
+        """[N,D,rows,columns] to tokens, zero where the prefix is."""
+        return F.pad(maps.flatten(2), (self.prefix, 0))[..., None]
 
 
 class Decoder(nn.Module):
@@ -24,13 +43,23 @@ class Decoder(nn.Module):
     Dense 3x3 residual blocks; the level enters as a scale and a shift per block and channel.
     """
 
-    def __init__(self, latent: int, features: int, width: int, before: int, after: int, hidden: int = 32):
+    def __init__(
+        self,
+        latent: int,
+        features: int,
+        width: int,
+        before: int,
+        after: int,
+        hidden: int = 32,
+        stride: int = STRIDE,
+        grid: Grid | None = None,
+    ):
         super().__init__()
-        self.width = width
+        self.width, self.stride, self.grid = width, stride, grid
         self.enter = nn.Conv2d(latent, width, 3, padding=1)
         self.before = nn.ModuleList(Block(width) for _ in range(before))
-        self.sketch = zeroed(nn.Conv2d(width, 3 * STRIDE**2, 1))
-        self.shortcut = nn.Conv2d(latent, 3 * STRIDE**2, 3, padding=1)
+        self.sketch = zeroed(nn.Conv2d(width, 3 * stride**2, 1))
+        self.shortcut = nn.Conv2d(latent, 3 * stride**2, 3, padding=1)
         self.seen = nn.Conv2d(features, width, 1)
         self.after = nn.ModuleList(Block(width) for _ in range(after))
         self.leave = zeroed(nn.Conv2d(width, features, 1))
@@ -42,20 +71,20 @@ class Decoder(nn.Module):
         x = F.relu(modulate(self.enter(latent), level[:, 0]))
         for index, block in enumerate(self.before):
             x = block(x, level[:, index + 1])
-        sketch = F.pixel_shuffle(self.sketch(x) + self.shortcut(latent), STRIDE)
-        seen = net.stem(sketch)
-        for group in net.groups[:SPLIT_GROUP]:
-            seen = group(seen)
-        x = x + self.seen(seen)
+        sketch = F.pixel_shuffle(self.sketch(x) + self.shortcut(latent), self.stride)
+        seen = net.read(sketch)
+        maps = self.grid.map(seen) if self.grid else seen
+        x = x + fitted(self.seen(maps), x)
         for index, block in enumerate(self.after):
             x = block(x, level[:, len(self.before) + index + 1])
-        return self.leave(x) + seen, sketch
+        found = fitted(self.leave(x), maps)
+        return (self.grid.tokens(found) if self.grid else found) + seen, sketch
 
     def start_from(self, values: Tensor, image: Tensor) -> None:
         """Least-squares sketch of `image` [N,3,8h,8w] from latent values [N,24,h,w]."""
         known = F.unfold(values, 3, padding=1).transpose(1, 2).flatten(0, 1)
         known = torch.cat([known, torch.ones(len(known), 1)], 1).double()
-        patches = F.unfold(image, STRIDE, stride=STRIDE).transpose(1, 2).flatten(0, 1).double()
+        patches = F.unfold(image, self.stride, stride=self.stride).transpose(1, 2).flatten(0, 1).double()
         ridge = 1e-3 * torch.eye(known.shape[1], dtype=torch.float64)
         found = torch.linalg.solve(known.T @ known + ridge, known.T @ patches).T.float()
         with torch.no_grad():
@@ -74,6 +103,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         return x + self.second(F.relu(modulate(self.first(x), level)))
+
+
+def fitted(x: Tensor, like: Tensor) -> Tensor:
+    """x at the height and width of `like`."""
+    return x if x.shape[2:] == like.shape[2:] else F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
 def modulate(x: Tensor, level: Tensor) -> Tensor:

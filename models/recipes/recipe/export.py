@@ -19,6 +19,10 @@ from .head import IntHead, integers
 from .segment import COLOURS, NAMES, Segmenter
 from .student import Student
 
+FORMAT = "format = 2"
+
+CODEC = {"crops": 512, "groups": 6, "layer_crops": 24, "indexed": 32, "tile": 8}  # where a config has no [codec]
+
 
 @dataclass
 class Parts:
@@ -80,7 +84,7 @@ def priors(parts: Parts) -> list[np.ndarray]:
 
 def make_tables(parts: Parts, cache: Cache) -> tables.Tables:
     """All of tables.bin, from training crops alone."""
-    settings, default = parts.config["codec"], parts.config["levels"]["default"]
+    settings, default = CODEC | parts.config.get("codec", {}), parts.config["levels"]["default"]
     symbols = training_symbols(parts, cache, settings["crops"])
     precision, static = tables.static(symbols, priors(parts))
     chosen = layers.choose(parts, static[default], cache, settings["layer_crops"], default, settings["groups"])
@@ -220,7 +224,7 @@ def manifest(parts: Parts, folder: Path, sizes: list[int], listed: list[vectors.
     c = parts.config
     side = c["photo"]["side"]
     out = [
-        "format = 1",
+        FORMAT,
         f'name = "{c["name"]}"',
         'version = "0.1.0"',
         'description = "EfficientNet-Lite2 cut at stride 8, one int8 head, five rate levels"',
@@ -243,7 +247,11 @@ def manifest(parts: Parts, folder: Path, sizes: list[int], listed: list[vectors.
             f'reference = {{ file = "reference-{name}.onnx", input = "image", output = "{output}" }}'
         )
     out += [vector.entry() for vector in listed]
-    out.append("\n[digests]")
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "manifest.toml")
-    out += [f'"{f.relative_to(folder).as_posix()}" = "{digest(f)}"' for f in files]
+    out.append("\n" + digests(folder))
     (folder / "manifest.toml").write_text("\n".join(out) + "\n")
+
+
+def digests(folder: Path) -> str:
+    """The table of what lies in the folder."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "manifest.toml")
+    return "\n".join(["[digests]", *(f'"{f.relative_to(folder).as_posix()}" = "{digest(f)}"' for f in files)])

@@ -62,7 +62,7 @@ def run(config: dict, folder: Path, source: Path) -> None:
     total = len(data.training_crops(config, source))
     start = json.loads(done.read_text())["count"] if done.is_file() else 0
     if not start:
-        for name, (kind, shape) in shapes(config["data"]["crop_side"]).items():
+        for name, (kind, shape) in shapes(backbone.of(config, folder.parent), config["data"]["crop_side"]).items():
             np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, (total, *shape))
     progress = Progress("features", total, start)
     with get_context("spawn").Pool(config["threads"], prepare, (config, folder, source)) as pool:
@@ -71,9 +71,8 @@ def run(config: dict, folder: Path, source: Path) -> None:
             progress.step(last)
 
 
-def shapes(side: int) -> dict[str, tuple[type, tuple[int, ...]]]:
+def shapes(net: backbone.Backbone, side: int) -> dict[str, tuple[type, tuple[int, ...]]]:
     """Type and shape of one crop's entry in each array."""
-    net = backbone.Backbone()
     with torch.inference_mode():
         targets = teach(net, torch.zeros(1, 3, side, side))
     shape = {name: (np.float32 if name == "logits" else np.float16, tuple(t.shape[1:])) for name, t in targets.items()}
@@ -83,7 +82,7 @@ def shapes(side: int) -> dict[str, tuple[type, tuple[int, ...]]]:
 def prepare(config: dict, folder: Path, source: Path) -> None:
     """What one worker keeps: its network, the crops and the open arrays."""
     torch.set_num_threads(1)
-    worker["net"] = backbone.load(config["backbone"]["name"]).to(memory_format=torch.channels_last)
+    worker["net"] = backbone.of(config, folder.parent).to(memory_format=torch.channels_last)
     worker["crops"] = data.training_crops(config, source)
     worker["arrays"] = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("pixels", *FIELDS)}
 

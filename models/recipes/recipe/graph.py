@@ -64,9 +64,11 @@ class Graph:
     def add(self, x: str, y: str) -> str:
         return self.node("Add", [x, y])
 
-    def save(self, path: Path, inputs: list, outputs: list) -> None:
+    def save(self, path: Path, inputs: list, outputs: list, contrib: bool = False) -> None:
+        """Writes the file; `contrib` if it holds quantised operators that ONNX itself does not have."""
         graph = helper.make_graph(self.nodes, path.stem, inputs, outputs, list(self.stored.values()))
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="narrows recipe")
+        sets = [helper.make_opsetid("", OPSET), *([helper.make_opsetid("com.microsoft", 1)] if contrib else [])]
+        model = helper.make_model(graph, opset_imports=sets, producer_name="narrows recipe")
         model.ir_version = 9
         onnx.checker.check_model(model)
         onnx.save(model, str(path))

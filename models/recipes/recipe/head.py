@@ -34,7 +34,8 @@ class Layer(nn.Module):
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1, last: bool = False):
         super().__init__()
-        self.conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2 if stride == 1 else 0, groups=groups)
+        pad = 0 if kernel == stride else kernel // 2
+        self.conv = nn.Conv2d(cin, cout, kernel, stride, pad, groups=groups)
         self.last = last
         self.register_buffer("peak", torch.zeros(()))  # largest activation, averaged over batches
 
@@ -52,11 +53,16 @@ class Layer(nn.Module):
 
 
 class Head(nn.Module):
-    def __init__(self, width: int, latent: int):
+    """The patchify chain, or the chain of convolutions that `layers` lists (see `chain`)."""
+
+    def __init__(self, width: int, latent: int, stride: int = STRIDE, layers: list[dict] | None = None):
         super().__init__()
+        self.stride, self.listed = stride, layers is not None
         self.layers = nn.ModuleList(
-            [
-                Layer(3, width, STRIDE, STRIDE),
+            chain(layers, latent, stride)
+            if layers
+            else [
+                Layer(3, width, stride, stride),
                 Layer(width, width, 3, groups=width),
                 Layer(width, width, 1),
                 Layer(width, latent, 1, last=True),
@@ -70,13 +76,16 @@ class Head(nn.Module):
         return x
 
     def start_from(self, pixels: Tensor, metric: Tensor, bits: float) -> None:
-        """Start as the best linear transform of the 8x8 patches of `pixels` [N,3,H,W] for a quadratic loss.
+        """Start as the best linear transform of the patches of `pixels` [N,3,H,W] for a quadratic loss.
 
         `metric` [192,192] is the loss of a patch's error e as e^T metric e. The axes are the principal components
         in that metric, so one quantiser step suits all of them; it is set to meet `bits` per symbol. Component i
-        lives in channels 2i (positive part) and 2i+1 (negative part).
+        lives in channels 2i (positive part) and 2i+1 (negative part). A listed chain starts from random weights,
+        scaled so that its symbols spread over a few steps.
         """
-        patches = F.unfold((pixels - IMAGE_ZERO) * float(IMAGE_SCALE), STRIDE, stride=STRIDE)
+        if self.listed:
+            return self.spread(pixels)
+        patches = F.unfold((pixels - IMAGE_ZERO) * float(IMAGE_SCALE), self.stride, stride=self.stride)
         patches = patches.transpose(1, 2).reshape(-1, patches.shape[1]).double()
         mean = patches.mean(0)
         values, vectors = torch.linalg.eigh(metric.double())
@@ -101,12 +110,51 @@ class Head(nn.Module):
                 last.weight[i, 2 * i + 1, 0, 0] -= spread[i] / step
             last.bias.zero_()
 
+    @torch.no_grad()
+    def spread(self, pixels: Tensor) -> None:
+        """Scale the last layer until its outputs deviate by two symbols."""
+        last = self.layers[-1].conv
+        scale = 2 / self.train()(pixels).std().clamp_min(1e-6)
+        last.weight.mul_(scale)
+        last.bias.mul_(scale)
+
     def parameters_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
 
     def macs(self, height: int, width: int) -> int:
         """Multiply-accumulates of one image."""
-        return sum(layer.conv.weight.numel() for layer in self.layers) * (height // STRIDE) * (width // STRIDE)
+        total, area = 0, height * width
+        for layer in self.layers:
+            area //= layer.conv.stride[0] ** 2
+            total += layer.conv.weight.numel() * area
+        return total
+
+
+def chain(layers: list[dict], latent: int, stride: int) -> list[Layer]:
+    """Layers from a config: {channels, kernel, stride = 1, depthwise = false, activation = "relu"} each, the last has the
+    latent's channels and activation "none". What the integer head cannot compute exactly is refused by its name."""
+    made, cin, reached = [], 3, 1
+    for index, row in enumerate(layers):
+        name, last = f"head.layers[{index}]", index == len(layers) - 1
+        kernel, step, activation = row["kernel"], row.get("stride", 1), row.get("activation", "relu")
+        name += f" ({'depthwise' if row.get('depthwise') else 'conv'} {kernel}x{kernel}/{step} {activation})"
+        if activation != ("none" if last else "relu"):
+            wanted = "the last layer ends at its sums: none" if last else "only relu is a clamp at the zero point"
+            raise SystemExit(f"{name} cannot be quantised exactly: {wanted}")
+        if kernel != step and kernel % 2 == 0:
+            raise SystemExit(
+                f"{name} cannot be quantised exactly: an even kernel needs uneven padding; make it odd or as wide as its stride"
+            )
+        cout = row["channels"]
+        if row.get("depthwise") and cout != cin:
+            raise SystemExit(f"{name} has {cout} channels behind {cin}: a depthwise layer keeps their number")
+        if unknown := set(row) - {"kernel", "stride", "channels", "depthwise", "activation"}:
+            raise SystemExit(f"{name} asks for {', '.join(sorted(unknown))}: not an operation of the integer head")
+        made.append(Layer(cin, cout, kernel, step, cin if row.get("depthwise") else 1, last))
+        cin, reached = cout, reached * step
+    if cin != latent or reached != stride:
+        raise SystemExit(f"head.layers end with {cin} channels at stride {reached}: the config says {latent} at {stride}")
+    return made
 
 
 def step_for(values: Tensor, bits: float) -> float:

@@ -32,7 +32,7 @@ def sensitivity(net: Backbone, cache: Cache, crops: int, seed: int, batch: int =
         split = target["split"].requires_grad_()
         stride16 = net.middle(split)
         stride32 = net.deep(stride16)
-        logits = net.classifier(net.top(stride32).mean((2, 3)))
+        _, logits = net.answer(stride32)
         labels = torch.multinomial(logits.detach().softmax(1), 1, generator=draw)
         features = dict(zip(PLACES, (split, stride16, stride32), strict=True))
         score = logits.log_softmax(1).gather(1, labels).sum()
@@ -50,15 +50,17 @@ def sensitivity(net: Backbone, cache: Cache, crops: int, seed: int, batch: int =
     return weights
 
 
-def patch_metric(net: Backbone, cache: Cache, weights: dict[str, Tensor], terms: dict[str, float], crops: int, seed: int) -> Tensor:
-    """Gauss-Newton matrix [192,192] of the training loss in the pixels of one 8x8 patch, averaged over patches.
+def patch_metric(
+    net: Backbone, cache: Cache, weights: dict[str, Tensor], terms: dict[str, float], crops: int, seed: int, side: int = STRIDE
+) -> Tensor:
+    """Gauss-Newton matrix [192,192] of the training loss in the pixels of one patch of `side` x `side`, averaged over patches.
 
     A random projection of every term's weighted residual has J^T W J as the second moment of its gradient.
     A tenth of the mean diagonal is added to all of it: no direction is worthless.
     """
     draw = torch.Generator().manual_seed(seed)
     chosen = np.random.default_rng(seed + 1).permutation(cache.count)[:crops]
-    moment = torch.zeros(3 * STRIDE**2, 3 * STRIDE**2, dtype=torch.float64)
+    moment = torch.zeros(3 * side**2, 3 * side**2, dtype=torch.float64)
     for first in range(0, len(chosen), 4):
         pixels, _ = cache.batch(chosen[first : first + 4], ())
         image = image_layout(pixels).requires_grad_()
@@ -71,7 +73,7 @@ def patch_metric(net: Backbone, cache: Cache, weights: dict[str, Tensor], terms:
             noise = torch.randn(feature.shape, generator=draw)
             score = score + (noise * feature * weight.sqrt()[None, :, None, None]).sum()
         (grad,) = torch.autograd.grad(score, image)
-        rows = F.unfold(grad, STRIDE, stride=STRIDE).transpose(1, 2).flatten(0, 1).double()
+        rows = F.unfold(grad, side, stride=side).transpose(1, 2).flatten(0, 1).double()
         moment += rows.T @ rows / (len(chosen) * rows.shape[0] / len(pixels))
     return moment + 0.1 * moment.diag().mean() * torch.eye(len(moment), dtype=torch.float64)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .backbone import Backbone, normalise
-from .decoder import Decoder
-from .head import Head
+from .backbone import Backbone
+from .decoder import Decoder, Grid
+from .head import STRIDE, Head
 from .rate import Levels
 
 SPLIT_CHANNELS = 48
@@ -17,23 +17,25 @@ class Student(nn.Module):
     def __init__(self, config: dict):
         super().__init__()
         width, latent = config["head"]["width"], config["head"]["latent"]
-        self.head = Head(width, latent)
+        self.head = Head(width, latent, config["head"].get("stride", STRIDE), config["head"].get("layers"))
         self.levels = Levels(latent, config["levels"]["gains"])
-        self.decoder = Decoder(latent, SPLIT_CHANNELS, **config["decoder"])
+        split = config["backbone"]
+        grid = Grid(**split["grid"]) if "grid" in split else None
+        self.decoder = Decoder(latent, split.get("channels", SPLIT_CHANNELS), **config["decoder"], stride=self.head.stride, grid=grid)
 
     def forward(self, pixels: Tensor, level: Tensor, net: Backbone) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels [N,3,H,W] and level i64 [N] to split features [N,48,H/8,W/8], sketch and bits per symbol [N]."""
         values, step, bits = self.levels(self.head(pixels), level)
         return *self.decoder(values, step, net), bits
 
-    def start_from(self, pixels: Tensor, metric: Tensor, bits: float, default: int) -> None:
+    def start_from(self, pixels: Tensor, metric: Tensor, bits: float, default: int, net: Backbone) -> None:
         """A transform codec for the teacher's metric, priors that fit it, and its least-squares inverse."""
         self.head.start_from(pixels, metric, bits)
         with torch.no_grad():
             latent = self.head.train()(pixels)
             gain = self.levels.gains()[default]
         self.levels.fit(latent)
-        self.decoder.start_from(torch.round(latent * gain) / gain, normalise(pixels))
+        self.decoder.start_from(torch.round(latent * gain) / gain, net.normalise(pixels))
 
     @torch.no_grad()
     def sent(self, pixels: Tensor, level: int, net: Backbone) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from torch.multiprocessing import spawn
 
 from . import backbone, loss
 from .features import Cache, image_layout
+from .head import STRIDE
 from .log import Progress
 from .optim import Average, Muon
 from .rate import Controller
@@ -36,9 +37,9 @@ def run(config: dict, work: Path, resume: bool) -> None:
     if not weights.is_file():
         torch.set_num_threads(1)
         cache = Cache(work / "features")
-        net = backbone.load(config["backbone"]["name"])
+        net = backbone.of(config, work)
         found = loss.sensitivity(net, cache, 128, config["seed"])
-        found["patch"] = loss.patch_metric(net, cache, found, config["train"]["terms"], 64, config["seed"])
+        found["patch"] = loss.patch_metric(net, cache, found, config["train"]["terms"], 64, config["seed"], stride_of(config))
         torch.save(found, weights)
     meeting = work / "meeting"
     meeting.unlink(missing_ok=True)
@@ -58,6 +59,11 @@ def stage_of(config: dict, step: int) -> tuple[int, float]:
     return 4, 0.0
 
 
+def stride_of(config: dict) -> int:
+    """Image pixels per latent position."""
+    return config["head"].get("stride", STRIDE)
+
+
 def total_steps(config: dict) -> int:
     return sum(config["train"][f"stage{stage}"]["steps"] for stage in (1, 2, 3))
 
@@ -69,10 +75,10 @@ class Trainer:
         self.config, self.work, self.rank, self.ranks = config, work, rank, ranks
         torch.manual_seed(config["seed"])
         self.cache = Cache(work / "features")
-        self.net = backbone.load(config["backbone"]["name"]).to(memory_format=torch.channels_last)
+        self.net = backbone.of(config, work).to(memory_format=torch.channels_last)
         self.student = Student(config)
         self.weights = torch.load(work / "sensitivity.pt", weights_only=True)
-        side = config["photo"]["side"] // 8
+        side = config["photo"]["side"] // stride_of(config)
         self.controller = Controller(config["levels"]["bytes"], config["head"]["latent"] * side * side, config["train"]["rate"])
         self.step = 0
         self.student.to(memory_format=torch.channels_last)
@@ -82,7 +88,7 @@ class Trainer:
     def start(self) -> None:
         """First weights, from the first crops."""
         pixels, _ = self.cache.batch(np.arange(min(64, self.cache.count)), ())
-        self.student.start_from(pixels, self.weights["patch"], self.controller.targets[0], self.config["levels"]["default"])
+        self.student.start_from(pixels, self.weights["patch"], self.controller.targets[0], self.config["levels"]["default"], self.net)
         self.average = Average(self.student, self.config["train"]["average"])
 
     def prepare(self) -> None:
@@ -134,7 +140,7 @@ class Trainer:
         pixels = image_layout(pixels)
         found, sketch, bits = self.student(pixels, level, self.net)
         terms = {
-            "sketch": (sketch - backbone.normalise(pixels)).square().mean((1, 2, 3)),
+            "sketch": (sketch - self.net.normalise(pixels)).square().mean((1, 2, 3)),
             "split": loss.distance(found, wanted["split"], self.weights["split"]),
         }
         if deep:
@@ -262,7 +268,7 @@ def worker(rank: int, config: dict, work: Path, resume: bool, meeting: Path) -> 
 
 def describe(trainer: Trainer, smooth: dict[str, float]) -> str:
     """Terms of the loss, then bytes, gain and rate weight of each level."""
-    scale = trainer.config["head"]["latent"] * (trainer.config["photo"]["side"] // 8) ** 2 / 8
+    scale = trainer.config["head"]["latent"] * (trainer.config["photo"]["side"] // stride_of(trainer.config)) ** 2 / 8
     gains = trainer.student.levels.gains().tolist()
     terms = " ".join(f"{name} {value:.4f}" for name, value in smooth.items())
     rows = zip(trainer.controller.mean, gains, trainer.controller.weights, strict=True)

@@ -15,6 +15,10 @@ fn example() -> String {
         "vectors/photo-0.symbols",
         "vectors/photo-0.packet",
         "vectors/photo-0.classify",
+        "local.onnx",
+        "reference-local.onnx",
+        "vectors/local-photo-0.png",
+        "vectors/local-photo-0.logits",
     ];
     let listed: String = parts.iter().map(|part| format!("\"{part}\" = \"{digest}\"\n")).collect();
     let toml = toml.replace("64 hexadecimal digits", &digest) + &listed;
@@ -31,7 +35,28 @@ fn reads_the_example_of_the_document() {
     assert_eq!(manifest.geometries()[1].latent(manifest.head().stride), (45, 60));
     assert_eq!(manifest.tasks()[0].kind, TaskKind::Classify);
     assert_eq!(manifest.vectors()[0].outputs[0].task, 0);
-    assert_eq!(manifest.digests().len(), 9);
+    assert_eq!(manifest.digests().len(), 13);
+    let local = manifest.local().expect("the example has one");
+    assert_eq!((local.task, local.geometry.width, local.vectors.len()), (0, 224, 1));
+    assert_eq!(local.geometry.fit, Fit::Crop { short_side: 256 });
+}
+
+#[test]
+fn the_local_network_may_be_absent() {
+    let text = example();
+    let (before, rest) = text.split_once("[local]").expect("the example has one");
+    let after = rest.find("[digests]").expect("digests come last");
+    let manifest = Manifest::parse(&format!("{before}{}", &rest[after..])).expect("the rest is good");
+    assert!(manifest.local().is_none());
+}
+
+#[test]
+fn the_local_network_answers_no_other_kind() {
+    let text = example().replace("kind = \"classify\"", "kind = \"segment\"");
+    match Manifest::parse(&text) {
+        Err(Error::Field { field, .. }) => assert_eq!(field, "local.task"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -55,6 +80,13 @@ fn names_the_field_that_breaks_a_rule() {
         ("level = 1\nimage", "level = 9\nimage", "vector[0].level"),
         ("task = \"classify\"", "task = \"segment\"", "vector[0].output[0].task"),
         ("stride = 1\n", "stride = 0\n", "vector[0].output[0].stride"),
+        ("task = \"classify\"      ", "task = \"segment\"      ", "local.task"),
+        ("width = 224", "width = 0", "local.width"),
+        ("short_side = 256", "short_side = 223", "local.short_side"),
+        ("filter = \"bicubic\"\nmacs", "filter = \"lanczos\"\nmacs", "local.filter"),
+        ("file = \"local.onnx\"", "file = \"other.onnx\"", "local.file"),
+        ("file = \"reference-local.onnx\"", "file = \"other.onnx\"", "local.reference.file"),
+        ("logits = \"vectors/local-photo-0.logits\"", "logits = \"no\"", "local.vector[0].logits"),
         ("\"head.onnx\" =", "\"../head.onnx\" =", "digests.\"../head.onnx\""),
         ("\"head.onnx\" =", "\"/head.onnx\" =", "digests.\"/head.onnx\""),
         ("\"head.onnx\" = \"e", "\"head.onnx\" = \"E", "digests.\"head.onnx\""),
@@ -70,9 +102,9 @@ fn names_the_field_that_breaks_a_rule() {
 
 #[test]
 fn refuses_another_format_before_it_reads_on() {
-    let error = Manifest::parse("format = 2\nsomething = \"new\"").expect_err("format 2 is unknown");
+    let error = Manifest::parse("format = 3\nsomething = \"new\"").expect_err("format 3 is unknown");
     assert_eq!(error.kind(), Kind::Version);
-    assert_eq!(error.to_string(), "manifest.toml: format 2 is not supported, this build reads format 1");
+    assert_eq!(error.to_string(), "manifest.toml: format 3 is not supported, this build reads format 2");
 }
 
 #[test]
@@ -80,7 +112,7 @@ fn refuses_unknown_keys_and_broken_syntax() {
     for text in [
         example().replace("licence =", "license ="),
         example().replace("[head]", "[head]\nfast = true"),
-        example().replace("format = 1", "format = \"1\""),
+        example().replace("format = 2", "format = \"2\""),
         "format =".to_owned(),
         String::new(),
     ] {

@@ -16,6 +16,10 @@ fuzz_target!(|text: &str| {
         assert!(task.geometry < manifest.geometries().len());
         assert!(manifest.digests().iter().any(|(part, _)| *part == task.tail));
     }
+    if let Some(local) = manifest.local() {
+        assert!(local.task < manifest.tasks().len() && local.geometry.input_len() > 0);
+        assert!(manifest.digests().iter().any(|(part, _)| *part == local.file));
+    }
     for vector in manifest.vectors() {
         assert!(vector.geometry < manifest.geometries().len() && vector.level < manifest.levels().len());
         assert!(vector.outputs.iter().all(|output| output.task < manifest.tasks().len()));

@@ -137,7 +137,10 @@ fn bar_chart(bars: &[Bar], unit: &str) -> Result<String> {
     let most = most.fold(0.0, f64::max).max(f64::MIN_POSITIVE);
     parts::picture((WIDE, high as u32), |area| {
         let mut x = NAMES;
-        for part in &bars[0].parts {
+        let shown = |title: &str| {
+            bars.iter().flat_map(|bar| &bar.parts).any(|part| part.title == title && part.length > 0.0)
+        };
+        for part in bars[0].parts.iter().filter(|part| shown(part.title)) {
             let y = 20;
             parts::block(area, [(x, y - 7), (x + 24, y + 7)], part.colour, part.hatch)?;
             parts::text(area, part.title, (x + 30, y), 13, &INK, (HPos::Left, VPos::Center))?;

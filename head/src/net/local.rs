@@ -1,0 +1,156 @@
+//! The device's own network (BUNDLE.md, section 9), planned for its one size.
+
+use std::sync::{Arc, Mutex};
+
+use narrows_int8::{Add, Conv, ConvSpec, Isa, Kind, Pads, Requant, Scratch, Term};
+use narrows_models::{Bundle, LocalSpec};
+
+use super::Error;
+use super::graph::{Graph, Grid, Work};
+use super::op::{Finish, Int8Add, Int8Conv, Node, Operator, Plan};
+
+/// A whole network, ready to run.
+pub struct LocalNet {
+    isa: Isa,
+    plan: Plan,
+    scales: Vec<f32>,
+    macs: u64,
+}
+
+impl LocalNet {
+    /// Loads the local network that `spec` describes for the fastest kernels of this processor.
+    pub fn open(bundle: &Bundle, spec: &LocalSpec) -> Result<LocalNet, Error> {
+        LocalNet::with_isa(bundle, spec, Isa::detect())
+    }
+
+    /// Loads it for the kernels of `isa`.
+    pub fn with_isa(bundle: &Bundle, spec: &LocalSpec, isa: Isa) -> Result<LocalNet, Error> {
+        let size = (spec.geometry.height, spec.geometry.width);
+        let net = LocalNet::from_onnx(&bundle.read(&spec.file)?, [&spec.input, &spec.output], size, isa)?;
+        let classes = bundle.tasks()[spec.task].labels.len();
+        match net.scales.len() == classes {
+            true => Ok(net),
+            false => Err(Error::Graph(format!("{} scores for {classes} labels", net.scales.len()))),
+        }
+    }
+
+    /// Loads a local network from the bytes of its ONNX file; `ends` are the names of its input and output.
+    pub fn from_onnx(
+        onnx: &[u8],
+        ends: [&str; 2],
+        size: (usize, usize),
+        isa: Isa,
+    ) -> Result<LocalNet, Error> {
+        let graph = Graph::parse(onnx)?;
+        super::ends([&graph.input, &graph.output], ends)?;
+        let scratch = Arc::new(Mutex::new(Scratch::default()));
+        let mut builder = Builder { isa, scratch, nodes: Vec::new(), sizes: vec![size], macs: 0 };
+        for step in graph.steps {
+            builder.step(step.name, step.inputs, step.work)?;
+        }
+        let scores = graph.scores;
+        let macs = builder.conv(scores.name, scores.input, &scores.spec, Ok(Finish::Accumulators))?;
+        builder.macs += macs;
+        let plan = Plan::new(&graph.input, &builder.nodes, size.0, size.1)
+            .map_err(|source| Error::Run(format!("{source:#}")))?;
+        Ok(LocalNet { isa, plan, scales: scores.scales, macs: builder.macs })
+    }
+
+    /// One score per class for one image: rows of RGB pixels of the local size.
+    pub fn run(&self, pixels: &[u8]) -> Result<Vec<f32>, Error> {
+        let expected = self.plan.height * self.plan.width * 3;
+        if pixels.len() != expected {
+            return Err(Error::Pixels { found: pixels.len(), expected });
+        }
+        let logits = self.plan.run(pixels, |acc| {
+            acc.iter().zip(&self.scales).map(|(&acc, scale)| acc as f32 * scale).collect()
+        });
+        logits.map_err(|source| Error::Run(format!("{source:#}")))
+    }
+
+    /// Multiply-accumulates for one image.
+    pub fn macs(&self) -> u64 {
+        self.macs
+    }
+
+    /// The kernels in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+}
+
+/// Turns steps into operators, keeping the size of every value.
+struct Builder {
+    isa: Isa,
+    scratch: Arc<Mutex<Scratch>>,
+    nodes: Vec<Node>,
+    sizes: Vec<(usize, usize)>,
+    macs: u64,
+}
+
+impl Builder {
+    fn step(&mut self, name: String, inputs: Vec<usize>, work: Work) -> Result<(), Error> {
+        match work {
+            Work::Conv(layer) => {
+                let activations = Requant::new(&layer.mults(), layer.zero).map(Finish::Activations);
+                let macs = self.conv(name, inputs[0], &layer.spec, activations)?;
+                self.macs += macs;
+            }
+            Work::Pool { channels, x, y } => {
+                // The sum over the image is a depthwise convolution with a kernel of ones as large as it.
+                let (height, width) = self.sizes[inputs[0]];
+                let spec = ConvSpec {
+                    kind: Kind::Depthwise,
+                    in_channels: channels,
+                    out_channels: channels,
+                    kernel: [height, width],
+                    stride: [1, 1],
+                    pads: Pads::default(),
+                    input_zero: x.zero,
+                    weights: vec![1; channels * height * width],
+                    bias: vec![0; channels],
+                };
+                let mult = x.scale / (y.scale * (height * width) as f32);
+                let finish = Requant::new(&vec![mult; channels], y.zero).map(Finish::Activations);
+                self.conv(name, inputs[0], &spec, finish)?;
+            }
+            Work::Add { a, b, y } => {
+                let sizes = [self.sizes[inputs[0]], self.sizes[inputs[1]]];
+                if sizes[0] != sizes[1] {
+                    let problem = format!("it adds values of {:?} and {:?} pixels", sizes[0], sizes[1]);
+                    return Err(Error::Node { node: name, op: "QLinearAdd".to_owned(), problem });
+                }
+                let term = |grid: Grid| Term { zero: grid.zero, mult: grid.scale / y.scale };
+                let add = Add::new(term(a), term(b), y.zero, self.isa);
+                let add = add.map_err(|source| Error::Layer { node: name.clone(), source })?;
+                self.push(name, inputs, Operator::Add(Int8Add { add: add.into() }), sizes[0]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a convolution; returns its multiply-accumulates.
+    fn conv(
+        &mut self,
+        name: String,
+        input: usize,
+        spec: &ConvSpec,
+        finish: Result<Finish, narrows_int8::Error>,
+    ) -> Result<u64, Error> {
+        let fail = |source| Error::Layer { node: name.clone(), source };
+        let conv = Conv::new(spec, self.isa).map_err(fail)?;
+        let finish = finish.map_err(fail)?;
+        let (height, width) = self.sizes[input];
+        let macs = conv.macs(height, width).map_err(fail)?;
+        let size = conv.output_size(height, width).map_err(fail)?;
+        let op = Int8Conv { conv: conv.into(), finish: finish.into(), scratch: Arc::clone(&self.scratch) };
+        self.push(name, vec![input], Operator::Conv(op), size);
+        Ok(macs)
+    }
+
+    fn push(&mut self, name: String, inputs: Vec<usize>, operator: Operator, size: (usize, usize)) {
+        let name = format!("{}.{name}", self.nodes.len());
+        self.nodes.push(Node { name, inputs, operator });
+        self.sizes.push(size);
+    }
+}

@@ -1,0 +1,107 @@
+"""One table and one plot of a campaign: our levels, the founding systems, JPEG and WebP, all against the unsplit network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from . import rows
+from .rows import Row
+from .student import Student
+
+# Okabe and Ito's palette and a marker each: told apart in grey too
+LOOKS = {
+    "ours": ("#0072B2", "o", "-"),
+    "bottlefit": ("#D55E00", "s", "--"),
+    "entropic-student": ("#009E73", "^", "-."),
+    "jpeg": ("#555555", "v", ":"),
+    "webp": ("#CC79A7", "D", ":"),
+}
+
+PICTURES = {"jpeg": "JPEG", "webp": "WebP"}
+
+
+def ours(config: dict, work: Path) -> list[Row]:
+    """Our levels out of `measure`'s figures; none where it has not run."""
+    near, road = ({**read(work / f"{name}.json")} for name in ("photos", "frames"))
+    if not near:
+        return []
+    head, side = Student(config).head, config["photo"]["side"]
+    step = torch.load(work / "student.pt", weights_only=True)["step"]
+    total = sum(config["train"][f"stage{n}"]["steps"] for n in (1, 2, 3))
+    return [
+        Row(
+            config["name"],
+            f"level {k}",
+            "narrows",
+            "int8",
+            head.macs(side, side),
+            head.parameters_count(),
+            near["bytes"][k],
+            near["agreement"][k],
+            near["divergence"][k],
+            road["frame_bytes"][k] if road else None,
+            road["miou"][k] if road else None,
+            road["miou_unsplit"] if road else None,
+            step,
+            step * config["train"]["batch"],
+            None,
+            f"{step} of {total} steps",
+        )
+        for k in range(len(near["bytes"]))
+    ]
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def run(config: dict, work: Path, stem: Path) -> None:
+    """`stem`.csv and `stem`.png from the rows in WORK and our own figures there."""
+    found = ours(config, work) + rows.collect(work)
+    rows.table(found, stem.with_suffix(".csv"))
+    plot(found, config["name"], stem.with_suffix(".png"))
+    print(stem.with_suffix(".csv").read_text())
+
+
+def plot(found: list[Row], name: str, path: Path) -> None:
+    """Bytes against what both tasks lose, one line a system, drawn as published: without our coder."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), constrained_layout=True)
+    for system in dict.fromkeys(row.system for row in found):
+        chosen = [row for row in found if row.system == system and (system == name or row.coder != "narrows")]
+        colour, marker, line = LOOKS["ours" if system == name else system]
+        look = {"color": colour, "marker": marker, "linestyle": line, "markersize": 5.5, "linewidth": 1.6}
+        label = label_of(chosen[0], name)
+        near = sorted((row.bytes / 1000, 100 * (1 - row.agreement)) for row in chosen if row.bytes is not None)
+        road = sorted((row.frame_bytes / 1000, row.miou_unsplit - row.miou) for row in chosen if row.frame_bytes is not None)
+        for axis, points in ((left, near), (right, road)):
+            if points:
+                axis.plot(*zip(*points, strict=True), label=label, **look)
+    left.set(title="classification, held-out photos", xlabel="kB a photo, header included", ylabel="answers that change, %")
+    right.set(title="segmentation, CamVid val", xlabel="kB a frame, header included", ylabel="mIoU lost")
+    for axis in (left, right):
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        axis.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if str(f"{x:g}")[0] in "25" else "")
+        axis.tick_params(which="minor", labelsize=8)
+        axis.grid(alpha=0.3, which="both")
+        if not axis.lines:
+            axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center")
+        axis.set_ylim(bottom=0)
+    left.legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def label_of(row: Row, name: str) -> str:
+    """System, cost on the device and how far it was trained."""
+    if row.system in PICTURES:
+        return PICTURES[row.system]
+    system = f"ours ({name})" if row.system == name else row.system
+    return f"{system}: {row.head_macs / 1e6:.0f} MMAC {row.arithmetic}, {row.crops / 1000:.1f}k crops"

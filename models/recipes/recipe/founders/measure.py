@@ -1,0 +1,207 @@
+"""Bytes, agreement and mIoU of a founding system, as rows beside ours.
+
+Two rows a setting: its packet as published, and the same symbols through our tables and coder for information. The answer
+is the second stage's; the mask reads the first stage's decoder, because stage 2 bends decoder and tail to one task.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import backbone, count, data, loss, packet, road, rows, tables
+from ..features import Cache
+from ..log import Progress
+from ..measure import fitted, tensor
+from ..segment import Confusion, Segmenter
+from .nets import Sent, build
+from .train import checkpoint, restore, total_steps
+
+TABLE_CROPS = 256
+
+
+@dataclass
+class Founder:
+    """One trained setting."""
+
+    setting: float
+    student: nn.Module  # after stage 2
+    matched: nn.Module  # after stage 1
+    tail: backbone.Backbone
+    net: backbone.Backbone
+    segmenter: Segmenter
+    steps: int
+    hours: float
+    own_mask: bool
+
+    def tables(self, cache: Cache, seed: int) -> tables.Tables:
+        """Our integer tables for its symbols, counted on training crops."""
+        chosen = np.random.default_rng(seed).permutation(cache.count)[:TABLE_CROPS]
+        counts = sum(tables.histogram(self.sent(cache.pixels[i]).symbols[None]) for i in np.sort(chosen))
+        precision, static = tables.counted([counts], [np.ones(counts.shape)])
+        return tables.Tables(static, precision)
+
+    def sent(self, pixels: np.ndarray, matched: bool = False) -> Sent:
+        return (self.matched if matched else self.student).send(tensor(pixels))
+
+
+class Road:
+    """A founding system where `road.features` expects our student."""
+
+    def __init__(self, student: nn.Module):
+        self.student = student
+
+    def sent(self, pixels: torch.Tensor, level: int, net: backbone.Backbone) -> tuple[np.ndarray, torch.Tensor]:
+        found = self.student.send(pixels)
+        return found.symbols, found.split
+
+
+def load(config: dict, work: Path, setting: float) -> Founder:
+    path = checkpoint(config, work, setting)
+    if not path.is_file():
+        raise SystemExit(f"{path} is missing: run `python -m recipe train` with this config first")
+    state = torch.load(path, weights_only=True)
+    net = backbone.load(config["backbone"]["name"])
+    student = build(config, setting, net.split_channels)
+    restore(student, state["student"])
+    matched, tail = copy.deepcopy(student), copy.deepcopy(net)
+    if "tail" in state:
+        restore(matched, state["matched"])
+        tail.load_state_dict(state["tail"])
+    for part in (student, matched):
+        part.eval()
+        if part.rated:
+            part.prior.update(force=True, update_quantiles=True)
+    segmenter = Segmenter(net)
+    own = mask(config, work, setting)
+    chosen = own if own.is_file() else work / "segment.pt"
+    if not chosen.is_file():
+        raise SystemExit(f"{chosen} is missing: train the segmentation tail with our config in the same --work first")
+    segmenter.load_state_dict(torch.load(chosen, weights_only=True)["average"])
+    steps = state["step"] + state["inherited"]
+    return Founder(setting, student, matched, tail, net, segmenter.eval(), steps, state["hours"], own.is_file())
+
+
+def mask(config: dict, work: Path, setting: float) -> Path:
+    return work / f"{config['name']}-{setting:g}-segment.pt"
+
+
+def adapt(config: dict, work: Path, source: Path, resume: bool) -> None:
+    """Fit the mask's fusion to what each setting decodes, encoder and prior frozen, as `road.adapt` does for ours."""
+    for setting in config["founder"]["settings"]:
+        founder = load(config, work, setting)
+        own = mask(config, work, setting)
+        sent = work / f"road-{own.stem}"
+        road.features(config, work / "road", source, config["segment"]["items"], None)
+        road.features(config, sent, source, config["segment"]["sent_items"], Road(founder.matched))
+        sets = [road.opened(work / "road"), road.opened(sent)]
+        road.fit(config, sets, config["segment"]["adapt"], work / "segment-unsplit.pt", own, resume)
+
+
+@torch.inference_mode()
+def classify(founder: Founder, ours: tables.Tables, images: list, name: str) -> dict[str, list]:
+    """Per image: bytes as published and through our coder, agreement, divergence, whether both answers were right."""
+    found: dict[str, list] = {key: [] for key in ("bytes", "coded", "agree", "divergence", "right", "whole")}
+    progress = Progress(f"{name} {founder.setting:g}", len(images))
+    for number, (pixels, label) in enumerate(images):
+        wanted = founder.net(tensor(pixels))
+        sent = founder.sent(pixels)
+        logits = founder.tail.back(sent.split).logits
+        found["bytes"].append(sent.bytes)
+        found["coded"].append(packet.size(ours, 0, sent.symbols))
+        found["agree"].append(int(logits.argmax()) == int(wanted.argmax()))
+        found["divergence"].append(loss.divergence(logits, wanted).item())
+        found["right"].append(int(logits.argmax()) == label)
+        found["whole"].append(int(wanted.argmax()) == label)
+        progress.step(number + 1)
+    return found
+
+
+@torch.inference_mode()
+def segment(founder: Founder, ours: tables.Tables, config: dict, source: Path) -> dict[str, float]:
+    """CamVid val through the first stage's decoder."""
+    tar = data.Tar(source / config["data"]["camvid_val"])
+    names = data.camvid(tar)
+    sizes, coded, found, whole = [], [], Confusion(), Confusion()
+    progress = Progress(f"frames {founder.setting:g}", len(names))
+    for number, name in enumerate(names):
+        pixels, classes = data.frame(tar, name)
+        true = torch.from_numpy(classes)
+        whole.add(founder.segmenter(founder.net.front(tensor(pixels))).argmax(1)[0], true)
+        sent = founder.sent(pixels, matched=True)
+        sizes.append(sent.bytes)
+        coded.append(packet.size(ours, 0, sent.symbols))
+        found.add(founder.segmenter(sent.split).argmax(1)[0], true)
+        progress.step(number + 1)
+    return {"bytes": np.mean(sizes), "coded": np.mean(coded), "miou": found.mean(), "whole": whole.mean()}
+
+
+def run(config: dict, work: Path, source: Path, of: str) -> None:
+    """Held-out photos and CamVid val, every setting that has a checkpoint; leaves its rows in WORK.
+
+    One that stopped in stage 1 is measured with the frozen tail, and its row says so.
+    """
+    torch.set_num_threads(1)
+    held = [(fitted(config, photo.image()), None) for photo in data.photos(config, source)[1]]
+    listed = []
+    for setting in config["founder"]["settings"]:
+        if not checkpoint(config, work, setting).is_file():
+            print(f"{config['name']} {setting:g} has no checkpoint in {work}: left out")
+            continue
+        founder = load(config, work, setting)
+        ours = founder.tables(Cache(work / "features"), config["seed"])
+        near = classify(founder, ours, held, "held-out photos")
+        road = segment(founder, ours, config, source) if of == "both" else None
+        listed += [row(config, founder, coder, near, road) for coder in ("own", "narrows")]
+        rows.keep(work, listed, config["name"])
+
+
+def row(config: dict, founder: Founder, coder: str, near: dict[str, list], road: dict[str, float] | None) -> rows.Row:
+    side = config["photo"]["side"]
+    device = [founder.student.encoder]
+    size = "bytes" if coder == "own" else "coded"
+    mask = "mask fitted to it" if founder.own_mask else "mask as fitted to ours"
+    return rows.Row(
+        config["name"],
+        f"{founder.setting:g}",
+        coder,
+        "float",
+        count.macs(device, lambda: founder.student.encoder(torch.zeros(1, 3, side, side))),
+        count.parameters(device),
+        float(np.mean(near[size])),
+        float(np.mean(near["agree"])),
+        float(np.mean(near["divergence"])),
+        float(road[size]) if road else None,
+        road["miou"] if road else None,
+        road["whole"] if road else None,
+        founder.steps,
+        founder.steps * config["stage1"]["batch"],
+        round(founder.hours, 2),
+        f"{founder.steps} of {total_steps(config)} steps; {mask}",
+    )
+
+
+def evaluate(config: dict, work: Path, source: Path, results: Path) -> None:
+    """The labelled photos, read once: a CSV of their own under `results`."""
+    torch.set_num_threads(1)
+    tar = data.Tar(source / config["data"]["imagenet"])
+    listed = list(csv.DictReader(io.StringIO((source / config["data"]["imagenet_labels"]).read_text())))
+    inside = {Path(name).name: name for name in tar.names(".jpg")}
+    images = [(fitted(config, tar.image(inside[Path(line["file"]).name])), int(line["class"])) for line in listed]
+    path = results / f"{config['name']}-labelled.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["setting", "bytes", "bytes_narrows_coder", "top1_split", "top1_unsplit", "agreement"])
+        for setting in config["founder"]["settings"]:
+            founder = load(config, work, setting)
+            found = classify(founder, founder.tables(Cache(work / "features"), config["seed"]), images, "labelled photos")
+            means = [np.mean(found[key]) for key in ("bytes", "coded", "right", "whole", "agree")]
+            writer.writerow([f"{setting:g}", *(f"{value:.4f}" for value in means)])
+    print(path.read_text())

@@ -1,0 +1,80 @@
+"""Where a backbone comes from: `timm:NAME`, `torchvision:NAME` or `onnx:FILE`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+
+
+@dataclass(frozen=True)
+class Source:
+    """A frozen classifier: normalised images [N,3,side,side] to logits [N,classes]."""
+
+    name: str
+    net: nn.Module
+    side: int
+    mean: list[float]  # of pixels 0..255, per channel
+    spread: list[float]
+    licence: str
+
+
+def load(text: str, pretrained: bool, weights: Path | None, side: int | None) -> Source:
+    """The network a user named; `weights` is a state dict that replaces its own."""
+    kind, _, name = text.partition(":")
+    makers = {"timm": timm, "torchvision": torchvision, "onnx": onnx}
+    if kind not in makers or not name:
+        raise SystemExit(f"--backbone {text}: timm:NAME, torchvision:NAME or onnx:FILE")
+    net, found, mean, spread = makers[kind](name, pretrained)
+    if weights:
+        import torch
+
+        net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    shown = Path(name).stem if kind == "onnx" else name
+    return Source(shown, net.eval().requires_grad_(False), side or found, mean, spread, "see the licence of its weights")
+
+
+def timm(name: str, pretrained: bool) -> tuple[nn.Module, int, list[float], list[float]]:
+    try:
+        import timm as library
+    except ModuleNotFoundError:
+        raise SystemExit("timm is missing: pip install timm") from None
+    if not library.is_model(name):
+        near = ", ".join(library.list_models(f"*{name.split('_')[0]}*")[:8])
+        raise SystemExit(f"timm has no model {name}; near it: {near}")
+    net = library.create_model(name, pretrained=pretrained)
+    seen = library.data.resolve_model_data_config(net)
+    mean, spread = ([255 * value for value in seen[key]] for key in ("mean", "std"))
+    return net, seen["input_size"][-1], mean, spread
+
+
+def torchvision(name: str, pretrained: bool) -> tuple[nn.Module, int, list[float], list[float]]:
+    from torchvision import models
+
+    if name not in models.list_models(models):
+        raise SystemExit(f"torchvision has no classifier {name}; it has {', '.join(models.list_models(models))}")
+    net = models.get_model(name, weights="DEFAULT" if pretrained else None)
+    return net, getattr(net, "image_size", 224), *IMAGENET
+
+
+def onnx(path: str, pretrained: bool) -> tuple[nn.Module, int, list[float], list[float]]:
+    import onnx as library
+
+    try:
+        from onnx2torch import convert
+    except ModuleNotFoundError:
+        raise SystemExit("onnx2torch is missing: pip install onnx2torch") from None
+    if not Path(path).is_file():
+        raise SystemExit(f"{path} is missing")
+    model = library.load(path)
+    image = model.graph.input[0]
+    shape = [d.dim_value for d in image.type.tensor_type.shape.dim]
+    if len(shape) != 4 or shape[1] != 3 or len(model.graph.output) != 1:
+        raise SystemExit(f"{path}: its input {image.name} is {shape}; wanted [N,3,H,W] in and one output of logits")
+    try:
+        return convert(model), shape[2] or 224, *IMAGENET
+    except NotImplementedError as error:
+        raise SystemExit(f"{path} cannot be read: {error}") from None

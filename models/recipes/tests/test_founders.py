@@ -1,0 +1,87 @@
+"""The founding systems: published sizes, the split they land on, and resuming."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from recipe import count
+from recipe.founders.nets import BottleFit, EntropicStudent
+from recipe.founders.train import Trainer
+
+WIDTH, FEATURES = 16, 48
+
+
+def nets() -> list:
+    return [BottleFit(6, WIDTH, FEATURES), EntropicStudent(24, WIDTH, FEATURES, "gdn"), EntropicStudent(24, WIDTH, FEATURES, "relu")]
+
+
+@pytest.mark.parametrize("net", nets(), ids=["bottlefit", "gdn", "relu"])
+@pytest.mark.parametrize("size", [(224, 224), (256, 256), (360, 480)])
+def test_decoders_land_on_the_split(net, size):
+    if net.rated:
+        net.prior.update(force=True)
+    sent = net.eval().send(torch.zeros(1, 3, *size))
+    assert sent.split.shape == (1, FEATURES, size[0] // 8, size[1] // 8)
+
+
+def test_encoders_cost_what_was_published():
+    image = torch.zeros(1, 3, 224, 224)
+    bottlefit, student = BottleFit(3, WIDTH, FEATURES).encoder.eval(), EntropicStudent(24, WIDTH, FEATURES, "gdn").encoder
+    assert round(count.macs([student], lambda: student(image)) / 1e6) == 588
+    assert count.parameters([student]) == 138_672
+    assert 118e6 < count.macs([bottlefit], lambda: bottlefit(image)) < 121e6
+    assert 10_300 < count.parameters([bottlefit]) < 10_500
+
+
+def test_eight_bits_cost_a_byte_each_and_invert():
+    net = BottleFit(3, WIDTH, FEATURES).eval()
+    sent = net.send(torch.rand(1, 3, 224, 224) * 255)
+    assert sent.symbols.shape == (3, 29, 29)
+    assert sent.bytes == 12 + 8 + 3 * 29 * 29
+    assert sent.symbols.min() == -128 and sent.symbols.max() == 127
+
+
+@pytest.mark.parametrize(
+    "founder",
+    [
+        {"kind": "bottlefit", "settings": [3], "width": WIDTH, "warm": False},
+        {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "gdn", "warm": True},
+    ],
+    ids=["bottlefit", "entropic-student"],
+)
+def test_resumed_run_is_bit_equal(config: dict, work: Path, founder: dict, tmp_path: Path):
+    stage1 = {"steps": 3, "batch": 2, "rate": 1e-3, "falls": [0.5]}
+    stage2 = {"steps": 3, "batch": 2, "method": "kd", "rate": 1e-3, "momentum": 0.9, "decay": 5e-4, "falls": [0.5]}
+    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "founder": founder, "stage1": stage1, "stage2": stage2}
+    setting = founder["settings"][0]
+    straight = Trainer(plan, work, setting)
+    kept = {}
+    for step in range(1, 7):
+        straight.advance()
+        if step in (2, 4):
+            kept[step] = tmp_path / f"{step}.pt"
+            straight.save(kept[step])
+    for path in kept.values():
+        resumed = Trainer(plan, work, setting)
+        resumed.load(path)
+        while resumed.step < 6:
+            resumed.advance()
+        for one, other in ((straight.student, resumed.student), (straight.tail, resumed.tail)):
+            for (name, value), again in zip(one.named_parameters(), other.parameters(), strict=True):
+                assert torch.equal(value, again), name
+
+
+def test_second_stage_leaves_the_device_alone(config: dict, work: Path):
+    founder = {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "gdn", "warm": True}
+    stage1 = {"steps": 1, "batch": 2, "rate": 1e-3, "falls": []}
+    stage2 = {"steps": 2, "batch": 2, "method": "ft", "rate": 1e-2, "momentum": 0.9, "decay": 5e-4, "falls": []}
+    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "founder": founder, "stage1": stage1, "stage2": stage2}
+    trainer = Trainer(plan, work, 16)
+    trainer.advance()
+    before = [p.clone() for part in trainer.student.device() for p in part.parameters()]
+    decoder = trainer.student.decoder[0].weight.clone()
+    for _ in range(2):
+        trainer.advance()
+    assert all(torch.equal(p, q) for p, q in zip(before, (p for part in trainer.student.device() for p in part.parameters()), strict=True))
+    assert not torch.equal(decoder, trainer.student.decoder[0].weight)

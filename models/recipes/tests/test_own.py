@@ -1,0 +1,110 @@
+"""A network of any family becomes a bundle: the head is exact, packets come back, the tail answers as PyTorch does."""
+
+import argparse
+import hashlib
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from recipe.head import chain
+from recipe.own import cut, new
+
+FAMILIES = {
+    "resnet": ("torchvision:resnet18", 64),
+    "mobilenet": ("torchvision:mobilenet_v3_small", 64),
+    "regnet": ("torchvision:regnet_y_400mf", 64),
+    "vit": ("timm:vit_tiny_patch16_224", None),
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(1)
+    for index in range(12):
+        (folder / "ab"[index % 2]).mkdir(exist_ok=True)
+        small = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
+        small.resize((80, 72), Image.BICUBIC).save(folder / "ab"[index % 2] / f"{index}.png")
+    return folder
+
+
+def asked(backbone: str, side: int | None, data: Path, work: Path) -> argparse.Namespace:
+    given = {"backbone": backbone, "side": side, "data": data, "work": work, "bundle": work / "bundle", "split": "auto"}
+    rest = {"pretrained": False, "weights": None, "labels": None, "tasks": "classify", "name": None}
+    return argparse.Namespace(**given, **rest, crops=1, steps=3, width=8, threads=1, seed=1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_becomes_a_bundle(family: str, photos: Path, tmp_path: Path):
+    backbone, side = FAMILIES[family]
+    pytest.importorskip(backbone.split(":")[0])
+    new.run(asked(backbone, side, photos, tmp_path))
+    whole(tmp_path / "bundle", backbone)
+
+
+def test_an_onnx_file_becomes_a_bundle(photos: Path, tmp_path: Path):
+    pytest.importorskip("onnx2torch")
+    layers = [
+        torch.nn.Conv2d(3, 8, 3, 2, 1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 8, 3, 2, 1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 12, 3, 2, 1),
+    ]
+    layers += [torch.nn.ReLU(), torch.nn.Conv2d(12, 16, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3, 1, 1), torch.nn.ReLU()]
+    net = torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(16, 5)).eval()
+    file = tmp_path / "small.onnx"
+    torch.onnx.export(
+        net, (torch.zeros(2, 3, 64, 64),), str(file), dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), verbose=False
+    )
+    new.run(asked(f"onnx:{file}", 64, photos, tmp_path))
+    whole(tmp_path / "bundle", f"onnx:{file}")
+
+
+def whole(bundle: Path, backbone: str) -> None:
+    """`new` ends with its own check of head, packets, tail and reference; here the folder is held to its manifest."""
+    manifest = tomllib.loads((bundle / "manifest.toml").read_text())
+    assert manifest["backbone"] == backbone
+    files = {f.relative_to(bundle).as_posix() for f in bundle.rglob("*") if f.is_file()} - {"manifest.toml"}
+    assert files == set(manifest["digests"])
+    for name, digest in manifest["digests"].items():
+        assert hashlib.sha256((bundle / name).read_bytes()).hexdigest() == digest, name
+
+
+class Parallel(torch.nn.Module):
+    """A branch beside everything but the first layer and the last."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.inner, self.last = torch.nn.Conv2d(3, 4, 3, 2, 1), torch.nn.Conv2d(4, 4, 3, 1, 1), torch.nn.Conv2d(4, 5, 3, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return self.last(self.inner(x) + x).mean((2, 3))
+
+
+def test_a_cut_inside_a_branch_is_not_offered():
+    program = cut.trace(Parallel().eval().requires_grad_(False), 16)
+    found, total = cut.points(program.module(check_guards=False), 16)
+    assert [point.name for point in found] == ["first", "last"]
+    assert total == 27 * 4 * 64 + 36 * 4 * 64 + 36 * 5 * 16
+    assert found[0].macs == 27 * 4 * 64
+
+
+def test_what_the_integer_head_cannot_compute_is_refused_by_name():
+    first = {"channels": 16, "kernel": 5, "stride": 2}
+    last = {"channels": 8, "kernel": 1, "activation": "none"}
+    assert len(chain([first, {"channels": 16, "kernel": 5, "stride": 2}, last], 8, 4)) == 3
+    for bad, said in (
+        ([first | {"activation": "gdn"}, last], r"layers\[0\] \(conv 5x5/2 gdn\)"),
+        ([first, {"channels": 16, "kernel": 2}, last], r"layers\[1\] \(conv 2x2/1 relu\)"),
+        ([first, {"channels": 32, "kernel": 3, "depthwise": True}, last], r"layers\[1\] \(depthwise 3x3/1 relu\)"),
+        ([first | {"dilation": 2}, last], "dilation"),
+        ([first, last], "stride 2"),
+    ):
+        with pytest.raises(SystemExit, match=said):
+            chain(bad, 8, 4)

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use narrows_bench::{
-    codec::Codec, compare::Compare, demo::Demo, evaluate::Evaluate, links::Links, load::Load, loopback::Loopback,
-    micro::Micro,
+    codec::Codec, compare::Compare, demo::Demo, evaluate::Evaluate, links::Links, load::Load,
+    loopback::Loopback, micro::Micro,
 };
 
 /// Measure narrows: accuracy and bytes, kernels and coders, the pair on loopback, links, many heads at once

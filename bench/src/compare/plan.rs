@@ -99,6 +99,9 @@ impl Extent {
                 add(format!("{title} {quality}"), group, quality.clone(), &flags);
             }
         }
+        if bundle.local().is_some() {
+            add("local int8".into(), Group::Local, "int8".into(), &["--path", "local"]);
+        }
         variants
     }
 }

@@ -230,7 +230,8 @@ impl<'a> Rig<'a> {
             }
             _ => {
                 let mut command = self.pair.head_to(&self.bundle, server);
-                command.args(["--budget", BUDGET, "--retry-for", RETRY_FOR]);
+                // An answer made on the device would be another path's.
+                command.args(["--fallback", "never", "--budget", BUDGET, "--retry-for", RETRY_FOR]);
                 command
             }
         };

@@ -158,8 +158,9 @@ impl Run<'_> {
     }
 
     /// Whether a variant can answer a task: the device alone has one network of its own.
-    fn answers(&self, variant: &Variant, _task: &str) -> bool {
-        variant.group != Group::Local
+    fn answers(&self, variant: &Variant, task: &str) -> bool {
+        let local = self.bundle.local().map(|local| self.bundle.tasks()[local.task].name.as_str());
+        variant.group != Group::Local || local == Some(task)
     }
 }
 

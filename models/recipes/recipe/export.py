@@ -148,6 +148,7 @@ def card(parts: Parts, folder: Path, work: Path, source: Path) -> None:
         rows.append(f"| {index} | {gain:.3f} | " + " | ".join(cells) + " |")
     text = CARD.format(
         name=config["name"],
+        side=config["photo"]["side"],
         macs=parts.student.head.macs(config["photo"]["side"], config["photo"]["side"]) / 1e6,
         parameters=parts.student.head.parameters_count(),
         held=config["data"]["held_out"],
@@ -181,7 +182,7 @@ def shown(value: float | None, form: str) -> str:
 CARD = """# {name}
 
 EfficientNet-Lite2 cut after block group 3 (stride 8, 48 channels). The device runs a patchify encoder in int8:
-{macs:.2f} MMAC at 256x256, {parameters} parameters. The server turns the latent into an image-like sketch, reads it with
+{macs:.2f} MMAC at {side}x{side}, {parameters} parameters. The server turns the latent into an image-like sketch, reads it with
 the frozen front of the network, corrects the 48 channels and finishes the network.
 One head serves every level; the level changes the last requantisation and the probability tables.
 
@@ -255,3 +256,7 @@ def digests(folder: Path) -> str:
     """The table of what lies in the folder."""
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "manifest.toml")
     return "\n".join(["[digests]", *(f'"{f.relative_to(folder).as_posix()}" = "{digest(f)}"' for f in files)])
+<<<<<<< HEAD
+=======
+
+>>>>>>> main

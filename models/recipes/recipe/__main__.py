@@ -124,10 +124,7 @@ def bundle(config: dict, args: argparse.Namespace) -> Path:
     return args.bundle or Path("../bundles") / config["name"]
 
 
-COMMANDS = {
-    part.__name__: part
-    for part in (features, train, measure, images, curve, compare, evaluate, export, local, task, check)
-}
+COMMANDS = {part.__name__: part for part in (features, train, measure, images, curve, compare, evaluate, export, local, task, check)}
 
 
 def arguments() -> argparse.Namespace:

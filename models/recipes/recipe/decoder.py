@@ -43,7 +43,17 @@ class Decoder(nn.Module):
     Dense 3x3 residual blocks; the level enters as a scale and a shift per block and channel.
     """
 
-    def __init__(self, latent: int, features: int, width: int, before: int, after: int, hidden: int = 32, stride: int = STRIDE, grid: Grid | None = None):
+    def __init__(
+        self,
+        latent: int,
+        features: int,
+        width: int,
+        before: int,
+        after: int,
+        hidden: int = 32,
+        stride: int = STRIDE,
+        grid: Grid | None = None,
+    ):
         super().__init__()
         self.width, self.stride, self.grid = width, stride, grid
         self.enter = nn.Conv2d(latent, width, 3, padding=1)

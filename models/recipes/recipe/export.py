@@ -21,6 +21,8 @@ from .student import Student
 
 FORMAT = "format = 2"
 
+CODEC = {"crops": 512, "groups": 6, "layer_crops": 24, "indexed": 32, "tile": 8}  # where a config has no [codec]
+
 
 @dataclass
 class Parts:
@@ -82,7 +84,7 @@ def priors(parts: Parts) -> list[np.ndarray]:
 
 def make_tables(parts: Parts, cache: Cache) -> tables.Tables:
     """All of tables.bin, from training crops alone."""
-    settings, default = parts.config["codec"], parts.config["levels"]["default"]
+    settings, default = CODEC | parts.config.get("codec", {}), parts.config["levels"]["default"]
     symbols = training_symbols(parts, cache, settings["crops"])
     precision, static = tables.static(symbols, priors(parts))
     chosen = layers.choose(parts, static[default], cache, settings["layer_crops"], default, settings["groups"])
@@ -254,4 +256,7 @@ def digests(folder: Path) -> str:
     """The table of what lies in the folder."""
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "manifest.toml")
     return "\n".join(["[digests]", *(f'"{f.relative_to(folder).as_posix()}" = "{digest(f)}"' for f in files)])
+<<<<<<< HEAD
+=======
 
+>>>>>>> main

@@ -142,7 +142,9 @@ def chain(layers: list[dict], latent: int, stride: int) -> list[Layer]:
             wanted = "the last layer ends at its sums: none" if last else "only relu is a clamp at the zero point"
             raise SystemExit(f"{name} cannot be quantised exactly: {wanted}")
         if kernel != step and kernel % 2 == 0:
-            raise SystemExit(f"{name} cannot be quantised exactly: an even kernel needs uneven padding; make it odd or as wide as its stride")
+            raise SystemExit(
+                f"{name} cannot be quantised exactly: an even kernel needs uneven padding; make it odd or as wide as its stride"
+            )
         cout = row["channels"]
         if row.get("depthwise") and cout != cin:
             raise SystemExit(f"{name} has {cout} channels behind {cin}: a depthwise layer keeps their number")

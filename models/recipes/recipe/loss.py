@@ -50,7 +50,9 @@ def sensitivity(net: Backbone, cache: Cache, crops: int, seed: int, batch: int =
     return weights
 
 
-def patch_metric(net: Backbone, cache: Cache, weights: dict[str, Tensor], terms: dict[str, float], crops: int, seed: int, side: int = STRIDE) -> Tensor:
+def patch_metric(
+    net: Backbone, cache: Cache, weights: dict[str, Tensor], terms: dict[str, float], crops: int, seed: int, side: int = STRIDE
+) -> Tensor:
     """Gauss-Newton matrix [192,192] of the training loss in the pixels of one patch of `side` x `side`, averaged over patches.
 
     A random projection of every term's weighted residual has J^T W J as the second moment of its gradient.

@@ -36,8 +36,10 @@ def keep(work: Path, rows: list[Row], name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     for row in rows:
-        print(f"{row.system} {row.setting} {row.coder}: {shown(row.bytes, 0)} B, agreement {shown(row.agreement, 3)}, "
-              f"{shown(row.frame_bytes, 0)} B, mIoU {shown(row.miou, 3)}")
+        print(
+            f"{row.system} {row.setting} {row.coder}: {shown(row.bytes, 0)} B, agreement {shown(row.agreement, 3)}, "
+            f"{shown(row.frame_bytes, 0)} B, mIoU {shown(row.miou, 3)}"
+        )
 
 
 def shown(value: float | None, digits: int) -> str:

@@ -261,7 +261,11 @@ def histogram(symbols: np.ndarray) -> np.ndarray:
 
 def static(symbols: list[np.ndarray], priors: list[np.ndarray]) -> tuple[int, list[list[Table]]]:
     """Precision, and one table per level and channel from symbols i8 [N,C,h,w] and priors [C,256] of each level."""
-    counts = [histogram(level) for level in symbols]
+    return counted([histogram(level) for level in symbols], priors)
+
+
+def counted(counts: list[np.ndarray], priors: list[np.ndarray]) -> tuple[int, list[list[Table]]]:
+    """As `static`, from counts [C,256] of each level."""
     for precision in PRECISIONS:
         made = [[table(c, p, precision=precision) for c, p in zip(*level, strict=True)] for level in zip(counts, priors, strict=True)]
         if max(t.count for level in made for t in level) < WIDE:

@@ -119,7 +119,10 @@ def run(config: dict, source: Path, bundle: Path, out: Path, name: str, listed: 
         decoded.append(whole.decoded(pixels, int(rng.integers(len(whole.levels)))))
         unsplit.append(whole.unsplit(pixels)[0])
         progress.step(number + 1)
-    layers = {"tail": fit(np.stack(decoded + unsplit), np.tile(train.classes, 2), len(names)), "reference": fit(np.stack(unsplit), train.classes, len(names))}
+    layers = {
+        "tail": fit(np.stack(decoded + unsplit), np.tile(train.classes, 2), len(names)),
+        "reference": fit(np.stack(unsplit), train.classes, len(names)),
+    }
     rows = measure(whole, held, layers)
     results.mkdir(parents=True, exist_ok=True)
     with (results / f"task-{name}.csv").open("w", newline="") as file:
@@ -213,7 +216,14 @@ def measure(whole: Whole, held: Labelled, layers: dict) -> list[dict]:
     def right(features: list[np.ndarray], layer: tuple) -> float:
         return round(float(((np.stack(features) @ layer[0].T + layer[1]).argmax(1) == held.classes).mean()), 4)
 
-    rows = [{"level": "unsplit", "bytes": "", "photos": len(held.classes), "right": right([whole.unsplit(p)[0] for p in held.pixels], layers["reference"])}]
+    rows = [
+        {
+            "level": "unsplit",
+            "bytes": "",
+            "photos": len(held.classes),
+            "right": right([whole.unsplit(p)[0] for p in held.pixels], layers["reference"]),
+        }
+    ]
     for index, level in enumerate(whole.levels):
         found = right([whole.decoded(p, index) for p in held.pixels], layers["tail"])
         rows.append({"level": index, "bytes": level["bytes"], "photos": len(held.classes), "right": found})
@@ -249,11 +259,22 @@ def write(whole: Whole, out: Path, name: str, names: list[str], layers: dict, ro
     if out.resolve() != whole.folder.resolve():
         shutil.copytree(whole.folder, out, dirs_exist_ok=True)
     task = whole.task
-    files = {f"tail-{name}.onnx": (task["tail"], task["output"], "tail"), f"reference-{name}.onnx": (task["reference"]["file"], task["reference"]["output"], "reference")}
+    files = {
+        f"tail-{name}.onnx": (task["tail"], task["output"], "tail"),
+        f"reference-{name}.onnx": (task["reference"]["file"], task["reference"]["output"], "reference"),
+    }
     for file, (old, output, layer) in files.items():
         onnx.save(replaced(onnx.load(str(whole.folder / old)), output, layers[layer]), str(out / file))
     (out / f"labels-{name}.tsv").write_text("".join(f"{n}\n" for n in names))
-    lines = ["", f"## Task {name}", "", "A new last layer on the classify tail; head and tables are the bundle's. " + note, "", "| level | bytes | held-out photos | right |", "|---|---|---|---|"]
+    lines = [
+        "",
+        f"## Task {name}",
+        "",
+        "A new last layer on the classify tail; head and tables are the bundle's. " + note,
+        "",
+        "| level | bytes | held-out photos | right |",
+        "|---|---|---|---|",
+    ]
     lines += [f"| {r['level']} | {r['bytes']} | {r['photos']} | {r['right']:.1%} |" for r in rows]
     with (out / "CARD.md").open("a") as card:
         card.write("\n".join(lines) + "\n")

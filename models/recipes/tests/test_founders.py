@@ -42,10 +42,14 @@ def test_eight_bits_cost_a_byte_each_and_invert():
     assert sent.symbols.min() == -128 and sent.symbols.max() == 127
 
 
-@pytest.mark.parametrize("founder", [
-    {"kind": "bottlefit", "settings": [3], "width": WIDTH, "warm": False},
-    {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "gdn", "warm": True},
-], ids=["bottlefit", "entropic-student"])
+@pytest.mark.parametrize(
+    "founder",
+    [
+        {"kind": "bottlefit", "settings": [3], "width": WIDTH, "warm": False},
+        {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "gdn", "warm": True},
+    ],
+    ids=["bottlefit", "entropic-student"],
+)
 def test_resumed_run_is_bit_equal(config: dict, work: Path, founder: dict, tmp_path: Path):
     stage1 = {"steps": 3, "batch": 2, "rate": 1e-3, "falls": [0.5]}
     stage2 = {"steps": 3, "batch": 2, "method": "kd", "rate": 1e-3, "momentum": 0.9, "decay": 5e-4, "falls": [0.5]}

@@ -41,11 +41,12 @@ class Founder:
     hours: float
     own_mask: bool
 
-    def tables(self, cache: Cache, seed: int) -> list[list[tables.Table]]:
+    def tables(self, cache: Cache, seed: int) -> tables.Tables:
         """Our integer tables for its symbols, counted on training crops."""
         chosen = np.random.default_rng(seed).permutation(cache.count)[:TABLE_CROPS]
         counts = sum(tables.histogram(self.sent(cache.pixels[i]).symbols[None]) for i in np.sort(chosen))
-        return [[tables.table(row, np.ones(256)) for row in counts]]
+        precision, static = tables.counted([counts], [np.ones(counts.shape)])
+        return tables.Tables(static, precision)
 
     def sent(self, pixels: np.ndarray, matched: bool = False) -> Sent:
         return (self.matched if matched else self.student).send(tensor(pixels))
@@ -105,7 +106,7 @@ def adapt(config: dict, work: Path, source: Path, resume: bool) -> None:
 
 
 @torch.inference_mode()
-def classify(founder: Founder, ours: list[list[tables.Table]], images: list, name: str) -> dict[str, list]:
+def classify(founder: Founder, ours: tables.Tables, images: list, name: str) -> dict[str, list]:
     """Per image: bytes as published and through our coder, agreement, divergence, whether both answers were right."""
     found: dict[str, list] = {key: [] for key in ("bytes", "coded", "agree", "divergence", "right", "whole")}
     progress = Progress(f"{name} {founder.setting:g}", len(images))
@@ -124,7 +125,7 @@ def classify(founder: Founder, ours: list[list[tables.Table]], images: list, nam
 
 
 @torch.inference_mode()
-def segment(founder: Founder, ours: list[list[tables.Table]], config: dict, source: Path) -> dict[str, float]:
+def segment(founder: Founder, ours: tables.Tables, config: dict, source: Path) -> dict[str, float]:
     """CamVid val through the first stage's decoder."""
     tar = data.Tar(source / config["data"]["camvid_val"])
     names = data.camvid(tar)

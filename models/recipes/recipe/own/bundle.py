@@ -18,7 +18,7 @@ from torch.export import Dim
 
 from .. import check, data, graph, manifest, measure, packet, tables, vectors
 from ..decoder import Decoder
-from ..export import Parts, make_tables, training_latents
+from ..export import Parts, make_tables
 from ..features import Cache
 from ..head import integers
 from ..student import Student
@@ -26,7 +26,6 @@ from . import network
 from .network import Cut
 
 LARGE = 1024  # weights from this size on are stored as f16
-HISTOGRAM_CROPS = 1024
 OPSET = 18
 
 
@@ -68,8 +67,8 @@ def load(config: dict, work: Path) -> Parts:
 def run(config: dict, work: Path, source: Path, folder: Path, labels: Path | None) -> None:
     parts = load(config, work)
     folder.mkdir(parents=True, exist_ok=True)
-    rows = make_tables(parts, training_latents(parts, Cache(work / "features"), HISTOGRAM_CROPS))
-    packed = tables.pack(rows)
+    made = make_tables(parts, Cache(work / "features"))
+    packed = made.pack()
     (folder / "tables.bin").write_bytes(packed)
     side, stride, latent = config["photo"]["side"], parts.student.head.stride, config["head"]["latent"]
     graph.head(folder / "head.onnx", parts.head, latent)
@@ -82,12 +81,12 @@ def run(config: dict, work: Path, source: Path, folder: Path, labels: Path | Non
         raise SystemExit(f"{labels} names {len(names)} classes, the network has {config['backbone']['classes']}")
     (folder / "labels-classify.tsv").write_text("".join(f"{name}\n" for name in names))
     held = [(measure.fitted(config, photo.image()), None) for photo in data.photos(config, source)[1]]
-    levels, _ = measure.classify(parts, rows, held, list(range(len(parts.gains))), "held-out photos")
+    levels, _ = measure.classify(parts, made, held, list(range(len(parts.gains))), "held-out photos")
     figures = [(float(np.mean(levels[k].bytes)), float(np.mean(levels[k].agree))) for k in levels]
-    listed = written(parts, rows, packed, folder)
+    listed = written(parts, packed, folder)
     (folder / "CARD.md").write_text(card(parts, figures, len(held), Cache(work / "features").count))
     manifest.write(folder, entries(parts, [round(size) for size, _ in figures], listed))
-    verify(parts, rows, packed, folder, listed)
+    verify(parts, packed, folder, listed)
     print(f"exported {folder}: {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 
 
@@ -97,7 +96,14 @@ def exported(net: nn.Module, example: tuple, inputs: list[str], path: Path) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            net.eval(), example, dynamo=True, dynamic_shapes=free, input_names=inputs, output_names=["logits"], opset_version=OPSET, verbose=False
+            net.eval(),
+            example,
+            dynamo=True,
+            dynamic_shapes=free,
+            input_names=inputs,
+            output_names=["logits"],
+            opset_version=OPSET,
+            verbose=False,
         )
     model = program.model_proto
     casts = []
@@ -127,7 +133,7 @@ def answer(parts: Parts, symbols: np.ndarray, level: int) -> np.ndarray:
     return parts.net.back(measure.received(parts, symbols, level)).logits.numpy()
 
 
-def written(parts: Parts, rows: list, packed: bytes, folder: Path) -> list[dict]:
+def written(parts: Parts, packed: bytes, folder: Path) -> list[dict]:
     """Vectors of a made pattern at every level: no photo of the data may leave with a bundle."""
     (folder / "vectors").mkdir(exist_ok=True)
     side = parts.config["photo"]["side"]
@@ -138,7 +144,7 @@ def written(parts: Parts, rows: list, packed: bytes, folder: Path) -> list[dict]
         stem = f"vectors/pattern-level{level}"
         symbols = parts.head.level(latent, gain)
         (folder / f"{stem}.symbols").write_bytes(symbols.tobytes())
-        (folder / f"{stem}.packet").write_bytes(packet.encode(rows, packet.table_id(packed), 0, level, symbols))
+        (folder / f"{stem}.packet").write_bytes(packet.encode(packed, 0, level, symbols))
         (folder / f"{stem}.classify").write_bytes(np.ascontiguousarray(answer(parts, symbols, level), "<f4").tobytes())
         files = {"image": "vectors/pattern.png", "symbols": f"{stem}.symbols", "packet": f"{stem}.packet"}
         output = [{"task": "classify", "file": f"{stem}.classify", "stride": 1}]
@@ -150,7 +156,14 @@ def entries(parts: Parts, sizes: list[int], listed: list[dict]) -> dict:
     """The manifest without digests."""
     config, head, side = parts.config, parts.student.head, parts.config["photo"]["side"]
     split = config["backbone"]
-    classify = {"name": "classify", "kind": "classify", "tail": "tail-classify.onnx", "latent": "latent", "step": "step", "output": "logits"}
+    classify = {
+        "name": "classify",
+        "kind": "classify",
+        "tail": "tail-classify.onnx",
+        "latent": "latent",
+        "step": "step",
+        "output": "logits",
+    }
     reference = {"file": "reference-classify.onnx", "input": "image", "output": "logits"}
     return {
         "name": config["name"],
@@ -208,11 +221,14 @@ Backbone: {split["licence"]}. Head, decoder and tables: as their maker decides.
 """
 
 
-def verify(parts: Parts, rows: list, packed: bytes, folder: Path, listed: list[dict]) -> None:
+def verify(parts: Parts, packed: bytes, folder: Path, listed: list[dict]) -> None:
     """Integer head against ONNX Runtime, packets back, tail and reference against PyTorch."""
     report = check.Report()
-    report.row("tables.bin", tables.pack(tables.unpack(packed)) == packed, f"{len(packed)} bytes")
-    head, tail, reference = (check.session(source) for source in (check.signed(folder / "head.onnx"), folder / "tail-classify.onnx", folder / "reference-classify.onnx"))
+    report.row("tables.bin", tables.unpack(packed).pack() == packed, f"{len(packed)} bytes")
+    head, tail, reference = (
+        check.session(source)
+        for source in (check.signed(folder / "head.onnx"), folder / "tail-classify.onnx", folder / "reference-classify.onnx")
+    )
     pixels = np.asarray(Image.open(folder / "vectors" / "pattern.png"), np.uint8)
     image = (pixels.astype(np.int16) - 128).astype(np.int8)[None]
     for vector in listed:
@@ -221,7 +237,7 @@ def verify(parts: Parts, rows: list, packed: bytes, folder: Path, listed: list[d
         if parts.gains[level] == 1:
             off = int((head.run(None, {"image": image})[0][0] != symbols).sum())
             report.row(f"{name}: head, ONNX Runtime", off == 0, f"{off} of {symbols.size} symbols differ")
-        back = packet.decode(rows, symbols.shape, (folder / vector["packet"]).read_bytes())
+        back = packet.decode(packed, symbols.shape, (folder / vector["packet"]).read_bytes())
         report.row(f"{name}: packet", bool((back == symbols).all()), f"{(folder / vector['packet']).stat().st_size} bytes")
         step = np.float32(parts.steps()[level])
         feed = {"latent": np.repeat(symbols.astype(np.float32)[None] * step, 3, 0), "step": np.repeat(step, 3)}

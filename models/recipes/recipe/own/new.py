@@ -95,7 +95,9 @@ def show(found: list[Point], total: int) -> None:
     for point in found:
         shape = "x".join(map(str, point.shape))
         size = math.prod(point.shape) / 1000
-        print(f"{point.name:<{width}}  {shape:>14}  {point.stride:>6.0f}  {size:>8.1f}  {point.macs / 1e6:>11.1f}  {point.macs / max(total, 1):>5.0%}")
+        print(
+            f"{point.name:<{width}}  {shape:>14}  {point.stride:>6.0f}  {size:>8.1f}  {point.macs / 1e6:>11.1f}  {point.macs / max(total, 1):>5.0%}"
+        )
 
 
 def grid(split: Point) -> dict[str, int]:

@@ -18,14 +18,15 @@ fn main() -> std::process::ExitCode {
         return std::process::ExitCode::from(2);
     };
     let report = mutate::run(packets, 1);
-    let rejected = packets - report.same - report.wrong;
+    let same: u64 = report.same.iter().sum();
+    let rejected = packets - report.cut - same - report.wrong;
     println!(
         "{packets} damaged packets, no panic; by mode (raw, static, zstd, indexed, context): {:?}",
         report.per_mode
     );
     println!(
-        "rejected {rejected}, accepted with the symbols coded {}, with others {} ({} of one lane)",
-        report.same, report.wrong, report.wrong_of_one_lane
+        "rejected {rejected}; accepted: cut where a group ends {}, whole {:?}, with other symbols {} ({} of one lane)",
+        report.cut, report.same, report.wrong, report.wrong_of_one_lane
     );
     if report.wrong * 10_000 > packets {
         std::process::ExitCode::FAILURE

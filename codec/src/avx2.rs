@@ -2,10 +2,13 @@
 
 use std::arch::x86_64::*;
 
+use crate::context::TABLES_MAX;
 use crate::model::Step;
 use crate::rans::WordBlock;
-use crate::window::{Sight, WIDTH, chunk};
-use fearless_simd::{i16x16, i32x8, prelude::*, u8x16};
+use crate::sight::{Hand, Sight, WIDTH, chunk, used};
+use crate::simd::Avx2;
+use crate::table::Span;
+use fearless_simd::{i16x16, i32x8, prelude::*, u8x16, u16x16, u32x4, u32x8};
 
 /// For each set of lanes, where the bytes of their words come from: the highest lane's first.
 static ORDER: [[u64; 2]; 256] = order();
@@ -28,158 +31,272 @@ const fn order() -> [[u64; 2]; 256] {
     table
 }
 
+/// The fields of eight steps.
+type Lanes = [__m256i; 4];
+
 fearless_simd::kernel!(
-    /// Codes whole groups of eight entries, one per lane, from the last to the first. Words go to the front of
-    /// `words`, which has room for one word per entry and eight more; returns the states and the number of words.
+    /// Codes whole groups of eight entries, one per lane, from the last to the first; the `states` take turns, the last
+    /// ones first. Words go to the front of `words`, which has room for one word per entry and eight more; returns their
+    /// number.
     pub(crate) fn encode(
-        _avx2: Avx2,
-        states: [u32; 8],
+        avx2: Avx2,
+        states: &mut [[u32; 8]],
         groups: &[[u16; 8]],
         steps: &[Step],
         words: &mut WordBlock,
-    ) -> ([u32; 8], usize) {
-        let [a, b, c, d, e, f, g, h] = states.map(u32::cast_signed);
-        let mut state = _mm256_setr_epi32(a, b, c, d, e, f, g, h);
-        let half = _mm256_set1_epi32(0xffff);
-        let load = |entry: u16| {
-            let Step([low, high]) = steps[usize::from(entry)];
-            _mm_set_epi64x(high.cast_signed(), low.cast_signed())
-        };
+    ) -> usize {
         let mut taken = 0;
-        for group in groups.iter().rev() {
-            // Four fields of eight entries, transposed into four vectors of eight lanes.
-            let row = |lane: usize| _mm256_set_m128i(load(group[lane + 4]), load(group[lane]));
-            let (row0, row1, row2, row3) = (row(0), row(1), row(2), row(3));
-            let front = (_mm256_unpacklo_epi32(row0, row1), _mm256_unpacklo_epi32(row2, row3));
-            let back = (_mm256_unpackhi_epi32(row0, row1), _mm256_unpackhi_epi32(row2, row3));
-            let limit = _mm256_unpacklo_epi64(front.0, front.1);
-            let reciprocal = _mm256_unpackhi_epi64(front.0, front.1);
-            let start_gap = _mm256_unpacklo_epi64(back.0, back.1);
-            let shift = _mm256_unpackhi_epi64(back.0, back.1);
+        if let [states] = states {
+            let mut state = <__m256i>::from(u32x8::from_slice(avx2, states));
+            for group in groups.iter().rev() {
+                state = put(state, gather(group, steps), words, &mut taken);
+            }
+            let state: u32x8<_> = state.simd_into(avx2);
+            *states = state.into();
+            return taken;
+        }
+        for turn in groups.rchunks_exact(states.len()) {
+            for (states, group) in states.iter_mut().zip(turn).rev() {
+                let state = <__m256i>::from(u32x8::from_slice(avx2, states));
+                let state: u32x8<_> = put(state, gather(group, steps), words, &mut taken).simd_into(avx2);
+                *states = state.into();
+            }
+        }
+        taken
+    }
+);
 
-            // States and limits are below 2^31, so the signed comparison is right.
-            let below = _mm256_cmpgt_epi32(limit, state);
-            let full = !_mm256_movemask_ps(_mm256_castsi256_ps(below)) as usize & 0xff;
-            let low = _mm256_and_si256(state, half);
-            let low: __m128i =
-                _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256::<1>(low));
-            let [first, second] = ORDER[full];
-            let given = _mm_shuffle_epi8(low, _mm_set_epi64x(second.cast_signed(), first.cast_signed()));
+fearless_simd::kernel!(
+    /// As [`encode`], for four lanes.
+    pub(crate) fn encode_four(
+        avx2: Avx2,
+        states: &mut [u32; 4],
+        groups: &[[u16; 4]],
+        steps: &[Step],
+        words: &mut WordBlock,
+    ) -> usize {
+        let mut taken = 0;
+        let half = _mm_set1_epi32(0xffff);
+        let mut state = <__m128i>::from(u32x4::from_slice(avx2, states));
+        for group in groups.iter().rev() {
+            let [row0, row1, row2, row3] = group.map(|entry| {
+                let Step([low, high]) = steps[usize::from(entry)];
+                _mm_set_epi64x(high.cast_signed(), low.cast_signed())
+            });
+            let front = (_mm_unpacklo_epi32(row0, row1), _mm_unpacklo_epi32(row2, row3));
+            let back = (_mm_unpackhi_epi32(row0, row1), _mm_unpackhi_epi32(row2, row3));
+            let limit = _mm_unpacklo_epi64(front.0, front.1);
+            let reciprocal = _mm_unpackhi_epi64(front.0, front.1);
+            let start_gap = _mm_unpacklo_epi64(back.0, back.1);
+            let shift = _mm_sub_epi32(_mm_unpackhi_epi64(back.0, back.1), _mm_set1_epi32(32));
+
+            let below = _mm_cmpgt_epi32(limit, state);
+            let full = !_mm_movemask_ps(_mm_castsi128_ps(below)) as usize & 0xf;
+            let low = _mm_packus_epi32(_mm_and_si128(state, half), _mm_setzero_si128());
+            let given = _mm_shuffle_epi8(low, _mm_set_epi64x(0, ORDER[full][0].cast_signed()));
             let at = taken % 256 * 2;
             words[at..at + 8].copy_from_slice(&_mm_cvtsi128_si64(given).to_le_bytes());
-            words[at + 8..at + 16].copy_from_slice(&_mm_extract_epi64::<1>(given).to_le_bytes());
             taken += full.count_ones() as usize;
 
-            let ready = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(state), state, below);
-            let even = _mm256_mul_epu32(ready, reciprocal);
-            let odd = _mm256_mul_epu32(_mm256_srli_epi64::<32>(ready), _mm256_srli_epi64::<32>(reciprocal));
-            let product = _mm256_blend_epi32::<0b1010_1010>(_mm256_srli_epi64::<32>(even), odd);
-            let quotient = _mm256_srlv_epi32(product, shift);
-            let moved = _mm256_mullo_epi32(quotient, _mm256_srli_epi32::<16>(start_gap));
-            state = _mm256_add_epi32(_mm256_add_epi32(ready, _mm256_and_si256(start_gap, half)), moved);
+            let ready = _mm_blendv_epi8(_mm_srli_epi32::<16>(state), state, below);
+            let even = _mm_mul_epu32(ready, reciprocal);
+            let odd = _mm_mul_epu32(_mm_srli_epi64::<32>(ready), _mm_srli_epi64::<32>(reciprocal));
+            let product = _mm_blend_epi32::<0b1010>(_mm_srli_epi64::<32>(even), odd);
+            let moved = _mm_mullo_epi32(_mm_srlv_epi32(product, shift), _mm_srli_epi32::<16>(start_gap));
+            state = _mm_add_epi32(_mm_add_epi32(ready, _mm_and_si128(start_gap, half)), moved);
         }
-        let states = [
-            _mm256_extract_epi32::<0>(state),
-            _mm256_extract_epi32::<1>(state),
-            _mm256_extract_epi32::<2>(state),
-            _mm256_extract_epi32::<3>(state),
-            _mm256_extract_epi32::<4>(state),
-            _mm256_extract_epi32::<5>(state),
-            _mm256_extract_epi32::<6>(state),
-            _mm256_extract_epi32::<7>(state),
-        ];
-        (states.map(i32::cast_unsigned), taken)
+        let state: u32x4<_> = state.simd_into(avx2);
+        *states = state.into();
+        taken
+    }
+);
+
+/// Four fields of eight entries, transposed into four vectors of eight lanes: limit, reciprocal, start and gap, shift.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn gather(group: &[u16; 8], steps: &[Step]) -> Lanes {
+    let load = |entry: u16| {
+        let Step([low, high]) = steps[usize::from(entry)];
+        _mm_set_epi64x(high.cast_signed(), low.cast_signed())
+    };
+    let row = |lane: usize| _mm256_set_m128i(load(group[lane + 4]), load(group[lane]));
+    let (row0, row1, row2, row3) = (row(0), row(1), row(2), row(3));
+    let front = (_mm256_unpacklo_epi32(row0, row1), _mm256_unpacklo_epi32(row2, row3));
+    let back = (_mm256_unpackhi_epi32(row0, row1), _mm256_unpackhi_epi32(row2, row3));
+    [
+        _mm256_unpacklo_epi64(front.0, front.1),
+        _mm256_unpackhi_epi64(front.0, front.1),
+        _mm256_unpacklo_epi64(back.0, back.1),
+        _mm256_unpackhi_epi64(back.0, back.1),
+    ]
+}
+
+/// The states after one entry each.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn put(
+    state: __m256i,
+    [limit, reciprocal, start_gap, shift]: Lanes,
+    words: &mut WordBlock,
+    taken: &mut usize,
+) -> __m256i {
+    let half = _mm256_set1_epi32(0xffff);
+    // States and limits are below 2^31, so the signed comparison is right.
+    let below = _mm256_cmpgt_epi32(limit, state);
+    let full = !_mm256_movemask_ps(_mm256_castsi256_ps(below)) as usize & 0xff;
+    let low = _mm256_and_si256(state, half);
+    let low: __m128i = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256::<1>(low));
+    let [first, second] = ORDER[full];
+    let given = _mm_shuffle_epi8(low, _mm_set_epi64x(second.cast_signed(), first.cast_signed()));
+    let at = *taken % 256 * 2;
+    words[at..at + 8].copy_from_slice(&_mm_cvtsi128_si64(given).to_le_bytes());
+    words[at + 8..at + 16].copy_from_slice(&_mm_extract_epi64::<1>(given).to_le_bytes());
+    *taken += full.count_ones() as usize;
+
+    let ready = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(state), state, below);
+    let even = _mm256_mul_epu32(ready, reciprocal);
+    let odd = _mm256_mul_epu32(_mm256_srli_epi64::<32>(ready), _mm256_srli_epi64::<32>(reciprocal));
+    let product = _mm256_blend_epi32::<0b1010_1010>(_mm256_srli_epi64::<32>(even), odd);
+    let quotient = _mm256_srlv_epi32(product, _mm256_sub_epi32(shift, _mm256_set1_epi32(32)));
+    let moved = _mm256_mullo_epi32(quotient, _mm256_srli_epi32::<16>(start_gap));
+    _mm256_add_epi32(_mm256_add_epi32(ready, _mm256_and_si256(start_gap, half)), moved)
+}
+
+impl Hand for Avx2 {
+    #[inline(always)]
+    fn means(self, sight: &Sight<'_>, symbols: &[i16], at: usize) -> [i32; WIDTH] {
+        means(self, sight, symbols, at)
+    }
+
+    #[inline(always)]
+    fn tables(self, sight: &Sight<'_>, magnitudes: &[i16], at: usize, means: &[i32; WIDTH]) -> [u8; WIDTH] {
+        tables(self, sight, magnitudes, at, means)
+    }
+
+    #[inline(always)]
+    fn entries(
+        self,
+        spans: &[Span; TABLES_MAX],
+        tables: &[u8; WIDTH],
+        values: &[i16; WIDTH],
+        count: usize,
+    ) -> ([u16; WIDTH], bool) {
+        entries(self, spans, tables, values, count)
+    }
+}
+
+fearless_simd::kernel!(
+    #[inline(always)]
+    fn means(avx2: Avx2, sight: &Sight<'_>, symbols: &[i16], at: usize) -> [i32; WIDTH] {
+        let mut sums = [_mm256_set1_epi32(sight.mean_bias); 2];
+        for pair in sight.mean_pairs {
+            let terms = pair.offsets.map(|offset| load(avx2, symbols, at.wrapping_add_signed(offset)));
+            sums = add(sums, terms, pair.weights);
+        }
+        let [low, high] = sums.map(|sum| _mm256_srai_epi32::<8>(sum));
+        let front: i32x8<_> = _mm256_permute2x128_si256::<0x20>(low, high).simd_into(avx2);
+        let back: i32x8<_> = _mm256_permute2x128_si256::<0x31>(low, high).simd_into(avx2);
+        let mut means = [0; WIDTH];
+        means[..8].copy_from_slice(&<[i32; 8]>::from(front));
+        means[8..].copy_from_slice(&<[i32; 8]>::from(back));
+        means
     }
 );
 
 fearless_simd::kernel!(
-    /// [`Sight::means`].
-    pub(crate) fn means(avx2: Avx2, sight: &Sight<'_>, means: &mut [[i32; WIDTH]]) {
-        for (at, means) in means.iter_mut().enumerate() {
-            let bias = _mm256_set1_epi32(sight.mean_bias());
-            let (mut low, mut high) = (bias, bias);
-            for pair in sight.mean_pairs {
-                let at = sight.first + at * WIDTH;
-                let [first, second] = pair.offsets.map(|offset| {
-                    let values: i16x16<_> =
-                        (*chunk(sight.symbols, at.wrapping_add_signed(offset))).simd_into(avx2);
-                    <__m256i>::from(values)
-                });
-                let weights = both(pair.weights);
-                low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(first, second), weights));
-                high =
-                    _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), weights));
-            }
-            let (low, high) = (_mm256_srai_epi32::<8>(low), _mm256_srai_epi32::<8>(high));
-            let front: i32x8<_> = _mm256_permute2x128_si256::<0x20>(low, high).simd_into(avx2);
-            let back: i32x8<_> = _mm256_permute2x128_si256::<0x31>(low, high).simd_into(avx2);
-            means[..8].copy_from_slice(&<[i32; 8]>::from(front));
-            means[8..].copy_from_slice(&<[i32; 8]>::from(back));
+    #[inline(always)]
+    fn tables(
+        avx2: Avx2,
+        sight: &Sight<'_>,
+        magnitudes: &[i16],
+        at: usize,
+        means: &[i32; WIDTH],
+    ) -> [u8; WIDTH] {
+        let terms = [load(avx2, sight.far, at), load(avx2, sight.wide, at)];
+        let mut sums = add([_mm256_set1_epi32(sight.activity_bias); 2], terms, sight.weights);
+        for pair in sight.activity_pairs {
+            let terms = pair.offsets.map(|offset| load(avx2, magnitudes, at.wrapping_add_signed(offset)));
+            sums = add(sums, terms, pair.weights);
         }
-    }
-);
-
-fearless_simd::kernel!(
-    /// [`Sight::tables`].
-    pub(crate) fn tables(avx2: Avx2, sight: &Sight<'_>, means: &[[i32; WIDTH]], tables: &mut [[u8; WIDTH]]) {
-        let activity = sight.rules.activities[sight.phase];
+        // Packing undoes the order of unpacking, and what does not fit 16 bits is above every top either way.
         let shift = _mm_cvtsi32_si128(sight.context.shift.into());
-        let load = |plane, place| {
-            let values: i16x16<_> = (*chunk(plane, place)).simd_into(avx2);
-            <__m256i>::from(values)
-        };
-        for (at, (means, tables)) in means.iter().zip(tables).enumerate() {
-            let at = sight.at + at * WIDTH;
-            let bias = _mm256_set1_epi32(sight.activity_bias());
-            let (far, wide) = (load(sight.far, at), load(sight.wide, at));
-            let weights = both([activity.far, activity.wide]);
-            let mut low =
-                _mm256_add_epi32(bias, _mm256_madd_epi16(_mm256_unpacklo_epi16(far, wide), weights));
-            let mut high =
-                _mm256_add_epi32(bias, _mm256_madd_epi16(_mm256_unpackhi_epi16(far, wide), weights));
-            for pair in sight.activity_pairs {
-                let [first, second] =
-                    pair.offsets.map(|offset| load(sight.magnitudes, at.wrapping_add_signed(offset)));
-                let weights = both(pair.weights);
-                low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(first, second), weights));
-                high =
-                    _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), weights));
-            }
-            // Packing undoes the order of unpacking, and what does not fit 16 bits is above every top either way.
-            let level = _mm256_packs_epi32(_mm256_sra_epi32(low, shift), _mm256_sra_epi32(high, shift));
-            let level = _mm256_max_epi16(level, _mm256_setzero_si256());
-            let mut shape = _mm256_setzero_si256();
-            for &top in &sight.context.tops {
-                shape = _mm256_sub_epi16(shape, _mm256_cmpgt_epi16(level, _mm256_set1_epi16(top)));
-            }
-            let half = |from: &[i32]| {
-                let half: i32x8<_> = <[i32; 8]>::try_from(from).expect("half of a chunk").simd_into(avx2);
-                _mm256_and_si256(half.into(), _mm256_set1_epi32(3))
-            };
-            let (front, back) = means.split_at(8);
-            let fraction = _mm256_packs_epi32(half(front), half(back));
-            let fraction = _mm256_permute4x64_epi64::<0b11_01_10_00>(fraction);
-            let table = _mm256_or_si256(_mm256_slli_epi16::<2>(shape), fraction);
-            let packed =
-                _mm_packus_epi16(_mm256_castsi256_si128(table), _mm256_extracti128_si256::<1>(table));
-            let packed: u8x16<_> = packed.simd_into(avx2);
-            *tables = packed.into();
+        let [low, high] = sums.map(|sum| _mm256_sra_epi32(sum, shift));
+        let level = _mm256_max_epi16(_mm256_packs_epi32(low, high), _mm256_setzero_si256());
+        let mut shapes = [_mm256_setzero_si256(); 2];
+        for tops in sight.context.tops.as_chunks().0 {
+            let above = |top: &[i16; WIDTH]| _mm256_cmpgt_epi16(level, load(avx2, top, 0));
+            let [first, second] = tops;
+            shapes = [_mm256_sub_epi16(shapes[0], above(first)), _mm256_sub_epi16(shapes[1], above(second))];
         }
+        let shape = _mm256_add_epi16(shapes[0], shapes[1]);
+        let half = |from: &[i32]| {
+            let half: i32x8<_> = <[i32; 8]>::try_from(from).expect("half of a chunk").simd_into(avx2);
+            _mm256_and_si256(half.into(), _mm256_set1_epi32(3))
+        };
+        let (front, back) = means.split_at(8);
+        let fraction = _mm256_packs_epi32(half(front), half(back));
+        let fraction = _mm256_permute4x64_epi64::<0b11_01_10_00>(fraction);
+        let table = _mm256_or_si256(_mm256_slli_epi16::<2>(shape), fraction);
+        let packed = _mm_packus_epi16(_mm256_castsi256_si128(table), _mm256_extracti128_si256::<1>(table));
+        let packed: u8x16<_> = packed.simd_into(avx2);
+        packed.into()
     }
 );
 
 fearless_simd::kernel!(
-    /// [`settle`](crate::window::settle), compiled for these instructions.
-    pub(crate) fn settle(
-        _avx2: Avx2,
-        magnitudes: &mut [i16],
-        symbols: &[i16],
-        means: &[i32],
-        limits: (u8, u8),
-    ) {
-        crate::window::settle(magnitudes, symbols, means, limits);
+    #[inline(always)]
+    fn entries(
+        avx2: Avx2,
+        spans: &[Span; TABLES_MAX],
+        tables: &[u8; WIDTH],
+        values: &[i16; WIDTH],
+        count: usize,
+    ) -> ([u16; WIDTH], bool) {
+        let named = tables.map(|table| spans[usize::from(table) % TABLES_MAX]);
+        let span = |lane: usize| named[lane].bits().cast_signed();
+        // In each half the 16-bit fields of two spans, sorted by field.
+        let sorted = _mm256_set_epi64x(
+            0x0f0e_0706_0d0c_0504,
+            0x0b0a_0302_0908_0100,
+            0x0f0e_0706_0d0c_0504,
+            0x0b0a_0302_0908_0100,
+        );
+        let rows = [
+            _mm256_set_epi64x(span(9), span(8), span(1), span(0)),
+            _mm256_set_epi64x(span(11), span(10), span(3), span(2)),
+            _mm256_set_epi64x(span(13), span(12), span(5), span(4)),
+            _mm256_set_epi64x(span(15), span(14), span(7), span(6)),
+        ];
+        let rows = rows.map(|spans| _mm256_shuffle_epi8(spans, sorted));
+        let front = (_mm256_unpacklo_epi32(rows[0], rows[1]), _mm256_unpacklo_epi32(rows[2], rows[3]));
+        let back = (_mm256_unpackhi_epi32(rows[0], rows[1]), _mm256_unpackhi_epi32(rows[2], rows[3]));
+        let first = _mm256_unpacklo_epi64(front.0, front.1);
+        let low = _mm256_unpackhi_epi64(front.0, front.1);
+        let escape = _mm256_unpacklo_epi64(back.0, back.1);
+        let offset = _mm256_min_epu16(_mm256_sub_epi16(load(avx2, values, 0), low), escape);
+        let escapes = _mm256_and_si256(_mm256_cmpeq_epi16(offset, escape), load(avx2, used(count), 0));
+        let entries: u16x16<_> = _mm256_add_epi16(first, offset).simd_into(avx2);
+        (entries.into(), _mm256_movemask_epi8(escapes) != 0)
     }
 );
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(avx2: Avx2, plane: &[i16], place: usize) -> __m256i {
+    let values: i16x16<_> = (*chunk(plane, place)).simd_into(avx2);
+    values.into()
+}
+
+/// Adds both terms times their weights, in the order of unpacking.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add([low, high]: [__m256i; 2], [first, second]: [__m256i; 2], weights: [i16; 2]) -> [__m256i; 2] {
+    let weights = both(weights);
+    [
+        _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(first, second), weights)),
+        _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), weights)),
+    ]
+}
 
 /// Two weights in each lane of 32 bits.
 #[inline]

@@ -3,7 +3,8 @@
 use crate::Error;
 use crate::cursor::Cursor;
 use crate::error::Place;
-use crate::table::{Family, cut};
+use crate::sight::WIDTH;
+use crate::table::{Family, Span, cut};
 
 /// The largest threshold, and the largest activity that makes a difference.
 pub(crate) const ACTIVITY_MAX: usize = 4095;
@@ -18,6 +19,11 @@ pub(crate) const OWN: [&[(isize, isize)]; 2] =
 /// The most own neighbours.
 pub(crate) const OWN_MAX: usize = 5;
 
+const SHAPES_MAX: u8 = 32;
+
+/// The most tables, four for each shape.
+pub(crate) const TABLES_MAX: usize = 4 * SHAPES_MAX as usize;
+
 const TAPS_MAX: u8 = 8;
 const SETS_MAX: u8 = 16;
 
@@ -27,9 +33,12 @@ pub(crate) struct Context {
     pub(crate) shift: u8,
     /// For each activity, the first table of its shape.
     pub(crate) shapes: Box<[u8; ACTIVITY_MAX + 1]>,
-    /// The largest activity of each shape but the last.
-    pub(crate) tops: Box<[i16]>,
+    /// The largest activity of each shape but the last, once for each lane of a vector, and one that is never reached
+    /// where this makes their number even.
+    pub(crate) tops: Box<[[i16; WIDTH]]>,
     pub(crate) family: Family,
+    /// The spans of the family, as many as it can have.
+    pub(crate) spans: Box<[Span; TABLES_MAX]>,
     /// For each set, two phases for each channel; as the next.
     means: Box<[Box<[[Mean; 2]]>]>,
     activities: Box<[Box<[[Activity; 2]]>]>,
@@ -93,7 +102,7 @@ impl Context {
         let channels = order.len();
         let cap = within(cursor, "cap", 1..=CAP_MAX, "1 to 63")?;
         let shift = within(cursor, "shift", 4..=14, "4 to 14")?;
-        let count = within(cursor, "shapes", 1..=32, "1 to 32")?;
+        let count = within(cursor, "shapes", 1..=SHAPES_MAX, "1 to 32")?;
         let thresholds = cursor.u16s(usize::from(count) - 1, "thresholds").map_err(cut)?;
         if let Some(&found) = thresholds.last().filter(|last| usize::from(**last) > ACTIVITY_MAX) {
             return Err(wrong("threshold", found.into(), "at most 4095"));
@@ -106,8 +115,12 @@ impl Context {
             *shape =
                 4 * thresholds.iter().filter(|threshold| usize::from(**threshold) <= activity).count() as u8;
         }
-        let tops = thresholds.iter().map(|threshold| threshold.cast_signed() - 1).collect();
+        let tops = thresholds.iter().map(|threshold| [threshold.cast_signed() - 1; WIDTH]);
+        let never = (thresholds.len() % 2 == 1).then_some([i16::MAX; WIDTH]);
+        let tops = tops.chain(never).collect();
         let family = Family::parse_shared(cursor, precision, (0..4 * count).map(Place::Context))?;
+        let mut spans = Box::new([family.spans[0]; TABLES_MAX]);
+        spans[..family.spans.len()].copy_from_slice(&family.spans);
         let mut place = vec![0; channels];
         order.iter().enumerate().for_each(|(at, &channel)| place[usize::from(channel)] = at);
         let count = within(cursor, "means", 1..=SETS_MAX, "1 to 16")?;
@@ -140,7 +153,7 @@ impl Context {
             Ok(Level { mean, activity, coarse, biases })
         });
         let levels = levels.collect::<Result<_, Error>>()?;
-        Ok(Self { cap, shift, shapes, tops, family, means, activities, levels })
+        Ok(Self { cap, shift, shapes, tops, family, spans, means, activities, levels })
     }
 
     /// The rules of a level and channel, which are those of the tables.

@@ -1,14 +1,12 @@
 //! Packets to features (FORMAT.md, sections 3 to 6).
 
-use crate::context::Context;
 use crate::cursor::Cursor;
 use crate::header::Directory;
 use crate::indexed::Indexed;
 use crate::rans::{LOWEST, Reader};
 use crate::seal::{Seal, shares};
 use crate::simd::Simd;
-use crate::table::Family;
-use crate::window::Window;
+use crate::window::{Subject, Window};
 use crate::{Error, Feature, HEADER_BYTES, Header, Mode, Shape, Tables, packet_max, states};
 
 /// What a packet held.
@@ -75,6 +73,7 @@ pub fn decode_into(
 pub struct Decoder {
     simd: Simd,
     window: Window,
+    words: Vec<[u8; 2]>,
     values: Vec<i16>,
     indices: Vec<u8>,
     places: Vec<u8>,
@@ -101,6 +100,7 @@ impl Decoder {
         Self {
             simd: Simd::default(),
             window: Window::default(),
+            words: Vec::new(),
             values: Vec::new(),
             indices: Vec::new(),
             places: Vec::new(),
@@ -194,7 +194,7 @@ impl Decoder {
         payload: &[u8],
         symbols: &mut [i16],
     ) -> Result<usize, Error> {
-        let Task { tables, header, shape } = task;
+        let header = task.header;
         let mut cursor = Cursor::new(payload);
         let directory = Directory::parse(&mut cursor, header.groups())?;
         let states = states::read::<N>(&mut cursor)?;
@@ -203,7 +203,22 @@ impl Decoder {
             return Err(Error::PacketTrailing { field: "words", bytes: odd.len() });
         }
         let present = directory.present(left.len())?;
-        let mut reader = Reader { states, left, missing: false, precision: tables.precision() };
+        let mut room = std::mem::take(&mut self.words);
+        let found = self.read_groups(task, (&directory, present), states, (left, &mut room), symbols);
+        self.words = room;
+        found.map(|()| present)
+    }
+
+    fn read_groups<const N: usize>(
+        &mut self,
+        task: Task<'_>,
+        (directory, present): (&Directory, usize),
+        states: [u32; N],
+        (words, room): (&[[u8; 2]], &mut Vec<[u8; 2]>),
+        symbols: &mut [i16],
+    ) -> Result<(), Error> {
+        let Task { tables, header, shape } = task;
+        let mut reader = Reader::new(states, tables.precision(), words, room);
         let mut seal = Seal::new(tables.digest(), header.bytes());
         if header.mode == Mode::Context {
             self.window.begin(shape, self.simd);
@@ -218,8 +233,8 @@ impl Decoder {
                 seal.update(plane);
             }
             if let Some(border) = directory.borders().get(group) {
-                let found = (left.len() - reader.left.len()) as u64;
-                if reader.missing || found != border.words {
+                let found = reader.taken() as u64;
+                if found != border.words {
                     return Err(Error::GroupWords { group, found, expected: border.words });
                 }
                 if seal.check() != border.check {
@@ -228,14 +243,14 @@ impl Decoder {
             }
         }
         if whole {
-            check_end(&reader, &seal)?;
+            check_end(&reader, words.len(), &seal)?;
         }
         let missing = tables.order().skip(groups).flatten().map(|&channel| usize::from(channel));
         for channel in missing {
             let median = tables.median(header.level, channel);
             symbols[channel * shape.plane()..][..shape.plane()].fill(median);
         }
-        Ok(present)
+        Ok(())
     }
 
     fn read_channel<const N: usize>(
@@ -248,12 +263,14 @@ impl Decoder {
         let Task { tables, header, .. } = task;
         match (header.mode, &tables.indexed, &tables.context) {
             (Mode::Indexed, Some(indexed), _) => self.read_indexed(task, indexed, reader, channel, plane),
-            (Mode::Context, _, Some(context)) => self.read_context(task, context, reader, channel, plane),
+            (Mode::Context, _, Some(context)) => {
+                let rules = context.rules(header.level, channel);
+                self.window.follow(Subject { context, rules, channel }, reader, plane)
+            }
             _ => {
                 let family = tables.family_of(Mode::Static, header.level);
-                if reader.run(&family.models[channel], plane) {
-                    let tables = std::iter::repeat(channel);
-                    read_escapes(reader, family, tables, plane, channel)?;
+                if reader.run(&family.models, channel, plane) {
+                    reader.escapes_of(family, std::iter::repeat(channel), plane, channel)?;
                 }
                 Ok(())
             }
@@ -272,7 +289,7 @@ impl Decoder {
         let tiles = indexed.tiles(task.shape);
         self.values.clear();
         self.values.resize(tiles.count(), 0);
-        if reader.run(&indexed.deltas(level).models[0], &mut self.values) {
+        if reader.run(&indexed.deltas(level).models, 0, &mut self.values) {
             return Err(Error::Index { channel });
         }
         let base = indexed.base(level, channel);
@@ -284,41 +301,8 @@ impl Decoder {
         }
         tiles.spread(&self.indices, &mut self.places);
         if reader.mixed(&indexed.family.models, &self.places, plane) {
-            let tables = self.places.iter().map(|&table| usize::from(table));
-            read_escapes(reader, &indexed.family, tables, plane, channel)?;
+            reader.escapes(&indexed.family, &self.places, plane, channel)?;
         }
-        Ok(())
-    }
-
-    fn read_context<const N: usize>(
-        &mut self,
-        task: Task<'_>,
-        context: &Context,
-        reader: &mut Reader<'_, N>,
-        channel: usize,
-        plane: &mut [i16],
-    ) -> Result<(), Error> {
-        let rules = context.rules(task.header.level, channel);
-        let window = &mut self.window;
-        let runs = window.runs();
-        window.turn(rules, channel);
-        self.values.resize(runs[0], 0);
-        for row in 0..task.shape.height() {
-            for (phase, &count) in runs.iter().enumerate() {
-                let place = (channel, row, phase);
-                let values = &mut self.values[..count];
-                window.predict(context, rules, place, count);
-                window.look(context, rules, place, count);
-                if reader.mixed(&context.family.models, window.tables(count), values) {
-                    let tables = window.tables(count).iter().map(|&table| usize::from(table));
-                    read_escapes(reader, &context.family, tables, values, channel)?;
-                }
-                window.restore(place, values);
-                window.settle(context, rules.coarse, place, count);
-            }
-        }
-        window.finish();
-        window.store(channel, plane);
         Ok(())
     }
 }
@@ -331,13 +315,13 @@ struct Task<'a> {
     shape: Shape,
 }
 
-/// That the words are used up and the lanes end with the seal.
-fn check_end<const N: usize>(reader: &Reader<'_, N>, seal: &Seal) -> Result<(), Error> {
-    if reader.missing {
+/// That all of so many words are taken and the lanes end with the seal.
+fn check_end<const N: usize>(reader: &Reader<'_, N>, words: usize, seal: &Seal) -> Result<(), Error> {
+    if reader.taken() > words {
         return Err(Error::PacketTruncated { field: "words" });
     }
-    if !reader.left.is_empty() {
-        return Err(Error::PacketTrailing { field: "words", bytes: 2 * reader.left.len() });
+    if reader.taken() < words {
+        return Err(Error::PacketTrailing { field: "words", bytes: 2 * (words - reader.taken()) });
     }
     if let Some(lane) = reader.states.iter().position(|state| state >> 15 != 1) {
         return Err(Error::FinalState { lane, found: reader.states[lane] });
@@ -349,29 +333,6 @@ fn check_end<const N: usize>(reader: &Reader<'_, N>, seal: &Seal) -> Result<(), 
             shares.iter().zip(0..).take(3).fold(0, |sum, (share, lane)| sum | share << (15 * lane))
         };
         return Err(Error::Seal { found: join(found), expected: join(expected) });
-    }
-    Ok(())
-}
-
-/// Replaces the escapes of a run by what they stand for. `tables` are the tables of the values.
-fn read_escapes<const N: usize>(
-    reader: &mut Reader<'_, N>,
-    family: &Family,
-    tables: impl Iterator<Item = usize>,
-    values: &mut [i16],
-    channel: usize,
-) -> Result<(), Error> {
-    let mut at = 0;
-    for (value, table) in values.iter_mut().zip(tables) {
-        let span = family.spans[table];
-        if value.wrapping_sub(span.low).cast_unsigned() == span.escape {
-            let bytes = [reader.byte(at), reader.byte(at + 1)];
-            at += 2;
-            *value = i16::from_le_bytes(bytes);
-            if family.tables[table].holds(*value) {
-                return Err(Error::Escape { found: *value, channel });
-            }
-        }
     }
     Ok(())
 }
@@ -398,6 +359,13 @@ fn unpack(zstd: &mut zstd::bulk::Decompressor<'_>, frame: &[u8], raw: &mut [u8])
     let end = zstd::zstd_safe::find_frame_compressed_size(frame).map_err(|_| fault("not a whole frame"))?;
     if end != frame.len() {
         return Err(Error::PacketTrailing { field: "frame", bytes: frame.len() - end });
+    }
+    // After the magic: no checksum, no dictionary, and nothing in the bits without meaning.
+    if frame.get(4).is_none_or(|descriptor| descriptor & 0x1f != 0) {
+        return Err(fault("with a checksum, a dictionary or reserved bits"));
+    }
+    if zstd::zstd_safe::get_frame_content_size(frame).ok().flatten() != Some(raw.len() as u64) {
+        return Err(fault("without the size of the symbols in its header"));
     }
     let written = zstd
         .decompress_to_buffer(frame, raw)

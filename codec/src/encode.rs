@@ -1,5 +1,7 @@
 //! Features to packets (FORMAT.md, sections 3 to 6).
 
+use std::ops::Range;
+
 use crate::cursor::push_number;
 use crate::header::{GEOMETRIES_MAX, LANES};
 use crate::plan::{Part, Plan};
@@ -323,35 +325,38 @@ impl Encoder {
 /// Codes a channel, from its last value to its first.
 fn put<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, escapes: &mut Vec<u8>, precision: u32) {
     let [first, second] = part.runs;
-    if part.escaped {
-        let mut end = part.entries.len();
-        let turns = if second == 0 { [first, first] } else { [second, first] };
-        for len in turns.into_iter().cycle() {
-            if end == 0 {
-                break;
+    let mut end = part.entries.len();
+    for &begin in part.escaped.iter().rev() {
+        let begin = begin as usize;
+        let run = begin..begin + if begin.is_multiple_of(first + second) { first } else { second };
+        put_runs(writer, part, run.end..end);
+        escapes.clear();
+        for (&entry, value) in part.entries[run.clone()].iter().zip(&part.values[run.clone()]) {
+            if part.escapes[usize::from(entry)] {
+                escapes.extend(value.to_le_bytes());
             }
-            let run = end - len..end;
-            escapes.clear();
-            for (&entry, value) in part.entries[run.clone()].iter().zip(&part.values[run.clone()]) {
-                if part.escapes[usize::from(entry)] {
-                    escapes.extend(value.to_le_bytes());
-                }
-            }
-            writer.bytes(escapes, precision);
-            writer.run(part.steps, &part.entries[run]);
-            end -= len;
         }
-    } else if first.is_multiple_of(N) && second.is_multiple_of(N) {
-        writer.run(part.steps, part.entries);
-    } else {
-        for pair in part.entries.rchunks_exact(first + second) {
-            let (even, odd) = pair.split_at(first);
-            writer.run(part.steps, odd);
-            writer.run(part.steps, even);
-        }
+        writer.bytes(escapes, precision);
+        writer.run(part.steps, &part.entries[run]);
+        end = begin;
     }
+    put_runs(writer, part, 0..end);
     if let Some((steps, indices)) = part.indices {
         writer.run(steps, indices);
+    }
+}
+
+/// Codes runs without escapes, from the last to the first.
+fn put_runs<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, mut runs: Range<usize>) {
+    let [first, second] = part.runs;
+    if first.is_multiple_of(N) && second.is_multiple_of(N) {
+        return writer.run(part.steps, &part.entries[runs]);
+    }
+    while !runs.is_empty() {
+        let whole = runs.end.is_multiple_of(first + second) && second > 0;
+        let begin = runs.end - if whole { second } else { first };
+        writer.run(part.steps, &part.entries[begin..runs.end]);
+        runs.end = begin;
     }
 }
 

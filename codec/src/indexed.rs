@@ -2,6 +2,7 @@
 
 use crate::cursor::Cursor;
 use crate::error::Place;
+use crate::rans::LANES_MAX;
 use crate::table::{Family, cut};
 use crate::{Error, Shape};
 
@@ -168,7 +169,7 @@ impl Tiles {
         }
     }
 
-    /// The index of every place of a plane, from that of every tile.
+    /// The index of every place of a plane, from that of every tile, and zeros for one turn of lanes after them.
     pub(crate) fn spread(self, indices: &[u8], places: &mut Vec<u8>) {
         places.clear();
         for line in 0..self.down {
@@ -178,5 +179,6 @@ impl Tiles {
                 places.extend(std::iter::repeat_n(index, self.width.min(self.across - begin)));
             }
         }
+        places.extend([0; LANES_MAX]);
     }
 }

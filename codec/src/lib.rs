@@ -40,6 +40,7 @@ mod model;
 mod plan;
 mod rans;
 mod seal;
+mod sight;
 mod simd;
 mod states;
 mod table;

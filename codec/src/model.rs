@@ -3,7 +3,7 @@
 /// The largest number of entries that a bucket can name without a search.
 const NAMED: usize = 256;
 
-/// Buckets of a [`Model`] and their logarithm.
+/// Buckets of a table and their logarithm.
 const BUCKETS: usize = 1 << BUCKET_BITS;
 const BUCKET_BITS: u32 = 9;
 
@@ -11,7 +11,7 @@ const BUCKET_BITS: u32 = 9;
 /// `start` (u16), `gap` (u16), `shift` (u32).
 ///
 /// For a frequency of 2 and more and s the least power with `2^s >= frequency`, the reciprocal is
-/// `2^(s + 31) / frequency` rounded up and the shift `s − 1`. It is too large by less than 1, so the quotient is too
+/// `2^(s + 31) / frequency` rounded up and the shift `s + 31`. It is too large by less than 1, so the quotient is too
 /// large by less than `state / 2^(s + 31) < 1 / frequency` for states below 2^31, and exact. For a frequency of 1 the
 /// quotient comes out as `state − 1`, and `start` is larger by the missing `gap`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,10 +23,10 @@ impl Step {
         let wide = u64::from(frequency);
         let gap = (1 << precision) - wide;
         let (reciprocal, shift, start) = if frequency == 1 {
-            (u64::from(u32::MAX), 0, u64::from(start) + gap)
+            (u64::from(u32::MAX), 32, u64::from(start) + gap)
         } else {
             let power = wide.next_power_of_two().trailing_zeros();
-            ((1_u64 << (power + 31)).div_ceil(wide), u64::from(power) - 1, u64::from(start))
+            ((1_u64 << (power + 31)).div_ceil(wide), u64::from(power) + 31, u64::from(start))
         };
         Self([wide << (31 - precision) | reciprocal << 32, start | gap << 16 | shift << 32])
     }
@@ -42,7 +42,7 @@ impl Step {
     #[inline(always)]
     pub(crate) fn advance(self, state: u32) -> u32 {
         let [front, back] = self.0;
-        let quotient = ((u64::from(state) * (front >> 32)) >> 32) as u32 >> (back >> 32);
+        let quotient = ((u64::from(state) * (front >> 32)) >> (back >> 32 & 63)) as u32;
         state + quotient * (back as u32 >> 16) + (back & 0xffff) as u32
     }
 }
@@ -81,27 +81,37 @@ pub(crate) fn any_escape(bits: u64) -> bool {
     bits >> 63 != 0
 }
 
-/// One table as a decoder sees it: half a kilobyte and eight bytes per entry, so that the tables of many bundles stay
-/// in the cache.
-#[derive(Clone, Debug)]
-pub(crate) struct Model {
-    /// For each range of slots of the same length, the entry of the first one, shifted right by `rough`.
-    buckets: [u8; BUCKETS],
-    rough: u32,
-    /// And one more, whose start is no slot.
-    entries: Box<[Entry]>,
+/// The tables of a family as a decoder sees them: half a kilobyte for each and eight bytes per entry, so that those of
+/// many bundles stay in the cache.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Models {
+    finders: Vec<Finder>,
+    /// Of all tables, one after the other, and after each table one whose start is no slot.
+    entries: Vec<Entry>,
 }
 
-impl Model {
-    pub(crate) fn new(low: i16, frequencies: &[u16], precision: u32) -> Self {
+/// Where the entries of one table are.
+#[derive(Clone, Debug)]
+struct Finder {
+    first: u32,
+    rough: u32,
+    /// For each range of slots of the same length, the entry of the first one, shifted right by `rough`.
+    buckets: [u8; BUCKETS],
+}
+
+impl Models {
+    /// Adds a table.
+    pub(crate) fn push(&mut self, low: i16, frequencies: &[u16], precision: u32) {
         let escape = frequencies.len() - 1;
         let entry = |(at, (frequency, start)): (usize, (u16, u32))| {
             let value = low.wrapping_add_unsigned(at as u16).cast_unsigned();
             let flag = u64::from(at == escape) << 63;
             Entry(u64::from(start) | u64::from(frequency) << 16 | u64::from(value) << 32 | flag)
         };
-        let mut entries: Vec<_> = starts(frequencies).enumerate().map(entry).collect();
-        entries.push(Entry(1 << precision));
+        let first = self.entries.len();
+        self.entries.extend(starts(frequencies).enumerate().map(entry));
+        self.entries.push(Entry(1 << precision));
+        let entries = &self.entries[first..];
         let rough = (escape / NAMED + 1).next_power_of_two().trailing_zeros();
         let mut at = 0;
         let buckets = std::array::from_fn(|bucket| {
@@ -111,19 +121,21 @@ impl Model {
             }
             (at >> rough) as u8
         });
-        Self { buckets, rough, entries: entries.into() }
+        self.finders.push(Finder { first: first as u32, rough, buckets });
     }
 
-    /// The entry of a state's slot, and the state before that entry was coded:
+    /// The entry of a state's slot in one of the tables, and the state before that entry was coded:
     /// `frequency * (state div 2^precision) + state mod 2^precision − start`.
     ///
     /// Most buckets lie in one entry or two, between which no branch is needed.
     #[inline(always)]
-    pub(crate) fn take(&self, state: u32, precision: u32) -> (Entry, u32) {
+    pub(crate) fn take(&self, table: usize, state: u32, precision: u32) -> (Entry, u32) {
+        let finder = &self.finders[table];
         let slot = state & ((1 << precision) - 1);
         let bucket = (state >> (precision - BUCKET_BITS)) as usize % BUCKETS;
-        let mut at = usize::from(self.buckets[bucket]) << self.rough;
-        let (first, second) = (self.entries[at], self.entries[at + 1]);
+        let at = finder.first + (u32::from(finder.buckets[bucket]) << finder.rough);
+        let mut at = at as usize;
+        let (second, first) = (self.entries[at + 1], self.entries[at]);
         let mut entry = Entry(std::hint::select_unpredictable(slot >= second.start(), second.0, first.0));
         while slot - entry.start() >= entry.frequency() {
             at += 1;
@@ -170,7 +182,7 @@ mod tests {
                 for quotient in [(1 << 15) / f + 1, 4095, 65535, last / 3, last - 1, last] {
                     for state in [quotient * f, quotient * f + f - 1] {
                         if state < step.limit() {
-                            let coded = (state / f << precision) + state % f + 1;
+                            let coded = ((state / f) << precision) + state % f + 1;
                             assert_eq!(step.advance(state), coded, "{frequency} {state}");
                         }
                     }
@@ -195,12 +207,14 @@ mod tests {
             (many(16384, 14), 14),
             (vec![1, 16383], 14),
         ] {
-            let model = Model::new(-3, &frequencies, precision);
+            let mut models = Models::default();
+            models.push(5, &[1, (1 << precision) - 1], precision);
+            models.push(-3, &frequencies, precision);
             let slots = (0..).zip(&frequencies).flat_map(|(at, &f)| (0..f).map(move |back| (at, f, back)));
             let stride = if cfg!(miri) { 61 } else { 1 };
             for (slot, (at, frequency, back)) in slots.enumerate().step_by(stride) {
                 let state = (5 << precision) + slot as u32;
-                let (entry, before) = model.take(state, precision);
+                let (entry, before) = models.take(1, state, precision);
                 assert_eq!(entry.value(), -3 + at);
                 assert_eq!(any_escape(entry.bits()), usize::from(at as u16) + 1 == frequencies.len());
                 assert_eq!(before, 5 * u32::from(frequency) + u32::from(back));

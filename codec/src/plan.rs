@@ -2,9 +2,10 @@
 //! [`rans`](crate::rans) writes.
 
 use crate::model::Step;
+use crate::sight::WIDTH;
 use crate::simd::Simd;
 use crate::table::Family;
-use crate::window::Window;
+use crate::window::{Sheet, Subject, Window};
 use crate::{Feature, Mode, Tables};
 
 /// One value in so many is looked at to estimate the size.
@@ -19,8 +20,10 @@ pub(crate) struct Plan {
     indices: Vec<u16>,
     /// The values in mode context; those of the other modes are the symbols.
     values: Vec<i16>,
-    /// For each channel, whether it has escapes.
-    escaped: Vec<bool>,
+    /// The places of runs that have escapes, each counted from its channel's first value, and for each channel where its
+    /// own end here.
+    escaped: Vec<u32>,
+    escaped_ends: Vec<usize>,
     /// What the sampled values cost, and the indices, in 1/256 bit.
     sampled: u64,
     indices_cost: u64,
@@ -45,7 +48,8 @@ pub(crate) struct Part<'a> {
     pub(crate) values: &'a [i16],
     /// The lengths of its runs, which take turns.
     pub(crate) runs: [usize; 2],
-    pub(crate) escaped: bool,
+    /// Where those of its runs begin that have escapes.
+    pub(crate) escaped: &'a [u32],
     /// The run of tile indices before it.
     pub(crate) indices: Option<(&'a [Step], &'a [u16])>,
 }
@@ -78,6 +82,7 @@ impl Plan {
         self.indices.clear();
         self.values.clear();
         self.escaped.clear();
+        self.escaped_ends.clear();
         (self.sampled, self.indices_cost) = (0, 0);
     }
 
@@ -101,7 +106,8 @@ impl Plan {
                 escaped |= entry == span.escape;
                 entry
             }));
-            self.escaped.push(escaped);
+            self.escaped.extend(escaped.then_some(0));
+            self.escaped_ends.push(self.escaped.len());
             self.sampled += sampled(&self.entries[begin..], family.costs_of(channel));
         }
     }
@@ -129,48 +135,36 @@ impl Plan {
             let mut escaped = false;
             self.entries.extend(plane.iter().zip(places.iter()).map(|(&symbol, &table)| {
                 let entry = family.spans[usize::from(table)].entry(symbol);
-                escaped |= family.escapes[entry as usize];
-                entry as u16
+                escaped |= family.escapes[usize::from(entry)];
+                entry
             }));
-            self.escaped.push(escaped);
+            self.escaped.extend(escaped.then_some(0));
+            self.escaped_ends.push(self.escaped.len());
             self.sampled += sampled(&self.entries[begin..], &family.costs);
         }
     }
 
     fn fill_context(&mut self, tables: &Tables, level: u8, feature: &Feature, simd: Simd) {
         let Some(context) = &tables.context else { return };
-        let family = &context.family;
         let shape = feature.shape();
         let window = &mut self.scratch.window;
         window.begin(shape, simd);
-        let runs = window.runs();
-        for channel in tables.order().flatten().map(|&channel| usize::from(channel)) {
-            window.load(channel, feature.plane(channel));
+        self.entries.resize(shape.symbols() + WIDTH, 0);
+        self.values.resize(shape.symbols() + WIDTH, 0);
+        for (place, channel) in tables.order().flatten().map(|&channel| usize::from(channel)).enumerate() {
+            let here = place * shape.plane()..(place + 1) * shape.plane() + WIDTH;
+            let sheet = Sheet {
+                values: &mut self.values[here.clone()],
+                entries: &mut self.entries[here.clone()],
+                escaped: &mut self.escaped,
+            };
             let rules = context.rules(level, channel);
-            let begin = self.entries.len();
-            let mut escaped = false;
-            window.turn(rules, channel);
-            let places = (0..shape.height()).flat_map(|row| [(channel, row, 0), (channel, row, 1)]);
-            // All symbols are known, so nothing here waits for a run before it.
-            for (place, count) in places.clone().zip(runs.into_iter().cycle()) {
-                window.predict(context, rules, place, count);
-                self.values.extend(window.values(place, count));
-                window.settle(context, rules.coarse, place, count);
-            }
-            for (place, count) in places.zip(runs.into_iter().cycle()) {
-                window.look(context, rules, place, count);
-                let values = &self.values[self.entries.len()..][..count];
-                self.entries.extend(values.iter().zip(window.tables(count)).map(|(&value, &table)| {
-                    let span = family.spans[usize::from(table)];
-                    let entry = span.entry(value);
-                    escaped |= entry == span.first + u32::from(span.escape);
-                    entry as u16
-                }));
-            }
-            window.finish();
-            self.escaped.push(escaped);
-            self.sampled += sampled(&self.entries[begin..], &family.costs);
+            window.survey(Subject { context, rules, channel }, feature.plane(channel), sheet);
+            self.escaped_ends.push(self.escaped.len());
+            let entries = &self.entries[here.start..][..shape.plane()];
+            self.sampled += sampled(entries, &context.family.costs);
         }
+        self.entries.truncate(shape.symbols());
     }
 
     /// What is coded of the channel that is coded in this place.
@@ -185,13 +179,14 @@ impl Plan {
     ) -> Part<'a> {
         let plane = feature.shape().plane();
         let here = place * plane..(place + 1) * plane;
+        let begin = if place == 0 { 0 } else { self.escaped_ends[place - 1] };
         let mut part = Part {
             steps: &family.steps,
             escapes: &family.escapes,
             entries: &self.entries[here.clone()],
             values: feature.plane(channel),
             runs: [plane, 0],
-            escaped: self.escaped[place],
+            escaped: &self.escaped[begin..self.escaped_ends[place]],
             indices: None,
         };
         match (mode, &tables.indexed) {

@@ -6,14 +6,19 @@
 
 use std::hint::select_unpredictable;
 
-use crate::model::{Entry, Model, Step};
+use crate::Error;
+use crate::model::{Entry, Models, Step};
 use crate::simd::Simd;
+use crate::table::Family;
 
 /// The smallest state.
 pub(crate) const LOWEST: u32 = 1 << 15;
 
 /// Values of one block: a multiple of every lane count, and a power of two.
 const BLOCK: usize = 256;
+
+/// The most lanes.
+pub(crate) const LANES_MAX: usize = 32;
 
 /// The bytes of a block's words, with room for what a vector writes past them.
 pub(crate) type WordBlock = [u8; 2 * BLOCK + 16];
@@ -61,11 +66,15 @@ impl<const N: usize> Writer<'_, N> {
     #[inline(always)]
     fn groups(&mut self, steps: &[Step], groups: &[[u16; N]], words: &mut WordBlock) -> usize {
         #[cfg(target_arch = "x86_64")]
-        if let (Some(token), Ok(states)) = (self.simd.avx2, <&mut [u32; 8]>::try_from(&mut self.states[..])) {
-            let taken;
-            (*states, taken) =
-                crate::avx2::encode(token, *states, groups.as_flattened().as_chunks().0, steps, words);
-            return taken;
+        if let Some(token) = self.simd.avx2 {
+            if let (states @ [_, ..], []) = self.states.as_chunks_mut() {
+                let groups = groups.as_flattened().as_chunks().0;
+                return crate::avx2::encode(token, states, groups, steps, words);
+            }
+            if let Ok(states) = <&mut [u32; 4]>::try_from(&mut self.states[..]) {
+                let groups = groups.as_flattened().as_chunks().0;
+                return crate::avx2::encode_four(token, states, groups, steps, words);
+            }
         }
         encode_groups(&mut self.states, groups, steps, words)
     }
@@ -98,88 +107,136 @@ fn put(state: u32, step: Step, words: &mut WordBlock, taken: &mut usize) -> u32 
     step.advance(select_unpredictable(full, state >> 16, state))
 }
 
-/// The lanes of a decoder, and the words not yet taken. Those that are not there read as 0 and are remembered.
+/// The lanes of a decoder, and the words that it takes. Those that are not there read as 0.
 pub(crate) struct Reader<'a, const N: usize> {
     pub(crate) states: [u32; N],
-    pub(crate) left: &'a [[u8; 2]],
-    pub(crate) missing: bool,
-    pub(crate) precision: u32,
+    precision: u32,
+    /// With a block of zeros at the end.
+    words: &'a [[u8; 2]],
+    taken: usize,
 }
 
-impl<const N: usize> Reader<'_, N> {
+impl<'a, const N: usize> Reader<'a, N> {
+    /// Words are copied to `room`, so that a block of them can be looked at wherever it begins.
+    pub(crate) fn new(
+        states: [u32; N],
+        precision: u32,
+        words: &[[u8; 2]],
+        room: &'a mut Vec<[u8; 2]>,
+    ) -> Self {
+        room.clear();
+        room.extend_from_slice(words);
+        room.resize(words.len() + BLOCK, [0; 2]);
+        Self { states, precision, words: room, taken: 0 }
+    }
+
+    /// The words taken, with those that were not there.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken
+    }
+
     /// Decodes a run whose values all have one table. Returns whether there are escapes, which come out as the value
     /// after the last regular one.
     #[inline(never)]
-    pub(crate) fn run(&mut self, model: &Model, values: &mut [i16]) -> bool {
+    pub(crate) fn run(&mut self, models: &Models, table: usize, values: &mut [i16]) -> bool {
         let mut seen = 0;
         for block in values.chunks_mut(BLOCK) {
-            seen |= self.block(block, |_| model);
+            seen |= self.block(models, |_| [table; N], block);
         }
         crate::model::any_escape(seen)
     }
 
-    /// As [`run`](Self::run), where `tables` name the model of each value.
-    #[inline(never)]
-    pub(crate) fn mixed(&mut self, models: &[Model], tables: &[u8], values: &mut [i16]) -> bool {
+    /// As [`run`](Self::run), where `tables` name the table of each value, and go on to the end of its turn of lanes.
+    #[inline(always)]
+    pub(crate) fn mixed(&mut self, models: &Models, tables: &[u8], values: &mut [i16]) -> bool {
         let mut seen = 0;
         for (block, tables) in values.chunks_mut(BLOCK).zip(tables.chunks(BLOCK)) {
-            seen |= self.block(block, |at| &models[usize::from(tables[at])]);
+            let (groups, _) = tables.as_chunks::<N>();
+            seen |= self.block(models, |at| groups[at], block);
         }
         crate::model::any_escape(seen)
+    }
+
+    /// Replaces the escapes of a run by what they stand for. `tables` name the tables of the values.
+    #[cold]
+    pub(crate) fn escapes(
+        &mut self,
+        family: &Family,
+        tables: &[u8],
+        values: &mut [i16],
+        channel: usize,
+    ) -> Result<(), Error> {
+        self.escapes_of(family, tables.iter().map(|&table| table.into()), values, channel)
+    }
+
+    /// As [`escapes`](Self::escapes).
+    pub(crate) fn escapes_of(
+        &mut self,
+        family: &Family,
+        tables: impl Iterator<Item = usize>,
+        values: &mut [i16],
+        channel: usize,
+    ) -> Result<(), Error> {
+        let mut at = 0;
+        for (value, table) in values.iter_mut().zip(tables) {
+            let span = family.spans[table];
+            if value.wrapping_sub(span.low).cast_unsigned() == span.escape {
+                let bytes = [self.byte(at), self.byte(at + 1)];
+                at += 2;
+                *value = i16::from_le_bytes(bytes);
+                if family.tables[table].holds(*value) {
+                    return Err(Error::Escape { found: *value, channel });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Decodes the bytes of an escaped value, of which `at` are before it in its run.
-    pub(crate) fn byte(&mut self, at: usize) -> u8 {
+    fn byte(&mut self, at: usize) -> u8 {
         let state = &mut self.states[at % N];
         let slot = *state & ((1 << self.precision) - 1);
         let shift = self.precision - 8;
         let next = (*state >> self.precision << shift) + (slot & ((1 << shift) - 1));
         *state = next;
         if next < LOWEST {
-            let (word, rest) = match self.left.split_first() {
-                Some((&word, rest)) => (u16::from_le_bytes(word), rest),
-                None => {
-                    self.missing = true;
-                    (0, self.left)
-                }
-            };
-            self.left = rest;
-            *state = next << 16 | u32::from(word);
+            *state =
+                next << 16 | u32::from(u16::from_le_bytes(*self.words.get(self.taken).unwrap_or(&[0; 2])));
+            self.taken += 1;
         }
         (slot >> shift) as u8
     }
 
     /// Decodes at most a block of values, and returns the bits of their entries.
     #[inline(always)]
-    fn block<'m>(&mut self, values: &mut [i16], model: impl Fn(usize) -> &'m Model) -> u64 {
+    fn block<T: Copy + Into<usize>>(
+        &mut self,
+        models: &Models,
+        tables: impl Fn(usize) -> [T; N],
+        values: &mut [i16],
+    ) -> u64 {
+        // Once a block is out of reach, all words that there were are taken.
+        let words =
+            self.words.get(self.taken..).and_then(|words| words.first_chunk()).unwrap_or(&[[0; 2]; BLOCK]);
         let (taken, seen);
-        (self.states, taken, seen) = match self.left.first_chunk() {
-            Some(words) => decode(self.states, self.precision, model, words, values),
-            None => {
-                let mut words = [[0; 2]; BLOCK];
-                words[..self.left.len()].copy_from_slice(self.left);
-                decode(self.states, self.precision, model, &words, values)
-            }
-        };
-        match self.left.get(taken..) {
-            Some(rest) => self.left = rest,
-            None => (self.left, self.missing) = (&[], true),
-        }
+        (self.states, taken, seen) = decode(self.states, self.precision, models, tables, words, values);
+        self.taken += taken;
         seen
     }
 }
 
 #[inline(always)]
-fn decode<'m, const N: usize>(
+fn decode<const N: usize, T: Copy + Into<usize>>(
     mut states: [u32; N],
     precision: u32,
-    model: impl Fn(usize) -> &'m Model,
+    models: &Models,
+    tables: impl Fn(usize) -> [T; N],
     words: &[[u8; 2]; BLOCK],
     values: &mut [i16],
 ) -> ([u32; N], usize, u64) {
     let (mut taken, mut seen) = (0, 0);
-    let mut take = |state: &mut u32, model: &Model| {
-        let (entry, next): (Entry, u32) = model.take(*state, precision);
+    let mut take = |state: &mut u32, table: usize| {
+        let (entry, next): (Entry, u32) = models.take(table, *state, precision);
         let word = u32::from(u16::from_le_bytes(words[taken % BLOCK]));
         let short = next < LOWEST;
         taken += usize::from(short);
@@ -188,14 +245,18 @@ fn decode<'m, const N: usize>(
         entry.value()
     };
     let (groups, rest) = values.as_chunks_mut::<N>();
-    let whole = groups.len() * N;
+    let whole = groups.len();
     for (at, group) in groups.iter_mut().enumerate() {
+        let tables = tables(at);
         for lane in 0..N {
-            group[lane] = take(&mut states[lane], model(at * N + lane));
+            group[lane] = take(&mut states[lane], tables[lane].into());
         }
     }
-    for (lane, value) in rest.iter_mut().enumerate() {
-        *value = take(&mut states[lane], model(whole + lane));
+    if !rest.is_empty() {
+        let tables = tables(whole);
+        for (lane, value) in rest.iter_mut().enumerate() {
+            *value = take(&mut states[lane], tables[lane].into());
+        }
     }
     (states, taken, seen)
 }

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::cursor::{Cursor, CutOff};
 use crate::error::Place;
-use crate::model::{Model, Step, cost, starts};
+use crate::model::{Models, Step, cost, starts};
 
 /// The most entries of a family of which any table may be next.
 const ENTRIES_MAX: usize = 1 << 16;
@@ -107,7 +107,7 @@ impl Table {
 #[derive(Clone, Debug)]
 pub(crate) struct Family {
     pub(crate) tables: Box<[Table]>,
-    pub(crate) models: Box<[Model]>,
+    pub(crate) models: Models,
     /// The entries of all tables, one table after the other.
     pub(crate) steps: Box<[Step]>,
     /// What those entries cost in 1/256 bit, with what an escape stands for.
@@ -127,10 +127,24 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// The entry of `value` in the family.
+    /// The entry of `value` in a family whose entries have 16-bit names.
     #[inline(always)]
-    pub(crate) fn entry(self, value: i16) -> u32 {
-        self.first + u32::from(value.wrapping_sub(self.low).cast_unsigned().min(self.escape))
+    pub(crate) fn entry(self, value: i16) -> u16 {
+        (self.first as u16).wrapping_add(self.offset(value))
+    }
+
+    /// The entry of `value` in the table.
+    #[inline(always)]
+    pub(crate) fn offset(self, value: i16) -> u16 {
+        value.wrapping_sub(self.low).cast_unsigned().min(self.escape)
+    }
+
+    /// In one number: from the lowest bit, 16 of `first`, `low`, `escape`.
+    #[inline(always)]
+    pub(crate) fn bits(self) -> u64 {
+        u64::from(self.first as u16)
+            | u64::from(self.low.cast_unsigned()) << 16
+            | u64::from(self.escape) << 32
     }
 }
 
@@ -143,7 +157,8 @@ impl Family {
     ) -> Result<Self, Error> {
         let tables =
             places.map(|place| Table::parse(cursor, precision, place)).collect::<Result<Box<[_]>, _>>()?;
-        let models = tables.iter().map(|table| Model::new(table.low, &table.frequencies, precision));
+        let mut models = Models::default();
+        tables.iter().for_each(|table| models.push(table.low, &table.frequencies, precision));
         let steps = tables.iter().flat_map(|table| starts(&table.frequencies));
         let steps = steps.map(|(frequency, start)| Step::new(frequency, start, precision));
         let costs = tables.iter().flat_map(|table| {
@@ -158,7 +173,7 @@ impl Family {
             Some(Span { first, low: table.low, escape: table.regular() as u16 })
         });
         Ok(Self {
-            models: models.collect(),
+            models,
             steps: steps.collect(),
             costs: costs.collect(),
             escapes: escapes.collect(),

@@ -174,6 +174,12 @@ fn a_frame_cannot_hold_more_or_less_than_the_symbols() {
     skippable.truncate(HEADER_BYTES + 4);
     skippable.extend([0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]);
     assert!(matches!(decode(&tables, &shapes, &skippable), Err(Error::Frame { .. })));
+    let sound = packet(Mode::Zstd);
+    for bit in 0..5 {
+        let mut marked = sound.clone();
+        marked[HEADER_BYTES + 4 + 4] |= 1 << bit;
+        assert!(decode(&tables, &shapes, &marked).is_err(), "{bit}");
+    }
 }
 
 #[test]

@@ -8,9 +8,10 @@ use crate::make::{self, Random};
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) packets: u64,
-    /// Accepted, with the symbols that were coded: cut at a border, or a change without meaning in a zstd frame or in
-    /// what is said of the groups that were cut off.
-    pub(crate) same: u64,
+    /// Accepted, with the symbols that were coded and without the groups that were cut off.
+    pub(crate) cut: u64,
+    /// Accepted, with all symbols that were coded, by mode.
+    pub(crate) same: [u64; 5],
     /// Accepted, with other symbols.
     pub(crate) wrong: u64,
     pub(crate) wrong_of_one_lane: u64,
@@ -67,8 +68,10 @@ pub(crate) fn run(packets: u64, seed: u64) -> Report {
             && present.flatten().map(|&channel| usize::from(channel) * shape.plane()).all(|begin| {
                 symbols[begin..][..shape.plane()] == feature.symbols()[begin..][..shape.plane()]
             });
-        if intact {
-            report.same += 1;
+        if intact && found.present < found.header.groups() {
+            report.cut += 1;
+        } else if intact {
+            report.same[found.header.mode as usize] += 1;
         } else {
             report.wrong += 1;
             report.wrong_of_one_lane += u64::from(*lanes == 1);

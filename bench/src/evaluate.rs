@@ -11,17 +11,8 @@ use serde::Serialize;
 use crate::{
     confusion::Confusion,
     halves::{Halves, jpeg},
-<<<<<<< HEAD
-<<<<<<< HEAD
-    photos, prefix,
-=======
-    local::{self, Local},
-    photos,
->>>>>>> main
-=======
     local::{self, Local},
     photos, prefix,
->>>>>>> main
     stats::{mean, quantile},
 };
 
@@ -53,24 +44,15 @@ pub struct Evaluate {
     /// Rate level [default: the bundle's]
     #[arg(long, value_name = "N")]
     pub level: Option<usize>,
-<<<<<<< HEAD
-=======
     /// Every rate level too, each as one entry of the report's `levels`
     #[arg(long)]
     pub all_levels: bool,
->>>>>>> main
     /// Measure packets cut where each group of channels ends, instead of whole ones beside JPEG
     #[arg(long)]
     pub groups: bool,
     /// With --groups: look at so many photos and frames at most
     #[arg(long, value_name = "N", requires = "groups", default_value_t = usize::MAX)]
     pub take: usize,
-<<<<<<< HEAD
-    /// Every rate level too, each as one entry of the report's `levels`
-    #[arg(long)]
-    pub all_levels: bool,
-=======
->>>>>>> main
     /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,

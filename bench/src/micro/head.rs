@@ -15,15 +15,10 @@ use tract_onnx::prelude::*;
 
 use super::onnx::{INPUT, OUTPUT};
 use super::{lite0, median, twin};
-<<<<<<< HEAD
-use crate::contest::{Contest, Row};
-use crate::halves;
-=======
 use crate::{
     contest::{Contest, Row},
     halves,
 };
->>>>>>> main
 
 /// The photo that everything here reads.
 const PHOTO: &[u8] = include_bytes!("../../photos/street.jpg");

@@ -20,7 +20,6 @@ from .segment import COLOURS, NAMES, Segmenter
 from .student import Student
 
 FORMAT = "format = 2"
-
 CODEC = {"crops": 512, "groups": 6, "layer_crops": 24, "indexed": 32, "tile": 8}  # where a config has no [codec]
 
 
@@ -256,7 +255,3 @@ def digests(folder: Path) -> str:
     """The table of what lies in the folder."""
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "manifest.toml")
     return "\n".join(["[digests]", *(f'"{f.relative_to(folder).as_posix()}" = "{digest(f)}"' for f in files)])
-<<<<<<< HEAD
-=======
-
->>>>>>> main

@@ -50,34 +50,22 @@ def test_a_family_becomes_a_bundle(family: str, photos: Path, tmp_path: Path):
 
 def test_an_onnx_file_becomes_a_bundle(photos: Path, tmp_path: Path):
     pytest.importorskip("onnx2torch")
-<<<<<<< HEAD
-    layers = [
-        torch.nn.Conv2d(3, 8, 3, 2, 1),
-        torch.nn.ReLU(),
-        torch.nn.Conv2d(8, 8, 3, 2, 1),
-        torch.nn.ReLU(),
-        torch.nn.Conv2d(8, 12, 3, 2, 1),
-    ]
-    layers += [torch.nn.ReLU(), torch.nn.Conv2d(12, 16, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3, 1, 1), torch.nn.ReLU()]
-    net = torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(16, 5)).eval()
-    file = tmp_path / "small.onnx"
-    torch.onnx.export(
-        net, (torch.zeros(2, 3, 64, 64),), str(file), dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), verbose=False
-    )
-=======
     file, rng, nodes, stored = tmp_path / "small.onnx", np.random.default_rng(4), [], []
     for index, (cin, cout, stride) in enumerate([(3, 8, 2), (8, 8, 2), (8, 12, 2), (12, 16, 2), (16, 16, 1)]):
         weight = rng.normal(0, (9 * cin) ** -0.5, (cout, cin, 3, 3)).astype(np.float32)
         stored.append(numpy_helper.from_array(weight, f"w{index}"))
-        nodes.append(helper.make_node("Conv", [f"x{index}", f"w{index}"], [f"y{index}"], kernel_shape=[3, 3], strides=[stride] * 2, pads=[1] * 4))
+        nodes.append(
+            helper.make_node("Conv", [f"x{index}", f"w{index}"], [f"y{index}"], kernel_shape=[3, 3], strides=[stride] * 2, pads=[1] * 4)
+        )
         nodes.append(helper.make_node("Relu", [f"y{index}"], [f"x{index + 1}"]))
     stored += [numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name) for name, shape in (("w", (5, 16)), ("b", (5,)))]
     nodes += [helper.make_node("GlobalAveragePool", ["x5"], ["p"]), helper.make_node("Flatten", ["p"], ["f"])]
     nodes.append(helper.make_node("Gemm", ["f", "w", "b"], ["logits"], transB=1))
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x0", ["n", 3, 64, 64]), ("logits", ["n", 5]))]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x0", ["n", 3, 64, 64]), ("logits", ["n", 5]))
+    ]
     graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], stored)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(file))
->>>>>>> main
     new.run(asked(f"onnx:{file}", 64, photos, tmp_path))
     whole(tmp_path / "bundle", f"onnx:{file}")
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import packet
+from . import data, packet
 
 if TYPE_CHECKING:
     from .export import Parts
@@ -54,7 +54,9 @@ def images(parts: Parts) -> list[tuple[str, str, np.ndarray]]:
     side, frame = parts.config["photo"]["side"], parts.config["frame"]
     found = []
     for path in sorted(SAMPLES.glob("*.png")):
-        found.append((path.stem, path.stem.split("-")[0], np.asarray(Image.open(path).convert("RGB"), np.uint8)))
+        image, geometry = Image.open(path).convert("RGB"), path.stem.split("-")[0]
+        fitted = data.fit_photo(image, side, side) if geometry == "photo" else image
+        found.append((path.stem, geometry, np.asarray(fitted, np.uint8)))
     found.append(("pattern-photo", "photo", pattern(side, side, 1)))
     found.append(("pattern-frame", "frame", pattern(frame["width"], frame["height"], 2)))
     return found

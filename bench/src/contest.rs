@@ -1,7 +1,7 @@
 //! Contenders that take turns, and what their turns took.
 
 use anyhow::{Context, Result};
-use rustix::time::{ClockId, clock_gettime};
+use cpu_time::ThreadTime;
 use serde::Serialize;
 
 use crate::stats::quantile;
@@ -25,7 +25,7 @@ struct Contender<'a> {
     seconds: Vec<f64>,
 }
 
-/// What one contender's turns took, in seconds of its thread: the fastest run of each.
+/// What one contender's turns took, in seconds that its thread had a processor: the fastest run of each.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -57,9 +57,9 @@ impl<'a> Contest<'a> {
             for contender in &mut self.contenders {
                 let mut fastest = f64::INFINITY;
                 for _ in 0..RUNS {
-                    let begin = worked();
+                    let begin = ThreadTime::now();
                     (contender.run)().with_context(|| contender.name.clone())?;
-                    fastest = fastest.min(worked() - begin);
+                    fastest = fastest.min(begin.elapsed().as_secs_f64());
                 }
                 if round >= WARM_UP {
                     contender.seconds.push(fastest);
@@ -73,12 +73,6 @@ impl<'a> Contest<'a> {
         };
         Ok(self.contenders.into_iter().map(row).collect())
     }
-}
-
-/// Seconds that this thread has had a processor: what else the machine does is not counted.
-fn worked() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 impl Row {

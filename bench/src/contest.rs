@@ -1,7 +1,9 @@
 //! Contenders that take turns, and what their turns took.
 
 use anyhow::{Context, Result};
+use anyhow::{Context, Result};
 use cpu_time::ThreadTime;
+use narrows_codec::Table;
 use serde::Serialize;
 
 use crate::stats::quantile;
@@ -82,4 +84,17 @@ impl Row {
         let speed = self.mmac.map(|mmac| format!("{:14.1}", mmac / 1e3 / self.median)).unwrap_or_default();
         println!("  {:42} {median:8.3} {p95:8.3} {min:8.3}{speed}", self.name);
     }
+}
+
+/// A table's frequencies as constriction's lookup coder takes them: of 12 bits, wider ones rounded, none below 1.
+pub(crate) fn twelve_bits(table: &Table) -> Vec<u16> {
+    let wide = table.frequencies();
+    let total: u32 = wide.iter().map(|&frequency| u32::from(frequency)).sum();
+    let narrow = |&frequency: &u16| (u32::from(frequency) * 4096 / total).max(1) as u16;
+    let mut frequencies: Vec<u16> = wide.iter().map(narrow).collect();
+    let sum: i32 = frequencies.iter().map(|&frequency| i32::from(frequency)).sum();
+    if let Some(most) = frequencies.iter_mut().max() {
+        *most = (i32::from(*most) + 4096 - sum) as u16;
+    }
+    frequencies
 }

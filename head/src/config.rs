@@ -122,9 +122,9 @@ pub enum When {
 /// How a packet is coded (codec/FORMAT.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Coding {
-    /// The entropy coder, or whatever is smaller where the tables do not fit
+    /// The smallest of what the bundle's tables allow
     Auto,
-    /// The entropy coder, always
+    /// One table for each channel
     Static,
     /// Zstandard over the 8-bit symbols
     Zstd,

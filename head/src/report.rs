@@ -420,26 +420,6 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_this_device_alone_has_no_level_and_no_bytes() {
-        let mut local = line(Status::Answered, 1, 12.5);
-        (local.bytes, local.level, local.geometry) = (None, None, "local".into());
-        (local.path, local.fallback) = (Some("local".into()), Some("no server".into()));
-        local.ms = None;
-        assert_eq!(
-            text(&local),
-            concat!(
-                r#"{"frame":3,"file":"photos/cat.jpg","status":"answered","path":"local","fallback":"no server","#,
-                r#""geometry":"local"}"#,
-                "\n"
-            )
-        );
-        let mut summary = Summary::default();
-        summary.add(&local);
-        assert_eq!((summary.answered, summary.local, summary.bytes_mean()), (1, 1, None));
-        assert_eq!(summary.to_string(), "1 frame: 1 answered, 0 refused, 0 failed, 1 on this device alone");
-    }
-
-    #[test]
     fn lines_can_be_read_back() {
         let mut written = line(Status::Failed, 9, 2.5);
         written.unanswered =

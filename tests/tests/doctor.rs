@@ -108,7 +108,7 @@ fn a_tampered_part_and_wrong_integers_fail() -> Result<()> {
     let wrong = changed_bundle("vectors/photo-0-level1.symbols", true, |bytes| bytes[7] ^= 1)?;
     let (checks, code) = examine(wrong.path(), &[])?;
     assert_eq!(code, Some(1));
-    expect(&checks, "vectors", "failed", "1 of 24576 symbols are wrong")?;
+    expect(&checks, "vectors", "failed", "1 of 18816 symbols are wrong")?;
     Ok(())
 }
 

@@ -120,12 +120,16 @@ fn both_paths_are_answered_by_one_tail_and_without_entropy_coding_alike() -> Res
     assert_eq!(code, Some(0));
     let (rows, columns) = bundle.geometries()[0].latent(bundle.head().stride);
     for ((coded, raw), image) in coded.iter().zip(&raw).zip(&images) {
-        assert_eq!((&coded["coding"], &raw["coding"]), (&"static".into(), &"raw".into()));
+        assert_eq!((&coded["coding"], &raw["coding"]), (&"context".into(), &"raw".into()));
         assert_eq!((&raw["path"], &image["path"]), (&"split".into(), &"image".into()));
         assert_eq!(coded["classify"], raw["classify"], "the same symbols");
         let symbols = (bundle.head().channels * rows * columns) as u64;
         let packet = raw["bytes"]["packet"].as_u64().context("bytes")?;
-        assert_eq!(packet, symbols + narrows_codec::HEADER_BYTES as u64, "a byte per symbol");
+        assert_eq!(
+            packet,
+            symbols + narrows_codec::HEADER_BYTES as u64 + 4,
+            "a byte per symbol, and the seal"
+        );
         assert!(coded["bytes"]["packet"].as_u64() < Some(packet));
     }
     pair.drain()
@@ -137,7 +141,7 @@ async fn images_that_lie_are_refused_by_name_and_the_connection_lives() -> Resul
     let client = Client::connect(pair.address(), &pair.certs().join("devices/device")).await?;
     let cat = decode(&fs::read(photos().join("cat.png"))?)?;
     let fitted = fit(&cat, &open()?.geometries()[0]);
-    let encode = |format| Encoding { format, quality: 50, chroma: Chroma::Half }.encode(&fitted, 256, 256);
+    let encode = |format| Encoding { format, quality: 50, chroma: Chroma::Half }.encode(&fitted, 224, 224);
     let (jpeg, webp) = (encode(Format::Jpeg)?, encode(Format::Webp)?);
     let good = Image { geometry: 0, format: ImageFormat::Jpeg, framing: Framing::Fitted, file: jpeg.clone() };
     let mut id = 0;

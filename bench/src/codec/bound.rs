@@ -135,8 +135,8 @@ impl Model {
     fn fit(order: &[usize], features: &[Feature]) -> Model {
         let mut model = Model { order: order.to_vec(), means: Vec::new(), magnitudes: Vec::new() };
         let mut states: Vec<State> = features.iter().map(State::new).collect();
-        for position in 0..order.len() {
-            states.iter_mut().for_each(|state| state.begin(order[position]));
+        for (position, &channel) in order.iter().enumerate() {
+            states.iter_mut().for_each(|state| state.begin(channel));
             let inputs = |state: &State<'_>, at| state.mean_inputs(position, at);
             model.means.push(least_squares(&states, inputs, |state, at| state.now.at(at, (0, 0))));
             states.iter_mut().for_each(|state| state.miss(position, &model.means[position]));

@@ -95,9 +95,9 @@ pub(super) fn measure(set: &Set) -> Result<Sizes> {
     let raw = set.features.iter().map(raw).collect::<Vec<_>>();
     for level in ZSTD {
         let mut zstd = zstd::bulk::Compressor::new(level)?;
-        coders.push(slow(&format!("zstd -{level}"), &raw, &size, |raw| Ok(zstd.compress(raw)?.len()))?);
+        coders.push(slow(&format!("zstd -{level}"), &raw, size, |raw| Ok(zstd.compress(raw)?.len()))?);
     }
-    coders.push(slow("brotli 11", &raw, &size, brotli)?);
+    coders.push(slow("brotli 11", &raw, size, brotli)?);
     Ok(Sizes {
         set: set.name.clone(),
         real: set.real,

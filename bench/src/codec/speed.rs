@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::compressai::{self, CompressAi};
 use super::set::Set;
 use super::sizes::{CODED, raw};
-use crate::contest::{Contest, Row};
+use crate::contest::{Contest, Row, twelve_bits};
 use crate::micro::median;
 
 /// Features in a run.
@@ -50,7 +50,7 @@ struct Channel<'a> {
 }
 
 fn channel(table: &Table) -> Result<Channel<'_>> {
-    let frequencies: Vec<u16> = table.frequencies().to_vec();
+    let frequencies = twelve_bits(table);
     let refused = |()| anyhow::anyhow!("constriction refuses a table");
     let encoder =
         ContiguousCategoricalEntropyModel::from_nonzero_fixed_point_probabilities(&frequencies, false);

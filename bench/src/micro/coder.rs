@@ -12,7 +12,7 @@ use narrows_models::Bundle;
 use serde::Serialize;
 
 use super::median;
-use crate::contest::{Contest, Row};
+use crate::contest::{Contest, Row, twelve_bits};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Coder {
@@ -140,7 +140,7 @@ pub(super) fn measure(bundle: &Bundle, rounds: usize) -> Result<Coder> {
         Ok(median(&rows, &name("32"))?.min(median(&rows, &name("64"))?))
     };
     let (encode_best, decode_best) = (best("encode")?, best("decode")?);
-    let entropy_bytes = cases.iter().map(bits).sum::<f64>() / 8.0;
+    let entropy_bytes = cases.iter().map(|case| bits(case, tables.precision())).sum::<f64>() / 8.0;
     let payload_bytes = cases.iter().map(|case| case.packet.len() - HEADER_BYTES).sum::<usize>();
     let lanes = cases.iter().map(|case| Ok(usize::from(Header::parse(&case.packet)?.lanes())));
     let lanes = lanes.sum::<Result<usize>>()?;
@@ -158,20 +158,20 @@ pub(super) fn measure(bundle: &Bundle, rounds: usize) -> Result<Coder> {
 }
 
 fn channel(table: &Table) -> Result<Channel<'_>> {
-    let frequencies = table.frequencies();
+    let frequencies = twelve_bits(table);
     let refused = |()| anyhow::anyhow!("constriction refuses a table");
     let encoder =
-        ContiguousCategoricalEntropyModel::from_nonzero_fixed_point_probabilities(frequencies, false);
+        ContiguousCategoricalEntropyModel::from_nonzero_fixed_point_probabilities(&frequencies, false);
     let decoder =
-        SmallContiguousLookupDecoderModel::from_nonzero_fixed_point_probabilities(frequencies, false);
+        SmallContiguousLookupDecoderModel::from_nonzero_fixed_point_probabilities(&frequencies, false);
     Ok(Channel { table, encoder: encoder.map_err(refused)?, decoder: decoder.map_err(refused)? })
 }
 
 /// Bits of a vector's symbols under its tables; an escape costs 16 more.
-fn bits(case: &Case<'_>) -> f64 {
+fn bits(case: &Case<'_>, precision: u32) -> f64 {
     let cost = |table: &Table, symbol: i16| {
         let frequency = table.frequencies()[table.entry(symbol)];
-        12.0 - f64::from(frequency).log2() + if table.holds(symbol) { 0.0 } else { 16.0 }
+        f64::from(precision) - f64::from(frequency).log2() + if table.holds(symbol) { 0.0 } else { 16.0 }
     };
     let planes = case.channels.iter().zip(case.feature.planes());
     planes.flat_map(|(channel, plane)| plane.iter().map(|&symbol| cost(channel.table, symbol))).sum()

@@ -1,8 +1,10 @@
 //! Contenders that take turns, and what their turns took.
 
+#![expect(clippy::disallowed_methods, reason = "measuring reads the clock")]
+
+use std::time::Instant;
+
 use anyhow::{Context, Result};
-use anyhow::{Context, Result};
-use cpu_time::ThreadTime;
 use narrows_codec::Table;
 use serde::Serialize;
 
@@ -27,7 +29,7 @@ struct Contender<'a> {
     seconds: Vec<f64>,
 }
 
-/// What one contender's turns took, in seconds that its thread had a processor: the fastest run of each.
+/// What one contender's turns took, in seconds: the fastest run of each.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -59,7 +61,7 @@ impl<'a> Contest<'a> {
             for contender in &mut self.contenders {
                 let mut fastest = f64::INFINITY;
                 for _ in 0..RUNS {
-                    let begin = ThreadTime::now();
+                    let begin = Instant::now();
                     (contender.run)().with_context(|| contender.name.clone())?;
                     fastest = fastest.min(begin.elapsed().as_secs_f64());
                 }

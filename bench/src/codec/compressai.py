@@ -28,7 +28,7 @@ for frequencies in job["frequencies"]:
     cdfs.append(cdf)
     sizes.append(len(cdf))
 encoder, decoder = ans.RansEncoder(), ans.RansDecoder()
-clock = time.thread_time
+clock = time.perf_counter
 
 
 def timed(call, *args):

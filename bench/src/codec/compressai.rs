@@ -80,7 +80,7 @@ impl CompressAi {
         let symbols = features.iter().flat_map(|feature| feature.symbols());
         let symbols: Vec<u8> = symbols.flat_map(|symbol| symbol.to_le_bytes()).collect();
         fs::write(folder.path().join("symbols.bin"), symbols)?;
-        let script = folder.path().join("compressai.py");
+        let script = folder.path().join("turns.py");
         fs::write(&script, SCRIPT)?;
         let mut child = Command::new(python)
             .args(["-W", "ignore"])

@@ -43,17 +43,7 @@ pub struct Decoded {
 /// # Errors
 /// Those of [`Decoder::decode_into`].
 pub fn decode(tables: &Tables, shapes: &[Shape], packet: &[u8]) -> Result<Packet, Error> {
-    let mut symbols = Vec::new();
-    let Decoded { header, present } = decode_into(tables, shapes, packet, &mut symbols)?;
-    let feature = Feature::new(shapes[usize::from(header.geometry)], symbols)?;
-    Ok(Packet {
-        geometry: header.geometry,
-        level: header.level,
-        mode: header.mode,
-        groups: header.groups(),
-        present,
-        feature,
-    })
+    Decoder::new().decode(tables, shapes, packet)
 }
 
 /// [`Decoder::decode_into`] with memory of its own, for a packet now and then.
@@ -109,7 +99,25 @@ impl Decoder {
         }
     }
 
-    /// As [`decode`], into a buffer whose former content is dropped and whose memory is used again. After an error the
+    /// The packet with a feature of its own. `shapes` holds the feature's shape for each geometry of the bundle.
+    ///
+    /// # Errors
+    /// Those of [`Decoder::decode_into`].
+    pub fn decode(&mut self, tables: &Tables, shapes: &[Shape], packet: &[u8]) -> Result<Packet, Error> {
+        let mut symbols = Vec::new();
+        let Decoded { header, present } = self.decode_into(tables, shapes, packet, &mut symbols)?;
+        let feature = Feature::new(shapes[usize::from(header.geometry)], symbols)?;
+        Ok(Packet {
+            geometry: header.geometry,
+            level: header.level,
+            mode: header.mode,
+            groups: header.groups(),
+            present,
+            feature,
+        })
+    }
+
+    /// As [`Decoder::decode`], into a buffer whose former content is dropped and whose memory is used again. After an error the
     /// buffer's content has no meaning.
     ///
     /// # Errors

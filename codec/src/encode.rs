@@ -189,9 +189,9 @@ impl Encoder {
             }
             let plan = &mut self.plans[at];
             plan.fill(mode, task.tables, task.level, task.feature, self.simd);
-            let estimate = plan.whole_estimate();
-            if best.is_none_or(|(least, ..)| estimate < least) {
-                best = Some((estimate, mode, at));
+            let cost = plan.cost(mode, task.tables, task.level);
+            if best.is_none_or(|(least, ..)| cost < least) {
+                best = Some((cost, mode, at));
             }
         }
         let raw_bytes = HEADER_BYTES + 4 + task.width() * task.feature.symbols().len();

@@ -60,11 +60,6 @@ impl Plan {
         self.sampled * SAMPLED as u64 / (8 * 256)
     }
 
-    /// The estimated size in bytes with all that is sent.
-    pub(crate) fn whole_estimate(&self) -> u64 {
-        self.estimate() + self.indices_cost / (8 * 256)
-    }
-
     /// What every value costs, and the indices, in 1/256 bit.
     pub(crate) fn cost(&self, mode: Mode, tables: &Tables, level: u8) -> u64 {
         let family = tables.family_of(mode, level);

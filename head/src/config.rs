@@ -10,6 +10,7 @@ use narrows_wire::{Framing, limits::MAX_IN_FLIGHT};
 use crate::{
     Error,
     encoding::{Chroma, Encoding, Format},
+    pipeline::SMALLEST,
 };
 
 /// Quality of images when nobody asks for another.
@@ -122,7 +123,7 @@ pub enum When {
 /// How a packet is coded (codec/FORMAT.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Coding {
-    /// The smallest of what the bundle's tables allow
+    /// Tables chosen by context or, where they are not smaller, one table for each channel
     Auto,
     /// One table for each channel
     Static,
@@ -257,7 +258,7 @@ impl Config {
 impl From<Coding> for Choice {
     fn from(coding: Coding) -> Self {
         match coding {
-            Coding::Auto => Choice::Auto,
+            Coding::Auto => SMALLEST,
             Coding::Static => Choice::Only(Mode::Static),
             Coding::Zstd => Choice::Only(Mode::Zstd),
             Coding::Raw => Choice::Only(Mode::Raw),

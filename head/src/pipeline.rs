@@ -9,7 +9,7 @@ use std::{
 };
 
 use image::RgbImage;
-use narrows_codec::{Choice, Feature, Mode, Tables, encode};
+use narrows_codec::{Choice, Encoder, Feature, Mode, Tables};
 use narrows_models::Bundle;
 
 use crate::{
@@ -36,8 +36,13 @@ pub struct Head {
     tables: Tables,
     net: Net,
     fitter: Fitter,
+    encoder: Encoder,
     choice: Choice,
 }
+
+/// Context tables or, where they are not smaller, static ones. Indexed tables and zstd cost a device more than they
+/// have saved on any feature that was measured.
+pub(crate) const SMALLEST: Choice = Choice::Within(5);
 
 /// A frame, coded.
 #[derive(Debug, Clone)]
@@ -78,7 +83,8 @@ impl Head {
         let tables = Tables::parse(&bundle.read(&part)?).map_err(|source| Error::Tables { part, source })?;
         let part = bundle.head().file.clone();
         let net = Net::open(&bundle).map_err(|source| Error::Head { part, source })?;
-        Ok(Head { bundle, tables, net, fitter: Fitter::default(), choice: Choice::Auto })
+        let (fitter, encoder) = (Fitter::default(), Encoder::new());
+        Ok(Head { bundle, tables, net, fitter, encoder, choice: SMALLEST })
     }
 
     /// The same head with packets of this choice of mode.
@@ -129,7 +135,9 @@ impl Head {
         let ran = Instant::now();
         let mut packet = Vec::new();
         // A bundle has at most 16 of each, so the indices are bytes.
-        let mode = encode(&self.tables, geometry as u8, level as u8, self.choice, &feature, &mut packet)
+        let mode = self
+            .encoder
+            .encode(&self.tables, geometry as u8, level as u8, self.choice, &feature, &mut packet)
             .map_err(Error::Code)?;
         let timings = Timings {
             decode: Duration::ZERO,

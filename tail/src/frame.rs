@@ -1,10 +1,11 @@
 //! One accepted frame: decode, hand to the networks, gather, answer.
 #![expect(clippy::disallowed_methods, reason = "the shell of a frame reads the clock between its stages")]
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use narrows_codec::decode;
+use narrows_codec::Decoder;
 use narrows_wire::session::Accepted;
 use narrows_wire::{
     Ask, FrameReply, Outcome, Path, Payload, Provider, Refusal, RefusalCode, Reply, TaskAnswer, Want,
@@ -19,6 +20,11 @@ use crate::feed::{Feed, Latent, Pixels};
 use crate::images::{Decoders, Undecoded};
 use crate::metrics::{Metrics, Span, stages};
 use crate::worker::{Done, Ran, Tail, Work};
+
+thread_local! {
+    /// Its memory serves every packet that this thread decodes.
+    static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
+}
 
 /// What became of a frame, for its peer and for the log.
 pub(crate) struct Finished {
@@ -61,7 +67,8 @@ pub(crate) async fn work(
     let reply = match payload {
         Payload::Packet(packet) => {
             // Under a millisecond for the largest geometry: not worth another thread.
-            let packet = match decode(&served.tables, &served.shapes, &packet) {
+            let decoded = DECODER.with_borrow_mut(|it| it.decode(&served.tables, &served.shapes, &packet));
+            let packet = match decoded {
                 Ok(packet) => packet,
                 Err(error) => return undecoded(RefusalCode::BadPacket, error.to_string()),
             };

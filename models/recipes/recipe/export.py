@@ -20,7 +20,7 @@ from .segment import COLOURS, NAMES, Segmenter
 from .student import Student
 
 FORMAT = "format = 2"
-CODEC = {"crops": 512, "groups": 6, "layer_crops": 24, "indexed": 32, "tile": 8}  # where a config has no [codec]
+CODEC = {"crops": 512, "groups": 6, "layer_crops": 24, "indexed": 32, "tile": 8, "precision": 0}  # where a config has no [codec]
 
 
 @dataclass
@@ -85,7 +85,8 @@ def make_tables(parts: Parts, cache: Cache) -> tables.Tables:
     """All of tables.bin, from training crops alone."""
     settings, default = CODEC | parts.config.get("codec", {}), parts.config["levels"]["default"]
     symbols = training_symbols(parts, cache, settings["crops"])
-    precision, static = tables.static(symbols, priors(parts))
+    precisions = (settings["precision"],) if settings["precision"] else tables.PRECISIONS
+    precision, static = tables.static(symbols, priors(parts), precisions)
     chosen = layers.choose(parts, static[default], cache, settings["layer_crops"], default, settings["groups"])
     side = indexed.fit(symbols, settings["tile"], settings["indexed"], precision) if settings["indexed"] else None
     near = context.fit(symbols, chosen.order, default, precision)

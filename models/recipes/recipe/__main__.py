@@ -1,4 +1,4 @@
-"""`python -m recipe features|train|measure|images|curve|compare|evaluate|export|local|task|check|new`."""
+"""`python -m recipe features|train|measure|settle|images|curve|compare|evaluate|export|local|task|check|new`."""
 
 from __future__ import annotations
 
@@ -66,6 +66,12 @@ def measure(config: dict, args: argparse.Namespace) -> None:
         part.frames(config, args.work, args.data)
 
 
+def settle(config: dict, args: argparse.Namespace) -> None:
+    from . import settle as part
+
+    part.run(config, args.work, args.data)
+
+
 def images(config: dict, args: argparse.Namespace) -> None:
     from . import images as part
 
@@ -124,7 +130,7 @@ def bundle(config: dict, args: argparse.Namespace) -> Path:
     return args.bundle or Path("../bundles") / config["name"]
 
 
-COMMANDS = {part.__name__: part for part in (features, train, measure, images, curve, compare, evaluate, export, local, task, check)}
+COMMANDS = {part.__name__: part for part in (features, train, measure, settle, images, curve, compare, evaluate, export, local, task, check)}
 
 
 def arguments() -> argparse.Namespace:

@@ -104,18 +104,18 @@ def random_crop(image: Image.Image, side: int, scale: tuple[float, float], rng: 
     return mirrored(image, rng)
 
 
-def shifted_crop(image: Image.Image, short_side: int, side: int, rng: random.Random) -> Image.Image:
+def shifted_crop(image: Image.Image, short_side: int, zoom: tuple[float, float], side: int, rng: random.Random) -> Image.Image:
     """The photo geometry at a random zoom and place, mirrored half of the time."""
-    scale = rng.uniform(0.92, 1.25) * short_side / min(image.size)
+    scale = rng.uniform(*zoom) * short_side / min(image.size)
     width, height = (max(side, round(edge * scale)) for edge in image.size)
     image = image.resize((width, height), Image.BICUBIC)
     left, top = rng.randint(0, width - side), rng.randint(0, height - side)
     return mirrored(image.crop((left, top, left + side, top + side)), rng)
 
 
-def road_crop(image: Image.Image, side: int, rng: random.Random) -> Image.Image:
+def road_crop(image: Image.Image, zoom: tuple[float, float], side: int, rng: random.Random) -> Image.Image:
     """A square of a road frame near its own scale."""
-    scale = rng.uniform(0.75, 1.4)
+    scale = rng.uniform(*zoom)
     width, height = (max(side, round(edge * scale)) for edge in image.size)
     image = image.resize((width, height), Image.BICUBIC)
     left, top = rng.randint(0, width - side), rng.randint(0, height - side)
@@ -129,16 +129,16 @@ def mirrored(image: Image.Image, rng: random.Random) -> Image.Image:
 def training_crops(config: dict, data: Path) -> list:
     """Thunks that cut every training crop, u8 [side,side,3], in a fixed shuffled order."""
     side, short_side = config["data"]["crop_side"], config["data"]["crop_short_side"]
-    seed, scale = config["seed"], tuple(config["data"]["crop_scale"])
+    seed, scale, zoom = config["seed"], tuple(config["data"]["crop_scale"]), tuple(config["data"]["crop_zoom"])
 
     def cut_photo(photo: Photo, index: int):
         rng = random.Random(f"{seed}/{photo.name}/{index}")
         if index % 2 == 0:
-            return shifted_crop(photo.image(), short_side, side, rng)
+            return shifted_crop(photo.image(), short_side, zoom, side, rng)
         return random_crop(photo.image(), side, scale, rng)
 
     def cut_road(tar: Tar, name: str, index: int):
-        return road_crop(tar.image(name), side, random.Random(f"{seed}/{name}/{index}"))
+        return road_crop(tar.image(name), zoom, side, random.Random(f"{seed}/{name}/{index}"))
 
     jobs = []
     for photo in photos(config, data)[0]:

@@ -22,6 +22,8 @@ from .log import Progress
 from .segment import Confusion
 from .tables import Tables
 
+SCENES = ("imagen", "bsds")  # the everyday and BSDS photos, by file prefix
+
 
 @dataclass
 class Level:
@@ -102,7 +104,7 @@ def photos(config: dict, work: Path, source: Path) -> None:
     levels = list(range(len(parts.gains)))
     held = data.photos(config, source)[1]
     found, _ = classify(parts, tables, ((fitted(config, p.image()), None) for p in held), levels, "held-out photos")
-    scenes = np.isin([photo.kind for photo in held], ("imagen", "bsds"))
+    scenes = np.isin([photo.kind for photo in held], SCENES)
     result = {
         "gains": parts.gains,
         "bytes": [float(np.mean(found[k].bytes)) for k in levels],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +38,18 @@ class Student(nn.Module):
             gain = self.levels.gains()[default]
         self.levels.fit(latent)
         self.decoder.start_from(torch.round(latent * gain) / gain, net.normalise(pixels))
+
+    @torch.no_grad()
+    def regain(self, factors: list[float]) -> None:
+        """Multiply each level's gain. The first stays 1: the latent is scaled in its place, and the decoder scales it back."""
+        scale = factors[0]
+        last, entry = self.head.layers[-1].conv, self.decoder.level[0]
+        for weight in (last.weight, last.bias):
+            weight.mul_(scale)
+        for weight in (self.decoder.enter.weight, self.decoder.shortcut.weight):
+            weight.div_(scale)
+        entry.bias.sub_(entry.weight[:, 0] * math.log(scale))
+        self.levels.log_gain.add_(torch.log(torch.tensor(factors[1:]) / scale))
 
     @torch.no_grad()
     def sent(self, pixels: Tensor, level: int, net: Backbone) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ def features(config: dict, args: argparse.Namespace) -> None:
 
 
 def train(config: dict, args: argparse.Namespace) -> None:
-    from . import road
+    from . import classify, road
     from . import train as part
     from .founders import measure as founders
     from .founders import train as founder
@@ -47,6 +47,8 @@ def train(config: dict, args: argparse.Namespace) -> None:
         return
     if args.part in ("all", "split"):
         part.run(config, args.work, args.resume)
+    if args.part in ("all", "classify") and "classify" in config:
+        classify.run(config, args.work, args.resume)
     if args.part in ("all", "segment"):
         road.train(config, args.work, args.data, args.resume)
     if args.part in ("all", "adapt"):
@@ -146,7 +148,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=Path("../results"), help="curves and plots (default: ../results)")
     parser.add_argument("--reference", action="store_true", help="export the local network in f32 as well (9 MB)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
-    parser.add_argument("--part", choices=["all", "split", "segment", "adapt"], default="all", help="what to train (default: all)")
+    parser.add_argument("--part", choices=["all", "split", "classify", "segment", "adapt"], default="all", help="what to train (default: all)")
     parser.add_argument("--campaign", default="founders", help="name of the table and plot of `compare` (default: founders)")
     parser.add_argument("--setting", type=float, help="train only this setting of a founding system's sweep")
     parser.add_argument("--of", choices=["both", "photos", "frames"], default="both", help="what to measure (default: both)")

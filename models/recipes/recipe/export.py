@@ -31,6 +31,7 @@ class Parts:
     student: Student
     head: IntHead
     net: backbone.Backbone
+    tail: backbone.Backbone  # answers behind the decoder: `net`, or what `classify` made of it
     segmenter: Segmenter
     gains: list[float]  # f32 values
 
@@ -39,13 +40,16 @@ class Parts:
 
 
 def load(config: dict, work: Path) -> Parts:
-    """The averaged weights of the last checkpoint and the segmentation tail's."""
+    """The averaged weights of the last checkpoint and the tails'."""
     student = Student(config)
     checkpoint = work / "student.pt"
     if not checkpoint.is_file():
         raise SystemExit(f"{checkpoint} is missing: run `python -m recipe train` first")
     student.load_state_dict(torch.load(checkpoint, weights_only=True)["average"])
-    net = backbone.load(config["backbone"]["name"])
+    net, tail = (backbone.load(config["backbone"]["name"]) for _ in range(2))
+    fitted = work / "classify.pt"
+    if "classify" in config and fitted.is_file():
+        tail.load_state_dict(torch.load(fitted, weights_only=True)["average"])
     segmenter = Segmenter(net)
     trained = work / "segment.pt"
     if trained.is_file():
@@ -54,9 +58,9 @@ def load(config: dict, work: Path) -> Parts:
         print(f"{trained} is missing: the segmentation tail is untrained (run `python -m recipe train`)")
     student.eval()
     gains = config["levels"].get("final") or student.levels.gains().tolist()
-    rounded = [halved(part) for part in (student.decoder, net, segmenter)]
+    rounded = [halved(part) for part in (student.decoder, net, tail, segmenter)]
     student.decoder = rounded[0]
-    return Parts(config, student, integers(student.head), rounded[1], rounded[2], [float(np.float32(g)) for g in gains])
+    return Parts(config, student, integers(student.head), *rounded[1:], [float(np.float32(g)) for g in gains])
 
 
 def halved(module: nn.Module) -> nn.Module:
@@ -120,7 +124,7 @@ def graphs(parts: Parts, folder: Path) -> None:
     mask = ("mask", ["n", len(NAMES), "height", "width"])
     net, segmenter, decoder = parts.net, parts.segmenter, parts.student.decoder
     graph.head(folder / "head.onnx", parts.head, channels)
-    graph.tail(folder / "tail-classify.onnx", decoder, net, lambda g, x: graph.classify(g, net, x), scores)
+    graph.tail(folder / "tail-classify.onnx", decoder, net, lambda g, x: graph.classify(g, parts.tail, x), scores)
     graph.tail(folder / "tail-segment.onnx", decoder, net, lambda g, x: graph.segment(g, segmenter, x), mask)
     graph.reference(folder / "reference-classify.onnx", net, lambda g, x: graph.classify(g, net, x), scores)
     graph.reference(folder / "reference-segment.onnx", net, lambda g, x: graph.segment(g, segmenter, x), mask)

@@ -37,7 +37,7 @@ def divergence(parts: Parts, symbols: np.ndarray, level: int, wanted: torch.Tens
         step = torch.full((len(part),), parts.steps()[level])
         latent = torch.from_numpy(part.astype(np.float32)) * step[:, None, None, None]
         split, _ = parts.student.decoder(latent, step, parts.net)
-        total += loss.divergence(parts.net.back(split).logits, teacher).sum().item()
+        total += loss.divergence(parts.tail.back(split).logits, teacher).sum().item()
     return total / len(symbols)
 
 

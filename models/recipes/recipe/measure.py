@@ -58,7 +58,7 @@ def classify(parts: Parts, tables: Tables, pairs, levels: list[int], name: str) 
         latent = parts.head.latent(pixels)
         for level in levels:
             symbols = parts.head.level(latent, parts.gains[level])
-            logits = parts.net.back(received(parts, symbols, level)).logits
+            logits = parts.tail.back(received(parts, symbols, level)).logits
             row = found[level]
             row.bytes.append(packet.size(tables, level, symbols))
             row.agree.append(int(logits.argmax()) == int(wanted.argmax()))

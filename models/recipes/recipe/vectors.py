@@ -77,7 +77,7 @@ def answers(parts: Parts, symbols: np.ndarray, level: int) -> dict[str, np.ndarr
     with torch.inference_mode():
         latent = torch.from_numpy(symbols.astype(np.float32))[None] * step
         split, _ = parts.student.decoder(latent, step, parts.net)
-        return {"classify": parts.net.back(split).logits.numpy(), "segment": parts.segmenter(split).numpy()}
+        return {"classify": parts.tail.back(split).logits.numpy(), "segment": parts.segmenter(split).numpy()}
 
 
 def write(parts: Parts, packed: bytes, bundle: Path) -> list[Vector]:

@@ -2,6 +2,8 @@
 
 import argparse
 import hashlib
+import json
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -15,10 +17,13 @@ from PIL import Image
 from recipe.head import chain
 from recipe.own import cut, new
 
+HEAD = Path(__file__).parents[3] / "target" / "release" / "narrows-head"  # where it was built, it opens every bundle
+
 FAMILIES = {
     "resnet": ("torchvision:resnet18", 64),
     "mobilenet": ("torchvision:mobilenet_v3_small", 64),
     "regnet": ("torchvision:regnet_y_400mf", 64),
+    "convnext": ("timm:convnext_atto", 64),
     "vit": ("timm:vit_tiny_patch16_224", None),
 }
 
@@ -78,6 +83,10 @@ def whole(bundle: Path, backbone: str) -> None:
     assert files == set(manifest["digests"])
     for name, digest in manifest["digests"].items():
         assert hashlib.sha256((bundle / name).read_bytes()).hexdigest() == digest, name
+    if HEAD.is_file():
+        told = subprocess.run([HEAD, "doctor", "--json", "--bundle", bundle], capture_output=True, text=True)
+        states = {check["what"]: check["state"] for check in json.loads(told.stdout)["checks"]}
+        assert states["bundle"] == states["vectors"] == "ok", told.stdout
 
 
 class Parallel(torch.nn.Module):

@@ -61,7 +61,7 @@ def load(config: dict, work: Path) -> Parts:
             if weight.numel() >= LARGE:
                 weight.data = weight.data.half().float()
     gains = [float(np.float32(gain)) for gain in student.levels.gains().tolist()]
-    return Parts(config, student, integers(student.head), net, None, gains)
+    return Parts(config, student, integers(student.head), net, net, None, gains)
 
 
 def run(config: dict, work: Path, source: Path, folder: Path, labels: Path | None) -> None:
@@ -130,7 +130,7 @@ def exported(net: nn.Module, example: tuple, inputs: list[str], path: Path) -> N
 @torch.inference_mode()
 def answer(parts: Parts, symbols: np.ndarray, level: int) -> np.ndarray:
     """PyTorch's logits [1,classes] for one packet's symbols."""
-    return parts.net.back(measure.received(parts, symbols, level)).logits.numpy()
+    return parts.tail.back(measure.received(parts, symbols, level)).logits.numpy()
 
 
 def written(parts: Parts, packed: bytes, folder: Path) -> list[dict]:

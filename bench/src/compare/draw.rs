@@ -8,6 +8,8 @@ mod parts;
 
 use anyhow::Result;
 
+pub(super) use parts::millis;
+
 use super::report::Report;
 
 /// A picture.

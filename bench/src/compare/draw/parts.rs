@@ -193,7 +193,7 @@ pub(super) fn round(value: f64) -> String {
 }
 
 /// Milliseconds with three digits, at least a tenth.
-pub(super) fn millis(value: f64) -> String {
+pub(in crate::compare) fn millis(value: f64) -> String {
     if value.abs() >= 99.95 { format!("{value:.0}") } else { format!("{value:.1}") }
 }
 

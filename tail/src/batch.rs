@@ -97,6 +97,18 @@ impl<K: Ord + Copy, W> Former<K, W> {
         self.waiting
     }
 
+    /// Whether work that is due then would be taken now.
+    pub fn room(&self, now: Instant, deadline: Option<Instant>) -> Result<(), Rejected> {
+        if self.waiting >= self.limits.queue {
+            return Err(Rejected::Full { waiting: self.waiting, retry: self.backlog() });
+        }
+        let wait = self.queue_time();
+        match deadline.is_some_and(|deadline| wait > Duration::ZERO && deadline <= now + wait) {
+            true => Err(Rejected::TooLong { wait }),
+            false => Ok(()),
+        }
+    }
+
     /// Takes work in, or says why not and gives it back.
     pub fn push(
         &mut self,
@@ -105,12 +117,8 @@ impl<K: Ord + Copy, W> Former<K, W> {
         deadline: Option<Instant>,
         work: W,
     ) -> Result<(), (W, Rejected)> {
-        if self.waiting >= self.limits.queue {
-            return Err((work, Rejected::Full { waiting: self.waiting, retry: self.backlog() }));
-        }
-        let wait = self.queue_time();
-        if wait > Duration::ZERO && deadline.is_some_and(|deadline| deadline <= now + wait) {
-            return Err((work, Rejected::TooLong { wait }));
+        if let Err(rejected) = self.room(now, deadline) {
+            return Err((work, rejected));
         }
         self.lanes.entry(key).or_default().push_back(Item { arrived: now, deadline, work });
         self.waiting += 1;
@@ -283,6 +291,7 @@ mod tests {
         let (now, mut former) = (epoch(), former(2, Duration::ZERO, 4));
         former.ran(MS * 30);
         (0..4).for_each(|work| former.push(now, 0, None, work).unwrap());
+        assert_eq!(former.room(now, None), Err(Rejected::Full { waiting: 4, retry: MS * 90 }));
         let (work, rejected) = former.push(now, 0, None, 9).unwrap_err();
         assert_eq!((work, rejected), (9, Rejected::Full { waiting: 4, retry: MS * 90 }));
     }
@@ -292,6 +301,8 @@ mod tests {
         let (now, mut former) = (epoch(), former(1, Duration::ZERO, 64));
         former.ran(MS * 30);
         (0..2).for_each(|work| former.push(now, 0, None, work).unwrap());
+        assert_eq!(former.room(now, None), Ok(()));
+        assert_eq!(former.room(now, Some(now + MS * 60)), Err(Rejected::TooLong { wait: MS * 60 }));
         let (_, rejected) = former.push(now, 0, Some(now + MS * 60), 9).unwrap_err();
         assert_eq!(rejected, Rejected::TooLong { wait: MS * 60 });
         former.push(now, 0, Some(now + MS * 61), 9).unwrap();

@@ -56,16 +56,19 @@ pub(crate) async fn work(
 ) -> Finished {
     let Accepted { id, bundle, deadline, wants, payload } = accepted;
     let served = &catalog[bundle];
-    let refuse = |code, reason: &str| {
-        let refusal = Refusal::new(code, reason);
-        Finished { reply: FrameReply::Refused { id, refusal }, undecoded: None }
-    };
+    let refused = |refusal| Finished { reply: FrameReply::Refused { id, refusal }, undecoded: None };
+    let refuse = |code, reason: &str| refused(Refusal::new(code, reason));
     let undecoded = |code, reason: String| {
         metrics.undecoded.add(1);
         Finished { undecoded: Some(reason.clone()), ..refuse(code, &reason) }
     };
     let reply = match payload {
         Payload::Packet(packet) => {
+            let tail = |want: &Want| &*served.tails[usize::from(want.task)];
+            let tails: Vec<_> = wants.iter().map(tail).collect();
+            if let Some(refusal) = crowded(&tails, deadline) {
+                return refused(refusal);
+            }
             // Under a millisecond for the largest geometry: not worth another thread.
             let decoded = DECODER.with_borrow_mut(|it| it.decode(&served.tables, &served.shapes, &packet));
             let packet = match decoded {
@@ -77,8 +80,7 @@ pub(crate) async fn work(
             let step = served.bundle.levels()[usize::from(packet.level)].step;
             let feature = Arc::new(packet.feature);
             let feed = || Latent { feature: Arc::clone(&feature), step };
-            let tail = |want: &Want| &*served.tails[usize::from(want.task)];
-            frame.answer(wants.iter().map(tail).collect(), feed, metrics).await
+            frame.answer(tails, feed, metrics).await
         }
         Payload::Image(image) => {
             let index = usize::from(image.geometry);
@@ -86,6 +88,14 @@ pub(crate) async fn work(
                 let count = served.bundle.geometries().len();
                 return undecoded(RefusalCode::BadImage, format!("geometry {index}, the bundle has {count}"));
             };
+            let whole = |want: &Want| {
+                let whole = served.wholes[usize::from(want.task)].as_deref();
+                whole.expect("the session takes images only for tasks that are served whole")
+            };
+            let wholes: Vec<_> = wants.iter().map(whole).collect();
+            if let Some(refusal) = crowded(&wholes, deadline) {
+                return refused(refusal);
+            }
             let (pixels, decode) = match decoders.decode(image, geometry, deadline).await {
                 Ok(decoded) => decoded,
                 Err(Undecoded::Bad(reason)) => return undecoded(RefusalCode::BadImage, reason),
@@ -100,16 +110,19 @@ pub(crate) async fn work(
             };
             let frame =
                 Frame { id, path: Path::Image, wants: &wants, geometry: index, arrived, decode, deadline };
-            let whole = |want: &Want| {
-                let whole = served.wholes[usize::from(want.task)].as_deref();
-                whole.expect("the session takes images only for tasks that are served whole")
-            };
             let feed = || Pixels { rows: Arc::clone(&pixels.rows), ..pixels };
-            frame.answer(wants.iter().map(whole).collect(), feed, metrics).await
+            frame.answer(wholes, feed, metrics).await
         }
         other => return refuse(RefusalCode::Unsupported, &other.kind().to_string()),
     };
     Finished { reply, undecoded: None }
+}
+
+/// Why none of the networks would take a frame now, for its first task; `None` while one would. What is refused anyway
+/// is refused before it costs a decode.
+fn crowded<F: Feed>(tails: &[&Tail<F>], deadline: Option<Instant>) -> Option<Refusal> {
+    let refusals: Option<Vec<Refusal>> = tails.iter().map(|tail| tail.refusal(deadline)).collect();
+    refusals?.into_iter().next()
 }
 
 impl Frame<'_> {

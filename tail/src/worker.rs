@@ -85,6 +85,15 @@ impl<F: Feed> Tail<F> {
         Ok((tail, threads))
     }
 
+    /// Why work that is due then would not be taken now, if so.
+    pub(crate) fn refusal(&self, deadline: Option<Instant>) -> Option<Refusal> {
+        let queue = self.lock();
+        if queue.closed {
+            return Some(draining());
+        }
+        queue.former.room(Instant::now(), deadline).err().map(|rejected| self.rejected(rejected))
+    }
+
     /// Queues work, or says why not.
     pub(crate) fn submit(
         &self,
@@ -94,7 +103,7 @@ impl<F: Feed> Tail<F> {
     ) -> Result<(), Refusal> {
         let mut queue = self.lock();
         if queue.closed {
-            return Err(Refusal::new(RefusalCode::Draining, "the server is shutting down"));
+            return Err(draining());
         }
         let pushed = queue.former.push(Instant::now(), geometry, deadline, work);
         drop(queue);
@@ -103,17 +112,22 @@ impl<F: Feed> Tail<F> {
                 self.work_or_close.notify_one();
                 Ok(())
             }
-            Err((_, Rejected::Full { waiting, retry })) => {
-                let text = format!("{waiting} frames wait for {}", self.task.name);
-                Err(Refusal::new(RefusalCode::Busy, text).retry_after(retry.max(Duration::from_millis(1))))
-            }
-            Err((_, Rejected::TooLong { wait })) => {
-                let millis = wait.as_millis();
-                let text =
-                    format!("the queue of {} takes {millis} ms, longer than the budget", self.task.name);
-                Err(Refusal::new(RefusalCode::Busy, text).retry_after(wait))
-            }
+            Err((_, rejected)) => Err(self.rejected(rejected)),
         }
+    }
+
+    fn rejected(&self, rejected: Rejected) -> Refusal {
+        let (text, retry) = match rejected {
+            Rejected::Full { waiting, retry } => {
+                let text = format!("{waiting} frames wait for {}", self.task.name);
+                (text, retry.max(Duration::from_millis(1)))
+            }
+            Rejected::TooLong { wait } => {
+                let (name, millis) = (&self.task.name, wait.as_millis());
+                (format!("the queue of {name} takes {millis} ms, longer than the budget"), wait)
+            }
+        };
+        Refusal::new(RefusalCode::Busy, text).retry_after(retry)
     }
 
     /// Ends the workers once the queue is empty.
@@ -199,4 +213,8 @@ impl<F: Feed> Tail<F> {
     fn lock(&self) -> MutexGuard<'_, Queue<F>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn draining() -> Refusal {
+    Refusal::new(RefusalCode::Draining, "the server is shutting down")
 }

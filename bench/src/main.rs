@@ -8,9 +8,17 @@ use narrows_bench::{
     loopback::Loopback, micro::Micro,
 };
 
+const EXAMPLES: &str = "\
+Examples:
+  Six photos through a head and a tail:
+    narrows-bench demo --bundle models/bundles/lite2 --source bench/photos --out demo-out
+
+  Whether splitting pays, and on which link:
+    narrows-bench compare --bundle models/bundles/lite2 --out bench-out";
+
 /// Measure narrows: accuracy and bytes, kernels and coders, the pair on loopback, links, many heads at once
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110)]
+#[command(version, max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -22,9 +22,31 @@ Exit codes:
 
 The log goes to standard error; RUST_LOG sets what is in it (default: info).";
 
+/// What a user types first.
+const EXAMPLES: &str = "\
+Examples:
+  narrows-tail certs init --dir certs --name tail.local
+  narrows-tail certs device pi-kitchen --dir certs
+  narrows-tail serve --bundle models/bundles/lite2 --listen 0.0.0.0:7461 --identity certs/server";
+
+const CERTS_EXAMPLES: &str = "\
+Examples:
+  narrows-tail certs init --dir certs --name tail.local --name 10.0.0.7
+  narrows-tail certs device pi-kitchen --dir certs
+Then copy certs/devices/pi-kitchen to the device; certs/ca.key stays here.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  On this machine alone:
+    narrows-tail serve --bundle models/bundles/lite2 --listen 127.0.0.1:7461 --identity certs/server
+
+  On a GPU, for heads that send images, too; up to 32 frames in one run:
+    narrows-tail serve --bundle models/bundles/lite2 --listen 0.0.0.0:7461 --identity certs/server \\
+        --device cuda --offload --batch 32";
+
 /// The server of a split network: features or images in, classes and masks out.
 #[derive(Debug, Parser)]
-#[command(name = "narrows-tail", version, after_help = EXIT_CODES, after_long_help = EXIT_CODES)]
+#[command(name = "narrows-tail", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -35,10 +57,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve bundles over QUIC until SIGTERM or SIGINT
-    #[command(after_help = EXIT_CODES, after_long_help = EXIT_CODES)]
+    #[command(after_help = format!("{SERVE_EXAMPLES}\n\n{EXIT_CODES}"))]
     Serve(Serve),
     /// Make certificates: a private CA, the server's identity, one identity per device
-    #[command(subcommand)]
+    #[command(subcommand, after_help = CERTS_EXAMPLES)]
     Certs(Certs),
 }
 
@@ -46,6 +68,9 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum Certs {
     /// Make a CA and the server's identity: DIR/ca.pem, DIR/ca.key, DIR/server/{ca,cert,key}.pem
+    #[command(
+        after_help = "Example:\n  narrows-tail certs init --dir certs --name tail.local --name 10.0.0.7"
+    )]
     Init {
         /// Folder for the certificates; nothing in it is overwritten
         #[arg(long)]
@@ -55,6 +80,7 @@ pub enum Certs {
         names: Vec<String>,
     },
     /// Make a device's identity: DIR/devices/NAME/{ca,cert,key}.pem
+    #[command(after_help = "Example:\n  narrows-tail certs device pi-kitchen --dir certs")]
     Device {
         /// The device's name in the server's log: a-z 0-9 - and dots
         name: String,

@@ -14,7 +14,8 @@ use narrows_head::{
     image::{decode, fit},
     report::{Line, Millis, Status},
 };
-use narrows_models::{Bundle, Parts};
+use narrows_models::{Bundle, Parts, TaskKind};
+use narrows_tail::net::Runtime;
 use serde::Serialize;
 
 use crate::{
@@ -73,6 +74,12 @@ struct UnsplitAnswer {
     jpeg75_bytes: usize,
 }
 
+/// The first task that classifies and has an unsplit network beside it; a bundle need not have one.
+fn classifier(bundle: &Bundle) -> Option<usize> {
+    let first = bundle.tasks().iter().position(|task| task.kind == TaskKind::Classify)?;
+    bundle.tasks()[first].reference.is_some().then_some(first)
+}
+
 impl Demo {
     /// Runs the demo; its exit code is the head's when a photo got no answer.
     pub fn run(&self) -> ExitCode {
@@ -112,7 +119,7 @@ impl Demo {
         let lines = self.answers(&pair, interrupt)?;
         pair.drain()?;
         println!("tail drained");
-        let mut unsplit = Unsplit::open(&bundle, self.runtime.as_deref())?;
+        let mut unsplit = Unsplit::open(&bundle, &Runtime::open(self.runtime.as_deref())?)?;
         let photos = lines.into_iter().map(|line| compare(&bundle, &mut unsplit, line));
         let photos = photos.collect::<Result<Vec<_>>>()?;
         let summary = Summary {
@@ -139,7 +146,7 @@ impl Demo {
         ensure!(!interrupt.seen(), "interrupted");
         let mut head = pair
             .head(&self.bundle)
-            .args(["--source", &self.source, "--tasks", "classify,segment", "--out"])
+            .args(["--source", &self.source, "--out"])
             .arg(&self.out)
             .stdout(Stdio::piped())
             .spawn()
@@ -172,29 +179,40 @@ impl Demo {
             }
         }
         println!("\n{table}");
-        println!(
-            "{} of {} photos answered, {} with the unsplit network's top label",
-            summary.answered, summary.frames, summary.same_top1
-        );
+        let compared = summary.photos.iter().filter(|photo| photo.unsplit.is_some()).count();
+        let same = match compared {
+            0 => String::new(),
+            _ => format!(", {} of {compared} with the unsplit network's top label", summary.same_top1),
+        };
+        println!("{} of {} photos answered{same}", summary.answered, summary.frames);
     }
 }
 
 fn row(photo: &Photo) -> Vec<String> {
     let name = photo.line.file.file_name().unwrap_or(photo.line.file.as_os_str());
     let mut row = vec![name.to_string_lossy().into_owned()];
-    let guess = photo.line.classify.as_ref().and_then(|guesses| guesses.first());
-    let (Some(guess), Some(unsplit), Some(bytes), Some(ms)) =
-        (guess, &photo.unsplit, &photo.line.bytes, &photo.line.ms)
-    else {
+    let (Some(bytes), Some(ms)) = (&photo.line.bytes, &photo.line.ms) else {
         row.push(photo.line.error.clone().unwrap_or_else(|| "no answer".into()));
         return row;
     };
-    row.push(guess.label.clone());
-    row.push(format!("{:.2}", guess.probability));
-    row.push(format!("{} {:.2}", unsplit.label, unsplit.probability));
-    row.push(if unsplit.same_top1 { "same" } else { "DIFFERS" }.into());
-    row.push(bytes.packet.to_string());
-    row.push(unsplit.jpeg75_bytes.to_string());
+    // The class of the photo, else the one that most of its map shows.
+    let guess = photo.line.classify.as_ref().and_then(|guesses| guesses.first());
+    let most = photo.line.segment.as_ref().and_then(|segment| segment.classes.first());
+    let said = guess.map(|guess| (&guess.label, guess.probability));
+    let said = said.or_else(|| most.map(|most| (&most.label, most.share)));
+    match said {
+        Some((label, share)) => row.extend([label.clone(), format!("{share:.2}")]),
+        None => row.extend(["–".to_owned(), "–".to_owned()]),
+    }
+    match &photo.unsplit {
+        Some(unsplit) => row.extend([
+            format!("{} {:.2}", unsplit.label, unsplit.probability),
+            if unsplit.same_top1 { "same" } else { "DIFFERS" }.to_owned(),
+            bytes.packet.to_string(),
+            unsplit.jpeg75_bytes.to_string(),
+        ]),
+        None => row.extend(["–".to_owned(), String::new(), bytes.packet.to_string(), "–".to_owned()]),
+    }
     row.extend(stages(ms).map(|ms| format!("{ms:.1}")));
     row
 }
@@ -205,10 +223,9 @@ fn stages(ms: &Millis) -> [f64; 9] {
 }
 
 fn compare(bundle: &Bundle, unsplit: &mut Unsplit, line: Line) -> Result<Photo> {
-    if line.status != Status::Answered {
+    let (Some(task), Status::Answered) = (classifier(bundle), line.status) else {
         return Ok(Photo { line, unsplit: None });
-    }
-    let (task, spec) = bundle.task("classify").context("the bundle has no task `classify`")?;
+    };
     let geometry = bundle.geometries().iter().find(|geometry| geometry.name == line.geometry);
     let geometry = geometry.context("the head named a geometry that the bundle does not have")?;
     let file = fs::read(&line.file).with_context(|| line.file.display().to_string())?;
@@ -218,7 +235,7 @@ fn compare(bundle: &Bundle, unsplit: &mut Unsplit, line: Line) -> Result<Photo> 
     let top1 =
         line.classify.as_ref().and_then(|guesses| guesses.first()).map(|guess| usize::from(guess.index));
     let answer = UnsplitAnswer {
-        label: spec.labels[best].name.clone(),
+        label: bundle.tasks()[task].labels[best].name.clone(),
         probability: 1.0 / logits.iter().map(|logit| (logit - logits[best]).exp()).sum::<f32>(),
         same_top1: top1 == Some(best),
         jpeg75_bytes: jpeg(&pixels, geometry.width, geometry.height, QUALITY)?.len(),

@@ -1,7 +1,5 @@
 //! Both halves in one process: the shipped head, codec and tails, and the unsplit networks beside them.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use narrows_codec::{Choice, Encoder, Feature, Shape, Tables, decode, prefixes};
@@ -47,8 +45,7 @@ pub type Prefixes = (Vec<Prefix>, Vec<u8>, (usize, usize));
 
 impl Halves {
     /// Opens the head, the tables and every tail and reference of `bundle` on the CPU.
-    pub fn open(bundle: &Bundle, runtime: Option<&Path>) -> Result<Self> {
-        let runtime = Runtime::open(runtime)?;
+    pub fn open(bundle: &Bundle, runtime: &Runtime) -> Result<Self> {
         let tables = Tables::parse(&bundle.read(bundle.tables())?).context(bundle.tables().to_owned())?;
         let channels = bundle.head().channels;
         let shapes = bundle.geometries().iter().map(|geometry| {
@@ -56,9 +53,9 @@ impl Halves {
             Shape::new(channels, height, width).with_context(|| format!("geometry {}", geometry.name))
         });
         let shapes = shapes.collect::<Result<_>>()?;
-        let tails = bundle.tasks().iter().map(|task| open(&runtime, bundle, &task.tail));
+        let tails = bundle.tasks().iter().map(|task| open(runtime, bundle, &task.tail));
         let tails = tails.collect::<Result<_>>()?;
-        let unsplit = Unsplit::with(&runtime, bundle)?;
+        let unsplit = Unsplit::open(bundle, runtime)?;
         Ok(Halves { head: Head::open(bundle.clone())?, tables, shapes, tails, unsplit })
     }
 
@@ -153,11 +150,7 @@ pub struct Unsplit {
 
 impl Unsplit {
     /// Opens every reference network of `bundle` on the CPU.
-    pub fn open(bundle: &Bundle, runtime: Option<&Path>) -> Result<Self> {
-        Self::with(&Runtime::open(runtime)?, bundle)
-    }
-
-    fn with(runtime: &Runtime, bundle: &Bundle) -> Result<Self> {
+    pub fn open(bundle: &Bundle, runtime: &Runtime) -> Result<Self> {
         let networks = bundle.tasks().iter().map(|task| {
             let Some(reference) = &task.reference else { return Ok(None) };
             let session = open(runtime, bundle, &reference.file)?;

@@ -8,12 +8,14 @@
 
 pub mod accuracy;
 pub mod cells;
+pub mod claims;
 pub mod draw;
 #[cfg(test)]
 mod fixture;
 pub mod frames;
 pub mod html;
 pub mod judge;
+mod physics;
 pub mod plan;
 pub mod report;
 pub mod rig;
@@ -29,18 +31,18 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use narrows_models::{Bundle, Parts, TaskKind};
-use narrows_power::radio;
-use narrows_relay::{Ideal, Ladder, Link};
+use narrows_models::{Bundle, Parts, Task, TaskKind};
+use narrows_relay::{Ladder, Link};
+use narrows_tail::net::Runtime;
 
 use cells::Measured;
-use frames::Set;
 use plan::Extent;
-use report::{Energy, Radio, Report, Rung, SCHEMA, Story, Variant};
+use report::{Group, Report, Rung, SCHEMA, Story, Variant};
 use rig::Rig;
 use run::{Harvest, Run};
 
 use crate::{
+    float::Float,
     interrupt::{INTERRUPTED, Interrupt},
     links::{self, Links},
     machine,
@@ -61,10 +63,10 @@ pub struct Compare {
     /// Where report.html, report.json, rows.csv, accuracy.csv and the pictures go; made if missing
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Folder with imagenet500.tar, imagenet500.csv and camvid-val.tar: labelled photos and frames
+    /// Folder with imagenet500.tar and imagenet500.csv, camvid-val.tar, or both: labelled photos and frames
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Photos for every task whose labelled data is not in --data: agreement with the unsplit network stands for accuracy
+    /// Photos for every task that --data holds no labels for: agreement with the unsplit network stands for accuracy
     #[arg(long, value_name = "DIR", default_value = "bench/photos")]
     pub source: PathBuf,
     /// Every link, more qualities, more rounds and all labelled photos: hours, not minutes
@@ -128,7 +130,7 @@ impl Compare {
         let text = fs::read_to_string(from).with_context(|| from.display().to_string())?;
         let mut report = Report::parse(&text).with_context(|| from.display().to_string())?;
         report.winners = judge::winners(&report);
-        report.claims = judge::claims(&report);
+        report.claims = claims::claims(&report);
         self.write(&report)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -156,14 +158,24 @@ impl Compare {
         }
         fs::create_dir_all(&self.out).with_context(|| self.out.display().to_string())?;
         let folder = tempfile::Builder::new().prefix("narrows-").tempdir().context("no temporary folder")?;
-        let sets = self.sets(&bundle, &tasks, &extent, folder.path())?;
+        let sets = tasks.iter().map(|(name, _)| {
+            let (task, _) = bundle.task(name).context("a task of the bundle")?;
+            frames::set(&bundle, task, self.data.as_deref(), &self.source, &extent, folder.path())
+        });
+        let sets: Vec<_> = sets.collect::<Result<_>>()?;
         let variants = self.chosen(extent.variants(&bundle))?;
+        let runtime = Runtime::open(self.runtime.as_deref())?;
+        // As the head's own kernels: on one thread.
+        let float = match variants.iter().any(|variant| variant.group == Group::Reference) {
+            true => Float::open(&bundle, &runtime, 1)?,
+            false => None,
+        };
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let throttled = machine::throttled();
 
         println!("bundle {} {}", bundle.name(), bundle.digest().short());
         let found = self.fidelity(&links, &interrupt)?;
-        let mut rig = Rig::start(path, self.runtime.as_deref(), &links, self.seed, &interrupt)?;
+        let mut rig = Rig::start(path, self.runtime.as_deref(), float, &links, self.seed, &interrupt)?;
         let run = Run {
             bundle: &bundle,
             sets: &sets,
@@ -175,7 +187,7 @@ impl Compare {
             seed: self.seed,
             folder: folder.path(),
             out: &self.out,
-            runtime: self.runtime.clone(),
+            runtime: &runtime,
         };
         let mut harvest = Harvest::default();
         let measured = run.measure(&mut rig, &mut harvest);
@@ -186,7 +198,7 @@ impl Compare {
             (Err(error), false) => Some(format!("{error:#}")),
             (Ok(()), false) => None,
         };
-        let rungs: Vec<Rung> = links.iter().map(|link| rung(link, &found)).collect();
+        let rungs: Vec<Rung> = links.iter().map(|link| physics::rung(link, &found.links)).collect();
         let cells = cells::cells(
             &Measured {
                 rows: &harvest.rows,
@@ -195,7 +207,7 @@ impl Compare {
                 energy: &sensor,
                 seed: self.seed,
             },
-            &|rung, up, down| serialisation(&links, rung, up, down),
+            &|rung, up, down| physics::serialisation(&links, rung, up, down),
         );
         let mut report = Report {
             schema: SCHEMA,
@@ -210,9 +222,10 @@ impl Compare {
                 seconds,
                 seed: self.seed,
                 rounds: harvest.turns.iter().map(|turn| turn.round + 1).max().unwrap_or(0),
-                machine: story::machine(throttled, &sensor, &harvest.turns),
+                cross_check_skipped: found.cross_check_skipped,
+                machine: story::machine(throttled, &sensor, &runtime.version(), &harvest.turns),
                 data: sets.iter().map(|set| set.about.clone()).collect(),
-                notes: story::notes(&sets),
+                notes: story::notes(&bundle, &sets, &variants),
             },
             links: rungs,
             variants,
@@ -223,9 +236,9 @@ impl Compare {
             turns: harvest.turns,
         };
         report.sort();
-        model_radios(&mut report)?;
+        physics::model_radios(&mut report)?;
         report.winners = judge::winners(&report);
-        report.claims = judge::claims(&report);
+        report.claims = claims::claims(&report);
         self.write(&report)?;
         match (measured, interrupt.seen()) {
             (_, true) => {
@@ -257,17 +270,17 @@ impl Compare {
     }
 
     /// What every link really does, before the run, while the machine has nothing else to do.
-    fn fidelity(&self, links: &[Link], interrupt: &Interrupt) -> Result<Vec<links::Fidelity>> {
+    fn fidelity(&self, links: &[Link], interrupt: &Interrupt) -> Result<links::Report> {
         let measure = Links {
             links: None,
             only: Vec::new(),
             // Less leaves the slowest links no time to drain before their delay is measured.
             seconds: 2.0,
             seed: self.seed,
-            no_cross_check: !self.full,
+            no_cross_check: false,
             json: None,
         };
-        Ok(measure.measure(&Ladder { links: links.to_vec() }, interrupt)?.links)
+        measure.measure(&Ladder { links: links.to_vec() }, interrupt)
     }
 
     /// Those of `all` that were asked for.
@@ -290,8 +303,23 @@ impl Compare {
             let known = bundle.tasks().iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
             ensure!(bundle.task(name).is_some(), "--tasks: the bundle has no task `{name}`; it has {known}");
         }
-        let asked = |name: &str| self.tasks.is_empty() || self.tasks.iter().any(|task| task == name);
-        let tasks = bundle.tasks().iter().filter(|task| asked(&task.name)).map(|task| {
+        let whole = |task: &&Task| task.reference.is_some();
+        for task in bundle.tasks().iter().filter(|task| !whole(task)) {
+            ensure!(
+                !self.tasks.contains(&task.name),
+                "--tasks: the bundle brings no unsplit network (`reference`) for {}: there is nothing to hold answers \
+                 against, and nothing that images could be sent to",
+                task.name
+            );
+            eprintln!("{}: left out, the bundle brings no unsplit network for it", task.name);
+        }
+        let asked = |task: &&Task| self.tasks.is_empty() || self.tasks.contains(&task.name);
+        let tasks: Vec<_> = bundle.tasks().iter().filter(asked).filter(whole).collect();
+        ensure!(
+            !tasks.is_empty(),
+            "the bundle brings no unsplit network (`reference`) for any task: export it with one to compare"
+        );
+        let tasks = tasks.into_iter().map(|task| {
             let links = match task.kind {
                 TaskKind::Classify => &extent.links,
                 TaskKind::Segment => &extent.frame_links,
@@ -299,34 +327,6 @@ impl Compare {
             (task.name.clone(), links.clone())
         });
         Ok(tasks.collect())
-    }
-
-    /// The photos or frames of every task.
-    fn sets(
-        &self,
-        bundle: &Bundle,
-        tasks: &[(String, Vec<String>)],
-        extent: &Extent,
-        within: &Path,
-    ) -> Result<Vec<Set>> {
-        let sets = tasks.iter().map(|(name, _)| {
-            let (task, spec) = bundle.task(name).context("a task of the bundle")?;
-            match (&self.data, spec.kind) {
-                (Some(data), TaskKind::Classify) => frames::classes(
-                    bundle,
-                    task,
-                    &data.join("imagenet500.tar"),
-                    &data.join("imagenet500.csv"),
-                    extent.photos,
-                    within,
-                ),
-                (Some(data), TaskKind::Segment) => {
-                    frames::maps(bundle, task, &data.join("camvid-val.tar"), extent.scenes, within)
-                }
-                (None, _) => frames::unlabelled(bundle, task, &self.source, within),
-            }
-        });
-        sets.collect()
     }
 
     /// Writes the report, its pictures and what it says in short.
@@ -349,45 +349,4 @@ impl Compare {
         println!("{}", self.out.join("report.html").display());
         Ok(())
     }
-}
-
-fn rung(link: &Link, found: &[links::Fidelity]) -> Rung {
-    let found = found.iter().find(|found| found.link.name == link.name);
-    Rung {
-        name: link.name.clone(),
-        about: link.about.clone(),
-        up: link.up_kbit.map(|rate| 1e3 * rate),
-        down: link.down_kbit.map(|rate| 1e3 * rate),
-        rtt_ms: link.rtt_ms + link.jitter_ms,
-        loss: link.loss,
-        fidelity: found.map(story::fidelity).unwrap_or_default(),
-    }
-}
-
-fn serialisation(links: &[Link], rung: &Rung, up: f64, down: f64) -> f64 {
-    let link = links.iter().find(|link| link.name == rung.name);
-    link.map_or(0.0, |link| {
-        let ideal = Ideal::of(link, up.ceil() as usize, down.ceil() as usize);
-        1e3 * (ideal.up + ideal.down).as_secs_f64()
-    })
-}
-
-/// Adds what a published model says of the radio, on links that it has coefficients for.
-fn model_radios(report: &mut Report) -> Result<()> {
-    let radios = radio::parse(radio::SHIPPED)?;
-    for cell in &mut report.cells {
-        let radio = radios
-            .iter()
-            .find(|radio| cell.link == radio.name || cell.link.starts_with(&format!("{}-", radio.name)));
-        let (Some(radio), Some((up, down)), Some(network)) = (radio, cell.wire, cell.stages.get("network"))
-        else {
-            continue;
-        };
-        let joules = radio.joules(up as u64, down as u64, network.p50 / 1e3);
-        let modelled = Some(Radio { joules, source: radio.source.clone() });
-        match &mut cell.energy {
-            Energy::Measured { radio, .. } | Energy::Unknown { radio, .. } => *radio = modelled,
-        }
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use narrows_models::{Bundle, Digest, Parts};
+use narrows_tail::net::Runtime;
 use serde::Serialize;
 
 use crate::{
@@ -135,7 +136,9 @@ impl Evaluate {
         // The level that the report is about stands first.
         let others = (0..count).filter(|&other| self.all_levels && other != level);
         let levels: Vec<usize> = std::iter::once(level).chain(others).collect();
-        let mut halves = Halves::open(&bundle, self.runtime.as_deref())?;
+        // One for everything: a process may have no second.
+        let runtime = Runtime::open(self.runtime.as_deref())?;
+        let mut halves = Halves::open(&bundle, &runtime)?;
         if self.groups {
             ensure!(self.take > 0, "--take 0 measures nothing");
             let data = (&*self.imagenet, &*self.labels, &*self.camvid);
@@ -152,7 +155,7 @@ impl Evaluate {
                 mmac: halves.head_macs(0) as f64 / 1e6,
                 bytes: bundle.path(&bundle.head().file).metadata().context("the head's size")?.len(),
             },
-            local: local::measure(&bundle, self.runtime.as_deref(), &self.imagenet, &self.labels)?,
+            local: local::measure(&bundle, &runtime, &self.imagenet, &self.labels)?,
             level,
             bundle: bundle.digest().to_string(),
             levels: Vec::new(),

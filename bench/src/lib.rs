@@ -9,6 +9,7 @@ pub mod confusion;
 mod contest;
 pub mod demo;
 pub mod evaluate;
+pub mod float;
 pub mod halves;
 pub mod interrupt;
 pub mod links;

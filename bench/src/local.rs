@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use narrows_models::Bundle;
-use narrows_tail::net::{Device, Input, Runtime, Session};
-use ndarray::ArrayView4;
+use narrows_tail::net::Runtime;
 use serde::Serialize;
 
 use crate::{
     evaluate::{argmax, bar},
+    float::{Float, Weights},
     photos,
     stats::quantile,
 };
@@ -56,16 +56,12 @@ impl Local {
 }
 
 /// Shows every labelled photo to the local network, and to its f32 form if there is one; nothing for a bundle without.
-pub fn measure(bundle: &Bundle, runtime: Option<&Path>, tar: &Path, labels: &Path) -> Result<Option<Local>> {
+pub fn measure(bundle: &Bundle, runtime: &Runtime, tar: &Path, labels: &Path) -> Result<Option<Local>> {
     let Some(spec) = bundle.local() else { return Ok(None) };
     let mut local = narrows_head::Local::open(bundle)?;
-    let mut reference = match &spec.reference {
-        Some(reference) => {
-            let session =
-                Session::open(&Runtime::open(runtime)?, &bundle.path(&reference.file), Device::Cpu, 2)?;
-            Some((session, reference))
-        }
-        None => None,
+    let mut reference = match Weights::of(bundle) {
+        Some(Weights::Own) => Float::open(bundle, runtime, 2)?,
+        _ => None,
     };
     let photos = photos::labelled(tar, labels)?;
     let (mut right, mut right_f32, mut agreed, mut times) = (0, 0, 0, Vec::new());
@@ -76,12 +72,9 @@ pub fn measure(bundle: &Bundle, runtime: Option<&Path>, tar: &Path, labels: &Pat
         times.push(answer.timings.head.as_secs_f64() * 1e3);
         let said = argmax(&answer.logits);
         right += usize::from(said == photo.class);
-        if let Some((session, reference)) = &mut reference {
-            let pixels = narrows_head::image::fit(&image, &spec.geometry);
-            let size = (1, spec.geometry.height, spec.geometry.width, 3);
-            let pixels = Input::U8(ArrayView4::from_shape(size, &pixels)?.into_dyn());
-            let logits = session.run(&[(reference.input.as_str(), pixels)], &reference.output)?;
-            let wanted = argmax(logits.as_slice().context("logits in order")?);
+        if let Some(reference) = &mut reference {
+            reference.fit(&image);
+            let wanted = argmax(&reference.scores()?);
             right_f32 += usize::from(wanted == photo.class);
             agreed += usize::from(wanted == said);
         }

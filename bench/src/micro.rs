@@ -5,7 +5,7 @@
 
 mod coder;
 mod head;
-mod lite0;
+pub(crate) mod lite0;
 mod onnx;
 mod twin;
 

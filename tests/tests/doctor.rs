@@ -57,6 +57,7 @@ fn the_doctor_finds_device_bundle_and_tail_in_order() -> Result<()> {
     expect(&checks, "kernels", "ok", narrows_int8::Isa::detect().name())?;
     expect(&checks, "bundle", "ok", "are not on this device")?;
     expect(&checks, "vectors", "ok", "bit for bit")?;
+    expect(&checks, "local network", "ok", "vectors give the same scores, bit for bit")?;
     expect(&checks, "identity", "ok", "cert.pem is valid for another")?;
     expect(&checks, "udp", "ok", "answers")?;
     expect(&checks, "welcome", "ok", "serves this bundle")?;
@@ -109,6 +110,22 @@ fn a_tampered_part_and_wrong_integers_fail() -> Result<()> {
     let (checks, code) = examine(wrong.path(), &[])?;
     assert_eq!(code, Some(1));
     expect(&checks, "vectors", "failed", "1 of 18816 symbols are wrong")?;
+    Ok(())
+}
+
+#[test]
+fn wrong_scores_of_the_local_network_fail_and_a_bundle_without_one_has_no_line() -> Result<()> {
+    let wrong = changed_bundle("vectors/local-photo-0.logits", true, |bytes| bytes[2] ^= 1)?;
+    let (checks, code) = examine(wrong.path(), &[])?;
+    assert_eq!(code, Some(1));
+    expect(&checks, "local network", "failed", "local-photo-0: wrong scores")?;
+    expect(&checks, "vectors", "ok", "bit for bit")?;
+
+    // A device that was given the bundle without this part has nothing to check.
+    fs::remove_file(wrong.path().join("local.onnx"))?;
+    let (checks, code) = examine(wrong.path(), &[])?;
+    assert_eq!(code, Some(0));
+    assert!(checks.iter().all(|check| check["what"] != "local network"), "{checks:#?}");
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use narrows_head::{
     image::{decode, fit},
 };
 use narrows_models::{Bundle, Geometry, Parts};
+use narrows_tail::net::Runtime;
 use narrows_tests::{Client, bundle, changed_bundle, lines, photos, root, runtime, said};
 use narrows_wire::{FrameReply, Framing, Image, ImageFormat, Path, Payload, RefusalCode};
 use serde_json::Value;
@@ -68,7 +69,7 @@ fn reference(
 #[test]
 fn answers_to_images_are_those_of_the_whole_network() -> Result<()> {
     let (pair, bundle) = (start(&["--offload"])?, open()?);
-    let mut unsplit = Unsplit::open(&bundle, Some(&runtime()))?;
+    let mut unsplit = Unsplit::open(&bundle, &Runtime::open(Some(&runtime()))?)?;
     let jpeg = Encoding { format: Format::Jpeg, quality: 60, chroma: Chroma::Full };
     let webp = Encoding { format: Format::Webp, quality: 40, chroma: Chroma::Half };
     for (flags, encoding, framing) in [

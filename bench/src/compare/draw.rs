@@ -43,8 +43,8 @@ pub fn pictures(report: &Report) -> Result<Vec<Picture>> {
 mod tests {
     use super::*;
     use crate::compare::{
+        claims,
         fixture::{self, Case},
-        judge,
         report::Group,
     };
 
@@ -59,8 +59,8 @@ mod tests {
                 Case::new("WebP 75", Group::Webp, 10000.0, 1.2, 99.0),
             ],
         );
-        fixture::add_local(&mut report, 4.0, 30.0);
-        report.claims = judge::claims(&report);
+        fixture::add_local(&mut report, "local int8", Group::Local, 4.0, 30.0);
+        report.claims = claims::claims(&report);
         report
     }
 

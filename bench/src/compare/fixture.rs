@@ -101,6 +101,7 @@ pub(crate) fn report(rung: Rung, cases: &[Case]) -> Report {
             seconds: 60.0,
             seed: 1,
             rounds: 2,
+            cross_check_skipped: Some("no root".into()),
             machine: vec![("processor".into(), "a <b> & c".into())],
             data: vec!["6 photos".into()],
             notes: Vec::new(),
@@ -120,9 +121,23 @@ pub(crate) fn report(rung: Rung, cases: &[Case]) -> Report {
     report
 }
 
+/// Split 1 loses 1.5 points, split 2 four; JPEG 50 loses 3, JPEG 75 loses 1. A round trip takes 50 ms.
+pub(crate) fn four(up: f64, p50: [f64; 4]) -> Report {
+    let [fine, coarse, q50, q75] = p50;
+    report(
+        rung("link", up, 50.0),
+        &[
+            Case::new("split 1", Group::Split, 6000.0, 1.5, fine),
+            Case::new("split 2", Group::Split, 3000.0, 4.0, coarse),
+            Case::new("JPEG 50", Group::Jpeg, 9000.0, 3.0, q50),
+            Case::new("JPEG 75", Group::Jpeg, 14000.0, 1.0, q75),
+        ],
+    )
+}
+
 /// Adds what answers on the device.
-pub(crate) fn add_local(report: &mut Report, drop: f64, p50: f64) {
-    add(report, NO_LINK, &Case::new("local int8", Group::Local, 0.0, drop, p50));
+pub(crate) fn add_local(report: &mut Report, name: &'static str, group: Group, drop: f64, p50: f64) {
+    add(report, NO_LINK, &Case::new(name, group, 0.0, drop, p50));
     let cell = report.cells.last_mut().unwrap();
     (cell.packet, cell.floor) = (None, None);
     report.accuracy.last_mut().unwrap().bytes = None;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use image::GrayImage;
 use narrows_models::{Bundle, TaskKind};
 
-use super::plan::WARM_UP;
+use super::plan::{Extent, WARM_UP};
 use crate::photos;
 
 /// What a photo or frame is labelled with.
@@ -85,16 +85,53 @@ pub fn spread(all: usize, count: usize) -> Vec<usize> {
     (0..count).map(|place| place * all / count).collect()
 }
 
-/// Labelled photos from a tar and a table, at most `count`, into a folder within `within`.
-pub fn classes(
+/// The photos or frames of a task, in a folder within `within`: labelled ones of `data`, else those of `source`.
+pub fn set(
+    bundle: &Bundle,
+    task: usize,
+    data: Option<&Path>,
+    source: &Path,
+    extent: &Extent,
+    within: &Path,
+) -> Result<Set> {
+    let spec = &bundle.tasks()[task];
+    let missing = match (data, spec.kind) {
+        (None, _) => String::new(),
+        (Some(data), TaskKind::Classify) => {
+            let (tar, labels) = (data.join("imagenet500.tar"), data.join("imagenet500.csv"));
+            match tar.is_file() && labels.is_file() {
+                true => match classes(bundle, task, &tar, &labels, extent.photos, within)? {
+                    Some(set) => return Ok(set),
+                    None => format!(" ({} has labels of other classes)", named(&labels)),
+                },
+                false => format!(" ({} is not there)", named(&tar)),
+            }
+        }
+        (Some(data), TaskKind::Segment) => {
+            let tar = data.join("camvid-val.tar");
+            if tar.is_file() {
+                return maps(bundle, task, &tar, extent.scenes, within);
+            }
+            format!(" ({} is not there)", named(&tar))
+        }
+    };
+    unlabelled(bundle, task, source, &missing, within)
+}
+
+/// Labelled photos from a tar and a table, at most `count`, into a folder within `within`; `None` where they are labelled
+/// with classes that the task does not have.
+fn classes(
     bundle: &Bundle,
     task: usize,
     tar: &Path,
     labels: &Path,
     count: usize,
     within: &Path,
-) -> Result<Set> {
+) -> Result<Option<Set>> {
     let photos = photos::labelled(tar, labels)?;
+    if photos.iter().any(|photo| photo.class >= bundle.tasks()[task].labels.len()) {
+        return Ok(None);
+    }
     let mut set = empty(bundle, task, within)?;
     let picked = spread(photos.len(), count);
     for index in &picked {
@@ -106,11 +143,11 @@ pub fn classes(
     }
     set.about =
         format!("{}: {} of {} labelled photos of {}", set.name, picked.len(), photos.len(), named(tar));
-    Ok(set)
+    Ok(Some(set))
 }
 
 /// Labelled frames from a tar, at most `count`, into a folder within `within`.
-pub fn maps(bundle: &Bundle, task: usize, tar: &Path, count: usize, within: &Path) -> Result<Set> {
+fn maps(bundle: &Bundle, task: usize, tar: &Path, count: usize, within: &Path) -> Result<Set> {
     let files = photos::files(tar)?;
     let frames: Vec<&(String, Vec<u8>)> = files.iter().filter(|(name, _)| name.ends_with(".jpg")).collect();
     let mut set = empty(bundle, task, within)?;
@@ -132,8 +169,8 @@ pub fn maps(bundle: &Bundle, task: usize, tar: &Path, count: usize, within: &Pat
     Ok(set)
 }
 
-/// Photos without labels from a folder.
-pub fn unlabelled(bundle: &Bundle, task: usize, source: &Path, within: &Path) -> Result<Set> {
+/// Photos without labels from a folder; `missing` says why there are none with labels.
+fn unlabelled(bundle: &Bundle, task: usize, source: &Path, missing: &str, within: &Path) -> Result<Set> {
     let mut set = empty(bundle, task, within)?;
     let list = || format!("{}: cannot be listed", source.display());
     let mut files: Vec<PathBuf> = Vec::new();
@@ -152,7 +189,7 @@ pub fn unlabelled(bundle: &Bundle, task: usize, source: &Path, within: &Path) ->
         set.items.push(Item { file, truth: None });
     }
     set.about = format!(
-        "{}: {} photos of {}, without labels: what counts is agreement with the unsplit network",
+        "{}: {} photos of {}, without labels{missing}: what counts is agreement with the unsplit network",
         set.name,
         set.items.len(),
         named(source)

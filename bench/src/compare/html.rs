@@ -7,7 +7,7 @@ use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use proof::{links, physics, story_of};
-use task::{accuracies, cells, claims, winners};
+use task::{accuracies, cells, claims, stages, unknown_joules, winners};
 
 use super::{draw::Picture, report::Report};
 
@@ -51,11 +51,13 @@ pub fn page(report: &Report, pictures: &[Picture]) -> Result<String> {
                         (accuracies(report, task))
                         h3 { "The fastest that loses no more than so much" }
                         (winners(report, task))
+                        (unknown_joules(report, task))
                         @for rung in &report.links {
                             @if report.cells.iter().any(|cell| cell.link == rung.name && cell.task == task) {
                                 h3 { (rung.name) ": " (rung.about) }
                                 (picture(&format!("latency-{task}-{}", rung.name)).unwrap_or_default())
                                 (cells(report, rung, task))
+                                (stages(report, rung, task))
                                 (picture(&format!("energy-{task}-{}", rung.name)).unwrap_or_default())
                             }
                         }
@@ -89,7 +91,7 @@ fn short(bundle: &str) -> &str {
 mod tests {
     use super::*;
     use crate::compare::{
-        draw,
+        claims, draw,
         fixture::{self, Case},
         judge,
         report::Group,
@@ -104,7 +106,7 @@ mod tests {
             ],
         );
         report.winners = judge::winners(&report);
-        report.claims = judge::claims(&report);
+        report.claims = claims::claims(&report);
         report
     }
 
@@ -119,6 +121,8 @@ mod tests {
         assert!(page.contains("a &lt;b&gt; &amp; c"), "text is escaped");
         assert!(page.contains("2023-11-14 22:13 UTC"));
         assert_eq!(page.matches("<svg").count(), 3);
+        assert!(page.contains("unknown, and why: no sensor was found."));
+        assert!(page.contains("rates were not held against tbf: no root"));
         assert!(!page.contains("INCOMPLETE"));
     }
 

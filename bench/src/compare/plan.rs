@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use narrows_models::Bundle;
 
 use super::report::{Group, NO_LINK, Variant};
+use crate::float::Weights;
 
 /// Frames of a turn that come first and are not counted: they pay for caches, and for QUIC's look for the path's size.
 pub const WARM_UP: usize = 2;
@@ -102,6 +103,9 @@ impl Extent {
         if bundle.local().is_some() {
             add("local int8".into(), Group::Local, "int8".into(), &["--path", "local"]);
         }
+        if Weights::of(bundle).is_some() {
+            add("local f32".into(), Group::Reference, "f32".into(), &[]);
+        }
         variants
     }
 }
@@ -153,11 +157,11 @@ impl Cells<'_> {
                         continue;
                     }
                     let alone = [NO_LINK.to_owned()];
-                    let links = if of.group == Group::Local { &alone[..] } else { links };
+                    let links = if of.group.is_local() { &alone[..] } else { links };
                     for link in links {
                         let single =
                             Due { round, link: link.clone(), task: task.clone(), variant, in_flight: 1 };
-                        if round < pipelined_rounds && in_flight > 1 && of.group != Group::Local {
+                        if round < pipelined_rounds && in_flight > 1 && !of.group.is_local() {
                             due.push(Due { in_flight, ..single.clone() });
                         }
                         due.push(single);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cell::{Cell, Energy, Floor, Percentiles, Pipelined, Radio};
 pub use rows::{Row, STAGES, Turn};
-pub use verdict::{Claim, Place, Winner};
+pub use verdict::{Claim, Lack, Pair, Place, Winner};
 
 /// Version of report.json; raised when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -122,6 +122,9 @@ pub struct Story {
     pub seed: u64,
     /// How often every cell had its turn.
     pub rounds: usize,
+    /// Why the links' rates were not held against the kernel's own shaping; `None` where they were.
+    #[serde(default)]
+    pub cross_check_skipped: Option<String>,
     /// Processor, governor and so on, by name, in the order to show.
     pub machine: Vec<(String, String)>,
     /// Which photos, and what stands for the truth.
@@ -178,11 +181,14 @@ pub enum Group {
     Split,
     /// Features go to the tail, eight bits a symbol.
     Raw,
+    /// The network of `Local` in f32, run by this program: what the head's kernels are held against. It wins nothing.
+    Reference,
 }
 
 impl Group {
     /// In the order of legends.
-    pub const ALL: [Group; 5] = [Group::Split, Group::Raw, Group::Jpeg, Group::Webp, Group::Local];
+    pub const ALL: [Group; 6] =
+        [Group::Split, Group::Raw, Group::Jpeg, Group::Webp, Group::Local, Group::Reference];
 
     /// As a reader calls it.
     pub fn title(self) -> &'static str {
@@ -192,7 +198,13 @@ impl Group {
             Group::Webp => "offload, WebP",
             Group::Split => "split",
             Group::Raw => "split, raw",
+            Group::Reference => "local, f32 reference",
         }
+    }
+
+    /// Whether nothing is sent.
+    pub fn is_local(self) -> bool {
+        matches!(self, Group::Local | Group::Reference)
     }
 
     /// Whether the image itself is sent.

@@ -11,17 +11,22 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use narrows_head::report::{Line, Status};
+use narrows_head::{
+    load,
+    report::{Line, Status},
+};
 use narrows_power::{Places, Plan, Recording, Sampler, Window, discover, total};
 use narrows_relay::{Counts, Link, Relay};
 
 use super::{
-    accuracy::{self, Answer},
+    accuracy::{self, Answer, Said},
     frames::Set,
     plan::{Due, WARM_UP},
     report::{Group, NO_LINK, Row, Turn, Variant},
 };
 use crate::{
+    evaluate::argmax,
+    float::Float,
     interrupt::Interrupt,
     machine,
     pair::{self, Pair},
@@ -40,6 +45,7 @@ const IDLE: Duration = Duration::from_secs(5);
 pub struct Rig<'a> {
     bundle: PathBuf,
     pair: Pair,
+    float: Option<Float>,
     relays: BTreeMap<String, Relay>,
     interrupt: &'a Interrupt,
     power: Power,
@@ -56,6 +62,9 @@ struct Power {
     windows: Vec<Window>,
 }
 
+/// Bytes on the wire, up and down.
+type Wire = Option<(u64, u64)>;
+
 /// What a head said in one turn.
 struct Heard {
     lines: Vec<(Line, Duration)>,
@@ -64,10 +73,11 @@ struct Heard {
 }
 
 impl<'a> Rig<'a> {
-    /// Starts the tail and a relay for every link.
+    /// Starts the tail and a relay for every link; `float` answers where the local network in f32 is asked.
     pub fn start(
         bundle: &Path,
         runtime: Option<&Path>,
+        float: Option<Float>,
         links: &[Link],
         seed: u64,
         interrupt: &'a Interrupt,
@@ -91,7 +101,7 @@ impl<'a> Rig<'a> {
             idle: [None, None],
             windows: Vec::new(),
         };
-        Ok(Rig { bundle: bundle.to_owned(), pair, relays, interrupt, power, epoch: Instant::now() })
+        Ok(Rig { bundle: bundle.to_owned(), pair, float, relays, interrupt, power, epoch: Instant::now() })
     }
 
     /// Whether the run was asked to end.
@@ -119,7 +129,22 @@ impl<'a> Rig<'a> {
     ///
     /// # Errors
     /// When one is not answered: an accuracy of less than all would be another one.
-    pub fn answers(&self, variant: &Variant, set: &Set, out: &Path, step: impl Fn()) -> Result<Vec<Answer>> {
+    pub fn answers(
+        &mut self,
+        variant: &Variant,
+        set: &Set,
+        out: &Path,
+        step: impl Fn(),
+    ) -> Result<Vec<Answer>> {
+        if variant.group == Group::Reference {
+            let answers = set.items.iter().map(|item| {
+                ensure!(!self.interrupted(), "interrupted");
+                let (scores, _) = self.float(&item.file)?;
+                step();
+                Ok(Answer { said: Said::Class(argmax(&scores)), bytes: None })
+            });
+            return answers.collect();
+        }
         let masks = out.join("masks");
         let mut command = self.head(variant, self.pair.address());
         command.arg("--source").arg(&set.folder).args(["--tasks", &set.name]);
@@ -153,26 +178,13 @@ impl<'a> Rig<'a> {
         folder: &Path,
         place: usize,
     ) -> Result<(Turn, Vec<Row>)> {
-        let relay = self.relays.get(&due.link);
-        ensure!(relay.is_some() || due.link == NO_LINK, "no relay for the link {}", due.link);
-        let server =
-            relay.map_or_else(|| self.pair.address().to_owned(), |relay| relay.address().to_string());
-        let mut command = self.head(variant, &server);
-        command.arg("--source").arg(folder).args(["--tasks", &due.task]);
-        command.args(["--in-flight", &due.in_flight.to_string()]);
         let (load, begun) = (machine::load(), self.seconds());
         let from = self.power.sampler.mark()?;
-        let heard = self.hear(command, relay, &|| ())?;
+        let (rows, wire) = match variant.group {
+            Group::Reference => (self.own(due, variant, folder, place)?, None),
+            _ => self.sent(due, variant, folder, place)?,
+        };
         self.power.windows.push(Window::new(from, self.power.sampler.mark()?));
-        let mut rows: Vec<Row> =
-            heard.lines.iter().map(|(line, at)| row(due, variant, place, line, *at)).collect();
-        rows.sort_by_key(|row| row.frame);
-        let wire = heard.carried.map(|(first, last)| {
-            (
-                last.up.bytes - first.up.bytes + 28 * (last.up.datagrams - first.up.datagrams),
-                last.down.bytes - first.down.bytes + 28 * (last.down.datagrams - first.down.datagrams),
-            )
-        });
         let turn = Turn {
             round: due.round,
             link: due.link.clone(),
@@ -188,6 +200,70 @@ impl<'a> Rig<'a> {
             joules: None,
         };
         Ok((turn, rows))
+    }
+
+    /// The rows of a head's turn, and the bytes on the wire.
+    fn sent(&self, due: &Due, variant: &Variant, folder: &Path, place: usize) -> Result<(Vec<Row>, Wire)> {
+        let relay = self.relays.get(&due.link);
+        ensure!(relay.is_some() || due.link == NO_LINK, "no relay for the link {}", due.link);
+        let server =
+            relay.map_or_else(|| self.pair.address().to_owned(), |relay| relay.address().to_string());
+        let mut command = self.head(variant, &server);
+        command.arg("--source").arg(folder).args(["--tasks", &due.task]);
+        command.args(["--in-flight", &due.in_flight.to_string()]);
+        let heard = self.hear(command, relay, &|| ())?;
+        let mut rows: Vec<Row> =
+            heard.lines.iter().map(|(line, at)| row(due, variant, place, line, *at)).collect();
+        rows.sort_by_key(|row| row.frame);
+        let wire = heard.carried.map(|(first, last)| {
+            (
+                last.up.bytes - first.up.bytes + 28 * (last.up.datagrams - first.up.datagrams),
+                last.down.bytes - first.down.bytes + 28 * (last.down.datagrams - first.down.datagrams),
+            )
+        });
+        Ok((rows, wire))
+    }
+
+    /// The rows of a turn of the local network in f32.
+    fn own(&mut self, due: &Due, variant: &Variant, folder: &Path, place: usize) -> Result<Vec<Row>> {
+        let list = || folder.display().to_string();
+        let files = fs::read_dir(folder).with_context(list)?.map(|entry| Ok(entry?.path()));
+        let mut files = files.collect::<Result<Vec<PathBuf>>>().with_context(list)?;
+        files.sort();
+        let started = Instant::now();
+        let mut rows = Vec::new();
+        for (file, frame) in files.iter().zip(0..) {
+            if self.interrupted() {
+                break;
+            }
+            let (_, [decode, resize, head]) = self.float(file)?;
+            rows.push(Row {
+                answered: true,
+                decode: Some(decode),
+                resize: Some(resize),
+                head: Some(head),
+                total: Some(decode + resize + head),
+                at: started.elapsed().as_secs_f64() * 1e3,
+                ..unanswered(due, variant, place, file, frame)
+            });
+        }
+        Ok(rows)
+    }
+
+    /// The scores of the local network in f32, and the milliseconds of reading, fitting and running.
+    fn float(&mut self, file: &Path) -> Result<(Vec<f32>, [f64; 3])> {
+        let float = self.float.as_mut().context("no local network in f32")?;
+        let mut last = Instant::now();
+        let mut lap = || {
+            let now = Instant::now();
+            1e3 * (now - std::mem::replace(&mut last, now)).as_secs_f64()
+        };
+        let photo = load(file)?;
+        let decode = lap();
+        float.fit(&photo);
+        let resize = lap();
+        let scores = float.scores()?;
+        Ok((scores, [decode, resize, lap()]))
     }
 
     /// Ends everything and fills in the joules of the turns. Returns what was read, or why nothing was.
@@ -279,7 +355,7 @@ impl<'a> Rig<'a> {
 /// Whether a line holds an answer of the path that was asked for.
 fn answered(line: &Line, variant: &Variant) -> bool {
     let path = match variant.group {
-        Group::Local => "local",
+        Group::Local | Group::Reference => "local",
         Group::Jpeg | Group::Webp => "image",
         Group::Split | Group::Raw => "split",
     };
@@ -290,14 +366,6 @@ fn row(due: &Due, variant: &Variant, turn: usize, line: &Line, at: Duration) -> 
     let answered = answered(line, variant);
     let ms = line.ms.as_ref().filter(|_| answered);
     Row {
-        turn,
-        link: due.link.clone(),
-        variant: variant.name.clone(),
-        task: due.task.clone(),
-        in_flight: due.in_flight,
-        frame: line.frame,
-        file: line.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        warm_up: line.frame < WARM_UP as u64,
         answered,
         error: line.error.clone(),
         packet: line.bytes.map(|bytes| bytes.packet),
@@ -314,5 +382,21 @@ fn row(due: &Due, variant: &Variant, turn: usize, line: &Line, at: Duration) -> 
         tail_answer: ms.map(|ms| ms.tail_answer),
         total: ms.map(|ms| ms.total),
         at: at.as_secs_f64() * 1e3,
+        ..unanswered(due, variant, turn, &line.file, line.frame)
+    }
+}
+
+/// A frame's row before anything came of it.
+fn unanswered(due: &Due, variant: &Variant, turn: usize, file: &Path, frame: u64) -> Row {
+    Row {
+        turn,
+        link: due.link.clone(),
+        variant: variant.name.clone(),
+        task: due.task.clone(),
+        in_flight: due.in_flight,
+        frame,
+        file: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        warm_up: frame < WARM_UP as u64,
+        ..Row::default()
     }
 }

@@ -1,11 +1,12 @@
 //! A run: the accuracy of every variant, then every turn of every round.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use narrows_models::Bundle;
 use narrows_relay::{Ideal, Link};
+use narrows_tail::net::Runtime;
 
 use super::{
     accuracy::{self, Answer, Scores},
@@ -14,7 +15,7 @@ use super::{
     report::{Accuracy, Group, Row, Turn, UNSPLIT, Variant},
     rig::Rig,
 };
-use crate::{evaluate::bar, halves::Unsplit};
+use crate::{evaluate::bar, float::Weights, halves::Unsplit};
 
 /// Milliseconds that a frame is thought to take beside its link, to choose how many go into a turn.
 const COMPUTING: f64 = 50.0;
@@ -42,7 +43,7 @@ pub struct Run<'a> {
     /// Where raw rows go.
     pub out: &'a Path,
     /// ONNX Runtime, for the unsplit networks.
-    pub runtime: Option<PathBuf>,
+    pub runtime: &'a Runtime,
 }
 
 /// What was measured so far.
@@ -65,12 +66,16 @@ impl Run<'_> {
         self.turns(rig, harvest)
     }
 
-    fn accuracies(&self, rig: &Rig<'_>, harvest: &mut Harvest) -> Result<()> {
+    fn accuracies(&self, rig: &mut Rig<'_>, harvest: &mut Harvest) -> Result<()> {
         let path = self.out.join("accuracy.csv");
         let mut lines = csv::Writer::from_path(&path).with_context(|| path.display().to_string())?;
-        let mut networks = Unsplit::open(self.bundle, self.runtime.as_deref())?;
+        let mut networks = Unsplit::open(self.bundle, self.runtime)?;
+        // Noise for weights has a time, and no accuracy.
+        let weights = Weights::of(self.bundle);
         let able = |set: &Set| -> Vec<&Variant> {
-            self.variants.iter().filter(|variant| self.answers(variant, &set.name)).collect()
+            let able = self.variants.iter().filter(|variant| self.answers(variant, &set.name));
+            able.filter(|variant| variant.group != Group::Reference || weights == Some(Weights::Own))
+                .collect()
         };
         let steps = self.sets.iter().map(|set| set.items.len() * (1 + able(set).len()));
         let bar = bar("accuracy", steps.sum());
@@ -130,7 +135,11 @@ impl Run<'_> {
                 continue;
             }
             let photos = self.sets[place].turn(self.folder, frames, &harvest.orders[place])?;
-            let (turn, rows) = rig.turn(due, variant, &photos, harvest.turns.len())?;
+            let (turn, mut rows) = rig.turn(due, variant, &photos, harvest.turns.len())?;
+            if rig.interrupted() {
+                // What the interrupt cut off is no failure of its link.
+                rows.retain(|row| row.answered);
+            }
             rows.iter().try_for_each(|row| csv.serialize(row))?;
             csv.flush().with_context(|| path.display().to_string())?;
             harvest.turns.push(turn);
@@ -160,7 +169,7 @@ impl Run<'_> {
     /// Whether a variant can answer a task: the device alone has one network of its own.
     fn answers(&self, variant: &Variant, task: &str) -> bool {
         let local = self.bundle.local().map(|local| self.bundle.tasks()[local.task].name.as_str());
-        variant.group != Group::Local || local == Some(task)
+        !variant.group.is_local() || local == Some(task)
     }
 }
 

@@ -2,19 +2,22 @@
 
 use std::path::Path;
 
+use narrows_models::Bundle;
+
 use super::{
     frames::Set,
-    report::{Fidelity, Turn},
+    report::{Fidelity, Group, Turn, Variant},
 };
 use crate::{
+    float::Weights,
     links::{self, Way},
     machine,
 };
 
 /// The machine by name, in the order to show, with what its clocks and its heat did meanwhile.
 ///
-/// `throttled` is [`machine::throttled`] from before the run.
-pub fn machine(throttled: Option<u64>, sensor: &str, turns: &[Turn]) -> Vec<(String, String)> {
+/// `throttled` is [`machine::throttled`] from before the run, `runtime` the version of ONNX Runtime.
+pub fn machine(throttled: Option<u64>, sensor: &str, runtime: &str, turns: &[Turn]) -> Vec<(String, String)> {
     let slowed = match throttled.zip(machine::throttled()) {
         Some((before, after)) => format!("{} times during the run", after.saturating_sub(before)),
         None => "unknown: the kernel counts none here".into(),
@@ -23,8 +26,14 @@ pub fn machine(throttled: Option<u64>, sensor: &str, turns: &[Turn]) -> Vec<(Str
     let load = range(turns.iter().filter_map(|turn| turn.load), ": mean of a minute, before each turn");
     let mut facts = machine::describe();
     facts.extend(
-        [("clock", clock), ("slowed for heat", slowed), ("load", load), ("power sensor", sensor.to_owned())]
-            .map(|(name, value)| (name.to_owned(), value)),
+        [
+            ("clock", clock),
+            ("slowed for heat", slowed),
+            ("load", load),
+            ("power sensor", sensor.to_owned()),
+            ("ONNX Runtime", format!("{runtime}; every core in the tail, one for what the device does")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
     );
     facts
 }
@@ -73,17 +82,34 @@ fn properties(name: &str, way: &Way) -> Vec<Fidelity> {
 }
 
 /// What the reader must know before the numbers.
-pub fn notes(sets: &[Set]) -> Vec<String> {
+pub fn notes(bundle: &Bundle, sets: &[Set], variants: &[Variant]) -> Vec<String> {
     let unlabelled: Vec<&str> =
         sets.iter().filter(|set| !set.labelled()).map(|set| set.name.as_str()).collect();
-    if unlabelled.is_empty() {
-        return Vec::new();
+    let mut notes = Vec::new();
+    if !unlabelled.is_empty() {
+        notes.push(format!(
+            "No labelled data was given for {}: what stands for accuracy is agreement with the unsplit network on a \
+             handful of photos, too few to tell variants apart. --data gives figures.",
+            unlabelled.join(" and ")
+        ));
     }
-    vec![format!(
-        "No labelled data was given for {}: what stands for accuracy is agreement with the unsplit network on a handful \
-         of photos, too few to tell variants apart. --data gives figures.",
-        unlabelled.join(" and ")
-    )]
+    let compared = |group: Group| variants.iter().any(|variant| variant.group == group);
+    match (bundle.local(), Weights::of(bundle)) {
+        (None, _) => notes.push("The bundle brings no local network: the device alone is not in the comparison.".into()),
+        (Some(_), Some(Weights::Noise)) if compared(Group::Reference) => notes.push(
+            "The bundle brings its local network in int8 alone. `local f32`, what it is held against, is the same layers \
+             with noise for weights: it takes the same time, and its accuracy is not known. `recipe local --reference` \
+             adds the network itself."
+                .into(),
+        ),
+        (Some(local), None) if compared(Group::Local) => notes.push(format!(
+            "The bundle brings its local network ({}) in int8 alone: there is no f32 form to hold it against. \
+             `recipe local --reference` adds it.",
+            local.backbone
+        )),
+        _ => {}
+    }
+    notes
 }
 
 /// The command line. Absolute paths lose their folders: a report does not tell where on a machine things lie.
@@ -134,7 +160,7 @@ mod tests {
         let mut turns = [fixture::turn("lte", "split 1", 3), fixture::turn("lte", "split 1", 3)];
         (turns[0].load, turns[1].load) = (Some(0.25), Some(1.5));
         (turns[0].mhz, turns[1].mhz) = (None, None);
-        let facts = machine(None, "no sensor", &turns);
+        let facts = machine(None, "no sensor", "1.0.0", &turns);
         let of = |name: &str| facts.iter().find(|(other, _)| other == name).unwrap().1.as_str();
         assert_eq!(of("load"), "0.2 to 1.5: mean of a minute, before each turn");
         assert_eq!(of("clock"), "unknown");

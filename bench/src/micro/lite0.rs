@@ -1,6 +1,10 @@
 //! EfficientNet-Lite0 as ONNX with noise for weights: what a whole small network costs does not depend on them.
 
 use super::onnx::{Conv, Graph, Value};
+pub(crate) use super::onnx::{INPUT, OUTPUT};
+
+/// What bundles call it.
+pub(crate) const NAME: &str = "EfficientNet-Lite0";
 
 /// Repeats, kernel, stride, expansion and output channels of the seven groups.
 const GROUPS: [[usize; 5]; 7] = [
@@ -14,10 +18,10 @@ const GROUPS: [[usize; 5]; 7] = [
 ];
 
 /// Side of the input.
-pub(super) const SIDE: usize = 224;
+pub(crate) const SIDE: usize = 224;
 
 /// The network and its multiply-accumulates.
-pub(super) fn onnx() -> (Vec<u8>, u64) {
+pub(crate) fn onnx() -> (Vec<u8>, u64) {
     let (mut graph, value) = Graph::new(SIDE, SIDE);
     let value = graph.scalar("Sub", &value, 127.0);
     let value = graph.scalar("Mul", &value, 1.0 / 128.0);

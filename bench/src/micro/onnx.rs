@@ -69,9 +69,9 @@ pub(super) struct Graph {
 }
 
 /// Name of the input, u8 [1, height, width, 3].
-pub(super) const INPUT: &str = "image";
+pub(crate) const INPUT: &str = "image";
 /// Name of the output.
-pub(super) const OUTPUT: &str = "output";
+pub(crate) const OUTPUT: &str = "output";
 
 impl Graph {
     /// A graph that reads pixels and has them as f32, channel by channel.

@@ -8,9 +8,10 @@ use plotters::{
 
 use super::{
     Picture,
-    parts::{self, GREEN, GRID, INK},
+    parts::{self, GRID, INK},
 };
-use crate::compare::report::{Claim, Group, NO_LINK, Place, Report};
+use crate::compare::judge::points;
+use crate::compare::report::{Claim, Group, NO_LINK, Pair, Report};
 
 const WIDE: u32 = 860;
 /// Pixels of one link.
@@ -27,15 +28,16 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
     if claims.is_empty() {
         return Ok(None);
     }
-    let group = |place: &Place| report.variant(&place.variant).map(|variant| variant.group);
+    let group = |variant: &str| report.variant(variant).map(|variant| variant.group);
     let local: Vec<(&str, f64)> = report
         .on(NO_LINK, task)
         .filter(|cell| cell.frames > 0)
         .map(|cell| (cell.variant.as_str(), cell.total.p50))
         .collect();
+    let split = |claim: &Claim| claim.pair().map_or_else(|| claim.split.clone(), |pair| pair.split);
     // The same symbols, eight bits each: the same level's raw cell.
     let raw = |claim: &Claim| {
-        let setting = &report.variant(&claim.split.variant)?.setting;
+        let setting = &report.variant(&split(claim).variant)?.setting;
         let raw = report
             .variants
             .iter()
@@ -48,7 +50,7 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
     };
     let all = claims
         .iter()
-        .flat_map(|claim| [Some(claim.split.p50), claim.offload.as_ref().map(|place| place.p50), raw(claim)])
+        .flat_map(|claim| [Some(split(claim).p50), claim.pair().map(|pair| pair.offload.p50), raw(claim)])
         .flatten()
         .chain(local.iter().map(|(_, p50)| *p50));
     let (least, most) =
@@ -65,7 +67,7 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
         let mut chart = ChartBuilder::on(area)
             .margin_top(TOP)
             .margin_bottom(8)
-            .margin_right(150)
+            .margin_right(190)
             .x_label_area_size(BOTTOM - 8)
             .set_label_area_size(LabelAreaPosition::Left, NAMES)
             .build_cartesian_2d(
@@ -91,7 +93,9 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
             let x = column(*p50);
             let mut y = top;
             while y < bottom {
-                area.draw(&PathElement::new(vec![(x, y), (x, (y + 6).min(bottom))], GREEN.stroke_width(2)))?;
+                let dash = vec![(x, y), (x, (y + 6).min(bottom))];
+                let colour = group(name).map_or(INK, parts::colour);
+                area.draw(&PathElement::new(dash, colour.stroke_width(2)))?;
                 y += 10;
             }
             let wide = parts::width(name, 12) / 2;
@@ -104,22 +108,21 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
             let about = report.links.iter().find(|rung| rung.name == claim.link);
             let name = about.map_or(claim.link.as_str(), |rung| rung.name.as_str());
             parts::text(area, name, (NAMES - 10, y), 13, &INK, (HPos::Right, VPos::Center))?;
-            let split = column(claim.split.p50);
+            let split = column(split(claim).p50);
             let edge = column(x.1) + 8;
-            let verdict = match (&claim.offload, claim.ratio) {
-                (Some(offload), Some(ratio)) => {
+            let verdict = match claim.pair() {
+                Some(Pair { offload, ratio, .. }) => {
                     let image = column(offload.p50);
                     area.draw(&PathElement::new(vec![(split, y), (image, y)], INK.stroke_width(1)))?;
-                    if let Some(group) = group(offload) {
+                    if let Some(group) = group(&offload.variant) {
                         parts::mark(area, group, (image, y), 7)?;
                     }
-                    match claim.wanted {
-                        Some(wanted) if ratio < wanted => format!("\u{d7}{ratio:.2}  (not {wanted:.1})"),
-                        Some(wanted) => format!("\u{d7}{ratio:.2}  (\u{2265} {wanted:.1})"),
-                        None => format!("\u{d7}{ratio:.2}"),
+                    match claim.verdict() {
+                        (None, _) => format!("\u{d7}{ratio:.2}"),
+                        (_, verdict) => format!("\u{d7}{ratio:.2}  {verdict}"),
                     }
                 }
-                _ => "no image as accurate".to_owned(),
+                None => "no image".to_owned(),
             };
             if let Some(raw) = raw(claim) {
                 parts::mark(area, Group::Raw, (column(raw), y), 6)?;
@@ -129,13 +132,14 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
         }
         Ok(())
     })?;
-    let lost = claims.iter().map(|claim| claim.split.drop).fold(f64::MIN, f64::max);
+    let lost = points(claims.iter().map(|claim| split(claim).drop).fold(f64::MIN, f64::max));
     Ok(Some(Picture {
         name: format!("overview-{task}"),
         caption: format!(
-            "{task}: the fastest split that loses at most two points (or the one that loses least; here {lost:.1} \
-             points), the fastest image that is at least as accurate, and the device alone (dashed). The number is the \
-             image's latency over the split's, with what is asked for in brackets."
+            "{task}: the fastest split that loses at most two points (else the one that loses least), the fastest image \
+             that is at least as accurate (else the nearest pair), and the device alone (dashed); the splits shown lose \
+             {lost} points or less. The number is the image's latency over the split's; the table below tells which pair \
+             it is, and why it does not hold where it does not."
         ),
         svg,
     }))

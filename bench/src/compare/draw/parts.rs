@@ -37,6 +37,7 @@ pub(super) fn colour(group: Group) -> RGBColor {
         Group::Jpeg => RUST,
         Group::Webp => ORANGE,
         Group::Local => GREEN,
+        Group::Reference => FAINT,
     }
 }
 
@@ -103,7 +104,7 @@ pub(super) fn mark(area: &Area<'_>, group: Group, (x, y): (i32, i32), radius: i3
         }
         Group::Jpeg => polygon(&[(-r, -r), (r, -r), (r, r), (-r, r)])?,
         Group::Webp => polygon(&[(0, -r - 1), (r + 1, r), (-r - 1, r)])?,
-        Group::Local => polygon(&[(0, -r - 1), (r + 1, 0), (0, r + 1), (-r - 1, 0)])?,
+        Group::Local | Group::Reference => polygon(&[(0, -r - 1), (r + 1, 0), (0, r + 1), (-r - 1, 0)])?,
     }
     Ok(())
 }

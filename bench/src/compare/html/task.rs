@@ -3,8 +3,10 @@
 use maud::{Markup, html};
 
 use crate::compare::{
+    claims::in_short,
     draw::millis,
-    report::{Accuracy, Cell, Claim, Energy, Place, Report, Rung, UNSPLIT, Winner},
+    judge::{MOST_LOST, points},
+    report::{Accuracy, Cell, Claim, Energy, Place, Report, Rung, STAGES, UNSPLIT, Winner},
 };
 
 pub(super) fn claims(report: &Report, task: &str) -> Markup {
@@ -12,6 +14,7 @@ pub(super) fn claims(report: &Report, task: &str) -> Markup {
     html! {
         @if !claims.is_empty() {
             h3 { "Split against image, at equal accuracy" }
+            @if let Some(short) = in_short(&claims) { p { (short) } }
             table {
                 thead { tr {
                     th { "link" } th { "split" } th.n { "lost" } th.n { "p50 ms" } th { "image" } th.n { "lost" }
@@ -28,10 +31,16 @@ pub(super) fn claims(report: &Report, task: &str) -> Markup {
                             }
                             None => { td colspan="3" { "none as accurate" } }
                         }
-                        td.n { (claim.ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"))) }
+                        td.n { (claim.ratio.map_or("–".to_owned(), ratio)) }
                         td.n { (claim.wanted.map_or("–".to_owned(), |wanted| format!("≥ {wanted:.1}"))) }
                         td { (verdict(claim)) }
                     }
+                    @if let (None, Some(pair)) = (&claim.offload, &claim.nearest) { tr.nearest {
+                        th { span.faint { "nearest pair" } }
+                        td { (pair.split.variant) } td.n { (points(pair.split.drop)) } td.n { (millis(pair.split.p50)) }
+                        td { (pair.offload.variant) } td.n { (points(pair.offload.drop)) }
+                        td.n { (millis(pair.offload.p50)) } td.n { (ratio(pair.ratio)) } td {} td {}
+                    } }
                     tr.why { td {} td colspan="9" { (claim.why) } }
                 } }
             }
@@ -40,11 +49,15 @@ pub(super) fn claims(report: &Report, task: &str) -> Markup {
 }
 
 fn verdict(claim: &Claim) -> Markup {
-    match (claim.wanted, claim.holds) {
-        (None, _) => html! { "nothing asked" },
-        (Some(_), true) => html! { span.pass { "✓ holds" } },
-        (Some(_), false) => html! { span.fail { "✗ does not hold" } },
+    match claim.verdict() {
+        (None, verdict) => html! { (verdict) },
+        (Some(true), verdict) => html! { span.pass { "✓ " (verdict) } },
+        (Some(false), verdict) => html! { span.fail { "✗ " (verdict) } },
     }
+}
+
+fn ratio(ratio: f64) -> String {
+    format!("{ratio:.2}")
 }
 
 pub(super) fn accuracies(report: &Report, task: &str) -> Markup {
@@ -78,19 +91,11 @@ pub(super) fn winners(report: &Report, task: &str) -> Markup {
     let of = |link: &str| -> Vec<&Winner> {
         report.winners.iter().filter(|winner| winner.task == task && winner.link == link).collect()
     };
-    let floors: Vec<f64> = report
-        .links
-        .first()
-        .map(|rung| of(&rung.name))
-        .unwrap_or_default()
-        .iter()
-        .map(|winner| winner.most_lost)
-        .collect();
     let place = |place: &Place| html! { (place.variant) " " span.faint { (millis(place.p50)) " ms" } };
     html! {
         table {
-            thead { tr { th { "link" } @for floor in &floors { th { "≤ " (floor) " points" } } } }
-            tbody { @for rung in &report.links { tr {
+            thead { tr { th { "link" } @for most in MOST_LOST { th { "≤ " (most) " points" } } } }
+            tbody { @for rung in report.links.iter().filter(|rung| !of(&rung.name).is_empty()) { tr {
                 th { (rung.name) }
                 @for winner in of(&rung.name) { td {
                     @match &winner.best {
@@ -134,6 +139,41 @@ pub(super) fn cells(report: &Report, rung: &Rung, task: &str) -> Markup {
     }
 }
 
+/// Every stage of every cell on a link.
+pub(super) fn stages(report: &Report, rung: &Rung, task: &str) -> Markup {
+    html! {
+        details {
+            summary { "Every stage over " (rung.name) ": p50 / p95 / p99, in ms" }
+            div.wide { table {
+                thead { tr { th { "variant" } @for stage in STAGES { th.n { (stage.replace('_', " ")) } } } }
+                tbody { @for cell in report.on(&rung.name, task).filter(|cell| cell.frames > 0) { tr {
+                    th { (cell.variant) }
+                    @for stage in STAGES { td.n {
+                        @match cell.stages.get(stage) {
+                            Some(at) => { (millis(at.p50)) " / " (millis(at.p95)) " / " (millis(at.p99)) }
+                            None => { "–" }
+                        }
+                    } }
+                } } }
+            } }
+        }
+    }
+}
+
+/// Why joules are not known, once for all cells that say the same.
+pub(super) fn unknown_joules(report: &Report, task: &str) -> Markup {
+    let mut reasons: Vec<&str> = Vec::new();
+    for cell in report.cells.iter().filter(|cell| cell.task == task) {
+        match &cell.energy {
+            Energy::Unknown { why, .. } if !reasons.contains(&why.as_str()) => reasons.push(why),
+            _ => {}
+        }
+    }
+    html! {
+        @if !reasons.is_empty() { p.faint { "Joules that are unknown, and why: " (reasons.join("; ")) "." } }
+    }
+}
+
 fn joules(cell: &Cell) -> Markup {
     html! {
         @match &cell.energy {
@@ -146,12 +186,6 @@ fn joules(cell: &Cell) -> Markup {
             " + " span title=(radio.source) { (format!("{:.0} modelled", 1e3 * radio.joules)) }
         }
     }
-}
-
-fn points(drop: f64) -> String {
-    // No "-0.0".
-    let drop = if drop.abs() < 0.05 { 0.0 } else { drop };
-    format!("{drop:.1}")
 }
 
 fn pair(values: Option<(f64, f64)>) -> String {

@@ -45,6 +45,54 @@ pub struct Claim {
     pub wanted: Option<f64>,
     /// Whether it is reached at the accuracy asked for.
     pub holds: bool,
+    /// What there is none of, so that nothing can be held against what is asked.
+    #[serde(default)]
+    pub lacks: Vec<Lack>,
+    /// Where no image is as accurate as the split: the nearest pair that tells something.
+    #[serde(default)]
+    pub nearest: Option<Pair>,
     /// One or two sentences in words.
     pub why: String,
+}
+
+/// What a claim has none of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lack {
+    /// No level loses at most two points.
+    Level,
+    /// No image is as accurate as the split.
+    Image,
+}
+
+/// A split and an image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The split.
+    pub split: Place,
+    /// The image.
+    pub offload: Place,
+    /// The image's median over the split's.
+    pub ratio: f64,
+}
+
+impl Claim {
+    /// Whether what is asked for is reached, and in a few words; `None` where nothing is asked.
+    pub fn verdict(&self) -> (Option<bool>, &'static str) {
+        match (self.wanted, self.holds, &self.lacks[..]) {
+            (None, ..) => (None, "nothing asked"),
+            (_, true, _) => (Some(true), "holds"),
+            (.., []) => (Some(false), "does not hold"),
+            (.., [Lack::Level]) => (Some(false), "no level qualifies"),
+            (.., [Lack::Image]) => (Some(false), "no image qualifies"),
+            _ => (Some(false), "neither qualifies"),
+        }
+    }
+
+    /// The pair to show: at equal accuracy, or the nearest.
+    pub fn pair(&self) -> Option<Pair> {
+        let equal = self.offload.clone().zip(self.ratio);
+        let equal = equal.map(|(offload, ratio)| Pair { split: self.split.clone(), offload, ratio });
+        equal.or_else(|| self.nearest.clone())
+    }
 }

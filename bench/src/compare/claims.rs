@@ -2,7 +2,7 @@
 
 use super::{
     draw::millis,
-    judge::{places, points},
+    judge::{at_most, places, points},
     report::{Cell, Claim, Group, Lack, Pair, Place, Report, Rung},
 };
 
@@ -60,9 +60,9 @@ fn claim(report: &Report, rung: &Rung, task: &str) -> Option<Claim> {
         places.iter().filter(|(group, _)| is(*group)).map(|(_, place)| place).collect()
     };
     let (splits, images) = (of(&|group| group == Group::Split), of(&|group| group.is_offload()));
-    let within = fastest(splits.iter().copied().filter(|place| place.drop <= LOSES));
+    let within = fastest(splits.iter().copied().filter(|place| at_most(place.drop, LOSES)));
     let split = within.or_else(|| most_accurate(&splits))?;
-    let offload = fastest(images.iter().copied().filter(|image| image.drop <= split.drop));
+    let offload = fastest(images.iter().copied().filter(|image| at_most(image.drop, split.drop)));
     let wanted = wanted(rung);
     let ratio = offload.map(|offload| offload.p50 / split.p50);
     let lacks = [(Lack::Level, within.is_none()), (Lack::Image, offload.is_none())];
@@ -94,7 +94,8 @@ fn most_accurate<'a>(places: &[&'a Place]) -> Option<&'a Place> {
 /// The most accurate level that an image reaches, and the fastest such image; where none reaches any, the fastest level
 /// and the most accurate image.
 fn nearest(splits: &[&Place], images: &[&Place]) -> Option<Pair> {
-    let equal = |split: &Place| fastest(images.iter().copied().filter(|image| image.drop <= split.drop));
+    let equal =
+        |split: &Place| fastest(images.iter().copied().filter(|image| at_most(image.drop, split.drop)));
     let reached: Vec<&Place> = splits.iter().copied().filter(|split| equal(split).is_some()).collect();
     let (split, offload) = match most_accurate(&reached) {
         Some(split) => (split, equal(split)?),
@@ -125,7 +126,7 @@ fn why(report: &Report, rung: &Rung, claim: &Claim, best_image: Option<&Place>) 
             ));
             let Some(Pair { split, offload, ratio }) = &claim.nearest else { return said.join(" ") };
             let (ms, image_ms) = (millis(split.p50), millis(offload.p50));
-            let nearest = match offload.drop <= split.drop {
+            let nearest = match at_most(offload.drop, split.drop) {
                 true => format!(
                     "The most accurate level that an image reaches is {}, in {ms} ms; {} takes {image_ms} ms, \
                      {ratio:.2} times that.",
@@ -220,6 +221,16 @@ mod tests {
         );
         let short = in_short(&[claim]).unwrap();
         assert!(short.ends_with("Found: link: holds."), "{short}");
+    }
+
+    #[test]
+    fn two_points_are_two_points_whatever_rounding_leaves() {
+        let mut report = report(6e6, [80.0, 70.0, 85.0, 130.0]);
+        // 90 of 100 and 88 of 100.
+        lose(&mut report, "split 1", 100.0 * (0.9 - 0.88));
+        lose(&mut report, "JPEG 75", 100.0 * (0.92 - 0.9));
+        assert!(report.accuracy("classify", "split 1").unwrap().drop > 2.0);
+        assert_eq!(claims(&report)[0].verdict(), (Some(true), "holds"));
     }
 
     #[test]

@@ -14,7 +14,8 @@ pub fn winners(report: &Report) -> Vec<Winner> {
         for rung in report.links.iter().filter(measured) {
             for most_lost in MOST_LOST {
                 let able = places(report, &rung.name, task);
-                let able: Vec<_> = able.into_iter().filter(|(_, place)| place.drop <= most_lost).collect();
+                let able: Vec<_> =
+                    able.into_iter().filter(|(_, place)| at_most(place.drop, most_lost)).collect();
                 let mut fastest: Vec<(Group, Place)> = Vec::new();
                 for (group, place) in able {
                     match fastest.iter_mut().find(|(other, _)| *other == group) {
@@ -36,6 +37,11 @@ pub fn winners(report: &Report) -> Vec<Winner> {
         }
     }
     winners
+}
+
+/// Whether points do not exceed others; differences of shares carry errors of rounding.
+pub(super) fn at_most(points: f64, others: f64) -> bool {
+    points <= others + 1e-6
 }
 
 /// Points, without a minus before nothing.

@@ -49,7 +49,7 @@ impl Extent {
             rounds: 2,
             pipelined_rounds: 1,
             frames: 12,
-            turn_seconds: 3.0,
+            turn_seconds: 2.5,
             photos: 100,
             scenes: 16,
         }

@@ -125,8 +125,11 @@ pub(super) fn cells(report: &Report, rung: &Rung, task: &str) -> Markup {
                 td.n { (cell.frames) @if cell.failed > 0 { " (" (cell.failed) " failed)" } }
                 @if cell.frames > 0 {
                     td.n {
-                        strong { (millis(cell.total.p50)) } ", " (millis(cell.p50_interval.0)) "–"
-                        (millis(cell.p50_interval.1))
+                        strong { (millis(cell.total.p50)) }
+                        // Of a single turn there is none.
+                        @if cell.p50_interval.0 < cell.p50_interval.1 {
+                            ", " (millis(cell.p50_interval.0)) "–" (millis(cell.p50_interval.1))
+                        }
                     }
                     td.n { (millis(cell.total.p95)) } td.n { (millis(cell.total.p99)) }
                 } @else { td.n { "–" } td.n { "–" } td.n { "–" } }

@@ -130,6 +130,7 @@ def training_crops(config: dict, data: Path) -> list:
     """Thunks that cut every training crop, u8 [side,side,3], in a fixed shuffled order."""
     side, short_side = config["data"]["crop_side"], config["data"]["crop_short_side"]
     seed, scale, zoom = config["seed"], tuple(config["data"]["crop_scale"]), tuple(config["data"]["crop_zoom"])
+    road_zoom = tuple(config["data"].get("road_zoom", zoom))
 
     def cut_photo(photo: Photo, index: int):
         rng = random.Random(f"{seed}/{photo.name}/{index}")
@@ -138,7 +139,7 @@ def training_crops(config: dict, data: Path) -> list:
         return random_crop(photo.image(), side, scale, rng)
 
     def cut_road(tar: Tar, name: str, index: int):
-        return road_crop(tar.image(name), zoom, side, random.Random(f"{seed}/{name}/{index}"))
+        return road_crop(tar.image(name), road_zoom, side, random.Random(f"{seed}/{name}/{index}"))
 
     jobs = []
     for photo in photos(config, data)[0]:

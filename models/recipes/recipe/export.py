@@ -73,7 +73,7 @@ def halved(module: nn.Module) -> nn.Module:
 
 
 def training_symbols(parts: Parts, cache: Cache, crops: int) -> list[np.ndarray]:
-    """Symbols i8 [N,36,h,w] of each level, of training crops."""
+    """Symbols i8 [N,24,h,w] of each level, of training crops."""
     chosen = np.random.default_rng(parts.config["seed"]).permutation(cache.count)[:crops]
     with torch.inference_mode():
         latents = torch.cat([parts.student.head(cache.batch(part, ())[0]) for part in np.array_split(chosen, max(1, crops // 32))])
@@ -81,7 +81,7 @@ def training_symbols(parts: Parts, cache: Cache, crops: int) -> list[np.ndarray]
 
 
 def priors(parts: Parts) -> list[np.ndarray]:
-    """Learned probability f64 [36,256] of every symbol at each level."""
+    """Learned probability f64 [24,256] of every symbol at each level."""
     return [parts.student.levels.histogram(index).numpy() for index in range(len(parts.gains))]
 
 

@@ -3,12 +3,12 @@
 use std::arch::x86_64::*;
 
 use crate::context::TABLES_MAX;
-use crate::model::Step;
-use crate::rans::WordBlock;
+use crate::model::{Models, SLOTS_BITS, Step};
+use crate::rans::{BLOCK, LOWEST, WordBlock, Words};
 use crate::sight::{Hand, Sight, WIDTH, chunk, used};
 use crate::simd::Avx2;
 use crate::table::Span;
-use fearless_simd::{i16x16, i32x8, prelude::*, u8x16, u16x16, u32x4, u32x8};
+use fearless_simd::{i16x8, i16x16, i32x8, prelude::*, u8x16, u16x16, u32x4, u32x8};
 
 /// For each set of lanes, where the bytes of their words come from: the highest lane's first.
 static ORDER: [[u64; 2]; 256] = order();
@@ -31,7 +31,25 @@ const fn order() -> [[u64; 2]; 256] {
     table
 }
 
-/// The fields of eight steps.
+/// For each set of lanes, which of the next words each lane of it takes; any for the others.
+static SHARE: [u64; 256] = share();
+
+const fn share() -> [u64; 256] {
+    let mut table = [0; 256];
+    let mut set = 0;
+    while set < 256 {
+        let (mut lane, mut word) = (0, 0);
+        while lane < 8 {
+            table[set] |= word << (8 * lane);
+            word += (set >> lane & 1) as u64;
+            lane += 1;
+        }
+        set += 1;
+    }
+    table
+}
+
+/// Four fields of eight entries or steps.
 type Lanes = [__m256i; 4];
 
 fearless_simd::kernel!(
@@ -111,7 +129,125 @@ fearless_simd::kernel!(
     }
 );
 
-/// Four fields of eight entries, transposed into four vectors of eight lanes: limit, reciprocal, start and gap, shift.
+fearless_simd::kernel!(
+    /// Decodes whole groups of eight values, one per lane, which have these tables; the `states` take turns. Returns how
+    /// many words were taken, and whether a value is an escape.
+    pub(crate) fn decode(
+        avx2: Avx2,
+        states: &mut [[u32; 8]],
+        models: &Models,
+        precision: u32,
+        tables: &[[u8; 8]],
+        words: &Words,
+        values: &mut [[i16; 8]],
+    ) -> (usize, bool) {
+        let (mut taken, mut seen) = (0, _mm256_setzero_si256());
+        if let [states] = states {
+            let mut state = <__m256i>::from(u32x8::from_slice(avx2, states));
+            for (values, tables) in values.iter_mut().zip(tables) {
+                let found = find(avx2, state, models, precision, tables);
+                *values = listed(avx2, found[1], &mut seen);
+                state = take(avx2, state, found[0], precision, words, &mut taken);
+            }
+            let state: u32x8<_> = state.simd_into(avx2);
+            *states = state.into();
+        } else {
+            let sets = states.len();
+            for (values, tables) in values.chunks_exact_mut(sets).zip(tables.chunks_exact(sets)) {
+                for ((values, tables), states) in values.iter_mut().zip(tables).zip(&mut *states) {
+                    let state = u32x8::from_slice(avx2, states).into();
+                    let found = find(avx2, state, models, precision, tables);
+                    *values = listed(avx2, found[1], &mut seen);
+                    let state: u32x8<_> =
+                        take(avx2, state, found[0], precision, words, &mut taken).simd_into(avx2);
+                    *states = state.into();
+                }
+            }
+        }
+        (taken, _mm256_movemask_ps(_mm256_castsi256_ps(seen)) != 0)
+    }
+);
+
+/// The entries of eight states' slots, in two halves: start and frequency, value and escape.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn find(avx2: Avx2, state: __m256i, models: &Models, precision: u32, tables: &[u8; 8]) -> [__m256i; 2] {
+    let slot = _mm256_and_si256(state, _mm256_set1_epi32((1 << precision) - 1));
+    let first = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(*tables)));
+    let first = _mm256_sll_epi32(first, _mm_cvtsi32_si128((precision - SLOTS_BITS).cast_signed()));
+    let places: u32x8<_> =
+        _mm256_add_epi32(first, _mm256_srl_epi32(slot, _mm_cvtsi32_si128(SLOTS_BITS.cast_signed()))).simd_into(avx2);
+    let places = <[u32; 8]>::from(places);
+    let index = models.index();
+    let pair = |lane: usize| {
+        let [first, second] = models.pair(index[places[lane] as usize].into());
+        _mm_set_epi64x(second.bits().cast_signed(), first.bits().cast_signed())
+    };
+    let row = |lane: usize| _mm256_set_m128i(pair(lane + 4), pair(lane));
+    let [span, value, next_span, next_value] = transpose([row(0), row(1), row(2), row(3)]);
+    let half = _mm256_set1_epi32(0xffff);
+    let before = _mm256_cmpgt_epi32(_mm256_and_si256(next_span, half), slot);
+    let span = _mm256_blendv_epi8(next_span, span, before);
+    let value = _mm256_blendv_epi8(next_value, value, before);
+    let over = _mm256_sub_epi32(slot, _mm256_and_si256(span, half));
+    let found = _mm256_cmpgt_epi32(_mm256_srli_epi32::<16>(span), over);
+    if _mm256_movemask_epi8(found) == -1 {
+        return [span, value];
+    }
+    let slots: u32x8<_> = slot.simd_into(avx2);
+    let [span, value] = search(models, &places, slots.into());
+    [u32x8::from_slice(avx2, &span).into(), u32x8::from_slice(avx2, &value).into()]
+}
+
+/// As [`find`], one after the other.
+#[cold]
+fn search(models: &Models, places: &[u32; 8], slots: [u32; 8]) -> [[u32; 8]; 2] {
+    let mut halves = [[0; 8]; 2];
+    for (lane, (&place, slot)) in places.iter().zip(slots).enumerate() {
+        let entry = models.entry(models.index()[place as usize].into(), slot).bits();
+        (halves[0][lane], halves[1][lane]) = (entry as u32, (entry >> 32) as u32);
+    }
+    halves
+}
+
+/// The values of eight entries; gathers in `seen` whether one is an escape.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn listed(avx2: Avx2, values: __m256i, seen: &mut __m256i) -> [i16; 8] {
+    *seen = _mm256_or_si256(*seen, values);
+    let values = _mm256_and_si256(values, _mm256_set1_epi32(0xffff));
+    let values = _mm_packus_epi32(_mm256_castsi256_si128(values), _mm256_extracti128_si256::<1>(values));
+    let values: i16x8<_> = values.simd_into(avx2);
+    values.into()
+}
+
+/// The states after these entries are decoded.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn take(
+    avx2: Avx2,
+    state: __m256i,
+    span: __m256i,
+    precision: u32,
+    words: &Words,
+    taken: &mut usize,
+) -> __m256i {
+    let slot = _mm256_and_si256(state, _mm256_set1_epi32((1 << precision) - 1));
+    let over = _mm256_sub_epi32(slot, _mm256_and_si256(span, _mm256_set1_epi32(0xffff)));
+    let whole = _mm256_srl_epi32(state, _mm_cvtsi32_si128(precision.cast_signed()));
+    let next = _mm256_add_epi32(_mm256_mullo_epi32(_mm256_srli_epi32::<16>(span), whole), over);
+    // States are below 2^31, so the signed comparison is right.
+    let short = _mm256_cmpgt_epi32(_mm256_set1_epi32(LOWEST.cast_signed()), next);
+    let set = _mm256_movemask_ps(_mm256_castsi256_ps(short)) as usize & 0xff;
+    let at = *taken % BLOCK;
+    *taken += set.count_ones() as usize;
+    let given: u8x16<_> = u8x16::from_slice(avx2, words[at..at + 8].as_flattened());
+    let share = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(SHARE[set].cast_signed()));
+    let given = _mm256_permutevar8x32_epi32(_mm256_cvtepu16_epi32(given.into()), share);
+    _mm256_blendv_epi8(next, _mm256_or_si256(_mm256_slli_epi32::<16>(next), given), short)
+}
+
+/// Four fields of eight steps, transposed into four vectors of eight lanes: limit, reciprocal, start and gap, shift.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn gather(group: &[u16; 8], steps: &[Step]) -> Lanes {
@@ -120,7 +256,13 @@ fn gather(group: &[u16; 8], steps: &[Step]) -> Lanes {
         _mm_set_epi64x(high.cast_signed(), low.cast_signed())
     };
     let row = |lane: usize| _mm256_set_m128i(load(group[lane + 4]), load(group[lane]));
-    let (row0, row1, row2, row3) = (row(0), row(1), row(2), row(3));
+    transpose([row(0), row(1), row(2), row(3)])
+}
+
+/// Lanes 0 and 4, 1 and 5, 2 and 6, 3 and 7 to one vector for each of their four fields.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transpose([row0, row1, row2, row3]: [__m256i; 4]) -> Lanes {
     let front = (_mm256_unpacklo_epi32(row0, row1), _mm256_unpacklo_epi32(row2, row3));
     let back = (_mm256_unpackhi_epi32(row0, row1), _mm256_unpackhi_epi32(row2, row3));
     [
@@ -174,6 +316,21 @@ impl Hand for Avx2 {
     }
 
     #[inline(always)]
+    fn values(self, symbols: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH] {
+        values(self, symbols, means)
+    }
+
+    #[inline(always)]
+    fn symbols(self, values: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH] {
+        symbols(self, values, means)
+    }
+
+    #[inline(always)]
+    fn magnitudes(self, symbols: &[i16; WIDTH], means: &[i32; WIDTH], limits: (u8, u8)) -> [i16; WIDTH] {
+        magnitudes(self, symbols, means, limits)
+    }
+
+    #[inline(always)]
     fn entries(
         self,
         spans: &[Span; TABLES_MAX],
@@ -193,13 +350,54 @@ fearless_simd::kernel!(
             let terms = pair.offsets.map(|offset| load(avx2, symbols, at.wrapping_add_signed(offset)));
             sums = add(sums, terms, pair.weights);
         }
-        let [low, high] = sums.map(|sum| _mm256_srai_epi32::<8>(sum));
-        let front: i32x8<_> = _mm256_permute2x128_si256::<0x20>(low, high).simd_into(avx2);
-        let back: i32x8<_> = _mm256_permute2x128_si256::<0x31>(low, high).simd_into(avx2);
         let mut means = [0; WIDTH];
-        means[..8].copy_from_slice(&<[i32; 8]>::from(front));
-        means[8..].copy_from_slice(&<[i32; 8]>::from(back));
+        for (half, sum) in means.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
+            let sum: i32x8<_> = _mm256_srai_epi32::<8>(sum).simd_into(avx2);
+            *half = sum.into();
+        }
         means
+    }
+);
+
+fearless_simd::kernel!(
+    #[inline(always)]
+    fn values(avx2: Avx2, symbols: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH] {
+        let values: i16x16<_> =
+            _mm256_sub_epi16(load(avx2, symbols, 0), base(halves(avx2, means))).simd_into(avx2);
+        values.into()
+    }
+);
+
+fearless_simd::kernel!(
+    #[inline(always)]
+    fn symbols(avx2: Avx2, values: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH] {
+        let symbols: i16x16<_> =
+            _mm256_add_epi16(load(avx2, values, 0), base(halves(avx2, means))).simd_into(avx2);
+        symbols.into()
+    }
+);
+
+fearless_simd::kernel!(
+    #[inline(always)]
+    fn magnitudes(
+        avx2: Avx2,
+        symbols: &[i16; WIDTH],
+        means: &[i32; WIDTH],
+        limits: (u8, u8),
+    ) -> [i16; WIDTH] {
+        let (cap, coarse) = limits;
+        let (symbols, zero) = (load(avx2, symbols, 0), _mm256_setzero_si256());
+        let [low, high] = halves(avx2, means);
+        let away = |wide: __m256i, mean: __m256i| {
+            // Four times the symbol, which is in the upper half.
+            let away = _mm256_abs_epi32(_mm256_sub_epi32(_mm256_srai_epi32::<14>(wide), mean));
+            let away = _mm256_srl_epi32(away, _mm_cvtsi32_si128(coarse.into()));
+            _mm256_min_epu32(away, _mm256_set1_epi32(cap.into()))
+        };
+        let low = away(_mm256_unpacklo_epi16(zero, symbols), low);
+        let high = away(_mm256_unpackhi_epi16(zero, symbols), high);
+        let magnitudes: i16x16<_> = _mm256_packs_epi32(low, high).simd_into(avx2);
+        magnitudes.into()
     }
 );
 
@@ -229,13 +427,8 @@ fearless_simd::kernel!(
             shapes = [_mm256_sub_epi16(shapes[0], above(first)), _mm256_sub_epi16(shapes[1], above(second))];
         }
         let shape = _mm256_add_epi16(shapes[0], shapes[1]);
-        let half = |from: &[i32]| {
-            let half: i32x8<_> = <[i32; 8]>::try_from(from).expect("half of a chunk").simd_into(avx2);
-            _mm256_and_si256(half.into(), _mm256_set1_epi32(3))
-        };
-        let (front, back) = means.split_at(8);
-        let fraction = _mm256_packs_epi32(half(front), half(back));
-        let fraction = _mm256_permute4x64_epi64::<0b11_01_10_00>(fraction);
+        let [low, high] = halves(avx2, means).map(|means| _mm256_and_si256(means, _mm256_set1_epi32(3)));
+        let fraction = _mm256_packs_epi32(low, high);
         let table = _mm256_or_si256(_mm256_slli_epi16::<2>(shape), fraction);
         let packed = _mm_packus_epi16(_mm256_castsi256_si128(table), _mm256_extracti128_si256::<1>(table));
         let packed: u8x16<_> = packed.simd_into(avx2);
@@ -285,6 +478,23 @@ fearless_simd::kernel!(
 fn load(avx2: Avx2, plane: &[i16], place: usize) -> __m256i {
     let values: i16x16<_> = (*chunk(plane, place)).simd_into(avx2);
     values.into()
+}
+
+/// Means in the order of unpacking, which packing undoes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn halves(avx2: Avx2, means: &[i32; WIDTH]) -> [__m256i; 2] {
+    let (front, back) = means.split_at(8);
+    [i32x8::from_slice(avx2, front).into(), i32x8::from_slice(avx2, back).into()]
+}
+
+/// The whole symbols in means, cut to 16 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn base(means: [__m256i; 2]) -> __m256i {
+    let cut = |means| _mm256_blend_epi16::<0xaa>(_mm256_srli_epi32::<2>(means), _mm256_setzero_si256());
+    let [low, high] = means.map(cut);
+    _mm256_packus_epi32(low, high)
 }
 
 /// Adds both terms times their weights, in the order of unpacking.

@@ -145,24 +145,6 @@ impl Window {
         }
     }
 
-    /// Decodes a channel.
-    pub(crate) fn follow<const N: usize>(
-        &mut self,
-        subject: Subject<'_>,
-        reader: &mut Reader<'_, N>,
-        plane: &mut [i16],
-    ) -> Result<(), Error> {
-        self.turn(subject);
-        match self.simd {
-            #[cfg(target_arch = "x86_64")]
-            Simd { avx2: Some(token) } => token.vectorize(
-                #[inline(always)]
-                || self.follow_by(token, subject, reader, plane),
-            ),
-            _ => self.follow_by(Portable, subject, reader, plane),
-        }
-    }
-
     #[inline(always)]
     fn survey_by<H: Hand>(&mut self, hand: H, subject: Subject<'_>, plane: &[i16], sheet: Sheet<'_>) {
         let Subject { context, rules, channel } = subject;
@@ -185,11 +167,11 @@ impl Window {
                     let own = chunk(symbols, channel * self.grid.plane + at);
                     let means = hand.means(sight, symbols, channel * self.grid.plane + at);
                     let tables = hand.tables(sight, magnitudes, at, &means);
-                    *chunk_mut(magnitudes, at) = sight::first(left, sight::magnitudes(own, &means, limits));
-                    let coded = sight::values(own, &means);
+                    *chunk_mut(magnitudes, at) = sight::first(left, hand.magnitudes(own, &means, limits));
+                    let coded = hand.values(own, &means);
                     *chunk_mut(values, to + done) = coded;
                     let (named, escapes) = hand.entries(&context.spans, &tables, &coded, left);
-                    entries[to + done..to + done + WIDTH].copy_from_slice(&named);
+                    *chunk_mut(entries, to + done) = named;
                     any |= escapes;
                 }
                 if any {
@@ -201,48 +183,52 @@ impl Window {
         self.finish();
     }
 
-    #[inline(always)]
-    fn follow_by<H: Hand, const N: usize>(
+    /// Decodes a channel.
+    pub(crate) fn follow<const N: usize>(
         &mut self,
-        hand: H,
         subject: Subject<'_>,
         reader: &mut Reader<'_, N>,
         plane: &mut [i16],
     ) -> Result<(), Error> {
+        self.turn(subject);
         let Subject { context, rules, channel } = subject;
-        let runs = self.runs();
         let limits = (context.cap, rules.coarse);
-        let (symbols, magnitudes) = (&mut self.symbols[..], &mut self.magnitudes[..]);
+        let runs = self.runs();
         let sights = [0, 1].map(|phase| {
             let pairs = (&self.mean_pairs[phase][..], &self.activity_pairs[phase][..]);
             Sight::new((context, rules, phase), pairs, (&self.far, &self.wide))
         });
+        let (symbols, magnitudes) = (&mut self.symbols[..], &mut self.magnitudes[..]);
         for row in 0..self.height {
             for (phase, (sight, count)) in sights.iter().zip(runs).enumerate() {
                 let begin = self.grid.at(row, phase);
-                let first = channel * self.grid.plane + begin;
-                let chunks = self.means.iter_mut().zip(&mut self.tables);
-                for ((means, tables), done) in chunks.zip((0..count).step_by(WIDTH)) {
-                    *means = hand.means(sight, symbols, first + done);
-                    *tables = hand.tables(sight, magnitudes, begin + done, means);
+                let run = Run { first: channel * self.grid.plane + begin, begin, count };
+                let chunks = count.div_ceil(WIDTH);
+                let (means, values) = (&mut self.means[..chunks], &mut self.values[..chunks]);
+                look(self.simd, sight, (symbols, magnitudes), run, (means, &mut self.tables[..chunks]));
+                let (tables, coded) = (self.tables.as_flattened(), &mut values.as_flattened_mut()[..count]);
+                if reader.mixed(&context.family.models, tables, coded) {
+                    reader.escapes(&context.family, tables, coded, channel)?;
                 }
-                let tables = self.tables.as_flattened();
-                let values = &mut self.values.as_flattened_mut()[..count];
-                if reader.mixed(&context.family.models, tables, values) {
-                    reader.escapes(&context.family, tables, values, channel)?;
-                }
-                let chunks = self.means.iter().zip(&self.values);
-                for ((means, values), done) in chunks.zip((0..count).step_by(WIDTH)) {
-                    let own = sight::symbols(values, means);
-                    *chunk_mut(symbols, first + done) = sight::first(count - done, own);
-                    *chunk_mut(magnitudes, begin + done) =
-                        sight::first(count - done, sight::magnitudes(&own, means, limits));
-                }
+                settle(self.simd, limits, (means, values), run, (symbols, magnitudes));
             }
         }
+        match self.simd {
+            #[cfg(target_arch = "x86_64")]
+            Simd { avx2: Some(token) } => token.vectorize(
+                #[inline(always)]
+                || self.leave(channel, plane),
+            ),
+            _ => self.leave(channel, plane),
+        }
+        Ok(())
+    }
+
+    /// Finishes a decoded channel.
+    #[inline(always)]
+    fn leave(&mut self, channel: usize, plane: &mut [i16]) {
         self.finish();
         self.store(channel, plane);
-        Ok(())
     }
 
     /// Turns to a channel.
@@ -322,5 +308,80 @@ impl Window {
         for (wide, ((above, middle), below)) in self.wide[begin..end].iter_mut().zip(sides) {
             *wide = (2 * middle + above + below) >> 4;
         }
+    }
+}
+
+/// The symbols of one phase of a row.
+#[derive(Clone, Copy)]
+struct Run {
+    /// Where they begin in the planes of all channels, and in one plane.
+    first: usize,
+    begin: usize,
+    count: usize,
+}
+
+/// The means and tables of a run.
+fn look(
+    simd: Simd,
+    sight: &Sight<'_>,
+    known: (&[i16], &[i16]),
+    run: Run,
+    told: (&mut [[i32; WIDTH]], &mut [[u8; WIDTH]]),
+) {
+    match simd {
+        #[cfg(target_arch = "x86_64")]
+        Simd { avx2: Some(token) } => token.vectorize(
+            #[inline(always)]
+            || look_by(token, sight, known, run, told),
+        ),
+        _ => look_by(Portable, sight, known, run, told),
+    }
+}
+
+#[inline(always)]
+fn look_by<H: Hand>(
+    hand: H,
+    sight: &Sight<'_>,
+    (symbols, magnitudes): (&[i16], &[i16]),
+    run: Run,
+    (means, tables): (&mut [[i32; WIDTH]], &mut [[u8; WIDTH]]),
+) {
+    for ((means, tables), done) in means.iter_mut().zip(tables).zip((0..).step_by(WIDTH)) {
+        *means = hand.means(sight, symbols, run.first + done);
+        *tables = hand.tables(sight, magnitudes, run.begin + done, means);
+    }
+}
+
+/// The symbols and magnitudes of a run that is decoded.
+fn settle(
+    simd: Simd,
+    limits: (u8, u8),
+    found: (&[[i32; WIDTH]], &[[i16; WIDTH]]),
+    run: Run,
+    planes: (&mut [i16], &mut [i16]),
+) {
+    match simd {
+        #[cfg(target_arch = "x86_64")]
+        Simd { avx2: Some(token) } => token.vectorize(
+            #[inline(always)]
+            || settle_by(token, limits, found, run, planes),
+        ),
+        _ => settle_by(Portable, limits, found, run, planes),
+    }
+}
+
+#[inline(always)]
+fn settle_by<H: Hand>(
+    hand: H,
+    limits: (u8, u8),
+    (means, values): (&[[i32; WIDTH]], &[[i16; WIDTH]]),
+    run: Run,
+    (symbols, magnitudes): (&mut [i16], &mut [i16]),
+) {
+    for ((means, values), done) in means.iter().zip(values).zip((0..).step_by(WIDTH)) {
+        let (left, own) = (run.count - done, hand.symbols(values, means));
+        *chunk_mut(symbols, run.first + done) = sight::first(left, own);
+        *chunk_mut(magnitudes, run.begin + done) =
+            sight::first(left, hand.magnitudes(&own, means, limits));
     }
 }

@@ -2,7 +2,17 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
-use narrows_codec::{Feature, Shape};
+use narrows_codec::{Feature, Mode, Shape};
+
+/// All modes; under Miri those without zstd, which is C.
+pub(crate) fn modes() -> impl Iterator<Item = Mode> {
+    Mode::ALL.into_iter().filter(|mode| !cfg!(miri) || *mode != Mode::Zstd)
+}
+
+/// `all`, or `few` under Miri, which is some thousand times slower.
+pub(crate) fn unless_miri<T>(all: T, few: T) -> T {
+    if cfg!(miri) { few } else { all }
+}
 
 /// xorshift64*.
 pub(crate) struct Random(u64);

@@ -27,7 +27,7 @@ pub(crate) fn run(packets: u64, seed: u64) -> Report {
     let mut sound = Vec::new();
     for (geometry, shape) in (0..).zip(shapes) {
         for lanes in [1, 2, 4, 8, 32] {
-            for mode in Mode::ALL {
+            for mode in make::modes() {
                 for layered in [false, true] {
                     let feature = make::feature(u64::from(geometry) + 5, shape, 40);
                     let mut packet = Vec::new();

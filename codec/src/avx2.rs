@@ -130,11 +130,11 @@ fearless_simd::kernel!(
 );
 
 fearless_simd::kernel!(
-    /// Decodes whole groups of eight values, one per lane, which have these tables; the `states` take turns. Returns how
-    /// many words were taken, and whether a value is an escape.
+    /// Decodes whole groups of eight values, one per lane, which have these tables. Returns how many words were taken, and
+    /// whether a value is an escape.
     pub(crate) fn decode(
         avx2: Avx2,
-        states: &mut [[u32; 8]],
+        states: &mut [u32; 8],
         models: &Models,
         precision: u32,
         tables: &[[u8; 8]],
@@ -142,28 +142,15 @@ fearless_simd::kernel!(
         values: &mut [[i16; 8]],
     ) -> (usize, bool) {
         let (mut taken, mut seen) = (0, _mm256_setzero_si256());
-        if let [states] = states {
-            let mut state = <__m256i>::from(u32x8::from_slice(avx2, states));
-            for (values, tables) in values.iter_mut().zip(tables) {
-                let found = find(avx2, state, models, precision, tables);
-                *values = listed(avx2, found[1], &mut seen);
-                state = take(avx2, state, found[0], precision, words, &mut taken);
-            }
-            let state: u32x8<_> = state.simd_into(avx2);
-            *states = state.into();
-        } else {
-            let sets = states.len();
-            for (values, tables) in values.chunks_exact_mut(sets).zip(tables.chunks_exact(sets)) {
-                for ((values, tables), states) in values.iter_mut().zip(tables).zip(&mut *states) {
-                    let state = u32x8::from_slice(avx2, states).into();
-                    let found = find(avx2, state, models, precision, tables);
-                    *values = listed(avx2, found[1], &mut seen);
-                    let state: u32x8<_> =
-                        take(avx2, state, found[0], precision, words, &mut taken).simd_into(avx2);
-                    *states = state.into();
-                }
-            }
+        let mut state = <__m256i>::from(u32x8::from_slice(avx2, states));
+        for (values, tables) in values.iter_mut().zip(tables) {
+            let [span, value] = find(avx2, state, models, precision, tables);
+            seen = _mm256_or_si256(seen, value);
+            *values = listed(avx2, value);
+            state = take(avx2, state, span, precision, words, &mut taken);
         }
+        let state: u32x8<_> = state.simd_into(avx2);
+        *states = state.into();
         (taken, _mm256_movemask_ps(_mm256_castsi256_ps(seen)) != 0)
     }
 );
@@ -210,11 +197,10 @@ fn search(models: &Models, places: &[u32; 8], slots: [u32; 8]) -> [[u32; 8]; 2] 
     halves
 }
 
-/// The values of eight entries; gathers in `seen` whether one is an escape.
+/// The values of eight entries.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn listed(avx2: Avx2, values: __m256i, seen: &mut __m256i) -> [i16; 8] {
-    *seen = _mm256_or_si256(*seen, values);
+fn listed(avx2: Avx2, values: __m256i) -> [i16; 8] {
     let values = _mm256_and_si256(values, _mm256_set1_epi32(0xffff));
     let values = _mm_packus_epi32(_mm256_castsi256_si128(values), _mm256_extracti128_si256::<1>(values));
     let values: i16x8<_> = values.simd_into(avx2);

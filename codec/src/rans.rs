@@ -167,7 +167,7 @@ impl<'a, const N: usize> Reader<'a, N> {
         let whole = values.len() - values.len() % N;
         #[cfg(target_arch = "x86_64")]
         if let Some(token) = self.simd.avx2
-            && let (states @ [_, ..], []) = self.states.as_chunks_mut()
+            && let Ok(states) = <&mut [u32; 8]>::try_from(&mut self.states[..])
         {
             let (values, rest) = values.split_at_mut(whole);
             let words = window(self.words, self.taken);

@@ -178,16 +178,18 @@ pub(crate) fn first(count: usize, of: [i16; WIDTH]) -> [i16; WIDTH] {
     std::array::from_fn(|lane| of[lane] & used[lane])
 }
 
-/// What is at a place and after it.
+/// What is at a place and after it. Places are below 2^32, so that one comparison is enough.
 #[inline(always)]
 pub(crate) fn chunk(plane: &[i16], place: usize) -> &[i16; WIDTH] {
-    plane[place..].first_chunk().expect("planes have room for a chunk at their end")
+    let place = place as u32 as usize;
+    plane[place..place + WIDTH].first_chunk().expect("planes have room for a chunk at their end")
 }
 
 /// As [`chunk`], to be written.
 #[inline(always)]
 pub(crate) fn chunk_mut<T>(plane: &mut [T], place: usize) -> &mut [T; WIDTH] {
-    plane[place..].first_chunk_mut().expect("planes have room for a chunk at their end")
+    let place = place as u32 as usize;
+    plane[place..place + WIDTH].first_chunk_mut().expect("planes have room for a chunk at their end")
 }
 
 #[inline(always)]

@@ -191,44 +191,57 @@ impl Window {
         plane: &mut [i16],
     ) -> Result<(), Error> {
         self.turn(subject);
-        let Subject { context, rules, channel } = subject;
-        let limits = (context.cap, rules.coarse);
-        let runs = self.runs();
-        let sights = [0, 1].map(|phase| {
-            let pairs = (&self.mean_pairs[phase][..], &self.activity_pairs[phase][..]);
-            Sight::new((context, rules, phase), pairs, (&self.far, &self.wide))
-        });
-        let (symbols, magnitudes) = (&mut self.symbols[..], &mut self.magnitudes[..]);
-        for row in 0..self.height {
-            for (phase, (sight, count)) in sights.iter().zip(runs).enumerate() {
-                let begin = self.grid.at(row, phase);
-                let run = Run { first: channel * self.grid.plane + begin, begin, count };
-                let chunks = count.div_ceil(WIDTH);
-                let (means, values) = (&mut self.means[..chunks], &mut self.values[..chunks]);
-                look(self.simd, sight, (symbols, magnitudes), run, (means, &mut self.tables[..chunks]));
-                let (tables, coded) = (self.tables.as_flattened(), &mut values.as_flattened_mut()[..count]);
-                if reader.mixed(&context.family.models, tables, coded) {
-                    reader.escapes(&context.family, tables, coded, channel)?;
-                }
-                settle(self.simd, limits, (means, values), run, (symbols, magnitudes));
-            }
-        }
         match self.simd {
             #[cfg(target_arch = "x86_64")]
             Simd { avx2: Some(token) } => token.vectorize(
                 #[inline(always)]
-                || self.leave(channel, plane),
+                || self.follow_by(token, subject, reader, plane),
             ),
-            _ => self.leave(channel, plane),
+            _ => self.follow_by(Portable, subject, reader, plane),
         }
-        Ok(())
     }
 
-    /// Finishes a decoded channel.
     #[inline(always)]
-    fn leave(&mut self, channel: usize, plane: &mut [i16]) {
+    fn follow_by<H: Hand, const N: usize>(
+        &mut self,
+        hand: H,
+        subject: Subject<'_>,
+        reader: &mut Reader<'_, N>,
+        plane: &mut [i16],
+    ) -> Result<(), Error> {
+        let Subject { context, rules, channel } = subject;
+        let runs = self.runs();
+        let limits = (context.cap, rules.coarse);
+        let (symbols, magnitudes) = (&mut self.symbols[..], &mut self.magnitudes[..]);
+        let (means, tables, values) = (&mut self.means[..], &mut self.tables[..], &mut self.values[..]);
+        let sights = [0, 1].map(|phase| {
+            let pairs = (&self.mean_pairs[phase][..], &self.activity_pairs[phase][..]);
+            Sight::new((context, rules, phase), pairs, (&self.far, &self.wide))
+        });
+        let mut begin = self.grid.at(0, 0);
+        let far = channel * self.grid.plane;
+        for run in 0..2 * self.height {
+            let (sight, count) = (&sights[run % 2], runs[run % 2]);
+            for at in 0..count.div_ceil(WIDTH) {
+                let here = begin + at * WIDTH;
+                means[at] = hand.means(sight, symbols, far + here);
+                tables[at] = hand.tables(sight, magnitudes, here, &means[at]);
+            }
+            if reader.mixed(&context.family.models, tables.as_flattened(), &mut values.as_flattened_mut()[..count]) {
+                reader.escapes(&context.family, tables.as_flattened(), &mut values.as_flattened_mut()[..count], channel)?;
+            }
+            for at in 0..count.div_ceil(WIDTH) {
+                let (here, left) = (begin + at * WIDTH, count - at * WIDTH);
+                let own = hand.symbols(&values[at], &means[at]);
+                *chunk_mut(symbols, far + here) = sight::first(left, own);
+                let found = hand.magnitudes(&own, &means[at], limits);
+                *chunk_mut(magnitudes, here) = sight::first(left, found);
+            }
+            begin += self.grid.half;
+        }
         self.finish();
         self.store(channel, plane);
+        Ok(())
     }
 
     /// Turns to a channel.
@@ -308,80 +321,5 @@ impl Window {
         for (wide, ((above, middle), below)) in self.wide[begin..end].iter_mut().zip(sides) {
             *wide = (2 * middle + above + below) >> 4;
         }
-    }
-}
-
-/// The symbols of one phase of a row.
-#[derive(Clone, Copy)]
-struct Run {
-    /// Where they begin in the planes of all channels, and in one plane.
-    first: usize,
-    begin: usize,
-    count: usize,
-}
-
-/// The means and tables of a run.
-fn look(
-    simd: Simd,
-    sight: &Sight<'_>,
-    known: (&[i16], &[i16]),
-    run: Run,
-    told: (&mut [[i32; WIDTH]], &mut [[u8; WIDTH]]),
-) {
-    match simd {
-        #[cfg(target_arch = "x86_64")]
-        Simd { avx2: Some(token) } => token.vectorize(
-            #[inline(always)]
-            || look_by(token, sight, known, run, told),
-        ),
-        _ => look_by(Portable, sight, known, run, told),
-    }
-}
-
-#[inline(always)]
-fn look_by<H: Hand>(
-    hand: H,
-    sight: &Sight<'_>,
-    (symbols, magnitudes): (&[i16], &[i16]),
-    run: Run,
-    (means, tables): (&mut [[i32; WIDTH]], &mut [[u8; WIDTH]]),
-) {
-    for ((means, tables), done) in means.iter_mut().zip(tables).zip((0..).step_by(WIDTH)) {
-        *means = hand.means(sight, symbols, run.first + done);
-        *tables = hand.tables(sight, magnitudes, run.begin + done, means);
-    }
-}
-
-/// The symbols and magnitudes of a run that is decoded.
-fn settle(
-    simd: Simd,
-    limits: (u8, u8),
-    found: (&[[i32; WIDTH]], &[[i16; WIDTH]]),
-    run: Run,
-    planes: (&mut [i16], &mut [i16]),
-) {
-    match simd {
-        #[cfg(target_arch = "x86_64")]
-        Simd { avx2: Some(token) } => token.vectorize(
-            #[inline(always)]
-            || settle_by(token, limits, found, run, planes),
-        ),
-        _ => settle_by(Portable, limits, found, run, planes),
-    }
-}
-
-#[inline(always)]
-fn settle_by<H: Hand>(
-    hand: H,
-    limits: (u8, u8),
-    (means, values): (&[[i32; WIDTH]], &[[i16; WIDTH]]),
-    run: Run,
-    (symbols, magnitudes): (&mut [i16], &mut [i16]),
-) {
-    for ((means, values), done) in means.iter().zip(values).zip((0..).step_by(WIDTH)) {
-        let (left, own) = (run.count - done, hand.symbols(values, means));
-        *chunk_mut(symbols, run.first + done) = sight::first(left, own);
-        *chunk_mut(magnitudes, run.begin + done) =
-            sight::first(left, hand.magnitudes(&own, means, limits));
     }
 }

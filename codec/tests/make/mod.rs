@@ -9,6 +9,11 @@ pub(crate) fn modes() -> impl Iterator<Item = Mode> {
     Mode::ALL.into_iter().filter(|mode| !cfg!(miri) || *mode != Mode::Zstd)
 }
 
+/// Whether a packet names a mode that Miri cannot run, and Miri runs.
+pub(crate) fn beyond_miri(packet: &[u8]) -> bool {
+    cfg!(miri) && packet.first().is_some_and(|first| first & 15 == Mode::Zstd as u8)
+}
+
 /// `all`, or `few` under Miri, which is some thousand times slower.
 pub(crate) fn unless_miri<T>(all: T, few: T) -> T {
     if cfg!(miri) { few } else { all }

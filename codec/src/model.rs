@@ -192,8 +192,9 @@ impl Models {
     /// The entry at a place and the next.
     #[inline(always)]
     pub(crate) fn pair(&self, at: usize) -> [Entry; 2] {
-        let (second, first) = (self.entries[at + 1], self.entries[at]);
-        [first, second]
+        let firsts = &self.entries[..self.entries.len() - 1];
+        let seconds = &self.entries[1..][..firsts.len()];
+        [firsts[at], seconds[at]]
     }
 }
 

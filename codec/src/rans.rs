@@ -146,7 +146,8 @@ impl<'a, const N: usize> Reader<'a, N> {
         let finder = models.finder(table);
         let mut seen = 0;
         for block in values.chunks_mut(BLOCK) {
-            seen |= self.block(models, |_, _, state, precision| finder.at(state, precision), block);
+            let place = |(), state, precision| finder.at(state, precision);
+            seen |= self.block(models, place, &[(); BLOCK], block);
         }
         crate::model::any_escape(seen)
     }
@@ -163,24 +164,22 @@ impl<'a, const N: usize> Reader<'a, N> {
     /// Decodes at most a block, in the fastest way that this processor has.
     #[inline(never)]
     fn mixed_block(&mut self, models: &Models, tables: &[u8], values: &mut [i16]) -> bool {
-        let (groups, _) = tables.as_chunks::<N>();
-        let whole = values.len() - values.len() % N;
+        let place = |table, state, precision| models.at(table, state, precision);
         #[cfg(target_arch = "x86_64")]
         if let Some(token) = self.simd.avx2
             && let Ok(states) = <&mut [u32; 8]>::try_from(&mut self.states[..])
         {
-            let (values, rest) = values.split_at_mut(whole);
+            let (values, rest) = values.split_at_mut(values.len() - values.len() % N);
+            let (tables, of_rest) = tables.split_at(values.len());
             let words = window(self.words, self.taken);
             let (tables, values) = (tables.as_chunks().0, values.as_chunks_mut().0);
             let (taken, seen) =
                 crate::avx2::decode(token, states, models, self.precision, tables, words, values);
             self.taken += taken;
-            let place =
-                |_, lane: usize, state, precision| models.at(groups[whole / N][lane], state, precision);
-            return seen | (!rest.is_empty() && crate::model::any_escape(self.block(models, place, rest)));
+            return seen
+                | (!rest.is_empty() && crate::model::any_escape(self.block(models, place, of_rest, rest)));
         }
-        let place = |at: usize, lane: usize, state, precision| models.at(groups[at][lane], state, precision);
-        crate::model::any_escape(self.block(models, place, values))
+        crate::model::any_escape(self.block(models, place, tables, values))
     }
 
     /// Replaces the escapes of a run by what they stand for. `tables` name the tables of the values.
@@ -235,16 +234,17 @@ impl<'a, const N: usize> Reader<'a, N> {
 
     /// Decodes at most a block of values, and returns the bits of their entries.
     #[inline(always)]
-    fn block(
+    fn block<T: Copy>(
         &mut self,
         models: &Models,
-        place: impl Fn(usize, usize, u32, u32) -> usize,
+        place: impl Fn(T, u32, u32) -> usize,
+        tables: &[T],
         values: &mut [i16],
     ) -> u64 {
         let words = window(self.words, self.taken);
         let (taken, seen) = match self.precision {
-            12 => decode::<N, 12>(&mut self.states, (models, place), words, values),
-            _ => decode::<N, 14>(&mut self.states, (models, place), words, values),
+            12 => decode::<N, 12, T>(&mut self.states, (models, place), words, tables, values),
+            _ => decode::<N, 14, T>(&mut self.states, (models, place), words, tables, values),
         };
         self.taken += taken;
         seen
@@ -258,17 +258,19 @@ fn window(words: &[[u8; 2]], taken: usize) -> &Words {
     words.get(taken..).and_then(|words| words.first_chunk()).unwrap_or(&[[0; 2]; BLOCK + 8])
 }
 
+/// Decodes values of these tables, of which `place` tells where to look for the entry of a state.
 #[inline(always)]
-fn decode<const N: usize, const P: u32>(
+fn decode<const N: usize, const P: u32, T: Copy>(
     states: &mut [u32; N],
-    (models, place): (&Models, impl Fn(usize, usize, u32, u32) -> usize),
+    (models, place): (&Models, impl Fn(T, u32, u32) -> usize),
     words: &Words,
+    tables: &[T],
     values: &mut [i16],
 ) -> (usize, u64) {
     let mut local = *states;
     let (mut taken, mut seen) = (0, 0);
-    let mut take = |state: &mut u32, group: usize, lane: usize| {
-        let (entry, next): (Entry, u32) = models.take(place(group, lane, *state, P), *state, P);
+    let mut take = |state: &mut u32, table: T| {
+        let (entry, next): (Entry, u32) = models.take(place(table, *state, P), *state, P);
         let word = u32::from(u16::from_le_bytes(words[taken % BLOCK]));
         let short = next < LOWEST;
         taken += usize::from(short);
@@ -277,14 +279,14 @@ fn decode<const N: usize, const P: u32>(
         entry.value()
     };
     let (groups, rest) = values.as_chunks_mut::<N>();
-    let whole = groups.len();
-    for (at, group) in groups.iter_mut().enumerate() {
+    let (of_groups, of_rest) = tables.split_at(groups.len() * N);
+    for (group, tables) in groups.iter_mut().zip(of_groups.as_chunks::<N>().0) {
         for lane in 0..N {
-            group[lane] = take(&mut local[lane], at, lane);
+            group[lane] = take(&mut local[lane], tables[lane]);
         }
     }
-    for (lane, value) in rest.iter_mut().enumerate() {
-        *value = take(&mut local[lane], whole, lane);
+    for ((value, state), &table) in rest.iter_mut().zip(&mut local).zip(of_rest) {
+        *value = take(state, table);
     }
     *states = local;
     (taken, seen)

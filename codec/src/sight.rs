@@ -1,7 +1,6 @@
 //! What follows from what is already known around symbols: their means and tables (FORMAT.md, section 5.3).
 
-use crate::context::{ACTIVITY_MAX, Context, Rules, TABLES_MAX};
-use crate::table::Span;
+use crate::context::{ACTIVITY_MAX, Context, Rules, Spans};
 
 /// Symbols that are worked on at once.
 pub(crate) const WIDTH: usize = 16;
@@ -26,7 +25,7 @@ pub(crate) trait Hand: Copy {
     /// The entries of values in these tables, and whether one of the first `count` is an escape.
     fn entries(
         self,
-        spans: &[Span; TABLES_MAX],
+        spans: &Spans,
         tables: &[u8; WIDTH],
         values: &[i16; WIDTH],
         count: usize,
@@ -139,14 +138,14 @@ impl Hand for Portable {
     #[inline(always)]
     fn entries(
         self,
-        spans: &[Span; TABLES_MAX],
+        spans: &Spans,
         tables: &[u8; WIDTH],
         values: &[i16; WIDTH],
         count: usize,
     ) -> ([u16; WIDTH], bool) {
         let mut escaped = false;
         let entries = std::array::from_fn(|lane| {
-            let span = spans[usize::from(tables[lane]) % TABLES_MAX];
+            let span = spans[usize::from(tables[lane])];
             escaped |= (span.offset(values[lane]) == span.escape) & (lane < count);
             span.entry(values[lane])
         });

@@ -227,8 +227,17 @@ impl Window {
                 means[at] = hand.means(sight, symbols, far + here);
                 tables[at] = hand.tables(sight, magnitudes, here, &means[at]);
             }
-            if reader.mixed(&context.family.models, tables.as_flattened(), &mut values.as_flattened_mut()[..count]) {
-                reader.escapes(&context.family, tables.as_flattened(), &mut values.as_flattened_mut()[..count], channel)?;
+            if reader.mixed(
+                &context.family.models,
+                tables.as_flattened(),
+                &mut values.as_flattened_mut()[..count],
+            ) {
+                reader.escapes(
+                    &context.family,
+                    tables.as_flattened(),
+                    &mut values.as_flattened_mut()[..count],
+                    channel,
+                )?;
             }
             for at in 0..count.div_ceil(WIDTH) {
                 let (here, left) = (begin + at * WIDTH, count - at * WIDTH);

@@ -110,9 +110,8 @@ impl Context {
             return Err(wrong("threshold", pair[1].into(), "none smaller than the one before"));
         }
         let mut shapes = Box::new([0; ACTIVITY_MAX + 1]);
-        for (activity, shape) in shapes.iter_mut().enumerate() {
-            *shape =
-                4 * thresholds.iter().filter(|threshold| usize::from(**threshold) <= activity).count() as u8;
+        for (shape, &threshold) in (1..).zip(&thresholds) {
+            shapes[usize::from(threshold)..].fill(4 * shape);
         }
         let tops = thresholds.iter().map(|threshold| [threshold.cast_signed() - 1; WIDTH]);
         let never = (thresholds.len() % 2 == 1).then_some([i16::MAX; WIDTH]);

@@ -122,16 +122,16 @@ impl Models {
         let first = self.extend(low, frequencies);
         let rough = ((frequencies.len() - 1) / NAMED + 1).next_power_of_two().trailing_zeros();
         let mut buckets = [0; BUCKETS];
-        let places = places(&self.entries[first..], precision - BUCKET_BITS);
-        buckets.iter_mut().zip(places).for_each(|(bucket, at)| *bucket = (at >> rough) as u8);
+        fill(&mut buckets, &self.entries[first..], precision - BUCKET_BITS, |at| (at >> rough) as u8);
         self.finders.push(Finder { first: first as u32, rough, buckets });
     }
 
     /// Adds a table of which any value may be the next; at most 65536 entries in all have a place.
     pub(crate) fn push_shared(&mut self, low: i16, frequencies: &[u16], precision: u32) {
         let first = self.extend(low, frequencies);
-        let places = places(&self.entries[first..], SLOTS_BITS).take(1 << (precision - SLOTS_BITS));
-        self.index.extend(places.map(|at| (first + at) as u16));
+        let begin = self.index.len();
+        self.index.resize(begin + (1 << (precision - SLOTS_BITS)), 0);
+        fill(&mut self.index[begin..], &self.entries[first..], SLOTS_BITS, |at| (first + at) as u16);
     }
 
     /// Adds the entries of a table and returns the place of the first.
@@ -198,16 +198,16 @@ impl Models {
     }
 }
 
-/// For each range of `2^bits` slots, the place of the entry that the first one is in, among those of its table; of the
-/// one before where it is the last.
-fn places(entries: &[Entry], bits: u32) -> impl Iterator<Item = usize> {
-    let mut at = 0;
-    (0..).map(move |bucket: u32| {
-        while at + 2 < entries.len() && entries[at + 1].start() <= bucket << bits {
-            at += 1;
-        }
-        at
-    })
+/// Names, for each range of `2^bits` slots, the place of the entry that the first one is in, among those of its table; of
+/// the one before where it is the last.
+fn fill<T: Copy>(ranges: &mut [T], entries: &[Entry], bits: u32, name: impl Fn(usize) -> T) {
+    let mut begin = 0;
+    for (at, pair) in entries.windows(2).enumerate() {
+        let next = pair[1].start().div_ceil(1 << bits) as usize;
+        let end = if at + 2 < entries.len() { next } else { ranges.len() };
+        ranges[begin..end].fill(name(at));
+        begin = end;
+    }
 }
 
 /// Each frequency and the sum of those before it.

@@ -101,7 +101,7 @@ pub(crate) fn tables(seed: u64, channels: usize, levels: usize, precision: u32) 
         table(0, &frequencies(&weights, precision), &mut out);
     }
     // Context.
-    let shapes = random.from(1, unless_miri(17, 4)) as u8;
+    let shapes = random.from(1, unless_miri(17, 3)) as u8;
     out.extend([random.from(1, 64) as u8, random.from(4, 11) as u8, shapes]);
     for shape in 1..u16::from(shapes) {
         out.extend((shape * shape * 12).to_le_bytes());

@@ -4,7 +4,7 @@
 const NAMED: usize = 256;
 
 /// How many slots of a table of which any may be next have one place in the index, as a logarithm.
-pub(crate) const SLOTS_BITS: u32 = 4;
+pub(crate) const SLOTS_BITS: u32 = 6;
 
 /// Buckets of a table that whole runs have, and their logarithm.
 const BUCKETS: usize = 1 << BUCKET_BITS;
@@ -84,13 +84,13 @@ pub(crate) fn any_escape(bits: u64) -> bool {
     bits >> 63 != 0
 }
 
-/// The tables of a family as a decoder sees them: eight bytes per entry and half a kilobyte or two for each, so that those
+/// The tables of a family as a decoder sees them: eight bytes per entry and for each at most half a kilobyte, so that those
 /// of many bundles stay in the cache.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Models {
     /// Of tables that whole runs have.
     finders: Vec<Finder>,
-    /// Of tables of which any may be next, one after the other: for each sixteen slots the entry of the first one, or
+    /// Of tables of which any may be next, one after the other: for each 64 slots the entry of the first one, or
     /// the one before where that is the last of its table.
     index: Vec<u16>,
     /// Of all tables, one after the other.

@@ -95,7 +95,7 @@ proptest! {
             let groups = Header::parse(&packet).unwrap().groups();
             let ends: Vec<_> = prefixes(&packet).unwrap().collect();
             prop_assert_eq!(ends.last(), Some(&packet.len()));
-            for end in 0..packet.len() {
+            for end in (0..packet.len()).filter(|end| !cfg!(miri) || ends.contains(end) || end % 7 == 0) {
                 let found = decode(&tables, &[feature.shape(); 2], &packet[..end]);
                 prop_assert_eq!(found.is_ok(), ends.contains(&end), "{} of {}", end, packet.len());
                 let Ok(found) = found else { continue };

@@ -35,6 +35,7 @@ pub(crate) struct Context {
     pub(crate) shapes: Box<[u8; ACTIVITY_MAX + 1]>,
     /// The largest activity of each shape but the last, once for each lane of a vector, and one that is never reached
     /// where this makes their number even.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
     pub(crate) tops: Box<[[i16; WIDTH]]>,
     pub(crate) family: Family,
     pub(crate) spans: Box<Spans>,

@@ -163,6 +163,7 @@ impl Models {
 
     /// The places of buckets in the shared tables.
     #[inline(always)]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
     pub(crate) fn index(&self) -> &[u16] {
         &self.index
     }

@@ -30,6 +30,7 @@ pub(crate) type Words = [[u8; 2]; BLOCK + 8];
 pub(crate) struct Writer<'a, const N: usize> {
     pub(crate) states: [u32; N],
     pub(crate) words: &'a mut Vec<u8>,
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
     pub(crate) simd: Simd,
 }
 
@@ -114,6 +115,7 @@ fn put(state: u32, step: Step, words: &mut WordBlock, taken: &mut usize) -> u32 
 pub(crate) struct Reader<'a, const N: usize> {
     pub(crate) states: [u32; N],
     precision: u32,
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
     simd: Simd,
     /// With zeros at the end, as many as a block looks at.
     words: &'a [[u8; 2]],

@@ -141,6 +141,7 @@ impl Span {
 
     /// In one number: from the lowest bit, 16 of `first`, `low`, `escape`.
     #[inline(always)]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
     pub(crate) fn bits(self) -> u64 {
         u64::from(self.first as u16)
             | u64::from(self.low.cast_unsigned()) << 16

@@ -177,7 +177,7 @@ fn extreme_features_survive() {
 fn contexts_survive_symbols_at_the_ends_of_their_range() {
     let tables = Tables::parse(&make::tables(3, 3, 1, 12)).unwrap();
     let shapes = [(1, 1), (2, 2), (7, 33), (40, 1), (1, 64)];
-    for &(height, width) in make::unless_miri(&shapes[..], &shapes[1..3]) {
+    for &(height, width) in make::unless_miri(&shapes[..], &shapes[1..2]) {
         let shape = Shape::new(3, height, width).unwrap();
         for values in [vec![i16::MIN], vec![i16::MAX], vec![i16::MIN, i16::MAX], vec![0, 1, -32768, 5, 32767]]
         {

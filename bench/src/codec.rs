@@ -19,6 +19,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde::Serialize;
 
+use self::sizes::UNCOUNTED;
 use crate::machine::processor;
 
 /// Features of each synthetic set.
@@ -27,7 +28,8 @@ const SYNTHETIC: usize = 48;
 /// Which bundle, which photos, how long.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  narrows-bench codec --bundle models/bundles/lite2 --photos photos-00.tar \\\n    \
+    after_help = "Percent over an entropy are of all bytes of a packet but its header's (four; never more than six are left out).\n\n\
+    Example:\n  narrows-bench codec --bundle models/bundles/lite2 --photos photos-00.tar \\\n    \
     --photos photos-01.tar --photos photos-02.tar --json codec.json"
 )]
 pub struct Codec {
@@ -119,8 +121,8 @@ impl Codec {
             }
             if self.instructions {
                 report.instructions = instructions::measure(&self.bundle)?;
-                instructions::print(&report.instructions);
             }
+            instructions::print(&report.instructions);
             report.marks = accept::marks(&report.sizes, &report.speed);
             accept::print(&report.marks);
         }
@@ -144,7 +146,8 @@ fn table(header: &[&str]) -> Table {
 
 fn print_sizes(sizes: &[sizes::Sizes]) {
     println!(
-        "\nMean bytes; under the coders, percent over the cross-entropy of the static tables. `auto` took:"
+        "\nMean bytes, and percent over the cross-entropy of the static tables, {UNCOUNTED} bytes of header not counted. \
+         `auto` took:"
     );
     let coders: Vec<&str> = sizes
         .iter()

@@ -21,8 +21,8 @@ pub(crate) const OWN_MAX: usize = 5;
 
 const SHAPES_MAX: u8 = 32;
 
-/// The most tables, four for each shape.
-pub(crate) const TABLES_MAX: usize = 4 * SHAPES_MAX as usize;
+/// Spans of tables, of which there are at most half as many, so that any byte names one.
+pub(crate) type Spans = [Span; 256];
 
 const TAPS_MAX: u8 = 8;
 const SETS_MAX: u8 = 16;
@@ -35,10 +35,10 @@ pub(crate) struct Context {
     pub(crate) shapes: Box<[u8; ACTIVITY_MAX + 1]>,
     /// The largest activity of each shape but the last, once for each lane of a vector, and one that is never reached
     /// where this makes their number even.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
     pub(crate) tops: Box<[[i16; WIDTH]]>,
     pub(crate) family: Family,
-    /// The spans of the family, as many as it can have.
-    pub(crate) spans: Box<[Span; TABLES_MAX]>,
+    pub(crate) spans: Box<Spans>,
     /// For each set, two phases for each channel; as the next.
     means: Box<[Box<[[Mean; 2]]>]>,
     activities: Box<[Box<[[Activity; 2]]>]>,
@@ -111,15 +111,14 @@ impl Context {
             return Err(wrong("threshold", pair[1].into(), "none smaller than the one before"));
         }
         let mut shapes = Box::new([0; ACTIVITY_MAX + 1]);
-        for (activity, shape) in shapes.iter_mut().enumerate() {
-            *shape =
-                4 * thresholds.iter().filter(|threshold| usize::from(**threshold) <= activity).count() as u8;
+        for (shape, &threshold) in (1..).zip(&thresholds) {
+            shapes[usize::from(threshold)..].fill(4 * shape);
         }
         let tops = thresholds.iter().map(|threshold| [threshold.cast_signed() - 1; WIDTH]);
         let never = (thresholds.len() % 2 == 1).then_some([i16::MAX; WIDTH]);
         let tops = tops.chain(never).collect();
         let family = Family::parse_shared(cursor, precision, (0..4 * count).map(Place::Context))?;
-        let mut spans = Box::new([family.spans[0]; TABLES_MAX]);
+        let mut spans = Box::new([family.spans[0]; 256]);
         spans[..family.spans.len()].copy_from_slice(&family.spans);
         let mut place = vec![0; channels];
         order.iter().enumerate().for_each(|(at, &channel)| place[usize::from(channel)] = at);

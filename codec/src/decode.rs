@@ -226,7 +226,7 @@ impl Decoder {
         symbols: &mut [i16],
     ) -> Result<(), Error> {
         let Task { tables, header, shape } = task;
-        let mut reader = Reader::new(states, tables.precision(), words, room);
+        let mut reader = Reader::new(states, (tables.precision(), self.simd), words, room);
         let mut seal = Seal::new(tables.digest(), header.bytes());
         if header.mode == Mode::Context {
             self.window.begin(shape, self.simd);

@@ -238,13 +238,7 @@ impl Encoder {
 
     fn write_coded(&mut self, task: Task<'_>, mode: Mode, plan: usize, out: &mut Vec<u8>) {
         let groups = if self.layered { task.tables.groups() } else { 1 };
-        let lanes = self.lanes.unwrap_or_else(|| match (self.plans[plan].estimate(), mode) {
-            (..256, _) => 0,
-            (..1792, _) => 1,
-            (..3840, _) => 2,
-            (24576.., Mode::Static | Mode::Indexed) => 4,
-            _ => 3,
-        });
+        let lanes = self.lanes.unwrap_or_else(|| self.plans[plan].lanes(mode));
         if !self.write_groups(task, mode, plan, (groups, lanes), out) {
             self.write_groups(task, mode, plan, (1, lanes), out);
         }

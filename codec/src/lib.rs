@@ -34,6 +34,8 @@ mod decode;
 mod encode;
 mod error;
 mod feature;
+#[cfg(target_arch = "x86_64")]
+mod hand;
 mod header;
 mod indexed;
 mod model;

@@ -3,7 +3,10 @@
 /// The largest number of entries that a bucket can name without a search.
 const NAMED: usize = 256;
 
-/// Buckets of a table and their logarithm.
+/// How many slots of a table of which any may be next have one place in the index, as a logarithm.
+pub(crate) const SLOTS_BITS: u32 = 6;
+
+/// Buckets of a table that whole runs have, and their logarithm.
 const BUCKETS: usize = 1 << BUCKET_BITS;
 const BUCKET_BITS: u32 = 9;
 
@@ -81,12 +84,16 @@ pub(crate) fn any_escape(bits: u64) -> bool {
     bits >> 63 != 0
 }
 
-/// The tables of a family as a decoder sees them: half a kilobyte for each and eight bytes per entry, so that those of
-/// many bundles stay in the cache.
+/// The tables of a family as a decoder sees them: eight bytes per entry and for each at most half a kilobyte, so that those
+/// of many bundles stay in the cache.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Models {
+    /// Of tables that whole runs have.
     finders: Vec<Finder>,
-    /// Of all tables, one after the other, and after each table one whose start is no slot.
+    /// Of tables of which any may be next, one after the other: for each 64 slots the entry of the first one, or
+    /// the one before where that is the last of its table.
+    index: Vec<u16>,
+    /// Of all tables, one after the other.
     entries: Vec<Entry>,
 }
 
@@ -95,13 +102,40 @@ pub(crate) struct Models {
 pub(crate) struct Finder {
     first: u32,
     rough: u32,
-    /// For each range of slots of the same length, the entry of the first one, shifted right by `rough`.
+    /// For each range of slots of the same length, the entry of the first one, or the one before where that is the
+    /// last, shifted right by `rough`.
     buckets: [u8; BUCKETS],
 }
 
+impl Finder {
+    /// Where to look for the entry of a state's slot.
+    #[inline(always)]
+    pub(crate) fn at(&self, state: u32, precision: u32) -> usize {
+        let bucket = (state >> (precision - BUCKET_BITS)) as usize % BUCKETS;
+        (self.first + (u32::from(self.buckets[bucket]) << self.rough)) as usize
+    }
+}
+
 impl Models {
-    /// Adds a table.
+    /// Adds a table that whole runs have.
     pub(crate) fn push(&mut self, low: i16, frequencies: &[u16], precision: u32) {
+        let first = self.extend(low, frequencies);
+        let rough = ((frequencies.len() - 1) / NAMED + 1).next_power_of_two().trailing_zeros();
+        let mut buckets = [0; BUCKETS];
+        fill(&mut buckets, &self.entries[first..], precision - BUCKET_BITS, |at| (at >> rough) as u8);
+        self.finders.push(Finder { first: first as u32, rough, buckets });
+    }
+
+    /// Adds a table of which any value may be the next; at most 65536 entries in all have a place.
+    pub(crate) fn push_shared(&mut self, low: i16, frequencies: &[u16], precision: u32) {
+        let first = self.extend(low, frequencies);
+        let begin = self.index.len();
+        self.index.resize(begin + (1 << (precision - SLOTS_BITS)), 0);
+        fill(&mut self.index[begin..], &self.entries[first..], SLOTS_BITS, |at| (first + at) as u16);
+    }
+
+    /// Adds the entries of a table and returns the place of the first.
+    fn extend(&mut self, low: i16, frequencies: &[u16]) -> usize {
         let escape = frequencies.len() - 1;
         let entry = |(at, (frequency, start)): (usize, (u16, u32))| {
             let value = low.wrapping_add_unsigned(at as u16).cast_unsigned();
@@ -110,43 +144,70 @@ impl Models {
         };
         let first = self.entries.len();
         self.entries.extend(starts(frequencies).enumerate().map(entry));
-        self.entries.push(Entry(1 << precision));
-        let entries = &self.entries[first..];
-        let rough = (escape / NAMED + 1).next_power_of_two().trailing_zeros();
-        let mut at = 0;
-        let buckets = std::array::from_fn(|bucket| {
-            let slot = (bucket as u32) << (precision - BUCKET_BITS);
-            while entries[at + 1].start() <= slot {
-                at += 1;
-            }
-            (at >> rough) as u8
-        });
-        self.finders.push(Finder { first: first as u32, rough, buckets });
+        first
     }
 
-    /// Where the entries of a table are.
+    /// Where the entries of a table are that whole runs have.
     #[inline(always)]
     pub(crate) fn finder(&self, table: usize) -> &Finder {
         &self.finders[table]
     }
 
-    /// The entry of a state's slot in one of the tables, and the state before that entry was coded:
-    /// `frequency * (state div 2^precision) + state mod 2^precision − start`.
-    ///
-    /// Most buckets lie in one entry or two, between which no branch is needed.
+    /// Where to look for the entry of a state's slot in a table of which any may be next.
     #[inline(always)]
-    pub(crate) fn take(&self, finder: &Finder, state: u32, precision: u32) -> (Entry, u32) {
+    pub(crate) fn at(&self, table: u8, state: u32, precision: u32) -> usize {
+        let slots = 1 << (precision - SLOTS_BITS);
+        let bucket = (state >> SLOTS_BITS) as usize % slots;
+        usize::from(self.index[usize::from(table) * slots + bucket])
+    }
+
+    /// The places of buckets in the shared tables.
+    #[inline(always)]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
+    pub(crate) fn index(&self) -> &[u16] {
+        &self.index
+    }
+
+    /// The entry of a state's slot, which is looked for from `at` on, and the state before that entry was coded:
+    /// `frequency * (state div 2^precision) + state mod 2^precision − start`.
+    #[inline(always)]
+    pub(crate) fn take(&self, at: usize, state: u32, precision: u32) -> (Entry, u32) {
         let slot = state & ((1 << precision) - 1);
-        let bucket = (state >> (precision - BUCKET_BITS)) as usize % BUCKETS;
-        let at = finder.first + (u32::from(finder.buckets[bucket]) << finder.rough);
-        let mut at = at as usize;
-        let (second, first) = (self.entries[at + 1], self.entries[at]);
+        let entry = self.entry(at, slot);
+        (entry, entry.frequency() * (state >> precision) + slot - entry.start())
+    }
+
+    /// The entry of a slot, which is looked for from `at` on. Most buckets lie in one entry or two, between which no
+    /// branch is needed.
+    #[inline(always)]
+    pub(crate) fn entry(&self, mut at: usize, slot: u32) -> Entry {
+        let [first, second] = self.pair(at);
         let mut entry = Entry(std::hint::select_unpredictable(slot >= second.start(), second.0, first.0));
         while slot - entry.start() >= entry.frequency() {
             at += 1;
             entry = self.entries[at];
         }
-        (entry, entry.frequency() * (state >> precision) + slot - entry.start())
+        entry
+    }
+
+    /// The entry at a place and the next.
+    #[inline(always)]
+    pub(crate) fn pair(&self, at: usize) -> [Entry; 2] {
+        let firsts = &self.entries[..self.entries.len() - 1];
+        let seconds = &self.entries[1..][..firsts.len()];
+        [firsts[at], seconds[at]]
+    }
+}
+
+/// Names, for each range of `2^bits` slots, the place of the entry that the first one is in, among those of its table; of
+/// the one before where it is the last.
+fn fill<T: Copy>(ranges: &mut [T], entries: &[Entry], bits: u32, name: impl Fn(usize) -> T) {
+    let mut begin = 0;
+    for (at, pair) in entries.windows(2).enumerate() {
+        let next = pair[1].start().div_ceil(1 << bits) as usize;
+        let end = if at + 2 < entries.len() { next } else { ranges.len() };
+        ranges[begin..end].fill(name(at));
+        begin = end;
     }
 }
 
@@ -203,7 +264,7 @@ mod tests {
             frequencies[usize::from(count / 2)] += (1 << precision) - count;
             frequencies
         };
-        for (frequencies, precision) in [
+        let cases = [
             (vec![1, 4000, 95], 12),
             (vec![8; 512], 12),
             (many(4096, 12), 12),
@@ -211,15 +272,21 @@ mod tests {
             (many(257, 14), 14),
             (many(16384, 14), 14),
             (vec![1, 16383], 14),
-        ] {
-            let mut models = Models::default();
-            models.push(5, &[1, (1 << precision) - 1], precision);
-            models.push(-3, &frequencies, precision);
+        ];
+        // Miri takes minutes for the large ones.
+        for (frequencies, precision) in cases.into_iter().filter(|(f, _)| !cfg!(miri) || f.len() < 1000) {
+            let (mut models, mut shared) = (Models::default(), Models::default());
+            for (low, frequencies) in [(5, &[1, (1 << precision) - 1][..]), (-3, &frequencies)] {
+                models.push(low, frequencies, precision);
+                shared.push_shared(low, frequencies, precision);
+            }
             let slots = (0..).zip(&frequencies).flat_map(|(at, &f)| (0..f).map(move |back| (at, f, back)));
-            let stride = if cfg!(miri) { 61 } else { 1 };
+            let stride = if cfg!(miri) { 211 } else { 1 };
             for (slot, (at, frequency, back)) in slots.enumerate().step_by(stride) {
                 let state = (5 << precision) + slot as u32;
-                let (entry, before) = models.take(models.finder(1), state, precision);
+                let (entry, before) = models.take(models.finder(1).at(state, precision), state, precision);
+                let same = shared.take(shared.at(1, state, precision), state, precision);
+                assert_eq!((same.0.bits(), same.1), (entry.bits(), before));
                 assert_eq!(entry.value(), -3 + at);
                 assert_eq!(any_escape(entry.bits()), usize::from(at as u16) + 1 == frequencies.len());
                 assert_eq!(before, 5 * u32::from(frequency) + u32::from(back));

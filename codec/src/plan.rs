@@ -55,9 +55,11 @@ pub(crate) struct Part<'a> {
 }
 
 impl Plan {
-    /// The estimated size in bytes by which the number of lanes is chosen.
-    pub(crate) fn estimate(&self) -> u64 {
-        self.sampled * SAMPLED as u64 / (8 * 256)
+    /// Which number of lanes is chosen, by the estimated size in bytes (FORMAT.md, section 4.3).
+    pub(crate) fn lanes(&self, mode: Mode) -> usize {
+        let borders = if mode == Mode::Context { &[256, 896, 1920][..] } else { &[256, 1792, 3840, 24576] };
+        let estimate = self.sampled * SAMPLED as u64 / (8 * 256);
+        borders.iter().filter(|border| estimate >= **border).count()
     }
 
     /// What every value costs, and the indices, in 1/256 bit.

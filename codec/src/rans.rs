@@ -7,7 +7,7 @@
 use std::hint::select_unpredictable;
 
 use crate::Error;
-use crate::model::{Entry, Finder, Models, Step};
+use crate::model::{Entry, Models, Step};
 use crate::simd::Simd;
 use crate::table::Family;
 
@@ -15,7 +15,7 @@ use crate::table::Family;
 pub(crate) const LOWEST: u32 = 1 << 15;
 
 /// Values of one block: a multiple of every lane count, and a power of two.
-const BLOCK: usize = 256;
+pub(crate) const BLOCK: usize = 256;
 
 /// The most lanes.
 pub(crate) const LANES_MAX: usize = 32;
@@ -23,10 +23,14 @@ pub(crate) const LANES_MAX: usize = 32;
 /// The bytes of a block's words, with room for what a vector writes past them.
 pub(crate) type WordBlock = [u8; 2 * BLOCK + 16];
 
+/// The words that a block may take, with room for what a vector reads past them.
+pub(crate) type Words = [[u8; 2]; BLOCK + 8];
+
 /// The lanes of an encoder, and the words in the order in which they are written.
 pub(crate) struct Writer<'a, const N: usize> {
     pub(crate) states: [u32; N],
     pub(crate) words: &'a mut Vec<u8>,
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
     pub(crate) simd: Simd,
 }
 
@@ -111,7 +115,9 @@ fn put(state: u32, step: Step, words: &mut WordBlock, taken: &mut usize) -> u32 
 pub(crate) struct Reader<'a, const N: usize> {
     pub(crate) states: [u32; N],
     precision: u32,
-    /// With a block of zeros at the end.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
+    simd: Simd,
+    /// With zeros at the end, as many as a block looks at.
     words: &'a [[u8; 2]],
     taken: usize,
 }
@@ -120,14 +126,14 @@ impl<'a, const N: usize> Reader<'a, N> {
     /// Words are copied to `room`, so that a block of them can be looked at wherever it begins.
     pub(crate) fn new(
         states: [u32; N],
-        precision: u32,
+        (precision, simd): (u32, Simd),
         words: &[[u8; 2]],
         room: &'a mut Vec<[u8; 2]>,
     ) -> Self {
         room.clear();
         room.extend_from_slice(words);
-        room.resize(words.len() + BLOCK, [0; 2]);
-        Self { states, precision, words: room, taken: 0 }
+        room.resize(words.len() + size_of::<Words>() / 2, [0; 2]);
+        Self { states, precision, simd, words: room, taken: 0 }
     }
 
     /// The words taken, with those that were not there.
@@ -139,22 +145,43 @@ impl<'a, const N: usize> Reader<'a, N> {
     /// after the last regular one.
     #[inline(never)]
     pub(crate) fn run(&mut self, models: &Models, table: usize, values: &mut [i16]) -> bool {
+        let finder = models.finder(table);
         let mut seen = 0;
         for block in values.chunks_mut(BLOCK) {
-            seen |= self.block(models, |_, _| models.finder(table), block);
+            let place = |(), state, precision| finder.at(state, precision);
+            seen |= self.block(models, place, &[(); BLOCK], block);
         }
         crate::model::any_escape(seen)
     }
 
     /// As [`run`](Self::run), where `tables` name the table of each value, and go on to the end of its turn of lanes.
-    #[inline(always)]
     pub(crate) fn mixed(&mut self, models: &Models, tables: &[u8], values: &mut [i16]) -> bool {
-        let mut seen = 0;
-        for (block, tables) in values.chunks_mut(BLOCK).zip(tables.chunks(BLOCK)) {
-            let (groups, _) = tables.as_chunks::<N>();
-            seen |= self.block(models, |at, lane| models.finder(groups[at][lane].into()), block);
+        if values.len() <= BLOCK {
+            return self.mixed_block(models, tables, values);
         }
-        crate::model::any_escape(seen)
+        let blocks = values.chunks_mut(BLOCK).zip(tables.chunks(BLOCK));
+        blocks.fold(false, |seen, (block, tables)| self.mixed_block(models, tables, block) | seen)
+    }
+
+    /// Decodes at most a block, in the fastest way that this processor has.
+    #[inline(never)]
+    fn mixed_block(&mut self, models: &Models, tables: &[u8], values: &mut [i16]) -> bool {
+        let place = |table, state, precision| models.at(table, state, precision);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(token) = self.simd.avx2
+            && let Ok(states) = <&mut [u32; 8]>::try_from(&mut self.states[..])
+        {
+            let (values, rest) = values.split_at_mut(values.len() - values.len() % N);
+            let (tables, of_rest) = tables.split_at(values.len());
+            let words = window(self.words, self.taken);
+            let (tables, values) = (tables.as_chunks().0, values.as_chunks_mut().0);
+            let (taken, seen) =
+                crate::avx2::decode(token, states, models, self.precision, tables, words, values);
+            self.taken += taken;
+            return seen
+                | (!rest.is_empty() && crate::model::any_escape(self.block(models, place, of_rest, rest)));
+        }
+        crate::model::any_escape(self.block(models, place, tables, values))
     }
 
     /// Replaces the escapes of a run by what they stand for. `tables` name the tables of the values.
@@ -209,33 +236,43 @@ impl<'a, const N: usize> Reader<'a, N> {
 
     /// Decodes at most a block of values, and returns the bits of their entries.
     #[inline(always)]
-    fn block<'m>(
+    fn block<T: Copy>(
         &mut self,
-        models: &'m Models,
-        finder: impl Fn(usize, usize) -> &'m Finder,
+        models: &Models,
+        place: impl Fn(T, u32, u32) -> usize,
+        tables: &[T],
         values: &mut [i16],
     ) -> u64 {
-        // Once a block is out of reach, all words that there were are taken.
-        let words =
-            self.words.get(self.taken..).and_then(|words| words.first_chunk()).unwrap_or(&[[0; 2]; BLOCK]);
-        let (taken, seen);
-        (self.states, taken, seen) = decode(self.states, self.precision, (models, finder), words, values);
+        let words = window(self.words, self.taken);
+        let (taken, seen) = match self.precision {
+            12 => decode::<N, 12, T>(&mut self.states, (models, place), words, tables, values),
+            _ => decode::<N, 14, T>(&mut self.states, (models, place), words, tables, values),
+        };
         self.taken += taken;
         seen
     }
 }
 
+/// The words after so many.
 #[inline(always)]
-fn decode<'m, const N: usize>(
-    mut states: [u32; N],
-    precision: u32,
-    (models, finder): (&'m Models, impl Fn(usize, usize) -> &'m Finder),
-    words: &[[u8; 2]; BLOCK],
+fn window(words: &[[u8; 2]], taken: usize) -> &Words {
+    // Once a block is out of reach, all words that there were are taken.
+    words.get(taken..).and_then(|words| words.first_chunk()).unwrap_or(&[[0; 2]; BLOCK + 8])
+}
+
+/// Decodes values of these tables, of which `place` tells where to look for the entry of a state.
+#[inline(always)]
+fn decode<const N: usize, const P: u32, T: Copy>(
+    states: &mut [u32; N],
+    (models, place): (&Models, impl Fn(T, u32, u32) -> usize),
+    words: &Words,
+    tables: &[T],
     values: &mut [i16],
-) -> ([u32; N], usize, u64) {
+) -> (usize, u64) {
+    let mut local = *states;
     let (mut taken, mut seen) = (0, 0);
-    let mut take = |state: &mut u32, finder: &Finder| {
-        let (entry, next): (Entry, u32) = models.take(finder, *state, precision);
+    let mut take = |state: &mut u32, table: T| {
+        let (entry, next): (Entry, u32) = models.take(place(table, *state, P), *state, P);
         let word = u32::from(u16::from_le_bytes(words[taken % BLOCK]));
         let short = next < LOWEST;
         taken += usize::from(short);
@@ -244,14 +281,15 @@ fn decode<'m, const N: usize>(
         entry.value()
     };
     let (groups, rest) = values.as_chunks_mut::<N>();
-    let whole = groups.len();
-    for (at, group) in groups.iter_mut().enumerate() {
+    let (of_groups, of_rest) = tables.split_at(groups.len() * N);
+    for (group, tables) in groups.iter_mut().zip(of_groups.as_chunks::<N>().0) {
         for lane in 0..N {
-            group[lane] = take(&mut states[lane], finder(at, lane));
+            group[lane] = take(&mut local[lane], tables[lane]);
         }
     }
-    for (lane, value) in rest.iter_mut().enumerate() {
-        *value = take(&mut states[lane], finder(whole, lane));
+    for ((value, state), &table) in rest.iter_mut().zip(&mut local).zip(of_rest) {
+        *value = take(state, table);
     }
-    (states, taken, seen)
+    *states = local;
+    (taken, seen)
 }

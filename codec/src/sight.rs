@@ -1,23 +1,31 @@
 //! What follows from what is already known around symbols: their means and tables (FORMAT.md, section 5.3).
 
-use crate::context::{ACTIVITY_MAX, Context, Rules, TABLES_MAX};
-use crate::table::Span;
+use crate::context::{ACTIVITY_MAX, Context, Rules, Spans};
 
 /// Symbols that are worked on at once.
 pub(crate) const WIDTH: usize = 16;
 
 /// How symbols are worked on: the portable way, or with the instructions of a processor.
 pub(crate) trait Hand: Copy {
-    /// The means, in quarter symbols, of the symbols from `at` on.
+    /// The means, in quarter symbols, of the symbols from `at` on. Each hand has an order of its own for them.
     fn means(self, sight: &Sight<'_>, symbols: &[i16], at: usize) -> [i32; WIDTH];
 
     /// The tables of the symbols from `at` on in their plane, which have these means.
     fn tables(self, sight: &Sight<'_>, magnitudes: &[i16], at: usize, means: &[i32; WIDTH]) -> [u8; WIDTH];
 
+    /// The values to code for symbols with these means.
+    fn values(self, symbols: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH];
+
+    /// The symbols that these values with these means stand for.
+    fn symbols(self, values: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH];
+
+    /// The magnitudes of symbols with these means, in a channel with these `cap` and `coarse`.
+    fn magnitudes(self, symbols: &[i16; WIDTH], means: &[i32; WIDTH], limits: (u8, u8)) -> [i16; WIDTH];
+
     /// The entries of values in these tables, and whether one of the first `count` is an escape.
     fn entries(
         self,
-        spans: &[Span; TABLES_MAX],
+        spans: &Spans,
         tables: &[u8; WIDTH],
         values: &[i16; WIDTH],
         count: usize,
@@ -106,45 +114,43 @@ impl Hand for Portable {
     }
 
     #[inline(always)]
+    fn values(self, symbols: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH] {
+        std::array::from_fn(|lane| symbols[lane].wrapping_sub((means[lane] >> 2) as i16))
+    }
+
+    #[inline(always)]
+    fn symbols(self, values: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH] {
+        std::array::from_fn(|lane| values[lane].wrapping_add((means[lane] >> 2) as i16))
+    }
+
+    #[inline(always)]
+    fn magnitudes(
+        self,
+        symbols: &[i16; WIDTH],
+        means: &[i32; WIDTH],
+        (cap, coarse): (u8, u8),
+    ) -> [i16; WIDTH] {
+        std::array::from_fn(|lane| {
+            ((4 * i32::from(symbols[lane]) - means[lane]).abs() >> coarse).min(cap.into()) as i16
+        })
+    }
+
+    #[inline(always)]
     fn entries(
         self,
-        spans: &[Span; TABLES_MAX],
+        spans: &Spans,
         tables: &[u8; WIDTH],
         values: &[i16; WIDTH],
         count: usize,
     ) -> ([u16; WIDTH], bool) {
         let mut escaped = false;
         let entries = std::array::from_fn(|lane| {
-            let span = spans[usize::from(tables[lane]) % TABLES_MAX];
+            let span = spans[usize::from(tables[lane])];
             escaped |= (span.offset(values[lane]) == span.escape) & (lane < count);
             span.entry(values[lane])
         });
         (entries, escaped)
     }
-}
-
-/// The values to code for symbols with these means.
-#[inline(always)]
-pub(crate) fn values(symbols: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH] {
-    std::array::from_fn(|lane| symbols[lane].wrapping_sub((means[lane] >> 2) as i16))
-}
-
-/// The symbols that these values with these means stand for.
-#[inline(always)]
-pub(crate) fn symbols(values: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH] {
-    std::array::from_fn(|lane| values[lane].wrapping_add((means[lane] >> 2) as i16))
-}
-
-/// The magnitudes of symbols with these means.
-#[inline(always)]
-pub(crate) fn magnitudes(
-    symbols: &[i16; WIDTH],
-    means: &[i32; WIDTH],
-    (cap, coarse): (u8, u8),
-) -> [i16; WIDTH] {
-    std::array::from_fn(|lane| {
-        ((4 * i32::from(symbols[lane]) - means[lane]).abs() >> coarse).min(cap.into()) as i16
-    })
 }
 
 /// Ones for as many lanes as are in use, then zeros.
@@ -171,16 +177,18 @@ pub(crate) fn first(count: usize, of: [i16; WIDTH]) -> [i16; WIDTH] {
     std::array::from_fn(|lane| of[lane] & used[lane])
 }
 
-/// What is at a place and after it.
+/// What is at a place and after it. Places are below 2^32, so that one comparison is enough.
 #[inline(always)]
 pub(crate) fn chunk(plane: &[i16], place: usize) -> &[i16; WIDTH] {
-    plane[place..].first_chunk().expect("planes have room for a chunk at their end")
+    let place = place as u32 as usize;
+    plane[place..place + WIDTH].first_chunk().expect("planes have room for a chunk at their end")
 }
 
 /// As [`chunk`], to be written.
 #[inline(always)]
-pub(crate) fn chunk_mut(plane: &mut [i16], place: usize) -> &mut [i16; WIDTH] {
-    plane[place..].first_chunk_mut().expect("planes have room for a chunk at their end")
+pub(crate) fn chunk_mut<T>(plane: &mut [T], place: usize) -> &mut [T; WIDTH] {
+    let place = place as u32 as usize;
+    plane[place..place + WIDTH].first_chunk_mut().expect("planes have room for a chunk at their end")
 }
 
 #[inline(always)]

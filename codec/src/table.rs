@@ -141,6 +141,7 @@ impl Span {
 
     /// In one number: from the lowest bit, 16 of `first`, `low`, `escape`.
     #[inline(always)]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
     pub(crate) fn bits(self) -> u64 {
         u64::from(self.first as u16)
             | u64::from(self.low.cast_unsigned()) << 16
@@ -155,10 +156,19 @@ impl Family {
         precision: u32,
         places: impl Iterator<Item = Place>,
     ) -> Result<Self, Error> {
+        Self::parse_with(cursor, precision, places, Models::push)
+    }
+
+    fn parse_with(
+        cursor: &mut Cursor<'_>,
+        precision: u32,
+        places: impl Iterator<Item = Place>,
+        push: impl Fn(&mut Models, i16, &[u16], u32),
+    ) -> Result<Self, Error> {
         let tables =
             places.map(|place| Table::parse(cursor, precision, place)).collect::<Result<Box<[_]>, _>>()?;
         let mut models = Models::default();
-        tables.iter().for_each(|table| models.push(table.low, &table.frequencies, precision));
+        tables.iter().for_each(|table| push(&mut models, table.low, &table.frequencies, precision));
         let steps = tables.iter().flat_map(|table| starts(&table.frequencies));
         let steps = steps.map(|(frequency, start)| Step::new(frequency, start, precision));
         let costs = tables.iter().flat_map(|table| {
@@ -188,7 +198,7 @@ impl Family {
         precision: u32,
         places: impl Iterator<Item = Place>,
     ) -> Result<Self, Error> {
-        let family = Self::parse(cursor, precision, places)?;
+        let family = Self::parse_with(cursor, precision, places, Models::push_shared)?;
         if family.steps.len() > ENTRIES_MAX {
             let found = family.steps.len();
             return Err(Error::Tables {

@@ -145,24 +145,6 @@ impl Window {
         }
     }
 
-    /// Decodes a channel.
-    pub(crate) fn follow<const N: usize>(
-        &mut self,
-        subject: Subject<'_>,
-        reader: &mut Reader<'_, N>,
-        plane: &mut [i16],
-    ) -> Result<(), Error> {
-        self.turn(subject);
-        match self.simd {
-            #[cfg(target_arch = "x86_64")]
-            Simd { avx2: Some(token) } => token.vectorize(
-                #[inline(always)]
-                || self.follow_by(token, subject, reader, plane),
-            ),
-            _ => self.follow_by(Portable, subject, reader, plane),
-        }
-    }
-
     #[inline(always)]
     fn survey_by<H: Hand>(&mut self, hand: H, subject: Subject<'_>, plane: &[i16], sheet: Sheet<'_>) {
         let Subject { context, rules, channel } = subject;
@@ -185,11 +167,11 @@ impl Window {
                     let own = chunk(symbols, channel * self.grid.plane + at);
                     let means = hand.means(sight, symbols, channel * self.grid.plane + at);
                     let tables = hand.tables(sight, magnitudes, at, &means);
-                    *chunk_mut(magnitudes, at) = sight::first(left, sight::magnitudes(own, &means, limits));
-                    let coded = sight::values(own, &means);
+                    *chunk_mut(magnitudes, at) = sight::first(left, hand.magnitudes(own, &means, limits));
+                    let coded = hand.values(own, &means);
                     *chunk_mut(values, to + done) = coded;
                     let (named, escapes) = hand.entries(&context.spans, &tables, &coded, left);
-                    entries[to + done..to + done + WIDTH].copy_from_slice(&named);
+                    *chunk_mut(entries, to + done) = named;
                     any |= escapes;
                 }
                 if any {
@@ -199,6 +181,24 @@ impl Window {
             }
         }
         self.finish();
+    }
+
+    /// Decodes a channel.
+    pub(crate) fn follow<const N: usize>(
+        &mut self,
+        subject: Subject<'_>,
+        reader: &mut Reader<'_, N>,
+        plane: &mut [i16],
+    ) -> Result<(), Error> {
+        self.turn(subject);
+        match self.simd {
+            #[cfg(target_arch = "x86_64")]
+            Simd { avx2: Some(token) } => token.vectorize(
+                #[inline(always)]
+                || self.follow_by(token, subject, reader, plane),
+            ),
+            _ => self.follow_by(Portable, subject, reader, plane),
+        }
     }
 
     #[inline(always)]
@@ -213,32 +213,40 @@ impl Window {
         let runs = self.runs();
         let limits = (context.cap, rules.coarse);
         let (symbols, magnitudes) = (&mut self.symbols[..], &mut self.magnitudes[..]);
+        let (means, tables, values) = (&mut self.means[..], &mut self.tables[..], &mut self.values[..]);
         let sights = [0, 1].map(|phase| {
             let pairs = (&self.mean_pairs[phase][..], &self.activity_pairs[phase][..]);
             Sight::new((context, rules, phase), pairs, (&self.far, &self.wide))
         });
-        for row in 0..self.height {
-            for (phase, (sight, count)) in sights.iter().zip(runs).enumerate() {
-                let begin = self.grid.at(row, phase);
-                let first = channel * self.grid.plane + begin;
-                let chunks = self.means.iter_mut().zip(&mut self.tables);
-                for ((means, tables), done) in chunks.zip((0..count).step_by(WIDTH)) {
-                    *means = hand.means(sight, symbols, first + done);
-                    *tables = hand.tables(sight, magnitudes, begin + done, means);
-                }
-                let tables = self.tables.as_flattened();
-                let values = &mut self.values.as_flattened_mut()[..count];
-                if reader.mixed(&context.family.models, tables, values) {
-                    reader.escapes(&context.family, tables, values, channel)?;
-                }
-                let chunks = self.means.iter().zip(&self.values);
-                for ((means, values), done) in chunks.zip((0..count).step_by(WIDTH)) {
-                    let own = sight::symbols(values, means);
-                    *chunk_mut(symbols, first + done) = sight::first(count - done, own);
-                    *chunk_mut(magnitudes, begin + done) =
-                        sight::first(count - done, sight::magnitudes(&own, means, limits));
-                }
+        let mut begin = self.grid.at(0, 0);
+        let far = channel * self.grid.plane;
+        for run in 0..2 * self.height {
+            let (sight, count) = (&sights[run % 2], runs[run % 2]);
+            for at in 0..count.div_ceil(WIDTH) {
+                let here = begin + at * WIDTH;
+                means[at] = hand.means(sight, symbols, far + here);
+                tables[at] = hand.tables(sight, magnitudes, here, &means[at]);
             }
+            if reader.mixed(
+                &context.family.models,
+                tables.as_flattened(),
+                &mut values.as_flattened_mut()[..count],
+            ) {
+                reader.escapes(
+                    &context.family,
+                    tables.as_flattened(),
+                    &mut values.as_flattened_mut()[..count],
+                    channel,
+                )?;
+            }
+            for at in 0..count.div_ceil(WIDTH) {
+                let (here, left) = (begin + at * WIDTH, count - at * WIDTH);
+                let own = hand.symbols(&values[at], &means[at]);
+                *chunk_mut(symbols, far + here) = sight::first(left, own);
+                let found = hand.magnitudes(&own, &means[at], limits);
+                *chunk_mut(magnitudes, here) = sight::first(left, found);
+            }
+            begin += self.grid.half;
         }
         self.finish();
         self.store(channel, plane);

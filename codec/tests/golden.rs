@@ -17,7 +17,8 @@ struct Golden {
     packets: Vec<(Mode, Vec<u8>)>,
 }
 
-const NAMES: [&str; 8] = ["example", "one", "bytes", "lanes1", "lanes2", "lanes4", "lanes8", "lanes32"];
+const NAMES: [&str; 9] =
+    ["example", "one", "bytes", "sooner", "lanes1", "lanes2", "lanes4", "lanes8", "lanes32"];
 
 fn path(name: &str, part: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.{part}"))

@@ -368,9 +368,7 @@ def encode(tables, shape, geometry, level, mode, planes, layered=False, lanes=No
 
         codec.channel(channel, run)
     estimate = codec.cost // 256
-    code = sum(estimate >= size for size in (256, 1792, 3840))
-    if estimate >= 24576 and mode != CONTEXT:
-        code = 4
+    code = sum(estimate >= size for size in ((256, 896, 1920) if mode == CONTEXT else (256, 1792, 3840, 24576)))
     if lanes:
         code = LANES.index(lanes)
     groups = len(tables.groups) if layered else 1
@@ -517,6 +515,7 @@ def golden():
     wide = [[Table(0, [3000] + [40] * 254 + [16384 - 3000 - 40 * 254 - 1, 1], 14)]]
     saturated = [[[rng.choice([0, 0, 0, 255, rng.randrange(256)]) for _ in range(24)] for _ in range(20)]]
     put("bytes", make_tables(wide, 14), 0, 0, saturated, [STATIC, RAW])
+    put("sooner", complete(1, 4, 12, None, 8, 16), 0, 0, picture(rng, (4, 26, 24), 0.0), [STATIC, CONTEXT])
 
 
 def main():

@@ -20,12 +20,12 @@ pub(super) struct Mark {
 
 pub(super) fn marks(sizes: &[Sizes], speed: &[Speed]) -> Vec<Mark> {
     let mut marks = Vec::new();
-    // All bytes but the header, over what the static tables say the symbols cost.
+    // Of what the static tables say the symbols cost; of the header's bytes at most six do not count.
     for (what, limit, large) in [("2 KB and more", 0.5, true), ("below 2 KB", 1.5, false)] {
-        let over = sizes.iter().filter(|set| (set.entropy_bytes >= LARGE) == large).filter_map(|set| {
-            let bytes = set.of("static")?.bytes - narrows_codec::HEADER_BYTES as f64;
-            Some((100.0 * (bytes / set.entropy_bytes - 1.0), set.set.as_str()))
-        });
+        let over = sizes
+            .iter()
+            .filter(|set| (set.entropy_bytes >= LARGE) == large)
+            .filter_map(|set| Some((set.of("static")?.over_static_entropy, set.set.as_str())));
         let worst = over.max_by(|a, b| a.0.total_cmp(&b.0));
         marks.push(Mark {
             line: 1,

@@ -97,6 +97,9 @@ fn callgrind(bundle: &Path, work: &str, turns: usize) -> Result<i64> {
 
 pub(super) fn print(counts: &[Count]) {
     println!("\nInstructions per symbol (callgrind, the bundle's vectors)");
+    if counts.is_empty() {
+        println!("  unknown: not asked for with --instructions");
+    }
     for Count { work, instructions } in counts {
         println!("  {work:16} {instructions:7.1}");
     }

@@ -19,14 +19,17 @@ const ZSTD: [i32; 3] = [1, 3, 19];
 const BROTLI_WINDOW: i32 = 22;
 const BROTLI_QUALITY: i32 = 11;
 
+/// Bytes of a packet's header that do not count against an entropy: all of them, but never more than six.
+pub(super) const UNCOUNTED: usize = if HEADER_BYTES < 6 { HEADER_BYTES } else { 6 };
+
 /// Mean bytes of a coder on a set.
 #[derive(Debug, Serialize)]
 pub(super) struct Size {
     pub(super) coder: String,
     pub(super) bytes: f64,
-    /// Of the static tables' cross-entropy, in percent.
+    /// Over the static tables' cross-entropy, in percent: all bytes, of ours without [`UNCOUNTED`].
     pub(super) over_static_entropy: f64,
-    /// For modes of ours: all bytes but the header over the cross-entropy of the mode's own tables, in percent.
+    /// For modes of ours: the same over the cross-entropy of the mode's own tables.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) over_own_entropy: Option<f64>,
     /// Features on which the packet of mode `auto` is larger than this coder's.
@@ -69,18 +72,23 @@ pub(super) fn measure(set: &Set) -> Result<Sizes> {
         }
         auto.push(packet.len());
     }
+    let over = |bytes: f64| 100.0 * (bytes / entropy_bytes - 1.0);
     let size = |coder: &str, bytes: &[usize]| {
         let mean = bytes.iter().sum::<usize>() as f64 / bytes.len() as f64;
         Size {
             coder: coder.to_owned(),
             bytes: mean,
-            over_static_entropy: 100.0 * (mean / entropy_bytes - 1.0),
+            over_static_entropy: over(mean),
             over_own_entropy: None,
             beats_auto: bytes.iter().zip(&auto).filter(|(bytes, auto)| bytes < auto).count(),
             encode_us: None,
         }
     };
-    let mut coders = vec![size("auto", &auto)];
+    let ours = |coder: &str, bytes: &[usize]| {
+        let size = size(coder, bytes);
+        Size { over_static_entropy: over(size.bytes - UNCOUNTED as f64), ..size }
+    };
+    let mut coders = vec![ours("auto", &auto)];
     for mode in CODED.into_iter().filter(|&mode| set.tables.allow(mode)) {
         let (mut bytes, mut cost) = (Vec::new(), 0.0);
         for feature in &set.features {
@@ -88,9 +96,9 @@ pub(super) fn measure(set: &Set) -> Result<Sizes> {
             bytes.push(packet.len());
             cost += encoder.cost(&set.tables, set.level, mode, feature)? as f64 / 2048.0;
         }
-        let payload = bytes.iter().sum::<usize>() - HEADER_BYTES * bytes.len();
-        let own = Some(100.0 * (payload as f64 / cost - 1.0));
-        coders.push(Size { over_own_entropy: own, ..size(&mode.to_string(), &bytes) });
+        let counted = bytes.iter().sum::<usize>() - UNCOUNTED * bytes.len();
+        let own = Some(100.0 * (counted as f64 / cost - 1.0));
+        coders.push(Size { over_own_entropy: own, ..ours(&mode.to_string(), &bytes) });
     }
     let raw = set.features.iter().map(raw).collect::<Vec<_>>();
     for level in ZSTD {

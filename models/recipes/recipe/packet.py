@@ -16,6 +16,7 @@ from .tables import Tables, histogram
 REFERENCE = Path(__file__).resolve().parents[3] / "codec/tests/reference.py"
 HEADER = 4
 LANES = ((256, 1), (1792, 2), (3840, 4))  # bytes below which an encoder takes so many lanes; else 8
+LANES_OF_CONTEXT = ((256, 1), (896, 2), (1920, 4))
 LANE_BYTES = 1.9  # what a lane's state takes beyond the seal that it carries and the symbols that it holds
 
 
@@ -52,5 +53,6 @@ def size(tables: Tables, level: int, symbols: np.ndarray) -> float:
         bits = context.bits(tables.context, tables.order, level, symbols)
     else:
         bits = sum(table.bits(row) for table, row in zip(tables.static[level], histogram(symbols[None]), strict=True))
-    lanes = next((lanes for limit, lanes in LANES if bits / 8 < limit), 8)
+    borders = LANES_OF_CONTEXT if tables.context else LANES
+    lanes = next((lanes for limit, lanes in borders if bits / 8 < limit), 8)
     return HEADER + bits / 8 + LANE_BYTES * lanes

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from compressai import __version__, ans
 
+FEW = 64
+
 folder = Path(sys.argv[1])
 job = json.loads((folder / "job.json").read_text())
 symbols = array.array("h", (folder / "symbols.bin").read_bytes())
@@ -45,8 +47,9 @@ for _ in sys.stdin:
     for feature, packet in zip(features, packets):
         encode += timed(encoder.encode_with_indexes, feature, indexes, cdfs, sizes, offsets)[0]
         decode += timed(decoder.decode_with_indexes, packet, indexes, cdfs, sizes, offsets)[0]
-        # What crossing into C++ costs: the tables, with one symbol, and one list of as many numbers as there are symbols.
-        empty += timed(encoder.encode_with_indexes, feature[:1], indexes[:1], cdfs, sizes, offsets)[0]
+        # What crossing into C++ costs: the tables, with a few symbols (on fewer than two words of output the coder writes
+        # past its buffer), and one list of as many numbers as there are symbols.
+        empty += timed(encoder.encode_with_indexes, feature[:FEW], indexes[:FEW], cdfs, sizes, offsets)[0]
         lists += timed(array.array, "i", indexes)[0]
         # And back: a list of as many numbers out of an array.
         back += timed(array.array("h", feature).tolist)[0]

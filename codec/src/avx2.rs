@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::model::{Models, SLOTS_BITS, Step};
+use crate::model::{BUCKET_BITS, Finder, Models, SLOTS_BITS, Step};
 use crate::rans::{BLOCK, LOWEST, WordBlock, Words};
 use crate::simd::Avx2;
 use fearless_simd::{i16x8, prelude::*, u8x16, u32x4, u32x8};
@@ -141,7 +141,8 @@ fearless_simd::kernel!(
         let (mut taken, mut seen) = (0, _mm256_setzero_si256());
         let mut state = <__m256i>::from(u32x8::from_slice(avx2, states));
         for (values, tables) in values.iter_mut().zip(tables) {
-            let [span, value] = find(avx2, state, models, precision, tables);
+            let places = named(avx2, state, models, precision, tables);
+            let [span, value] = find(avx2, state, models, precision, places);
             seen = _mm256_or_si256(seen, value);
             *values = listed(avx2, value);
             state = take(avx2, state, span, precision, words, &mut taken);
@@ -152,20 +153,64 @@ fearless_simd::kernel!(
     }
 );
 
-/// The entries of eight states' slots, in two halves: start and frequency, value and escape.
+fearless_simd::kernel!(
+    /// As [`decode`], where all values have one table; the `states` take turns.
+    pub(crate) fn decode_run(
+        avx2: Avx2,
+        states: &mut [[u32; 8]],
+        models: &Models,
+        finder: &Finder,
+        precision: u32,
+        words: &Words,
+        values: &mut [[i16; 8]],
+    ) -> (usize, bool) {
+        let (mut taken, mut seen) = (0, _mm256_setzero_si256());
+        for turn in values.chunks_exact_mut(states.len()) {
+            for (states, values) in states.iter_mut().zip(turn) {
+                let state = <__m256i>::from(u32x8::from_slice(avx2, states));
+                let places = ranged(avx2, state, finder, precision);
+                let [span, value] = find(avx2, state, models, precision, places);
+                seen = _mm256_or_si256(seen, value);
+                *values = listed(avx2, value);
+                let state: u32x8<_> = take(avx2, state, span, precision, words, &mut taken).simd_into(avx2);
+                *states = state.into();
+            }
+        }
+        (taken, _mm256_movemask_ps(_mm256_castsi256_ps(seen)) != 0)
+    }
+);
+
+/// Where to look for the entries of eight states' slots in one table.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn find(avx2: Avx2, state: __m256i, models: &Models, precision: u32, tables: &[u8; 8]) -> [__m256i; 2] {
+fn ranged(avx2: Avx2, state: __m256i, finder: &Finder, precision: u32) -> [u32; 8] {
+    let buckets = _mm256_srl_epi32(state, _mm_cvtsi32_si128((precision - BUCKET_BITS).cast_signed()));
+    let buckets: u32x8<_> = buckets.simd_into(avx2);
+    <[u32; 8]>::from(buckets).map(|bucket| finder.of_bucket(bucket))
+}
+
+/// Where to look for the entries of eight states' slots in these tables.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn named(avx2: Avx2, state: __m256i, models: &Models, precision: u32, tables: &[u8; 8]) -> [u32; 8] {
     let slot = _mm256_and_si256(state, _mm256_set1_epi32((1 << precision) - 1));
     let first = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(*tables)));
     let first = _mm256_sll_epi32(first, _mm_cvtsi32_si128((precision - SLOTS_BITS).cast_signed()));
     let places: u32x8<_> =
         _mm256_add_epi32(first, _mm256_srl_epi32(slot, _mm_cvtsi32_si128(SLOTS_BITS.cast_signed())))
             .simd_into(avx2);
-    let places = <[u32; 8]>::from(places);
     let index = models.index();
+    <[u32; 8]>::from(places).map(|place| index[place as usize].into())
+}
+
+/// The entries of eight states' slots, which are looked for from `places` on, in two halves: start and frequency, value
+/// and escape.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn find(avx2: Avx2, state: __m256i, models: &Models, precision: u32, places: [u32; 8]) -> [__m256i; 2] {
+    let slot = _mm256_and_si256(state, _mm256_set1_epi32((1 << precision) - 1));
     let pair = |lane: usize| {
-        let [first, second] = models.pair(index[places[lane] as usize].into());
+        let [first, second] = models.pair(places[lane] as usize);
         _mm_set_epi64x(second.bits().cast_signed(), first.bits().cast_signed())
     };
     let row = |lane: usize| _mm256_set_m128i(pair(lane + 4), pair(lane));
@@ -189,7 +234,7 @@ fn find(avx2: Avx2, state: __m256i, models: &Models, precision: u32, tables: &[u
 fn search(models: &Models, places: &[u32; 8], slots: [u32; 8]) -> [[u32; 8]; 2] {
     let mut halves = [[0; 8]; 2];
     for (lane, (&place, slot)) in places.iter().zip(slots).enumerate() {
-        let entry = models.entry(models.index()[place as usize].into(), slot).bits();
+        let entry = models.entry(place as usize, slot).bits();
         (halves[0][lane], halves[1][lane]) = (entry as u32, (entry >> 32) as u32);
     }
     halves

@@ -8,7 +8,7 @@ pub(crate) const SLOTS_BITS: u32 = 6;
 
 /// Buckets of a table that whole runs have, and their logarithm.
 const BUCKETS: usize = 1 << BUCKET_BITS;
-const BUCKET_BITS: u32 = 9;
+pub(crate) const BUCKET_BITS: u32 = 9;
 
 /// How an entry moves the state of an encoder, in 16 bytes: from the lowest, `limit` (u32), `reciprocal` (u32),
 /// `start` (u16), `gap` (u16), `shift` (u32).
@@ -111,8 +111,13 @@ impl Finder {
     /// Where to look for the entry of a state's slot.
     #[inline(always)]
     pub(crate) fn at(&self, state: u32, precision: u32) -> usize {
-        let bucket = (state >> (precision - BUCKET_BITS)) as usize % BUCKETS;
-        (self.first + (u32::from(self.buckets[bucket]) << self.rough)) as usize
+        self.of_bucket(state >> (precision - BUCKET_BITS)) as usize
+    }
+
+    /// Where to look for the entries of a bucket, of whose number the lowest bits count.
+    #[inline(always)]
+    pub(crate) fn of_bucket(&self, bucket: u32) -> u32 {
+        self.first + (u32::from(self.buckets[bucket as usize % BUCKETS]) << self.rough)
     }
 }
 

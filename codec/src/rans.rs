@@ -7,7 +7,7 @@
 use std::hint::select_unpredictable;
 
 use crate::Error;
-use crate::model::{Entry, Models, Step};
+use crate::model::{Entry, Finder, Models, Step};
 use crate::simd::Simd;
 use crate::table::Family;
 
@@ -146,12 +146,29 @@ impl<'a, const N: usize> Reader<'a, N> {
     #[inline(never)]
     pub(crate) fn run(&mut self, models: &Models, table: usize, values: &mut [i16]) -> bool {
         let finder = models.finder(table);
-        let mut seen = 0;
+        let mut seen = false;
         for block in values.chunks_mut(BLOCK) {
-            let place = |(), state, precision| finder.at(state, precision);
-            seen |= self.block(models, place, &[(); BLOCK], block);
+            seen |= self.run_block(models, finder, block);
         }
-        crate::model::any_escape(seen)
+        seen
+    }
+
+    /// Decodes at most a block, in the fastest way that this processor has.
+    #[inline(always)]
+    fn run_block(&mut self, models: &Models, finder: &Finder, values: &mut [i16]) -> bool {
+        let place = |(), state, precision| finder.at(state, precision);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(token) = self.simd.avx2
+            && let (states @ [_, ..], []) = self.states.as_chunks_mut()
+        {
+            let (values, rest) = values.split_at_mut(values.len() - values.len() % N);
+            let (words, values) = (window(self.words, self.taken), values.as_chunks_mut().0);
+            let (taken, seen) =
+                crate::avx2::decode_run(token, states, models, finder, self.precision, words, values);
+            self.taken += taken;
+            return seen | crate::model::any_escape(self.block(models, place, &[(); BLOCK], rest));
+        }
+        crate::model::any_escape(self.block(models, place, &[(); BLOCK], values))
     }
 
     /// As [`run`](Self::run), where `tables` name the table of each value, and go on to the end of its turn of lanes.

@@ -18,7 +18,7 @@ pub struct Percentiles {
 /// What was measured of one variant at one task over one link.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// Name of the link; [`NO_LINK`] where nothing is sent.
+    /// Name of the link; [`NO_LINK`](super::NO_LINK) where nothing is sent.
     pub link: String,
     /// Name of the variant.
     pub variant: String,
@@ -32,7 +32,7 @@ pub struct Cell {
     pub total: Percentiles,
     /// 95 % confidence interval of the median, resampling turns.
     pub p50_interval: (f64, f64),
-    /// The stages of `total`, by the names of [`STAGES`].
+    /// The stages of `total`, by the names of [`STAGES`](super::STAGES).
     pub stages: BTreeMap<String, Percentiles>,
     /// Mean bytes of a packet or image file.
     pub packet: Option<f64>,

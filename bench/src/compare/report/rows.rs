@@ -18,7 +18,7 @@ pub const STAGES: [&str; 9] = [
 /// One frame that was sent and what came of it: a line of rows.csv.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// The turn it was sent in, a place in [`Report::turns`].
+    /// The turn it was sent in, a place in [`Report::turns`](super::Report::turns).
     pub turn: usize,
     /// Name of the link; `none` where nothing is sent.
     pub link: String,

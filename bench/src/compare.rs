@@ -72,7 +72,7 @@ pub struct Compare {
     /// Every link, more qualities, more rounds and all labelled photos: hours, not minutes
     #[arg(long)]
     pub full: bool,
-    /// Links by name [default: loopback, wifi-poor, lte, narrowband, lora; with --full all]
+    /// Links by name [default: loopback, wifi-poor, lte, narrowband; with --full all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub links: Vec<String>,
     /// A ladder of links of your own, in the form of bench/links.toml

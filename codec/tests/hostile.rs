@@ -209,6 +209,7 @@ fn arguments_that_do_not_fit_are_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "parses hundreds of tables")]
 fn tables_outside_the_format_are_refused_by_name() {
     let good = make::tables(2, 3, 2, 12);
     assert!(Tables::parse(&good).is_ok());

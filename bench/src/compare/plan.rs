@@ -41,7 +41,7 @@ impl Extent {
     pub fn reduced() -> Self {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Extent {
-            links: names(&["loopback", "wifi-poor", "lte", "narrowband", "lora"]),
+            links: names(&["loopback", "wifi-poor", "lte", "narrowband"]),
             frame_links: names(&["lte", "narrowband"]),
             jpeg: vec![30, 50, 75, 90],
             webp: vec![50, 80],

@@ -132,7 +132,9 @@ def bundle(config: dict, args: argparse.Namespace) -> Path:
     return args.bundle or Path("../bundles") / config["name"]
 
 
-COMMANDS = {part.__name__: part for part in (features, train, measure, settle, images, curve, compare, evaluate, export, local, task, check)}
+COMMANDS = {
+    part.__name__: part for part in (features, train, measure, settle, images, curve, compare, evaluate, export, local, task, check)
+}
 
 
 def arguments() -> argparse.Namespace:
@@ -148,7 +150,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=Path("../results"), help="curves and plots (default: ../results)")
     parser.add_argument("--reference", action="store_true", help="export the local network in f32 as well (9 MB)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
-    parser.add_argument("--part", choices=["all", "split", "classify", "segment", "adapt"], default="all", help="what to train (default: all)")
+    parser.add_argument(
+        "--part", choices=["all", "split", "classify", "segment", "adapt"], default="all", help="what to train (default: all)"
+    )
     parser.add_argument("--campaign", default="founders", help="name of the table and plot of `compare` (default: founders)")
     parser.add_argument("--setting", type=float, help="train only this setting of a founding system's sweep")
     parser.add_argument("--of", choices=["both", "photos", "frames"], default="both", help="what to measure (default: both)")

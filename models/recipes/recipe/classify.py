@@ -8,7 +8,6 @@ they are: their gradients would take most of the time.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from .backbone import SPLIT_GROUP, Backbone
 from .features import Cache, image_layout
 from .log import Progress
 from .optim import Average
+from .road import save
 from .student import Student
 
 BATCH = 8  # of decoding
@@ -104,10 +104,3 @@ def fit(config: dict, work: Path, cache: Cache, net: Backbone, resume: bool) -> 
         if step % SAVE_EVERY == SAVE_EVERY - 1 or step + 1 == plan["steps"]:
             save(checkpoint, step + 1, net, optimiser, average)
         progress.step(step + 1, f"answer {smooth:.4f}")
-
-
-def save(path: Path, step: int, net: Backbone, optimiser: torch.optim.Optimizer, average: Average) -> None:
-    aside = path.with_suffix(".new")
-    state = {"step": step, "net": net.state_dict(), "optimiser": optimiser.state_dict()}
-    torch.save({**state, "average": average.values, "average_steps": average.steps}, aside)
-    os.replace(aside, path)

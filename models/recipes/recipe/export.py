@@ -46,9 +46,10 @@ def load(config: dict, work: Path) -> Parts:
     if not checkpoint.is_file():
         raise SystemExit(f"{checkpoint} is missing: run `python -m recipe train` first")
     student.load_state_dict(torch.load(checkpoint, weights_only=True)["average"])
-    net, tail = (backbone.load(config["backbone"]["name"]) for _ in range(2))
+    net = tail = backbone.load(config["backbone"]["name"])
     fitted = work / "classify.pt"
     if "classify" in config and fitted.is_file():
+        tail = backbone.load(config["backbone"]["name"])
         tail.load_state_dict(torch.load(fitted, weights_only=True)["average"])
     segmenter = Segmenter(net)
     trained = work / "segment.pt"

@@ -7,6 +7,7 @@ measured packets and moves the gains by the entropy of the symbols. The decoder 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,9 @@ def run(config: dict, work: Path, source: Path) -> None:
         student.load_state_dict(state[key])
         student.regain(factors)
         state[key] = student.state_dict()
-    torch.save(state, path)
+    aside = path.with_suffix(".new")
+    torch.save(state, aside)
+    os.replace(aside, path)
     print("gains times " + ", ".join(f"{f:.3f}" for f in factors) + f": {path}")
 
 

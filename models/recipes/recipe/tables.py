@@ -259,16 +259,12 @@ def histogram(symbols: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(row, minlength=256) for row in flat])
 
 
-def static(
-    symbols: list[np.ndarray], priors: list[np.ndarray], precisions: tuple[int, ...] = PRECISIONS
-) -> tuple[int, list[list[Table]]]:
+def static(symbols: list[np.ndarray], priors: list[np.ndarray], precisions: tuple[int, ...] = PRECISIONS) -> tuple[int, list[list[Table]]]:
     """Precision, and one table per level and channel from symbols i8 [N,C,h,w] and priors [C,256] of each level."""
     return counted([histogram(level) for level in symbols], priors, precisions)
 
 
-def counted(
-    counts: list[np.ndarray], priors: list[np.ndarray], precisions: tuple[int, ...] = PRECISIONS
-) -> tuple[int, list[list[Table]]]:
+def counted(counts: list[np.ndarray], priors: list[np.ndarray], precisions: tuple[int, ...] = PRECISIONS) -> tuple[int, list[list[Table]]]:
     """As `static`, from counts [C,256] of each level; the first precision that is wide enough, or the last."""
     for precision in precisions:
         made = [[table(c, p, precision=precision) for c, p in zip(*level, strict=True)] for level in zip(counts, priors, strict=True)]

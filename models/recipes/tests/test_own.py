@@ -84,7 +84,7 @@ def whole(bundle: Path, backbone: str) -> None:
     for name, digest in manifest["digests"].items():
         assert hashlib.sha256((bundle / name).read_bytes()).hexdigest() == digest, name
     if HEAD.is_file():
-        told = subprocess.run([HEAD, "doctor", "--json", "--bundle", bundle], capture_output=True, text=True)
+        told = subprocess.run([HEAD, "doctor", "--json", "--bundle", bundle], check=False, capture_output=True, text=True)
         states = {check["what"]: check["state"] for check in json.loads(told.stdout)["checks"]}
         assert states["bundle"] == states["vectors"] == "ok", told.stdout
 

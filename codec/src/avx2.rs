@@ -2,10 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use crate::model::{BUCKET_BITS, Finder, Models, SLOTS_BITS, Step};
+use crate::model::{BUCKET_BITS, Entries, Finder, Models, PLACE_BITS, Shared, Step};
 use crate::rans::{BLOCK, LOWEST, WordBlock, Words};
 use crate::simd::Avx2;
-use fearless_simd::{i16x8, prelude::*, u8x16, u32x4, u32x8};
+use fearless_simd::{i16x8, i16x16, prelude::*, u8x16, u32x4, u32x8};
 
 /// For each set of lanes, where the bytes of their words come from: the highest lane's first.
 static ORDER: [[u64; 2]; 256] = order();
@@ -28,16 +28,17 @@ const fn order() -> [[u64; 2]; 256] {
     table
 }
 
-/// For each set of lanes, which of the next words each lane of it takes; any for the others.
-static SHARE: [u64; 256] = share();
+/// For each set of lanes, where the bytes of the next words come from that its lanes take; any for the others.
+static SHARE: [[u64; 2]; 256] = share();
 
-const fn share() -> [u64; 256] {
-    let mut table = [0; 256];
+const fn share() -> [[u64; 2]; 256] {
+    let mut table = [[0; 2]; 256];
     let mut set = 0;
     while set < 256 {
         let (mut lane, mut word) = (0, 0);
         while lane < 8 {
-            table[set] |= word << (8 * lane);
+            let bytes = (2 * word) | ((2 * word + 1) << 8);
+            table[set][lane / 4] |= bytes << (16 * (lane % 4));
             word += (set >> lane & 1) as u64;
             lane += 1;
         }
@@ -100,20 +101,20 @@ fearless_simd::kernel!(
             });
             let front = (_mm_unpacklo_epi32(row0, row1), _mm_unpacklo_epi32(row2, row3));
             let back = (_mm_unpackhi_epi32(row0, row1), _mm_unpackhi_epi32(row2, row3));
-            let limit = _mm_unpacklo_epi64(front.0, front.1);
+            let last = _mm_unpacklo_epi64(front.0, front.1);
             let reciprocal = _mm_unpackhi_epi64(front.0, front.1);
             let start_gap = _mm_unpacklo_epi64(back.0, back.1);
             let shift = _mm_sub_epi32(_mm_unpackhi_epi64(back.0, back.1), _mm_set1_epi32(32));
 
-            let below = _mm_cmpgt_epi32(limit, state);
-            let full = !_mm_movemask_ps(_mm_castsi128_ps(below)) as usize & 0xf;
+            let over = _mm_cmpgt_epi32(state, last);
+            let full = _mm_movemask_ps(_mm_castsi128_ps(over)) as usize & 0xf;
             let low = _mm_packus_epi32(_mm_and_si128(state, half), _mm_setzero_si128());
             let given = _mm_shuffle_epi8(low, _mm_set_epi64x(0, ORDER[full][0].cast_signed()));
             let at = taken % 256 * 2;
             words[at..at + 8].copy_from_slice(&_mm_cvtsi128_si64(given).to_le_bytes());
             taken += full.count_ones() as usize;
 
-            let ready = _mm_blendv_epi8(_mm_srli_epi32::<16>(state), state, below);
+            let ready = _mm_blendv_epi8(state, _mm_srli_epi32::<16>(state), over);
             let even = _mm_mul_epu32(ready, reciprocal);
             let odd = _mm_mul_epu32(_mm_srli_epi64::<32>(ready), _mm_srli_epi64::<32>(reciprocal));
             let product = _mm_blend_epi32::<0b1010>(_mm_srli_epi64::<32>(even), odd);
@@ -132,7 +133,7 @@ fearless_simd::kernel!(
     pub(crate) fn decode(
         avx2: Avx2,
         states: &mut [u32; 8],
-        models: &Models,
+        shared: &Shared,
         precision: u32,
         tables: &[[u8; 8]],
         words: &Words,
@@ -141,8 +142,8 @@ fearless_simd::kernel!(
         let (mut taken, mut seen) = (0, _mm256_setzero_si256());
         let mut state = <__m256i>::from(u32x8::from_slice(avx2, states));
         for (values, tables) in values.iter_mut().zip(tables) {
-            let places = named(avx2, state, models, precision, tables);
-            let [span, value] = find(avx2, state, models, precision, places);
+            let places = |state| named(avx2, state, shared, precision, tables);
+            let [span, value] = find(avx2, state, shared, precision, places);
             seen = _mm256_or_si256(seen, value);
             *values = listed(avx2, value);
             state = take(avx2, state, span, precision, words, &mut taken);
@@ -152,6 +153,73 @@ fearless_simd::kernel!(
         (taken, _mm256_movemask_ps(_mm256_castsi256_ps(seen)) != 0)
     }
 );
+
+fearless_simd::kernel!(
+    /// As [`decode`], for pairs of groups of which only so many are there. To become a part of what calls it.
+    #[inline(always)]
+    pub(crate) fn decode_pairs(
+        avx2: Avx2,
+        states: &mut [u32; 8],
+        models: (&Shared, u32),
+        tables: (&[[[u8; 8]; 2]], usize),
+        words: &Words,
+        values: &mut [[i16; 16]],
+    ) -> (usize, bool) {
+        pairs(avx2, [states], models, tables, words, values)
+    }
+);
+
+fearless_simd::kernel!(
+    /// As [`decode_pairs`], where sixteen lanes take turns.
+    #[inline(always)]
+    pub(crate) fn decode_pairs_of_two(
+        avx2: Avx2,
+        states: [&mut [u32; 8]; 2],
+        models: (&Shared, u32),
+        tables: (&[[[u8; 8]; 2]], usize),
+        words: &Words,
+        values: &mut [[i16; 16]],
+    ) -> (usize, bool) {
+        pairs(avx2, states, models, tables, words, values)
+    }
+);
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pairs<const S: usize>(
+    avx2: Avx2,
+    states: [&mut [u32; 8]; S],
+    (shared, precision): (&Shared, u32),
+    (tables, groups): (&[[[u8; 8]; 2]], usize),
+    words: &Words,
+    values: &mut [[i16; 16]],
+) -> (usize, bool) {
+    let (mut taken, mut left) = (0, groups);
+    let (half, mut seen) = (_mm256_set1_epi32(0xffff), _mm256_setzero_si256());
+    let mut local = states.each_ref().map(|states| <__m256i>::from(u32x8::from_slice(avx2, &states[..])));
+    for (values, [front, back]) in values.iter_mut().zip(tables) {
+        let places = |state| named(avx2, state, shared, precision, front);
+        let [span, first] = find(avx2, local[0], shared, precision, places);
+        local[0] = take(avx2, local[0], span, precision, words, &mut taken);
+        let mut second = _mm256_setzero_si256();
+        if left > 1 {
+            let places = |state| named(avx2, state, shared, precision, back);
+            let [span, found] = find(avx2, local[S - 1], shared, precision, places);
+            local[S - 1] = take(avx2, local[S - 1], span, precision, words, &mut taken);
+            second = found;
+        }
+        seen = _mm256_or_si256(seen, _mm256_or_si256(first, second));
+        let both = _mm256_packus_epi32(_mm256_and_si256(first, half), _mm256_and_si256(second, half));
+        let both: i16x16<_> = _mm256_permute4x64_epi64::<0b11_01_10_00>(both).simd_into(avx2);
+        *values = both.into();
+        left = left.saturating_sub(2);
+    }
+    for (to, state) in states.into_iter().zip(local) {
+        let state: u32x8<_> = state.simd_into(avx2);
+        *to = state.into();
+    }
+    (taken, _mm256_movemask_ps(_mm256_castsi256_ps(seen)) != 0)
+}
 
 fearless_simd::kernel!(
     /// As [`decode`], where all values have one table; the `states` take turns.
@@ -168,7 +236,7 @@ fearless_simd::kernel!(
         for turn in values.chunks_exact_mut(states.len()) {
             for (states, values) in states.iter_mut().zip(turn) {
                 let state = <__m256i>::from(u32x8::from_slice(avx2, states));
-                let places = ranged(avx2, state, finder, precision);
+                let places = |state| ranged(avx2, state, finder, precision);
                 let [span, value] = find(avx2, state, models, precision, places);
                 seen = _mm256_or_si256(seen, value);
                 *values = listed(avx2, value);
@@ -192,25 +260,30 @@ fn ranged(avx2: Avx2, state: __m256i, finder: &Finder, precision: u32) -> [u32; 
 /// Where to look for the entries of eight states' slots in these tables.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn named(avx2: Avx2, state: __m256i, models: &Models, precision: u32, tables: &[u8; 8]) -> [u32; 8] {
-    let slot = _mm256_and_si256(state, _mm256_set1_epi32((1 << precision) - 1));
+fn named(avx2: Avx2, state: __m256i, shared: &Shared, precision: u32, tables: &[u8; 8]) -> [u32; 8] {
     let first = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(*tables)));
-    let first = _mm256_sll_epi32(first, _mm_cvtsi32_si128((precision - SLOTS_BITS).cast_signed()));
-    let places: u32x8<_> =
-        _mm256_add_epi32(first, _mm256_srl_epi32(slot, _mm_cvtsi32_si128(SLOTS_BITS.cast_signed())))
-            .simd_into(avx2);
-    let index = models.index();
-    <[u32; 8]>::from(places).map(|place| index[place as usize].into())
+    let bucket = _mm256_srl_epi32(state, _mm_cvtsi32_si128((precision - PLACE_BITS).cast_signed()));
+    let bucket = _mm256_and_si256(bucket, _mm256_set1_epi32((1 << PLACE_BITS) - 1));
+    let places = _mm256_or_si256(_mm256_slli_epi32::<{ PLACE_BITS as i32 }>(first), bucket);
+    let places: u32x8<_> = places.simd_into(avx2);
+    <[u32; 8]>::from(places).map(|place| shared.place(place))
 }
 
 /// The entries of eight states' slots, which are looked for from `places` on, in two halves: start and frequency, value
 /// and escape.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn find(avx2: Avx2, state: __m256i, models: &Models, precision: u32, places: [u32; 8]) -> [__m256i; 2] {
+fn find(
+    avx2: Avx2,
+    state: __m256i,
+    entries: &impl Entries,
+    precision: u32,
+    places: impl Fn(__m256i) -> [u32; 8],
+) -> [__m256i; 2] {
     let slot = _mm256_and_si256(state, _mm256_set1_epi32((1 << precision) - 1));
+    let found = places(state);
     let pair = |lane: usize| {
-        let [first, second] = models.pair(places[lane] as usize);
+        let [first, second] = entries.pair(found[lane]);
         _mm_set_epi64x(second.bits().cast_signed(), first.bits().cast_signed())
     };
     let row = |lane: usize| _mm256_set_m128i(pair(lane + 4), pair(lane));
@@ -225,16 +298,16 @@ fn find(avx2: Avx2, state: __m256i, models: &Models, precision: u32, places: [u3
         return [span, value];
     }
     let slots: u32x8<_> = slot.simd_into(avx2);
-    let [span, value] = search(models, &places, slots.into());
+    let [span, value] = search(entries, places(state), slots.into());
     [u32x8::from_slice(avx2, &span).into(), u32x8::from_slice(avx2, &value).into()]
 }
 
 /// As [`find`], one after the other.
 #[cold]
-fn search(models: &Models, places: &[u32; 8], slots: [u32; 8]) -> [[u32; 8]; 2] {
+fn search(entries: &impl Entries, places: [u32; 8], slots: [u32; 8]) -> [[u32; 8]; 2] {
     let mut halves = [[0; 8]; 2];
-    for (lane, (&place, slot)) in places.iter().zip(slots).enumerate() {
-        let entry = models.entry(place as usize, slot).bits();
+    for (lane, (place, slot)) in places.into_iter().zip(slots).enumerate() {
+        let entry = entries.entry(place, slot).bits();
         (halves[0][lane], halves[1][lane]) = (entry as u32, (entry >> 32) as u32);
     }
     halves
@@ -271,12 +344,12 @@ fn take(
     let at = *taken % BLOCK;
     *taken += set.count_ones() as usize;
     let given: u8x16<_> = u8x16::from_slice(avx2, words[at..at + 8].as_flattened());
-    let share = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(SHARE[set].cast_signed()));
-    let given = _mm256_permutevar8x32_epi32(_mm256_cvtepu16_epi32(given.into()), share);
+    let [first, second] = SHARE[set].map(u64::cast_signed);
+    let given = _mm256_cvtepu16_epi32(_mm_shuffle_epi8(given.into(), _mm_set_epi64x(second, first)));
     _mm256_blendv_epi8(next, _mm256_or_si256(_mm256_slli_epi32::<16>(next), given), short)
 }
 
-/// Four fields of eight steps, transposed into four vectors of eight lanes: limit, reciprocal, start and gap, shift.
+/// Four fields of eight steps, transposed into four vectors of eight lanes: last, reciprocal, start and gap, shift.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn gather(group: &[u16; 8], steps: &[Step]) -> Lanes {
@@ -307,14 +380,14 @@ fn transpose([row0, row1, row2, row3]: [__m256i; 4]) -> Lanes {
 #[target_feature(enable = "avx2")]
 fn put(
     state: __m256i,
-    [limit, reciprocal, start_gap, shift]: Lanes,
+    [last, reciprocal, start_gap, shift]: Lanes,
     words: &mut WordBlock,
     taken: &mut usize,
 ) -> __m256i {
     let half = _mm256_set1_epi32(0xffff);
-    // States and limits are below 2^31, so the signed comparison is right.
-    let below = _mm256_cmpgt_epi32(limit, state);
-    let full = !_mm256_movemask_ps(_mm256_castsi256_ps(below)) as usize & 0xff;
+    // Both are below 2^31, so the signed comparison is right.
+    let over = _mm256_cmpgt_epi32(state, last);
+    let full = _mm256_movemask_ps(_mm256_castsi256_ps(over)) as usize & 0xff;
     let low = _mm256_and_si256(state, half);
     let low: __m128i = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256::<1>(low));
     let [first, second] = ORDER[full];
@@ -324,7 +397,7 @@ fn put(
     words[at + 8..at + 16].copy_from_slice(&_mm_extract_epi64::<1>(given).to_le_bytes());
     *taken += full.count_ones() as usize;
 
-    let ready = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(state), state, below);
+    let ready = _mm256_blendv_epi8(state, _mm256_srli_epi32::<16>(state), over);
     let even = _mm256_mul_epu32(ready, reciprocal);
     let odd = _mm256_mul_epu32(_mm256_srli_epi64::<32>(ready), _mm256_srli_epi64::<32>(reciprocal));
     let product = _mm256_blend_epi32::<0b1010_1010>(_mm256_srli_epi64::<32>(even), odd);

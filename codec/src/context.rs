@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::cursor::Cursor;
 use crate::error::Place;
+use crate::model::Shared;
 use crate::sight::WIDTH;
 use crate::table::{Family, Span, cut};
 
@@ -11,6 +12,9 @@ pub(crate) const ACTIVITY_MAX: usize = 4095;
 
 /// The largest magnitude.
 const CAP_MAX: u8 = 63;
+
+/// Which of [`OWN`] are in the run before, from left to right: the others are in earlier ones.
+pub(crate) const NEAR: [[usize; 2]; 2] = [[1, 2], [0, 1]];
 
 /// The own neighbours of a symbol in the even and in the odd columns, as (row, column) from its place.
 pub(crate) const OWN: [&[(isize, isize)]; 2] =
@@ -21,7 +25,7 @@ pub(crate) const OWN_MAX: usize = 5;
 
 const SHAPES_MAX: u8 = 32;
 
-/// Spans of tables, of which there are at most half as many, so that any byte names one.
+/// Spans of tables, of which there are little more than half as many at most, so that any byte names one.
 pub(crate) type Spans = [Span; 256];
 
 const TAPS_MAX: u8 = 8;
@@ -38,7 +42,10 @@ pub(crate) struct Context {
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
     pub(crate) tops: Box<[[i16; WIDTH]]>,
     pub(crate) family: Family,
+    pub(crate) shared: Shared,
     pub(crate) spans: Box<Spans>,
+    /// The table of no value.
+    pub(crate) nothing: u8,
     /// For each set, two phases for each channel; as the next.
     means: Box<[Box<[[Mean; 2]]>]>,
     activities: Box<[Box<[[Activity; 2]]>]>,
@@ -117,9 +124,10 @@ impl Context {
         let tops = thresholds.iter().map(|threshold| [threshold.cast_signed() - 1; WIDTH]);
         let never = (thresholds.len() % 2 == 1).then_some([i16::MAX; WIDTH]);
         let tops = tops.chain(never).collect();
-        let family = Family::parse_shared(cursor, precision, (0..4 * count).map(Place::Context))?;
+        let (family, shared) = Family::parse_shared(cursor, precision, (0..4 * count).map(Place::Context))?;
         let mut spans = Box::new([family.spans[0]; 256]);
         spans[..family.spans.len()].copy_from_slice(&family.spans);
+        let nothing = family.tables.len() as u8;
         let mut place = vec![0; channels];
         order.iter().enumerate().for_each(|(at, &channel)| place[usize::from(channel)] = at);
         let count = within(cursor, "means", 1..=SETS_MAX, "1 to 16")?;
@@ -152,7 +160,7 @@ impl Context {
             Ok(Level { mean, activity, coarse, biases })
         });
         let levels = levels.collect::<Result<_, Error>>()?;
-        Ok(Self { cap, shift, shapes, tops, family, spans, means, activities, levels })
+        Ok(Self { cap, shift, shapes, tops, family, shared, spans, nothing, means, activities, levels })
     }
 
     /// The rules of a level and channel, which are those of the tables.

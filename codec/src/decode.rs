@@ -164,6 +164,7 @@ impl Decoder {
             (_, 2) => self.read_lanes::<2>(task, payload, symbols)?,
             (_, 4) => self.read_lanes::<4>(task, payload, symbols)?,
             (_, 8) => self.read_lanes::<8>(task, payload, symbols)?,
+            (_, 16) => self.read_lanes::<16>(task, payload, symbols)?,
             _ => self.read_lanes::<32>(task, payload, symbols)?,
         };
         Ok(Decoded { header, present })
@@ -308,7 +309,7 @@ impl Decoder {
             self.indices.push(index as u8);
         }
         tiles.spread(&self.indices, &mut self.places);
-        if reader.mixed(&indexed.family.models, &self.places, plane) {
+        if reader.mixed(&indexed.shared, &self.places, plane) {
             reader.escapes(&indexed.family, &self.places, plane, channel)?;
         }
         Ok(())

@@ -94,7 +94,7 @@ impl Encoder {
         self
     }
 
-    /// The number of lanes of all packets, whatever their size: 1, 2, 4, 8 or 32. Any other number leaves it to the size,
+    /// The number of lanes of all packets, whatever their size: 1, 2, 4, 8, 16 or 32. Any other number leaves it to the size,
     /// as at first.
     #[must_use]
     pub fn lanes(mut self, lanes: u8) -> Self {
@@ -258,6 +258,7 @@ impl Encoder {
             2 => self.write_lanes::<2>(task, header, plan, out),
             4 => self.write_lanes::<4>(task, header, plan, out),
             8 => self.write_lanes::<8>(task, header, plan, out),
+            16 => self.write_lanes::<16>(task, header, plan, out),
             _ => self.write_lanes::<32>(task, header, plan, out),
         }
     }
@@ -316,12 +317,10 @@ impl Encoder {
 
 /// Codes a channel, from its last value to its first.
 fn put<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, escapes: &mut Vec<u8>, precision: u32) {
-    let [first, second] = part.runs;
     let mut end = part.entries.len();
     for &begin in part.escaped.iter().rev() {
-        let begin = begin as usize;
-        let run = begin..begin + if begin.is_multiple_of(first + second) { first } else { second };
-        put_runs(writer, part, run.end..end);
+        let run = part.run(begin as usize);
+        put_runs(writer, part, run.start + part.stride..end);
         escapes.clear();
         for (&entry, value) in part.entries[run.clone()].iter().zip(&part.values[run.clone()]) {
             if part.escapes[usize::from(entry)] {
@@ -329,8 +328,8 @@ fn put<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, escapes: &mu
             }
         }
         writer.bytes(escapes, precision);
+        end = run.start;
         writer.run(part.steps, &part.entries[run]);
-        end = begin;
     }
     put_runs(writer, part, 0..end);
     if let Some((steps, indices)) = part.indices {
@@ -340,15 +339,12 @@ fn put<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, escapes: &mu
 
 /// Codes runs without escapes, from the last to the first.
 fn put_runs<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, mut runs: std::ops::Range<usize>) {
-    let [first, second] = part.runs;
-    if first.is_multiple_of(N) && second.is_multiple_of(N) {
+    if part.stride.is_multiple_of(N) {
         return writer.run(part.steps, &part.entries[runs]);
     }
     while !runs.is_empty() {
-        let at =
-            runs.end - if second > 0 && runs.end.is_multiple_of(first + second) { second } else { first };
-        writer.run(part.steps, &part.entries[at..runs.end]);
-        runs.end = at;
+        runs.end -= part.stride;
+        writer.run(part.steps, &part.entries[part.run(runs.end)]);
     }
 }
 

@@ -3,19 +3,62 @@
 use std::arch::x86_64::*;
 
 use crate::context::Spans;
+use crate::model::Shared;
+use crate::rans::{BLOCK, Reader};
 use crate::sight::{Hand, Sight, WIDTH, chunk, used};
 use crate::simd::Avx2;
 use fearless_simd::{i16x16, i32x8, prelude::*, u8x16, u16x16};
 
 impl Hand for Avx2 {
     #[inline(always)]
-    fn means(self, sight: &Sight<'_>, symbols: &[i16], at: usize) -> [i32; WIDTH] {
-        means(self, sight, symbols, at)
+    fn sums(
+        self,
+        sight: &Sight<'_>,
+        symbols: (&[i16], usize),
+        magnitudes: (&[i16], usize),
+    ) -> [[i32; WIDTH]; 2] {
+        sums(self, sight, symbols, magnitudes)
     }
 
     #[inline(always)]
-    fn tables(self, sight: &Sight<'_>, magnitudes: &[i16], at: usize, means: &[i32; WIDTH]) -> [u8; WIDTH] {
-        tables(self, sight, magnitudes, at, means)
+    fn means(self, sight: &Sight<'_>, sums: &[i32; WIDTH], near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
+        means(self, sight, sums, near)
+    }
+
+    #[inline(always)]
+    fn tables(
+        self,
+        sight: &Sight<'_>,
+        of: (&[i32; WIDTH], &[i32; WIDTH]),
+        near: &[[i16; WIDTH]; 2],
+        count: usize,
+    ) -> [u8; WIDTH] {
+        tables(self, sight, of, near, count)
+    }
+
+    #[inline(always)]
+    fn beside(self, own: &[i16; WIDTH], phase: usize) -> [[i16; WIDTH]; 2] {
+        beside(self, own, phase)
+    }
+
+    #[inline(always)]
+    fn decode<const N: usize>(
+        self,
+        reader: &mut Reader<'_, N>,
+        shared: &Shared,
+        tables: &[u8],
+        values: &mut [i16],
+        count: usize,
+    ) -> bool {
+        if (N == 8 || N == 16) && count <= BLOCK {
+            let whole = count.div_ceil(WIDTH);
+            let tables = &tables.as_chunks::<8>().0.as_chunks().0[..whole];
+            let values = &mut values.as_chunks_mut().0[..whole];
+            if let Some(seen) = reader.turns(self, shared, tables, values, count) {
+                return seen;
+            }
+        }
+        reader.mixed(shared, tables, &mut values[..count])
     }
 
     #[inline(always)]
@@ -34,31 +77,58 @@ impl Hand for Avx2 {
     }
 
     #[inline(always)]
-    fn entries(
-        self,
-        spans: &Spans,
-        tables: &[u8; WIDTH],
-        values: &[i16; WIDTH],
-        count: usize,
-    ) -> ([u16; WIDTH], bool) {
-        entries(self, spans, tables, values, count)
+    fn entries(self, spans: &Spans, tables: &[u8; WIDTH], values: &[i16; WIDTH]) -> ([u16; WIDTH], bool) {
+        entries(self, spans, tables, values)
     }
 }
 
 fearless_simd::kernel!(
     #[inline(always)]
-    fn means(avx2: Avx2, sight: &Sight<'_>, symbols: &[i16], at: usize) -> [i32; WIDTH] {
-        let mut sums = [_mm256_set1_epi32(sight.mean_bias); 2];
+    fn sums(
+        avx2: Avx2,
+        sight: &Sight<'_>,
+        symbols: (&[i16], usize),
+        magnitudes: (&[i16], usize),
+    ) -> [[i32; WIDTH]; 2] {
+        let mut means = [_mm256_set1_epi32(sight.mean_bias); 2];
         for pair in sight.mean_pairs {
-            let terms = pair.offsets.map(|offset| load(avx2, symbols, at.wrapping_add_signed(offset)));
-            sums = add(sums, terms, pair.weights);
+            let terms =
+                pair.offsets.map(|offset| load(avx2, symbols.0, symbols.1.wrapping_add_signed(offset)));
+            means = add(means, terms, pair.weights);
         }
-        let mut means = [0; WIDTH];
-        for (half, sum) in means.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
-            let sum: i32x8<_> = _mm256_srai_epi32::<8>(sum).simd_into(avx2);
-            *half = sum.into();
+        let (magnitudes, at) = magnitudes;
+        let terms = [load(avx2, sight.far, at), load(avx2, sight.wide, at)];
+        let mut activities = add([_mm256_set1_epi32(sight.activity_bias); 2], terms, sight.weights);
+        for pair in sight.activity_pairs {
+            let terms = pair.offsets.map(|offset| load(avx2, magnitudes, at.wrapping_add_signed(offset)));
+            activities = add(activities, terms, pair.weights);
         }
-        means
+        [whole(avx2, means), whole(avx2, activities)]
+    }
+);
+
+fearless_simd::kernel!(
+    #[inline(always)]
+    fn means(avx2: Avx2, sight: &Sight<'_>, sums: &[i32; WIDTH], near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
+        let near = near.map(|near| load(avx2, &near, 0));
+        let sums = add(halves(avx2, sums), near, sight.mean_near);
+        whole(avx2, sums.map(|sum| _mm256_srai_epi32::<8>(sum)))
+    }
+);
+
+fearless_simd::kernel!(
+    #[inline(always)]
+    fn beside(avx2: Avx2, own: &[i16; WIDTH], phase: usize) -> [[i16; WIDTH]; 2] {
+        let values = load(avx2, own, 0);
+        if phase == 0 {
+            let moved = _mm256_alignr_epi8::<2>(_mm256_permute2x128_si256::<0x81>(values, values), values);
+            let moved: i16x16<_> = moved.simd_into(avx2);
+            [*own, moved.into()]
+        } else {
+            let moved = _mm256_alignr_epi8::<14>(values, _mm256_permute2x128_si256::<0x08>(values, values));
+            let moved: i16x16<_> = moved.simd_into(avx2);
+            [moved.into(), *own]
+        }
     }
 );
 
@@ -109,16 +179,13 @@ fearless_simd::kernel!(
     fn tables(
         avx2: Avx2,
         sight: &Sight<'_>,
-        magnitudes: &[i16],
-        at: usize,
-        means: &[i32; WIDTH],
+        of: (&[i32; WIDTH], &[i32; WIDTH]),
+        near: &[[i16; WIDTH]; 2],
+        count: usize,
     ) -> [u8; WIDTH] {
-        let terms = [load(avx2, sight.far, at), load(avx2, sight.wide, at)];
-        let mut sums = add([_mm256_set1_epi32(sight.activity_bias); 2], terms, sight.weights);
-        for pair in sight.activity_pairs {
-            let terms = pair.offsets.map(|offset| load(avx2, magnitudes, at.wrapping_add_signed(offset)));
-            sums = add(sums, terms, pair.weights);
-        }
+        let (sums, means) = of;
+        let near = near.map(|near| load(avx2, &near, 0));
+        let sums = add(halves(avx2, sums), near, sight.activity_near);
         // Packing undoes the order of unpacking, and what does not fit 16 bits is above every top either way.
         let shift = _mm_cvtsi32_si128(sight.context.shift.into());
         let [low, high] = sums.map(|sum| _mm256_sra_epi32(sum, shift));
@@ -133,6 +200,8 @@ fearless_simd::kernel!(
         let [low, high] = halves(avx2, means).map(|means| _mm256_and_si256(means, _mm256_set1_epi32(3)));
         let fraction = _mm256_packs_epi32(low, high);
         let table = _mm256_or_si256(_mm256_slli_epi16::<2>(shape), fraction);
+        let nothing = _mm256_set1_epi16(sight.context.nothing.into());
+        let table = _mm256_blendv_epi8(nothing, table, load(avx2, used(count), 0));
         let packed = _mm_packus_epi16(_mm256_castsi256_si128(table), _mm256_extracti128_si256::<1>(table));
         let packed: u8x16<_> = packed.simd_into(avx2);
         packed.into()
@@ -146,11 +215,9 @@ fearless_simd::kernel!(
         spans: &Spans,
         tables: &[u8; WIDTH],
         values: &[i16; WIDTH],
-        count: usize,
     ) -> ([u16; WIDTH], bool) {
-        let named = tables.map(|table| spans[usize::from(table)]);
-        let span = |lane: usize| named[lane].bits().cast_signed();
-        // In each half the 16-bit fields of two spans, sorted by field.
+        let span = |lane: usize| spans[usize::from(tables[lane])].bits().cast_signed();
+        // In each half the 16-bit fields of two spans, sorted by field: the first of four holds all that counts of `first`.
         let sorted = _mm256_set_epi64x(
             0x0f0e_0706_0d0c_0504,
             0x0b0a_0302_0908_0100,
@@ -167,10 +234,10 @@ fearless_simd::kernel!(
         let front = (_mm256_unpacklo_epi32(rows[0], rows[1]), _mm256_unpacklo_epi32(rows[2], rows[3]));
         let back = (_mm256_unpackhi_epi32(rows[0], rows[1]), _mm256_unpackhi_epi32(rows[2], rows[3]));
         let first = _mm256_unpacklo_epi64(front.0, front.1);
-        let low = _mm256_unpackhi_epi64(front.0, front.1);
-        let escape = _mm256_unpacklo_epi64(back.0, back.1);
+        let low = _mm256_unpacklo_epi64(back.0, back.1);
+        let escape = _mm256_unpackhi_epi64(back.0, back.1);
         let offset = _mm256_min_epu16(_mm256_sub_epi16(load(avx2, values, 0), low), escape);
-        let escapes = _mm256_and_si256(_mm256_cmpeq_epi16(offset, escape), load(avx2, used(count), 0));
+        let escapes = _mm256_cmpeq_epi16(offset, escape);
         let entries: u16x16<_> = _mm256_add_epi16(first, offset).simd_into(avx2);
         (entries.into(), _mm256_movemask_epi8(escapes) != 0)
     }
@@ -183,11 +250,23 @@ fn load(avx2: Avx2, plane: &[i16], place: usize) -> __m256i {
     values.into()
 }
 
-/// Means in the order of unpacking, which packing undoes.
+/// Both halves, in the order of unpacking.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn halves(avx2: Avx2, means: &[i32; WIDTH]) -> [__m256i; 2] {
-    let (front, back) = means.split_at(8);
+fn whole(avx2: Avx2, halves: [__m256i; 2]) -> [i32; WIDTH] {
+    let mut whole = [0; WIDTH];
+    for (to, half) in whole.as_chunks_mut::<8>().0.iter_mut().zip(halves) {
+        let half: i32x8<_> = half.simd_into(avx2);
+        *to = half.into();
+    }
+    whole
+}
+
+/// Sums or means in the order of unpacking, which packing undoes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn halves(avx2: Avx2, whole: &[i32; WIDTH]) -> [__m256i; 2] {
+    let (front, back) = whole.split_at(8);
     [i32x8::from_slice(avx2, front).into(), i32x8::from_slice(avx2, back).into()]
 }
 

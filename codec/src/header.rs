@@ -15,7 +15,7 @@ const VERSION: u8 = 2;
 pub(crate) const GEOMETRIES_MAX: usize = 16;
 
 /// How many lanes each number of the layout stands for.
-pub(crate) const LANES: [u8; 5] = [1, 2, 4, 8, 32];
+pub(crate) const LANES: [u8; 6] = [1, 2, 4, 8, 16, 32];
 
 /// How the symbols of a packet are coded (FORMAT.md, section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -220,7 +220,7 @@ mod tests {
         for (bytes, name) in [
             ([0x11, 0, 0, 0], "version: 1"),
             ([0x25, 0, 0, 0], "mode"),
-            ([0x21, 0, 5, 0], "layout"),
+            ([0x21, 0, 6, 0], "layout"),
             ([0x20, 0, 0, 0], "layout"),
             ([0x22, 0, 3, 0], "layout"),
         ] {

@@ -2,6 +2,7 @@
 
 use crate::cursor::Cursor;
 use crate::error::Place;
+use crate::model::Shared;
 use crate::rans::LANES_MAX;
 use crate::table::{Family, cut};
 use crate::{Error, Shape};
@@ -11,6 +12,7 @@ use crate::{Error, Shape};
 pub(crate) struct Indexed {
     tile: usize,
     pub(crate) family: Family,
+    pub(crate) shared: Shared,
     /// Level by level, in a level channel by channel.
     bases: Box<[u8]>,
     /// One family of one table per level.
@@ -23,10 +25,15 @@ pub(crate) struct Indexed {
 #[derive(Clone, Debug)]
 struct Costs {
     low: i32,
-    /// Value by value from `low`; those outside cost as much as the first and the last, which are outside of every
-    /// table.
-    rows: Box<[u16]>,
+    /// Value by value from `low`, for each a block after the other; those outside cost as much as the first and the last,
+    /// which are outside of every table.
+    rows: Box<[[u16; BLOCK]]>,
+    /// Blocks of a value.
+    blocks: usize,
 }
+
+/// Tables whose costs are summed at once.
+const BLOCK: usize = 32;
 
 impl Indexed {
     pub(crate) fn parse(
@@ -41,7 +48,7 @@ impl Indexed {
         if !(2..=128).contains(&count) {
             return wrong("indexed tables", count.into(), "2 to 128");
         }
-        let family = Family::parse_shared(cursor, precision, (0..count).map(Place::Indexed))?;
+        let (family, shared) = Family::parse_shared(cursor, precision, (0..count).map(Place::Indexed))?;
         let mut bases = Vec::new();
         let mut deltas = Vec::new();
         for level in 0..levels {
@@ -59,7 +66,7 @@ impl Indexed {
             deltas.push(table);
         }
         let costs = Costs::new(&family);
-        Ok(Self { tile, family, bases: bases.into(), deltas: deltas.into(), channels, costs })
+        Ok(Self { tile, family, shared, bases: bases.into(), deltas: deltas.into(), channels, costs })
     }
 
     /// The base of a level and channel.
@@ -104,11 +111,11 @@ impl Indexed {
         let (back, front) = deltas.split_at(count - usize::from(predicted));
         sums.clear();
         sums.extend(front.iter().chain(back).map(|&cost| u64::from(cost)));
-        let last = (self.costs.rows.len() / count) as i32 - 1;
-        for &value in values.flatten() {
-            let row = (i32::from(value) - self.costs.low).clamp(0, last) as usize;
-            for (sum, &cost) in sums.iter_mut().zip(&self.costs.rows[row * count..][..count]) {
-                *sum += u64::from(cost);
+        for line in values {
+            // A line of at most 4096 values costs less than 2^32.
+            for (block, sums) in sums.chunks_mut(BLOCK).enumerate() {
+                let line = self.costs.of(line, block);
+                sums.iter_mut().zip(line).for_each(|(sum, cost)| *sum += u64::from(cost));
             }
         }
         let best = (0..).zip(sums.iter()).min_by_key(|(_, sum)| **sum);
@@ -118,17 +125,34 @@ impl Indexed {
 
 impl Costs {
     fn new(family: &Family) -> Self {
-        let low = family.spans.iter().map(|span| i32::from(span.low)).min().unwrap_or(0) - 1;
+        let spans = &family.spans[..family.tables.len()];
+        let low = spans.iter().map(|span| i32::from(span.low)).min().unwrap_or(0) - 1;
         let end = |span: &crate::table::Span| i32::from(span.low) + i32::from(span.escape);
-        let high = family.spans.iter().map(end).max().unwrap_or(0);
+        let high = spans.iter().map(end).max().unwrap_or(0);
         let row = |value: i32| {
-            let tables = family.spans.iter().zip(0..);
-            tables.map(move |(span, table)| {
+            let tables = spans.iter().zip(0..);
+            let costs = tables.map(move |(span, table)| {
                 let at = usize::try_from(value - i32::from(span.low)).unwrap_or(usize::MAX);
                 family.costs_of(table)[at.min(span.escape.into())]
-            })
+            });
+            let mut row = vec![[0; BLOCK]; spans.len().div_ceil(BLOCK)];
+            row.as_flattened_mut().iter_mut().zip(costs).for_each(|(to, cost)| *to = cost);
+            row
         };
-        Self { low, rows: (low..=high).flat_map(row).collect() }
+        Self { low, rows: (low..=high).flat_map(row).collect(), blocks: spans.len().div_ceil(BLOCK) }
+    }
+
+    /// What a line of values costs in the tables of a block.
+    fn of(&self, line: &[i16], block: usize) -> [u32; BLOCK] {
+        let last = (self.rows.len() / self.blocks) as i32 - 1;
+        let mut sums = [0; BLOCK];
+        for &value in line {
+            let row = (i32::from(value) - self.low).clamp(0, last) as usize;
+            for (sum, &cost) in sums.iter_mut().zip(&self.rows[row * self.blocks + block]) {
+                *sum += u32::from(cost);
+            }
+        }
+        sums
     }
 }
 

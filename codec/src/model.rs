@@ -3,14 +3,17 @@
 /// The largest number of entries that a bucket can name without a search.
 const NAMED: usize = 256;
 
-/// How many slots of a table of which any may be next have one place in the index, as a logarithm.
-pub(crate) const SLOTS_BITS: u32 = 6;
+/// Buckets of a table of which any may be next, as a logarithm.
+pub(crate) const PLACE_BITS: u32 = 8;
+
+/// As many places as 16 bits can name.
+const PLACES: usize = 1 << 16;
 
 /// Buckets of a table that whole runs have, and their logarithm.
 const BUCKETS: usize = 1 << BUCKET_BITS;
 pub(crate) const BUCKET_BITS: u32 = 9;
 
-/// How an entry moves the state of an encoder, in 16 bytes: from the lowest, `limit` (u32), `reciprocal` (u32),
+/// How an entry moves the state of an encoder, in 16 bytes: from the lowest, `last` (u32), `reciprocal` (u32),
 /// `start` (u16), `gap` (u16), `shift` (u32).
 ///
 /// For a frequency of 2 and more and s the least power with `2^s >= frequency`, the reciprocal is
@@ -31,16 +34,19 @@ impl Step {
             let power = wide.next_power_of_two().trailing_zeros();
             ((1_u64 << (power + 31)).div_ceil(wide), u64::from(power) + 31, u64::from(start))
         };
-        Self([wide << (31 - precision) | reciprocal << 32, start | gap << 16 | shift << 32])
+        Self([((wide << (31 - precision)) - 1) | reciprocal << 32, start | gap << 16 | shift << 32])
     }
 
-    /// The smallest state that gives off a word first.
+    /// Leaves any state as it is.
+    pub(crate) const NOTHING: Self = Self([0x7fff_ffff, 0]);
+
+    /// The largest state that gives off no word first.
     #[inline(always)]
-    pub(crate) fn limit(self) -> u32 {
+    pub(crate) fn last(self) -> u32 {
         self.0[0] as u32
     }
 
-    /// The state after this entry was coded, for a state below the limit:
+    /// The state after this entry was coded, for a state that gives off no word:
     /// `state div frequency * 2^precision + state mod frequency + start`.
     #[inline(always)]
     pub(crate) fn advance(self, state: u32) -> u32 {
@@ -84,17 +90,52 @@ pub(crate) fn any_escape(bits: u64) -> bool {
     bits >> 63 != 0
 }
 
-/// The tables of a family as a decoder sees them: eight bytes per entry and for each at most half a kilobyte, so that those
-/// of many bundles stay in the cache.
+/// Tables as a decoder sees them: eight bytes per entry and for each half a kilobyte, so that those of many bundles stay in
+/// the cache.
+pub(crate) trait Entries {
+    /// The entry at a place and the next.
+    fn pair(&self, at: u32) -> [Entry; 2];
+
+    /// The entry of a slot, which is looked for from `at` on. Most buckets lie in one entry or two, between which no
+    /// branch is needed.
+    #[inline(always)]
+    fn entry(&self, mut at: u32, slot: u32) -> Entry {
+        let [first, second] = self.pair(at);
+        let mut entry = Entry(std::hint::select_unpredictable(slot >= second.start(), second.0, first.0));
+        while slot - entry.start() >= entry.frequency() {
+            at += 1;
+            [_, entry] = self.pair(at);
+        }
+        entry
+    }
+
+    /// The entry of a state's slot, which is looked for from `at` on, and the state before that entry was coded:
+    /// `frequency * (state div 2^precision) + state mod 2^precision − start`.
+    #[inline(always)]
+    fn take(&self, at: u32, state: u32, precision: u32) -> (Entry, u32) {
+        let slot = state & ((1 << precision) - 1);
+        let entry = self.entry(at, slot);
+        (entry, entry.frequency() * (state >> precision) + slot - entry.start())
+    }
+}
+
+/// Tables that whole runs have.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Models {
-    /// Of tables that whole runs have.
     finders: Vec<Finder>,
-    /// Of tables of which any may be next, one after the other: for each 64 slots the entry of the first one, or
-    /// the one before where that is the last of its table.
-    index: Vec<u16>,
     /// Of all tables, one after the other.
     entries: Vec<Entry>,
+}
+
+/// Tables of which any may be next. Any 16 bits name a place and an entry, so that none is out of bounds; the pages behind
+/// those in use are never touched.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    /// For each table, one after the other, and each of 256 equal ranges of its slots the entry of the first one, or the one
+    /// before where that is the last of its table.
+    index: Box<[u16; PLACES]>,
+    /// The bits of the entries of all tables, one after the other.
+    entries: Box<[u64; PLACES + 1]>,
 }
 
 /// Where the entries of one table are.
@@ -110,8 +151,8 @@ pub(crate) struct Finder {
 impl Finder {
     /// Where to look for the entry of a state's slot.
     #[inline(always)]
-    pub(crate) fn at(&self, state: u32, precision: u32) -> usize {
-        self.of_bucket(state >> (precision - BUCKET_BITS)) as usize
+    pub(crate) fn at(&self, state: u32, precision: u32) -> u32 {
+        self.of_bucket(state >> (precision - BUCKET_BITS))
     }
 
     /// Where to look for the entries of a bucket, of whose number the lowest bits count.
@@ -122,7 +163,7 @@ impl Finder {
 }
 
 impl Models {
-    /// Adds a table that whole runs have.
+    /// Adds a table.
     pub(crate) fn push(&mut self, low: i16, frequencies: &[u16], precision: u32) {
         let first = self.extend(low, frequencies);
         let rough = ((frequencies.len() - 1) / NAMED + 1).next_power_of_two().trailing_zeros();
@@ -131,77 +172,82 @@ impl Models {
         self.finders.push(Finder { first: first as u32, rough, buckets });
     }
 
-    /// Adds a table of which any value may be the next; at most 65536 entries in all have a place.
-    pub(crate) fn push_shared(&mut self, low: i16, frequencies: &[u16], precision: u32) {
-        let first = self.extend(low, frequencies);
-        let begin = self.index.len();
-        self.index.resize(begin + (1 << (precision - SLOTS_BITS)), 0);
-        fill(&mut self.index[begin..], &self.entries[first..], SLOTS_BITS, |at| (first + at) as u16);
-    }
-
     /// Adds the entries of a table and returns the place of the first.
     fn extend(&mut self, low: i16, frequencies: &[u16]) -> usize {
-        let escape = frequencies.len() - 1;
-        let entry = |(at, (frequency, start)): (usize, (u16, u32))| {
-            let value = low.wrapping_add_unsigned(at as u16).cast_unsigned();
-            let flag = u64::from(at == escape) << 63;
-            Entry(u64::from(start) | u64::from(frequency) << 16 | u64::from(value) << 32 | flag)
-        };
         let first = self.entries.len();
-        self.entries.extend(starts(frequencies).enumerate().map(entry));
+        self.entries.extend(entries(low, frequencies));
         first
     }
 
-    /// Where the entries of a table are that whole runs have.
+    /// Where the entries of a table are.
     #[inline(always)]
     pub(crate) fn finder(&self, table: usize) -> &Finder {
         &self.finders[table]
     }
+}
 
-    /// Where to look for the entry of a state's slot in a table of which any may be next.
+impl Entries for Models {
     #[inline(always)]
-    pub(crate) fn at(&self, table: u8, state: u32, precision: u32) -> usize {
-        let slots = 1 << (precision - SLOTS_BITS);
-        let bucket = (state >> SLOTS_BITS) as usize % slots;
-        usize::from(self.index[usize::from(table) * slots + bucket])
-    }
-
-    /// The places of buckets in the shared tables.
-    #[inline(always)]
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
-    pub(crate) fn index(&self) -> &[u16] {
-        &self.index
-    }
-
-    /// The entry of a state's slot, which is looked for from `at` on, and the state before that entry was coded:
-    /// `frequency * (state div 2^precision) + state mod 2^precision − start`.
-    #[inline(always)]
-    pub(crate) fn take(&self, at: usize, state: u32, precision: u32) -> (Entry, u32) {
-        let slot = state & ((1 << precision) - 1);
-        let entry = self.entry(at, slot);
-        (entry, entry.frequency() * (state >> precision) + slot - entry.start())
-    }
-
-    /// The entry of a slot, which is looked for from `at` on. Most buckets lie in one entry or two, between which no
-    /// branch is needed.
-    #[inline(always)]
-    pub(crate) fn entry(&self, mut at: usize, slot: u32) -> Entry {
-        let [first, second] = self.pair(at);
-        let mut entry = Entry(std::hint::select_unpredictable(slot >= second.start(), second.0, first.0));
-        while slot - entry.start() >= entry.frequency() {
-            at += 1;
-            entry = self.entries[at];
-        }
-        entry
-    }
-
-    /// The entry at a place and the next.
-    #[inline(always)]
-    pub(crate) fn pair(&self, at: usize) -> [Entry; 2] {
+    fn pair(&self, at: u32) -> [Entry; 2] {
         let firsts = &self.entries[..self.entries.len() - 1];
         let seconds = &self.entries[1..][..firsts.len()];
-        [firsts[at], seconds[at]]
+        [firsts[at as usize], seconds[at as usize]]
     }
+}
+
+impl Shared {
+    /// Tables with these lowest values and frequencies, at most 256 with at most 65535 entries in all, and after them one
+    /// that stands for no value and leaves any state as it is.
+    pub(crate) fn new<'a>(tables: impl Iterator<Item = (i16, &'a [u16])>, precision: u32) -> Self {
+        let (mut index, mut all) = (vec![0; PLACES], vec![0; PLACES + 1]);
+        let (mut places, mut left) = (index.chunks_exact_mut(1 << PLACE_BITS), &mut all[..]);
+        let mut first = 0;
+        for ((low, frequencies), places) in tables.zip(places.by_ref()) {
+            let found: Vec<Entry> = entries(low, frequencies).collect();
+            fill(places, &found, precision - PLACE_BITS, |at| (first + at) as u16);
+            for (to, entry) in left.iter_mut().zip(&found) {
+                *to = entry.0;
+            }
+            left = &mut left[found.len()..];
+            first += found.len();
+        }
+        places.next().into_iter().for_each(|places| places.fill(first as u16));
+        // The second one begins after every slot.
+        left.iter_mut().zip([1 << (16 + precision), u16::MAX.into()]).for_each(|(to, bits)| *to = bits);
+        let sized = "as many as were asked for";
+        Self { index: index.try_into().expect(sized), entries: all.try_into().expect(sized) }
+    }
+
+    /// Where to look for the entry of a state's slot in a table.
+    #[inline(always)]
+    pub(crate) fn at(&self, table: u8, state: u32, precision: u32) -> u32 {
+        let bucket = state >> (precision - PLACE_BITS) & ((1 << PLACE_BITS) - 1);
+        self.place(u32::from(table) << PLACE_BITS | bucket)
+    }
+
+    /// Where to look for the entries of a bucket of a table: its number and then that of the bucket, in 16 bits.
+    #[inline(always)]
+    pub(crate) fn place(&self, place: u32) -> u32 {
+        self.index[usize::from(place as u16)].into()
+    }
+}
+
+impl Entries for Shared {
+    #[inline(always)]
+    fn pair(&self, at: u32) -> [Entry; 2] {
+        let at = usize::from(at as u16);
+        [Entry(self.entries[at]), Entry(self.entries[at + 1])]
+    }
+}
+
+/// The entries of a table.
+fn entries(low: i16, frequencies: &[u16]) -> impl Iterator<Item = Entry> {
+    let escape = frequencies.len() - 1;
+    starts(frequencies).enumerate().map(move |(at, (frequency, start))| {
+        let value = low.wrapping_add_unsigned(at as u16).cast_unsigned();
+        let flag = u64::from(at == escape) << 63;
+        Entry(u64::from(start) | u64::from(frequency) << 16 | u64::from(value) << 32 | flag)
+    })
 }
 
 /// Names, for each range of `2^bits` slots, the place of the entry that the first one is in, among those of its table; of
@@ -249,10 +295,10 @@ mod tests {
             for frequency in (1..1 << precision).step_by(if cfg!(miri) { 997 } else { 1 }) {
                 let step = Step::new(frequency, 1, precision);
                 let f = u32::from(frequency);
-                let last = step.limit() / f - 1;
+                let last = (step.last() + 1) / f - 1;
                 for quotient in [(1 << 15) / f + 1, 4095, 65535, last / 3, last - 1, last] {
                     for state in [quotient * f, quotient * f + f - 1] {
-                        if state < step.limit() {
+                        if state <= step.last() {
                             let coded = ((state / f) << precision) + state % f + 1;
                             assert_eq!(step.advance(state), coded, "{frequency} {state}");
                         }
@@ -280,11 +326,10 @@ mod tests {
         ];
         // Miri takes minutes for the large ones.
         for (frequencies, precision) in cases.into_iter().filter(|(f, _)| !cfg!(miri) || f.len() < 1000) {
-            let (mut models, mut shared) = (Models::default(), Models::default());
-            for (low, frequencies) in [(5, &[1, (1 << precision) - 1][..]), (-3, &frequencies)] {
-                models.push(low, frequencies, precision);
-                shared.push_shared(low, frequencies, precision);
-            }
+            let mut models = Models::default();
+            let tables = [(5, &[1, (1 << precision) - 1][..]), (-3, &frequencies)];
+            tables.iter().for_each(|(low, frequencies)| models.push(*low, frequencies, precision));
+            let shared = Shared::new(tables.into_iter(), precision);
             let slots = (0..).zip(&frequencies).flat_map(|(at, &f)| (0..f).map(move |back| (at, f, back)));
             let stride = if cfg!(miri) { 211 } else { 1 };
             for (slot, (at, frequency, back)) in slots.enumerate().step_by(stride) {

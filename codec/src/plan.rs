@@ -8,17 +8,18 @@ use crate::table::Family;
 use crate::window::{Sheet, Subject, Window};
 use crate::{Feature, Mode, Tables};
 
-/// One value in so many is looked at to estimate the size.
+/// One value in so many is looked at to estimate the size: strides are multiples of it.
 const SAMPLED: usize = 8;
 
 /// The values of a feature in the order of coding, for one mode.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// For each symbol, an entry: of the channel's table in mode static, of the shared family in the others.
+    /// For each symbol, an entry: of the channel's table in mode static, of the shared family in the others. In mode context
+    /// runs are a stride apart, and between them entries stand for no value.
     entries: Vec<u16>,
     /// For each tile, an entry of the table of indices.
     indices: Vec<u16>,
-    /// The values in mode context; those of the other modes are the symbols.
+    /// The values in mode context, as far apart; those of the other modes are the symbols.
     values: Vec<i16>,
     /// The places of runs that have escapes, each counted from its channel's first value, and for each channel where its
     /// own end here.
@@ -46,18 +47,27 @@ pub(crate) struct Part<'a> {
     pub(crate) entries: &'a [u16],
     /// What the entries stand for; only escapes are looked up here.
     pub(crate) values: &'a [i16],
-    /// The lengths of its runs, which take turns.
+    /// The lengths of its runs, which take turns, and how far one is from the next.
     pub(crate) runs: [usize; 2],
+    pub(crate) stride: usize,
     /// Where those of its runs begin that have escapes.
     pub(crate) escaped: &'a [u32],
     /// The run of tile indices before it.
     pub(crate) indices: Option<(&'a [Step], &'a [u16])>,
 }
 
+impl Part<'_> {
+    /// The places of the run that begins at one.
+    pub(crate) fn run(&self, begin: usize) -> std::ops::Range<usize> {
+        begin..begin + self.runs[begin / self.stride % 2]
+    }
+}
+
 impl Plan {
     /// Which number of lanes is chosen, by the estimated size in bytes (FORMAT.md, section 4.3).
     pub(crate) fn lanes(&self, mode: Mode) -> usize {
-        let borders = if mode == Mode::Context { &[256, 896, 1920][..] } else { &[256, 1792, 3840, 24576] };
+        let borders =
+            if mode == Mode::Context { &[256, 896, 1920, 4608][..] } else { &[256, 1792, 3840, 7680, 24576] };
         let estimate = self.sampled * SAMPLED as u64 / (8 * 256);
         borders.iter().filter(|border| estimate >= **border).count()
     }
@@ -146,10 +156,11 @@ impl Plan {
         let shape = feature.shape();
         let window = &mut self.scratch.window;
         window.begin(shape, simd);
-        self.entries.resize(shape.symbols() + WIDTH, 0);
-        self.values.resize(shape.symbols() + WIDTH, 0);
+        let plane = 2 * shape.height() * window.stride();
+        self.entries.resize(shape.channels() * plane + WIDTH, 0);
+        self.values.resize(shape.channels() * plane + WIDTH, 0);
         for (place, channel) in tables.order().flatten().map(|&channel| usize::from(channel)).enumerate() {
-            let here = place * shape.plane()..(place + 1) * shape.plane() + WIDTH;
+            let here = place * plane..(place + 1) * plane + WIDTH;
             let sheet = Sheet {
                 values: &mut self.values[here.clone()],
                 entries: &mut self.entries[here.clone()],
@@ -158,10 +169,9 @@ impl Plan {
             let rules = context.rules(level, channel);
             window.survey(Subject { context, rules, channel }, feature.plane(channel), sheet);
             self.escaped_ends.push(self.escaped.len());
-            let entries = &self.entries[here.start..][..shape.plane()];
-            self.sampled += sampled(entries, &context.family.costs);
+            self.sampled += sampled(&self.entries[here][..plane], &context.family.costs);
         }
-        self.entries.truncate(shape.symbols());
+        self.entries.truncate(shape.channels() * plane);
     }
 
     /// What is coded of the channel that is coded in this place.
@@ -174,7 +184,7 @@ impl Plan {
         feature: &'a Feature,
         (place, channel): (usize, usize),
     ) -> Part<'a> {
-        let plane = feature.shape().plane();
+        let plane = self.entries.len() / tables.channels();
         let here = place * plane..(place + 1) * plane;
         let begin = if place == 0 { 0 } else { self.escaped_ends[place - 1] };
         let mut part = Part {
@@ -183,6 +193,7 @@ impl Plan {
             entries: &self.entries[here.clone()],
             values: feature.plane(channel),
             runs: [plane, 0],
+            stride: plane,
             escaped: &self.escaped[begin..self.escaped_ends[place]],
             indices: None,
         };
@@ -191,6 +202,7 @@ impl Plan {
                 let width = feature.shape().width();
                 part.values = &self.values[here];
                 part.runs = [width.div_ceil(2), width / 2];
+                part.stride = plane / (2 * feature.shape().height());
             }
             (Mode::Indexed, Some(indexed)) => {
                 let count = indexed.tiles(feature.shape()).count();

@@ -7,7 +7,7 @@
 use std::hint::select_unpredictable;
 
 use crate::Error;
-use crate::model::{Entry, Finder, Models, Step};
+use crate::model::{Entries, Entry, Finder, Models, Shared, Step};
 use crate::simd::Simd;
 use crate::table::Family;
 
@@ -104,7 +104,7 @@ fn encode_groups<const N: usize>(
 
 #[inline(always)]
 fn put(state: u32, step: Step, words: &mut WordBlock, taken: &mut usize) -> u32 {
-    let full = state >= step.limit();
+    let full = state > step.last();
     let at = *taken % BLOCK * 2;
     words[at..at + 2].copy_from_slice(&(state as u16).to_le_bytes());
     *taken += usize::from(full);
@@ -172,18 +172,54 @@ impl<'a, const N: usize> Reader<'a, N> {
     }
 
     /// As [`run`](Self::run), where `tables` name the table of each value, and go on to the end of its turn of lanes.
-    pub(crate) fn mixed(&mut self, models: &Models, tables: &[u8], values: &mut [i16]) -> bool {
+    pub(crate) fn mixed(&mut self, shared: &Shared, tables: &[u8], values: &mut [i16]) -> bool {
         if values.len() <= BLOCK {
-            return self.mixed_block(models, tables, values);
+            return self.mixed_block(shared, tables, values);
         }
         let blocks = values.chunks_mut(BLOCK).zip(tables.chunks(BLOCK));
-        blocks.fold(false, |seen, (block, tables)| self.mixed_block(models, tables, block) | seen)
+        blocks.fold(false, |seen, (block, tables)| self.mixed_block(shared, tables, block) | seen)
+    }
+
+    /// As [`mixed`](Self::mixed) for at most a block, with eight or sixteen lanes in whole turns of eight: tables and values
+    /// go on to the end of a chunk, with the table of no value. `None` with another number of lanes.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn turns(
+        &mut self,
+        token: crate::simd::Avx2,
+        shared: &Shared,
+        tables: &[[[u8; 8]; 2]],
+        values: &mut [[i16; 16]],
+        count: usize,
+    ) -> Option<bool> {
+        let (words, groups) = (window(self.words, self.taken), count.div_ceil(8));
+        let (taken, seen) = match self.states.as_chunks_mut().0 {
+            [states] => crate::avx2::decode_pairs(
+                token,
+                states,
+                (shared, self.precision),
+                (tables, groups),
+                words,
+                values,
+            ),
+            [first, second] => crate::avx2::decode_pairs_of_two(
+                token,
+                [first, second],
+                (shared, self.precision),
+                (tables, groups),
+                words,
+                values,
+            ),
+            _ => return None,
+        };
+        self.taken += taken;
+        Some(seen)
     }
 
     /// Decodes at most a block, in the fastest way that this processor has.
     #[inline(never)]
-    fn mixed_block(&mut self, models: &Models, tables: &[u8], values: &mut [i16]) -> bool {
-        let place = |table, state, precision| models.at(table, state, precision);
+    fn mixed_block(&mut self, shared: &Shared, tables: &[u8], values: &mut [i16]) -> bool {
+        let place = |table, state, precision| shared.at(table, state, precision);
         #[cfg(target_arch = "x86_64")]
         if let Some(token) = self.simd.avx2
             && let Ok(states) = <&mut [u32; 8]>::try_from(&mut self.states[..])
@@ -193,12 +229,12 @@ impl<'a, const N: usize> Reader<'a, N> {
             let words = window(self.words, self.taken);
             let (tables, values) = (tables.as_chunks().0, values.as_chunks_mut().0);
             let (taken, seen) =
-                crate::avx2::decode(token, states, models, self.precision, tables, words, values);
+                crate::avx2::decode(token, states, shared, self.precision, tables, words, values);
             self.taken += taken;
             return seen
-                | (!rest.is_empty() && crate::model::any_escape(self.block(models, place, of_rest, rest)));
+                | (!rest.is_empty() && crate::model::any_escape(self.block(shared, place, of_rest, rest)));
         }
-        crate::model::any_escape(self.block(models, place, tables, values))
+        crate::model::any_escape(self.block(shared, place, tables, values))
     }
 
     /// Replaces the escapes of a run by what they stand for. `tables` name the tables of the values.
@@ -255,15 +291,15 @@ impl<'a, const N: usize> Reader<'a, N> {
     #[inline(always)]
     fn block<T: Copy>(
         &mut self,
-        models: &Models,
-        place: impl Fn(T, u32, u32) -> usize,
+        models: &impl Entries,
+        place: impl Fn(T, u32, u32) -> u32,
         tables: &[T],
         values: &mut [i16],
     ) -> u64 {
         let words = window(self.words, self.taken);
         let (taken, seen) = match self.precision {
-            12 => decode::<N, 12, T>(&mut self.states, (models, place), words, tables, values),
-            _ => decode::<N, 14, T>(&mut self.states, (models, place), words, tables, values),
+            12 => decode::<N, 12, _>(&mut self.states, (models, place), words, tables, values),
+            _ => decode::<N, 14, _>(&mut self.states, (models, place), words, tables, values),
         };
         self.taken += taken;
         seen
@@ -281,7 +317,7 @@ fn window(words: &[[u8; 2]], taken: usize) -> &Words {
 #[inline(always)]
 fn decode<const N: usize, const P: u32, T: Copy>(
     states: &mut [u32; N],
-    (models, place): (&Models, impl Fn(T, u32, u32) -> usize),
+    (models, place): (&impl Entries, impl Fn(T, u32, u32) -> u32),
     words: &Words,
     tables: &[T],
     values: &mut [i16],

@@ -1,17 +1,49 @@
 //! What follows from what is already known around symbols: their means and tables (FORMAT.md, section 5.3).
 
-use crate::context::{ACTIVITY_MAX, Context, Rules, Spans};
+use crate::context::{ACTIVITY_MAX, Context, NEAR, Rules, Spans};
+use crate::model::Shared;
+use crate::rans::Reader;
 
 /// Symbols that are worked on at once.
 pub(crate) const WIDTH: usize = 16;
 
 /// How symbols are worked on: the portable way, or with the instructions of a processor.
 pub(crate) trait Hand: Copy {
-    /// The means, in quarter symbols, of the symbols from `at` on. Each hand has an order of its own for them.
-    fn means(self, sight: &Sight<'_>, symbols: &[i16], at: usize) -> [i32; WIDTH];
+    /// What is known of the means and of the activities of the symbols from a place on, as an index of all planes and one
+    /// of its own, without the run before. Each hand has an order of its own for them.
+    fn sums(
+        self,
+        sight: &Sight<'_>,
+        symbols: (&[i16], usize),
+        magnitudes: (&[i16], usize),
+    ) -> [[i32; WIDTH]; 2];
 
-    /// The tables of the symbols from `at` on in their plane, which have these means.
-    fn tables(self, sight: &Sight<'_>, magnitudes: &[i16], at: usize, means: &[i32; WIDTH]) -> [u8; WIDTH];
+    /// The means, in quarter symbols, given their sums and the symbols of the run before, to the left and to the right.
+    fn means(self, sight: &Sight<'_>, sums: &[i32; WIDTH], near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH];
+
+    /// The tables of the first `count` symbols, given the sums of their activities, their means and the magnitudes of the
+    /// run before; that of no value for the others.
+    fn tables(
+        self,
+        sight: &Sight<'_>,
+        of: (&[i32; WIDTH], &[i32; WIDTH]),
+        near: &[[i16; WIDTH]; 2],
+        count: usize,
+    ) -> [u8; WIDTH];
+
+    /// What the next run, in the other phase, has to the left and to the right, with zeros outside.
+    fn beside(self, own: &[i16; WIDTH], phase: usize) -> [[i16; WIDTH]; 2];
+
+    /// Decodes the first `count` values, which have these tables. Returns whether there are escapes. Both go on to the end
+    /// of a chunk.
+    fn decode<const N: usize>(
+        self,
+        reader: &mut Reader<'_, N>,
+        shared: &Shared,
+        tables: &[u8],
+        values: &mut [i16],
+        count: usize,
+    ) -> bool;
 
     /// The values to code for symbols with these means.
     fn values(self, symbols: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH];
@@ -22,14 +54,8 @@ pub(crate) trait Hand: Copy {
     /// The magnitudes of symbols with these means, in a channel with these `cap` and `coarse`.
     fn magnitudes(self, symbols: &[i16; WIDTH], means: &[i32; WIDTH], limits: (u8, u8)) -> [i16; WIDTH];
 
-    /// The entries of values in these tables, and whether one of the first `count` is an escape.
-    fn entries(
-        self,
-        spans: &Spans,
-        tables: &[u8; WIDTH],
-        values: &[i16; WIDTH],
-        count: usize,
-    ) -> ([u16; WIDTH], bool);
+    /// The entries of values in these tables, and whether one is an escape.
+    fn entries(self, spans: &Spans, tables: &[u8; WIDTH], values: &[i16; WIDTH]) -> ([u16; WIDTH], bool);
 }
 
 /// Two terms of a sum: how far each is from the symbol, and the weights.
@@ -63,6 +89,9 @@ pub(crate) struct Sight<'a> {
     pub(crate) wide: &'a [i16],
     /// The weights of far and wide.
     pub(crate) weights: [i16; 2],
+    /// The weights of the run before, in means and activities.
+    pub(crate) mean_near: [i16; 2],
+    pub(crate) activity_near: [i16; 2],
     /// Where the sums begin.
     pub(crate) mean_bias: i32,
     pub(crate) activity_bias: i32,
@@ -74,7 +103,7 @@ impl<'a> Sight<'a> {
         (mean_pairs, activity_pairs): (&'a [Pair], &'a [Pair]),
         (far, wide): (&'a [i16], &'a [i16]),
     ) -> Self {
-        let (activity, biases) = (&rules.activities[phase], &rules.biases[phase]);
+        let (mean, activity, biases) = (&rules.means[phase], &rules.activities[phase], &rules.biases[phase]);
         Self {
             context,
             mean_pairs,
@@ -82,6 +111,8 @@ impl<'a> Sight<'a> {
             far,
             wide,
             weights: [activity.far, activity.wide],
+            mean_near: NEAR[phase].map(|at| mean.own[at]),
+            activity_near: NEAR[phase].map(|at| activity.own[at]),
             mean_bias: 16 * i32::from(biases.mean),
             activity_bias: i32::from(biases.activity) << (context.shift - 4),
         }
@@ -94,23 +125,68 @@ pub(crate) struct Portable;
 
 impl Hand for Portable {
     #[inline(always)]
-    fn means(self, sight: &Sight<'_>, symbols: &[i16], at: usize) -> [i32; WIDTH] {
-        let mut sums = [sight.mean_bias; WIDTH];
-        add_pairs(&mut sums, symbols, at, sight.mean_pairs);
+    fn sums(
+        self,
+        sight: &Sight<'_>,
+        (symbols, from): (&[i16], usize),
+        (magnitudes, at): (&[i16], usize),
+    ) -> [[i32; WIDTH]; 2] {
+        let mut means = [sight.mean_bias; WIDTH];
+        add_pairs(&mut means, symbols, from, sight.mean_pairs);
+        let mut activities = [sight.activity_bias; WIDTH];
+        let [far, wide] = sight.weights;
+        add(&mut activities, chunk(sight.far, at), far);
+        add(&mut activities, chunk(sight.wide, at), wide);
+        add_pairs(&mut activities, magnitudes, at, sight.activity_pairs);
+        [means, activities]
+    }
+
+    #[inline(always)]
+    fn means(self, sight: &Sight<'_>, sums: &[i32; WIDTH], near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
+        let mut sums = *sums;
+        near.iter().zip(sight.mean_near).for_each(|(near, weight)| add(&mut sums, near, weight));
         sums.map(|sum| sum >> 8)
     }
 
     #[inline(always)]
-    fn tables(self, sight: &Sight<'_>, magnitudes: &[i16], at: usize, means: &[i32; WIDTH]) -> [u8; WIDTH] {
-        let mut sums = [sight.activity_bias; WIDTH];
-        let [far, wide] = sight.weights;
-        add(&mut sums, sight.far, at, far);
-        add(&mut sums, sight.wide, at, wide);
-        add_pairs(&mut sums, magnitudes, at, sight.activity_pairs);
+    fn tables(
+        self,
+        sight: &Sight<'_>,
+        (sums, means): (&[i32; WIDTH], &[i32; WIDTH]),
+        near: &[[i16; WIDTH]; 2],
+        count: usize,
+    ) -> [u8; WIDTH] {
+        let mut sums = *sums;
+        near.iter().zip(sight.activity_near).for_each(|(near, weight)| add(&mut sums, near, weight));
         std::array::from_fn(|lane| {
             let level = (sums[lane] >> sight.context.shift).clamp(0, ACTIVITY_MAX as i32) as usize;
-            sight.context.shapes[level] | (means[lane] & 3) as u8
+            let table = sight.context.shapes[level] | (means[lane] & 3) as u8;
+            if lane < count { table } else { sight.context.nothing }
         })
+    }
+
+    #[inline(always)]
+    fn beside(self, own: &[i16; WIDTH], phase: usize) -> [[i16; WIDTH]; 2] {
+        let mut moved = [0; WIDTH];
+        if phase == 0 {
+            moved[..WIDTH - 1].copy_from_slice(&own[1..]);
+            [*own, moved]
+        } else {
+            moved[1..].copy_from_slice(&own[..WIDTH - 1]);
+            [moved, *own]
+        }
+    }
+
+    #[inline(always)]
+    fn decode<const N: usize>(
+        self,
+        reader: &mut Reader<'_, N>,
+        shared: &Shared,
+        tables: &[u8],
+        values: &mut [i16],
+        count: usize,
+    ) -> bool {
+        reader.mixed(shared, tables, &mut values[..count])
     }
 
     #[inline(always)]
@@ -136,17 +212,11 @@ impl Hand for Portable {
     }
 
     #[inline(always)]
-    fn entries(
-        self,
-        spans: &Spans,
-        tables: &[u8; WIDTH],
-        values: &[i16; WIDTH],
-        count: usize,
-    ) -> ([u16; WIDTH], bool) {
+    fn entries(self, spans: &Spans, tables: &[u8; WIDTH], values: &[i16; WIDTH]) -> ([u16; WIDTH], bool) {
         let mut escaped = false;
         let entries = std::array::from_fn(|lane| {
             let span = spans[usize::from(tables[lane])];
-            escaped |= (span.offset(values[lane]) == span.escape) & (lane < count);
+            escaped |= span.offset(values[lane]) == span.escape;
             span.entry(values[lane])
         });
         (entries, escaped)
@@ -179,7 +249,7 @@ pub(crate) fn first(count: usize, of: [i16; WIDTH]) -> [i16; WIDTH] {
 
 /// What is at a place and after it. Places are below 2^32, so that one comparison is enough.
 #[inline(always)]
-pub(crate) fn chunk(plane: &[i16], place: usize) -> &[i16; WIDTH] {
+pub(crate) fn chunk<T>(plane: &[T], place: usize) -> &[T; WIDTH] {
     let place = place as u32 as usize;
     plane[place..place + WIDTH].first_chunk().expect("planes have room for a chunk at their end")
 }
@@ -195,15 +265,15 @@ pub(crate) fn chunk_mut<T>(plane: &mut [T], place: usize) -> &mut [T; WIDTH] {
 fn add_pairs(sums: &mut [i32; WIDTH], plane: &[i16], at: usize, pairs: &[Pair]) {
     for Pair { offsets, weights } in pairs {
         for (offset, weight) in offsets.iter().zip(weights) {
-            add(sums, plane, at.wrapping_add_signed(*offset), *weight);
+            add(sums, chunk(plane, at.wrapping_add_signed(*offset)), *weight);
         }
     }
 }
 
-/// Adds `weight` times what is at a place, to each sum that of its own place.
+/// Adds `weight` times the values, to each sum its own.
 #[inline(always)]
-fn add(sums: &mut [i32; WIDTH], plane: &[i16], place: usize, weight: i16) {
-    for (sum, value) in sums.iter_mut().zip(chunk(plane, place)) {
+fn add(sums: &mut [i32; WIDTH], values: &[i16; WIDTH], weight: i16) {
+    for (sum, value) in sums.iter_mut().zip(values) {
         *sum += i32::from(*value) * i32::from(weight);
     }
 }

@@ -53,6 +53,7 @@ pub(crate) fn skip(cursor: &mut Cursor<'_>, lanes: u8) -> Result<(), Error> {
         2 => read::<2>(cursor).map(drop),
         4 => read::<4>(cursor).map(drop),
         8 => read::<8>(cursor).map(drop),
+        16 => read::<16>(cursor).map(drop),
         _ => read::<32>(cursor).map(drop),
     }
 }

@@ -3,10 +3,10 @@
 use crate::Error;
 use crate::cursor::{Cursor, CutOff};
 use crate::error::Place;
-use crate::model::{Models, Step, cost, starts};
+use crate::model::{Models, Shared, Step, cost, starts};
 
-/// The most entries of a family of which any table may be next.
-const ENTRIES_MAX: usize = 1 << 16;
+/// The most entries of a family of which any table may be next: one name is left for [`Step::NOTHING`].
+const ENTRIES_MAX: usize = (1 << 16) - 1;
 
 /// The distribution of one channel's symbols at one level.
 #[derive(Clone, Debug)]
@@ -107,8 +107,9 @@ impl Table {
 #[derive(Clone, Debug)]
 pub(crate) struct Family {
     pub(crate) tables: Box<[Table]>,
+    /// As a decoder sees tables that whole runs have.
     pub(crate) models: Models,
-    /// The entries of all tables, one table after the other.
+    /// The entries of all tables, one table after the other; of shared ones, then [`Step::NOTHING`].
     pub(crate) steps: Box<[Step]>,
     /// What those entries cost in 1/256 bit, with what an escape stands for.
     pub(crate) costs: Box<[u16]>,
@@ -119,6 +120,7 @@ pub(crate) struct Family {
 
 /// Where a table's entries are in its family.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Span {
     pub(crate) first: u32,
     pub(crate) low: i16,
@@ -139,36 +141,35 @@ impl Span {
         value.wrapping_sub(self.low).cast_unsigned().min(self.escape)
     }
 
-    /// In one number: from the lowest bit, 16 of `first`, `low`, `escape`.
+    /// In one number: from the lowest bit, `first` (u32), `low`, `escape`.
     #[inline(always)]
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
     pub(crate) fn bits(self) -> u64 {
-        u64::from(self.first as u16)
-            | u64::from(self.low.cast_unsigned()) << 16
-            | u64::from(self.escape) << 32
+        u64::from(self.first) | u64::from(self.low.cast_unsigned()) << 32 | u64::from(self.escape) << 48
     }
 }
 
 impl Family {
-    /// Reads one table for each place.
+    /// Reads one table for each place, which whole runs have.
     pub(crate) fn parse(
         cursor: &mut Cursor<'_>,
         precision: u32,
         places: impl Iterator<Item = Place>,
     ) -> Result<Self, Error> {
-        Self::parse_with(cursor, precision, places, Models::push)
+        let mut family = Self::parse_tables(cursor, precision, places)?;
+        for table in &family.tables {
+            family.models.push(table.low, &table.frequencies, precision);
+        }
+        Ok(family)
     }
 
-    fn parse_with(
+    fn parse_tables(
         cursor: &mut Cursor<'_>,
         precision: u32,
         places: impl Iterator<Item = Place>,
-        push: impl Fn(&mut Models, i16, &[u16], u32),
     ) -> Result<Self, Error> {
         let tables =
             places.map(|place| Table::parse(cursor, precision, place)).collect::<Result<Box<[_]>, _>>()?;
-        let mut models = Models::default();
-        tables.iter().for_each(|table| push(&mut models, table.low, &table.frequencies, precision));
         let steps = tables.iter().flat_map(|table| starts(&table.frequencies));
         let steps = steps.map(|(frequency, start)| Step::new(frequency, start, precision));
         let costs = tables.iter().flat_map(|table| {
@@ -183,7 +184,7 @@ impl Family {
             Some(Span { first, low: table.low, escape: table.regular() as u16 })
         });
         Ok(Self {
-            models,
+            models: Models::default(),
             steps: steps.collect(),
             costs: costs.collect(),
             escapes: escapes.collect(),
@@ -192,22 +193,30 @@ impl Family {
         })
     }
 
-    /// As [`parse`](Self::parse), for tables of which any may be next: their entries have 16-bit names.
+    /// As [`parse`](Self::parse), for tables of which any may be next: their entries have 16-bit names. The last table,
+    /// which is not in the file, has one entry and stands for no value.
     pub(crate) fn parse_shared(
         cursor: &mut Cursor<'_>,
         precision: u32,
         places: impl Iterator<Item = Place>,
-    ) -> Result<Self, Error> {
-        let family = Self::parse_with(cursor, precision, places, Models::push_shared)?;
+    ) -> Result<(Self, Shared), Error> {
+        let mut family = Self::parse_tables(cursor, precision, places)?;
         if family.steps.len() > ENTRIES_MAX {
             let found = family.steps.len();
             return Err(Error::Tables {
                 field: "entries of shared tables",
                 found,
-                expected: "at most 65536",
+                expected: "at most 65535",
             });
         }
-        Ok(family)
+        let tables = family.tables.iter().map(|table| (table.low, &table.frequencies[..]));
+        let shared = Shared::new(tables, precision);
+        let first = family.steps.len() as u32;
+        family.steps = family.steps.into_iter().chain([Step::NOTHING]).collect();
+        family.costs = family.costs.into_iter().chain([0]).collect();
+        family.escapes = family.escapes.into_iter().chain([false]).collect();
+        family.spans = family.spans.into_iter().chain([Span { first, low: 0, escape: 1 }]).collect();
+        Ok((family, shared))
     }
 
     /// The entries of one of the tables.

@@ -7,7 +7,7 @@
 #[cfg(target_arch = "x86_64")]
 use fearless_simd::Simd as _;
 
-use crate::context::{Context, OWN, OWN_MAX, Rules};
+use crate::context::{Context, NEAR, OWN, OWN_MAX, Rules};
 use crate::rans::{LANES_MAX, Reader};
 use crate::sight::{self, Hand, Pair, Portable, Sight, WIDTH, chunk, chunk_mut, pair};
 use crate::simd::Simd;
@@ -34,10 +34,38 @@ pub(crate) struct Window {
     /// What the means and the activities of the current channel are summed from, phase by phase.
     mean_pairs: [Vec<Pair>; 2],
     activity_pairs: [Vec<Pair>; 2],
-    /// Of the current run: means in quarter symbols, tables, values.
+    /// What the run before is for the current one, chunk by chunk.
+    near: Vec<Near>,
+    /// Of the current run: what means and activities are summed from, means in quarter symbols, tables, values.
+    sums: Vec<[[i32; WIDTH]; 2]>,
     means: Vec<[i32; WIDTH]>,
     tables: Vec<[u8; WIDTH]>,
     values: Vec<[i16; WIDTH]>,
+    /// The tables of a channel's values, as far apart as these.
+    named: Vec<u8>,
+}
+
+/// What is to the left and to the right of a chunk in the run before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Near {
+    symbols: [[i16; WIDTH]; 2],
+    magnitudes: [[i16; WIDTH]; 2],
+}
+
+/// Carries over what crosses from one chunk of a run in this phase to another.
+#[inline(always)]
+fn join(near: &mut [Near], phase: usize) {
+    for at in 1..near.len() {
+        if let [before, after] = &mut near[at - 1..=at] {
+            for (right, left) in [
+                (&mut before.symbols[1], &mut after.symbols[0]),
+                (&mut before.magnitudes[1], &mut after.magnitudes[0]),
+            ] {
+                let (last, first) = (&mut right[WIDTH - 1], &mut left[0]);
+                if phase == 0 { *last = *first } else { *first = *last }
+            }
+        }
+    }
 }
 
 /// A channel, and how it is predicted.
@@ -48,8 +76,9 @@ pub(crate) struct Subject<'a> {
     pub(crate) channel: usize,
 }
 
-/// Where a channel's values go, and the entries that code them: both have room for [`WIDTH`] more. Then the places of
-/// the runs that have escapes.
+/// Where a channel's values go, and the entries that code them, run by run, each as far from the next as
+/// [`Window::stride`] says, with entries of no value in between: both have room for [`WIDTH`] more. Then the places of the
+/// runs that have escapes.
 pub(crate) struct Sheet<'a> {
     pub(crate) values: &'a mut [i16],
     pub(crate) entries: &'a mut [u16],
@@ -122,6 +151,9 @@ impl Window {
         }
         // Whole turns of lanes.
         let chunks = self.runs()[0].next_multiple_of(LANES_MAX) / WIDTH;
+        self.near.resize(self.runs()[0].div_ceil(WIDTH), Near::default());
+        self.sums.resize(self.near.len(), Default::default());
+        self.named.resize(2 * self.height * self.stride() + WIDTH, 0);
         self.means.resize(chunks, [0; WIDTH]);
         self.tables.resize(chunks, [0; WIDTH]);
         self.values.resize(chunks, [0; WIDTH]);
@@ -130,6 +162,11 @@ impl Window {
     /// The number of symbols in the runs of the two phases.
     pub(crate) fn runs(&self) -> [usize; 2] {
         [self.width.div_ceil(2), self.width / 2]
+    }
+
+    /// How far runs are apart in a [`Sheet`]: whole turns of eight lanes.
+    pub(crate) fn stride(&self) -> usize {
+        self.runs()[0].next_multiple_of(8)
     }
 
     /// Takes in a channel before it is coded, and tells what is to be coded.
@@ -150,35 +187,46 @@ impl Window {
         let Subject { context, rules, channel } = subject;
         let Sheet { values, entries, escaped } = sheet;
         self.load(channel, plane);
-        let runs = self.runs();
+        let (runs, stride) = (self.runs(), self.stride());
         let limits = (context.cap, rules.coarse);
         let (symbols, magnitudes) = (&self.symbols[..], &mut self.magnitudes[..]);
         let sights = [0, 1].map(|phase| {
             let pairs = (&self.mean_pairs[phase][..], &self.activity_pairs[phase][..]);
             Sight::new((context, rules, phase), pairs, (&self.far, &self.wide))
         });
-        let mut to = 0;
-        for row in 0..self.height {
-            for (phase, (sight, count)) in sights.iter().zip(runs).enumerate() {
-                let begin = self.grid.at(row, phase);
-                let mut any = false;
-                for done in (0..count).step_by(WIDTH) {
-                    let (at, left) = (begin + done, count - done);
-                    let own = chunk(symbols, channel * self.grid.plane + at);
-                    let means = hand.means(sight, symbols, channel * self.grid.plane + at);
-                    let tables = hand.tables(sight, magnitudes, at, &means);
-                    *chunk_mut(magnitudes, at) = sight::first(left, hand.magnitudes(own, &means, limits));
-                    let coded = hand.values(own, &means);
-                    *chunk_mut(values, to + done) = coded;
-                    let (named, escapes) = hand.entries(&context.spans, &tables, &coded, left);
-                    *chunk_mut(entries, to + done) = named;
-                    any |= escapes;
-                }
-                if any {
-                    escaped.push(to as u32);
-                }
-                to += count;
+        let (near, tables) = (&mut self.near[..], &mut self.named[..]);
+        near.fill(Near::default());
+        let (first, mut begin, mut to) = (channel * self.grid.plane, self.grid.at(0, 0), 0);
+        for run in 0..2 * self.height {
+            let (sight, count) = (&sights[run % 2], runs[run % 2]);
+            for (at, near) in near.iter_mut().enumerate() {
+                let (here, left) = (begin + at * WIDTH, count.saturating_sub(at * WIDTH));
+                let own = chunk(symbols, first + here);
+                let [sums, activities] = hand.sums(sight, (symbols, first + here), (magnitudes, here));
+                let means = hand.means(sight, &sums, &near.symbols);
+                let named = hand.tables(sight, (&activities, &means), &near.magnitudes, left);
+                *chunk_mut(tables, to + at * WIDTH) = named;
+                *chunk_mut(values, to + at * WIDTH) = sight::first(left, hand.values(own, &means));
+                let found = sight::first(left, hand.magnitudes(own, &means, limits));
+                *chunk_mut(magnitudes, here) = found;
+                near.symbols = hand.beside(&sight::first(left, *own), run % 2);
+                near.magnitudes = hand.beside(&found, run % 2);
             }
+            join(near, run % 2);
+            begin += self.grid.half;
+            to += stride;
+        }
+        let mut any = false;
+        for at in (0..to).step_by(WIDTH) {
+            let (named, escapes) = hand.entries(&context.spans, chunk(tables, at), chunk(values, at));
+            *chunk_mut(entries, at) = named;
+            any |= escapes;
+        }
+        if any {
+            let escapes = &context.family.escapes;
+            let escape = |run: &[u16]| run.iter().any(|&entry| escapes[usize::from(entry)]);
+            let runs = entries[..to].chunks_exact(stride).zip((0..).step_by(stride));
+            escaped.extend(runs.filter_map(|(run, at)| escape(run).then_some(at)));
         }
         self.finish();
     }
@@ -218,20 +266,27 @@ impl Window {
             let pairs = (&self.mean_pairs[phase][..], &self.activity_pairs[phase][..]);
             Sight::new((context, rules, phase), pairs, (&self.far, &self.wide))
         });
-        let mut begin = self.grid.at(0, 0);
-        let far = channel * self.grid.plane;
+        let (near, sums) = (&mut self.near[..], &mut self.sums[..]);
+        near.fill(Near::default());
+        let (first, half, mut begin) = (channel * self.grid.plane, self.grid.half, self.grid.at(0, 0));
+        for (at, sums) in sums.iter_mut().enumerate() {
+            let here = begin + at * WIDTH;
+            *sums = hand.sums(&sights[0], (symbols, first + here), (magnitudes, here));
+        }
         for run in 0..2 * self.height {
-            let (sight, count) = (&sights[run % 2], runs[run % 2]);
-            for at in 0..count.div_ceil(WIDTH) {
-                let here = begin + at * WIDTH;
-                means[at] = hand.means(sight, symbols, far + here);
-                tables[at] = hand.tables(sight, magnitudes, here, &means[at]);
+            let (sight, next, count) = (&sights[run % 2], &sights[(run + 1) % 2], runs[run % 2]);
+            for (at, (near, sums)) in near.iter().zip(&mut *sums).enumerate() {
+                let left = count.saturating_sub(at * WIDTH);
+                means[at] = hand.means(sight, &sums[0], &near.symbols);
+                tables[at] = hand.tables(sight, (&sums[1], &means[at]), &near.magnitudes, left);
+                // Of the next run, while the states of this one are waited for.
+                if run + 1 < 2 * self.height {
+                    let here = begin + half + at * WIDTH;
+                    *sums = hand.sums(next, (symbols, first + here), (magnitudes, here));
+                }
             }
-            if reader.mixed(
-                &context.family.models,
-                tables.as_flattened(),
-                &mut values.as_flattened_mut()[..count],
-            ) {
+            let shared = &context.shared;
+            if hand.decode(reader, shared, tables.as_flattened(), values.as_flattened_mut(), count) {
                 reader.escapes(
                     &context.family,
                     tables.as_flattened(),
@@ -239,14 +294,18 @@ impl Window {
                     channel,
                 )?;
             }
-            for at in 0..count.div_ceil(WIDTH) {
-                let (here, left) = (begin + at * WIDTH, count - at * WIDTH);
+            for (at, near) in near.iter_mut().enumerate() {
+                let (here, left) = (begin + at * WIDTH, count.saturating_sub(at * WIDTH));
                 let own = hand.symbols(&values[at], &means[at]);
-                *chunk_mut(symbols, far + here) = sight::first(left, own);
-                let found = hand.magnitudes(&own, &means[at], limits);
-                *chunk_mut(magnitudes, here) = sight::first(left, found);
+                let found = sight::first(left, hand.magnitudes(&own, &means[at], limits));
+                let own = sight::first(left, own);
+                *chunk_mut(symbols, first + here) = own;
+                *chunk_mut(magnitudes, here) = found;
+                near.symbols = hand.beside(&own, run % 2);
+                near.magnitudes = hand.beside(&found, run % 2);
             }
-            begin += self.grid.half;
+            join(near, run % 2);
+            begin += half;
         }
         self.finish();
         self.store(channel, plane);
@@ -259,13 +318,16 @@ impl Window {
         for phase in 0..2 {
             let count = OWN[phase].len();
             let (mean, activity) = (&rules.means[phase], &rules.activities[phase]);
-            let near = own[phase].into_iter().zip(mean.own).take(count);
+            let own = |weights| {
+                let far = |(at, place)| (!NEAR[phase].contains(&at)).then_some(place);
+                own[phase].into_iter().zip(weights).take(count).enumerate().filter_map(far)
+            };
             let taps = mean.taps.iter().map(|tap| {
                 let planes = (usize::from(tap.plane) * plane).cast_signed() - (channel * plane).cast_signed();
                 (planes + around[phase][usize::from(tap.place)], tap.weight)
             });
-            pair(near.chain(taps), &mut self.mean_pairs[phase]);
-            pair(own[phase].into_iter().zip(activity.own).take(count), &mut self.activity_pairs[phase]);
+            pair(own(mean.own).chain(taps), &mut self.mean_pairs[phase]);
+            pair(own(activity.own), &mut self.activity_pairs[phase]);
         }
     }
 
@@ -274,13 +336,13 @@ impl Window {
         let first = channel * self.grid.plane;
         for (row, line) in plane.chunks_exact(self.width).enumerate() {
             let (even, odd) = (first + self.grid.at(row, 0), first + self.grid.at(row, 1));
-            let (pairs, last) = line.as_chunks::<2>();
-            let (evens, odds) = self.symbols[even..odd + pairs.len()].split_at_mut(odd - even);
-            for ((even, odd), pair) in evens.iter_mut().zip(odds).zip(pairs) {
-                (*even, *odd) = (pair[0], pair[1]);
-            }
-            if let [last] = last {
-                self.symbols[even + pairs.len()] = *last;
+            // From right to left: what runs over the end of the even ones is written by the first odd ones.
+            for (at, block) in line.chunks(2 * WIDTH).enumerate().rev() {
+                let mut both = [0; 2 * WIDTH];
+                both[..block.len()].copy_from_slice(block);
+                *chunk_mut(&mut self.symbols, even + at * WIDTH) = std::array::from_fn(|lane| both[2 * lane]);
+                *chunk_mut(&mut self.symbols, odd + at * WIDTH) =
+                    std::array::from_fn(|lane| both[2 * lane + 1]);
             }
         }
     }
@@ -290,14 +352,10 @@ impl Window {
         let first = channel * self.grid.plane;
         for (row, line) in plane.chunks_exact_mut(self.width).enumerate() {
             let (even, odd) = (first + self.grid.at(row, 0), first + self.grid.at(row, 1));
-            let (blocks, rest) = line.as_chunks_mut::<{ 2 * WIDTH }>();
-            let done = blocks.len() * 2 * WIDTH;
-            for (at, block) in blocks.iter_mut().enumerate() {
+            for (at, block) in line.chunks_mut(2 * WIDTH).enumerate() {
                 let halves = [even, odd].map(|half| chunk(&self.symbols, half + at * WIDTH));
-                *block = std::array::from_fn(|lane| halves[lane % 2][lane / 2]);
-            }
-            for (at, symbol) in (done..).zip(rest) {
-                *symbol = self.symbols[if at % 2 == 0 { even } else { odd } + at / 2];
+                let both: [i16; 2 * WIDTH] = std::array::from_fn(|lane| halves[lane % 2][lane / 2]);
+                block.copy_from_slice(&both[..block.len()]);
             }
         }
     }

@@ -17,8 +17,8 @@ struct Golden {
     packets: Vec<(Mode, Vec<u8>)>,
 }
 
-const NAMES: [&str; 9] =
-    ["example", "one", "bytes", "sooner", "lanes1", "lanes2", "lanes4", "lanes8", "lanes32"];
+const NAMES: [&str; 10] =
+    ["example", "one", "bytes", "sooner", "lanes1", "lanes2", "lanes4", "lanes8", "lanes16", "lanes32"];
 
 fn path(name: &str, part: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.{part}"))
@@ -89,7 +89,7 @@ fn packets_of_the_reference_decode() {
     }
     for mode in [Mode::Static, Mode::Indexed, Mode::Context] {
         assert!(
-            [1, 2, 4, 8, 32].iter().all(|lanes| seen.iter().any(|s| (s.0, s.1) == (mode, *lanes))),
+            [1, 2, 4, 8, 16, 32].iter().all(|lanes| seen.iter().any(|s| (s.0, s.1) == (mode, *lanes))),
             "{mode}"
         );
         assert!(seen.iter().any(|s| (s.0, s.2) == (mode, true)), "{mode}");

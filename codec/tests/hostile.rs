@@ -101,7 +101,7 @@ fn each_field_is_named() {
         ("mode: unknown number 5", name(Mode::Static, &|p| p[0] = 0x25)),
         ("level: 2", name(Mode::Static, &|p| p[1] = 2)),
         ("geometry: 2", name(Mode::Static, &|p| p[1] = 0x21)),
-        ("layout: 21 is not one of mode static", name(Mode::Static, &|p| p[2] = 2 << 3 | 5)),
+        ("layout: 22 is not one of mode static", name(Mode::Static, &|p| p[2] = 2 << 3 | 6)),
         ("layout: 3 is not one of mode raw", name(Mode::Raw, &|p| p[2] = 3)),
         ("groups: 2, the tables have 3", name(Mode::Context, &|p| p[2] = 1 << 3 | 1)),
         ("table id", name(Mode::Static, &|p| p[3] ^= 1)),
@@ -151,7 +151,7 @@ fn other_tables_are_told_by_the_seal_even_where_their_id_begins_the_same() {
         Tables::parse(&bytes).ok().filter(|t| t.id()[0] == tables.id()[0] && t.id() != tables.id())
     });
     let mut packet = Vec::new();
-    for lanes in [1, 2, 4, 8, 32] {
+    for lanes in [1, 2, 4, 8, 16, 32] {
         let mut encoder = Encoder::new().lanes(lanes);
         encoder.encode(tables, 0, 0, Choice::Only(Mode::Static), feature, &mut packet).unwrap();
         let error = decode(twin.as_ref().unwrap(), shapes, &packet).unwrap_err();

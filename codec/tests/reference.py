@@ -13,7 +13,7 @@ import sys
 import zlib
 
 RAW, STATIC, ZSTD, INDEXED, CONTEXT = range(5)
-LANES = [1, 2, 4, 8, 32]
+LANES = [1, 2, 4, 8, 16, 32]
 LOW = 1 << 15  # the smallest state
 OWN = [[(-1, 0), (-1, -1), (-1, 1), (-2, 0)], [(0, -1), (0, 1), (-1, 0), (-1, -1), (-1, 1)]]
 
@@ -355,20 +355,16 @@ def encode(tables, shape, geometry, level, mode, planes, layered=False, lanes=No
     runs = {}
 
     for channel in tables.order:
-        place = 0
 
         def run(chosen, values, sampled=True):
-            nonlocal place
             runs.setdefault(channel, []).append((chosen, values))
-            for table, value in zip(chosen, values) if sampled else ():
-                if place % 8 == 0:
-                    codec.cost += cost(table, table.entry(value), tables.precision)
-                place += 1
+            for table, value in list(zip(chosen, values))[::8] if sampled else ():
+                codec.cost += cost(table, table.entry(value), tables.precision)
             return values
 
         codec.channel(channel, run)
     estimate = codec.cost // 256
-    code = sum(estimate >= size for size in ((256, 896, 1920) if mode == CONTEXT else (256, 1792, 3840, 24576)))
+    code = sum(estimate >= size for size in ((256, 896, 1920, 4608) if mode == CONTEXT else (256, 1792, 3840, 7680, 24576)))
     if lanes:
         code = LANES.index(lanes)
     groups = len(tables.groups) if layered else 1
@@ -511,6 +507,7 @@ def golden():
     put("lanes2", complete(3, 5, 14, None, 0, 16), 1, 2, picture(rng, (5, 17, 19), 0.0), all_modes)
     put("lanes4", complete(2, 6, 12, [[2, 0], [5, 1, 4], [3]], 8, 16), 0, 1, picture(rng, (6, 33, 31), 0.002), all_modes, None, True)
     put("lanes8", complete(1, 8, 12, None, 8, 24), 2, 0, picture(rng, (8, 40, 32), 0.0), all_modes, 8)
+    put("lanes16", complete(1, 6, 12, [[1, 4], [0, 3, 2, 5]], 8, 16), 0, 0, picture(rng, (6, 23, 38), 0.003), all_modes, 16, True)
     put("lanes32", complete(1, 4, 14, [[3], [1, 0, 2]], 5, 4), 15, 0, picture(rng, (4, 20, 27), 0.01), all_modes, 32, True)
     wide = [[Table(0, [3000] + [40] * 254 + [16384 - 3000 - 40 * 254 - 1, 1], 14)]]
     saturated = [[[rng.choice([0, 0, 0, 255, rng.randrange(256)]) for _ in range(24)] for _ in range(20)]]

@@ -119,7 +119,7 @@ proptest! {
     fn arbitrary_payloads_are_refused(
         (tables, level, feature, lanes, layered) in case(), mode in 0..5_u8, payload in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
-        let code = [1, 2, 4, 8, 32].iter().position(|l| *l == lanes).unwrap_or(0) as u8;
+        let code = [1, 2, 4, 8, 16, 32].iter().position(|l| *l == lanes).unwrap_or(0) as u8;
         let groups = if layered { tables.groups() as u8 - 1 } else { 0 };
         let layout = if mode % 2 == 0 && mode < 4 { 1 + u8::from(layered) } else { groups << 3 | code };
         let mut packet = vec![0x20 | mode, level, layout, tables.id()[0]];
@@ -162,7 +162,7 @@ fn extreme_features_survive() {
             {
                 let symbols = values.iter().copied().cycle().take(shape.symbols()).collect();
                 let feature = Feature::new(shape, symbols).unwrap();
-                for lanes in [1, 2, 4, 8, 32] {
+                for lanes in [1, 2, 4, 8, 16, 32] {
                     let mut encoder = Encoder::new().lanes(lanes);
                     for mode in make::modes().filter(|&mode| tables.allow(mode)) {
                         goes_round(&tables, 0, Choice::Only(mode), &feature, &mut encoder);
@@ -206,7 +206,18 @@ fn the_largest_feature_survives() {
 fn lanes_follow_the_estimated_size() {
     // A symbol costs a byte: 16 of 4096.
     let tables = static_tables(12, &[(0, vec![16; 256].into_iter().take(255).chain([16]).collect())]);
-    let borders = [(248, 1), (256, 2), (1784, 2), (1792, 4), (3832, 4), (3840, 8), (24568, 8), (24576, 32)];
+    let borders = [
+        (248, 1),
+        (256, 2),
+        (1784, 2),
+        (1792, 4),
+        (3832, 4),
+        (3840, 8),
+        (7672, 8),
+        (7680, 16),
+        (24568, 16),
+        (24576, 32),
+    ];
     for &(bytes, lanes) in make::unless_miri(&borders[..], &borders[..4]) {
         let (height, width) = if bytes > 4096 { (8, bytes / 8) } else { (1, bytes) };
         let shape = Shape::new(1, height, width).unwrap();
@@ -220,9 +231,9 @@ fn lanes_follow_the_estimated_size() {
 fn contexts_take_lanes_sooner() {
     let tables = Tables::parse(&make::tables(3, 1, 1, 12)).unwrap();
     // Each symbol is an escape of frequency 1: 28 bits.
-    let borders = [(72, 1), (80, 2), (248, 2), (256, 4), (544, 4), (552, 8)];
+    let borders = [(64, 1), (80, 2), (240, 2), (256, 4), (544, 4), (560, 8), (1312, 8), (1328, 16)];
     for &(symbols, lanes) in make::unless_miri(&borders[..], &borders[..2]) {
-        let feature = make::feature(5, Shape::new(1, 8, symbols / 8).unwrap(), 1);
+        let feature = make::feature(5, Shape::new(1, 1, symbols).unwrap(), 1);
         let packet = goes_round(&tables, 0, Choice::Only(Mode::Context), &feature, &mut Encoder::new());
         assert_eq!(Header::parse(&packet).unwrap().lanes(), lanes, "{symbols}");
     }

@@ -106,9 +106,9 @@ fn encode<'py>(
     layered: bool,
     lanes: u8,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    if ![0, 1, 2, 4, 8, 32].contains(&lanes) {
+    if ![0, 1, 2, 4, 8, 16, 32].contains(&lanes) {
         return Err(CodecError::new_err(format!(
-            "lanes {lanes}: it is one of 1, 2, 4, 8, 32, or 0 to go by the size"
+            "lanes {lanes}: it is one of 1, 2, 4, 8, 16, 32, or 0 to go by the size"
         )));
     }
     let feature = feature(symbols)?;

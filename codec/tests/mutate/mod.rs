@@ -26,7 +26,7 @@ pub(crate) fn run(packets: u64, seed: u64) -> Report {
     let shapes = [(3, 5), (8, 8), (1, 1), (11, 6)].map(|(h, w)| Shape::new(4, h, w).expect("a shape"));
     let mut sound = Vec::new();
     for (geometry, shape) in (0..).zip(shapes).take(make::unless_miri(4, 1)) {
-        for lanes in [1, 2, 4, 8, 32] {
+        for lanes in [1, 2, 4, 8, 16, 32] {
             for mode in make::modes() {
                 for layered in [false, true] {
                     let feature = make::feature(u64::from(geometry) + 5, shape, 40);

@@ -35,7 +35,7 @@ def encode(
     geometry: int = 0,
     mode: Mode | Literal["auto"] = "auto",
     layered: bool = False,
-    lanes: Literal[0, 1, 2, 4, 8, 32] = 0,
+    lanes: Literal[0, 1, 2, 4, 8, 16, 32] = 0,
 ) -> bytes:
     """Code one feature.
 

@@ -24,7 +24,8 @@ pub(super) struct Report {
     /// The call less its overhead.
     pub(super) encode_s: f64,
     pub(super) decode_s: f64,
-    /// What was subtracted: the same call on as many symbols that are nearly certain. It holds their arithmetic, too.
+    /// What was subtracted: the same call refused at its last argument, after all others are converted; when decoding,
+    /// making a list of as many numbers, too.
     pub(super) encode_overhead_s: f64,
     pub(super) decode_overhead_s: f64,
 }

@@ -66,8 +66,12 @@ impl Part<'_> {
 impl Plan {
     /// Which number of lanes is chosen, by the estimated size in bytes (FORMAT.md, section 4.3).
     pub(crate) fn lanes(&self, mode: Mode) -> usize {
-        let borders =
-            if mode == Mode::Context { &[256, 896, 1920, 4608][..] } else { &[256, 1792, 3840, 7680, 24576] };
+        // Sixteen are for contexts alone, and thirty-two for the others.
+        let borders = if mode == Mode::Context {
+            &[256, 896, 1920, 4608][..]
+        } else {
+            &[256, 1792, 3840, 24576, 24576]
+        };
         let estimate = self.sampled * SAMPLED as u64 / (8 * 256);
         borders.iter().filter(|border| estimate >= **border).count()
     }

@@ -364,7 +364,7 @@ def encode(tables, shape, geometry, level, mode, planes, layered=False, lanes=No
 
         codec.channel(channel, run)
     estimate = codec.cost // 256
-    code = sum(estimate >= size for size in ((256, 896, 1920, 4608) if mode == CONTEXT else (256, 1792, 3840, 7680, 24576)))
+    code = sum(estimate >= size for size in ((256, 896, 1920, 4608) if mode == CONTEXT else (256, 1792, 3840, 24576, 24576)))
     if lanes:
         code = LANES.index(lanes)
     groups = len(tables.groups) if layered else 1

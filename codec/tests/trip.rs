@@ -206,18 +206,7 @@ fn the_largest_feature_survives() {
 fn lanes_follow_the_estimated_size() {
     // A symbol costs a byte: 16 of 4096.
     let tables = static_tables(12, &[(0, vec![16; 256].into_iter().take(255).chain([16]).collect())]);
-    let borders = [
-        (248, 1),
-        (256, 2),
-        (1784, 2),
-        (1792, 4),
-        (3832, 4),
-        (3840, 8),
-        (7672, 8),
-        (7680, 16),
-        (24568, 16),
-        (24576, 32),
-    ];
+    let borders = [(248, 1), (256, 2), (1784, 2), (1792, 4), (3832, 4), (3840, 8), (24568, 8), (24576, 32)];
     for &(bytes, lanes) in make::unless_miri(&borders[..], &borders[..4]) {
         let (height, width) = if bytes > 4096 { (8, bytes / 8) } else { (1, bytes) };
         let shape = Shape::new(1, height, width).unwrap();

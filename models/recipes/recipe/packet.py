@@ -15,7 +15,7 @@ from .tables import Tables, histogram
 
 REFERENCE = Path(__file__).resolve().parents[3] / "codec/tests/reference.py"
 HEADER = 4
-LANES = ((256, 1), (1792, 2), (3840, 4), (7680, 8))  # bytes below which an encoder takes so many lanes; else 16
+LANES = ((256, 1), (1792, 2), (3840, 4), (24576, 8))  # bytes below which an encoder takes so many lanes
 LANES_OF_CONTEXT = ((256, 1), (896, 2), (1920, 4), (4608, 8))
 LANE_BYTES = 1.9  # what a lane's state takes beyond the seal that it carries and the symbols that it holds
 
@@ -54,5 +54,5 @@ def size(tables: Tables, level: int, symbols: np.ndarray) -> float:
     else:
         bits = sum(table.bits(row) for table, row in zip(tables.static[level], histogram(symbols[None]), strict=True))
     borders = LANES_OF_CONTEXT if tables.context else LANES
-    lanes = next((lanes for limit, lanes in borders if bits / 8 < limit), 16)
+    lanes = next((lanes for limit, lanes in borders if bits / 8 < limit), 16 if tables.context else 32)
     return HEADER + bits / 8 + LANE_BYTES * lanes

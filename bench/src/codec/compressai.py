@@ -12,6 +12,7 @@ from pathlib import Path
 
 from compressai import __version__, ans
 
+
 class Quiet(list):
     """A list that an error message does not spell out."""
 

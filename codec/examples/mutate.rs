@@ -21,7 +21,7 @@ fn main() -> std::process::ExitCode {
     let same: u64 = report.same.iter().sum();
     let rejected = packets - report.cut - same - report.wrong;
     println!(
-        "{packets} damaged packets, no panic; by mode (raw, static, zstd, indexed, context): {:?}",
+        "{packets} damaged packets, no panic; by mode (raw, static, zstd, indexed, context, columns, rows): {:?}",
         report.per_mode
     );
     println!(

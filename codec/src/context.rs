@@ -1,11 +1,11 @@
 //! The section of the tables file that says how contexts choose tables (FORMAT.md, section 2.4).
 
-use crate::Error;
 use crate::cursor::Cursor;
 use crate::error::Place;
 use crate::model::Shared;
 use crate::sight::WIDTH;
 use crate::table::{Family, Span, cut};
+use crate::{Error, Mode};
 
 /// The largest threshold, and the largest activity that makes a difference.
 pub(crate) const ACTIVITY_MAX: usize = 4095;
@@ -15,6 +15,9 @@ const CAP_MAX: u8 = 63;
 
 /// Which of [`OWN`] are in the run before, from left to right: the others are in earlier ones.
 pub(crate) const NEAR: [[usize; 2]; 2] = [[1, 2], [0, 1]];
+
+/// Those in earlier runs, the one above the symbol first; some are named twice.
+pub(crate) const FAR: [[usize; 3]; 2] = [[0, 3, 3], [2, 3, 4]];
 
 /// The own neighbours of a symbol in the even and in the odd columns, as (row, column) from its place.
 pub(crate) const OWN: [&[(isize, isize)]; 2] =
@@ -48,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) nothing: u8,
     /// For each set, two phases for each channel; as the next.
     means: Box<[Box<[[Mean; 2]]>]>,
+    /// The means of modes columns and rows: four times the symbol above.
+    above: [Mean; 2],
     activities: Box<[Box<[[Activity; 2]]>]>,
     levels: Box<[Level]>,
 }
@@ -95,7 +100,7 @@ pub(crate) struct Biases {
 pub(crate) struct Rules<'a> {
     pub(crate) means: &'a [Mean; 2],
     pub(crate) activities: &'a [Activity; 2],
-    pub(crate) biases: &'a [Biases; 2],
+    pub(crate) biases: [Biases; 2],
     pub(crate) coarse: u8,
 }
 
@@ -160,18 +165,38 @@ impl Context {
             Ok(Level { mean, activity, coarse, biases })
         });
         let levels = levels.collect::<Result<_, Error>>()?;
-        Ok(Self { cap, shift, shapes, tops, family, shared, spans, nothing, means, activities, levels })
+        let above = FAR.map(|[above, ..]| {
+            let mut mean = Mean::default();
+            mean.own[above] = 1 << 10;
+            mean
+        });
+        Ok(Self {
+            cap,
+            shift,
+            shapes,
+            tops,
+            family,
+            shared,
+            spans,
+            nothing,
+            means,
+            above,
+            activities,
+            levels,
+        })
     }
 
-    /// The rules of a level and channel, which are those of the tables.
-    pub(crate) fn rules(&self, level: u8, channel: usize) -> Rules<'_> {
+    /// The rules of a level and channel, which are those of the tables, in one of the modes that have contexts.
+    pub(crate) fn rules(&self, mode: Mode, level: u8, channel: usize) -> Rules<'_> {
         let level = &self.levels[usize::from(level)];
-        Rules {
-            means: &self.means[usize::from(level.mean)][channel],
-            activities: &self.activities[usize::from(level.activity)][channel],
-            biases: &level.biases[channel],
-            coarse: level.coarse,
+        let activities = &self.activities[usize::from(level.activity)][channel];
+        let (biases, coarse) = (level.biases[channel], level.coarse);
+        if mode == Mode::Context {
+            let means = &self.means[usize::from(level.mean)][channel];
+            return Rules { means, activities, biases, coarse };
         }
+        let biases = biases.map(|biases| Biases { mean: 0, ..biases });
+        Rules { means: &self.above, activities, biases, coarse }
     }
 }
 

@@ -229,8 +229,8 @@ impl Decoder {
         let Task { tables, header, shape } = task;
         let mut reader = Reader::new(states, (tables.precision(), self.simd), words, room);
         let mut seal = Seal::new(tables.digest(), header.bytes());
-        if header.mode == Mode::Context {
-            self.window.begin(shape, self.simd);
+        if header.mode.has_contexts() {
+            self.window.begin(shape, header.mode, self.simd);
         }
         let whole = present == header.groups();
         // Without a directory all groups of the tables are one.
@@ -272,8 +272,8 @@ impl Decoder {
         let Task { tables, header, .. } = task;
         match (header.mode, &tables.indexed, &tables.context) {
             (Mode::Indexed, Some(indexed), _) => self.read_indexed(task, indexed, reader, channel, plane),
-            (Mode::Context, _, Some(context)) => {
-                let rules = context.rules(header.level, channel);
+            (mode, _, Some(context)) if mode.has_contexts() => {
+                let rules = context.rules(mode, header.level, channel);
                 self.window.follow(Subject { context, rules, channel }, reader, plane)
             }
             _ => {

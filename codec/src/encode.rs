@@ -19,15 +19,23 @@ pub enum Choice {
     #[default]
     Auto,
     /// The smallest of those that can be tried within so much effort per symbol. Raw and [`Mode::Static`] together
-    /// take 1, [`Mode::Context`] 4, [`Mode::Indexed`] 6 and [`Mode::Zstd`] 6; they are tried in this order, and one
-    /// that does not fit into what is left is passed over.
+    /// take 1, [`Mode::Context`] 4, [`Mode::Indexed`] 6, [`Mode::Columns`] 4, [`Mode::Rows`] 4 and [`Mode::Zstd`] 6; they
+    /// are tried in this order, and one that does not fit into what is left is passed over. So is one of columns and rows,
+    /// or both, where symbols do not change less along it than across.
     Within(u8),
     /// This one, whatever its size.
     Only(Mode),
 }
 
 /// What the modes take in [`Choice::Within`], in the order in which they are tried.
-const EFFORTS: [(Mode, u8); 4] = [(Mode::Static, 1), (Mode::Context, 4), (Mode::Indexed, 6), (Mode::Zstd, 6)];
+const EFFORTS: [(Mode, u8); 6] = [
+    (Mode::Static, 1),
+    (Mode::Context, 4),
+    (Mode::Indexed, 6),
+    (Mode::Columns, 4),
+    (Mode::Rows, 4),
+    (Mode::Zstd, 6),
+];
 
 /// [`Encoder::encode`] with memory of its own, for a packet now and then.
 ///
@@ -44,12 +52,13 @@ pub fn encode(
     Encoder::new().encode(tables, geometry, level, choice, feature, out)
 }
 
-/// Makes packets, with memory that is used again: for features of one shape it asks for none after the first.
+/// Makes packets, with memory that is used again: for features of one shape it asks for none once every mode that it tries
+/// was tried.
 pub struct Encoder {
     simd: Simd,
     layered: bool,
     lanes: Option<usize>,
-    plans: [Plan; 3],
+    plans: [Plan; 5],
     words: Vec<u8>,
     escapes: Vec<u8>,
     raw: Vec<u8>,
@@ -179,7 +188,7 @@ impl Encoder {
         let mut best: Option<(u64, Mode, usize)> = None;
         let mut zstd = false;
         for (at, (mode, price)) in EFFORTS.into_iter().enumerate() {
-            if !task.tables.allow(mode) || price > left {
+            if !task.tables.allow(mode) || price > left || !suits(mode, task.feature) {
                 continue;
             }
             left -= price;
@@ -313,6 +322,24 @@ impl Encoder {
         out[front..].as_chunks_mut::<2>().0.reverse();
         true
     }
+}
+
+/// Whether a mode is worth a try: that of columns or of rows where symbols change by a quarter less along them.
+fn suits(mode: Mode, feature: &Feature) -> bool {
+    if !matches!(mode, Mode::Columns | Mode::Rows) {
+        return true;
+    }
+    let width = feature.shape().width();
+    let apart = |(a, b): (&i16, &i16)| u64::from(a.abs_diff(*b));
+    let changes = |plane: &[i16]| -> [u64; 2] {
+        let down = plane.iter().zip(plane.get(width..).unwrap_or_default()).map(apart);
+        let across = plane.chunks_exact(width).map(|row| row.iter().zip(&row[1..]).map(apart).sum::<u64>());
+        [down.sum(), across.sum()]
+    };
+    let [down, across] =
+        feature.planes().map(changes).fold([0, 0], |sum, of| [sum[0] + of[0], sum[1] + of[1]]);
+    let (along, other) = if mode == Mode::Columns { (down, across) } else { (across, down) };
+    4 * along < 3 * other
 }
 
 /// Codes a channel, from its last value to its first.

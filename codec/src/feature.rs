@@ -56,6 +56,11 @@ impl Shape {
         self.width
     }
 
+    /// Rows and columns exchanged.
+    pub(crate) fn turned(self) -> Self {
+        Self { height: self.width, width: self.height, ..self }
+    }
+
     /// Symbols in one channel: height times width.
     #[must_use]
     pub fn plane(&self) -> usize {

@@ -5,23 +5,18 @@ use std::arch::x86_64::*;
 use crate::context::Spans;
 use crate::model::Shared;
 use crate::rans::{BLOCK, Reader};
-use crate::sight::{Hand, Sight, WIDTH, chunk, used};
+use crate::sight::{Hand, Sight, Sums, WIDTH, chunk, used};
 use crate::simd::Avx2;
 use fearless_simd::{i16x16, i32x8, prelude::*, u8x16, u16x16};
 
 impl Hand for Avx2 {
     #[inline(always)]
-    fn sums(
-        self,
-        sight: &Sight<'_>,
-        symbols: (&[i16], usize),
-        magnitudes: (&[i16], usize),
-    ) -> [[i32; WIDTH]; 2] {
+    fn sums(self, sight: &Sight<'_>, symbols: (&[i16], usize), magnitudes: (&[i16], usize)) -> Sums {
         sums(self, sight, symbols, magnitudes)
     }
 
     #[inline(always)]
-    fn means(self, sight: &Sight<'_>, sums: &[i32; WIDTH], near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
+    fn means(self, sight: &Sight<'_>, sums: &Sums, near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
         means(self, sight, sums, near)
     }
 
@@ -29,7 +24,7 @@ impl Hand for Avx2 {
     fn tables(
         self,
         sight: &Sight<'_>,
-        of: (&[i32; WIDTH], &[i32; WIDTH]),
+        of: (&Sums, &[i32; WIDTH]),
         near: &[[i16; WIDTH]; 2],
         count: usize,
     ) -> [u8; WIDTH] {
@@ -84,16 +79,14 @@ impl Hand for Avx2 {
 
 fearless_simd::kernel!(
     #[inline(always)]
-    fn sums(
-        avx2: Avx2,
-        sight: &Sight<'_>,
-        symbols: (&[i16], usize),
-        magnitudes: (&[i16], usize),
-    ) -> [[i32; WIDTH]; 2] {
+    fn sums(avx2: Avx2, sight: &Sight<'_>, symbols: (&[i16], usize), magnitudes: (&[i16], usize)) -> Sums {
+        let (plane, from) = symbols;
+        let [above, second, third] =
+            sight.level.map(|offset| load(avx2, plane, from.wrapping_add_signed(offset)));
+        let differ = _mm256_or_si256(_mm256_xor_si256(second, above), _mm256_xor_si256(third, above));
         let mut means = [_mm256_set1_epi32(sight.mean_bias); 2];
         for pair in sight.mean_pairs {
-            let terms =
-                pair.offsets.map(|offset| load(avx2, symbols.0, symbols.1.wrapping_add_signed(offset)));
+            let terms = pair.offsets.map(|offset| load(avx2, plane, from.wrapping_add_signed(offset)));
             means = add(means, terms, pair.weights);
         }
         let (magnitudes, at) = magnitudes;
@@ -103,16 +96,31 @@ fearless_simd::kernel!(
             let terms = pair.offsets.map(|offset| load(avx2, magnitudes, at.wrapping_add_signed(offset)));
             activities = add(activities, terms, pair.weights);
         }
-        [whole(avx2, means), whole(avx2, activities)]
+        Sums {
+            means: whole(avx2, means),
+            activities: whole(avx2, activities),
+            above: narrow(avx2, above),
+            differ: narrow(avx2, differ),
+        }
     }
 );
 
 fearless_simd::kernel!(
     #[inline(always)]
-    fn means(avx2: Avx2, sight: &Sight<'_>, sums: &[i32; WIDTH], near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
+    fn means(avx2: Avx2, sight: &Sight<'_>, sums: &Sums, near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
         let near = near.map(|near| load(avx2, &near, 0));
-        let sums = add(halves(avx2, sums), near, sight.mean_near);
-        whole(avx2, sums.map(|sum| _mm256_srai_epi32::<8>(sum)))
+        let (above, zero) = (load(avx2, &sums.above, 0), _mm256_setzero_si256());
+        let [left, right] = near.map(|near| _mm256_xor_si256(near, above));
+        let differ = _mm256_or_si256(_mm256_or_si256(left, right), load(avx2, &sums.differ, 0));
+        let level = _mm256_cmpeq_epi16(differ, zero);
+        let [low, high] = add(halves(avx2, &sums.means), near, sight.mean_near);
+        let choose = |sum, level, above| {
+            // Four times the symbol, which is in the upper half.
+            _mm256_blendv_epi8(_mm256_srai_epi32::<8>(sum), _mm256_srai_epi32::<14>(above), level)
+        };
+        let low = choose(low, _mm256_unpacklo_epi16(level, level), _mm256_unpacklo_epi16(zero, above));
+        let high = choose(high, _mm256_unpackhi_epi16(level, level), _mm256_unpackhi_epi16(zero, above));
+        whole(avx2, [low, high])
     }
 );
 
@@ -122,12 +130,10 @@ fearless_simd::kernel!(
         let values = load(avx2, own, 0);
         if phase == 0 {
             let moved = _mm256_alignr_epi8::<2>(_mm256_permute2x128_si256::<0x81>(values, values), values);
-            let moved: i16x16<_> = moved.simd_into(avx2);
-            [*own, moved.into()]
+            [*own, narrow(avx2, moved)]
         } else {
             let moved = _mm256_alignr_epi8::<14>(values, _mm256_permute2x128_si256::<0x08>(values, values));
-            let moved: i16x16<_> = moved.simd_into(avx2);
-            [moved.into(), *own]
+            [narrow(avx2, moved), *own]
         }
     }
 );
@@ -135,18 +141,14 @@ fearless_simd::kernel!(
 fearless_simd::kernel!(
     #[inline(always)]
     fn values(avx2: Avx2, symbols: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH] {
-        let values: i16x16<_> =
-            _mm256_sub_epi16(load(avx2, symbols, 0), base(halves(avx2, means))).simd_into(avx2);
-        values.into()
+        narrow(avx2, _mm256_sub_epi16(load(avx2, symbols, 0), base(halves(avx2, means))))
     }
 );
 
 fearless_simd::kernel!(
     #[inline(always)]
     fn symbols(avx2: Avx2, values: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH] {
-        let symbols: i16x16<_> =
-            _mm256_add_epi16(load(avx2, values, 0), base(halves(avx2, means))).simd_into(avx2);
-        symbols.into()
+        narrow(avx2, _mm256_add_epi16(load(avx2, values, 0), base(halves(avx2, means))))
     }
 );
 
@@ -169,8 +171,7 @@ fearless_simd::kernel!(
         };
         let low = away(_mm256_unpacklo_epi16(zero, symbols), low);
         let high = away(_mm256_unpackhi_epi16(zero, symbols), high);
-        let magnitudes: i16x16<_> = _mm256_packs_epi32(low, high).simd_into(avx2);
-        magnitudes.into()
+        narrow(avx2, _mm256_packs_epi32(low, high))
     }
 );
 
@@ -179,13 +180,13 @@ fearless_simd::kernel!(
     fn tables(
         avx2: Avx2,
         sight: &Sight<'_>,
-        of: (&[i32; WIDTH], &[i32; WIDTH]),
+        of: (&Sums, &[i32; WIDTH]),
         near: &[[i16; WIDTH]; 2],
         count: usize,
     ) -> [u8; WIDTH] {
         let (sums, means) = of;
         let near = near.map(|near| load(avx2, &near, 0));
-        let sums = add(halves(avx2, sums), near, sight.activity_near);
+        let sums = add(halves(avx2, &sums.activities), near, sight.activity_near);
         // Packing undoes the order of unpacking, and what does not fit 16 bits is above every top either way.
         let shift = _mm_cvtsi32_si128(sight.context.shift.into());
         let [low, high] = sums.map(|sum| _mm256_sra_epi32(sum, shift));
@@ -247,6 +248,13 @@ fearless_simd::kernel!(
 #[target_feature(enable = "avx2")]
 fn load(avx2: Avx2, plane: &[i16], place: usize) -> __m256i {
     let values: i16x16<_> = (*chunk(plane, place)).simd_into(avx2);
+    values.into()
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn narrow(avx2: Avx2, values: __m256i) -> [i16; WIDTH] {
+    let values: i16x16<_> = values.simd_into(avx2);
     values.into()
 }
 

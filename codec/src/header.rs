@@ -32,16 +32,31 @@ pub enum Mode {
     Indexed = 3,
     /// Range ANS with tables chosen by what is already decoded.
     Context = 4,
+    /// As [`Mode::Context`], each symbol expected to equal the one above it.
+    Columns = 5,
+    /// As [`Mode::Columns`] with rows and columns exchanged: each symbol is expected to equal the one to its left.
+    Rows = 6,
 }
 
 impl Mode {
     /// Every mode, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Raw, Self::Static, Self::Zstd, Self::Indexed, Self::Context];
+    pub const ALL: [Self; 7] =
+        [Self::Raw, Self::Static, Self::Zstd, Self::Indexed, Self::Context, Self::Columns, Self::Rows];
 
     /// Whether range ANS codes it, in lanes and groups.
     #[must_use]
     pub fn is_coded(self) -> bool {
-        matches!(self, Self::Static | Self::Indexed | Self::Context)
+        !matches!(self, Self::Raw | Self::Zstd)
+    }
+
+    /// Whether its tables are chosen by what is already decoded.
+    pub(crate) fn has_contexts(self) -> bool {
+        matches!(self, Self::Context | Self::Columns | Self::Rows)
+    }
+
+    /// The shape in which a feature of `shape` is coded.
+    pub(crate) fn laid(self, shape: Shape) -> Shape {
+        if self == Self::Rows { shape.turned() } else { shape }
     }
 }
 
@@ -53,6 +68,8 @@ impl fmt::Display for Mode {
             Self::Zstd => "zstd",
             Self::Indexed => "indexed",
             Self::Context => "context",
+            Self::Columns => "columns",
+            Self::Rows => "rows",
         })
     }
 }
@@ -219,7 +236,7 @@ mod tests {
     fn values_outside_the_format_are_named() {
         for (bytes, name) in [
             ([0x11, 0, 0, 0], "version: 1"),
-            ([0x25, 0, 0, 0], "mode"),
+            ([0x27, 0, 0, 0], "mode"),
             ([0x21, 0, 6, 0], "layout"),
             ([0x20, 0, 0, 0], "layout"),
             ([0x22, 0, 3, 0], "layout"),

@@ -14,12 +14,12 @@ const SAMPLED: usize = 8;
 /// The values of a feature in the order of coding, for one mode.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// For each symbol, an entry: of the channel's table in mode static, of the shared family in the others. In mode context
+    /// For each symbol, an entry: of the channel's table in mode static, of the shared family in the others. With contexts
     /// runs are a stride apart, and between them entries stand for no value.
     entries: Vec<u16>,
     /// For each tile, an entry of the table of indices.
     indices: Vec<u16>,
-    /// The values in mode context, as far apart; those of the other modes are the symbols.
+    /// The values in modes with contexts, as far apart; those of the other modes are the symbols.
     values: Vec<i16>,
     /// The places of runs that have escapes, each counted from its channel's first value, and for each channel where its
     /// own end here.
@@ -67,11 +67,8 @@ impl Plan {
     /// Which number of lanes is chosen, by the estimated size in bytes (FORMAT.md, section 4.3).
     pub(crate) fn lanes(&self, mode: Mode) -> usize {
         // Sixteen are for contexts alone, and thirty-two for the others.
-        let borders = if mode == Mode::Context {
-            &[256, 896, 1920, 4608][..]
-        } else {
-            &[256, 1792, 3840, 24576, 24576]
-        };
+        let borders =
+            if mode.has_contexts() { &[256, 896, 1920, 4608][..] } else { &[256, 1792, 3840, 24576, 24576] };
         let estimate = self.sampled * SAMPLED as u64 / (8 * 256);
         borders.iter().filter(|border| estimate >= **border).count()
     }
@@ -98,7 +95,7 @@ impl Plan {
     pub(crate) fn fill(&mut self, mode: Mode, tables: &Tables, level: u8, feature: &Feature, simd: Simd) {
         self.begin();
         match mode {
-            Mode::Context => self.fill_context(tables, level, feature, simd),
+            _ if mode.has_contexts() => self.fill_contexts(mode, tables, level, feature, simd),
             Mode::Indexed => self.fill_indexed(tables, level, feature),
             _ => self.fill_static(tables, level, feature),
         }
@@ -155,11 +152,11 @@ impl Plan {
         }
     }
 
-    fn fill_context(&mut self, tables: &Tables, level: u8, feature: &Feature, simd: Simd) {
+    fn fill_contexts(&mut self, mode: Mode, tables: &Tables, level: u8, feature: &Feature, simd: Simd) {
         let Some(context) = &tables.context else { return };
-        let shape = feature.shape();
+        let shape = mode.laid(feature.shape());
         let window = &mut self.scratch.window;
-        window.begin(shape, simd);
+        window.begin(feature.shape(), mode, simd);
         let plane = 2 * shape.height() * window.stride();
         self.entries.resize(shape.channels() * plane + WIDTH, 0);
         self.values.resize(shape.channels() * plane + WIDTH, 0);
@@ -170,7 +167,7 @@ impl Plan {
                 entries: &mut self.entries[here.clone()],
                 escaped: &mut self.escaped,
             };
-            let rules = context.rules(level, channel);
+            let rules = context.rules(mode, level, channel);
             window.survey(Subject { context, rules, channel }, feature.plane(channel), sheet);
             self.escaped_ends.push(self.escaped.len());
             self.sampled += sampled(&self.entries[here][..plane], &context.family.costs);
@@ -202,11 +199,11 @@ impl Plan {
             indices: None,
         };
         match (mode, &tables.indexed) {
-            (Mode::Context, _) => {
-                let width = feature.shape().width();
+            _ if mode.has_contexts() => {
+                let shape = mode.laid(feature.shape());
                 part.values = &self.values[here];
-                part.runs = [width.div_ceil(2), width / 2];
-                part.stride = plane / (2 * feature.shape().height());
+                part.runs = [shape.width().div_ceil(2), shape.width() / 2];
+                part.stride = plane / (2 * shape.height());
             }
             (Mode::Indexed, Some(indexed)) => {
                 let count = indexed.tiles(feature.shape()).count();

@@ -1,32 +1,38 @@
 //! What follows from what is already known around symbols: their means and tables (FORMAT.md, section 5.3).
 
-use crate::context::{ACTIVITY_MAX, Context, NEAR, Rules, Spans};
+use crate::context::{ACTIVITY_MAX, Context, FAR, NEAR, OWN_MAX, Rules, Spans};
 use crate::model::Shared;
 use crate::rans::Reader;
 
 /// Symbols that are worked on at once.
 pub(crate) const WIDTH: usize = 16;
 
+/// What is known of the symbols of a chunk without the run before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    /// Each hand has an order of its own for these.
+    pub(crate) means: [i32; WIDTH],
+    pub(crate) activities: [i32; WIDTH],
+    /// The symbols above.
+    pub(crate) above: [i16; WIDTH],
+    /// Zero where the other own neighbours in earlier runs equal those.
+    pub(crate) differ: [i16; WIDTH],
+}
+
 /// How symbols are worked on: the portable way, or with the instructions of a processor.
 pub(crate) trait Hand: Copy {
-    /// What is known of the means and of the activities of the symbols from a place on, as an index of all planes and one
-    /// of its own, without the run before. Each hand has an order of its own for them.
-    fn sums(
-        self,
-        sight: &Sight<'_>,
-        symbols: (&[i16], usize),
-        magnitudes: (&[i16], usize),
-    ) -> [[i32; WIDTH]; 2];
+    /// What is known of the symbols from a place on, as an index of all planes and one of its own.
+    fn sums(self, sight: &Sight<'_>, symbols: (&[i16], usize), magnitudes: (&[i16], usize)) -> Sums;
 
-    /// The means, in quarter symbols, given their sums and the symbols of the run before, to the left and to the right.
-    fn means(self, sight: &Sight<'_>, sums: &[i32; WIDTH], near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH];
+    /// The means, in quarter symbols, given the symbols of the run before, to the left and to the right.
+    fn means(self, sight: &Sight<'_>, sums: &Sums, near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH];
 
-    /// The tables of the first `count` symbols, given the sums of their activities, their means and the magnitudes of the
-    /// run before; that of no value for the others.
+    /// The tables of the first `count` symbols, given their means and the magnitudes of the run before; that of no value
+    /// for the others.
     fn tables(
         self,
         sight: &Sight<'_>,
-        of: (&[i32; WIDTH], &[i32; WIDTH]),
+        of: (&Sums, &[i32; WIDTH]),
         near: &[[i16; WIDTH]; 2],
         count: usize,
     ) -> [u8; WIDTH];
@@ -85,6 +91,8 @@ pub(crate) struct Sight<'a> {
     pub(crate) context: &'a Context,
     pub(crate) mean_pairs: &'a [Pair],
     pub(crate) activity_pairs: &'a [Pair],
+    /// How far the own neighbours in earlier runs are from the symbol, the one above first.
+    pub(crate) level: [isize; 3],
     pub(crate) far: &'a [i16],
     pub(crate) wide: &'a [i16],
     /// The weights of far and wide.
@@ -100,14 +108,15 @@ pub(crate) struct Sight<'a> {
 impl<'a> Sight<'a> {
     pub(crate) fn new(
         (context, rules, phase): (&'a Context, Rules<'_>, usize),
-        (mean_pairs, activity_pairs): (&'a [Pair], &'a [Pair]),
+        (mean_pairs, activity_pairs, own): (&'a [Pair], &'a [Pair], [isize; OWN_MAX]),
         (far, wide): (&'a [i16], &'a [i16]),
     ) -> Self {
-        let (mean, activity, biases) = (&rules.means[phase], &rules.activities[phase], &rules.biases[phase]);
+        let (mean, activity, biases) = (&rules.means[phase], &rules.activities[phase], rules.biases[phase]);
         Self {
             context,
             mean_pairs,
             activity_pairs,
+            level: FAR[phase].map(|at| own[at]),
             far,
             wide,
             weights: [activity.far, activity.wide],
@@ -130,7 +139,7 @@ impl Hand for Portable {
         sight: &Sight<'_>,
         (symbols, from): (&[i16], usize),
         (magnitudes, at): (&[i16], usize),
-    ) -> [[i32; WIDTH]; 2] {
+    ) -> Sums {
         let mut means = [sight.mean_bias; WIDTH];
         add_pairs(&mut means, symbols, from, sight.mean_pairs);
         let mut activities = [sight.activity_bias; WIDTH];
@@ -138,25 +147,30 @@ impl Hand for Portable {
         add(&mut activities, chunk(sight.far, at), far);
         add(&mut activities, chunk(sight.wide, at), wide);
         add_pairs(&mut activities, magnitudes, at, sight.activity_pairs);
-        [means, activities]
+        let [above, others @ ..] = sight.level.map(|offset| chunk(symbols, from.wrapping_add_signed(offset)));
+        let differ = |lane: usize| others.iter().fold(0, |all, other| all | (other[lane] ^ above[lane]));
+        Sums { means, activities, above: *above, differ: std::array::from_fn(differ) }
     }
 
     #[inline(always)]
-    fn means(self, sight: &Sight<'_>, sums: &[i32; WIDTH], near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
-        let mut sums = *sums;
-        near.iter().zip(sight.mean_near).for_each(|(near, weight)| add(&mut sums, near, weight));
-        sums.map(|sum| sum >> 8)
+    fn means(self, sight: &Sight<'_>, sums: &Sums, near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
+        let Sums { mut means, above, differ, .. } = *sums;
+        near.iter().zip(sight.mean_near).for_each(|(near, weight)| add(&mut means, near, weight));
+        std::array::from_fn(|lane| {
+            let [left, right] = near.map(|near| near[lane] ^ above[lane]);
+            if left | right | differ[lane] == 0 { 4 * i32::from(above[lane]) } else { means[lane] >> 8 }
+        })
     }
 
     #[inline(always)]
     fn tables(
         self,
         sight: &Sight<'_>,
-        (sums, means): (&[i32; WIDTH], &[i32; WIDTH]),
+        (sums, means): (&Sums, &[i32; WIDTH]),
         near: &[[i16; WIDTH]; 2],
         count: usize,
     ) -> [u8; WIDTH] {
-        let mut sums = *sums;
+        let mut sums = sums.activities;
         near.iter().zip(sight.activity_near).for_each(|(near, weight)| add(&mut sums, near, weight));
         std::array::from_fn(|lane| {
             let level = (sums[lane] >> sight.context.shift).clamp(0, ACTIVITY_MAX as i32) as usize;

@@ -154,7 +154,7 @@ impl Tables {
     pub(crate) fn family_of(&self, mode: Mode, level: u8) -> &Family {
         match (mode, &self.indexed, &self.context) {
             (Mode::Indexed, Some(indexed), _) => &indexed.family,
-            (Mode::Context, _, Some(context)) => &context.family,
+            (Mode::Context | Mode::Columns | Mode::Rows, _, Some(context)) => &context.family,
             _ => &self.levels[usize::from(level)],
         }
     }
@@ -184,7 +184,7 @@ impl Tables {
         match mode {
             Mode::Raw | Mode::Static | Mode::Zstd => true,
             Mode::Indexed => self.indexed.is_some(),
-            Mode::Context => self.context.is_some(),
+            Mode::Context | Mode::Columns | Mode::Rows => self.context.is_some(),
         }
     }
 }

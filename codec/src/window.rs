@@ -9,9 +9,9 @@ use fearless_simd::Simd as _;
 
 use crate::context::{Context, NEAR, OWN, OWN_MAX, Rules};
 use crate::rans::{LANES_MAX, Reader};
-use crate::sight::{self, Hand, Pair, Portable, Sight, WIDTH, chunk, chunk_mut, pair};
+use crate::sight::{self, Hand, Pair, Portable, Sight, Sums, WIDTH, chunk, chunk_mut, pair};
 use crate::simd::Simd;
-use crate::{Error, Shape};
+use crate::{Error, Mode, Shape};
 
 /// Rows of zeros above and below a plane.
 const ABOVE: usize = 2;
@@ -20,7 +20,11 @@ const BELOW: usize = 1;
 /// The planes of one feature, used again for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
+    /// As symbols are coded.
     shape: Option<Shape>,
+    /// Whether rows of the feature are columns here, and a channel of it.
+    turned: bool,
+    plane: Vec<i16>,
     height: usize,
     width: usize,
     grid: Grid,
@@ -37,7 +41,7 @@ pub(crate) struct Window {
     /// What the run before is for the current one, chunk by chunk.
     near: Vec<Near>,
     /// Of the current run: what means and activities are summed from, means in quarter symbols, tables, values.
-    sums: Vec<[[i32; WIDTH]; 2]>,
+    sums: Vec<Sums>,
     means: Vec<[i32; WIDTH]>,
     tables: Vec<[u8; WIDTH]>,
     values: Vec<[i16; WIDTH]>,
@@ -65,6 +69,14 @@ fn join(near: &mut [Near], phase: usize) {
                 if phase == 0 { *last = *first } else { *first = *last }
             }
         }
+    }
+}
+
+/// Makes columns of rows of so many values.
+fn turn(rows: &[i16], width: usize, columns: &mut [i16]) {
+    let height = rows.len() / width;
+    for (x, column) in columns.chunks_exact_mut(height).enumerate() {
+        column.iter_mut().zip(rows[x..].iter().step_by(width)).for_each(|(to, symbol)| *to = *symbol);
     }
 }
 
@@ -126,9 +138,10 @@ impl Grid {
 }
 
 impl Window {
-    /// Forgets what was known and makes room for a feature of `shape`.
-    pub(crate) fn begin(&mut self, shape: Shape, simd: Simd) {
-        self.simd = simd;
+    /// Forgets what was known and makes room for a feature of `shape` that is coded in `mode`.
+    pub(crate) fn begin(&mut self, shape: Shape, mode: Mode, simd: Simd) {
+        let shape = mode.laid(shape);
+        (self.simd, self.turned) = (simd, mode == Mode::Rows);
         if self.shape == Some(shape) {
             // Of the others only borders are read before they are written, and those stay zero.
             self.far.fill(0);
@@ -152,7 +165,7 @@ impl Window {
         // Whole turns of lanes.
         let chunks = self.runs()[0].next_multiple_of(LANES_MAX) / WIDTH;
         self.near.resize(self.runs()[0].div_ceil(WIDTH), Near::default());
-        self.sums.resize(self.near.len(), Default::default());
+        self.sums.resize(self.near.len(), Sums::default());
         self.named.resize(2 * self.height * self.stride() + WIDTH, 0);
         self.means.resize(chunks, [0; WIDTH]);
         self.tables.resize(chunks, [0; WIDTH]);
@@ -191,7 +204,7 @@ impl Window {
         let limits = (context.cap, rules.coarse);
         let (symbols, magnitudes) = (&self.symbols[..], &mut self.magnitudes[..]);
         let sights = [0, 1].map(|phase| {
-            let pairs = (&self.mean_pairs[phase][..], &self.activity_pairs[phase][..]);
+            let pairs = (&self.mean_pairs[phase][..], &self.activity_pairs[phase][..], self.grid.own[phase]);
             Sight::new((context, rules, phase), pairs, (&self.far, &self.wide))
         });
         let (near, tables) = (&mut self.near[..], &mut self.named[..]);
@@ -202,9 +215,9 @@ impl Window {
             for (at, near) in near.iter_mut().enumerate() {
                 let (here, left) = (begin + at * WIDTH, count.saturating_sub(at * WIDTH));
                 let own = chunk(symbols, first + here);
-                let [sums, activities] = hand.sums(sight, (symbols, first + here), (magnitudes, here));
+                let sums = hand.sums(sight, (symbols, first + here), (magnitudes, here));
                 let means = hand.means(sight, &sums, &near.symbols);
-                let named = hand.tables(sight, (&activities, &means), &near.magnitudes, left);
+                let named = hand.tables(sight, (&sums, &means), &near.magnitudes, left);
                 *chunk_mut(tables, to + at * WIDTH) = named;
                 *chunk_mut(values, to + at * WIDTH) = sight::first(left, hand.values(own, &means));
                 let found = sight::first(left, hand.magnitudes(own, &means, limits));
@@ -263,7 +276,7 @@ impl Window {
         let (symbols, magnitudes) = (&mut self.symbols[..], &mut self.magnitudes[..]);
         let (means, tables, values) = (&mut self.means[..], &mut self.tables[..], &mut self.values[..]);
         let sights = [0, 1].map(|phase| {
-            let pairs = (&self.mean_pairs[phase][..], &self.activity_pairs[phase][..]);
+            let pairs = (&self.mean_pairs[phase][..], &self.activity_pairs[phase][..], self.grid.own[phase]);
             Sight::new((context, rules, phase), pairs, (&self.far, &self.wide))
         });
         let (near, sums) = (&mut self.near[..], &mut self.sums[..]);
@@ -277,8 +290,8 @@ impl Window {
             let (sight, next, count) = (&sights[run % 2], &sights[(run + 1) % 2], runs[run % 2]);
             for (at, (near, sums)) in near.iter().zip(&mut *sums).enumerate() {
                 let left = count.saturating_sub(at * WIDTH);
-                means[at] = hand.means(sight, &sums[0], &near.symbols);
-                tables[at] = hand.tables(sight, (&sums[1], &means[at]), &near.magnitudes, left);
+                means[at] = hand.means(sight, sums, &near.symbols);
+                tables[at] = hand.tables(sight, (sums, &means[at]), &near.magnitudes, left);
                 // Of the next run, while the states of this one are waited for.
                 if run + 1 < 2 * self.height {
                     let here = begin + half + at * WIDTH;
@@ -333,6 +346,12 @@ impl Window {
 
     #[inline(always)]
     fn load(&mut self, channel: usize, plane: &[i16]) {
+        let mut turned = std::mem::take(&mut self.plane);
+        if self.turned {
+            turned.resize(plane.len(), 0);
+            turn(plane, self.height, &mut turned);
+        }
+        let plane = if self.turned { &turned } else { plane };
         let first = channel * self.grid.plane;
         for (row, line) in plane.chunks_exact(self.width).enumerate() {
             let (even, odd) = (first + self.grid.at(row, 0), first + self.grid.at(row, 1));
@@ -345,12 +364,18 @@ impl Window {
                     std::array::from_fn(|lane| both[2 * lane + 1]);
             }
         }
+        self.plane = turned;
     }
 
     #[inline(always)]
-    fn store(&self, channel: usize, plane: &mut [i16]) {
+    fn store(&mut self, channel: usize, plane: &mut [i16]) {
+        let mut turned = std::mem::take(&mut self.plane);
+        if self.turned {
+            turned.resize(plane.len(), 0);
+        }
+        let to = if self.turned { &mut turned[..] } else { &mut *plane };
         let first = channel * self.grid.plane;
-        for (row, line) in plane.chunks_exact_mut(self.width).enumerate() {
+        for (row, line) in to.chunks_exact_mut(self.width).enumerate() {
             let (even, odd) = (first + self.grid.at(row, 0), first + self.grid.at(row, 1));
             for (at, block) in line.chunks_mut(2 * WIDTH).enumerate() {
                 let halves = [even, odd].map(|half| chunk(&self.symbols, half + at * WIDTH));
@@ -358,6 +383,10 @@ impl Window {
                 block.copy_from_slice(&both[..block.len()]);
             }
         }
+        if self.turned {
+            turn(&turned, self.width, plane);
+        }
+        self.plane = turned;
     }
 
     /// Adds the magnitudes of a finished channel to what later ones see.

@@ -87,7 +87,7 @@ fn packets_of_the_reference_decode() {
             }
         }
     }
-    for mode in [Mode::Static, Mode::Indexed, Mode::Context] {
+    for mode in Mode::ALL.into_iter().filter(|mode| mode.is_coded()) {
         assert!(
             [1, 2, 4, 8, 16, 32].iter().all(|lanes| seen.iter().any(|s| (s.0, s.1) == (mode, *lanes))),
             "{mode}"

@@ -98,7 +98,7 @@ fn each_field_is_named() {
     };
     for (expected, message) in [
         ("version: 1", name(Mode::Static, &|p| p[0] = 0x11)),
-        ("mode: unknown number 5", name(Mode::Static, &|p| p[0] = 0x25)),
+        ("mode: unknown number 7", name(Mode::Static, &|p| p[0] = 0x27)),
         ("level: 2", name(Mode::Static, &|p| p[1] = 2)),
         ("geometry: 2", name(Mode::Static, &|p| p[1] = 0x21)),
         ("layout: 22 is not one of mode static", name(Mode::Static, &|p| p[2] = 2 << 3 | 6)),
@@ -129,7 +129,7 @@ fn modes_without_a_section_are_refused() {
     let tables = Tables::parse(plain).unwrap();
     let shape = Shape::new(1, 2, 2).unwrap();
     let feature = Feature::new(shape, vec![0; 4]).unwrap();
-    for mode in [Mode::Indexed, Mode::Context] {
+    for mode in [Mode::Indexed, Mode::Context, Mode::Columns, Mode::Rows] {
         let mut out = Vec::new();
         let error = Encoder::new().encode(&tables, 0, 0, Choice::Only(mode), &feature, &mut out).unwrap_err();
         assert_eq!(error.kind(), Kind::Caller, "{error}");

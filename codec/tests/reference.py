@@ -12,7 +12,9 @@ import struct
 import sys
 import zlib
 
-RAW, STATIC, ZSTD, INDEXED, CONTEXT = range(5)
+RAW, STATIC, ZSTD, INDEXED, CONTEXT, COLUMNS, ROWS = range(7)
+NAMES = ["raw", "static", "zstd", "indexed", "context", "columns", "rows"]
+CONTEXTS = (CONTEXT, COLUMNS, ROWS)
 LANES = [1, 2, 4, 8, 16, 32]
 LOW = 1 << 15  # the smallest state
 OWN = [[(-1, 0), (-1, -1), (-1, 1), (-2, 0)], [(0, -1), (0, 1), (-1, 0), (-1, -1), (-1, 1)]]
@@ -159,7 +161,8 @@ class Codec:
     """Runs of values with their tables, for one packet in one direction (section 5)."""
 
     def __init__(self, tables, shape, level, mode):
-        self.tables, self.shape, self.level, self.mode = tables, shape, level, mode
+        self.tables, self.level, self.mode = tables, level, mode
+        self.shape = shape = (shape[0], shape[2], shape[1]) if mode == ROWS else shape
         self.bytes_table = Table(0, [1 << (tables.precision - 8)] * 256, tables.precision)
         self.planes = {}
         self.far = [[0] * shape[2] for _ in range(shape[1])]
@@ -169,7 +172,7 @@ class Codec:
         """Codes a channel: run(tables, values or None) -> values, once per run. Returns the plane."""
         tables, (_, height, width) = self.tables, self.shape
         known = self.planes.get(channel)
-        if self.mode == CONTEXT:
+        if self.mode in CONTEXTS:
             return self.context(channel, run, known)
         if self.mode == STATIC:
             chosen = [tables.static[self.level][channel]] * (height * width)
@@ -234,6 +237,9 @@ class Codec:
                     for source, place, weight in taps:
                         mq += weight * at(self.planes[source], y + place // 3 - 1, x + place % 3 - 1)
                     mq >>= 8
+                    near = {at(plane, *place) for place in around}
+                    if len(near) == 1 or self.mode != CONTEXT:
+                        mq = 4 * at(plane, y - 1, x)
                     e = (activity_bias << (t.shift - 4)) + far_weight * far[y][x] + wide_weight * blurred[y][x]
                     e += sum(w * at(magnitudes, *place) for w, place in zip(strengths, around))
                     e = max(0, e >> t.shift)
@@ -247,6 +253,10 @@ class Codec:
                     magnitudes[y][x] = min(abs(4 * plane[y][x] - mq) >> coarse, t.cap)
         self.planes[channel] = plane
         self.far = [[a - (a >> 2) + 8 * m for a, m in zip(*rows)] for rows in zip(far, magnitudes)]
+
+
+def turned(plane):
+    return [list(row) for row in zip(*plane)]
 
 
 def crc(tables, head, planes, channels):
@@ -295,6 +305,7 @@ def decode(tables, shape, packet):
     present = max((i + 1 for i, end in enumerate(ends) if end == count), default=groups)
     assert present < groups or not ends or count > ends[-1]
     codec, coder = Codec(tables, shape, level, mode), Lanes(states, words, tables.precision)
+    laid = lambda: {c: turned(plane) if mode == ROWS else plane for c, plane in codec.planes.items()}
 
     def run(chosen, _, sampled=True):
         entries = [coder.get(i % lanes, table) for i, table in enumerate(chosen)]
@@ -315,15 +326,16 @@ def decode(tables, shape, packet):
             codec.channel(channel, run)
             done.append(channel)
         if group < groups - 1:
-            assert coder.at == ends[group] and crc(tables, head, codec.planes, done) & 0xFFFF == directory[group][1]
+            assert coder.at == ends[group] and crc(tables, head, laid(), done) & 0xFFFF == directory[group][1]
     if present == groups:
         assert coder.at == count
-        seal = crc(tables, head, codec.planes, done)
+        seal = crc(tables, head, laid(), done)
         assert [state - LOW for state in coder.states] == shares(seal, lanes)
+    planes = laid()
     for channel in set(tables.order) - set(done):
         median = tables.static[level][channel].median()
-        codec.planes[channel] = [[median] * width for _ in range(height)]
-    return codec.planes, present
+        planes[channel] = [[median] * width for _ in range(height)]
+    return planes, present
 
 
 def log(f):
@@ -351,7 +363,7 @@ def encode(tables, shape, geometry, level, mode, planes, layered=False, lanes=No
         seal = crc(tables, head(width), planes, tables.order)
         return head(width) + struct.pack("<I", seal) + struct.pack(f"<{len(flat)}{'bh'[width - 1]}", *flat)
     codec = Codec(tables, shape, level, mode)
-    codec.planes = {c: [list(row) for row in plane] for c, plane in enumerate(planes)}
+    codec.planes = {c: turned(plane) if mode == ROWS else [list(row) for row in plane] for c, plane in enumerate(planes)}
     runs = {}
 
     for channel in tables.order:
@@ -364,7 +376,7 @@ def encode(tables, shape, geometry, level, mode, planes, layered=False, lanes=No
 
         codec.channel(channel, run)
     estimate = codec.cost // 256
-    code = sum(estimate >= size for size in ((256, 896, 1920, 4608) if mode == CONTEXT else (256, 1792, 3840, 24576, 24576)))
+    code = sum(estimate >= size for size in ((256, 896, 1920, 4608) if mode in CONTEXTS else (256, 1792, 3840, 24576, 24576)))
     if lanes:
         code = LANES.index(lanes)
     groups = len(tables.groups) if layered else 1
@@ -460,12 +472,14 @@ def picture(rng, shape, stray, low=-32768, high=32767):
     """Symbols that look a little like a feature: smooth, with more going on in some places; now and then a stray."""
     planes = []
     for c in range(shape[0]):
-        scale, plane = 0.3 + 4 * rng.random(), []
+        scale, plane, even = 0.3 + 4 * rng.random(), [], rng.randrange(-9, 10)
         for y in range(shape[1]):
             row = []
             for x in range(shape[2]):
                 before = (row[-1] if x else 0) + (plane[-1][x] if y else 0)
                 s = round(before * 0.3 + rng.gauss(0, scale * (0.2 + (x * y % 97) / 60)))
+                if c % 3 == 1 and 2 * y < shape[1]:
+                    s = even
                 row.append(rng.choice([low, high, 500, -500]) if rng.random() < stray else max(-120, min(120, s)))
             plane.append(row)
         planes.append(plane)
@@ -490,7 +504,7 @@ def golden():
         for mode in modes:
             coded = encode(tables, shape, geometry, level, mode, planes, layered, lanes)
             assert decode(tables, shape, coded) == (dict(enumerate(planes)), (coded[2] >> 3) + 1 if mode else 1)
-            (folder / f"{name}.{['raw', 'static', 'zstd', 'indexed', 'context'][mode]}").write_bytes(coded)
+            (folder / f"{name}.{NAMES[mode]}").write_bytes(coded)
 
     def complete(levels, count, precision, groups, tile, shapes, reach=(3, 12, 40)):
         static = [[laplace(0.2 + 5 * rng.random(), rng.choice(reach), precision) for _ in range(count)] for _ in range(levels)]
@@ -499,12 +513,12 @@ def golden():
             static, precision, groups,
             make_indexed(rng, count, levels, tile, 9, precision), make_context(rng, order, levels, shapes, precision))
 
-    all_modes = [RAW, STATIC, INDEXED, CONTEXT]
+    all_modes = [RAW, STATIC, INDEXED, *CONTEXTS]
     tiny = make_tables([[Table(-1, [1024, 2048, 1000, 24], 12), Table(0, [4000, 96], 12)]])
     put("example", tiny, 0, 0, [[[0, 0], [1, -1]], [[0, 0], [5, 0]]], [STATIC, RAW])
     put("one", complete(1, 1, 12, None, 3, 2), 3, 0, [[[1]]], all_modes)
     put("lanes1", complete(2, 3, 12, None, 4, 8), 1, 1, picture(rng, (3, 7, 9), 0.02), all_modes)
-    put("lanes2", complete(3, 5, 14, None, 0, 16), 1, 2, picture(rng, (5, 17, 19), 0.0), all_modes)
+    put("lanes2", complete(3, 5, 14, None, 0, 16), 1, 2, picture(rng, (5, 17, 15), 0.0), all_modes)
     put("lanes4", complete(2, 6, 12, [[2, 0], [5, 1, 4], [3]], 8, 16), 0, 1, picture(rng, (6, 33, 31), 0.002), all_modes, None, True)
     put("lanes8", complete(1, 8, 12, None, 8, 24), 2, 0, picture(rng, (8, 40, 32), 0.0), all_modes, 8)
     put("lanes16", complete(1, 6, 12, [[1, 4], [0, 3, 2, 5]], 8, 16), 0, 0, picture(rng, (6, 23, 38), 0.003), all_modes, 16, True)
@@ -512,7 +526,7 @@ def golden():
     wide = [[Table(0, [3000] + [40] * 254 + [16384 - 3000 - 40 * 254 - 1, 1], 14)]]
     saturated = [[[rng.choice([0, 0, 0, 255, rng.randrange(256)]) for _ in range(24)] for _ in range(20)]]
     put("bytes", make_tables(wide, 14), 0, 0, saturated, [STATIC, RAW])
-    put("sooner", complete(1, 4, 12, None, 8, 16), 0, 0, picture(rng, (4, 26, 24), 0.0), [STATIC, CONTEXT])
+    put("sooner", complete(1, 4, 12, None, 8, 16), 0, 0, picture(rng, (4, 26, 24), 0.0), [STATIC, *CONTEXTS])
 
 
 def main():

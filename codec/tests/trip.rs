@@ -13,7 +13,7 @@ use narrows_codec::{
 };
 use proptest::prelude::*;
 
-const CODED: [Mode; 3] = [Mode::Static, Mode::Indexed, Mode::Context];
+const CODED: [Mode; 5] = [Mode::Static, Mode::Indexed, Mode::Context, Mode::Columns, Mode::Rows];
 
 fn choices() -> impl Iterator<Item = Choice> {
     // Auto tries zstd.
@@ -40,7 +40,7 @@ fn goes_round(
 fn case() -> impl Strategy<Value = (Tables, u8, Feature, u8, bool)> {
     let precision = prop_oneof![Just(12), Just(make::unless_miri(14, 12))];
     let strays = prop_oneof![4 => Just(0_usize), 2 => Just(50), 1 => Just(1)];
-    let lanes = prop_oneof![Just(0), Just(1), Just(2), Just(4), Just(8), Just(32)];
+    let lanes = prop_oneof![Just(0), Just(1), Just(2), Just(4), Just(8), Just(16), Just(32)];
     (
         (any::<u64>(), 1..make::unless_miri(5, 3_usize), 1..make::unless_miri(3, 2_usize), precision),
         (1..make::unless_miri(24, 4_usize), 1..make::unless_miri(40, 12_usize)),

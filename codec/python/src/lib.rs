@@ -59,11 +59,13 @@ fn mode_of(name: &str) -> PyResult<Option<Mode>> {
         "static" => Mode::Static,
         "indexed" => Mode::Indexed,
         "context" => Mode::Context,
+        "columns" => Mode::Columns,
+        "rows" => Mode::Rows,
         "raw" => Mode::Raw,
         "zstd" => Mode::Zstd,
         _ => {
             return Err(CodecError::new_err(format!(
-                "mode {name:?}: it is one of auto, static, indexed, context, raw, zstd"
+                "mode {name:?}: it is one of auto, static, indexed, context, columns, rows, raw, zstd"
             )));
         }
     }))

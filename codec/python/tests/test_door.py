@@ -7,7 +7,7 @@ import pytest
 from narrows_codec import CodecError, Tables, bits, decode, encode
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests/golden"
-CODED = ("static", "indexed", "context")
+CODED = ("static", "indexed", "context", "columns", "rows")
 PACKETS = sorted(path for mode in (*CODED, "raw") for path in GOLDEN.glob(f"*.{mode}"))
 
 

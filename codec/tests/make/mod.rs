@@ -144,14 +144,19 @@ pub(crate) fn tables(seed: u64, channels: usize, levels: usize, precision: u32) 
     out
 }
 
-/// A feature that is smooth in places; one symbol in `strays` is any i16, none where that is 0.
+/// A feature that is smooth in places, and of one value in the upper half of some channels; one symbol in `strays` is any
+/// i16, none where that is 0.
 pub(crate) fn feature(seed: u64, shape: Shape, strays: usize) -> Feature {
     let random = &mut Random::new(seed);
     let mut symbols = Vec::with_capacity(shape.symbols());
     for _ in 0..shape.channels() {
-        let top = random.from(1, 12);
-        let mut value = 0;
-        for _ in 0..shape.plane() {
+        let (top, even) = (random.from(1, 12), random.below(3) == 0);
+        let mut value = random.from(-9, 10);
+        for at in 0..shape.plane() {
+            if even && at < shape.plane() / 2 {
+                symbols.push(value as i16);
+                continue;
+            }
             value = (value + random.from(-top, top + 1)) * 2 / 3;
             let stray = strays > 0 && random.below(strays) == 0;
             symbols.push(if stray { random.from(-32768, 32768) } else { value } as i16);

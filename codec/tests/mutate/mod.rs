@@ -1,6 +1,6 @@
 //! Damaged packets of all modes and numbers of lanes, and what the decoder makes of them.
 
-use narrows_codec::{Choice, Decoder, Encoder, Shape, Tables, packet_max};
+use narrows_codec::{Choice, Decoder, Encoder, Mode, Shape, Tables, packet_max};
 
 use crate::make::{self, Random};
 
@@ -11,12 +11,12 @@ pub(crate) struct Report {
     /// Accepted, with the symbols that were coded and without the groups that were cut off.
     pub(crate) cut: u64,
     /// Accepted, with all symbols that were coded, by mode.
-    pub(crate) same: [u64; 5],
+    pub(crate) same: [u64; Mode::ALL.len()],
     /// Accepted, with other symbols.
     pub(crate) wrong: u64,
     pub(crate) wrong_of_one_lane: u64,
     /// By mode: how many were tried.
-    pub(crate) per_mode: [u64; 5],
+    pub(crate) per_mode: [u64; Mode::ALL.len()],
 }
 
 /// Damages and decodes `packets` packets. A panic is one of the decoder's.

@@ -1,4 +1,4 @@
-"""`python -m recipe features|train|measure|settle|images|curve|compare|evaluate|export|local|task|check|new`."""
+"""`python -m recipe features|train|measure|settle|images|curve|compare|evaluate|export|refit|local|task|check|new`."""
 
 from __future__ import annotations
 
@@ -106,6 +106,12 @@ def export(config: dict, args: argparse.Namespace) -> None:
     local(config, args)
 
 
+def refit(config: dict, args: argparse.Namespace) -> None:
+    from . import refit as part
+
+    part.run(config, args.data, bundle(config, args), args.results)
+
+
 def local(config: dict, args: argparse.Namespace) -> None:
     from . import local as part
 
@@ -133,7 +139,7 @@ def bundle(config: dict, args: argparse.Namespace) -> Path:
 
 
 COMMANDS = {
-    part.__name__: part for part in (features, train, measure, settle, images, curve, compare, evaluate, export, local, task, check)
+    part.__name__: part for part in (features, train, measure, settle, images, curve, compare, evaluate, export, refit, local, task, check)
 }
 
 

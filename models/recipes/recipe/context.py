@@ -1,6 +1,6 @@
 """Tables chosen by what is already decoded (codec/FORMAT.md, sections 2.4 and 5.3), fitted on training symbols.
 
-A linear predictor gives each symbol's mean in quarter symbols; another gives the magnitude of what is left, from that
+A linear predictor gives each symbol's mean in quarter symbols, or its neighbours where they are all equal; another gives the magnitude of what is left, from that
 of neighbours and of earlier channels. One family of tables, by magnitude and by quarter, serves all channels and levels.
 """
 
@@ -110,6 +110,8 @@ def quarter_means(symbols: np.ndarray, means: list, biases: np.ndarray) -> np.nd
         for phase, mean in enumerate(phases):
             part = out[:, channel, :, phase::2]
             part[:] = ((sums(symbols, channel, phase, mean) + 16 * biases[channel, phase]) >> 8).reshape(part.shape)
+            near = np.stack(own(symbols[:, channel], phase))[..., phase::2]
+            np.copyto(part, 4 * near[0], where=(near == near[0]).all(0))
     return out
 
 

@@ -181,7 +181,12 @@ def curve(config: dict, work: Path, results: Path) -> None:
         }
         for k, gain in enumerate(near["gains"])
     ]
-    write(table, [100 * (1 - row["agreement"]) for row in table], "answers that change, %, held-out photos", results / config["name"])
+    publish(table, results / config["name"])
+
+
+def publish(table: list[dict], stem: Path) -> None:
+    """Held-out figures: `stem`.json, .csv and .png."""
+    write(table, [100 * (1 - row["agreement"]) for row in table], "answers that change, %, held-out photos", stem)
 
 
 def write(table: list[dict], losses: list[float], label: str, stem: Path) -> None:

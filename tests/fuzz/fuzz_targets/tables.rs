@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
             values.extend(around.iter().cycle().take(shape.plane()));
         }
         let feature = Feature::new(shape, values).expect("symbols of the shape");
-        for mode in [Mode::Static, Mode::Indexed, Mode::Context] {
+        for mode in Mode::ALL.into_iter().filter(|mode| mode.is_coded()) {
             if !tables.allow(mode) {
                 continue;
             }

@@ -3,7 +3,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Mode: TypeAlias = Literal["static", "indexed", "context", "raw", "zstd"]
+Mode: TypeAlias = Literal["static", "indexed", "context", "columns", "rows", "raw", "zstd"]
 Symbols: TypeAlias = NDArray[np.int8] | NDArray[np.uint8] | NDArray[np.int16]
 
 class CodecError(ValueError):
@@ -77,7 +77,7 @@ def bits(tables: Tables, symbols: Symbols, *, level: int = 0, mode: Mode = "stat
         tables: of the bundle.
         symbols: integers, shape [channels, height, width].
         level: index of the rate level.
-        mode: "static", "indexed" (indices included) or "context".
+        mode: "static", "indexed" (indices included), "context", "columns" or "rows".
 
     Returns:
         Bits, to 1/256. Divide by `symbols.size` for bits per symbol.

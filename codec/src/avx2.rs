@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::model::{BUCKET_BITS, Entries, Finder, Models, PLACE_BITS, Shared, Step};
+use crate::model::{Entries, Model, PLACE_BITS, RANGE_BITS, Range, Shared, Step};
 use crate::rans::{BLOCK, LOWEST, WordBlock, Words};
 use crate::simd::Avx2;
 use fearless_simd::{i16x8, i16x16, prelude::*, u8x16, u32x4, u32x8};
@@ -226,21 +226,31 @@ fearless_simd::kernel!(
     pub(crate) fn decode_run(
         avx2: Avx2,
         states: &mut [[u32; 8]],
-        models: &Models,
-        finder: &Finder,
+        model: &Model,
         precision: u32,
         words: &Words,
         values: &mut [[i16; 8]],
     ) -> (usize, bool) {
         let (mut taken, mut seen) = (0, _mm256_setzero_si256());
+        if let [states] = states {
+            let mut state = <__m256i>::from(u32x8::from_slice(avx2, states));
+            for values in values {
+                let [next, value, escape] = ranged(avx2, state, model, precision);
+                seen = _mm256_or_si256(seen, escape);
+                *values = listed(avx2, value);
+                state = refill(avx2, next, words, &mut taken);
+            }
+            let state: u32x8<_> = state.simd_into(avx2);
+            *states = state.into();
+            return (taken, _mm256_movemask_ps(_mm256_castsi256_ps(seen)) != 0);
+        }
         for turn in values.chunks_exact_mut(states.len()) {
             for (states, values) in states.iter_mut().zip(turn) {
                 let state = <__m256i>::from(u32x8::from_slice(avx2, states));
-                let places = |state| ranged(avx2, state, finder, precision);
-                let [span, value] = find(avx2, state, models, precision, places);
-                seen = _mm256_or_si256(seen, value);
+                let [next, value, escape] = ranged(avx2, state, model, precision);
+                seen = _mm256_or_si256(seen, escape);
                 *values = listed(avx2, value);
-                let state: u32x8<_> = take(avx2, state, span, precision, words, &mut taken).simd_into(avx2);
+                let state: u32x8<_> = refill(avx2, next, words, &mut taken).simd_into(avx2);
                 *states = state.into();
             }
         }
@@ -248,13 +258,48 @@ fearless_simd::kernel!(
     }
 );
 
-/// Where to look for the entries of eight states' slots in one table.
+/// What eight states hold, of one table: the states before it was coded, its values, and escapes in the highest bit.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn ranged(avx2: Avx2, state: __m256i, finder: &Finder, precision: u32) -> [u32; 8] {
-    let buckets = _mm256_srl_epi32(state, _mm_cvtsi32_si128((precision - BUCKET_BITS).cast_signed()));
-    let buckets: u32x8<_> = buckets.simd_into(avx2);
-    <[u32; 8]>::from(buckets).map(|bucket| finder.of_bucket(bucket))
+fn ranged(avx2: Avx2, state: __m256i, model: &Model, precision: u32) -> [__m256i; 3] {
+    let number = _mm256_srl_epi32(state, _mm_cvtsi32_si128((precision - RANGE_BITS).cast_signed()));
+    let number: u32x8<_> = number.simd_into(avx2);
+    let numbers = <[u32; 8]>::from(number);
+    let range = |lane: usize| {
+        let Range(bits) = model.range(numbers[lane]);
+        bits.cast_signed()
+    };
+    let front = _mm256_castsi256_ps(_mm256_set_epi64x(range(5), range(4), range(1), range(0)));
+    let back = _mm256_castsi256_ps(_mm256_set_epi64x(range(7), range(6), range(3), range(2)));
+    let span = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(front, back));
+    let rest = _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(front, back));
+    let slot = _mm256_and_si256(state, _mm256_set1_epi32((1 << precision) - 1));
+    let over = _mm256_sub_epi32(slot, _mm256_and_si256(span, _mm256_set1_epi32(0xffff)));
+    let (one, two) = (_mm256_srli_epi32::<16>(span), _mm256_srli_epi32::<18>(_mm256_slli_epi32::<2>(rest)));
+    let first = _mm256_cmpgt_epi32(one, over);
+    let frequency = _mm256_blendv_epi8(two, one, first);
+    let over = _mm256_sub_epi32(over, _mm256_andnot_si256(first, one));
+    let whole = _mm256_srl_epi32(state, _mm_cvtsi32_si128(precision.cast_signed()));
+    let next = _mm256_add_epi32(_mm256_mullo_epi32(frequency, whole), over);
+    let value = _mm256_add_epi32(_mm256_add_epi32(rest, _mm256_set1_epi32(1)), first);
+    let escape = _mm256_blendv_epi8(rest, _mm256_slli_epi32::<1>(rest), first);
+    if _mm256_movemask_epi8(_mm256_cmpgt_epi32(frequency, over)) == -1 {
+        return [next, value, escape];
+    }
+    let states: u32x8<_> = state.simd_into(avx2);
+    searched(model, states.into(), precision).map(|part| u32x8::from_slice(avx2, &part).into())
+}
+
+/// As [`ranged`], one after the other.
+#[cold]
+fn searched(model: &Model, states: [u32; 8], precision: u32) -> [[u32; 8]; 3] {
+    let mut parts = [[0; 8]; 3];
+    for (lane, state) in states.into_iter().enumerate() {
+        let (entry, next) = model.take((), state, precision);
+        (parts[0][lane], parts[1][lane], parts[2][lane]) =
+            (next, entry.value() as u32, (entry.bits() >> 32) as u32);
+    }
+    parts
 }
 
 /// Where to look for the entries of eight states' slots in these tables.
@@ -270,20 +315,20 @@ fn named(avx2: Avx2, state: __m256i, shared: &Shared, precision: u32, tables: &[
 }
 
 /// The entries of eight states' slots, which are looked for from `places` on, in two halves: start and frequency, value
-/// and escape.
+/// and escape. A closure makes every caller's copy its own, which becomes a part of it.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn find(
     avx2: Avx2,
     state: __m256i,
-    entries: &impl Entries,
+    shared: &Shared,
     precision: u32,
     places: impl Fn(__m256i) -> [u32; 8],
 ) -> [__m256i; 2] {
     let slot = _mm256_and_si256(state, _mm256_set1_epi32((1 << precision) - 1));
     let found = places(state);
     let pair = |lane: usize| {
-        let [first, second] = entries.pair(found[lane]);
+        let [first, second] = shared.pair(found[lane]);
         _mm_set_epi64x(second.bits().cast_signed(), first.bits().cast_signed())
     };
     let row = |lane: usize| _mm256_set_m128i(pair(lane + 4), pair(lane));
@@ -298,16 +343,16 @@ fn find(
         return [span, value];
     }
     let slots: u32x8<_> = slot.simd_into(avx2);
-    let [span, value] = search(entries, places(state), slots.into());
+    let [span, value] = search(shared, places(state), slots.into());
     [u32x8::from_slice(avx2, &span).into(), u32x8::from_slice(avx2, &value).into()]
 }
 
 /// As [`find`], one after the other.
 #[cold]
-fn search(entries: &impl Entries, places: [u32; 8], slots: [u32; 8]) -> [[u32; 8]; 2] {
+fn search(shared: &Shared, places: [u32; 8], slots: [u32; 8]) -> [[u32; 8]; 2] {
     let mut halves = [[0; 8]; 2];
     for (lane, (place, slot)) in places.into_iter().zip(slots).enumerate() {
-        let entry = entries.entry(place, slot).bits();
+        let entry = shared.entry(place, slot).bits();
         (halves[0][lane], halves[1][lane]) = (entry as u32, (entry >> 32) as u32);
     }
     halves
@@ -338,6 +383,13 @@ fn take(
     let over = _mm256_sub_epi32(slot, _mm256_and_si256(span, _mm256_set1_epi32(0xffff)));
     let whole = _mm256_srl_epi32(state, _mm_cvtsi32_si128(precision.cast_signed()));
     let next = _mm256_add_epi32(_mm256_mullo_epi32(_mm256_srli_epi32::<16>(span), whole), over);
+    refill(avx2, next, words, taken)
+}
+
+/// States with a word more where they are short of one.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn refill(avx2: Avx2, next: __m256i, words: &Words, taken: &mut usize) -> __m256i {
     // States are below 2^31, so the signed comparison is right.
     let short = _mm256_cmpgt_epi32(_mm256_set1_epi32(LOWEST.cast_signed()), next);
     let set = _mm256_movemask_ps(_mm256_castsi256_ps(short)) as usize & 0xff;

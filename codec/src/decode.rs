@@ -278,7 +278,7 @@ impl Decoder {
             }
             _ => {
                 let family = tables.family_of(Mode::Static, header.level);
-                if reader.run(&family.models, channel, plane) {
+                if reader.run(&family.models[channel], plane) {
                     reader.escapes_of(family, std::iter::repeat(channel), plane, channel)?;
                 }
                 Ok(())
@@ -298,7 +298,7 @@ impl Decoder {
         let tiles = indexed.tiles(task.shape);
         self.values.clear();
         self.values.resize(tiles.count(), 0);
-        if reader.run(&indexed.deltas(level).models, 0, &mut self.values) {
+        if reader.run(&indexed.deltas(level).models[0], &mut self.values) {
             return Err(Error::Index { channel });
         }
         let base = indexed.base(level, channel);

@@ -2,7 +2,7 @@
 
 use crate::cursor::push_number;
 use crate::header::{GEOMETRIES_MAX, LANES};
-use crate::plan::{Part, Plan};
+use crate::plan::{Part, Plan, suits};
 use crate::rans::{LOWEST, Writer};
 use crate::seal::{Seal, shares};
 use crate::simd::Simd;
@@ -322,24 +322,6 @@ impl Encoder {
         out[front..].as_chunks_mut::<2>().0.reverse();
         true
     }
-}
-
-/// Whether a mode is worth a try: that of columns or of rows where symbols change by a quarter less along them.
-fn suits(mode: Mode, feature: &Feature) -> bool {
-    if !matches!(mode, Mode::Columns | Mode::Rows) {
-        return true;
-    }
-    let width = feature.shape().width();
-    let apart = |(a, b): (&i16, &i16)| u64::from(a.abs_diff(*b));
-    let changes = |plane: &[i16]| -> [u64; 2] {
-        let down = plane.iter().zip(plane.get(width..).unwrap_or_default()).map(apart);
-        let across = plane.chunks_exact(width).map(|row| row.iter().zip(&row[1..]).map(apart).sum::<u64>());
-        [down.sum(), across.sum()]
-    };
-    let [down, across] =
-        feature.planes().map(changes).fold([0, 0], |sum, of| [sum[0] + of[0], sum[1] + of[1]]);
-    let (along, other) = if mode == Mode::Columns { (down, across) } else { (across, down) };
-    4 * along < 3 * other
 }
 
 /// Codes a channel, from its last value to its first.

@@ -1,7 +1,6 @@
 //! What coding needs of a table, computed once: no division is left, and almost no search.
 
-/// The largest number of entries that a bucket can name without a search.
-const NAMED: usize = 256;
+use std::hint::select_unpredictable;
 
 /// Buckets of a table of which any may be next, as a logarithm.
 pub(crate) const PLACE_BITS: u32 = 8;
@@ -9,9 +8,9 @@ pub(crate) const PLACE_BITS: u32 = 8;
 /// As many places as 16 bits can name.
 const PLACES: usize = 1 << 16;
 
-/// Buckets of a table that whole runs have, and their logarithm.
-const BUCKETS: usize = 1 << BUCKET_BITS;
-pub(crate) const BUCKET_BITS: u32 = 9;
+/// Ranges of a table that whole runs have, and their logarithm.
+const RANGES: usize = 1 << RANGE_BITS;
+pub(crate) const RANGE_BITS: u32 = 9;
 
 /// How an entry moves the state of an encoder, in 16 bytes: from the lowest, `last` (u32), `reciprocal` (u32),
 /// `start` (u16), `gap` (u16), `shift` (u32).
@@ -90,41 +89,89 @@ pub(crate) fn any_escape(bits: u64) -> bool {
     bits >> 63 != 0
 }
 
-/// Tables as a decoder sees them: eight bytes per entry and for each half a kilobyte, so that those of many bundles stay in
-/// the cache.
+/// Tables as a decoder sees them.
 pub(crate) trait Entries {
-    /// The entry at a place and the next.
-    fn pair(&self, at: u32) -> [Entry; 2];
+    /// What names a table.
+    type Name: Copy;
 
-    /// The entry of a slot, which is looked for from `at` on. Most buckets lie in one entry or two, between which no
-    /// branch is needed.
-    #[inline(always)]
-    fn entry(&self, mut at: u32, slot: u32) -> Entry {
-        let [first, second] = self.pair(at);
-        let mut entry = Entry(std::hint::select_unpredictable(slot >= second.start(), second.0, first.0));
-        while slot - entry.start() >= entry.frequency() {
-            at += 1;
-            [_, entry] = self.pair(at);
-        }
-        entry
-    }
-
-    /// The entry of a state's slot, which is looked for from `at` on, and the state before that entry was coded:
+    /// The entry of a state's slot, of which only the value and the escape count, and the state before that entry was coded:
     /// `frequency * (state div 2^precision) + state mod 2^precision − start`.
-    #[inline(always)]
-    fn take(&self, at: u32, state: u32, precision: u32) -> (Entry, u32) {
-        let slot = state & ((1 << precision) - 1);
-        let entry = self.entry(at, slot);
-        (entry, entry.frequency() * (state >> precision) + slot - entry.start())
+    fn take(&self, name: Self::Name, state: u32, precision: u32) -> (Entry, u32);
+}
+
+/// A table that whole runs have: eight bytes for each of 512 ranges of its slots, and for each entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    ranges: Box<[Range; RANGES]>,
+    entries: Box<[Entry]>,
+}
+
+/// Two entries as a decoder sees them, the one that the first slot of a range is in and the next: from the lowest bit, the
+/// `start` of the first (u16), its frequency (u16) and value (i16), the frequency of the second (14 bits, 0 where there is
+/// none), and whether the first and the second are the escape. The second stands for the next value.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Range(pub(crate) u64);
+
+impl Range {
+    fn new(first: Entry, second: Option<Entry>) -> Self {
+        let escape = |entry: Entry| entry.bits() >> 63;
+        let second = second.map_or(0, |second| u64::from(second.frequency()) << 48 | escape(second) << 63);
+        Self(first.bits() & 0xffff_ffff_ffff | escape(first) << 62 | second)
     }
 }
 
-/// Tables that whole runs have.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Models {
-    finders: Vec<Finder>,
-    /// Of all tables, one after the other.
-    entries: Vec<Entry>,
+impl Model {
+    /// The table with this lowest value and these frequencies.
+    pub(crate) fn new(low: i16, frequencies: &[u16], precision: u32) -> Self {
+        let entries: Box<[Entry]> = entries(low, frequencies).collect();
+        let mut at = 0;
+        let ranges = std::array::from_fn(|range| {
+            let slot = (range as u32) << (precision - RANGE_BITS);
+            at += entries[at + 1..].iter().take_while(|entry| entry.start() <= slot).count();
+            Range::new(entries[at], entries.get(at + 1).copied())
+        });
+        Self { ranges: Box::new(ranges), entries }
+    }
+
+    /// Brings the ranges near, all at once: tables of other bundles may have been between.
+    #[inline(always)]
+    pub(crate) fn warm(&self) {
+        let lines = self.ranges.iter().step_by(64 / size_of::<Range>());
+        std::hint::black_box(lines.fold(0, |sum, range| sum ^ range.0));
+    }
+
+    /// The range of which the lowest bits of a number tell.
+    #[inline(always)]
+    pub(crate) fn range(&self, number: u32) -> Range {
+        self.ranges[number as usize % RANGES]
+    }
+
+    /// The entry of a slot that is in a range's third entry or one after it.
+    #[cold]
+    pub(crate) fn search(&self, slot: u32) -> Entry {
+        self.entries[self.entries.partition_point(|entry| entry.start() <= slot) - 1]
+    }
+}
+
+impl Entries for Model {
+    type Name = ();
+
+    #[inline(always)]
+    fn take(&self, (): (), state: u32, precision: u32) -> (Entry, u32) {
+        let (slot, whole) = (state & ((1 << precision) - 1), state >> precision);
+        let Range(bits) = self.range(state >> (precision - RANGE_BITS));
+        let (over, first) = (slot - (bits as u32 & 0xffff), bits as u32 >> 16);
+        let later = over >= first;
+        let frequency = select_unpredictable(later, (bits >> 48) as u32 & 0x3fff, first);
+        let over = over - select_unpredictable(later, first, 0);
+        if over < frequency {
+            let value = bits.wrapping_add(u64::from(later) << 32) & 0xffff << 32;
+            let escape = bits << u32::from(!later) & 1 << 63;
+            return (Entry(value | escape), frequency * whole + over);
+        }
+        let entry = self.search(slot);
+        (entry, entry.frequency() * whole + slot - entry.start())
+    }
 }
 
 /// Tables of which any may be next. Any 16 bits name a place and an entry, so that none is out of bounds; the pages behind
@@ -136,63 +183,6 @@ pub(crate) struct Shared {
     index: Box<[u16; PLACES]>,
     /// The bits of the entries of all tables, one after the other.
     entries: Box<[u64; PLACES + 1]>,
-}
-
-/// Where the entries of one table are.
-#[derive(Clone, Debug)]
-pub(crate) struct Finder {
-    first: u32,
-    rough: u32,
-    /// For each range of slots of the same length, the entry of the first one, or the one before where that is the
-    /// last, shifted right by `rough`.
-    buckets: [u8; BUCKETS],
-}
-
-impl Finder {
-    /// Where to look for the entry of a state's slot.
-    #[inline(always)]
-    pub(crate) fn at(&self, state: u32, precision: u32) -> u32 {
-        self.of_bucket(state >> (precision - BUCKET_BITS))
-    }
-
-    /// Where to look for the entries of a bucket, of whose number the lowest bits count.
-    #[inline(always)]
-    pub(crate) fn of_bucket(&self, bucket: u32) -> u32 {
-        self.first + (u32::from(self.buckets[bucket as usize % BUCKETS]) << self.rough)
-    }
-}
-
-impl Models {
-    /// Adds a table.
-    pub(crate) fn push(&mut self, low: i16, frequencies: &[u16], precision: u32) {
-        let first = self.extend(low, frequencies);
-        let rough = ((frequencies.len() - 1) / NAMED + 1).next_power_of_two().trailing_zeros();
-        let mut buckets = [0; BUCKETS];
-        fill(&mut buckets, &self.entries[first..], precision - BUCKET_BITS, |at| (at >> rough) as u8);
-        self.finders.push(Finder { first: first as u32, rough, buckets });
-    }
-
-    /// Adds the entries of a table and returns the place of the first.
-    fn extend(&mut self, low: i16, frequencies: &[u16]) -> usize {
-        let first = self.entries.len();
-        self.entries.extend(entries(low, frequencies));
-        first
-    }
-
-    /// Where the entries of a table are.
-    #[inline(always)]
-    pub(crate) fn finder(&self, table: usize) -> &Finder {
-        &self.finders[table]
-    }
-}
-
-impl Entries for Models {
-    #[inline(always)]
-    fn pair(&self, at: u32) -> [Entry; 2] {
-        let firsts = &self.entries[..self.entries.len() - 1];
-        let seconds = &self.entries[1..][..firsts.len()];
-        [firsts[at as usize], seconds[at as usize]]
-    }
 }
 
 impl Shared {
@@ -220,7 +210,7 @@ impl Shared {
 
     /// Where to look for the entry of a state's slot in a table.
     #[inline(always)]
-    pub(crate) fn at(&self, table: u8, state: u32, precision: u32) -> u32 {
+    fn at(&self, table: u8, state: u32, precision: u32) -> u32 {
         let bucket = state >> (precision - PLACE_BITS) & ((1 << PLACE_BITS) - 1);
         self.place(u32::from(table) << PLACE_BITS | bucket)
     }
@@ -230,13 +220,36 @@ impl Shared {
     pub(crate) fn place(&self, place: u32) -> u32 {
         self.index[usize::from(place as u16)].into()
     }
+
+    /// The entry at a place and the next.
+    #[inline(always)]
+    pub(crate) fn pair(&self, at: u32) -> [Entry; 2] {
+        let at = usize::from(at as u16);
+        [Entry(self.entries[at]), Entry(self.entries[at + 1])]
+    }
+
+    /// The entry of a slot, which is looked for from `at` on. Most buckets lie in one entry or two, between which no
+    /// branch is needed.
+    #[inline(always)]
+    pub(crate) fn entry(&self, mut at: u32, slot: u32) -> Entry {
+        let [first, second] = self.pair(at);
+        let mut entry = Entry(select_unpredictable(slot >= second.start(), second.0, first.0));
+        while slot - entry.start() >= entry.frequency() {
+            at += 1;
+            [_, entry] = self.pair(at);
+        }
+        entry
+    }
 }
 
 impl Entries for Shared {
+    type Name = u8;
+
     #[inline(always)]
-    fn pair(&self, at: u32) -> [Entry; 2] {
-        let at = usize::from(at as u16);
-        [Entry(self.entries[at]), Entry(self.entries[at + 1])]
+    fn take(&self, table: u8, state: u32, precision: u32) -> (Entry, u32) {
+        let slot = state & ((1 << precision) - 1);
+        let entry = self.entry(self.at(table, state, precision), slot);
+        (entry, entry.frequency() * (state >> precision) + slot - entry.start())
     }
 }
 
@@ -326,17 +339,17 @@ mod tests {
         ];
         // Miri takes minutes for the large ones.
         for (frequencies, precision) in cases.into_iter().filter(|(f, _)| !cfg!(miri) || f.len() < 1000) {
-            let mut models = Models::default();
             let tables = [(5, &[1, (1 << precision) - 1][..]), (-3, &frequencies)];
-            tables.iter().for_each(|(low, frequencies)| models.push(*low, frequencies, precision));
+            let model = Model::new(-3, &frequencies, precision);
             let shared = Shared::new(tables.into_iter(), precision);
             let slots = (0..).zip(&frequencies).flat_map(|(at, &f)| (0..f).map(move |back| (at, f, back)));
             let stride = if cfg!(miri) { 211 } else { 1 };
             for (slot, (at, frequency, back)) in slots.enumerate().step_by(stride) {
                 let state = (5 << precision) + slot as u32;
-                let (entry, before) = models.take(models.finder(1).at(state, precision), state, precision);
-                let same = shared.take(shared.at(1, state, precision), state, precision);
-                assert_eq!((same.0.bits(), same.1), (entry.bits(), before));
+                let (entry, before) = model.take((), state, precision);
+                let same = shared.take(1, state, precision);
+                assert_eq!((same.0.value(), same.1), (entry.value(), before));
+                assert_eq!(any_escape(same.0.bits()), any_escape(entry.bits()));
                 assert_eq!(entry.value(), -3 + at);
                 assert_eq!(any_escape(entry.bits()), usize::from(at as u16) + 1 == frequencies.len());
                 assert_eq!(before, 5 * u32::from(frequency) + u32::from(back));

@@ -216,6 +216,24 @@ impl Plan {
     }
 }
 
+/// Whether a mode is worth a try: that of columns or of rows where symbols change by a quarter less along them.
+pub(crate) fn suits(mode: Mode, feature: &Feature) -> bool {
+    if !matches!(mode, Mode::Columns | Mode::Rows) {
+        return true;
+    }
+    let width = feature.shape().width();
+    let apart = |(a, b): (&i16, &i16)| u64::from(a.abs_diff(*b));
+    let changes = |plane: &[i16]| -> [u64; 2] {
+        let down = plane.iter().zip(plane.get(width..).unwrap_or_default()).map(apart);
+        let across = plane.chunks_exact(width).map(|row| row.iter().zip(&row[1..]).map(apart).sum::<u64>());
+        [down.sum(), across.sum()]
+    };
+    let [down, across] =
+        feature.planes().map(changes).fold([0, 0], |sum, of| [sum[0] + of[0], sum[1] + of[1]]);
+    let (along, other) = if mode == Mode::Columns { (down, across) } else { (across, down) };
+    4 * along < 3 * other
+}
+
 fn sampled(entries: &[u16], costs: &[u16]) -> u64 {
     entries.iter().step_by(SAMPLED).map(|&entry| u64::from(costs[usize::from(entry)])).sum()
 }

@@ -7,7 +7,7 @@
 use std::hint::select_unpredictable;
 
 use crate::Error;
-use crate::model::{Entries, Entry, Finder, Models, Shared, Step};
+use crate::model::{Entries, Model, Shared, Step};
 use crate::simd::Simd;
 use crate::table::Family;
 
@@ -144,31 +144,25 @@ impl<'a, const N: usize> Reader<'a, N> {
     /// Decodes a run whose values all have one table. Returns whether there are escapes, which come out as the value
     /// after the last regular one.
     #[inline(never)]
-    pub(crate) fn run(&mut self, models: &Models, table: usize, values: &mut [i16]) -> bool {
-        let finder = models.finder(table);
-        let mut seen = false;
-        for block in values.chunks_mut(BLOCK) {
-            seen |= self.run_block(models, finder, block);
-        }
-        seen
+    pub(crate) fn run(&mut self, model: &Model, values: &mut [i16]) -> bool {
+        model.warm();
+        values.chunks_mut(BLOCK).fold(false, |seen, block| self.run_block(model, block) | seen)
     }
 
     /// Decodes at most a block, in the fastest way that this processor has.
     #[inline(always)]
-    fn run_block(&mut self, models: &Models, finder: &Finder, values: &mut [i16]) -> bool {
-        let place = |(), state, precision| finder.at(state, precision);
+    fn run_block(&mut self, model: &Model, values: &mut [i16]) -> bool {
         #[cfg(target_arch = "x86_64")]
         if let Some(token) = self.simd.avx2
             && let (states @ [_, ..], []) = self.states.as_chunks_mut()
         {
             let (values, rest) = values.split_at_mut(values.len() - values.len() % N);
             let (words, values) = (window(self.words, self.taken), values.as_chunks_mut().0);
-            let (taken, seen) =
-                crate::avx2::decode_run(token, states, models, finder, self.precision, words, values);
+            let (taken, seen) = crate::avx2::decode_run(token, states, model, self.precision, words, values);
             self.taken += taken;
-            return seen | crate::model::any_escape(self.block(models, place, &[(); BLOCK], rest));
+            return seen | crate::model::any_escape(self.block(model, &[(); BLOCK], rest));
         }
-        crate::model::any_escape(self.block(models, place, &[(); BLOCK], values))
+        crate::model::any_escape(self.block(model, &[(); BLOCK], values))
     }
 
     /// As [`run`](Self::run), where `tables` name the table of each value, and go on to the end of its turn of lanes.
@@ -219,7 +213,6 @@ impl<'a, const N: usize> Reader<'a, N> {
     /// Decodes at most a block, in the fastest way that this processor has.
     #[inline(never)]
     fn mixed_block(&mut self, shared: &Shared, tables: &[u8], values: &mut [i16]) -> bool {
-        let place = |table, state, precision| shared.at(table, state, precision);
         #[cfg(target_arch = "x86_64")]
         if let Some(token) = self.simd.avx2
             && let Ok(states) = <&mut [u32; 8]>::try_from(&mut self.states[..])
@@ -231,10 +224,9 @@ impl<'a, const N: usize> Reader<'a, N> {
             let (taken, seen) =
                 crate::avx2::decode(token, states, shared, self.precision, tables, words, values);
             self.taken += taken;
-            return seen
-                | (!rest.is_empty() && crate::model::any_escape(self.block(shared, place, of_rest, rest)));
+            return seen | (!rest.is_empty() && crate::model::any_escape(self.block(shared, of_rest, rest)));
         }
-        crate::model::any_escape(self.block(shared, place, tables, values))
+        crate::model::any_escape(self.block(shared, tables, values))
     }
 
     /// Replaces the escapes of a run by what they stand for. `tables` name the tables of the values.
@@ -289,17 +281,11 @@ impl<'a, const N: usize> Reader<'a, N> {
 
     /// Decodes at most a block of values, and returns the bits of their entries.
     #[inline(always)]
-    fn block<T: Copy>(
-        &mut self,
-        models: &impl Entries,
-        place: impl Fn(T, u32, u32) -> u32,
-        tables: &[T],
-        values: &mut [i16],
-    ) -> u64 {
+    fn block<M: Entries>(&mut self, models: &M, names: &[M::Name], values: &mut [i16]) -> u64 {
         let words = window(self.words, self.taken);
         let (taken, seen) = match self.precision {
-            12 => decode::<N, 12, _>(&mut self.states, (models, place), words, tables, values),
-            _ => decode::<N, 14, _>(&mut self.states, (models, place), words, tables, values),
+            12 => decode::<N, 12, _>(&mut self.states, models, words, names, values),
+            _ => decode::<N, 14, _>(&mut self.states, models, words, names, values),
         };
         self.taken += taken;
         seen
@@ -313,19 +299,19 @@ fn window(words: &[[u8; 2]], taken: usize) -> &Words {
     words.get(taken..).and_then(|words| words.first_chunk()).unwrap_or(&[[0; 2]; BLOCK + 8])
 }
 
-/// Decodes values of these tables, of which `place` tells where to look for the entry of a state.
+/// Decodes values of these tables.
 #[inline(always)]
-fn decode<const N: usize, const P: u32, T: Copy>(
+fn decode<const N: usize, const P: u32, M: Entries>(
     states: &mut [u32; N],
-    (models, place): (&impl Entries, impl Fn(T, u32, u32) -> u32),
+    models: &M,
     words: &Words,
-    tables: &[T],
+    names: &[M::Name],
     values: &mut [i16],
 ) -> (usize, u64) {
     let mut local = *states;
     let (mut taken, mut seen) = (0, 0);
-    let mut take = |state: &mut u32, table: T| {
-        let (entry, next): (Entry, u32) = models.take(place(table, *state, P), *state, P);
+    let mut take = |state: &mut u32, name: M::Name| {
+        let (entry, next) = models.take(name, *state, P);
         let word = u32::from(u16::from_le_bytes(words[taken % BLOCK]));
         let short = next < LOWEST;
         taken += usize::from(short);
@@ -334,14 +320,14 @@ fn decode<const N: usize, const P: u32, T: Copy>(
         entry.value()
     };
     let (groups, rest) = values.as_chunks_mut::<N>();
-    let (of_groups, of_rest) = tables.split_at(groups.len() * N);
-    for (group, tables) in groups.iter_mut().zip(of_groups.as_chunks::<N>().0) {
+    let (of_groups, of_rest) = names.split_at(groups.len() * N);
+    for (group, names) in groups.iter_mut().zip(of_groups.as_chunks::<N>().0) {
         for lane in 0..N {
-            group[lane] = take(&mut local[lane], tables[lane]);
+            group[lane] = take(&mut local[lane], names[lane]);
         }
     }
-    for ((value, state), &table) in rest.iter_mut().zip(&mut local).zip(of_rest) {
-        *value = take(state, table);
+    for ((value, state), &name) in rest.iter_mut().zip(&mut local).zip(of_rest) {
+        *value = take(state, name);
     }
     *states = local;
     (taken, seen)

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::cursor::{Cursor, CutOff};
 use crate::error::Place;
-use crate::model::{Models, Shared, Step, cost, starts};
+use crate::model::{Model, Shared, Step, cost, starts};
 
 /// The most entries of a family of which any table may be next: one name is left for [`Step::NOTHING`].
 const ENTRIES_MAX: usize = (1 << 16) - 1;
@@ -108,7 +108,7 @@ impl Table {
 pub(crate) struct Family {
     pub(crate) tables: Box<[Table]>,
     /// As a decoder sees tables that whole runs have.
-    pub(crate) models: Models,
+    pub(crate) models: Box<[Model]>,
     /// The entries of all tables, one table after the other; of shared ones, then [`Step::NOTHING`].
     pub(crate) steps: Box<[Step]>,
     /// What those entries cost in 1/256 bit, with what an escape stands for.
@@ -157,9 +157,8 @@ impl Family {
         places: impl Iterator<Item = Place>,
     ) -> Result<Self, Error> {
         let mut family = Self::parse_tables(cursor, precision, places)?;
-        for table in &family.tables {
-            family.models.push(table.low, &table.frequencies, precision);
-        }
+        family.models =
+            family.tables.iter().map(|table| Model::new(table.low, &table.frequencies, precision)).collect();
         Ok(family)
     }
 
@@ -184,7 +183,7 @@ impl Family {
             Some(Span { first, low: table.low, escape: table.regular() as u16 })
         });
         Ok(Self {
-            models: Models::default(),
+            models: Box::default(),
             steps: steps.collect(),
             costs: costs.collect(),
             escapes: escapes.collect(),

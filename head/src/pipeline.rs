@@ -40,9 +40,9 @@ pub struct Head {
     choice: Choice,
 }
 
-/// Context tables or, where they are not smaller, static ones. Indexed tables and zstd cost a device more than they
-/// have saved on any feature that was measured.
-pub(crate) const SMALLEST: Choice = Choice::Within(5);
+/// Context tables, along columns or rows for the few frames that change little along them, or static ones where those are
+/// not smaller. Indexed tables and zstd cost a device more than they have saved on any feature that was measured.
+pub(crate) const SMALLEST: Choice = Choice::Within(9);
 
 /// A frame, coded.
 #[derive(Debug, Clone)]

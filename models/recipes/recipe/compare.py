@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
-
 from . import rows
 from .rows import Row
 from .student import Student
+from .train import total_steps
 
 # Okabe and Ito's palette and a marker each: told apart in grey too
 LOOKS = {
@@ -23,44 +22,38 @@ LOOKS = {
 PICTURES = {"jpeg": "JPEG", "webp": "WebP"}
 
 
-def ours(config: dict, work: Path) -> list[Row]:
-    """Our levels out of `measure`'s figures; none where it has not run."""
-    near, road = ({**read(work / f"{name}.json")} for name in ("photos", "frames"))
-    if not near:
+def ours(config: dict, results: Path) -> list[Row]:
+    """Our levels out of the figures that `curve` left; none where it has not run."""
+    path = results / f"{config['name']}.json"
+    if not path.is_file():
         return []
-    head, side = Student(config).head, config["photo"]["side"]
-    step = torch.load(work / "student.pt", weights_only=True)["step"]
-    total = sum(config["train"][f"stage{n}"]["steps"] for n in (1, 2, 3))
+    head, side, steps = Student(config).head, config["photo"]["side"], total_steps(config)
     return [
         Row(
             config["name"],
-            f"level {k}",
+            f"level {figures['level']}",
             "narrows",
             "int8",
             head.macs(side, side),
             head.parameters_count(),
-            near["bytes"][k],
-            near["agreement"][k],
-            near["divergence"][k],
-            road["frame_bytes"][k] if road else None,
-            road["miou"][k] if road else None,
-            road["miou_unsplit"] if road else None,
-            step,
-            step * config["train"]["batch"],
-            None,
-            f"{step} of {total} steps",
+            figures["bytes"],
+            figures["agreement"],
+            figures["divergence"],
+            figures["frame_bytes"],
+            figures["miou_split"],
+            figures["miou_unsplit"],
+            steps,
+            steps * config["train"]["batch"],
+            config["train"].get("hours"),
+            f"{steps} of {steps} steps",
         )
-        for k in range(len(near["bytes"]))
+        for figures in json.loads(path.read_text())
     ]
 
 
-def read(path: Path) -> dict:
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
 def run(config: dict, work: Path, stem: Path) -> None:
-    """`stem`.csv and `stem`.png from the rows in WORK and our own figures there."""
-    found = ours(config, work) + rows.collect(work)
+    """`stem`.csv and `stem`.png from the rows in WORK and our own figures beside them."""
+    found = ours(config, stem.parent) + rows.collect(work)
     rows.table(found, stem.with_suffix(".csv"))
     plot(found, config["name"], stem.with_suffix(".png"))
     print(stem.with_suffix(".csv").read_text())

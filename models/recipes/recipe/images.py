@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import backbone, data, loss, rows
+from . import backbone, data, loss, rows, segment
 from .log import Progress
 from .measure import fitted, tensor
 from .rows import Row
@@ -74,10 +74,8 @@ def photos(config: dict, work: Path, source: Path, net: backbone.Backbone, setti
 
 
 def frames(config: dict, work: Path, source: Path, net: backbone.Backbone, settings: list[tuple[str, int]]) -> None:
-    """CamVid val: bytes and mIoU through the segmentation tail in WORK."""
-    segmenter = Segmenter(net)
-    segmenter.load_state_dict(torch.load(work / "segment.pt", weights_only=True)["average"])
-    segmenter.eval().to(memory_format=torch.channels_last)
+    """CamVid val: bytes and mIoU through the segmentation tail in WORK, or the bundle's."""
+    segmenter = segment.kept(config, net, work, "segment.pt").eval().to(memory_format=torch.channels_last)
     tar = data.Tar(source / config["data"]["camvid_val"])
     road = [data.frame(tar, name) for name in data.camvid(tar)] if settings else []
     whole = masks(net, segmenter, road, lambda pixels: pixels, "unsplit") if settings else 0.0

@@ -20,7 +20,7 @@ from . import backbone, data
 from .features import image_layout
 from .log import Progress
 from .optim import Average
-from .segment import CLASSES, UNLABELLED, Segmenter
+from .segment import CLASSES, UNLABELLED, Segmenter, kept
 from .student import Student
 
 FIELDS = ("classes", "split", "stride16", "stride32")
@@ -97,7 +97,8 @@ def train(config: dict, work: Path, source: Path, resume: bool) -> None:
     """Fit the fusion on the unsplit features of the frozen backbone."""
     torch.set_num_threads(1)
     features(config, work / "road", source, config["segment"]["items"], None)
-    fit(config, [opened(work / "road")], config["segment"]["fit"], None, work / "segment-unsplit.pt", resume)
+    net = Segmenter(backbone.load(config["backbone"]["name"]))
+    fit(config, [opened(work / "road")], config["segment"]["fit"], net, work / "segment-unsplit.pt", resume)
 
 
 def adapt(config: dict, work: Path, source: Path, resume: bool) -> None:
@@ -107,14 +108,12 @@ def adapt(config: dict, work: Path, source: Path, resume: bool) -> None:
     student.load_state_dict(torch.load(work / "student.pt", weights_only=True)["average"])
     features(config, work / "road-sent", source, config["segment"]["sent_items"], student.eval())
     sets = [opened(work / "road"), opened(work / "road-sent")]
-    fit(config, sets, config["segment"]["adapt"], work / "segment-unsplit.pt", work / "segment.pt", resume)
+    net = kept(config, backbone.load(config["backbone"]["name"]), work, "segment-unsplit.pt")
+    fit(config, sets, config["segment"]["adapt"], net, work / "segment.pt", resume)
 
 
-def fit(config: dict, sets: list[dict[str, np.ndarray]], plan: dict, first: Path | None, checkpoint: Path, resume: bool) -> None:
-    """Train the fusion, every batch an equal part of each set; start from the average of `first` if given."""
-    net = Segmenter(backbone.load(config["backbone"]["name"]))
-    if first:
-        net.load_state_dict(torch.load(first, weights_only=True)["average"])
+def fit(config: dict, sets: list[dict[str, np.ndarray]], plan: dict, net: Segmenter, checkpoint: Path, resume: bool) -> None:
+    """Train the fusion of `net`, every batch an equal part of each set."""
     net.to(memory_format=torch.channels_last)
     average = Average(net, plan["average"])
     optimiser = torch.optim.AdamW(net.fusion.parameters(), plan["lr"], weight_decay=plan["decay"])

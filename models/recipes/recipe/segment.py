@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
+import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -61,6 +64,22 @@ class Segmenter(nn.Module):
 
     def forward(self, split: Tensor) -> Tensor:
         return F.interpolate(self.coarse(split), scale_factor=4, mode="bilinear", align_corners=False)
+
+
+def kept(config: dict, net: Backbone, work: Path, *names: str) -> Segmenter:
+    """The first of these checkpoints in WORK; where there is none, the mask of the backbone's bundle."""
+    segmenter = Segmenter(net)
+    found = next((work / name for name in names if (work / name).is_file()), None)
+    if found:
+        segmenter.load_state_dict(torch.load(found, weights_only=True)["average"])
+        return segmenter
+    file = Path("../bundles") / config["backbone"]["name"] / "reference-segment.onnx"
+    if not file.is_file():
+        raise SystemExit(f"neither {work / names[-1]} nor {file} is there: train the segmentation tail with our config in the same --work")
+    stored = {tensor.name.removesuffix(".f16"): numpy_helper.to_array(tensor) for tensor in onnx.load(str(file)).graph.initializer}
+    for name, weight in segmenter.fusion.state_dict().items():
+        weight.copy_(torch.from_numpy(stored[f"fusion.{name}"].astype("f4")))
+    return segmenter
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from .. import backbone, count, data, loss, packet, road, rows, tables
 from ..features import Cache
 from ..log import Progress
 from ..measure import fitted, tensor
-from ..segment import Confusion, Segmenter
+from ..segment import Confusion, Segmenter, kept
 from .nets import Sent, build
 from .train import checkpoint, restore, total_steps
 
@@ -79,12 +79,8 @@ def load(config: dict, work: Path, setting: float) -> Founder:
         part.eval()
         if part.rated:
             part.prior.update(force=True, update_quantiles=True)
-    segmenter = Segmenter(net)
     own = mask(config, work, setting)
-    chosen = own if own.is_file() else work / "segment.pt"
-    if not chosen.is_file():
-        raise SystemExit(f"{chosen} is missing: train the segmentation tail with our config in the same --work first")
-    segmenter.load_state_dict(torch.load(chosen, weights_only=True)["average"])
+    segmenter = kept(config, net, work, own.name, "segment.pt")
     steps = state["step"] + state["inherited"]
     return Founder(setting, student, matched, tail, net, segmenter.eval(), steps, state["hours"], own.is_file())
 
@@ -102,7 +98,8 @@ def adapt(config: dict, work: Path, source: Path, resume: bool) -> None:
         road.features(config, work / "road", source, config["segment"]["items"], None)
         road.features(config, sent, source, config["segment"]["sent_items"], Road(founder.matched))
         sets = [road.opened(work / "road"), road.opened(sent)]
-        road.fit(config, sets, config["segment"]["adapt"], work / "segment-unsplit.pt", own, resume)
+        net = kept(config, founder.net, work, "segment-unsplit.pt")
+        road.fit(config, sets, config["segment"]["adapt"], net, own, resume)
 
 
 @torch.inference_mode()

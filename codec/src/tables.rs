@@ -44,7 +44,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Reads `tables.bin`. What encoder and decoder need is computed here: per table about half a kilobyte and 30
+    /// Reads `tables.bin`. What encoder and decoder need is computed here: per table about four kilobytes and 30
     /// bytes per symbol.
     ///
     /// # Errors

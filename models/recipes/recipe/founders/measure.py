@@ -85,13 +85,22 @@ def load(config: dict, work: Path, setting: float) -> Founder:
     return Founder(setting, student, matched, tail, net, segmenter.eval(), steps, state["hours"], own.is_file())
 
 
+def trained(config: dict, work: Path) -> list[float]:
+    """The settings that have a checkpoint."""
+    found = [setting for setting in config["founder"]["settings"] if checkpoint(config, work, setting).is_file()]
+    for setting in config["founder"]["settings"]:
+        if setting not in found:
+            print(f"{config['name']} {setting:g} has no checkpoint in {work}: left out")
+    return found
+
+
 def mask(config: dict, work: Path, setting: float) -> Path:
     return work / f"{config['name']}-{setting:g}-segment.pt"
 
 
 def adapt(config: dict, work: Path, source: Path, resume: bool) -> None:
     """Fit the mask's fusion to what each setting decodes, encoder and prior frozen, as `road.adapt` does for ours."""
-    for setting in config["founder"]["settings"]:
+    for setting in trained(config, work):
         founder = load(config, work, setting)
         own = mask(config, work, setting)
         sent = work / f"road-{own.stem}"
@@ -148,10 +157,7 @@ def run(config: dict, work: Path, source: Path, of: str) -> None:
     torch.set_num_threads(1)
     held = [(fitted(config, photo.image()), None) for photo in data.photos(config, source)[1]]
     listed = []
-    for setting in config["founder"]["settings"]:
-        if not checkpoint(config, work, setting).is_file():
-            print(f"{config['name']} {setting:g} has no checkpoint in {work}: left out")
-            continue
+    for setting in trained(config, work):
         founder = load(config, work, setting)
         ours = founder.tables(Cache(work / "features"), config["seed"])
         near = classify(founder, ours, held, "held-out photos")
@@ -196,7 +202,7 @@ def evaluate(config: dict, work: Path, source: Path, results: Path) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["setting", "bytes", "bytes_narrows_coder", "top1_split", "top1_unsplit", "agreement"])
-        for setting in config["founder"]["settings"]:
+        for setting in trained(config, work):
             founder = load(config, work, setting)
             found = classify(founder, founder.tables(Cache(work / "features"), config["seed"]), images, "labelled photos")
             means = [np.mean(found[key]) for key in ("bytes", "coded", "right", "whole", "agree")]

@@ -28,7 +28,7 @@ const fn order() -> [[u64; 2]; 256] {
     table
 }
 
-/// For each set of lanes, where the bytes of the next words come from that its lanes take; any for the others.
+/// For each set of lanes, where the bytes of the next words come from that the other lanes take; any for those of the set.
 static SHARE: [[u64; 2]; 256] = share();
 
 const fn share() -> [[u64; 2]; 256] {
@@ -39,7 +39,7 @@ const fn share() -> [[u64; 2]; 256] {
         while lane < 8 {
             let bytes = (2 * word) | ((2 * word + 1) << 8);
             table[set][lane / 4] |= bytes << (16 * (lane % 4));
-            word += (set >> lane & 1) as u64;
+            word += (!set >> lane & 1) as u64;
             lane += 1;
         }
         set += 1;
@@ -263,6 +263,7 @@ fearless_simd::kernel!(
 #[target_feature(enable = "avx2")]
 fn ranged(avx2: Avx2, state: __m256i, model: &Model, precision: u32) -> [__m256i; 3] {
     let number = _mm256_srl_epi32(state, _mm_cvtsi32_si128((precision - RANGE_BITS).cast_signed()));
+    let number = _mm256_and_si256(number, _mm256_set1_epi32((1 << RANGE_BITS) - 1));
     let number: u32x8<_> = number.simd_into(avx2);
     let numbers = <[u32; 8]>::from(number);
     let range = |lane: usize| {
@@ -391,14 +392,14 @@ fn take(
 #[target_feature(enable = "avx2")]
 fn refill(avx2: Avx2, next: __m256i, words: &Words, taken: &mut usize) -> __m256i {
     // States are below 2^31, so the signed comparison is right.
-    let short = _mm256_cmpgt_epi32(_mm256_set1_epi32(LOWEST.cast_signed()), next);
-    let set = _mm256_movemask_ps(_mm256_castsi256_ps(short)) as usize & 0xff;
+    let whole = _mm256_cmpgt_epi32(next, _mm256_set1_epi32(LOWEST.cast_signed() - 1));
+    let set = _mm256_movemask_ps(_mm256_castsi256_ps(whole)) as usize & 0xff;
     let at = *taken % BLOCK;
-    *taken += set.count_ones() as usize;
+    *taken += 8 - set.count_ones() as usize;
     let given: u8x16<_> = u8x16::from_slice(avx2, words[at..at + 8].as_flattened());
     let [first, second] = SHARE[set].map(u64::cast_signed);
     let given = _mm256_cvtepu16_epi32(_mm_shuffle_epi8(given.into(), _mm_set_epi64x(second, first)));
-    _mm256_blendv_epi8(next, _mm256_or_si256(_mm256_slli_epi32::<16>(next), given), short)
+    _mm256_blendv_epi8(_mm256_or_si256(_mm256_slli_epi32::<16>(next), given), next, whole)
 }
 
 /// Four fields of eight steps, transposed into four vectors of eight lanes: last, reciprocal, start and gap, shift.

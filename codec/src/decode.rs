@@ -154,7 +154,6 @@ impl Decoder {
         if header.groups() != 1 && header.groups() != tables.groups() {
             return Err(Error::Groups { found: header.groups(), groups: tables.groups() });
         }
-        symbols.clear();
         symbols.resize(shape.symbols(), 0);
         let task = Task { tables, header, shape };
         let payload = &packet[HEADER_BYTES..];

@@ -7,8 +7,12 @@ use narrows_codec::{Feature, Shape};
 
 /// Counts of a table's frequencies.
 const TOTAL: u32 = 4096;
-/// Features that a table is counted on.
+/// Features that a table is counted on, and draws that one of a tile is.
 const TRAINING: usize = 64;
+const DRAWS: usize = 1 << 16;
+/// Tables that tiles choose from, and rows and columns of a tile.
+const INDEXED: usize = 16;
+const TILE: u8 = 8;
 /// Symbols are at most this large.
 const REACH: i16 = 127;
 
@@ -77,21 +81,28 @@ impl Source {
         (0..height).flat_map(|y| (0..width).map(move |x| (y, x))).map(|(y, x)| at(y, x)).collect()
     }
 
+    /// The scale of a channel where the activity is 1.
+    fn scale(&self, channel: usize) -> f64 {
+        8.0 * (0.1f64 / 8.0).powf(channel as f64 / (self.shape.channels() - 1) as f64)
+    }
+
+    fn symbol(&mut self, scale: f64) -> i16 {
+        (scale * self.draw()).round().clamp(-f64::from(REACH), f64::from(REACH)) as i16
+    }
+
     pub(super) fn feature(&mut self) -> Result<Feature> {
         let channels = self.shape.channels();
         let activity = self.activity();
         let mut symbols = Vec::with_capacity(self.shape.symbols());
         for channel in 0..channels {
-            let scale = 8.0 * (0.1f64 / 8.0).powf(channel as f64 / (channels - 1) as f64);
-            for active in &activity {
-                let value = (scale * active * self.draw()).round();
-                symbols.push(value.clamp(-f64::from(REACH), f64::from(REACH)) as i16);
-            }
+            let scale = self.scale(channel);
+            symbols.extend(activity.iter().map(|active| self.symbol(scale * active)));
         }
         Ok(Feature::new(self.shape, symbols)?)
     }
 
-    /// A tables file (codec/FORMAT.md, section 2) of one level, counted on features of its own.
+    /// A tables file (codec/FORMAT.md, section 2) of one level: static tables counted on features of its own, and for tiles
+    /// some of the law itself, each scale 1.6 times the one before.
     pub(super) fn tables(&mut self) -> Vec<u8> {
         let channels = self.shape.channels();
         let mut counts = vec![[0u32; 2 * REACH as usize + 1]; channels];
@@ -103,8 +114,24 @@ impl Source {
         }
         let mut file = b"NRWT\x02\x0c".to_vec();
         file.extend((channels as u16).to_le_bytes());
-        file.extend([1, 1, 0, 0]);
+        file.extend([1, 1, 2, 0]);
         counts.iter().for_each(|counts| push_table(counts, &mut file));
+        let scales: Vec<f64> = (0..INDEXED).map(|index| 0.03 * 1.6f64.powi(index as i32)).collect();
+        file.extend([TILE, INDEXED as u8]);
+        for &scale in &scales {
+            let mut counts = [0u32; 2 * REACH as usize + 1];
+            (0..DRAWS).for_each(|_| counts[(self.symbol(scale) + REACH) as usize] += 1);
+            push_table(&counts, &mut file);
+        }
+        file.extend((0..channels).map(|channel| {
+            let of = self.scale(channel);
+            scales.iter().filter(|&&scale| scale * 1.6f64.sqrt() < of).count().min(INDEXED - 1) as u8
+        }));
+        // Neighbours differ by little.
+        let near = (0..INDEXED).map(|delta| 0.5f64.powi(delta.min(INDEXED - delta) as i32));
+        let shares: Vec<f64> = near.chain([0.0]).collect();
+        let sum: f64 = shares.iter().sum();
+        push_frequencies(0, &shares.iter().map(|share| share / sum).collect::<Vec<_>>(), &mut file);
         file
     }
 }
@@ -118,10 +145,14 @@ fn push_table(counts: &[u32], file: &mut Vec<u8>) {
     let inside = &counts[first..=last];
     let mut shares: Vec<f64> = inside.iter().map(|&count| f64::from(count) / f64::from(total)).collect();
     shares.push(1.0 - shares.iter().sum::<f64>());
-    let frequencies = quantise(&shares);
-    file.extend((first as i16 - REACH).to_le_bytes());
-    push_number(inside.len() as u32, file);
-    frequencies.into_iter().for_each(|frequency| push_number(frequency, file));
+    push_frequencies(first as i16 - REACH, &shares, file);
+}
+
+/// A table of the values from `low` on that have these shares, the escape's the last.
+fn push_frequencies(low: i16, shares: &[f64], file: &mut Vec<u8>) {
+    file.extend(low.to_le_bytes());
+    push_number(shares.len() as u32 - 1, file);
+    quantise(shares).into_iter().for_each(|frequency| push_number(frequency, file));
 }
 
 /// Frequencies of at least 1 that sum to the total; each step goes where the code length falls most or rises least.

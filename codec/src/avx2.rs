@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::model::{Entries, Model, PLACE_BITS, RANGE_BITS, Range, Shared, Step};
-use crate::rans::{BLOCK, LOWEST, WordBlock, Words};
+use crate::rans::{BLOCK, GIVEN, LOWEST, WordBlock, Words};
 use crate::simd::Avx2;
 use fearless_simd::{i16x8, i16x16, prelude::*, u8x16, u32x4, u32x8};
 
@@ -110,7 +110,7 @@ fearless_simd::kernel!(
             let full = _mm_movemask_ps(_mm_castsi128_ps(over)) as usize & 0xf;
             let low = _mm_packus_epi32(_mm_and_si128(state, half), _mm_setzero_si128());
             let given = _mm_shuffle_epi8(low, _mm_set_epi64x(0, ORDER[full][0].cast_signed()));
-            let at = taken % 256 * 2;
+            let at = taken % GIVEN * 2;
             words[at..at + 8].copy_from_slice(&_mm_cvtsi128_si64(given).to_le_bytes());
             taken += full.count_ones() as usize;
 
@@ -288,7 +288,12 @@ fn ranged(avx2: Avx2, state: __m256i, model: &Model, precision: u32) -> [__m256i
         return [next, value, escape];
     }
     let states: u32x8<_> = state.simd_into(avx2);
-    searched(model, states.into(), precision).map(|part| u32x8::from_slice(avx2, &part).into())
+    let [next, value, escape] = searched(model, states.into(), precision);
+    [
+        u32x8::from_slice(avx2, &next).into(),
+        u32x8::from_slice(avx2, &value).into(),
+        u32x8::from_slice(avx2, &escape).into(),
+    ]
 }
 
 /// As [`ranged`], one after the other.
@@ -445,7 +450,7 @@ fn put(
     let low: __m128i = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256::<1>(low));
     let [first, second] = ORDER[full];
     let given = _mm_shuffle_epi8(low, _mm_set_epi64x(second.cast_signed(), first.cast_signed()));
-    let at = *taken % 256 * 2;
+    let at = *taken % GIVEN * 2;
     words[at..at + 8].copy_from_slice(&_mm_cvtsi128_si64(given).to_le_bytes());
     words[at + 8..at + 16].copy_from_slice(&_mm_extract_epi64::<1>(given).to_le_bytes());
     *taken += full.count_ones() as usize;

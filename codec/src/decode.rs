@@ -278,7 +278,7 @@ impl Decoder {
             _ => {
                 let family = tables.family_of(Mode::Static, header.level);
                 if reader.run(&family.models[channel], plane) {
-                    reader.escapes_of(family, std::iter::repeat(channel), plane, channel)?;
+                    reader.escapes_of(family, channel, plane)?;
                 }
                 Ok(())
             }

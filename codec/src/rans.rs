@@ -6,22 +6,25 @@
 
 use std::hint::select_unpredictable;
 
-use crate::Error;
 use crate::model::{Entries, Model, Shared, Step};
 use crate::simd::Simd;
 use crate::table::Family;
+use crate::{Error, Table};
 
 /// The smallest state.
 pub(crate) const LOWEST: u32 = 1 << 15;
 
-/// Values of one block: a multiple of every lane count, and a power of two.
-pub(crate) const BLOCK: usize = 256;
+/// Values that a decoder takes from one block of words: a multiple of every lane count, and a power of two.
+pub(crate) const BLOCK: usize = 1024;
+
+/// Values that an encoder gives to one.
+pub(crate) const GIVEN: usize = 256;
 
 /// The most lanes.
 pub(crate) const LANES_MAX: usize = 32;
 
 /// The bytes of a block's words, with room for what a vector writes past them.
-pub(crate) type WordBlock = [u8; 2 * BLOCK + 16];
+pub(crate) type WordBlock = [u8; 2 * GIVEN + 16];
 
 /// The words that a block may take, with room for what a vector reads past them.
 pub(crate) type Words = [[u8; 2]; BLOCK + 8];
@@ -39,9 +42,9 @@ impl<const N: usize> Writer<'_, N> {
     #[inline(never)]
     pub(crate) fn run(&mut self, steps: &[Step], entries: &[u16]) {
         let mut words = [0; size_of::<WordBlock>()];
-        let whole = entries.len() - entries.len() % BLOCK;
+        let whole = entries.len() - entries.len() % GIVEN;
         let (blocks, rest) = entries.split_at(whole);
-        for block in std::iter::once(rest).chain(blocks.rchunks_exact(BLOCK)) {
+        for block in std::iter::once(rest).chain(blocks.rchunks_exact(GIVEN)) {
             let (groups, rest) = block.as_chunks();
             let mut taken = 0;
             for (state, &entry) in self.states.iter_mut().zip(rest).rev() {
@@ -105,7 +108,7 @@ fn encode_groups<const N: usize>(
 #[inline(always)]
 fn put(state: u32, step: Step, words: &mut WordBlock, taken: &mut usize) -> u32 {
     let full = state > step.last();
-    let at = *taken % BLOCK * 2;
+    let at = *taken % GIVEN * 2;
     words[at..at + 2].copy_from_slice(&(state as u16).to_le_bytes());
     *taken += usize::from(full);
     step.advance(select_unpredictable(full, state >> 16, state))
@@ -229,7 +232,26 @@ impl<'a, const N: usize> Reader<'a, N> {
         crate::model::any_escape(self.block(shared, tables, values))
     }
 
-    /// Replaces the escapes of a run by what they stand for. `tables` name the tables of the values.
+    /// Replaces the escapes of a run, whose values all have one table, by what they stand for.
+    #[cold]
+    pub(crate) fn escapes_of(
+        &mut self,
+        family: &Family,
+        table: usize,
+        values: &mut [i16],
+    ) -> Result<(), Error> {
+        let span = family.spans[table];
+        let (escape, mut at) = (span.low.wrapping_add_unsigned(span.escape), 0);
+        for chunk in values.chunks_mut(64).filter(|chunk| chunk.contains(&escape)) {
+            for value in chunk.iter_mut().filter(|value| **value == escape) {
+                *value = self.escape(at, &family.tables[table], table)?;
+                at += 2;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`escapes_of`](Self::escapes_of), where `tables` name the tables of the values.
     #[cold]
     pub(crate) fn escapes(
         &mut self,
@@ -238,30 +260,21 @@ impl<'a, const N: usize> Reader<'a, N> {
         values: &mut [i16],
         channel: usize,
     ) -> Result<(), Error> {
-        self.escapes_of(family, tables.iter().map(|&table| table.into()), values, channel)
-    }
-
-    /// As [`escapes`](Self::escapes).
-    pub(crate) fn escapes_of(
-        &mut self,
-        family: &Family,
-        tables: impl Iterator<Item = usize>,
-        values: &mut [i16],
-        channel: usize,
-    ) -> Result<(), Error> {
         let mut at = 0;
-        for (value, table) in values.iter_mut().zip(tables) {
+        for (value, table) in values.iter_mut().zip(tables.iter().map(|&table| usize::from(table))) {
             let span = family.spans[table];
             if value.wrapping_sub(span.low).cast_unsigned() == span.escape {
-                let bytes = [self.byte(at), self.byte(at + 1)];
+                *value = self.escape(at, &family.tables[table], channel)?;
                 at += 2;
-                *value = i16::from_le_bytes(bytes);
-                if family.tables[table].holds(*value) {
-                    return Err(Error::Escape { found: *value, channel });
-                }
             }
         }
         Ok(())
+    }
+
+    /// Decodes an escaped value of a table, before which there are so many bytes of its run.
+    fn escape(&mut self, at: usize, table: &Table, channel: usize) -> Result<i16, Error> {
+        let value = i16::from_le_bytes([self.byte(at), self.byte(at + 1)]);
+        if table.holds(value) { Err(Error::Escape { found: value, channel }) } else { Ok(value) }
     }
 
     /// Decodes the bytes of an escaped value, of which `at` are before it in its run.

@@ -19,6 +19,8 @@ LOOKS = {
     "webp": ("#CC79A7", "D", ":"),
 }
 
+LOST = 0.2  # agreement below which a setting has learned too little to be drawn; its row stays in the table
+
 PICTURES = {"jpeg": "JPEG", "webp": "WebP"}
 
 
@@ -66,14 +68,17 @@ def plot(found: list[Row], name: str, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), constrained_layout=True)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.8), constrained_layout=True)
     for system in dict.fromkeys(row.system for row in found):
         chosen = [row for row in found if row.system == system and (system == name or row.coder != "narrows")]
         colour, marker, line = LOOKS["ours" if system == name else system]
         look = {"color": colour, "marker": marker, "linestyle": line, "markersize": 5.5, "linewidth": 1.6}
         label = label_of(chosen[0], name)
-        near = sorted((row.bytes / 1000, 100 * (1 - row.agreement)) for row in chosen if row.bytes is not None)
-        road = sorted((row.frame_bytes / 1000, row.miou_unsplit - row.miou) for row in chosen if row.frame_bytes is not None)
+        drawn = [row for row in chosen if row.agreement is None or row.agreement >= LOST]
+        if not drawn:
+            left.plot([], [], label=f"{label}, learned too little to be drawn", **look)
+        near = sorted((row.bytes / 1000, 100 * (1 - row.agreement)) for row in drawn if row.bytes is not None)
+        road = sorted((row.frame_bytes / 1000, row.miou_unsplit - row.miou) for row in drawn if row.frame_bytes is not None)
         for axis, points in ((left, near), (right, road)):
             if points:
                 axis.plot(*zip(*points, strict=True), label=label, **look)
@@ -88,7 +93,7 @@ def plot(found: list[Row], name: str, path: Path) -> None:
         if not axis.lines:
             axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center")
         axis.set_ylim(bottom=0)
-    left.legend(fontsize=8)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     figure.savefig(path, dpi=150)
 
 

@@ -21,7 +21,7 @@ pub(super) struct Report {
     pub(super) version: String,
     /// Mean bytes of a packet, at its 16-bit precision.
     pub(super) bytes: f64,
-    /// The call less its overhead.
+    /// The call less its overhead, turn by turn.
     pub(super) encode_s: f64,
     pub(super) decode_s: f64,
     /// What was subtracted: the same call refused at its last argument, after all others are converted; when decoding,
@@ -111,15 +111,13 @@ impl CompressAi {
         drop(self.ask);
         self.child.wait()?;
         let median = |of: fn(&Turn) -> f64| quantile(&self.turns.iter().map(of).collect::<Vec<_>>(), 0.5);
-        let encode_overhead_s = median(|turn| turn.encode_overhead);
-        let decode_overhead_s = median(|turn| turn.decode_overhead);
         Ok(Report {
             version: self.hello.version,
             bytes: self.hello.bytes,
-            encode_s: median(|turn| turn.encode) - encode_overhead_s,
-            decode_s: median(|turn| turn.decode) - decode_overhead_s,
-            encode_overhead_s,
-            decode_overhead_s,
+            encode_s: median(|turn| turn.encode - turn.encode_overhead),
+            decode_s: median(|turn| turn.decode - turn.decode_overhead),
+            encode_overhead_s: median(|turn| turn.encode_overhead),
+            decode_overhead_s: median(|turn| turn.decode_overhead),
         })
     }
 }

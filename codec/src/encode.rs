@@ -2,7 +2,7 @@
 
 use crate::cursor::push_number;
 use crate::header::{GEOMETRIES_MAX, LANES};
-use crate::plan::{Part, Plan, suits};
+use crate::plan::{Part, Plan, leaning};
 use crate::rans::{LOWEST, Writer};
 use crate::seal::{Seal, shares};
 use crate::simd::Simd;
@@ -186,9 +186,14 @@ impl Encoder {
     fn smallest(&mut self, task: Task<'_>, effort: u8, out: &mut Vec<u8>) -> Result<Mode, Error> {
         let mut left = effort;
         let mut best: Option<(u64, Mode, usize)> = None;
-        let mut zstd = false;
+        let (mut zstd, mut along) = (false, None);
         for (at, (mode, price)) in EFFORTS.into_iter().enumerate() {
-            if !task.tables.allow(mode) || price > left || !suits(mode, task.feature) {
+            if !task.tables.allow(mode) || price > left {
+                continue;
+            }
+            if matches!(mode, Mode::Columns | Mode::Rows)
+                && *along.get_or_insert_with(|| leaning(task.feature)) != Some(mode)
+            {
                 continue;
             }
             left -= price;

@@ -216,11 +216,8 @@ impl Plan {
     }
 }
 
-/// Whether a mode is worth a try: that of columns or of rows where symbols change by a quarter less along them.
-pub(crate) fn suits(mode: Mode, feature: &Feature) -> bool {
-    if !matches!(mode, Mode::Columns | Mode::Rows) {
-        return true;
-    }
+/// The one of modes columns and rows that is worth a try: where symbols change by a quarter less along it than across.
+pub(crate) fn leaning(feature: &Feature) -> Option<Mode> {
     let width = feature.shape().width();
     let apart = |(a, b): (&i16, &i16)| u64::from(a.abs_diff(*b));
     let changes = |plane: &[i16]| -> [u64; 2] {
@@ -230,8 +227,7 @@ pub(crate) fn suits(mode: Mode, feature: &Feature) -> bool {
     };
     let [down, across] =
         feature.planes().map(changes).fold([0, 0], |sum, of| [sum[0] + of[0], sum[1] + of[1]]);
-    let (along, other) = if mode == Mode::Columns { (down, across) } else { (across, down) };
-    4 * along < 3 * other
+    if 4 * down < 3 * across { Some(Mode::Columns) } else { (4 * across < 3 * down).then_some(Mode::Rows) }
 }
 
 fn sampled(entries: &[u16], costs: &[u16]) -> u64 {

@@ -248,6 +248,23 @@ fn auto_leaves_static_only_for_something_smaller() {
     assert_eq!(auto(Choice::Auto, &|i| ((i as u32).wrapping_mul(2_654_435_761) >> 16) as i16), Mode::Raw);
 }
 
+#[test]
+#[cfg_attr(miri, ignore = "large features")]
+fn stripes_are_coded_along_them() {
+    let tables = Tables::parse(&make::tables(9, 4, 1, 12)).unwrap();
+    let shape = Shape::new(4, 24, 24).unwrap();
+    let random = &mut make::Random::new(5);
+    let lines: Vec<_> = (0..4 * 24).map(|_| random.from(-9, 10) as i16).collect();
+    let plane = shape.plane();
+    let taken = |place: &dyn Fn(usize) -> usize| {
+        let symbols = (0..shape.symbols()).map(|at| lines[at / plane * 24 + place(at % plane)]).collect();
+        let feature = Feature::new(shape, symbols).unwrap();
+        let packet = goes_round(&tables, 0, Choice::Within(9), &feature, &mut Encoder::new());
+        Header::parse(&packet).unwrap().mode
+    };
+    assert_eq!((taken(&|at| at / 24), taken(&|at| at % 24)), (Mode::Rows, Mode::Columns));
+}
+
 /// constriction codes the same entries with the same frequencies into as many bytes, up to what lanes cost.
 #[test]
 #[cfg_attr(miri, ignore = "most of it is constriction")]

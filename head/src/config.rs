@@ -123,7 +123,7 @@ pub enum When {
 /// How a packet is coded (codec/FORMAT.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Coding {
-    /// Tables chosen by context or, where they are not smaller, one table for each channel
+    /// Tables chosen by context, along columns or rows where that suits, or one table for each channel: the smallest
     Auto,
     /// One table for each channel
     Static,

@@ -151,7 +151,7 @@ fn bits(
     let feature = feature(symbols)?;
     let Some(mode) = mode_of(mode)? else {
         return Err(CodecError::new_err(
-            "mode \"auto\": bits are asked for of one of static, indexed, context",
+            "mode \"auto\": bits are asked for of one of static, indexed, context, columns, rows",
         ));
     };
     let cost = py.detach(|| Encoder::new().cost(&tables.0, level, mode, &feature));

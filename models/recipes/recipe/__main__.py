@@ -46,7 +46,7 @@ def train(config: dict, args: argparse.Namespace) -> None:
             founders.adapt(config, args.work, args.data, args.resume)
         return
     if args.part in ("all", "split"):
-        part.run(config, args.work, args.resume)
+        part.run(config, args.work, args.resume, args.data)
     if args.part in ("all", "classify") and "classify" in config:
         classify.run(config, args.work, args.resume)
     if args.part in ("all", "segment"):

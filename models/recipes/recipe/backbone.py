@@ -71,8 +71,8 @@ class Conv(nn.Conv2d):
         return F.relu6(y) if self.relu6 else y
 
     def training_through(self, x: Tensor) -> bool:
-        """Whether only the input needs a gradient, so that the faster equivalents below serve."""
-        return x.requires_grad and not self.weight.requires_grad
+        """Whether only the input needs a gradient on a CPU, so that the faster equivalents below serve."""
+        return x.device.type == "cpu" and x.requires_grad and not self.weight.requires_grad
 
 
 class Strided(torch.autograd.Function):

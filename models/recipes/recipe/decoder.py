@@ -40,7 +40,8 @@ class Grid:
 class Decoder(nn.Module):
     """Latent f32 [N,24,h,w] (symbol * step) and step f32 [N] to split features [N,48,h,w].
 
-    Dense 3x3 residual blocks; the level enters as a scale and a shift per block and channel.
+    Dense 3x3 residual blocks; the level enters as a scale and a shift per block and channel, with `whole` also the mean of
+    the map that reaches the block.
     """
 
     def __init__(
@@ -53,15 +54,16 @@ class Decoder(nn.Module):
         hidden: int = 32,
         stride: int = STRIDE,
         grid: Grid | None = None,
+        whole: bool = False,
     ):
         super().__init__()
         self.width, self.stride, self.grid = width, stride, grid
         self.enter = nn.Conv2d(latent, width, 3, padding=1)
-        self.before = nn.ModuleList(Block(width) for _ in range(before))
+        self.before = nn.ModuleList(Block(width, whole) for _ in range(before))
         self.sketch = zeroed(nn.Conv2d(width, 3 * stride**2, 1))
         self.shortcut = nn.Conv2d(latent, 3 * stride**2, 3, padding=1)
         self.seen = nn.Conv2d(features, width, 1)
-        self.after = nn.ModuleList(Block(width) for _ in range(after))
+        self.after = nn.ModuleList(Block(width, whole) for _ in range(after))
         self.leave = zeroed(nn.Conv2d(width, features, 1))
         self.level = nn.Sequential(nn.Linear(1, hidden), nn.ReLU(), zeroed(nn.Linear(hidden, 2 * width * (before + after + 1))))
 
@@ -93,15 +95,18 @@ class Decoder(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, width: int):
+    def __init__(self, width: int, whole: bool = False):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         nn.init.zeros_(self.second.bias)
         with torch.no_grad():
             self.second.weight.mul_(0.3)
+        self.whole = zeroed(nn.Linear(width, 2 * width)) if whole else None
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        if self.whole is not None:
+            level = level + self.whole(x.mean((2, 3))).view_as(level)
         return x + self.second(F.relu(modulate(self.first(x), level)))
 
 

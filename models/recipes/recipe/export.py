@@ -45,12 +45,15 @@ def load(config: dict, work: Path) -> Parts:
     checkpoint = work / "student.pt"
     if not checkpoint.is_file():
         raise SystemExit(f"{checkpoint} is missing: run `python -m recipe train` first")
-    student.load_state_dict(torch.load(checkpoint, weights_only=True)["average"])
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    student.load_state_dict(state["average"])
     net = tail = backbone.load(config["backbone"]["name"])
     fitted = work / "classify.pt"
     if "classify" in config and fitted.is_file():
+        state["tail_average"] = torch.load(fitted, weights_only=True)["average"]
+    if "tail_average" in state:
         tail = backbone.load(config["backbone"]["name"])
-        tail.load_state_dict(torch.load(fitted, weights_only=True)["average"])
+        tail.load_state_dict(state["tail_average"])
     segmenter = Segmenter(net)
     trained = work / "segment.pt"
     if trained.is_file():

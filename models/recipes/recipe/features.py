@@ -38,6 +38,14 @@ class Cache:
         pixels = torch.from_numpy(self.pixels[index]).permute(0, 3, 1, 2).float()
         return pixels, {name: image_layout(torch.from_numpy(self.arrays[name][index]).float()) for name in fields}
 
+    def draw(self, rng: np.random.Generator, size: int, fields: tuple[str, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """A batch of random crops."""
+        pixels, wanted = self.batch(rng.integers(0, self.count, size), fields)
+        return image_layout(pixels), wanted
+
+    def first(self, size: int) -> torch.Tensor:
+        return self.batch(np.arange(min(size, self.count)), ())[0]
+
 
 def image_layout(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x

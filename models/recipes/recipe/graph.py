@@ -132,12 +132,26 @@ def decode(g: Graph, decoder: Decoder, net: Backbone, latent: str, step: str) ->
     g.nodes.append(helper.make_node("Split", [x, sizes], parts, name="level", axis=1))
     one = g.constant("one", np.float32(1))
 
-    def modulated(y: str, index: int) -> str:
-        y = g.node("Mul", [y, g.add(parts[2 * index], one)])
-        return g.relu(g.add(y, parts[2 * index + 1]))
+    def modulated(y: str, index: int, whole: list[str] | None = None) -> str:
+        scale, shift = parts[2 * index : 2 * index + 2]
+        if whole:
+            scale, shift = g.add(scale, whole[0]), g.add(shift, whole[1])
+        return g.relu(g.add(g.node("Mul", [y, g.add(scale, one)]), shift))
+
+    def seen_whole(y: str, name: str, layer: nn.Linear) -> list[str]:
+        """Scale and shift from the mean of the map."""
+        stored = [g.constant(f"{name}.{key}", getattr(layer, key).detach().numpy()) for key in ("weight", "bias")]
+        mean = g.node("Gemm", [g.node("Flatten", [g.node("GlobalAveragePool", [y])]), *stored], transB=1)
+        mean = g.node("Reshape", [mean, g.constant("whole.shape", np.array([0, 2 * decoder.width, 1, 1], np.int64))])
+        found = [f"{name}.scale", f"{name}.shift"]
+        g.nodes.append(
+            helper.make_node("Split", [mean, g.constant("whole.parts", np.array([decoder.width] * 2, np.int64))], found, name=name, axis=1)
+        )
+        return found
 
     def residual(y: str, number: int, part: nn.Module) -> str:
-        z = modulated(g.convolution(f"decoder.{number}.first", part.first, y), number)
+        whole = None if part.whole is None else seen_whole(y, f"decoder.{number}.whole", part.whole)
+        z = modulated(g.convolution(f"decoder.{number}.first", part.first, y), number, whole)
         return g.add(y, g.convolution(f"decoder.{number}.second", part.second, z))
 
     y = modulated(g.convolution("decoder.enter", decoder.enter, latent), 0)

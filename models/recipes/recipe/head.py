@@ -37,25 +37,29 @@ class Layer(nn.Module):
         pad = 0 if kernel == stride else kernel // 2
         self.conv = nn.Conv2d(cin, cout, kernel, stride, pad, groups=groups)
         self.last = last
+        self.aware = True  # of its quantisation, in training
         self.register_buffer("peak", torch.zeros(()))  # largest activation, averaged over batches
 
     def forward(self, x: Tensor) -> Tensor:
         c = self.conv
-        y = F.conv2d(x, fake_weight(c.weight), c.bias, c.stride, c.padding, 1, c.groups)
+        rounds = self.aware or not self.training
+        y = F.conv2d(x, fake_weight(c.weight) if rounds else c.weight, c.bias, c.stride, c.padding, 1, c.groups)
         if self.last:
             return y
         y = F.relu(y)
         if self.training:
             top = y.detach().amax()
             self.peak.copy_(torch.where(self.peak > 0, self.peak * 0.98 + top * 0.02, top))
+        if not rounds:
+            return y
         scale = self.peak / 255
         return straight(y.clamp(max=self.peak), torch.round(y / scale).clamp(max=255) * scale)
 
 
 class Head(nn.Module):
-    """The patchify chain, or the chain of convolutions that `layers` lists (see `chain`)."""
+    """The patchify chain, or the chain of convolutions that `layers` lists (see `chain`); trained on its int8 grid if `aware`."""
 
-    def __init__(self, width: int, latent: int, stride: int = STRIDE, layers: list[dict] | None = None):
+    def __init__(self, width: int, latent: int, stride: int = STRIDE, layers: list[dict] | None = None, aware: bool = True):
         super().__init__()
         self.stride, self.listed = stride, layers is not None
         self.layers = nn.ModuleList(
@@ -68,6 +72,8 @@ class Head(nn.Module):
                 Layer(width, latent, 1, last=True),
             ]
         )
+        for layer in self.layers:
+            layer.aware = aware
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = (pixels - IMAGE_ZERO) * float(IMAGE_SCALE)

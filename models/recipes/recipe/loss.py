@@ -17,8 +17,8 @@ from .head import STRIDE
 PLACES = ("split", "stride16", "stride32")
 
 
-def sensitivity(net: Backbone, cache: Cache, crops: int, seed: int, batch: int = 16) -> dict[str, Tensor]:
-    """Weights [C] per place: half Fisher information of the label, half plain inverse variance.
+def sensitivity(net: Backbone, cache: Cache, crops: int, seed: int, batch: int = 16, share: float = 0.5) -> dict[str, Tensor]:
+    """Weights [C] per place: `share` of Fisher information of the label, the rest plain inverse variance.
 
     The Fisher part is E[(d log p(y|x) / d feature)^2] with y drawn from the teacher's own answer.
     """
@@ -46,7 +46,7 @@ def sensitivity(net: Backbone, cache: Cache, crops: int, seed: int, batch: int =
         mean, square = moments[place]
         variance = (square - mean.square()).clamp_min(1e-6)
         felt = fisher[place] / (fisher[place] * variance).sum()
-        weights[place] = 0.5 * felt + 0.5 / (variance * len(variance))
+        weights[place] = share * felt + (1 - share) / (variance * len(variance))
     return weights
 
 
@@ -80,9 +80,9 @@ def patch_metric(
 
 def distance(found: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
     """Weighted squared error of [N,C,h,w] features, per item [N]."""
-    return ((found - wanted).square().mean((2, 3)) * weight).sum(1)
+    return ((found.float() - wanted.float()).square().mean((2, 3)) * weight).sum(1)
 
 
 def divergence(found: Tensor, wanted: Tensor) -> Tensor:
     """KL divergence of the class probabilities from the teacher's, per item [N]."""
-    return F.kl_div(found.log_softmax(1), wanted.log_softmax(1), reduction="none", log_target=True).sum(1)
+    return F.kl_div(found.float().log_softmax(1), wanted.float().log_softmax(1), reduction="none", log_target=True).sum(1)

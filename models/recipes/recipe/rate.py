@@ -25,17 +25,21 @@ class Levels(nn.Module):
 
     def gains(self) -> Tensor:
         """f32 [levels], the first fixed at 1, none above it."""
-        return torch.cat([torch.ones(1), self.log_gain.clamp(max=0).exp()])
+        return torch.cat([self.log_gain.new_ones(1), self.log_gain.clamp(max=0).exp()])
 
-    def forward(self, latent: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Latent [N,C,h,w] and level i64 [N] to decoder values, steps [N] and bits per symbol [N].
+    def forward(self, latent: Tensor, level: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+        """Latent [N,C,h,w] and level i64 [N] (on the CPU) to decoder values, steps [N] and bits per symbol [N].
 
-        Values are rounded straight through. Bits are the rounded symbols' on every fourth row, with the gradient of the
+        Values are rounded straight through; `noise` of 1 puts uniform noise of a symbol's width in the place of rounding,
+        values between mix the two. Bits are the rounded symbols' on every fourth row, with the gradient of the
         noisy surrogate's: alone it would overstate coarse levels, whose symbols are nearly all 0.
         """
-        gain = self.gains()[level]
+        gain = self.gains()[level.to(latent.device)]
         scaled = (latent * gain[:, None, None, None]).clamp(-LIMIT, LIMIT)
-        symbols = scaled + (torch.round(scaled) - scaled).detach()
+        error = (torch.round(scaled) - scaled).detach()
+        if noise:
+            error = error.lerp(torch.empty_like(error).uniform_(-0.5, 0.5), noise)
+        symbols = scaled + error
         step = 1 / gain
         rows = scaled[:, :, int(torch.randint(ROWS, (1,))) :: ROWS]
         bits = self.bits(rows + torch.empty_like(rows).uniform_(-0.5, 0.5), level)
@@ -45,13 +49,12 @@ class Levels(nn.Module):
 
     def bits(self, symbols: Tensor, level: Tensor) -> Tensor:
         """Mean bits per symbol of each item under its level's prior."""
-        parts = [torch.empty(0)] * len(level)
+        order, parts = [], []
         for index in level.unique().tolist():
-            chosen = (level == index).nonzero()[:, 0]
-            likelihood = self.likelihood(index, symbols[chosen])
-            for place, value in zip(chosen.tolist(), -likelihood.log2().mean((1, 2, 3)), strict=True):
-                parts[place] = value
-        return torch.stack(parts)
+            order.append((level == index).nonzero()[:, 0])
+            chosen = order[-1].to(symbols.device)
+            parts.append(-self.likelihood(index, symbols[chosen]).log2().mean((1, 2, 3)))
+        return torch.cat(parts)[torch.cat(order).argsort().to(symbols.device)]
 
     def likelihood(self, index: int, symbols: Tensor) -> Tensor:
         """P(symbol) under one level's prior, same shape as `symbols` [N,C,h,w]."""

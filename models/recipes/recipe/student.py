@@ -15,20 +15,28 @@ from .rate import Levels
 SPLIT_CHANNELS = 48
 
 
+def half(device: torch.device) -> torch.autocast:
+    """On a GPU, the networks of the server compute in f16; head and rates never do."""
+    return torch.autocast("cuda", torch.float16, enabled=device.type == "cuda")
+
+
 class Student(nn.Module):
     def __init__(self, config: dict):
         super().__init__()
         width, latent = config["head"]["width"], config["head"]["latent"]
-        self.head = Head(width, latent, config["head"].get("stride", STRIDE), config["head"].get("layers"))
+        self.head = Head(
+            width, latent, config["head"].get("stride", STRIDE), config["head"].get("layers"), config["head"].get("aware", True)
+        )
         self.levels = Levels(latent, config["levels"]["gains"])
         split = config["backbone"]
         grid = Grid(**split["grid"]) if "grid" in split else None
         self.decoder = Decoder(latent, split.get("channels", SPLIT_CHANNELS), **config["decoder"], stride=self.head.stride, grid=grid)
 
-    def forward(self, pixels: Tensor, level: Tensor, net: Backbone) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, pixels: Tensor, level: Tensor, net: Backbone, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels [N,3,H,W] and level i64 [N] to split features [N,48,H/8,W/8], sketch and bits per symbol [N]."""
-        values, step, bits = self.levels(self.head(pixels), level)
-        return *self.decoder(values, step, net), bits
+        values, step, bits = self.levels(self.head(pixels), level, noise)
+        with half(pixels.device):
+            return *self.decoder(values, step, net), bits
 
     def start_from(self, pixels: Tensor, metric: Tensor, bits: float, default: int, net: Backbone) -> None:
         """A transform codec for the teacher's metric, priors that fit it, and its least-squares inverse."""

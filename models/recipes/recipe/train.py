@@ -1,8 +1,8 @@
-"""Distillation in three stages, one process per core, gradients averaged every step.
+"""Distillation in three stages, one process per core or one GPU, gradients averaged every step.
 
 stage 1: match the split features. stage 2: deeper features and the answer too, through the frozen backbone.
-stage 3: head and priors frozen, the decoder settles. Latents are rounded and the head runs on its int8 grid throughout.
-All randomness is a function of (seed, step, rank): a resumed run goes on exactly where it stopped.
+stage 3: head and priors frozen, the decoder settles, and with `tail` the groups behind the split learn to answer what it gives.
+Latents are rounded and the head runs on its int8 grid throughout, unless the config says otherwise. All randomness is a function of (seed, step, rank): a resumed run goes on exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from torch import Tensor
 from torch.multiprocessing import spawn
 
 from . import backbone, loss
-from .features import Cache, image_layout
+from .features import Cache
+from .fresh import Fresh
 from .head import STRIDE
 from .log import Progress
 from .optim import Average, Muon
 from .rate import Controller
-from .student import Student
+from .student import Student, half
 
 SAVE_EVERY = 100
 WARM_UP = 50
@@ -31,22 +32,22 @@ WARM_UP = 50
 SHARES = (1.0, 0.2, 0.1, 4.0)
 
 
-def run(config: dict, work: Path, resume: bool) -> None:
-    """Train to the end of the last stage; `resume` continues from the last checkpoint."""
+def run(config: dict, work: Path, resume: bool, source: Path | None = None) -> None:
+    """Train to the end of the last stage; `resume` continues from the last checkpoint. `source` is read where crops are fresh."""
     weights = work / "sensitivity.pt"
     if not weights.is_file():
         torch.set_num_threads(1)
         cache = Cache(work / "features")
         net = backbone.of(config, work)
-        found = loss.sensitivity(net, cache, 128, config["seed"])
+        found = loss.sensitivity(net, cache, 128, config["seed"], share=config["train"].get("felt", 0.5))
         found["patch"] = loss.patch_metric(net, cache, found, config["train"]["terms"], 64, config["seed"], stride_of(config))
         torch.save(found, weights)
     meeting = work / "meeting"
     meeting.unlink(missing_ok=True)
     if config["threads"] == 1:
-        worker(0, config, work, resume, meeting)
+        worker(0, config, work, resume, source, meeting)
     else:
-        spawn(worker, (config, work, resume, meeting), nprocs=config["threads"])
+        spawn(worker, (config, work, resume, source, meeting), nprocs=config["threads"])
 
 
 def stage_of(config: dict, step: int) -> tuple[int, float]:
@@ -71,24 +72,31 @@ def total_steps(config: dict) -> int:
 class Trainer:
     """State of one rank; all ranks hold the same weights."""
 
-    def __init__(self, config: dict, work: Path, rank: int, ranks: int):
+    def __init__(self, config: dict, work: Path, rank: int, ranks: int, source: Path | None = None):
         self.config, self.work, self.rank, self.ranks = config, work, rank, ranks
+        self.device = torch.device("cuda" if "fresh" in config and torch.cuda.is_available() else "cpu")
         torch.manual_seed(config["seed"])
-        self.cache = Cache(work / "features")
-        self.net = backbone.of(config, work).to(memory_format=torch.channels_last)
-        self.student = Student(config)
-        self.weights = torch.load(work / "sensitivity.pt", weights_only=True)
+        self.net = backbone.of(config, work).to(self.device, memory_format=torch.channels_last)
+        if self.device.type == "cuda":
+            self.net.half()
+        self.source = Fresh(config, source, self.net, self.device) if "fresh" in config else Cache(work / "features")
+        self.student = Student(config).to(self.device)
+        self.tail: backbone.Backbone | None = None  # the network behind the split, where it learns
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.device.type == "cuda")
+        self.weights = torch.load(work / "sensitivity.pt", weights_only=True, map_location=self.device)
         side = config["photo"]["side"] // stride_of(config)
-        self.controller = Controller(config["levels"]["bytes"], config["head"]["latent"] * side * side, config["train"]["rate"])
+        symbols, train = config["head"]["latent"] * side * side, config["train"]
+        self.controller = Controller(config["levels"]["bytes"], symbols, train["rate"], train.get("speed", 0.02))
         self.step = 0
         self.student.to(memory_format=torch.channels_last)
         self.average = Average(self.student, config["train"]["average"])
         self.prepare()
 
     def start(self) -> None:
-        """First weights, from the first crops."""
-        pixels, _ = self.cache.batch(np.arange(min(64, self.cache.count)), ())
-        self.student.start_from(pixels, self.weights["patch"], self.controller.targets[0], self.config["levels"]["default"], self.net)
+        """First weights, from the first crops, on the CPU."""
+        pixels, metric, default = self.source.first(64).cpu(), self.weights["patch"].cpu(), self.config["levels"]["default"]
+        self.student.cpu().start_from(pixels, metric, self.controller.targets[0], default, self.net)
+        self.student.to(self.device)
         self.average = Average(self.student, self.config["train"]["average"])
 
     def prepare(self) -> None:
@@ -109,10 +117,21 @@ class Trainer:
         groups = [{"params": part, "share": share} for part, share in zip((rest, outputs, transform, priors), SHARES, strict=True)]
         for group in groups:
             group["params"] = [p for p in group["params"] if p.requires_grad]
+        rate = self.config["train"][f"stage{min(stage, 3)}"]
+        if stage == 3 and "tail" in rate:
+            self.release()
+            behind = (*self.tail.groups[backbone.SPLIT_GROUP :], self.tail.top, self.tail.classifier)
+            groups.append({"params": [p for part in behind for p in part.requires_grad_().parameters()], "share": rate["tail"] / rate["adam"]})
         groups = [group for group in groups if group["params"]]
         self.muon = Muon(kernels, 0.0)
         self.adam = torch.optim.Adam(groups, 0.0, betas=(0.9, 0.99))
         self.parameters = kernels + [p for group in groups for p in group["params"]]
+
+    def release(self) -> None:
+        """The tail starts as the backbone."""
+        if self.tail is None:
+            self.tail = backbone.of(self.config, self.work).to(self.device, memory_format=torch.channels_last)
+            self.tail_average = Average(self.tail, self.config["train"]["average"])
 
     def rates(self) -> tuple[float, float]:
         """Learning rates of Adam and Muon: warm-up, plateau, straight line down at the end of a stage."""
@@ -123,37 +142,43 @@ class Trainer:
             factor *= max(0.02, (1 - passed) / plan["fall"]) if plan["fall"] else 1.0
         return plan["adam"] * factor, plan["muon"] * factor
 
-    def draw(self) -> tuple[np.ndarray, Tensor]:
-        """Crops and levels of this rank's share of the batch."""
+    def draw(self, fields: tuple[str, ...]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Pixels, levels and the teacher's features of this rank's share of the batch."""
         rng = np.random.default_rng([self.config["seed"], self.step, self.rank])
         torch.manual_seed(int(rng.integers(2**31)))
         size = self.config["train"]["batch"] // self.ranks
         level = rng.choice(len(self.config["levels"]["gains"]), size, p=self.config["levels"]["share"])
-        return rng.integers(0, self.cache.count, size), torch.from_numpy(level)
+        pixels, wanted = self.source.draw(rng, size, fields)
+        return pixels, torch.from_numpy(level), wanted
+
+    def noise(self) -> float:
+        """How much of the rounding is uniform noise instead: fades over the first `noise` of stage 2."""
+        stage, passed = stage_of(self.config, self.step)
+        fade = self.config["train"].get("noise", 0.0)
+        return max(0.0, 1 - passed / fade) if fade and stage == 2 else float(fade > 0 and stage == 1)
 
     def losses(self) -> tuple[Tensor, Tensor, Tensor, dict[str, float]]:
         """Loss of this rank, levels, bits per symbol and the terms for the log."""
         stage, _ = stage_of(self.config, self.step)
-        crops, level = self.draw()
         deep = stage > 1
-        pixels, wanted = self.cache.batch(crops, ("split", "stride16", "stride32", "logits") if deep else ("split",))
-        pixels = image_layout(pixels)
-        found, sketch, bits = self.student(pixels, level, self.net)
+        pixels, level, wanted = self.draw(("split", "stride16", "stride32", "logits") if deep else ("split",))
+        found, sketch, bits = self.student(pixels, level, self.net, self.noise())
         terms = {
             "sketch": (sketch - self.net.normalise(pixels)).square().mean((1, 2, 3)),
             "split": loss.distance(found, wanted["split"], self.weights["split"]),
         }
         if deep:
-            taps = self.net.back(found)
+            with half(self.device):
+                taps = (self.tail if stage == 3 and self.tail else self.net).back(found)
             terms["stride16"] = loss.distance(taps.stride16, wanted["stride16"], self.weights["stride16"])
             terms["stride32"] = loss.distance(taps.stride32, wanted["stride32"], self.weights["stride32"])
             terms["answer"] = loss.divergence(taps.logits, wanted["logits"])
-        share = self.config["train"]["terms"]
+        share = self.config["train"][f"stage{stage}"].get("terms", self.config["train"]["terms"])
         total = sum((share[name] if deep else 2.0) * value for name, value in terms.items())
         if stage < 3:
-            total = total + torch.tensor(self.controller.weights, dtype=torch.float32)[level] * bits
-        total = total * torch.tensor(self.config["levels"]["weight"], dtype=torch.float32)[level]
-        return total.mean(), level, bits.detach(), {name: value.mean().item() for name, value in terms.items()}
+            total = total + torch.tensor(self.controller.weights, dtype=torch.float32)[level].to(self.device) * bits
+        total = total * torch.tensor(self.config["levels"]["weight"], dtype=torch.float32)[level].to(self.device)
+        return total.mean(), level, bits.detach(), {name: value.detach().mean() for name, value in terms.items()}
 
     def advance(self) -> dict[str, float]:
         """One step on all ranks."""
@@ -165,21 +190,26 @@ class Trainer:
         total, level, bits, terms = self.losses()
         for p in self.parameters:
             p.grad = None
-        total.backward()
+        self.scaler.scale(total).backward()
+        for optimiser in (self.adam, self.muon):
+            self.scaler.unscale_(optimiser)
         level, bits = self.share(level, bits)
         torch.nn.utils.clip_grad_norm_([p for group in self.adam.param_groups for p in group["params"]], 1.0)
-        self.adam.step()
-        self.muon.step()
+        for optimiser in (self.adam, self.muon):
+            self.scaler.step(optimiser)
+        self.scaler.update()
         if stage_of(self.config, self.step)[0] < 3:
             self.controller.update(level, bits)
         before = stage_of(self.config, self.step)[0]
         self.step += 1
         self.average.update(self.student)
+        if self.tail is not None:
+            self.tail_average.update(self.tail)
         if stage_of(self.config, self.step)[0] != before and before == 2:
             self.student.load_state_dict(self.average.values)
             self.average.steps = 0
             self.prepare()
-        return terms
+        return {name: value.item() for name, value in terms.items()}
 
     def share(self, level: Tensor, bits: Tensor) -> tuple[list[int], list[float]]:
         """Average gradients, the heads' activation peaks and gather the rates of all ranks."""
@@ -212,18 +242,26 @@ class Trainer:
             "adam": self.adam.state_dict(),
             "muon": self.muon.state_dict(),
             "controller": self.controller.state(),
+            "scaler": self.scaler.state_dict(),
         }
+        if self.tail is not None:
+            state |= {"tail": self.tail.state_dict(), "tail_average": self.tail_average.values, "tail_average_steps": self.tail_average.steps}
         aside = path.with_suffix(".new")
         torch.save(state, aside)
         os.replace(aside, path)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint; if the config now puts its step into another stage, from the average, optimisers fresh."""
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location=self.device)
         self.step = state["step"]
         self.student.load_state_dict(state["student"])
         self.average.values, self.average.steps = state["average"], state["average_steps"]
         self.controller.load(state["controller"])
+        self.scaler.load_state_dict(state["scaler"])
+        if "tail" in state:
+            self.release()
+            self.tail.load_state_dict(state["tail"])
+            self.tail_average.values, self.tail_average.steps = state["tail_average"], state["tail_average_steps"]
         self.prepare()
         if state["stage"] == stage_of(self.config, self.step)[0]:
             self.fresh = state["fresh"]
@@ -234,12 +272,12 @@ class Trainer:
             self.average.steps = 0
 
 
-def worker(rank: int, config: dict, work: Path, resume: bool, meeting: Path) -> None:
+def worker(rank: int, config: dict, work: Path, resume: bool, source: Path | None, meeting: Path) -> None:
     ranks = config["threads"]
     torch.set_num_threads(1)
     if ranks > 1:
         dist.init_process_group("gloo", init_method=f"file://{meeting.resolve()}", rank=rank, world_size=ranks)
-    trainer = Trainer(config, work, rank, ranks)
+    trainer = Trainer(config, work, rank, ranks, source)
     checkpoint = work / "student.pt"
     if resume and checkpoint.is_file():
         trainer.load(checkpoint)
@@ -255,7 +293,8 @@ def worker(rank: int, config: dict, work: Path, resume: bool, meeting: Path) -> 
         for name, value in trainer.advance().items():
             smooth[name] = smooth.get(name, value) + 0.03 * (value - smooth.get(name, value))
         if trainer.step % SAVE_EVERY == 0 or trainer.step == total:
-            trainer.cache = Cache(work / "features")
+            if isinstance(trainer.source, Cache):
+                trainer.source = Cache(work / "features")
             if rank == 0:
                 trainer.save(checkpoint)
         if rank == 0:

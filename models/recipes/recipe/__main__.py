@@ -1,4 +1,4 @@
-"""`python -m recipe features|train|measure|settle|images|curve|compare|evaluate|export|refit|local|task|check|new`."""
+"""`python -m recipe features|train|measure|settle|images|curve|compare|evaluate|export|refit|local|task|ablate|check|new`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ def main() -> None:
     if not args.config.is_file():
         raise SystemExit(f"{args.config} is missing: run from models/recipes or pass --config")
     config = tomllib.loads(args.config.read_text())
-    os.environ.setdefault("OMP_NUM_THREADS", str(config["threads"]))
+    threads = config.get("threads", 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     import torch
 
-    torch.set_num_threads(config["threads"])
-    torch.manual_seed(config["seed"])
+    torch.set_num_threads(threads)
+    torch.manual_seed(config.get("seed", 0))
     COMMANDS[args.command](config, args)
 
 
@@ -127,6 +128,12 @@ def task(config: dict, args: argparse.Namespace) -> None:
     part.run(config, args.data, folder, args.out or folder, args.name, args.labels, args.results)
 
 
+def ablate(config: dict, args: argparse.Namespace) -> None:
+    from . import ablate as part
+
+    part.run(config, args.config, args.work, args.data, args.results)
+
+
 def check(config: dict, args: argparse.Namespace) -> None:
     from . import check as part
     from .export import load
@@ -139,7 +146,7 @@ def bundle(config: dict, args: argparse.Namespace) -> Path:
 
 
 COMMANDS = {
-    part.__name__: part for part in (features, train, measure, settle, images, curve, compare, evaluate, export, refit, local, task, check)
+    part.__name__: part for part in (features, train, measure, settle, images, curve, compare, evaluate, export, refit, local, task, ablate, check)
 }
 
 

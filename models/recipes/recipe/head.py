@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 IMAGE_SCALE, IMAGE_ZERO = np.float32(1 / 128), 127  # (x - 127) / 128
 STRIDE = 8
+HELD = 0.9999  # share of a channel's values that its range holds once ranges are spread
 
 
 def straight(x: Tensor, y: Tensor) -> Tensor:
@@ -123,6 +124,27 @@ class Head(nn.Module):
         scale = 2 / self.train()(pixels).std().clamp_min(1e-6)
         last.weight.mul_(scale)
         last.bias.mul_(scale)
+
+    @torch.no_grad()
+    def spread_ranges(self, pixels: Tensor) -> None:
+        """Let every inner channel use its whole u8 range on `pixels` [N,3,H,W]; before rounding nothing changes.
+
+        In training one step serves all channels of a layer, set by the largest value of any: most use a third of its
+        range. A ReLU's channel can be scaled and the weights behind it scaled back.
+        """
+        x = (pixels - IMAGE_ZERO) * float(IMAGE_SCALE)
+        for layer, behind in zip(self.layers, self.layers[1:], strict=False):
+            c = layer.conv
+            x = F.relu(F.conv2d(x, c.weight, c.bias, c.stride, c.padding, 1, c.groups))
+            values = x.transpose(0, 1).flatten(1)
+            top = values.kthvalue(max(1, round(HELD * values.shape[1])), 1).values
+            scale = torch.where(top > 0, top, torch.ones_like(top))
+            c.weight.div_(scale[:, None, None, None])
+            c.bias.div_(scale)
+            shape = (-1, 1, 1, 1) if behind.conv.groups > 1 else (1, -1, 1, 1)
+            behind.conv.weight.mul_(scale.view(shape))
+            layer.peak.fill_(1.0)
+            x = x / scale[:, None, None]
 
     def parameters_count(self) -> int:
         return sum(p.numel() for p in self.parameters())

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.multiprocessing import spawn
 
-from . import backbone, loss
+from . import backbone, loss, warm
 from .features import Cache
 from .fresh import Fresh
 from .head import STRIDE
@@ -27,6 +27,7 @@ from .rate import Controller
 from .student import Student, half
 
 SAVE_EVERY = 100
+SPREAD_CROPS = 256  # that the ranges of the head's channels are read off
 WARM_UP = 50
 # Adam's rate for the decoder's inner layers, its outputs, the transform both sides start with, and the priors
 SHARES = (1.0, 0.2, 0.1, 4.0)
@@ -93,10 +94,15 @@ class Trainer:
         self.prepare()
 
     def start(self) -> None:
-        """First weights, from the first crops, on the CPU."""
+        """First weights, of the bundle that the config starts from or from the first crops, on the CPU."""
         pixels, metric, default = self.source.first(64).cpu(), self.weights["patch"].cpu(), self.config["levels"]["default"]
-        self.student.cpu().start_from(pixels, metric, self.controller.targets[0], default, self.net)
-        self.student.to(self.device)
+        student = self.student.cpu()
+        if "start" in self.config["train"]:
+            warm.load(student, Path(self.config["train"]["start"]))
+            student.levels.fit(student.head(pixels).detach())
+        else:
+            student.start_from(pixels, metric, self.controller.targets[0], default, self.net)
+        student.to(self.device)
         self.average = Average(self.student, self.config["train"]["average"])
 
     def prepare(self) -> None:
@@ -127,6 +133,12 @@ class Trainer:
         self.adam = torch.optim.Adam(groups, 0.0, betas=(0.9, 0.99))
         self.parameters = kernels + [p for group in groups for p in group["params"]]
 
+    def freeze(self) -> None:
+        """The encoder's last form: averaged weights, every channel in its whole range."""
+        self.student.load_state_dict(self.average.values)
+        self.student.head.spread_ranges(self.source.first(SPREAD_CROPS))
+        self.average = Average(self.student, self.config["train"]["average"])
+
     def release(self) -> None:
         """The tail starts as the backbone."""
         if self.tail is None:
@@ -146,7 +158,8 @@ class Trainer:
         """Pixels, levels and the teacher's features of this rank's share of the batch."""
         rng = np.random.default_rng([self.config["seed"], self.step, self.rank])
         torch.manual_seed(int(rng.integers(2**31)))
-        size = self.config["train"]["batch"] // self.ranks
+        plan = self.config["train"][f"stage{stage_of(self.config, self.step)[0]}"]
+        size = plan.get("batch", self.config["train"]["batch"]) // self.ranks
         level = rng.choice(len(self.config["levels"]["gains"]), size, p=self.config["levels"]["share"])
         pixels, wanted = self.source.draw(rng, size, fields)
         return pixels, torch.from_numpy(level), wanted
@@ -205,9 +218,8 @@ class Trainer:
         self.average.update(self.student)
         if self.tail is not None:
             self.tail_average.update(self.tail)
-        if stage_of(self.config, self.step)[0] != before and before == 2:
-            self.student.load_state_dict(self.average.values)
-            self.average.steps = 0
+        if before < 3 <= stage_of(self.config, self.step)[0]:
+            self.freeze()
             self.prepare()
         return {name: value.item() for name, value in terms.items()}
 
@@ -268,8 +280,8 @@ class Trainer:
             self.adam.load_state_dict(state["adam"])
             self.muon.load_state_dict(state["muon"])
         else:
-            self.student.load_state_dict(self.average.values)
-            self.average.steps = 0
+            self.freeze()
+            self.prepare()
 
 
 def worker(rank: int, config: dict, work: Path, resume: bool, source: Path | None, meeting: Path) -> None:

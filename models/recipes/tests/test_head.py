@@ -38,3 +38,26 @@ def test_a_lower_gain_makes_smaller_symbols():
     image = pixels[0].permute(1, 2, 0).numpy().astype(np.uint8)
     fine, coarse = (np.abs(exact.symbols(image, gain).astype(int)).sum() for gain in (1.0, 0.3))
     assert coarse < fine
+
+
+def test_spread_ranges_change_nothing_before_rounding():
+    torch.manual_seed(4)
+    head = Head(16, 8)
+    pixels = torch.nn.functional.interpolate(torch.rand(4, 3, 9, 9), 64, mode="bicubic").clamp(0, 1).mul(255).round()
+    with torch.no_grad():
+        head.layers[0].conv.weight[0].mul_(50)  # the others are left a fiftieth of the range
+        head.layers[0].conv.bias[0].mul_(50)
+        head.layers[1].conv.weight[0].div_(50)
+        head.layers[-1].conv.weight.mul_(30)
+        for layer in head.layers:
+            layer.aware = False
+        wanted = head.train()(pixels)
+        for layer in head.layers:
+            layer.aware = True
+        before = (head.eval()(pixels) - wanted).square().mean()
+        head.spread_ranges(pixels)
+        after = (head(pixels) - wanted).square().mean()
+        for layer in head.layers:
+            layer.aware = False
+        assert torch.allclose(head.train()(pixels), wanted, atol=1e-4)
+    assert after < 0.5 * before

@@ -1,0 +1,122 @@
+"""What each part of the training is worth: short trainings from one start, with and without it, measured at equal bytes.
+
+A config names what all trials change of the experiment it inherits, and the trials with what each changes of that. Every
+trial has its folder under WORK and goes on where it stopped. Gains are moved until the symbols of the held-out photos have
+the entropy of the budget, level by level, so the rows of two trials differ in what is kept, not in what is spent.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import backbone, data, loss, train
+from .head import entropy
+from .log import Progress
+from .measure import fitted
+from .student import Student
+
+BATCH = 8
+COLUMNS = ("bytes", "agreement", "divergence")
+
+
+def run(config: dict, file: Path, work: Path, source: Path, results: Path) -> None:
+    base = tomllib.loads((file.parent / config["inherit"]).read_text())
+    trials = config["trial"]
+    if "base" not in trials:
+        raise SystemExit(f"{file} has no trial named base: there is nothing to compare with")
+    measured = {}
+    for name, trial in trials.items():
+        plan = experiment(base, config, trial)
+        folder = work / config["name"] / name
+        folder.mkdir(parents=True, exist_ok=True)
+        link(folder / "features", work / "features")
+        train.run(plan, folder, True, source)
+        measured[name] = measure(plan, folder, source, name)
+    keep(results / "ablations.csv", trials, measured)
+
+
+def experiment(base: dict, config: dict, trial: dict) -> dict:
+    """The inherited experiment with the common and the trial's own changes."""
+    plan = merged(merged(base, config.get("change", {})), {k: v for k, v in trial.items() if k not in ("lost", "gained", "cached")})
+    if trial.get("cached", config.get("cached", False)):
+        plan.pop("fresh", None)
+    return plan
+
+
+def merged(base: dict, change: dict) -> dict:
+    found = copy.deepcopy(base)
+    for key, value in change.items():
+        found[key] = merged(found[key], value) if isinstance(value, dict) and isinstance(found.get(key), dict) else copy.deepcopy(value)
+    return found
+
+
+def link(place: Path, target: Path) -> None:
+    if not place.exists():
+        place.symlink_to(target.resolve())
+
+
+@torch.inference_mode()
+def measure(config: dict, work: Path, source: Path, name: str) -> list[tuple[float, float, float]]:
+    """Bytes, agreement and divergence of each level on the held-out photos, at the budget of bytes."""
+    student, net = Student(config).eval(), backbone.of(config, work)
+    student.load_state_dict(torch.load(work / "student.pt", weights_only=True)["average"])
+    images = np.stack([fitted(config, photo.image()) for photo in data.photos(config, source)[1]])
+    batches = torch.from_numpy(images).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last).split(BATCH)
+    for part in (student, net):
+        part.to(memory_format=torch.channels_last)
+    latents = torch.cat([student.head(pixels) for pixels in batches])
+    wanted = [net(pixels) for pixels in batches]
+    found, progress = [], Progress(f"{name}: levels", len(config["levels"]["gains"]))
+    for level, budget in enumerate(config["levels"]["packets"]):
+        gain = meeting(latents, budget)
+        agree, divergence = [], []
+        for latent, teacher in zip(latents.split(BATCH), wanted, strict=True):
+            symbols = torch.round(latent * gain).clamp(-128, 127)
+            split = student.decoder(symbols / gain, torch.full((len(latent),), 1 / gain), net)[0]
+            logits = net.back(split).logits
+            agree.append((logits.argmax(1) == teacher.argmax(1)).float())
+            divergence.append(loss.divergence(logits, teacher))
+        found.append((spent(latents, gain), torch.cat(agree).mean().item(), torch.cat(divergence).mean().item()))
+        progress.step(level + 1)
+    return found
+
+
+def meeting(latents: torch.Tensor, budget: float) -> float:
+    """The gain at which symbols of latents [N,C,h,w] have an entropy of `budget` bytes an image."""
+    low, high = 1e-3, 1e2
+    for _ in range(30):
+        gain = (low * high) ** 0.5
+        low, high = (low, gain) if spent(latents, gain) > budget else (gain, high)
+    return gain
+
+
+def spent(latents: torch.Tensor, gain: float) -> float:
+    """Bytes of an image by the entropy of each channel's symbols."""
+    symbols = torch.round(latents * gain).clamp(-128, 127).to(torch.int16)
+    return sum(entropy(symbols[:, channel]) for channel in range(symbols.shape[1])) * symbols[0, 0].numel() / 8
+
+
+def keep(path: Path, trials: dict, measured: dict[str, list[tuple[float, float, float]]]) -> None:
+    """Rows of these trials in the table of all, in the place of their earlier ones."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    header = ["part", "level", *(f"{name}_{side}" for side in ("without", "with") for name in COLUMNS)]
+    rows = [row for row in rows if row["part"] not in trials]
+    for name, trial in trials.items():
+        if name == "base":
+            continue
+        sides = (measured[name], measured["base"]) if "lost" in trial else (measured["base"], measured[name])
+        for level, (without, with_) in enumerate(zip(*sides, strict=True)):
+            values = [round(value, 1 if i % 3 == 0 else 4) for i, value in enumerate((*without, *with_))]
+            rows.append(dict(zip(header, [name, level, *values], strict=True)))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, header, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(path.read_text())

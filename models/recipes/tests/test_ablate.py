@@ -1,0 +1,45 @@
+"""Trials: what each changes, where their rows go, and that they are compared at the same bytes."""
+
+import csv
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from recipe import ablate
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def test_trials_change_what_they_say_and_nothing_else():
+    config = tomllib.loads((CONFIGS / "ablations.toml").read_text())
+    base = tomllib.loads((CONFIGS / config["inherit"]).read_text())
+    plans = {name: ablate.experiment(base, config, trial) for name, trial in config["trial"].items()}
+    assert all(plan["train"]["batch"] == 8 and plan["head"] == base["head"] for name, plan in plans.items() if name != "aware")
+    assert "fresh" not in plans["base"] and plans["fresh"]["fresh"] == base["fresh"]
+    assert plans["aware"]["head"] == base["head"] | {"aware": False}
+    assert plans["decoder"]["decoder"] == plans["base"]["decoder"] | {"width": 48}
+    assert sum(plan != plans["base"] for plan in plans.values()) == len(plans) - 1
+    assert all(("lost" in trial) != ("gained" in trial) for name, trial in config["trial"].items() if name != "base")
+
+
+def test_gains_meet_the_budget():
+    torch.manual_seed(1)
+    latents = torch.randn(6, 4, 12, 12) * 20
+    for budget in (300, 120):
+        assert ablate.spent(latents, ablate.meeting(latents, budget)) == pytest.approx(budget, rel=0.02)
+
+
+def test_rows_take_the_place_of_their_earlier_ones(tmp_path: Path):
+    path = tmp_path / "ablations.csv"
+    path.write_text(
+        "part,level,bytes_without,agreement_without,divergence_without,bytes_with,agreement_with,divergence_with\n"
+        "other,0,1.0,0.5,0.1,2.0,0.6,0.2\nmean,0,9.0,9.0,9.0,9.0,9.0,9.0\n"
+    )
+    trials = {"base": {}, "mean": {"gained": "a"}, "ema": {"lost": "b"}}
+    ablate.keep(path, trials, {"base": [(100.0, 0.8, 0.1)], "mean": [(101.0, 0.9, 0.05)], "ema": [(99.0, 0.7, 0.3)]})
+    rows = {row["part"]: row for row in csv.DictReader(path.open())}
+    assert list(rows) == ["other", "mean", "ema"]
+    assert (rows["mean"]["divergence_without"], rows["mean"]["divergence_with"]) == ("0.1", "0.05")
+    assert (rows["ema"]["divergence_without"], rows["ema"]["divergence_with"]) == ("0.3", "0.1")

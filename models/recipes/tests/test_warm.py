@@ -1,0 +1,47 @@
+"""A student that starts from the shipped bundle sends what the bundle's vectors hold and answers as they do."""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from recipe import backbone, warm
+from recipe.student import Student
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLE = ROOT.parent / "bundles/lite2"
+CONFIG = tomllib.loads((ROOT / "configs/lite2.toml").read_text())
+
+
+def test_the_bundles_vectors_come_back():
+    student, net = Student(CONFIG).eval(), backbone.load()
+    warm.load(student, BUNDLE)
+    vectors = [vector for vector in tomllib.loads((BUNDLE / "manifest.toml").read_text())["vector"] if vector["geometry"] == "photo"]
+    assert vectors
+    for vector in vectors:
+        pixels = torch.from_numpy(np.asarray(Image.open(BUNDLE / vector["image"]).convert("RGB"))).permute(2, 0, 1)[None].float()
+        wanted = np.fromfile(BUNDLE / vector["symbols"], np.int8)
+        with torch.inference_mode():
+            symbols, split = student.sent(pixels, vector["level"], net)
+            logits = net.back(split).logits[0]
+        moved = symbols.numpy().reshape(-1) != wanted
+        assert moved.mean() < 2e-3  # a sum in floating point can fall on the other side of a half
+        answer = next(output for output in vector["output"] if output["task"] == "classify")
+        kept = torch.from_numpy(np.fromfile(BUNDLE / answer["file"], "<f4"))
+        assert torch.allclose(logits, kept, atol=0.15 * kept.std().item())
+        assert logits.argmax() == kept.argmax()
+
+
+@pytest.mark.parametrize("part, key, value", [("head", "latent", 16), ("head", "width", 40), ("decoder", "before", 1), ("decoder", "width", 64)])
+def test_other_sizes_are_refused_by_name(part: str, key: str, value: int):
+    config = CONFIG | {part: CONFIG[part] | {key: value}}
+    with pytest.raises(SystemExit, match=r"has .* of \(.*\), the config makes"):
+        warm.load(Student(config), BUNDLE)
+
+
+def test_a_folder_without_a_bundle_is_named(tmp_path: Path):
+    with pytest.raises(SystemExit, match="manifest.toml is missing: train.start"):
+        warm.load(Student(CONFIG), tmp_path)

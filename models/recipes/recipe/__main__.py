@@ -84,7 +84,7 @@ def images(config: dict, args: argparse.Namespace) -> None:
 def compare(config: dict, args: argparse.Namespace) -> None:
     from . import compare as part
 
-    part.run(config, args.work, args.results / args.campaign)
+    part.run(config, args.config, args.work, args.results / args.campaign)
 
 
 def curve(config: dict, args: argparse.Namespace) -> None:
@@ -146,7 +146,8 @@ def bundle(config: dict, args: argparse.Namespace) -> Path:
 
 
 COMMANDS = {
-    part.__name__: part for part in (features, train, measure, settle, images, curve, compare, evaluate, export, refit, local, task, ablate, check)
+    part.__name__: part
+    for part in (features, train, measure, settle, images, curve, compare, evaluate, export, refit, local, task, ablate, check)
 }
 
 

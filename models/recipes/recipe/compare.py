@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 from . import rows
 from .rows import Row
 from .student import Student
-from .train import total_steps
+from .train import total_crops, total_steps
 
 # Okabe and Ito's palette and a marker each: told apart in grey too
+OURS = (("#0072B2", "o", "-"), ("#56B4E9", "P", "-"))  # the campaign's, the earlier one's
 LOOKS = {
-    "ours": ("#0072B2", "o", "-"),
     "bottlefit": ("#D55E00", "s", "--"),
     "entropic-student": ("#009E73", "^", "-."),
     "jpeg": ("#555555", "v", ":"),
@@ -45,23 +46,26 @@ def ours(config: dict, results: Path) -> list[Row]:
             figures["miou_split"],
             figures["miou_unsplit"],
             steps,
-            steps * config["train"]["batch"],
+            total_crops(config),
             config["train"].get("hours"),
-            f"{steps} of {steps} steps",
+            "; ".join([f"{steps} of {steps} steps", *([config["train"]["machine"]] if "machine" in config["train"] else [])]),
         )
         for figures in json.loads(path.read_text())
     ]
 
 
-def run(config: dict, work: Path, stem: Path) -> None:
-    """`stem`.csv and `stem`.png from the rows in WORK and our own figures beside them."""
-    found = ours(config, stem.parent) + rows.collect(work)
+def run(config: dict, file: Path, work: Path, stem: Path) -> None:
+    """`stem`.csv and `stem`.png from the rows in WORK, our own figures and those of the `earlier` campaign beside them."""
+    campaigns = [config]
+    if "earlier" in config:
+        campaigns.append(tomllib.loads((file.parent / config["earlier"]).read_text()))
+    found = [row for campaign in campaigns for row in ours(campaign, stem.parent)] + rows.collect(work)
     rows.table(found, stem.with_suffix(".csv"))
-    plot(found, config["name"], stem.with_suffix(".png"))
+    plot(found, [campaign["name"] for campaign in campaigns], stem.with_suffix(".png"))
     print(stem.with_suffix(".csv").read_text())
 
 
-def plot(found: list[Row], name: str, path: Path) -> None:
+def plot(found: list[Row], names: list[str], path: Path) -> None:
     """Bytes against what both tasks lose, one line a system, drawn as published: without our coder."""
     import matplotlib
 
@@ -70,10 +74,10 @@ def plot(found: list[Row], name: str, path: Path) -> None:
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.8), constrained_layout=True)
     for system in dict.fromkeys(row.system for row in found):
-        chosen = [row for row in found if row.system == system and (system == name or row.coder != "narrows")]
-        colour, marker, line = LOOKS["ours" if system == name else system]
+        chosen = [row for row in found if row.system == system and (system in names or row.coder != "narrows")]
+        colour, marker, line = OURS[names.index(system)] if system in names else LOOKS[system]
         look = {"color": colour, "marker": marker, "linestyle": line, "markersize": 5.5, "linewidth": 1.6}
-        label = label_of(chosen[0], name)
+        label = label_of(chosen[0], names)
         drawn = [row for row in chosen if row.agreement is None or row.agreement >= LOST]
         if not drawn:
             left.plot([], [], label=f"{label}, learned too little to be drawn", **look)
@@ -97,9 +101,9 @@ def plot(found: list[Row], name: str, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def label_of(row: Row, name: str) -> str:
+def label_of(row: Row, names: list[str]) -> str:
     """System, cost on the device and how far it was trained."""
     if row.system in PICTURES:
         return PICTURES[row.system]
-    system = f"ours ({name})" if row.system == name else row.system
+    system = f"ours ({row.system})" if row.system in names else row.system
     return f"{system}: {row.head_macs / 1e6:.0f} MMAC {row.arithmetic}, {row.crops / 1000:.1f}k crops"

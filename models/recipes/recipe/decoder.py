@@ -38,7 +38,7 @@ class Grid:
 
 
 class Decoder(nn.Module):
-    """Latent f32 [N,24,h,w] (symbol * step) and step f32 [N] to split features [N,48,h,w].
+    """Latent f32 [N,C,h,w] (symbol * step) and step f32 [N] to split features [N,48,h,w].
 
     Dense 3x3 residual blocks; the level enters as a scale and a shift per block and channel, with `whole` also the mean of
     the map that reaches the block.
@@ -83,7 +83,7 @@ class Decoder(nn.Module):
         return (self.grid.tokens(found) if self.grid else found) + seen, sketch
 
     def start_from(self, values: Tensor, image: Tensor) -> None:
-        """Least-squares sketch of `image` [N,3,8h,8w] from latent values [N,24,h,w]."""
+        """Least-squares sketch of `image` [N,3,8h,8w] from latent values [N,C,h,w]."""
         known = F.unfold(values, 3, padding=1).transpose(1, 2).flatten(0, 1)
         known = torch.cat([known, torch.ones(len(known), 1)], 1).double()
         patches = F.unfold(image, self.stride, stride=self.stride).transpose(1, 2).flatten(0, 1).double()

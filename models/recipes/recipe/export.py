@@ -77,7 +77,7 @@ def halved(module: nn.Module) -> nn.Module:
 
 
 def training_symbols(parts: Parts, cache: Cache, crops: int) -> list[np.ndarray]:
-    """Symbols i8 [N,24,h,w] of each level, of training crops."""
+    """Symbols i8 [N,C,h,w] of each level, of training crops."""
     chosen = np.random.default_rng(parts.config["seed"]).permutation(cache.count)[:crops]
     with torch.inference_mode():
         latents = torch.cat([parts.student.head(cache.batch(part, ())[0]) for part in np.array_split(chosen, max(1, crops // 32))])
@@ -85,7 +85,7 @@ def training_symbols(parts: Parts, cache: Cache, crops: int) -> list[np.ndarray]
 
 
 def priors(parts: Parts) -> list[np.ndarray]:
-    """Learned probability f64 [24,256] of every symbol at each level."""
+    """Learned probability f64 [C,256] of every symbol at each level."""
     return [parts.student.levels.histogram(index).numpy() for index in range(len(parts.gains))]
 
 
@@ -166,12 +166,25 @@ def card(parts: Parts, folder: Path, work: Path, source: Path) -> None:
         weights_name=weights.name,
         weights=digest(weights),
         seed=config["seed"],
-        steps=", ".join(str(config["train"][f"stage{n}"]["steps"]) for n in (1, 2, 3)),
-        batch=config["train"]["batch"],
-        crops=Cache(work / "features").count,
+        steps=steps(config["train"]),
+        crops=drawn(config, work),
+        machine=config["train"].get("machine", "on a processor"),
         note=config.get("note", ""),
     )
     (folder / "CARD.md").write_text(text)
+
+
+def steps(train: dict) -> str:
+    """Steps and crops a step of each stage."""
+    plans = [train[f"stage{stage}"] for stage in (1, 2, 3)]
+    return ", ".join(f"{plan['steps']} steps of {plan.get('batch', train['batch'])}" for plan in plans)
+
+
+def drawn(config: dict, work: Path) -> str:
+    """What the crops of training were drawn from."""
+    if "fresh" in config:
+        return "cut anew for every step from all photos that were not held out and CamVid's training frames"
+    return f"drawn from {Cache(work / 'features').count} training crops"
 
 
 def figures(work: Path, levels: int) -> dict:
@@ -204,8 +217,8 @@ Unsplit segmentation: mIoU {unsplit}.
 
 ## Made from
 
-Recipe `models/recipes/configs/{name}.toml`, seed {seed}, {steps} steps in stages 1 to 3 of {batch} crops each,
-drawn from {crops} training crops, on two x86-64 cores (AVX2), PyTorch CPU. {note}
+Recipe `models/recipes/configs/{name}.toml`, seed {seed}, {steps} crops in stages 1 to 3, {crops}; PyTorch,
+{machine}. {note}
 
 | file | SHA-256 |
 |---|---|

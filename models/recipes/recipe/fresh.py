@@ -25,7 +25,9 @@ from .student import half
 class Fresh:
     """Draws batches of crops f32 [N,3,side,side] and the teacher's features on `device`."""
 
-    def __init__(self, config: dict, source: Path, net: Backbone, device: torch.device):
+    def __init__(self, config: dict, source: Path | None, net: Backbone, device: torch.device):
+        if source is None:
+            raise SystemExit("the config trains on fresh crops: --data DIR, the folder with the photos")
         self.plan, self.side, self.net, self.device = config["fresh"], config["photo"]["side"], net, device
         listed = [(photo, crops_of(config, photo)) for photo in photos(config, source)[0]]
         road = Tar(source / config["data"]["camvid_train"]) if "camvid_train" in config["data"] else None

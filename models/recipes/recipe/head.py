@@ -1,6 +1,6 @@
 """The device's network: patchify 8x8, depthwise 3x3, two 1x1, trained through its own int8 arithmetic.
 
-    pixels u8 [N,3,H,W] -> conv 8x8/8 -> ReLU -> depthwise 3x3 -> ReLU -> 1x1 -> ReLU -> 1x1 -> latent [N,24,H/8,W/8]
+    pixels u8 [N,3,H,W] -> conv 8x8/8 -> ReLU -> depthwise 3x3 -> ReLU -> 1x1 -> ReLU -> 1x1 -> latent [N,C,H/8,W/8]
 
 The latent is in symbols of level 0; level l sends round(latent * gain[l]).
 """
@@ -246,7 +246,7 @@ class IntHead:
     layers: list[IntLayer]
 
     def latent(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels u8 [H,W,3] to the last layer's accumulators i32 [24,H/8,W/8]."""
+        """Pixels u8 [H,W,3] to the last layer's accumulators i32 [C,H/8,W/8]."""
         x = pixels.transpose(2, 0, 1)
         for layer in self.layers[:-1]:
             x = requantise(layer.accumulate(x), layer.mult, 0, 255).astype(np.uint8)

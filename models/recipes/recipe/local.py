@@ -49,7 +49,7 @@ def quantised(config: dict, source: Path, net: backbone.Backbone) -> Network:
             progress.step(min(first + BATCH, len(photos)))
 
     ranges = Ranges(net, batches())
-    return Calibration(net, ranges, fitted(config, photos[:: c["every"]]), config["seed"]).run()
+    return Calibration(net, ranges, fitted(config, photos[:: c["every"]]), c.get("seed", config["seed"])).run()
 
 
 @torch.inference_mode()

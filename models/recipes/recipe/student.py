@@ -61,7 +61,7 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def sent(self, pixels: Tensor, level: int, net: Backbone) -> tuple[Tensor, Tensor]:
-        """Symbols [N,24,h,w] of one level and the features [N,48,h,w] decoded from them."""
+        """Symbols [N,C,h,w] of one level and the features [N,48,h,w] decoded from them."""
         gain = self.levels.gains()[level]
         symbols = torch.round(self.head(pixels) * gain).clamp(-128, 127)
         step = (1 / gain).expand(len(pixels))

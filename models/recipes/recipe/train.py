@@ -70,6 +70,12 @@ def total_steps(config: dict) -> int:
     return sum(config["train"][f"stage{stage}"]["steps"] for stage in (1, 2, 3))
 
 
+def total_crops(config: dict) -> int:
+    """Crops that all steps see, repeats counted."""
+    plans = [config["train"][f"stage{stage}"] for stage in (1, 2, 3)]
+    return sum(plan["steps"] * plan.get("batch", config["train"]["batch"]) for plan in plans)
+
+
 class Trainer:
     """State of one rank; all ranks hold the same weights."""
 
@@ -127,7 +133,9 @@ class Trainer:
         if stage == 3 and "tail" in rate:
             self.release()
             behind = (*self.tail.groups[backbone.SPLIT_GROUP :], self.tail.top, self.tail.classifier)
-            groups.append({"params": [p for part in behind for p in part.requires_grad_().parameters()], "share": rate["tail"] / rate["adam"]})
+            groups.append(
+                {"params": [p for part in behind for p in part.requires_grad_().parameters()], "share": rate["tail"] / rate["adam"]}
+            )
         groups = [group for group in groups if group["params"]]
         self.muon = Muon(kernels, 0.0)
         self.adam = torch.optim.Adam(groups, 0.0, betas=(0.9, 0.99))
@@ -257,7 +265,11 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
         }
         if self.tail is not None:
-            state |= {"tail": self.tail.state_dict(), "tail_average": self.tail_average.values, "tail_average_steps": self.tail_average.steps}
+            state |= {
+                "tail": self.tail.state_dict(),
+                "tail_average": self.tail_average.values,
+                "tail_average_steps": self.tail_average.steps,
+            }
         aside = path.with_suffix(".new")
         torch.save(state, aside)
         os.replace(aside, path)

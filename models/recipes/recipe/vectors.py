@@ -72,7 +72,7 @@ def plan(parts: Parts) -> list[tuple[str, str, np.ndarray, list[int]]]:
 
 
 def answers(parts: Parts, symbols: np.ndarray, level: int) -> dict[str, np.ndarray]:
-    """PyTorch's outputs f32 of both tasks for one packet's symbols i8 [24,h,w]."""
+    """PyTorch's outputs f32 of both tasks for one packet's symbols i8 [C,h,w]."""
     step = torch.tensor([parts.steps()[level]])
     with torch.inference_mode():
         latent = torch.from_numpy(symbols.astype(np.float32))[None] * step

@@ -30,7 +30,9 @@ def load(student: Student, folder: Path) -> None:
     for name, value in found.items():
         if name not in state or state[name].shape != value.shape:
             wanted = tuple(state[name].shape) if name in state else "nothing"
-            raise SystemExit(f"{folder} has {name} of {tuple(value.shape)}, the config makes {wanted}: give head, decoder and levels its sizes")
+            raise SystemExit(
+                f"{folder} has {name} of {tuple(value.shape)}, the config makes {wanted}: give head, decoder and levels its sizes"
+            )
     missing = [name for name in state if not name.startswith("levels.priors") and name not in found]
     if missing:
         raise SystemExit(f"{folder} has no {missing[0]}, which the config asks for")
@@ -45,7 +47,9 @@ def stored(path: Path) -> dict[str, np.ndarray]:
 def head(found: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     state, index = {}, 0
     while f"layer{index}.weight" in found:
-        x_scale, y_scale, scale, weight, bias = (found[f"layer{index}.{key}"] for key in ("x_scale", "y_scale", "w_scale", "weight", "bias"))
+        x_scale, y_scale, scale, weight, bias = (
+            found[f"layer{index}.{key}"] for key in ("x_scale", "y_scale", "w_scale", "weight", "bias")
+        )
         last = f"layer{index + 1}.weight" not in found
         name = f"head.layers.{index}"
         state[f"{name}.conv.weight"] = torch.from_numpy(weight.astype(np.float32) * scale[:, None, None, None])

@@ -35,7 +35,9 @@ def test_the_bundles_vectors_come_back():
         assert logits.argmax() == kept.argmax()
 
 
-@pytest.mark.parametrize("part, key, value", [("head", "latent", 16), ("head", "width", 40), ("decoder", "before", 1), ("decoder", "width", 64)])
+@pytest.mark.parametrize(
+    "part, key, value", [("head", "latent", 16), ("head", "width", 40), ("decoder", "before", 1), ("decoder", "width", 64)]
+)
 def test_other_sizes_are_refused_by_name(part: str, key: str, value: int):
     config = CONFIG | {part: CONFIG[part] | {key: value}}
     with pytest.raises(SystemExit, match=r"has .* of \(.*\), the config makes"):

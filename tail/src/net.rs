@@ -8,7 +8,7 @@
 //!
 //! let runtime = Runtime::open(None)?;
 //! let mut session = Session::open(&runtime, "tail-classify.onnx".as_ref(), Device::Cpu, 2)?;
-//! let latent = ndarray::Array4::<f32>::zeros((1, 24, 32, 32));
+//! let latent = ndarray::Array4::<f32>::zeros((1, 36, 28, 28));
 //! let step = ndarray::Array1::<f32>::ones(1);
 //! let inputs = [("latent", Input::F32(latent.view().into_dyn())), ("step", Input::F32(step.view().into_dyn()))];
 //! let logits = session.run(&inputs, "logits")?;

@@ -17,8 +17,8 @@ pub const MAX_TEXT: usize = 512;
 /// Bytes of a hello, a welcome or a hello's refusal. The largest legal welcome is 17 kB.
 pub const MAX_HELLO: usize = 32 * 1024;
 
-/// Bytes of a codec packet. Packets of the default bundle are about 6 kB; a raw 480 x 360 frame of 24 channels is
-/// 65 kB.
+/// Bytes of a codec packet. Packets of the default bundle are about 6 kB; a raw 480 x 360 frame of 36 channels is
+/// 97 kB.
 pub const MAX_PACKET: usize = 1 << 20;
 
 /// Bytes of an image file. A fitted one of the default bundle has about 10 kB, one of 12 megapixels at JPEG quality

@@ -175,9 +175,10 @@ def card(parts: Parts, folder: Path, work: Path, source: Path) -> None:
 
 
 def steps(train: dict) -> str:
-    """Steps and crops a step of each stage."""
-    plans = [train[f"stage{stage}"] for stage in (1, 2, 3)]
-    return ", ".join(f"{plan['steps']} steps of {plan.get('batch', train['batch'])}" for plan in plans)
+    """Steps and crops a step of each stage that has any."""
+    plans = {stage: train[f"stage{stage}"] for stage in (1, 2, 3)}
+    made = {stage: plan for stage, plan in plans.items() if plan["steps"]}
+    return ", ".join(f"{plan['steps']} steps of {plan.get('batch', train['batch'])} crops in stage {stage}" for stage, plan in made.items())
 
 
 def drawn(config: dict, work: Path) -> str:
@@ -217,8 +218,8 @@ Unsplit segmentation: mIoU {unsplit}.
 
 ## Made from
 
-Recipe `models/recipes/configs/{name}.toml`, seed {seed}, {steps} crops in stages 1 to 3, {crops}; PyTorch,
-{machine}. {note}
+Recipe `models/recipes/configs/{name}.toml`, seed {seed}: {steps}, {crops}.
+PyTorch, {machine}. {note}
 
 | file | SHA-256 |
 |---|---|

@@ -54,7 +54,7 @@ def head(found: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         name = f"head.layers.{index}"
         state[f"{name}.conv.weight"] = torch.from_numpy(weight.astype(np.float32) * scale[:, None, None, None])
         state[f"{name}.conv.bias"] = torch.from_numpy((bias * x_scale.astype(np.float64) * scale).astype(np.float32))
-        state[f"{name}.peak"] = torch.tensor(0.0 if last else float(y_scale) * 255)
+        state[f"{name}.peak"] = torch.tensor(0.0 if last else y_scale.item() * 255)
         index += 1
     return state
 

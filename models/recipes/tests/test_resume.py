@@ -1,10 +1,11 @@
 """A run that was stopped and resumed ends with the same bits as one that was not."""
 
+import copy
 from pathlib import Path
 
 import torch
 
-from recipe.train import Trainer
+from recipe.train import Trainer, total_steps
 
 
 def test_resumed_run_is_bit_equal(config: dict, work: Path):
@@ -20,3 +21,15 @@ def test_resumed_run_is_bit_equal(config: dict, work: Path):
         resumed.advance()
     for name, value in straight.average.values.items():
         assert torch.equal(value, resumed.average.values[name]), name
+
+
+def test_a_training_without_a_third_stage_ends_with_the_averaged_encoder_in_its_whole_range(config: dict, work: Path):
+    plan = copy.deepcopy(config)
+    plan["train"]["stage3"]["steps"] = 0
+    trainer = Trainer(plan, work, 0, 1)
+    trainer.start()
+    for _ in range(total_steps(plan)):
+        trainer.advance()
+    assert all(layer.peak == 1 for layer in trainer.student.head.layers[:-1])
+    for name, value in trainer.student.state_dict().items():
+        assert torch.equal(value, trainer.average.values[name]), name

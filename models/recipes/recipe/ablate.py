@@ -65,7 +65,7 @@ def link(place: Path, target: Path) -> None:
 def measure(config: dict, work: Path, source: Path, name: str) -> list[tuple[float, float, float]]:
     """Bytes, agreement and divergence of each level on the held-out photos, at the budget of bytes."""
     student, net = Student(config).eval(), backbone.of(config, work)
-    student.load_state_dict(torch.load(work / "student.pt", weights_only=True)["average"])
+    student.load_state_dict(torch.load(work / "student.pt", weights_only=True, map_location="cpu")["average"])
     images = np.stack([fitted(config, photo.image()) for photo in data.photos(config, source)[1]])
     batches = torch.from_numpy(images).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last).split(BATCH)
     for part in (student, net):
@@ -104,8 +104,7 @@ def spent(latents: torch.Tensor, gain: float) -> float:
 
 def keep(path: Path, trials: dict, measured: dict[str, list[tuple[float, float, float]]]) -> None:
     """Rows of these trials in the table of all, in the place of their earlier ones."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
     header = ["part", "level", *(f"{name}_{side}" for side in ("without", "with") for name in COLUMNS)]
     rows = [row for row in rows if row["part"] not in trials]
     for name, trial in trials.items():
@@ -115,6 +114,7 @@ def keep(path: Path, trials: dict, measured: dict[str, list[tuple[float, float, 
         for level, (without, with_) in enumerate(zip(*sides, strict=True)):
             values = [round(value, 1 if i % 3 == 0 else 4) for i, value in enumerate((*without, *with_))]
             rows.append(dict(zip(header, [name, level, *values], strict=True)))
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, header, lineterminator="\n")
         writer.writeheader()

@@ -31,7 +31,7 @@ def run(config: dict, work: Path, resume: bool) -> None:
     torch.set_num_threads(1)
     cache, net = Cache(work / "features"), backbone.load(config["backbone"]["name"]).to(memory_format=torch.channels_last)
     student = Student(config).to(memory_format=torch.channels_last)
-    student.load_state_dict(torch.load(work / "student.pt", weights_only=True)["average"])
+    student.load_state_dict(torch.load(work / "student.pt", weights_only=True, map_location="cpu")["average"])
     decode(config, work / "sent", cache, student.eval(), net)
     fit(config, work, cache, net, resume)
 

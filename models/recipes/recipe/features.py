@@ -55,8 +55,7 @@ def image_layout(x: torch.Tensor) -> torch.Tensor:
 def teach(net: backbone.Backbone, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
     """All targets of a batch of pixels f32 [N,3,H,W]."""
     split = torch.cat([net.front(image_layout(part)) for part in pixels.split(FRONT_BATCH)])
-    taps = net.back(split)
-    return {"split": split, "stride16": taps.stride16, "stride32": taps.stride32, "pooled": taps.pooled, "logits": taps.logits}
+    return {"split": split, **vars(net.back(split))}
 
 
 def run(config: dict, folder: Path, source: Path) -> None:

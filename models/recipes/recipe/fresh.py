@@ -106,9 +106,7 @@ class Fresh:
         if not fields:
             return {}
         with half(self.device):
-            split = self.net.front(pixels)
-            if fields == ("split",):
-                return {"split": split}
-            taps = self.net.back(split)
-        found = {"split": split, "stride16": taps.stride16, "stride32": taps.stride32, "logits": taps.logits}
+            found = {"split": self.net.front(pixels)}
+            if fields != ("split",):
+                found |= vars(self.net.back(found["split"]))
         return {name: found[name] for name in fields}

@@ -105,7 +105,7 @@ def adapt(config: dict, work: Path, source: Path, resume: bool) -> None:
     """Continue on half unsplit and half decoded features."""
     torch.set_num_threads(1)
     student = Student(config)
-    student.load_state_dict(torch.load(work / "student.pt", weights_only=True)["average"])
+    student.load_state_dict(torch.load(work / "student.pt", weights_only=True, map_location="cpu")["average"])
     features(config, work / "road-sent", source, config["segment"]["sent_items"], student.eval())
     sets = [opened(work / "road"), opened(work / "road-sent")]
     net = kept(config, backbone.load(config["backbone"]["name"]), work, "segment-unsplit.pt")

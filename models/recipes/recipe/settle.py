@@ -38,7 +38,7 @@ def run(config: dict, work: Path, source: Path) -> None:
         factor(parts, latents, gain, wanted / found) for gain, wanted, found in zip(parts.gains, budget, near["bytes_scenes"], strict=True)
     ]
     path = work / "student.pt"
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     for key in ("student", "average"):
         student = Student(config)
         student.load_state_dict(state[key])

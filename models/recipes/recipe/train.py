@@ -2,7 +2,8 @@
 
 stage 1: match the split features. stage 2: deeper features and the answer too, through the frozen backbone.
 stage 3: head and priors frozen, the decoder settles, and with `tail` the groups behind the split learn to answer what it gives.
-Latents are rounded and the head runs on its int8 grid throughout, unless the config says otherwise. All randomness is a function of (seed, step, rank): a resumed run goes on exactly where it stopped.
+Latents are rounded and the head runs on its int8 grid throughout, unless the config says otherwise.
+All randomness is a function of (seed, step, rank): a resumed run goes on exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -281,7 +282,8 @@ class Trainer:
         self.student.load_state_dict(state["student"])
         self.average.values, self.average.steps = state["average"], state["average_steps"]
         self.controller.load(state["controller"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state.get("scaler"):  # empty in a checkpoint from a CPU
+            self.scaler.load_state_dict(state["scaler"])
         if "tail" in state:
             self.release()
             self.tail.load_state_dict(state["tail"])
@@ -291,9 +293,11 @@ class Trainer:
             self.fresh = state["fresh"]
             self.adam.load_state_dict(state["adam"])
             self.muon.load_state_dict(state["muon"])
+        elif stage_of(self.config, self.step)[0] < 3:
+            self.student.load_state_dict(self.average.values)
+            self.average.steps = 0
         else:
             self.freeze()
-            self.prepare()
 
 
 def worker(rank: int, config: dict, work: Path, resume: bool, source: Path | None, meeting: Path) -> None:

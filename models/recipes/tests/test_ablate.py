@@ -31,6 +31,12 @@ def test_gains_meet_the_budget():
         assert ablate.spent(latents, ablate.meeting(latents, budget)) == pytest.approx(budget, rel=0.02)
 
 
+def test_a_first_table_needs_no_earlier_one(tmp_path: Path):
+    path = tmp_path / "results" / "ablations.csv"
+    ablate.keep(path, {"base": {}, "mean": {"gained": "a"}}, {"base": [(1.0, 0.5, 0.2)], "mean": [(1.0, 0.6, 0.1)]})
+    assert [row["part"] for row in csv.DictReader(path.open())] == ["mean"]
+
+
 def test_rows_take_the_place_of_their_earlier_ones(tmp_path: Path):
     path = tmp_path / "ablations.csv"
     path.write_text(

@@ -28,11 +28,12 @@ bench: build ## local, offload or split over a ladder of links, into bench-out: 
 	@$(BIN)/narrows-bench compare --bundle $(BUNDLE) --out bench-out --source "$(SOURCE)" \
 		$(if $(DATA),--data "$(DATA)") $(if $(FULL),--full)
 
-evaluate: build ## accuracy and bytes of the shipped path: DATA=DIR holds imagenet500.tar and camvid-val.tar
+evaluate: build ## accuracy and bytes of the shipped path: DATA=DIR holds imagenet500.tar and camvid-val.tar, LOG=CSV gets a line
 	@test -n "$(DATA)" || { echo "make evaluate DATA=DIR: which folder holds imagenet500.tar, imagenet500.csv and camvid-val.tar?"; exit 2; }
 	@mkdir -p evaluate-out
 	$(BIN)/narrows-bench evaluate --bundle $(BUNDLE) --imagenet $(DATA)/imagenet500.tar \
-		--labels $(DATA)/imagenet500.csv --camvid $(DATA)/camvid-val.tar --json evaluate-out/evaluate.json
+		--labels $(DATA)/imagenet500.csv --camvid $(DATA)/camvid-val.tar --all-levels \
+		--json evaluate-out/evaluate.json $(if $(LOG),--log $(LOG))
 
 micro: build ## head, coder and JPEG against their peers, as ratios of one run
 	@mkdir -p evaluate-out

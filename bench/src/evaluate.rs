@@ -13,7 +13,7 @@ use crate::{
     confusion::Confusion,
     halves::{Halves, jpeg},
     local::{self, Local},
-    photos, prefix,
+    photos, prefix, reads,
     stats::{mean, quantile},
 };
 
@@ -51,9 +51,12 @@ pub struct Evaluate {
     /// Measure packets cut where each group of channels ends, instead of whole ones beside JPEG
     #[arg(long)]
     pub groups: bool,
-    /// With --groups: look at so many photos and frames at most
-    #[arg(long, value_name = "N", requires = "groups", default_value_t = usize::MAX)]
-    pub take: usize,
+    /// Append to this CSV that the photos were read, by which bundle and when
+    #[arg(long, value_name = "CSV")]
+    pub log: Option<PathBuf>,
+    /// With --groups: look at so many photos and frames at most [default: all]
+    #[arg(long, value_name = "N", requires = "groups")]
+    pub take: Option<usize>,
     /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,
@@ -139,10 +142,14 @@ impl Evaluate {
         // One for everything: a process may have no second.
         let runtime = Runtime::open(self.runtime.as_deref())?;
         let mut halves = Halves::open(&bundle, &runtime)?;
+        if let Some(log) = &self.log {
+            let reader = if self.groups { "narrows-bench evaluate --groups" } else { "narrows-bench evaluate" };
+            reads::note(log, reader, &bundle, &self.imagenet)?;
+        }
         if self.groups {
-            ensure!(self.take > 0, "--take 0 measures nothing");
+            ensure!(self.take != Some(0), "--take 0 measures nothing");
             let data = (&*self.imagenet, &*self.labels, &*self.camvid);
-            let cuts = prefix::measure(&mut halves, level, data, self.take)?;
+            let cuts = prefix::measure(&mut halves, level, data, self.take.unwrap_or(usize::MAX))?;
             prefix::print(&cuts);
             return self.write(&Groups { groups: cuts, level, bundle: bundle.digest().to_string() });
         }

@@ -21,4 +21,5 @@ pub mod micro;
 pub mod pair;
 pub mod photos;
 mod prefix;
+mod reads;
 pub mod stats;

@@ -74,15 +74,17 @@ def measure(config: dict, work: Path, source: Path, name: str) -> list[tuple[flo
     wanted = [net(pixels) for pixels in batches]
     found, progress = [], Progress(f"{name}: levels", len(config["levels"]["gains"]))
     for level, budget in enumerate(config["levels"]["packets"]):
-        gain = meeting(latents, budget)
+        ratio = student.levels.spread(level, torch.ones(()))
+        scaled = latents * ratio
+        gain = meeting(scaled, budget)
         agree, divergence = [], []
-        for latent, teacher in zip(latents.split(BATCH), wanted, strict=True):
+        for latent, teacher in zip(scaled.split(BATCH), wanted, strict=True):
             symbols = torch.round(latent * gain).clamp(-128, 127)
-            split = student.decoder(symbols / gain, torch.full((len(latent),), 1 / gain), net)[0]
+            split = student.decoder(symbols / gain / ratio, torch.full((len(latent),), 1 / gain), net)[0]
             logits = net.back(split).logits
             agree.append((logits.argmax(1) == teacher.argmax(1)).float())
             divergence.append(loss.divergence(logits, teacher))
-        found.append((spent(latents, gain), torch.cat(agree).mean().item(), torch.cat(divergence).mean().item()))
+        found.append((spent(scaled, gain), torch.cat(agree).mean().item(), torch.cat(divergence).mean().item()))
         progress.step(level + 1)
     return found
 

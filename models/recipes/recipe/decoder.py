@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from .backbone import Backbone
 from .head import STRIDE
 
+POOLED = 2  # places of a row or column that share a key
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -41,7 +43,7 @@ class Decoder(nn.Module):
     """Latent f32 [N,C,h,w] (symbol * step) and step f32 [N] to split features [N,48,h,w].
 
     Dense 3x3 residual blocks; the level enters as a scale and a shift per block and channel, with `whole` also the mean of
-    the map that reaches the block.
+    the map that reaches the block; with `attention` heads, one layer of self-attention stands before the sketch.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class Decoder(nn.Module):
         stride: int = STRIDE,
         grid: Grid | None = None,
         whole: bool = False,
+        attention: int = 0,
     ):
         super().__init__()
         self.width, self.stride, self.grid = width, stride, grid
         self.enter = nn.Conv2d(latent, width, 3, padding=1)
         self.before = nn.ModuleList(Block(width, whole) for _ in range(before))
+        self.attention = Attention(width, attention) if attention else None
         self.sketch = zeroed(nn.Conv2d(width, 3 * stride**2, 1))
         self.shortcut = nn.Conv2d(latent, 3 * stride**2, 3, padding=1)
         self.seen = nn.Conv2d(features, width, 1)
@@ -73,6 +77,8 @@ class Decoder(nn.Module):
         x = F.relu(modulate(self.enter(latent), level[:, 0]))
         for index, block in enumerate(self.before):
             x = block(x, level[:, index + 1])
+        if self.attention is not None:
+            x = self.attention(x)
         sketch = F.pixel_shuffle(self.sketch(x) + self.shortcut(latent), self.stride)
         seen = net.read(sketch)
         maps = self.grid.map(seen) if self.grid else seen
@@ -108,6 +114,29 @@ class Block(nn.Module):
         if self.whole is not None:
             level = level + self.whole(x.mean((2, 3))).view_as(level)
         return x + self.second(F.relu(modulate(self.first(x), level)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over a map [N,C,h,w]; keys and values are means of 2x2 places, as in pyramid vision transformers."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        if width % heads:
+            raise SystemExit(f"decoder.attention is {heads}: decoder.width, {width}, is no multiple of it")
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.query, self.key, self.value = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.out = zeroed(nn.Linear(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = x if min(x.shape[2:]) < POOLED else F.avg_pool2d(x, POOLED)
+        asked, known = (self.norm(part.flatten(2).transpose(1, 2)) for part in (x, pooled))
+        q, k, v = (
+            layer(part).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for layer, part in ((self.query, asked), (self.key, known), (self.value, known))
+        )
+        found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return x + self.out(found).transpose(1, 2).reshape(x.shape)
 
 
 def fitted(x: Tensor, like: Tensor) -> Tensor:

@@ -61,10 +61,9 @@ def load(config: dict, work: Path) -> Parts:
     else:
         print(f"{trained} is missing: the segmentation tail is untrained (run `python -m recipe train`)")
     student.eval()
-    gains = config["levels"].get("final") or student.levels.gains().tolist()
     rounded = [halved(part) for part in (student.decoder, net, tail, segmenter)]
     student.decoder = rounded[0]
-    return Parts(config, student, integers(student.head), *rounded[1:], [float(np.float32(g)) for g in gains])
+    return Parts(config, student, integers(student.head), *rounded[1:], student.levels.kept())
 
 
 def halved(module: nn.Module) -> nn.Module:
@@ -101,11 +100,33 @@ def make_tables(parts: Parts, cache: Cache) -> tables.Tables:
     return tables.Tables(static, precision, chosen.order, chosen.groups, side, near)
 
 
+def kept_tables(parts: Parts, work: Path) -> tables.Tables:
+    """`make_tables`, once: WORK keeps what was made of these weights by this code."""
+    cache = Cache(work / "features")
+    path = work / f"tables-{fingerprint(parts, cache)}.bin"
+    if not path.is_file():
+        made = make_tables(parts, cache)
+        for old in work.glob("tables-*.bin"):
+            old.unlink()
+        path.write_bytes(made.pack())
+    return tables.unpack(path.read_bytes())
+
+
+def fingerprint(parts: Parts, cache: Cache) -> str:
+    """Of all that the tables follow from."""
+    settings = (parts.config.get("codec"), parts.config["seed"], parts.config["levels"]["default"], parts.gains, cache.count)
+    found = hashlib.sha256(repr(settings).encode())
+    for module in (tables, context, indexed, layers):
+        found.update(Path(module.__file__).read_bytes())
+    for name, value in (parts.student.state_dict() | parts.tail.state_dict()).items():
+        found.update(name.encode() + value.contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
 def run(config: dict, work: Path, source: Path, folder: Path) -> None:
     parts = load(config, work)
     folder.mkdir(parents=True, exist_ok=True)
-    made = make_tables(parts, Cache(work / "features"))
-    packed = made.pack()
+    packed = kept_tables(parts, work).pack()
     (folder / "tables.bin").write_bytes(packed)
     graphs(parts, folder)
     names = (source / config["data"]["class_names"]).read_text().split("\n")

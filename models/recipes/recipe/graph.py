@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from . import backbone
 from .backbone import Backbone
-from .decoder import Decoder
+from .decoder import POOLED, Attention, Decoder
 from .head import IMAGE_ZERO, STRIDE, IntHead
 from .segment import Fusion, Segmenter
 
@@ -116,6 +116,35 @@ def classify(g: Graph, net: Backbone, split: str) -> str:
     return g.node("Gemm", [x, *weights], output="logits", transB=1)
 
 
+def attend(g: Graph, name: str, layer: Attention, x: str) -> str:
+    """Self-attention over a map of at least POOLED rows and columns."""
+    width, each = layer.out.in_features, layer.out.in_features // layer.heads
+    norm = [g.constant(f"{name}.norm.{key}", getattr(layer.norm, key).detach().numpy()) for key in ("weight", "bias")]
+    flat = g.constant("attention.flat", np.array([0, width, -1], np.int64))
+    split = g.constant("attention.split", np.array([0, -1, layer.heads, each], np.int64))
+
+    def tokens(y: str) -> str:
+        y = g.node("Transpose", [g.node("Reshape", [y, flat])], perm=[0, 2, 1])
+        return g.node("LayerNormalization", [y, *norm], axis=-1, epsilon=layer.norm.eps)
+
+    def linear(part: str, y: str) -> str:
+        weight = g.weight(f"{name}.{part}.weight", getattr(layer, part).weight)
+        return g.node("MatMul", [y, g.node("Transpose", [weight], perm=[1, 0])])
+
+    def heads(part: str, y: str, perm: list[int]) -> str:
+        return g.node("Transpose", [g.node("Reshape", [linear(part, y), split])], perm=perm)
+
+    asked = tokens(x)
+    known = tokens(g.node("AveragePool", [x], kernel_shape=[POOLED] * 2, strides=[POOLED] * 2))
+    near = g.node("MatMul", [heads("query", asked, [0, 2, 1, 3]), heads("key", known, [0, 2, 3, 1])])
+    near = g.node("Softmax", [g.node("Mul", [near, g.constant("attention.scale", np.float32(each**-0.5))])], axis=-1)
+    found = g.node("Transpose", [g.node("MatMul", [near, heads("value", known, [0, 2, 1, 3])])], perm=[0, 2, 1, 3])
+    found = linear("out", g.node("Reshape", [found, g.constant("attention.joined", np.array([0, -1, width], np.int64))]))
+    found = g.add(found, g.constant(f"{name}.out.bias", layer.out.bias.detach().numpy()))
+    found = g.node("Reshape", [g.node("Transpose", [found], perm=[0, 2, 1]), g.node("Shape", [x])])
+    return g.add(x, found)
+
+
 def decode(g: Graph, decoder: Decoder, net: Backbone, latent: str, step: str) -> str:
     """The decoder; the level's scales and shifts are slices of one small perceptron's output."""
     axis = g.constant("level.axis", np.array([1], np.int64))
@@ -157,6 +186,8 @@ def decode(g: Graph, decoder: Decoder, net: Backbone, latent: str, step: str) ->
     y = modulated(g.convolution("decoder.enter", decoder.enter, latent), 0)
     for index, part in enumerate(decoder.before):
         y = residual(y, index + 1, part)
+    if decoder.attention is not None:
+        y = attend(g, "decoder.attention", decoder.attention, y)
     sketch = g.add(g.convolution("decoder.sketch", decoder.sketch, y), g.convolution("decoder.shortcut", decoder.shortcut, latent))
     seen = front(g, net, g.node("DepthToSpace", [sketch], blocksize=STRIDE, mode="CRD"))
     y = g.add(y, g.convolution("decoder.seen", decoder.seen, seen))

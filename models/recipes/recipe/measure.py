@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import data, loss, packet
-from .export import Parts, load, make_tables
-from .features import Cache
+from . import data, loss, packet, reads
+from .export import Parts, kept_tables, load
 from .log import Progress
 from .segment import Confusion
 from .tables import Tables
@@ -95,7 +94,7 @@ def fitted(config: dict, image) -> np.ndarray:
 def ready(config: dict, work: Path) -> tuple[Parts, Tables]:
     torch.set_num_threads(1)
     parts = load(config, work)
-    return parts, make_tables(parts, Cache(work / "features"))
+    return parts, kept_tables(parts, work)
 
 
 def photos(config: dict, work: Path, source: Path) -> None:
@@ -142,6 +141,7 @@ def evaluate(config: dict, work: Path, source: Path, results: Path) -> None:
     road = json.loads(kept.read_text())
     parts, tables = ready(config, work)
     levels = list(range(len(parts.gains)))
+    reads.note(results / "reads.csv", "recipe evaluate", config["name"], source / config["data"]["imagenet"])
     tar = data.Tar(source / config["data"]["imagenet"])
     rows = list(csv.DictReader(io.StringIO((source / config["data"]["imagenet_labels"]).read_text())))
     inside = {Path(name).name: name for name in tar.names(".jpg")}

@@ -1,12 +1,14 @@
 """Rate levels: one gain and one factorised prior (compressai) each, and a controller per level.
 
-Level l sends symbols round(latent * gain[l]); the decoder sees symbol * step[l] with step = 1 / gain.
+Level l sends symbols round(latent * gain[l]); the decoder sees symbol * step[l] with step = 1 / gain. With `vectors`, a level
+has a gain per channel: the level's own times one that starts at 1.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
@@ -18,14 +20,26 @@ ROWS = 4  # the rate is estimated on one row in four
 
 
 class Levels(nn.Module):
-    def __init__(self, channels: int, gains: list[float]):
+    def __init__(self, channels: int, gains: list[float], vectors: bool = False):
         super().__init__()
+        self.log_ratio = nn.Parameter(torch.zeros(len(gains), channels)) if vectors else None
         self.log_gain = nn.Parameter(torch.log(torch.tensor(gains[1:], dtype=torch.float32)))
         self.priors = nn.ModuleList(EntropyBottleneck(channels) for _ in gains)
 
     def gains(self) -> Tensor:
         """f32 [levels], the first fixed at 1, none above it."""
         return torch.cat([self.log_gain.new_ones(1), self.log_gain.clamp(max=0).exp()])
+
+    def spread(self, index: Tensor | int, gain: Tensor) -> Tensor:
+        """Gains [..., 1 or C, 1, 1] of the channels at levels whose own are `gain`."""
+        ratio = gain.new_ones(1) if self.log_ratio is None else self.log_ratio[index].exp()
+        return (gain[..., None] * ratio)[..., None, None]
+
+    def kept(self) -> list[float]:
+        """f32 gains as a manifest holds them, one a level."""
+        if self.log_ratio is not None:
+            raise SystemExit("levels.vectors trains a gain per channel, a bundle holds one per level: it can be tried, not exported")
+        return [float(np.float32(gain)) for gain in self.gains().tolist()]
 
     def forward(self, latent: Tensor, level: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
         """Latent [N,C,h,w] and level i64 [N] (on the CPU) to decoder values, steps [N] and bits per symbol [N].
@@ -35,7 +49,8 @@ class Levels(nn.Module):
         noisy surrogate's: alone it would overstate coarse levels, whose symbols are nearly all 0.
         """
         gain = self.gains()[level.to(latent.device)]
-        scaled = (latent * gain[:, None, None, None]).clamp(-LIMIT, LIMIT)
+        gains = self.spread(level.to(latent.device), gain)
+        scaled = (latent * gains).clamp(-LIMIT, LIMIT)
         error = (torch.round(scaled) - scaled).detach()
         if noise:
             error = error.lerp(torch.empty_like(error).uniform_(-0.5, 0.5), noise)
@@ -45,7 +60,7 @@ class Levels(nn.Module):
         bits = self.bits(rows + torch.empty_like(rows).uniform_(-0.5, 0.5), level)
         with torch.no_grad():
             sent = self.bits(torch.round(rows), level)
-        return symbols * step[:, None, None, None], step, straight(bits, sent)
+        return symbols / gains, step, straight(bits, sent)
 
     def bits(self, symbols: Tensor, level: Tensor) -> Tensor:
         """Mean bits per symbol of each item under its level's prior."""

@@ -27,7 +27,7 @@ class Student(nn.Module):
         self.head = Head(
             width, latent, config["head"].get("stride", STRIDE), config["head"].get("layers"), config["head"].get("aware", True)
         )
-        self.levels = Levels(latent, config["levels"]["gains"])
+        self.levels = Levels(latent, config["levels"]["gains"], config["levels"].get("vectors", False))
         split = config["backbone"]
         grid = Grid(**split["grid"]) if "grid" in split else None
         self.decoder = Decoder(latent, split.get("channels", SPLIT_CHANNELS), **config["decoder"], stride=self.head.stride, grid=grid)
@@ -63,6 +63,7 @@ class Student(nn.Module):
     def sent(self, pixels: Tensor, level: int, net: Backbone) -> tuple[Tensor, Tensor]:
         """Symbols [N,C,h,w] of one level and the features [N,48,h,w] decoded from them."""
         gain = self.levels.gains()[level]
-        symbols = torch.round(self.head(pixels) * gain).clamp(-128, 127)
+        gains = self.levels.spread(level, gain)
+        symbols = torch.round(self.head(pixels) * gains).clamp(-128, 127)
         step = (1 / gain).expand(len(pixels))
-        return symbols, self.decoder(symbols / gain, step, net)[0]
+        return symbols, self.decoder(symbols / gains, step, net)[0]

@@ -30,7 +30,8 @@ from .student import Student, half
 SAVE_EVERY = 100
 SPREAD_CROPS = 256  # that the ranges of the head's channels are read off
 WARM_UP = 50
-# Adam's rate for the decoder's inner layers, its outputs, the transform both sides start with, and the priors
+# Adam's rate for the decoder's inner layers, its outputs, the transform both sides start with, and the priors;
+# train.shares in a config
 SHARES = (1.0, 0.2, 0.1, 4.0)
 
 
@@ -127,7 +128,8 @@ class Trainer:
         priors = list(levels.parameters())
         known = chosen | {id(p) for p in (*transform, *outputs, *priors)}
         rest = [p for p in self.student.parameters() if id(p) not in known]
-        groups = [{"params": part, "share": share} for part, share in zip((rest, outputs, transform, priors), SHARES, strict=True)]
+        shares = self.config["train"].get("shares", SHARES)
+        groups = [{"params": part, "share": share} for part, share in zip((rest, outputs, transform, priors), shares, strict=True)]
         for group in groups:
             group["params"] = [p for p in group["params"] if p.requires_grad]
         rate = self.config["train"][f"stage{min(stage, 3)}"]

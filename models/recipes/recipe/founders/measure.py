@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import backbone, count, data, loss, packet, road, rows, tables
+from .. import backbone, count, data, loss, packet, reads, road, rows, tables
 from ..features import Cache
 from ..log import Progress
 from ..measure import fitted, tensor
@@ -194,6 +194,7 @@ def row(config: dict, founder: Founder, coder: str, near: dict[str, list], road:
 def evaluate(config: dict, work: Path, source: Path, results: Path) -> None:
     """The labelled photos, read once: a CSV of their own under `results`."""
     torch.set_num_threads(1)
+    reads.note(results / "reads.csv", "recipe evaluate", config["name"], source / config["data"]["imagenet"])
     tar = data.Tar(source / config["data"]["imagenet"])
     listed = list(csv.DictReader(io.StringIO((source / config["data"]["imagenet_labels"]).read_text())))
     inside = {Path(name).name: name for name in tar.names(".jpg")}

@@ -4,7 +4,10 @@ What was adapted, and nothing else:
 
 * both decoders end on 48 channels, not on ResNet's 512 or 256, and their inner width is a setting;
 * the Entropic Student splits a ResNet at stride 4. Its encoder and prior are as published (latent 24 x 55 x 55 at
-  224); the first convolution of its decoder has stride 2, so that the padding as published lands on 28 x 28.
+  224); the first convolution of its decoder has stride 2, so that the padding as published lands on 28 x 28;
+* its decoder works in units of our features (`start_from`), which deviate by 8 where a ResNet's deviate by 1 and are not
+  centred, and its untrained latent is scaled to a few symbols: otherwise the rate takes the latent to zero before the
+  decoder, which has no biases, has learned anything.
 
 Images enter as the backbone normalises them. Both run in float: the int8 head has no max pooling and no GDN.
 """
@@ -21,6 +24,7 @@ from torch import Tensor, nn
 
 from ..backbone import normalise
 
+START = 2.0  # symbols that an untrained latent deviates by
 HEADER = 12  # of a packet (codec/FORMAT.md, section 3): every row pays it
 
 
@@ -117,6 +121,8 @@ class EntropicStudent(nn.Module):
             bent(width, inverse=True),
             nn.Conv2d(width, features, 2, 1, 1, bias=False),
         )
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("unit", torch.ones(()))
 
     def device(self) -> list[nn.Module]:
         return [self.encoder, self.prior]
@@ -124,7 +130,17 @@ class EntropicStudent(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Split features and bits per item, both with uniform noise in place of rounding."""
         noisy, likelihood = self.prior(self.encoder(normalise(pixels)), training=True)
-        return self.decoder(noisy), -likelihood.log2().sum((1, 2, 3))
+        return self.decoded(noisy), -likelihood.log2().sum((1, 2, 3))
+
+    @torch.no_grad()
+    def start_from(self, pixels: Tensor, features: Tensor) -> None:
+        """Take the decoder's units from `features`, and scale the last layer of the encoder to `START` symbols on `pixels`."""
+        self.mean.copy_(features.mean((0, 2, 3)))
+        self.unit.copy_(features.std())
+        self.encoder[-1].weight.mul_(START / self.encoder(normalise(pixels)).std())
+
+    def decoded(self, latent: Tensor) -> Tensor:
+        return self.decoder(latent) * self.unit + self.mean[:, None, None]
 
     def rounded(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Symbols and the latent decoded from them."""
@@ -136,7 +152,7 @@ class EntropicStudent(nn.Module):
     def settled(self, pixels: Tensor) -> Tensor:
         with torch.no_grad():
             _, latent = self.rounded(pixels)
-        return self.decoder(latent)
+        return self.decoded(latent)
 
     @torch.no_grad()
     def send(self, pixels: Tensor) -> Sent:
@@ -144,7 +160,7 @@ class EntropicStudent(nn.Module):
         symbols, latent = self.rounded(pixels)
         strings = self.prior.compress(latent)
         kept = symbols[0].clamp(-128, 127).to(torch.int8).numpy()
-        return Sent(kept, HEADER + sum(map(len, strings)), self.decoder(latent))
+        return Sent(kept, HEADER + sum(map(len, strings)), self.decoded(latent))
 
 
 def build(config: dict, setting: float, features: int) -> BottleFit | EntropicStudent:

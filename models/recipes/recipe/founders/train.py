@@ -24,6 +24,7 @@ from ..log import Progress
 from .nets import build
 
 SAVE_EVERY = 25
+START_CROPS = 16
 
 
 def total_steps(config: dict) -> int:
@@ -54,9 +55,16 @@ class Trainer:
         self.cache = Cache(work / "features")
         self.net = backbone.load(config["backbone"]["name"]).to(memory_format=torch.channels_last)
         self.student = build(config, setting, self.net.split_channels).to(memory_format=torch.channels_last)
+        if self.student.rated:
+            self.student.start_from(*self.first())
         self.tail: backbone.Backbone | None = None
         self.step, self.hours, self.inherited = 0, 0.0, 0
         self.prepare()
+
+    def first(self) -> tuple[Tensor, Tensor]:
+        """Pixels and split features of the crops that the weights are scaled on."""
+        pixels, wanted = self.cache.batch(np.arange(START_CROPS), ("split",))
+        return image_layout(pixels), wanted["split"]
 
     def follow(self, before: Path) -> None:
         """Start where the finer setting's first stage ended; its steps are counted as this one's too."""
@@ -97,6 +105,10 @@ class Trainer:
         passed = (self.step - first * self.second) / self.plan["steps"]
         return self.plan["rate"] * 0.1 ** sum(passed >= fall for fall in self.plan["falls"])
 
+    def risen(self) -> float:
+        """Share of the rate weight that counts at this step: all of it once `rise` of stage 1 has passed."""
+        return min(1.0, self.step / max(1.0, self.plan["rise"] * self.plan["steps"]))
+
     def losses(self) -> tuple[Tensor, dict[str, float]]:
         """Loss of one batch, per item."""
         rng = np.random.default_rng([self.config["seed"], self.step])
@@ -113,7 +125,7 @@ class Trainer:
         total = sum(errors.values())
         terms = {place: value.item() for place, value in errors.items()}
         if self.student.rated:
-            total = total + self.setting * bits.mean()
+            total = total + self.setting * self.risen() * bits.mean()
             terms["bytes"] = bits.mean().item() / 8
         return total, terms
 

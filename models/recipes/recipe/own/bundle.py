@@ -18,7 +18,7 @@ from torch.export import Dim
 
 from .. import check, data, graph, manifest, measure, packet, tables, vectors
 from ..decoder import Decoder
-from ..export import Parts, make_tables
+from ..export import Parts, kept_tables
 from ..features import Cache
 from ..head import integers
 from ..student import Student
@@ -53,21 +53,20 @@ class Reference(nn.Module):
 
 def load(config: dict, work: Path) -> Parts:
     student = Student(config)
-    student.load_state_dict(torch.load(work / "student.pt", weights_only=True)["average"])
+    student.load_state_dict(torch.load(work / "student.pt", weights_only=True, map_location="cpu")["average"])
     student.eval().requires_grad_(False)
     net = network.load(config, work)
     for module in (student.decoder, net):
         for weight in module.parameters():
             if weight.numel() >= LARGE:
                 weight.data = weight.data.half().float()
-    gains = [float(np.float32(gain)) for gain in student.levels.gains().tolist()]
-    return Parts(config, student, integers(student.head), net, net, None, gains)
+    return Parts(config, student, integers(student.head), net, net, None, student.levels.kept())
 
 
 def run(config: dict, work: Path, source: Path, folder: Path, labels: Path | None) -> None:
     parts = load(config, work)
     folder.mkdir(parents=True, exist_ok=True)
-    made = make_tables(parts, Cache(work / "features"))
+    made = kept_tables(parts, work)
     packed = made.pack()
     (folder / "tables.bin").write_bytes(packed)
     side, stride, latent = config["photo"]["side"], parts.student.head.stride, config["head"]["latent"]

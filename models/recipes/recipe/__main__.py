@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import tomllib
 from pathlib import Path
+
+from . import experiment
 
 
 def main() -> None:
@@ -16,9 +17,7 @@ def main() -> None:
 
         new.run(args)
         return
-    if not args.config.is_file():
-        raise SystemExit(f"{args.config} is missing: run from models/recipes or pass --config")
-    config = tomllib.loads(args.config.read_text())
+    config = experiment.load(args.config)
     threads = config.get("threads", 1)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     import torch
@@ -131,7 +130,7 @@ def task(config: dict, args: argparse.Namespace) -> None:
 def ablate(config: dict, args: argparse.Namespace) -> None:
     from . import ablate as part
 
-    part.run(config, args.config, args.work, args.data, args.results)
+    part.run(config, args.work, args.data, args.results)
 
 
 def check(config: dict, args: argparse.Namespace) -> None:

@@ -7,15 +7,14 @@ the entropy of the budget, level by level, so the rows of two trials differ in w
 
 from __future__ import annotations
 
-import copy
 import csv
-import tomllib
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from . import backbone, data, loss, train
+from .experiment import merged
 from .head import entropy
 from .log import Progress
 from .measure import fitted
@@ -25,14 +24,13 @@ BATCH = 8
 COLUMNS = ("bytes", "agreement", "divergence")
 
 
-def run(config: dict, file: Path, work: Path, source: Path, results: Path) -> None:
-    base = tomllib.loads((file.parent / config["inherit"]).read_text())
+def run(config: dict, work: Path, source: Path, results: Path) -> None:
     trials = config["trial"]
     if "base" not in trials:
-        raise SystemExit(f"{file} has no trial named base: there is nothing to compare with")
+        raise SystemExit(f"{config['name']} has no trial named base: there is nothing to compare with")
     measured = {}
     for name, trial in trials.items():
-        plan = experiment(base, config, trial)
+        plan = planned(config, trial)
         folder = work / config["name"] / name
         folder.mkdir(parents=True, exist_ok=True)
         link(folder / "features", work / "features")
@@ -41,19 +39,13 @@ def run(config: dict, file: Path, work: Path, source: Path, results: Path) -> No
     keep(results / "ablations.csv", trials, measured)
 
 
-def experiment(base: dict, config: dict, trial: dict) -> dict:
-    """The inherited experiment with the common and the trial's own changes."""
+def planned(config: dict, trial: dict) -> dict:
+    """The experiment with the common and the trial's own changes."""
+    base = {key: value for key, value in config.items() if key not in ("trial", "change", "cached")}
     plan = merged(merged(base, config.get("change", {})), {k: v for k, v in trial.items() if k not in ("lost", "gained", "cached")})
     if trial.get("cached", config.get("cached", False)):
         plan.pop("fresh", None)
     return plan
-
-
-def merged(base: dict, change: dict) -> dict:
-    found = copy.deepcopy(base)
-    for key, value in change.items():
-        found[key] = merged(found[key], value) if isinstance(value, dict) and isinstance(found.get(key), dict) else copy.deepcopy(value)
-    return found
 
 
 def link(place: Path, target: Path) -> None:

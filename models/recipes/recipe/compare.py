@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 
-from . import rows
+from . import experiment, rows
 from .rows import Row
 from .student import Student
 from .train import total_crops, total_steps
@@ -58,7 +57,7 @@ def run(config: dict, file: Path, work: Path, stem: Path) -> None:
     """`stem`.csv and `stem`.png from the rows in WORK, our own figures and those of the `earlier` campaign beside them."""
     campaigns = [config]
     if "earlier" in config:
-        campaigns.append(tomllib.loads((file.parent / config["earlier"]).read_text()))
+        campaigns.append(experiment.load(file.parent / config["earlier"]))
     found = [row for campaign in campaigns for row in ours(campaign, stem.parent)] + rows.collect(work)
     rows.table(found, stem.with_suffix(".csv"))
     plot(found, [campaign["name"] for campaign in campaigns], stem.with_suffix(".png"))

@@ -1,21 +1,19 @@
 """Trials: what each changes, where their rows go, and that they are compared at the same bytes."""
 
 import csv
-import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 
-from recipe import ablate
+from recipe import ablate, experiment
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def test_trials_change_what_they_say_and_nothing_else():
-    config = tomllib.loads((CONFIGS / "ablations.toml").read_text())
-    base = tomllib.loads((CONFIGS / config["inherit"]).read_text())
-    plans = {name: ablate.experiment(base, config, trial) for name, trial in config["trial"].items()}
+    config, base = experiment.load(CONFIGS / "ablations.toml"), experiment.load(CONFIGS / "lite2.toml")
+    plans = {name: ablate.planned(config, trial) for name, trial in config["trial"].items()}
     assert all(plan["train"]["batch"] == 8 and plan["head"] == base["head"] for name, plan in plans.items() if name != "aware")
     assert "fresh" not in plans["base"] and plans["fresh"]["fresh"] == base["fresh"]
     assert plans["aware"]["head"] == base["head"] | {"aware": False}

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from recipe import count
-from recipe.founders.nets import BottleFit, EntropicStudent
+from recipe.backbone import normalise
+from recipe.founders.nets import START, BottleFit, EntropicStudent
 from recipe.founders.train import Trainer
 
 WIDTH, FEATURES = 16, 48
@@ -85,3 +86,28 @@ def test_second_stage_leaves_the_device_alone(config: dict, work: Path):
         trainer.advance()
     assert all(torch.equal(p, q) for p, q in zip(before, (p for part in trainer.student.device() for p in part.parameters()), strict=True))
     assert not torch.equal(decoder, trainer.student.decoder[0].weight)
+
+
+def test_the_rate_weight_rises_over_its_share_of_the_first_stage(config: dict, work: Path):
+    founder = {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "relu", "warm": True}
+    stage1 = {"steps": 10, "batch": 2, "rate": 1e-3, "falls": [], "rise": 0.4}
+    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "founder": founder, "stage1": stage1, "stage2": {"steps": 1}}
+    trainer = Trainer(plan, work, 16)
+    shares = []
+    for trainer.step in (0, 2, 4, 9):
+        shares.append(trainer.risen())
+    assert shares == [0.0, 0.5, 1.0, 1.0]
+
+
+def test_an_untrained_entropic_student_sends_symbols_and_decodes_near_the_features(config: dict, work: Path):
+    founder = {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "relu", "warm": True}
+    stage = {"steps": 1, "batch": 2, "rate": 1e-3, "falls": []}
+    trainer = Trainer(
+        {"seed": 7, "backbone": config["backbone"], "name": "tiny", "founder": founder, "stage1": stage, "stage2": stage}, work, 16
+    )
+    pixels, features = trainer.first()
+    sent = trainer.student.encoder(normalise(pixels))
+    assert sent.std().item() == pytest.approx(START, rel=1e-3)
+    found, _ = trainer.student(pixels)
+    centred = features - features.mean((0, 2, 3), keepdim=True)
+    assert (found - features).square().mean() < 2 * centred.square().mean()

@@ -63,7 +63,7 @@ class Trainer:
 
     def first(self) -> tuple[Tensor, Tensor]:
         """Pixels and split features of the crops that the weights are scaled on."""
-        pixels, wanted = self.cache.batch(np.arange(START_CROPS), ("split",))
+        pixels, wanted = self.cache.batch(np.arange(min(START_CROPS, self.cache.count)), ("split",))
         return image_layout(pixels), wanted["split"]
 
     def follow(self, before: Path) -> None:
@@ -107,7 +107,7 @@ class Trainer:
 
     def risen(self) -> float:
         """Share of the rate weight that counts at this step: all of it once `rise` of stage 1 has passed."""
-        return min(1.0, self.step / max(1.0, self.plan["rise"] * self.plan["steps"]))
+        return min(1.0, self.step / max(1.0, self.plan.get("rise", 0.0) * self.plan["steps"]))
 
     def losses(self) -> tuple[Tensor, dict[str, float]]:
         """Loss of one batch, per item."""

@@ -1,0 +1,38 @@
+"""Configs: what one inherits, that all of them load, and that the next training starts from what is shipped."""
+
+from pathlib import Path
+
+import pytest
+
+from recipe import experiment, warm
+from recipe.student import Student
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def test_tables_are_joined_and_values_replaced(tmp_path: Path):
+    (tmp_path / "base.toml").write_text('name = "base"\nseed = 1\n[train]\nbatch = 8\nplan = { steps = 3, rate = 0.1 }\n')
+    (tmp_path / "middle.toml").write_text('inherit = "base.toml"\n[train]\nplan = { steps = 5 }\n')
+    (tmp_path / "last.toml").write_text('inherit = "middle.toml"\nname = "last"\n')
+    found = experiment.load(tmp_path / "last.toml")
+    assert (found["name"], found["seed"]) == ("last", 1)
+    assert found["train"] == {"batch": 8, "plan": {"steps": 5, "rate": 0.1}}
+
+
+def test_a_config_that_is_not_there_is_named(tmp_path: Path):
+    (tmp_path / "one.toml").write_text('inherit = "other.toml"\n')
+    with pytest.raises(SystemExit, match="other.toml is missing"):
+        experiment.load(tmp_path / "one.toml")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_config_is_an_experiment(path: Path):
+    config = experiment.load(path)
+    assert {"name", "seed", "data", "backbone"} <= set(config)
+    if "founder" not in config:
+        Student(config)
+
+
+def test_the_next_training_starts_from_the_shipped_bundle():
+    config = experiment.load(CONFIGS / "lite2-next.toml")
+    warm.load(Student(config), CONFIGS.parent / config["train"]["start"])

@@ -8,7 +8,7 @@ import torch
 from recipe import count
 from recipe.backbone import normalise
 from recipe.founders.nets import START, BottleFit, EntropicStudent
-from recipe.founders.train import Trainer
+from recipe.founders.train import Trainer, run
 
 WIDTH, FEATURES = 16, 48
 
@@ -97,6 +97,20 @@ def test_the_rate_weight_rises_over_its_share_of_the_first_stage(config: dict, w
     for trainer.step in (0, 2, 4, 9):
         shares.append(trainer.risen())
     assert shares == [0.0, 0.5, 1.0, 1.0]
+
+
+def test_a_coarser_rate_goes_on_from_the_finer_ones_first_stage(config: dict, work: Path, tmp_path: Path):
+    founder = {"kind": "entropic-student", "settings": [16, 48, 144], "channels": 4, "width": WIDTH, "activation": "relu", "warm": True}
+    stage1 = {"steps": 3, "warm_steps": 2, "batch": 2, "rate": 1e-3, "falls": [], "rise": 1.0}
+    stage2 = {"steps": 1, "batch": 2, "method": "kd", "rate": 1e-3, "momentum": 0.9, "decay": 5e-4, "falls": []}
+    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "founder": founder, "stage1": stage1, "stage2": stage2}
+    (tmp_path / "features").symlink_to(work / "features")
+    run(plan, tmp_path, resume=False)
+    states = [torch.load(tmp_path / f"tiny-{setting}.pt", weights_only=True) for setting in founder["settings"]]
+    assert [(state["step"], state["inherited"]) for state in states] == [(4, 0), (3, 3), (3, 5)]
+    trainer = Trainer(plan, tmp_path, 48)
+    trainer.load(tmp_path / "tiny-48.pt")
+    assert trainer.risen() == 1.0
 
 
 def test_an_untrained_entropic_student_sends_symbols_and_decodes_near_the_features(config: dict, work: Path):

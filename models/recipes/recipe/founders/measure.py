@@ -22,7 +22,7 @@ from ..log import Progress
 from ..measure import fitted, tensor
 from ..segment import Confusion, Segmenter, kept
 from .nets import Sent, build
-from .train import checkpoint, restore, total_steps
+from .train import checkpoint, planned, restore, total_steps
 
 TABLE_CROPS = 256
 
@@ -37,7 +37,8 @@ class Founder:
     tail: backbone.Backbone
     net: backbone.Backbone
     segmenter: Segmenter
-    steps: int
+    steps: int  # those of finer settings that it started from included
+    total: int
     hours: float
     own_mask: bool
 
@@ -81,8 +82,8 @@ def load(config: dict, work: Path, setting: float) -> Founder:
             part.prior.update(force=True, update_quantiles=True)
     own = mask(config, work, setting)
     segmenter = kept(config, net, work, own.name, "segment.pt")
-    steps = state["step"] + state["inherited"]
-    return Founder(setting, student, matched, tail, net, segmenter.eval(), steps, state["hours"], own.is_file())
+    steps, total = (state["inherited"] + made for made in (state["step"], total_steps(planned(config, state["inherited"]))))
+    return Founder(setting, student, matched, tail, net, segmenter.eval(), steps, total, state["hours"], own.is_file())
 
 
 def trained(config: dict, work: Path) -> list[float]:
@@ -187,7 +188,7 @@ def row(config: dict, founder: Founder, coder: str, near: dict[str, list], road:
         founder.steps,
         founder.steps * config["stage1"]["batch"],
         round(founder.hours, 2),
-        f"{founder.steps} of {total_steps(config)} steps; {mask}",
+        f"{founder.steps} of {founder.total} steps; {mask}",
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import backbone, loss
+from ..experiment import merged
 from ..features import Cache, image_layout
 from ..log import Progress
 from .nets import build
@@ -29,6 +30,13 @@ START_CROPS = 16
 
 def total_steps(config: dict) -> int:
     return config["stage1"]["steps"] + config["stage2"]["steps"]
+
+
+def planned(config: dict, inherited: int) -> dict:
+    """The config of a setting: one that inherited steps from a finer one takes each stage's `warm_steps`."""
+    stages = {name: config[name] for name in ("stage1", "stage2")}
+    warm = {name: {"steps": stage.get("warm_steps", stage["steps"])} for name, stage in stages.items()}
+    return merged(config, warm) if inherited else config
 
 
 def checkpoint(config: dict, work: Path, setting: float) -> Path:
@@ -70,7 +78,8 @@ class Trainer:
         """Start where the finer setting's first stage ended; its steps are counted as this one's too."""
         state = torch.load(before, weights_only=True)
         restore(self.student, state["matched"])
-        self.inherited = state["inherited"] + self.config["stage1"]["steps"]
+        self.inherited = state["inherited"] + planned(self.config, state["inherited"])["stage1"]["steps"]
+        self.config = planned(self.config, self.inherited)
         self.hours = state["matched_hours"]
 
     @property
@@ -106,8 +115,8 @@ class Trainer:
         return self.plan["rate"] * 0.1 ** sum(passed >= fall for fall in self.plan["falls"])
 
     def risen(self) -> float:
-        """Share of the rate weight that counts at this step: all of it once `rise` of stage 1 has passed."""
-        return min(1.0, self.step / max(1.0, self.plan.get("rise", 0.0) * self.plan["steps"]))
+        """Share of the rate weight that counts at this step: all of it once `rise` of stage 1 has passed, or if this start is warm."""
+        return 1.0 if self.inherited else min(1.0, self.step / max(1.0, self.plan.get("rise", 0.0) * self.plan["steps"]))
 
     def losses(self) -> tuple[Tensor, dict[str, float]]:
         """Loss of one batch, per item."""
@@ -189,6 +198,7 @@ class Trainer:
     def load(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)
         self.step, self.hours, self.inherited = state["step"], state["hours"], state["inherited"]
+        self.config = planned(self.config, self.inherited)
         restore(self.student, state["student"])
         self.prepare()
         if self.second:

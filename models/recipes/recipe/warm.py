@@ -18,7 +18,7 @@ from .student import Student
 
 
 def load(student: Student, folder: Path) -> None:
-    """Fill head, gains and decoder from `folder`."""
+    """Fill head, gains and decoder from `folder`; levels coarser than the bundle's start at the config's gains."""
     file = folder / "manifest.toml"
     if not file.is_file():
         raise SystemExit(f"{file} is missing: train.start names the folder of a bundle")
@@ -26,7 +26,8 @@ def load(student: Student, folder: Path) -> None:
     state = student.state_dict()
     tail = next(task["tail"] for task in manifest["task"] if task["kind"] == "classify")
     found = head(stored(folder / manifest["head"]["file"])) | decoder(stored(folder / tail), len(student.decoder.before))
-    found["levels.log_gain"] = torch.tensor([math.log(level["gain"]) for level in manifest["level"][1:]])
+    known = torch.tensor([math.log(level["gain"]) for level in manifest["level"][1:]])
+    found["levels.log_gain"] = torch.cat([known, state["levels.log_gain"][len(known) :]])
     for name, value in found.items():
         if name not in state or state[name].shape != value.shape:
             wanted = tuple(state[name].shape) if name in state else "nothing"

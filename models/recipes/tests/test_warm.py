@@ -44,6 +44,19 @@ def test_other_sizes_are_refused_by_name(part: str, key: str, value: int):
         warm.load(Student(config), BUNDLE)
 
 
+def test_a_coarser_level_than_the_bundles_starts_at_the_configs_gain():
+    levels = CONFIG["levels"] | {"gains": [*CONFIG["levels"]["gains"], 0.07]}
+    student = Student(CONFIG | {"levels": levels})
+    warm.load(student, BUNDLE)
+    shipped = tomllib.loads((BUNDLE / "manifest.toml").read_text())["level"]
+    assert student.levels.gains().tolist() == pytest.approx([*(level["gain"] for level in shipped), 0.07])
+
+
+def test_fewer_levels_than_the_bundles_are_refused():
+    with pytest.raises(SystemExit, match="has levels.log_gain of"):
+        warm.load(Student(CONFIG | {"levels": CONFIG["levels"] | {"gains": [1.0, 0.5]}}), BUNDLE)
+
+
 def test_a_folder_without_a_bundle_is_named(tmp_path: Path):
     with pytest.raises(SystemExit, match="manifest.toml is missing: train.start"):
         warm.load(Student(CONFIG), tmp_path)

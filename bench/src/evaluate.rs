@@ -42,6 +42,9 @@ pub struct Evaluate {
     /// Where the report goes
     #[arg(long, value_name = "FILE")]
     pub json: PathBuf,
+    /// A row for each level that was measured, or with --groups for each border, as a table too
+    #[arg(long, value_name = "CSV")]
+    pub csv: Option<PathBuf>,
     /// Rate level [default: the bundle's]
     #[arg(long, value_name = "N")]
     pub level: Option<usize>,
@@ -143,7 +146,8 @@ impl Evaluate {
         let runtime = Runtime::open(self.runtime.as_deref())?;
         let mut halves = Halves::open(&bundle, &runtime)?;
         if let Some(log) = &self.log {
-            let reader = if self.groups { "narrows-bench evaluate --groups" } else { "narrows-bench evaluate" };
+            let reader =
+                if self.groups { "narrows-bench evaluate --groups" } else { "narrows-bench evaluate" };
             reads::note(log, reader, &bundle, &self.imagenet)?;
         }
         if self.groups {
@@ -151,6 +155,7 @@ impl Evaluate {
             let data = (&*self.imagenet, &*self.labels, &*self.camvid);
             let cuts = prefix::measure(&mut halves, level, data, self.take.unwrap_or(usize::MAX))?;
             prefix::print(&cuts);
+            self.tabulate(&prefix::COLUMNS, cuts.iter().map(prefix::Cut::row))?;
             return self.write(&Groups { groups: cuts, level, bundle: bundle.digest().to_string() });
         }
         let (classes, jpeg) = classify(&mut halves, &levels, &self.imagenet, &self.labels)?;
@@ -177,7 +182,26 @@ impl Evaluate {
             report.levels.sort_by_key(|level| level.level);
         }
         print(&report, bundle.digest());
+        match &report.levels[..] {
+            [] => self.tabulate(&COLUMNS, [row(level, &report.classify.split, &report.segment)])?,
+            levels => {
+                let rows = levels.iter().map(|found| row(found.level, &found.classify, &found.segment));
+                self.tabulate(&COLUMNS, rows)?;
+            }
+        }
         self.write(&report)
+    }
+
+    /// Writes the table of `--csv`, if one was asked for.
+    fn tabulate(&self, columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<()> {
+        let Some(path) = &self.csv else { return Ok(()) };
+        let context = || format!("{}: cannot be written", path.display());
+        let mut writer = csv::Writer::from_path(path).with_context(context)?;
+        writer.write_record(columns).with_context(context)?;
+        for row in rows {
+            writer.write_record(row).with_context(context)?;
+        }
+        writer.flush().with_context(context)
     }
 
     fn write(&self, report: &impl Serialize) -> Result<()> {
@@ -185,6 +209,33 @@ impl Evaluate {
         std::fs::write(&self.json, text)
             .with_context(|| format!("{}: cannot be written", self.json.display()))
     }
+}
+
+const COLUMNS: [&str; 9] = [
+    "level",
+    "bytes",
+    "bytes_p95",
+    "top1_split",
+    "top1_unsplit",
+    "agreement",
+    "frame_bytes",
+    "miou_split",
+    "miou_unsplit",
+];
+
+fn row(level: usize, classes: &Classes, frames: &Segment) -> Vec<String> {
+    let share = |share: f64| format!("{share:.4}");
+    vec![
+        level.to_string(),
+        format!("{:.1}", classes.bytes_mean),
+        format!("{:.0}", classes.bytes_p95),
+        share(classes.top1_split),
+        share(classes.top1_unsplit),
+        share(classes.agreement),
+        format!("{:.1}", frames.bytes_mean),
+        share(frames.miou_split),
+        share(frames.miou_unsplit),
+    ]
 }
 
 /// The split at each of `levels`, and JPEG at each of [`QUALITIES`].

@@ -26,6 +26,24 @@ pub(crate) struct Cut {
     miou: f64,
 }
 
+pub(crate) const COLUMNS: [&str; 7] =
+    ["groups", "channels", "bytes", "top1", "agreement", "frame_bytes", "miou"];
+
+impl Cut {
+    /// Its values under [`COLUMNS`].
+    pub(crate) fn row(&self) -> Vec<String> {
+        vec![
+            self.groups.to_string(),
+            self.channels.to_string(),
+            format!("{:.0}", self.bytes),
+            format!("{:.3}", self.top1),
+            format!("{:.3}", self.agreement),
+            format!("{:.0}", self.frame_bytes),
+            format!("{:.4}", self.miou),
+        ]
+    }
+}
+
 /// A row for each group border, the whole packet last. At most `take` photos and frames are looked at.
 pub(crate) fn measure(
     halves: &mut Halves,

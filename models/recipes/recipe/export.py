@@ -271,7 +271,7 @@ def manifest(parts: Parts, folder: Path, sizes: list[int], listed: list[vectors.
         FORMAT,
         f'name = "{c["name"]}"',
         'version = "0.1.0"',
-        'description = "EfficientNet-Lite2 cut at stride 8, one int8 head, five rate levels"',
+        f'description = "EfficientNet-Lite2 cut at stride 8, one int8 head, {len(parts.gains)} rate levels"',
         'backbone = "EfficientNet-Lite2"',
         'licence = "Apache-2.0"',
         f"default_level = {c['levels']['default']}",

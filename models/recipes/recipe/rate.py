@@ -78,16 +78,16 @@ class Levels(nn.Module):
         likelihood, _, _ = self.priors[index]._likelihood(flat)
         return likelihood.clamp_min(1e-9).reshape(c, n, h, w).permute(1, 0, 2, 3)
 
-    def fit(self, latent: Tensor, steps: int = 150, size: int = 512) -> None:
-        """Bring every prior near the given latents [N,C,h,w] before the encoder starts to move."""
+    def fit(self, latent: Tensor, only: list[int] | None = None, steps: int = 150, size: int = 512) -> None:
+        """Bring every prior, or those of `only` these levels, near the given latents [N,C,h,w]."""
         gains = self.gains().detach()
         optimiser = torch.optim.Adam(self.priors.parameters(), 0.03)
         for _ in range(steps):
             place = torch.randint(latent.shape[3], (1,)).item()
             row = latent[:, :, :, place : place + 1][torch.randperm(len(latent))[: max(1, size // latent.shape[2])]]
             optimiser.zero_grad()
-            for index, gain in enumerate(gains):
-                scaled = row * gain
+            for index in range(len(gains)) if only is None else only:
+                scaled = row * gains[index]
                 noisy = scaled + torch.empty_like(scaled).uniform_(-0.5, 0.5)
                 (-self.likelihood(index, noisy).log2().mean()).backward()
             optimiser.step()

@@ -145,9 +145,15 @@ class Trainer:
         self.parameters = kernels + [p for group in groups for p in group["params"]]
 
     def freeze(self) -> None:
-        """The encoder's last form: averaged weights, every channel in its whole range."""
+        """The encoder's last form: averaged weights, every channel in its whole range, a prior for levels that no step drew."""
         self.student.load_state_dict(self.average.values)
-        self.student.head.spread_ranges(self.source.first(SPREAD_CROPS))
+        pixels = self.source.first(SPREAD_CROPS)
+        self.student.head.spread_ranges(pixels)
+        idle = [level for level, share in enumerate(self.config["levels"]["share"]) if not share]
+        if idle:
+            with torch.no_grad():
+                latent = self.student.head.eval()(pixels)
+            self.student.levels.fit(latent, idle)
         self.average = Average(self.student, self.config["train"]["average"])
 
     def release(self) -> None:

@@ -3,8 +3,11 @@
 import copy
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 
+from recipe.head import entropy
 from recipe.train import Trainer, total_steps
 
 
@@ -33,3 +36,21 @@ def test_a_training_without_a_third_stage_ends_with_the_averaged_encoder_in_its_
     assert all(layer.peak == 1 for layer in trainer.student.head.layers[:-1])
     for name, value in trainer.student.state_dict().items():
         assert torch.equal(value, trainer.average.values[name]), name
+
+
+def test_a_level_that_is_never_drawn_keeps_its_gain_and_gets_a_prior(config: dict, work: Path):
+    plan = copy.deepcopy(config)
+    plan["train"]["stage3"]["steps"] = 0
+    plan["levels"] = {"bytes": [300, 150, 60], "gains": [1.0, 0.5, 0.2], "share": [0.5, 0.5, 0.0], "weight": [1.0, 0.5, 0.1], "default": 0}
+    trainer = Trainer(plan, work, 0, 1)
+    trainer.start()
+    for prior in trainer.student.levels.priors[2].parameters():
+        prior.data.add_(0.5)  # whatever it was before, the end has to fit it
+    for _ in range(total_steps(plan)):
+        trainer.advance()
+    levels = trainer.student.levels
+    assert levels.gains()[2].item() == pytest.approx(0.2)
+    with torch.no_grad():
+        symbols = torch.round(trainer.student.head(trainer.source.first(8)) * 0.2)
+        spent = levels.bits(symbols, torch.full((len(symbols),), 2)).mean().item()
+    assert spent < 1.15 * np.mean([entropy(channel) for channel in symbols.transpose(0, 1)]) + 0.05

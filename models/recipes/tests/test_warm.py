@@ -45,11 +45,11 @@ def test_other_sizes_are_refused_by_name(part: str, key: str, value: int):
 
 
 def test_a_coarser_level_than_the_bundles_starts_at_the_configs_gain():
-    levels = CONFIG["levels"] | {"gains": [*CONFIG["levels"]["gains"], 0.07]}
+    levels = CONFIG["levels"] | {"gains": [*CONFIG["levels"]["gains"], 0.03]}
     student = Student(CONFIG | {"levels": levels})
     warm.load(student, BUNDLE)
     shipped = tomllib.loads((BUNDLE / "manifest.toml").read_text())["level"]
-    assert student.levels.gains().tolist() == pytest.approx([*(level["gain"] for level in shipped), 0.07])
+    assert student.levels.gains().tolist() == pytest.approx([*(level["gain"] for level in shipped), 0.03])
 
 
 def test_fewer_levels_than_the_bundles_are_refused():

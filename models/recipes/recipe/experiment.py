@@ -7,12 +7,16 @@ import tomllib
 from pathlib import Path
 
 
-def load(path: Path) -> dict:
+def load(path: Path, heirs: tuple[Path, ...] = ()) -> dict:
     """The config in `path`; with `inherit`, the config of that name beside it where `path` says nothing else."""
     if not path.is_file():
         raise SystemExit(f"{path} is missing: run from models/recipes or pass --config")
+    if path.resolve() in heirs:
+        raise SystemExit(f"{path} inherits itself by way of " + ", ".join(heir.name for heir in heirs))
     config = tomllib.loads(path.read_text())
-    return merged(load(path.parent / config["inherit"]), config) if "inherit" in config else config
+    if "inherit" not in config:
+        return config
+    return merged(load(path.parent / config["inherit"], (*heirs, path.resolve())), config)
 
 
 def merged(base: dict, change: dict) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,9 @@ def kept_tables(parts: Parts, work: Path) -> tables.Tables:
         made = make_tables(parts, cache)
         for old in work.glob("tables-*.bin"):
             old.unlink()
-        path.write_bytes(made.pack())
+        aside = path.with_suffix(".new")
+        aside.write_bytes(made.pack())
+        os.replace(aside, path)
     return tables.unpack(path.read_bytes())
 
 

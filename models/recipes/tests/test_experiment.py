@@ -25,6 +25,13 @@ def test_a_config_that_is_not_there_is_named(tmp_path: Path):
         experiment.load(tmp_path / "one.toml")
 
 
+def test_a_circle_of_configs_is_named(tmp_path: Path):
+    (tmp_path / "one.toml").write_text('inherit = "other.toml"\n')
+    (tmp_path / "other.toml").write_text('inherit = "one.toml"\n')
+    with pytest.raises(SystemExit, match="one.toml inherits itself by way of one.toml, other.toml"):
+        experiment.load(tmp_path / "one.toml")
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_config_is_an_experiment(path: Path):
     config = experiment.load(path)

@@ -66,7 +66,7 @@ def measure(config: dict, work: Path, source: Path, name: str) -> list[tuple[flo
     wanted = [net(pixels) for pixels in batches]
     found, progress = [], Progress(f"{name}: levels", len(config["levels"]["gains"]))
     for level, budget in enumerate(config["levels"]["packets"]):
-        ratio = student.levels.spread(level, torch.ones(()))
+        ratio = student.levels.channel_gains(level, torch.ones(()))
         scaled = latents * ratio
         gain = meeting(scaled, budget)
         agree, divergence = [], []

@@ -129,8 +129,7 @@ class Attention(nn.Module):
         self.out = zeroed(nn.Linear(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = x if min(x.shape[2:]) < POOLED else F.avg_pool2d(x, POOLED)
-        asked, known = (self.norm(part.flatten(2).transpose(1, 2)) for part in (x, pooled))
+        asked, known = (self.norm(part.flatten(2).transpose(1, 2)) for part in (x, F.avg_pool2d(x, POOLED)))
         q, k, v = (
             layer(part).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for layer, part in ((self.query, asked), (self.key, known), (self.value, known))

@@ -119,8 +119,8 @@ def fingerprint(parts: Parts, cache: Cache) -> str:
     """Of all that the tables follow from."""
     settings = (parts.config.get("codec"), parts.config["seed"], parts.config["levels"]["default"], parts.gains, cache.count)
     found = hashlib.sha256(repr(settings).encode())
-    for module in (tables, context, indexed, layers):
-        found.update(Path(module.__file__).read_bytes())
+    for code in (__file__, *(module.__file__ for module in (tables, context, indexed, layers))):
+        found.update(Path(code).read_bytes())
     for name, value in (parts.student.state_dict() | parts.tail.state_dict()).items():
         found.update(name.encode() + value.contiguous().numpy().tobytes())
     return found.hexdigest()[:16]

@@ -117,7 +117,7 @@ def classify(g: Graph, net: Backbone, split: str) -> str:
 
 
 def attend(g: Graph, name: str, layer: Attention, x: str) -> str:
-    """Self-attention over a map of at least POOLED rows and columns."""
+    """Self-attention over a map."""
     width, each = layer.out.in_features, layer.out.in_features // layer.heads
     norm = [g.constant(f"{name}.norm.{key}", getattr(layer.norm, key).detach().numpy()) for key in ("weight", "bias")]
     flat = g.constant("attention.flat", np.array([0, width, -1], np.int64))

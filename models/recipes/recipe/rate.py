@@ -30,7 +30,7 @@ class Levels(nn.Module):
         """f32 [levels], the first fixed at 1, none above it."""
         return torch.cat([self.log_gain.new_ones(1), self.log_gain.clamp(max=0).exp()])
 
-    def spread(self, index: Tensor | int, gain: Tensor) -> Tensor:
+    def channel_gains(self, index: Tensor | int, gain: Tensor) -> Tensor:
         """Gains [..., 1 or C, 1, 1] of the channels at levels whose own are `gain`."""
         ratio = gain.new_ones(1) if self.log_ratio is None else self.log_ratio[index].exp()
         return (gain[..., None] * ratio)[..., None, None]
@@ -49,7 +49,7 @@ class Levels(nn.Module):
         noisy surrogate's: alone it would overstate coarse levels, whose symbols are nearly all 0.
         """
         gain = self.gains()[level.to(latent.device)]
-        gains = self.spread(level.to(latent.device), gain)
+        gains = self.channel_gains(level.to(latent.device), gain)
         scaled = (latent * gains).clamp(-LIMIT, LIMIT)
         error = (torch.round(scaled) - scaled).detach()
         if noise:

@@ -63,7 +63,7 @@ class Student(nn.Module):
     def sent(self, pixels: Tensor, level: int, net: Backbone) -> tuple[Tensor, Tensor]:
         """Symbols [N,C,h,w] of one level and the features [N,48,h,w] decoded from them."""
         gain = self.levels.gains()[level]
-        gains = self.levels.spread(level, gain)
+        gains = self.levels.channel_gains(level, gain)
         symbols = torch.round(self.head(pixels) * gains).clamp(-128, 127)
         step = (1 / gain).expand(len(pixels))
         return symbols, self.decoder(symbols / gains, step, net)[0]

@@ -296,16 +296,17 @@ class Trainer:
             self.release()
             self.tail.load_state_dict(state["tail"])
             self.tail_average.values, self.tail_average.steps = state["tail_average"], state["tail_average_steps"]
+        stage, _ = stage_of(self.config, self.step)
+        if state["stage"] < 3 <= stage:
+            self.freeze()
+        elif state["stage"] != stage:
+            self.student.load_state_dict(self.average.values)
+            self.average.steps = 0
         self.prepare()
-        if state["stage"] == stage_of(self.config, self.step)[0]:
+        if state["stage"] == stage:
             self.fresh = state["fresh"]
             self.adam.load_state_dict(state["adam"])
             self.muon.load_state_dict(state["muon"])
-        elif stage_of(self.config, self.step)[0] < 3:
-            self.student.load_state_dict(self.average.values)
-            self.average.steps = 0
-        else:
-            self.freeze()
 
 
 def worker(rank: int, config: dict, work: Path, resume: bool, source: Path | None, meeting: Path) -> None:

@@ -54,3 +54,22 @@ def test_a_level_that_is_never_drawn_keeps_its_gain_and_gets_a_prior(config: dic
         symbols = torch.round(trainer.student.head(trainer.source.first(8)) * 0.2)
         spent = levels.bits(symbols, torch.full((len(symbols),), 2)).mean().item()
     assert spent < 1.15 * np.mean([entropy(channel) for channel in symbols.transpose(0, 1)]) + 0.05
+
+
+def test_a_plan_cut_short_freezes_the_encoder_of_a_checkpoint_from_before(config: dict, work: Path, tmp_path: Path):
+    plan = copy.deepcopy(config)
+    plan["levels"] = {"bytes": [300, 150, 60], "gains": [1.0, 0.5, 0.2], "share": [0.5, 0.5, 0.0], "weight": [1.0, 0.5, 0.1], "default": 0}
+    trainer = Trainer(plan, work, 0, 1)
+    trainer.start()
+    for _ in range(4):
+        trainer.advance()
+    trainer.save(tmp_path / "student.pt")
+    plan["train"]["stage2"]["steps"] = 2
+    resumed = Trainer(plan, work, 0, 1)
+    resumed.load(tmp_path / "student.pt")
+    assert all(layer.peak == 1 for layer in resumed.student.head.layers[:-1])
+    fitted = [value.clone() for value in resumed.student.levels.priors[2].parameters()]
+    assert not all(torch.equal(a, b) for a, b in zip(fitted, trainer.student.levels.priors[2].parameters(), strict=True))
+    while resumed.step < total_steps(plan):
+        resumed.advance()
+    assert all(torch.equal(a, b) for a, b in zip(fitted, resumed.student.levels.priors[2].parameters(), strict=True))

@@ -32,7 +32,7 @@ enum Command {
     Codec(Codec),
     /// Classify and segment photos through a real pair, beside the unsplit network
     Demo(Demo),
-    /// Accuracy and bytes of the shipped path on labelled data, beside JPEG, WebP and the unsplit network
+    /// Accuracy and bytes of the shipped path on labelled data, beside JPEG, the unsplit network and the local one
     Evaluate(Evaluate),
     /// What the named links really do to datagrams, beside the kernel's own shaping
     Links(Links),

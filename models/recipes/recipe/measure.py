@@ -210,9 +210,9 @@ def plot(table: list[dict], losses: list[float], label: str, path: Path) -> None
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
     left.plot([r["bytes"] / 1000 for r in table], losses, "o-")
-    left.set(xlabel="kB per 256×256 photo", ylabel=label, title="classification")
+    left.set(xlabel="kB per photo", ylabel=label, title="classification")
     right.plot([r["frame_bytes"] / 1000 for r in table], [100 * (r["miou_unsplit"] - r["miou_split"]) for r in table], "o-", color="C1")
-    right.set(xlabel="kB per 480×360 frame", ylabel="mIoU drop, points", title="segmentation")
+    right.set(xlabel="kB per frame", ylabel="mIoU drop, points", title="segmentation")
     for axis in (left, right):
         axis.grid(alpha=0.3)
         axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))

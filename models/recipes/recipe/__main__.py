@@ -1,4 +1,4 @@
-"""`python -m recipe features|train|measure|settle|images|curve|compare|evaluate|export|refit|local|task|ablate|check|new`."""
+"""`python -m recipe make|features|train|measure|settle|images|curve|compare|evaluate|export|refit|local|task|ablate|check|new`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,24 @@ def main() -> None:
     COMMANDS[args.command](config, args)
 
 
+def make(config: dict, args: argparse.Namespace) -> None:
+    """From a config to its bundle, in the order that one step needs the other."""
+    from . import settle as part
+
+    if "founder" in config:
+        raise SystemExit(f"{config['name']} is a founding system: it is trained and measured, there is no bundle of it")
+    args.resume = True
+    features(config, args)
+    trained(config, args, "split", "classify")
+    if "packets" in config["levels"] and not part.settled(args.work):
+        measured(config, args, "photos")
+        settle(config, args)
+    trained(config, args, "segment", "adapt")
+    measured(config, args, "both")
+    for step in (curve, export, check):
+        step(config, args)
+
+
 def features(config: dict, args: argparse.Namespace) -> None:
     from . import features as part
 
@@ -34,8 +52,6 @@ def features(config: dict, args: argparse.Namespace) -> None:
 
 
 def train(config: dict, args: argparse.Namespace) -> None:
-    from . import classify, road
-    from . import train as part
     from .founders import measure as founders
     from .founders import train as founder
 
@@ -45,26 +61,38 @@ def train(config: dict, args: argparse.Namespace) -> None:
         if args.part in ("all", "adapt"):
             founders.adapt(config, args.work, args.data, args.resume)
         return
-    if args.part in ("all", "split"):
+    trained(config, args, *(PARTS if args.part == "all" else (args.part,)))
+
+
+def trained(config: dict, args: argparse.Namespace, *parts: str) -> None:
+    from . import classify, road
+    from . import train as part
+
+    if "split" in parts:
         part.run(config, args.work, args.resume, args.data)
-    if args.part in ("all", "classify") and "classify" in config:
+    if "classify" in parts and "classify" in config:
         classify.run(config, args.work, args.resume)
-    if args.part in ("all", "segment"):
+    if "segment" in parts:
         road.train(config, args.work, args.data, args.resume)
-    if args.part in ("all", "adapt"):
+    if "adapt" in parts:
         road.adapt(config, args.work, args.data, args.resume)
 
 
 def measure(config: dict, args: argparse.Namespace) -> None:
-    from . import measure as part
     from .founders import measure as founders
 
     if "founder" in config:
         founders.run(config, args.work, args.data, args.of)
-        return
-    if args.of in ("both", "photos"):
+    else:
+        measured(config, args, args.of)
+
+
+def measured(config: dict, args: argparse.Namespace, of: str) -> None:
+    from . import measure as part
+
+    if of in ("both", "photos"):
         part.photos(config, args.work, args.data)
-    if args.of in ("both", "frames"):
+    if of in ("both", "frames"):
         part.frames(config, args.work, args.data)
 
 
@@ -103,7 +131,8 @@ def export(config: dict, args: argparse.Namespace) -> None:
     from . import export as part
 
     part.run(config, args.work, args.data, bundle(config, args))
-    local(config, args)
+    if "local" in config:
+        local(config, args)
 
 
 def refit(config: dict, args: argparse.Namespace) -> None:
@@ -144,9 +173,10 @@ def bundle(config: dict, args: argparse.Namespace) -> Path:
     return args.bundle or Path("../bundles") / config["name"]
 
 
+PARTS = ("split", "classify", "segment", "adapt")  # of training
 COMMANDS = {
     part.__name__: part
-    for part in (features, train, measure, settle, images, curve, compare, evaluate, export, refit, local, task, ablate, check)
+    for part in (make, features, train, measure, settle, images, curve, compare, evaluate, export, refit, local, task, ablate, check)
 }
 
 
@@ -163,9 +193,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=Path("../results"), help="curves and plots (default: ../results)")
     parser.add_argument("--reference", action="store_true", help="export the local network in f32 as well (9 MB)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
-    parser.add_argument(
-        "--part", choices=["all", "split", "classify", "segment", "adapt"], default="all", help="what to train (default: all)"
-    )
+    parser.add_argument("--part", choices=["all", *PARTS], default="all", help="what to train (default: all)")
     parser.add_argument("--campaign", default="founders", help="name of the table and plot of `compare` (default: founders)")
     parser.add_argument("--setting", type=float, help="train only this setting of a founding system's sweep")
     parser.add_argument("--of", choices=["both", "photos", "frames"], default="both", help="what to measure (default: both)")

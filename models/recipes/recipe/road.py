@@ -76,6 +76,8 @@ def features(config: dict, folder: Path, source: Path, count: int, student: Stud
                 path, kind = folder / f"{key}.npy", np.uint8 if key == "classes" else np.float16
                 shape = (len(items), *value.shape[1:])
                 arrays[key] = np.load(path, mmap_mode="r+") if start else np.lib.format.open_memmap(path, "w+", kind, shape)
+                if len(arrays[key]) != len(items):
+                    raise SystemExit(f"{path} was begun for {len(arrays[key])} items, the config asks for {len(items)}: remove {folder}")
             arrays[key][at] = value[0]
         if at % 32 == 31 or at + 1 == len(items):
             done.write_text(json.dumps({"count": at + 1}))
@@ -96,6 +98,7 @@ def class_weights(classes: np.ndarray) -> torch.Tensor:
 def train(config: dict, work: Path, source: Path, resume: bool) -> None:
     """Fit the fusion on the unsplit features of the frozen backbone."""
     torch.set_num_threads(1)
+    torch.manual_seed(config["seed"])  # of the fusion's first weights
     features(config, work / "road", source, config["segment"]["items"], None)
     net = Segmenter(backbone.load(config["backbone"]["name"]))
     fit(config, [opened(work / "road")], config["segment"]["fit"], net, work / "segment-unsplit.pt", resume)

@@ -44,10 +44,16 @@ def run(config: dict, work: Path, source: Path) -> None:
         student.load_state_dict(state[key])
         student.regain(factors)
         state[key] = student.state_dict()
+    state["settled"] = True
     aside = path.with_suffix(".new")
     torch.save(state, aside)
     os.replace(aside, path)
     print("gains times " + ", ".join(f"{f:.3f}" for f in factors) + f": {path}")
+
+
+def settled(work: Path) -> bool:
+    """Whether the gains of WORK/student.pt have met their budget since it was trained."""
+    return torch.load(work / "student.pt", weights_only=True, map_location="cpu").get("settled", False)
 
 
 def factor(parts: Parts, latents: np.ndarray, gain: float, share: float) -> float:

@@ -125,3 +125,14 @@ def test_an_untrained_entropic_student_sends_symbols_and_decodes_near_the_featur
     found, _ = trainer.student(pixels)
     centred = features - features.mean((0, 2, 3), keepdim=True)
     assert (found - features).square().mean() < 2 * centred.square().mean()
+
+
+def test_a_config_that_moves_a_checkpoint_to_another_stage_is_refused(config: dict, work: Path, tmp_path: Path):
+    founder = {"kind": "bottlefit", "settings": [3], "width": WIDTH, "warm": False}
+    stage = {"steps": 3, "batch": 2, "method": "kd", "rate": 1e-3, "momentum": 0.9, "decay": 5e-4, "falls": []}
+    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "founder": founder, "stage1": stage, "stage2": stage}
+    trainer = Trainer(plan, work, 3)
+    trainer.advance()
+    trainer.save(tmp_path / "tiny-3.pt")
+    with pytest.raises(SystemExit, match="step 1, in stage 1; the config now puts that step into stage 2"):
+        Trainer(plan | {"stage1": stage | {"steps": 1}}, work, 3).load(tmp_path / "tiny-3.pt")

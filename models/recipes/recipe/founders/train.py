@@ -199,6 +199,12 @@ class Trainer:
         state = torch.load(path, weights_only=True)
         self.step, self.hours, self.inherited = state["step"], state["hours"], state["inherited"]
         self.config = planned(self.config, self.inherited)
+        if ("tail" in state) != self.second:
+            stage, now = 1 + ("tail" in state), 1 + self.second
+            raise SystemExit(
+                f"{path} stopped at step {self.step}, in stage {stage}; the config now puts that step into stage {now}: "
+                "give stage1.steps (or warm_steps) back, or train without --resume"
+            )
         restore(self.student, state["student"])
         self.prepare()
         if self.second:

@@ -17,6 +17,8 @@ def main() -> None:
 
         new.run(args)
         return
+    if args.command in READERS and args.data is None:
+        raise SystemExit(f"{args.command} reads photos: give it the folder with the tars, --data DIR")
     config = experiment.load(args.config)
     threads = config.get("threads", 1)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
@@ -178,6 +180,7 @@ COMMANDS = {
     part.__name__: part
     for part in (make, features, train, measure, settle, images, curve, compare, evaluate, export, refit, local, task, ablate, check)
 }
+READERS = ("make", "features", "measure", "settle", "images", "evaluate", "export", "refit", "local", "task")  # of --data
 
 
 def arguments() -> argparse.Namespace:

@@ -108,3 +108,10 @@ def test_a_killed_make_ends_with_the_same_bundle(plan: dict, data: Path, tmp_pat
 def test_a_founding_system_has_no_bundle(data: Path, tmp_path: Path):
     with pytest.raises(SystemExit, match="founding system"):
         recipe.make({"name": "bottlefit", "founder": {}}, given(data, tmp_path))
+
+
+def test_what_reads_photos_asks_for_them(monkeypatch: pytest.MonkeyPatch):
+    for command in recipe.READERS:
+        monkeypatch.setattr("sys.argv", ["recipe", command])
+        with pytest.raises(SystemExit, match=f"{command} reads photos.*--data DIR"):
+            recipe.main()

@@ -17,7 +17,7 @@ def main() -> None:
 
         new.run(args)
         return
-    if args.command in READERS and args.data is None:
+    if args.data is None and (args.command in READERS or args.command == "train" and args.part not in ("split", "classify")):
         raise SystemExit(f"{args.command} reads photos: give it the folder with the tars, --data DIR")
     config = experiment.load(args.config)
     threads = config.get("threads", 1)
@@ -180,7 +180,7 @@ COMMANDS = {
     part.__name__: part
     for part in (make, features, train, measure, settle, images, curve, compare, evaluate, export, refit, local, task, ablate, check)
 }
-READERS = ("make", "features", "measure", "settle", "images", "evaluate", "export", "refit", "local", "task")  # of --data
+READERS = ("make", "features", "measure", "settle", "images", "evaluate", "export", "refit", "local", "task", "ablate")  # of --data
 
 
 def arguments() -> argparse.Namespace:

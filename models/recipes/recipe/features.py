@@ -58,6 +58,17 @@ def teach(net: backbone.Backbone, pixels: torch.Tensor) -> dict[str, torch.Tenso
     return {"split": split, **vars(net.back(split))}
 
 
+def begun(folder: Path, name: str, total: int) -> int:
+    """How many of `total` items lie in FOLDER; refused if it was begun for another number."""
+    done = folder / "done.json"
+    if not done.is_file():
+        return 0
+    held = len(np.load(folder / f"{name}.npy", mmap_mode="r"))
+    if held != total:
+        raise SystemExit(f"{folder} was begun for {held} items, the config makes {total}: remove it, or give another --work")
+    return json.loads(done.read_text())["count"]
+
+
 def run(config: dict, folder: Path, source: Path) -> None:
     """Compute what is missing; a second call continues where the first stopped.
 
@@ -67,7 +78,7 @@ def run(config: dict, folder: Path, source: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / "done.json"
     total = len(data.training_crops(config, source))
-    start = json.loads(done.read_text())["count"] if done.is_file() else 0
+    start = begun(folder, "pixels", total)
     if not start:
         for name, (kind, shape) in shapes(backbone.of(config, folder.parent), config["data"]["crop_side"]).items():
             np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, (total, *shape))

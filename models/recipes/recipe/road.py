@@ -17,7 +17,7 @@ from PIL import Image, ImageEnhance
 from torch.nn import functional as F
 
 from . import backbone, data
-from .features import image_layout
+from .features import begun, image_layout
 from .log import Progress
 from .optim import Average
 from .segment import CLASSES, UNLABELLED, Segmenter, kept
@@ -59,7 +59,7 @@ def features(config: dict, folder: Path, source: Path, count: int, student: Stud
     tar = data.Tar(source / config["data"]["camvid_train"])
     net = backbone.load(config["backbone"]["name"]).to(memory_format=torch.channels_last)
     done = folder / "done.json"
-    start = json.loads(done.read_text())["count"] if done.is_file() else 0
+    start = begun(folder, "classes", len(items))
     arrays: dict[str, np.ndarray] = {}
     progress = Progress(f"{folder.name} features", len(items), start)
     for at in range(start, len(items)):
@@ -76,8 +76,6 @@ def features(config: dict, folder: Path, source: Path, count: int, student: Stud
                 path, kind = folder / f"{key}.npy", np.uint8 if key == "classes" else np.float16
                 shape = (len(items), *value.shape[1:])
                 arrays[key] = np.load(path, mmap_mode="r+") if start else np.lib.format.open_memmap(path, "w+", kind, shape)
-                if len(arrays[key]) != len(items):
-                    raise SystemExit(f"{path} was begun for {len(arrays[key])} items, the config asks for {len(items)}: remove {folder}")
             arrays[key][at] = value[0]
         if at % 32 == 31 or at + 1 == len(items):
             done.write_text(json.dumps({"count": at + 1}))

@@ -1,15 +1,33 @@
 """A tiny experiment: eight smooth random crops with the teacher's features."""
 
+import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from recipe import backbone, loss
 from recipe.features import FIELDS, Cache, teach
 
 SIDE = 64
+
+
+def jpeg(rng: np.random.Generator, size: tuple[int, int]) -> bytes:
+    """A smooth random photo."""
+    file = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize(size, Image.BICUBIC).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def tar(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,12 @@
 """Crops that are cut anew for every step: where they lie, what they hold, and training on them."""
 
 import copy
-import io
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from conftest import jpeg, tar
 
 from recipe import backbone
 from recipe.fresh import Fresh
@@ -21,15 +19,7 @@ SIZES = [(96, 64), (64, 80), (70, 70)]
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(3)
-    with tarfile.open(folder / "photos.tar", "w") as tar:
-        for number, (width, height) in enumerate(SIZES):
-            small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
-            file = io.BytesIO()
-            small.resize((width, height), Image.BICUBIC).save(file, "JPEG", quality=95)
-            member = tarfile.TarInfo(f"imagen-{number}.jpg")
-            member.size = file.tell()
-            file.seek(0)
-            tar.addfile(member, file)
+    tar(folder / "photos.tar", {f"imagen-{number}.jpg": jpeg(rng, size) for number, size in enumerate(SIZES)})
     return folder
 
 

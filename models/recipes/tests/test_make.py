@@ -3,39 +3,25 @@
 import argparse
 import copy
 import io
-import tarfile
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import jpeg, tar
 from PIL import Image
 
 from recipe import __main__ as recipe
-from recipe import settle
+from recipe import road, settle
 
 FRAME = (96, 64)  # of the tars
-
-
-def jpeg(rng: np.random.Generator, size: tuple[int, int]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize(size, Image.BICUBIC).save(file, "JPEG", quality=95)
-    return file.getvalue()
 
 
 def png(rng: np.random.Generator, size: tuple[int, int]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(rng.integers(0, 12, (4, 4), np.uint8)).resize(size, Image.NEAREST).save(file, "PNG")
     return file.getvalue()
-
-
-def tar(path: Path, files: dict[str, bytes]) -> None:
-    with tarfile.open(path, "w") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +62,7 @@ def plan(config: dict) -> dict:
 
 
 def given(data: Path, folder: Path) -> argparse.Namespace:
-    return argparse.Namespace(data=data, work=folder / "work", bundle=folder / "bundle", results=folder, reference=False, part="all")
+    return argparse.Namespace(data=data, work=folder / "work", bundle=folder / "bundle", results=folder, reference=False)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -105,13 +91,20 @@ def test_a_killed_make_ends_with_the_same_bundle(plan: dict, data: Path, tmp_pat
     assert digests(broken.bundle) == digests(straight.bundle)
 
 
+def test_features_of_another_number_of_items_are_refused(plan: dict, data: Path, tmp_path: Path):
+    road.features(plan, tmp_path / "road", data, 2, None)
+    for count in (1, 3):
+        with pytest.raises(SystemExit, match=f"road was begun for 2 items, the config makes {count}"):
+            road.features(plan, tmp_path / "road", data, count, None)
+
+
 def test_a_founding_system_has_no_bundle(data: Path, tmp_path: Path):
     with pytest.raises(SystemExit, match="founding system"):
         recipe.make({"name": "bottlefit", "founder": {}}, given(data, tmp_path))
 
 
 def test_what_reads_photos_asks_for_them(monkeypatch: pytest.MonkeyPatch):
-    for command in recipe.READERS:
+    for command in (*recipe.READERS, "train"):
         monkeypatch.setattr("sys.argv", ["recipe", command])
         with pytest.raises(SystemExit, match=f"{command} reads photos.*--data DIR"):
             recipe.main()

@@ -30,12 +30,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use cells::Measured;
 use clap::Args;
 use narrows_models::{Bundle, Parts, Task, TaskKind};
 use narrows_relay::{Ladder, Link};
 use narrows_tail::net::Runtime;
-
-use cells::Measured;
 use plan::Extent;
 use report::{Group, Report, Rung, SCHEMA, Story, Variant};
 use rig::Rig;

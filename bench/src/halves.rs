@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
-use narrows_codec::{Choice, Encoder, Feature, Shape, Tables, decode, prefixes};
+use narrows_codec::{Choice, Encoder, Feature, GeometryId, LevelId, Shape, Tables, decode, prefixes};
 use narrows_head::{
     Head,
     encoding::{Chroma, Encoding, Format},
@@ -97,8 +97,8 @@ impl Halves {
         let (size, step) = ((input.width, input.height), self.bundle().levels()[level].step);
         let encoded = self.head.frame_of(image, geometry, level)?;
         let mut packet = Vec::new();
-        let (at, level) = (u8::try_from(geometry)?, u8::try_from(level)?);
-        let mut encoder = Encoder::new().layered(true);
+        let (at, level) = (GeometryId(u8::try_from(geometry)?), LevelId(u8::try_from(level)?));
+        let mut encoder = Encoder::new().truncatable(true);
         encoder.encode(&self.tables, at, level, Choice::Auto, &encoded.feature, &mut packet)?;
         let mut found = Vec::new();
         for length in prefixes(&packet)? {

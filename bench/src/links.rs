@@ -13,7 +13,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use narrows_relay::{Direction, Ladder, Link, Relay};
+use probe::{Course, Effort};
 use serde::{Deserialize, Serialize};
+use spaces::Spaces;
 
 use crate::interrupt::Interrupt;
 
@@ -22,8 +24,6 @@ mod probe;
 mod spaces;
 
 pub use fidelity::{Fidelity, Way};
-use probe::{Course, Effort};
-use spaces::Spaces;
 
 /// Which links, how thoroughly.
 #[derive(Debug, Args)]

@@ -3,9 +3,15 @@
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use arrivals::Arrivals;
 use clap::{Args, ValueEnum};
+use cost::{Cost, Memory};
+use knee::{Search, Verdict};
 use narrows_models::{Bundle, Parts};
+use question::Question;
 use serde::Serialize;
+use swarm::{Swarm, Target};
+use tally::{Step, Tally};
 
 use crate::{interrupt::Interrupt, pair::Pair};
 
@@ -15,13 +21,6 @@ mod knee;
 mod question;
 mod swarm;
 mod tally;
-
-use arrivals::Arrivals;
-use cost::{Cost, Memory};
-use knee::{Search, Verdict};
-use question::Question;
-use swarm::{Swarm, Target};
-use tally::{Step, Tally};
 
 /// Share of frames that may go without an answer before a step counts as broken.
 const UNANSWERED: f64 = 0.01;

@@ -2,10 +2,13 @@
 
 use std::arch::x86_64::*;
 
-use crate::model::{Entries, Model, PLACE_BITS, RANGE_BITS, Range, Shared, Step};
-use crate::rans::{BLOCK, GIVEN, LOWEST, WordBlock, Words};
-use crate::simd::Avx2;
 use fearless_simd::{i16x8, i16x16, prelude::*, u8x16, u32x4, u32x8};
+
+use crate::{
+    model::{Entries, Model, PLACE_BITS, RANGE_BITS, Range, Shared, Step},
+    rans::{BLOCK, GIVEN, LOWEST, WordBlock, Words},
+    simd::Avx2,
+};
 
 /// For each set of lanes, where the bytes of their words come from: the highest lane's first.
 static ORDER: [[u64; 2]; 256] = order();

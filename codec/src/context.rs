@@ -1,11 +1,13 @@
 //! The section of the tables file that says how contexts choose tables (FORMAT.md, section 2.4).
 
-use crate::cursor::Cursor;
-use crate::error::Place;
-use crate::model::Shared;
-use crate::sight::WIDTH;
-use crate::table::{Family, Span, cut};
-use crate::{Error, Mode};
+use crate::{
+    Error, LevelId, Mode,
+    cursor::Cursor,
+    error::Place,
+    model::Shared,
+    sight::WIDTH,
+    table::{Family, Span, cut},
+};
 
 /// The largest threshold, and the largest activity that makes a difference.
 pub(crate) const ACTIVITY_MAX: usize = 4095;
@@ -187,8 +189,8 @@ impl Context {
     }
 
     /// The rules of a level and channel, which are those of the tables, in one of the modes that have contexts.
-    pub(crate) fn rules(&self, mode: Mode, level: u8, channel: usize) -> Rules<'_> {
-        let level = &self.levels[usize::from(level)];
+    pub(crate) fn rules(&self, mode: Mode, level: LevelId, channel: usize) -> Rules<'_> {
+        let level = &self.levels[level.index()];
         let activities = &self.activities[usize::from(level.activity)][channel];
         let (biases, coarse) = (level.biases[channel], level.coarse);
         if mode == Mode::Context {

@@ -1,28 +1,32 @@
 //! Packets to features (FORMAT.md, sections 3 to 6).
 
-use crate::cursor::Cursor;
-use crate::header::Directory;
-use crate::indexed::Indexed;
-use crate::rans::{LOWEST, Reader};
-use crate::seal::{Seal, shares};
-use crate::simd::Simd;
-use crate::window::{Subject, Window};
-use crate::{Error, Feature, HEADER_BYTES, Header, Mode, Shape, Tables, packet_max, states};
+use crate::{
+    Error, Feature, GeometryId, HEADER_BYTES, Header, LevelId, Mode, Shape, Tables,
+    cursor::Cursor,
+    header::Directory,
+    indexed::Indexed,
+    packet_max,
+    rans::{LOWEST, Reader},
+    seal::{Seal, shares},
+    simd::Simd,
+    states,
+    window::{Subject, Window},
+};
 
 /// What a packet held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Packet {
     /// Index of the geometry, which is in the shapes that [`decode`] was given.
-    pub geometry: u8,
+    pub geometry: GeometryId,
     /// Index of the rate level, which is in the tables.
-    pub level: u8,
+    pub level: LevelId,
     /// How it was coded.
     pub mode: Mode,
     /// The groups that the packet was made of.
     pub groups: usize,
     /// Those of them that it still holds, from the first on. The symbols of the others are medians.
-    pub present: usize,
+    pub groups_decoded: usize,
     /// The symbols.
     pub feature: Feature,
 }
@@ -34,7 +38,7 @@ pub struct Decoded {
     /// What the packet says about itself.
     pub header: Header,
     /// The groups that the packet holds, of [`Header::groups`].
-    pub present: usize,
+    pub groups_decoded: usize,
 }
 
 /// Decodes `packet`. `shapes` holds the feature's shape for each geometry of the bundle; they alone decide how much
@@ -106,7 +110,7 @@ impl Decoder {
     pub fn decode(&mut self, tables: &Tables, shapes: &[Shape], packet: &[u8]) -> Result<Packet, Error> {
         let mut symbols = Vec::new();
         let Decoded { header, present } = self.decode_into(tables, shapes, packet, &mut symbols)?;
-        let feature = Feature::new(shapes[usize::from(header.geometry)], symbols)?;
+        let feature = Feature::new(shapes[header.geometry.index()], symbols)?;
         Ok(Packet {
             geometry: header.geometry,
             level: header.level,
@@ -121,7 +125,7 @@ impl Decoder {
     /// buffer's content has no meaning.
     ///
     /// # Errors
-    /// An [`Error`] of kind [`Kind::Peer`](crate::Kind::Peer) that names the field when the packet is not an undamaged
+    /// An [`Error`] of kind [`ErrorKind::Peer`](crate::ErrorKind::Peer) that names the field when the packet is not an undamaged
     /// packet of these tables and shapes, whole or cut where a group ends; [`Error::Channels`] when shapes and tables
     /// do not fit together.
     pub fn decode_into(
@@ -132,12 +136,12 @@ impl Decoder {
         symbols: &mut Vec<i16>,
     ) -> Result<Decoded, Error> {
         let header = Header::parse(packet)?;
-        if usize::from(header.level) >= tables.levels() {
-            return Err(Error::Level { found: header.level, levels: tables.levels() });
+        if header.level.index() >= tables.levels() {
+            return Err(Error::Level { found: header.level.0, levels: tables.levels() });
         }
         let &shape = shapes
-            .get(usize::from(header.geometry))
-            .ok_or(Error::Geometry { found: header.geometry, geometries: shapes.len() })?;
+            .get(header.geometry.index())
+            .ok_or(Error::Geometry { found: header.geometry.0, geometries: shapes.len() })?;
         if shape.channels() != tables.channels() {
             return Err(Error::Channels { tables: tables.channels(), feature: shape.channels() });
         }
@@ -210,7 +214,7 @@ impl Decoder {
         if !odd.is_empty() {
             return Err(Error::PacketTrailing { field: "words", bytes: odd.len() });
         }
-        let present = directory.present(left.len())?;
+        let present = directory.groups_decoded(left.len())?;
         let mut room = std::mem::take(&mut self.words);
         let found = self.read_groups(task, (&directory, present), states, (left, &mut room), symbols);
         self.words = room;

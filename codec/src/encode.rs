@@ -1,12 +1,15 @@
 //! Features to packets (FORMAT.md, sections 3 to 6).
 
-use crate::cursor::push_number;
-use crate::header::{GEOMETRIES_MAX, LANES};
-use crate::plan::{Part, Plan, leaning};
-use crate::rans::{LOWEST, Writer};
-use crate::seal::{Seal, shares};
-use crate::simd::Simd;
-use crate::{Error, Feature, GROUPS_MAX, HEADER_BYTES, Header, Mode, Tables, states};
+use crate::{
+    Error, Feature, GROUPS_MAX, GeometryId, HEADER_BYTES, Header, LevelId, Mode, Tables,
+    cursor::push_number,
+    header::{GEOMETRIES_MAX, LANES},
+    plan::{Part, Plan, leaning},
+    rans::{LOWEST, Writer},
+    seal::{Seal, shares},
+    simd::Simd,
+    states,
+};
 
 /// How hard zstd tries. It is for features that the tables do not fit, where speed matters more than the last byte.
 const ZSTD_LEVEL: i32 = 3;
@@ -43,8 +46,8 @@ const EFFORTS: [(Mode, u8); 6] = [
 /// Those of [`Encoder::encode`].
 pub fn encode(
     tables: &Tables,
-    geometry: u8,
-    level: u8,
+    geometry: GeometryId,
+    level: LevelId,
     choice: Choice,
     feature: &Feature,
     out: &mut Vec<u8>,
@@ -56,7 +59,7 @@ pub fn encode(
 /// was tried.
 pub struct Encoder {
     simd: Simd,
-    layered: bool,
+    truncatable: bool,
     lanes: Option<usize>,
     plans: [Plan; 5],
     words: Vec<u8>,
@@ -84,7 +87,7 @@ impl Encoder {
     pub fn portable() -> Self {
         Self {
             simd: Simd::default(),
-            layered: false,
+            truncatable: false,
             lanes: None,
             plans: Default::default(),
             words: Vec::new(),
@@ -98,8 +101,8 @@ impl Encoder {
     /// Whether packets get a directory, so that they can be cut where a group of channels ends: about four bytes for
     /// each group but the last. Off at first.
     #[must_use]
-    pub fn layered(mut self, layered: bool) -> Self {
-        self.layered = layered;
+    pub fn truncatable(mut self, truncatable: bool) -> Self {
+        self.truncatable = truncatable;
         self
     }
 
@@ -121,17 +124,17 @@ impl Encoder {
     pub fn encode(
         &mut self,
         tables: &Tables,
-        geometry: u8,
-        level: u8,
+        geometry: GeometryId,
+        level: LevelId,
         choice: Choice,
         feature: &Feature,
         out: &mut Vec<u8>,
     ) -> Result<Mode, Error> {
-        if usize::from(geometry) >= GEOMETRIES_MAX {
-            return Err(Error::NoGeometry { found: geometry, max: GEOMETRIES_MAX });
+        if geometry.index() >= GEOMETRIES_MAX {
+            return Err(Error::NoGeometry { found: geometry.0, max: GEOMETRIES_MAX });
         }
-        if usize::from(level) >= tables.levels() {
-            return Err(Error::NoLevel { found: level, levels: tables.levels() });
+        if level.index() >= tables.levels() {
+            return Err(Error::NoLevel { found: level.0, levels: tables.levels() });
         }
         let channels = feature.shape().channels();
         if channels != tables.channels() {
@@ -167,9 +170,15 @@ impl Encoder {
     /// # Errors
     /// [`Error::NoLevel`], [`Error::Channels`] as [`encode`](Self::encode); [`Error::NoMode`] for a mode that the tables do
     /// not hold or that has none.
-    pub fn cost(&mut self, tables: &Tables, level: u8, mode: Mode, feature: &Feature) -> Result<u64, Error> {
-        if usize::from(level) >= tables.levels() {
-            return Err(Error::NoLevel { found: level, levels: tables.levels() });
+    pub fn cost(
+        &mut self,
+        tables: &Tables,
+        level: LevelId,
+        mode: Mode,
+        feature: &Feature,
+    ) -> Result<u64, Error> {
+        if level.index() >= tables.levels() {
+            return Err(Error::NoLevel { found: level.0, levels: tables.levels() });
         }
         let channels = feature.shape().channels();
         if channels != tables.channels() {
@@ -251,7 +260,7 @@ impl Encoder {
     }
 
     fn write_coded(&mut self, task: Task<'_>, mode: Mode, plan: usize, out: &mut Vec<u8>) {
-        let groups = if self.layered { task.tables.groups() } else { 1 };
+        let groups = if self.truncatable { task.tables.groups() } else { 1 };
         let lanes = self.lanes.unwrap_or_else(|| self.plans[plan].lanes(mode));
         if !self.write_groups(task, mode, plan, (groups, lanes), out) {
             self.write_groups(task, mode, plan, (1, lanes), out);
@@ -287,12 +296,12 @@ impl Encoder {
     ) -> bool {
         let Task { tables, level, feature, .. } = task;
         let plan = &self.plans[plan];
-        let layered = header.groups() > 1;
+        let truncatable = header.groups() > 1;
         let mut seal = Seal::new(tables.digest(), header.bytes());
         let mut checks = [0; GROUPS_MAX];
         for (group, check) in tables.order().zip(&mut checks) {
             group.iter().for_each(|&channel| seal.update(feature.plane(channel.into())));
-            if layered {
+            if truncatable {
                 *check = seal.check();
             }
         }
@@ -312,7 +321,7 @@ impl Encoder {
             *count = (writer.words.len() - before) / 2;
         }
         let states = writer.states;
-        if layered && counts[header.groups() - 1] == 0 {
+        if truncatable && counts[header.groups() - 1] == 0 {
             return false;
         }
         out.clear();
@@ -366,8 +375,8 @@ fn put_runs<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, mut run
 #[derive(Clone, Copy)]
 struct Task<'a> {
     tables: &'a Tables,
-    geometry: u8,
-    level: u8,
+    geometry: GeometryId,
+    level: LevelId,
     feature: &'a Feature,
 }
 

@@ -278,7 +278,7 @@ impl fmt::Display for Place {
 /// Whose fault an [`Error`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum ErrorKind {
     /// The packet: its sender is broken, hostile, or holds another bundle.
     Peer,
     /// The tables file, or tables and geometries that do not fit together.
@@ -292,7 +292,7 @@ pub enum Kind {
 impl Error {
     /// Whose fault this is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
             Self::PacketLength { .. }
             | Self::PacketTruncated { .. }
@@ -313,17 +313,17 @@ impl Error {
             | Self::Escape { .. }
             | Self::Index { .. }
             | Self::Frame { .. }
-            | Self::Seal { .. } => Kind::Peer,
+            | Self::Seal { .. } => ErrorKind::Peer,
             Self::Tables { .. }
             | Self::Table { .. }
             | Self::TablesTruncated { .. }
-            | Self::Channels { .. } => Kind::Bundle,
+            | Self::Channels { .. } => ErrorKind::Bundle,
             Self::Shape { .. }
             | Self::Symbols { .. }
             | Self::NoLevel { .. }
             | Self::NoGeometry { .. }
-            | Self::NoMode { .. } => Kind::Caller,
-            Self::Zstd { .. } => Kind::Device,
+            | Self::NoMode { .. } => ErrorKind::Caller,
+            Self::Zstd { .. } => ErrorKind::Device,
         }
     }
 }

@@ -2,12 +2,15 @@
 
 use std::arch::x86_64::*;
 
-use crate::context::Spans;
-use crate::model::Shared;
-use crate::rans::{BLOCK, Reader};
-use crate::sight::{Hand, Sight, Sums, WIDTH, chunk, used};
-use crate::simd::Avx2;
 use fearless_simd::{i16x16, i32x8, prelude::*, u8x16, u16x16};
+
+use crate::{
+    context::Spans,
+    model::Shared,
+    rans::{BLOCK, Reader},
+    sight::{Hand, Sight, Sums, WIDTH, chunk, used},
+    simd::Avx2,
+};
 
 impl Hand for Avx2 {
     #[inline(always)]

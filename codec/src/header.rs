@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use crate::cursor::{Cursor, CutOff};
-use crate::{Error, GROUPS_MAX, LEVELS_MAX, Shape};
+use crate::{
+    Error, GROUPS_MAX, GeometryId, LEVELS_MAX, LevelId, Shape,
+    cursor::{Cursor, CutOff},
+};
 
 /// Bytes of a packet before its payload.
 pub const HEADER_BYTES: usize = 4;
@@ -80,9 +82,9 @@ pub struct Header {
     /// How the payload is coded.
     pub mode: Mode,
     /// Index of the rate level, below 16.
-    pub level: u8,
+    pub level: LevelId,
     /// Index of the geometry, below 16.
-    pub geometry: u8,
+    pub geometry: GeometryId,
     /// What [`lanes`](Self::lanes), [`groups`](Self::groups) and [`width`](Self::width) tell.
     pub layout: u8,
     /// The first byte of the SHA-256 of the tables file.
@@ -95,7 +97,7 @@ impl Header {
     /// [`decode`](crate::decode) to say.
     ///
     /// # Errors
-    /// An [`Error`] of kind [`Kind::Peer`](crate::Kind::Peer) that names the field.
+    /// An [`Error`] of kind [`ErrorKind::Peer`](crate::ErrorKind::Peer) that names the field.
     pub fn parse(packet: &[u8]) -> Result<Self, Error> {
         let mut cursor = Cursor::new(packet);
         let first = cursor.u8("version")?;
@@ -112,7 +114,7 @@ impl Header {
             return Err(Error::Layout { found: layout, mode });
         }
         let table_id = cursor.u8("table id")?;
-        Ok(Self { mode, level: second & 15, geometry: second >> 4, layout, table_id })
+        Ok(Self { mode, level: LevelId(second & 15), geometry: GeometryId(second >> 4), layout, table_id })
     }
 
     /// The lanes of a coded mode, 1 of the others.
@@ -134,7 +136,7 @@ impl Header {
     }
 
     pub(crate) fn bytes(&self) -> [u8; HEADER_BYTES] {
-        [VERSION << 4 | self.mode as u8, self.geometry << 4 | self.level, self.layout, self.table_id]
+        [VERSION << 4 | self.mode as u8, self.geometry.0 << 4 | self.level.0, self.layout, self.table_id]
     }
 }
 
@@ -171,7 +173,7 @@ impl Directory {
     }
 
     /// How many groups a packet of so many words holds.
-    pub(crate) fn present(&self, words: usize) -> Result<usize, Error> {
+    pub(crate) fn groups_decoded(&self, words: usize) -> Result<usize, Error> {
         let words = words as u64;
         match self.borders().iter().rposition(|border| border.words <= words) {
             Some(last) if self.borders[last].words == words => Ok(last + 1),
@@ -186,7 +188,7 @@ impl Directory {
 /// is that of the packet itself.
 ///
 /// # Errors
-/// An [`Error`] of kind [`Kind::Peer`](crate::Kind::Peer) that names the field.
+/// An [`Error`] of kind [`ErrorKind::Peer`](crate::ErrorKind::Peer) that names the field.
 pub fn prefixes(packet: &[u8]) -> Result<impl Iterator<Item = usize>, Error> {
     let header = Header::parse(packet)?;
     let mut cursor = Cursor::new(packet);
@@ -223,7 +225,7 @@ mod tests {
     fn a_header_survives_its_bytes() {
         for mode in Mode::ALL {
             let layout = if mode.is_coded() { 31 << 3 | 4 } else { 2 };
-            let header = Header { mode, level: 3, geometry: 15, layout, table_id: 0xab };
+            let header = Header { mode, level: LevelId(3), geometry: GeometryId(15), layout, table_id: 0xab };
             assert_eq!(Header::parse(&header.bytes()).unwrap(), header);
             for len in 0..HEADER_BYTES {
                 let error = Header::parse(&header.bytes()[..len]).unwrap_err();
@@ -256,7 +258,7 @@ mod tests {
         for (words, groups) in
             [(3, Some(2)), (203, Some(3)), (204, Some(4)), (2, None), (202, None), (0, None)]
         {
-            assert_eq!(directory.present(words).ok(), groups, "{words}");
+            assert_eq!(directory.groups_decoded(words).ok(), groups, "{words}");
         }
     }
 }

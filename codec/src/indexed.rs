@@ -1,11 +1,13 @@
 //! Tables chosen per tile, with the choice sent beside them (FORMAT.md, sections 2.3 and 5.2).
 
-use crate::cursor::Cursor;
-use crate::error::Place;
-use crate::model::Shared;
-use crate::rans::LANES_MAX;
-use crate::table::{Family, cut};
-use crate::{Error, Shape};
+use crate::{
+    Error, LevelId, Shape,
+    cursor::Cursor,
+    error::Place,
+    model::Shared,
+    rans::LANES_MAX,
+    table::{Family, cut},
+};
 
 /// The section of the tables file.
 #[derive(Clone, Debug)]
@@ -70,13 +72,13 @@ impl Indexed {
     }
 
     /// The base of a level and channel.
-    pub(crate) fn base(&self, level: u8, channel: usize) -> u8 {
-        self.bases[usize::from(level) * self.channels + channel]
+    pub(crate) fn base(&self, level: LevelId, channel: usize) -> u8 {
+        self.bases[level.index() * self.channels + channel]
     }
 
     /// The table of a level's indices.
-    pub(crate) fn deltas(&self, level: u8) -> &Family {
-        &self.deltas[usize::from(level)]
+    pub(crate) fn deltas(&self, level: LevelId) -> &Family {
+        &self.deltas[level.index()]
     }
 
     /// Number of tables.
@@ -103,7 +105,7 @@ impl Indexed {
     pub(crate) fn best<'a>(
         &self,
         values: impl Iterator<Item = &'a [i16]>,
-        (level, predicted): (u8, u8),
+        (level, predicted): (LevelId, u8),
         sums: &mut Vec<u64>,
     ) -> u8 {
         let count = self.family.tables.len();

@@ -8,7 +8,7 @@
 //! [`Encoder`] and [`Decoder`] are the same with memory that is used again.
 //!
 //! ```
-//! use narrows_codec::{Choice, Feature, Mode, Shape, Tables, decode, encode};
+//! use narrows_codec::{Choice, Feature, GeometryId, LevelId, Mode, Shape, Tables, decode, encode};
 //!
 //! // Two channels, one level: FORMAT.md, section 7.
 //! let tables = Tables::parse(&[
@@ -20,7 +20,7 @@
 //! let feature = Feature::new(shape, vec![0, 0, 1, -1, 0, 0, 5, 0])?;
 //!
 //! let mut packet = Vec::new();
-//! encode(&tables, 0, 0, Choice::Only(Mode::Static), &feature, &mut packet)?;
+//! encode(&tables, GeometryId(0), LevelId(0), Choice::Only(Mode::Static), &feature, &mut packet)?;
 //! assert_eq!(packet.len(), 10);
 //! assert_eq!(decode(&tables, &[shape], &packet)?.feature, feature);
 //! # Ok::<(), narrows_codec::Error>(())
@@ -37,6 +37,7 @@ mod feature;
 #[cfg(target_arch = "x86_64")]
 mod hand;
 mod header;
+mod ids;
 mod indexed;
 mod model;
 mod plan;
@@ -51,8 +52,9 @@ mod window;
 
 pub use decode::{Decoded, Decoder, Packet, decode, decode_into};
 pub use encode::{Choice, Encoder, encode};
-pub use error::{Error, Kind, Place};
+pub use error::{Error, ErrorKind, Place};
 pub use feature::{Feature, SIDE_MAX, SYMBOLS_MAX, Shape};
 pub use header::{HEADER_BYTES, Header, Mode, packet_max, prefixes};
+pub use ids::{GeometryId, LevelId};
 pub use table::Table;
 pub use tables::{CHANNELS_MAX, GROUPS_MAX, LEVELS_MAX, TABLES_MAX, Tables};

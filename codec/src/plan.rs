@@ -1,12 +1,14 @@
 //! Which table codes each symbol of a feature, and what that costs (FORMAT.md, section 5). What comes out is what
 //! [`rans`](crate::rans) writes.
 
-use crate::model::Step;
-use crate::sight::WIDTH;
-use crate::simd::Simd;
-use crate::table::Family;
-use crate::window::{Sheet, Subject, Window};
-use crate::{Feature, Mode, Tables};
+use crate::{
+    Feature, LevelId, Mode, Tables,
+    model::Step,
+    sight::WIDTH,
+    simd::Simd,
+    table::Family,
+    window::{Sheet, Subject, Window},
+};
 
 /// One value in so many is looked at to estimate the size: strides are multiples of it.
 const SAMPLED: usize = 8;
@@ -74,7 +76,7 @@ impl Plan {
     }
 
     /// What every value costs, and the indices, in 1/256 bit.
-    pub(crate) fn cost(&self, mode: Mode, tables: &Tables, level: u8) -> u64 {
+    pub(crate) fn cost(&self, mode: Mode, tables: &Tables, level: LevelId) -> u64 {
         let family = tables.family_of(mode, level);
         let plane = self.entries.len() / tables.channels();
         let order = tables.order().flatten().map(|&channel| usize::from(channel));
@@ -92,7 +94,14 @@ impl Plan {
         (self.sampled, self.indices_cost) = (0, 0);
     }
 
-    pub(crate) fn fill(&mut self, mode: Mode, tables: &Tables, level: u8, feature: &Feature, simd: Simd) {
+    pub(crate) fn fill(
+        &mut self,
+        mode: Mode,
+        tables: &Tables,
+        level: LevelId,
+        feature: &Feature,
+        simd: Simd,
+    ) {
         self.begin();
         match mode {
             _ if mode.has_contexts() => self.fill_contexts(mode, tables, level, feature, simd),
@@ -101,7 +110,7 @@ impl Plan {
         }
     }
 
-    fn fill_static(&mut self, tables: &Tables, level: u8, feature: &Feature) {
+    fn fill_static(&mut self, tables: &Tables, level: LevelId, feature: &Feature) {
         let family = tables.family_of(Mode::Static, level);
         self.entries.clear();
         for channel in tables.order().flatten().map(|&channel| usize::from(channel)) {
@@ -119,7 +128,7 @@ impl Plan {
         }
     }
 
-    fn fill_indexed(&mut self, tables: &Tables, level: u8, feature: &Feature) {
+    fn fill_indexed(&mut self, tables: &Tables, level: LevelId, feature: &Feature) {
         let Some(indexed) = &tables.indexed else { return };
         self.entries.clear();
         let tiles = indexed.tiles(feature.shape());
@@ -152,7 +161,7 @@ impl Plan {
         }
     }
 
-    fn fill_contexts(&mut self, mode: Mode, tables: &Tables, level: u8, feature: &Feature, simd: Simd) {
+    fn fill_contexts(&mut self, mode: Mode, tables: &Tables, level: LevelId, feature: &Feature, simd: Simd) {
         let Some(context) = &tables.context else { return };
         let shape = mode.laid(feature.shape());
         let window = &mut self.scratch.window;
@@ -181,7 +190,7 @@ impl Plan {
         mode: Mode,
         tables: &'a Tables,
         family: &'a Family,
-        level: u8,
+        level: LevelId,
         feature: &'a Feature,
         (place, channel): (usize, usize),
     ) -> Part<'a> {

@@ -6,10 +6,12 @@
 
 use std::hint::select_unpredictable;
 
-use crate::model::{Entries, Model, Shared, Step};
-use crate::simd::Simd;
-use crate::table::Family;
-use crate::{Error, Table};
+use crate::{
+    Error, Table,
+    model::{Entries, Model, Shared, Step},
+    simd::Simd,
+    table::Family,
+};
 
 /// The smallest state.
 pub(crate) const LOWEST: u32 = 1 << 15;

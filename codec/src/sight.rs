@@ -1,8 +1,10 @@
 //! What follows from what is already known around symbols: their means and tables (FORMAT.md, section 5.3).
 
-use crate::context::{ACTIVITY_MAX, Context, FAR, NEAR, OWN_MAX, Rules, Spans};
-use crate::model::Shared;
-use crate::rans::Reader;
+use crate::{
+    context::{ACTIVITY_MAX, Context, FAR, NEAR, OWN_MAX, Rules, Spans},
+    model::Shared,
+    rans::Reader,
+};
 
 /// Symbols that are worked on at once.
 pub(crate) const WIDTH: usize = 16;

@@ -1,8 +1,6 @@
 //! The states of the lanes at the front of a payload (FORMAT.md, section 4).
 
-use crate::Error;
-use crate::cursor::Cursor;
-use crate::rans::LOWEST;
+use crate::{Error, cursor::Cursor, rans::LOWEST};
 
 /// Appends the states, each in four bits and as many as it has below the highest.
 pub(crate) fn write(states: &[u32], out: &mut Vec<u8>) {

@@ -1,9 +1,11 @@
 //! Tables of frequencies, and families of tables that are chosen from (FORMAT.md, section 2.1).
 
-use crate::Error;
-use crate::cursor::{Cursor, CutOff};
-use crate::error::Place;
-use crate::model::{Model, Shared, Step, cost, starts};
+use crate::{
+    Error,
+    cursor::{Cursor, CutOff},
+    error::Place,
+    model::{Model, Shared, Step, cost, starts},
+};
 
 /// The most entries of a family of which any table may be next: one name is left for [`Step::NOTHING`].
 const ENTRIES_MAX: usize = (1 << 16) - 1;

@@ -2,12 +2,14 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::context::Context;
-use crate::cursor::Cursor;
-use crate::error::Place;
-use crate::indexed::Indexed;
-use crate::table::{Family, cut};
-use crate::{Error, Mode, Table};
+use crate::{
+    Error, LevelId, Mode, Table,
+    context::Context,
+    cursor::Cursor,
+    error::Place,
+    indexed::Indexed,
+    table::{Family, cut},
+};
 
 /// The largest number of channels.
 pub const CHANNELS_MAX: usize = 1024;
@@ -48,7 +50,7 @@ impl Tables {
     /// bytes per symbol.
     ///
     /// # Errors
-    /// An [`Error`] of kind [`Kind::Bundle`](crate::Kind::Bundle) that names the field, and the table where there is
+    /// An [`Error`] of kind [`ErrorKind::Bundle`](crate::ErrorKind::Bundle) that names the field, and the table where there is
     /// one.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let wrong = |field, found, expected| Err(Error::Tables { field, found, expected });
@@ -146,22 +148,22 @@ impl Tables {
 
     /// The static tables of one level, one per channel.
     #[must_use]
-    pub fn level(&self, level: usize) -> Option<&[Table]> {
-        Some(&self.levels.get(level)?.tables)
+    pub fn level(&self, level: LevelId) -> Option<&[Table]> {
+        Some(&self.levels.get(level.index())?.tables)
     }
 
     /// The tables that code the symbols of one of the coded modes; `level` is one of these tables.
-    pub(crate) fn family_of(&self, mode: Mode, level: u8) -> &Family {
+    pub(crate) fn family_of(&self, mode: Mode, level: LevelId) -> &Family {
         match (mode, &self.indexed, &self.context) {
             (Mode::Indexed, Some(indexed), _) => &indexed.family,
             (Mode::Context | Mode::Columns | Mode::Rows, _, Some(context)) => &context.family,
-            _ => &self.levels[usize::from(level)],
+            _ => &self.levels[level.index()],
         }
     }
 
     /// What stands in for the symbols of a missing channel.
-    pub(crate) fn median(&self, level: u8, channel: usize) -> i16 {
-        self.levels[usize::from(level)].tables[channel].median()
+    pub(crate) fn median(&self, level: LevelId, channel: usize) -> i16 {
+        self.levels[level.index()].tables[channel].median()
     }
 
     /// Number of groups of channels.

@@ -7,11 +7,13 @@
 #[cfg(target_arch = "x86_64")]
 use fearless_simd::Simd as _;
 
-use crate::context::{Context, NEAR, OWN, OWN_MAX, Rules};
-use crate::rans::{LANES_MAX, Reader};
-use crate::sight::{self, Hand, Pair, Portable, Sight, Sums, WIDTH, chunk, chunk_mut, pair};
-use crate::simd::Simd;
-use crate::{Error, Mode, Shape};
+use crate::{
+    Error, Mode, Shape,
+    context::{Context, NEAR, OWN, OWN_MAX, Rules},
+    rans::{LANES_MAX, Reader},
+    sight::{self, Hand, Pair, Portable, Sight, Sums, WIDTH, chunk, chunk_mut, pair},
+    simd::Simd,
+};
 
 /// Rows of zeros above and below a plane.
 const ABOVE: usize = 2;

@@ -2,16 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs;
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
-use narrows_codec::{Choice, Decoder, Encoder, Feature, Header, Mode, Shape, Tables, decode, prefixes};
+use narrows_codec::{
+    Choice, Decoder, Encoder, Feature, GeometryId, Header, LevelId, Mode, Shape, Tables, decode, prefixes,
+};
 
 struct Golden {
     tables: Tables,
-    geometry: u8,
-    level: u8,
-    layered: bool,
+    geometry: GeometryId,
+    level: LevelId,
+    truncatable: bool,
     lanes: u8,
     feature: Feature,
     packets: Vec<(Mode, Vec<u8>)>,
@@ -28,7 +29,9 @@ fn golden(name: &str) -> Golden {
     let tables = Tables::parse(&fs::read(path(name, "tables")).unwrap()).unwrap();
     let text = fs::read_to_string(path(name, "shape")).unwrap();
     let numbers: Vec<usize> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
-    let [channels, height, width, geometry, level, layered, lanes] = numbers[..] else { panic!("{name}") };
+    let [channels, height, width, geometry, level, truncatable, lanes] = numbers[..] else {
+        panic!("{name}")
+    };
     let shape = Shape::new(channels, height, width).unwrap();
     let bytes = fs::read(path(name, "symbols")).unwrap();
     let symbols = bytes.as_chunks().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect();
@@ -36,9 +39,9 @@ fn golden(name: &str) -> Golden {
         Mode::ALL.into_iter().filter_map(|mode| Some((mode, fs::read(path(name, &mode.to_string())).ok()?)));
     Golden {
         tables,
-        geometry: geometry as u8,
-        level: level as u8,
-        layered: layered == 1,
+        geometry: GeometryId(geometry as u8),
+        level: LevelId(level as u8),
+        truncatable: truncatable == 1,
         lanes: lanes as u8,
         feature: Feature::new(shape, symbols).unwrap(),
         packets: packets.collect(),
@@ -50,7 +53,7 @@ fn packets_equal_the_reference() {
     for encoder in [Encoder::new, Encoder::portable] {
         for name in NAMES {
             let golden = golden(name);
-            let mut encoder = encoder().layered(golden.layered).lanes(golden.lanes);
+            let mut encoder = encoder().truncatable(golden.truncatable).lanes(golden.lanes);
             for (mode, expected) in &golden.packets {
                 let mut packet = Vec::new();
                 let taken = encoder
@@ -75,15 +78,15 @@ fn packets_of_the_reference_decode() {
     let mut seen = Vec::new();
     for name in NAMES {
         let golden = golden(name);
-        let shapes = vec![golden.feature.shape(); usize::from(golden.geometry) + 1];
+        let shapes = vec![golden.feature.shape(); golden.geometry.index() + 1];
         for (mode, bytes) in &golden.packets {
             for mut decoder in [Decoder::new(), Decoder::portable()] {
                 let mut symbols = Vec::new();
                 let found = decoder.decode_into(&golden.tables, &shapes, bytes, &mut symbols).unwrap();
                 assert_eq!((found.header.geometry, found.header.level), (golden.geometry, golden.level));
-                assert_eq!((found.header.mode, found.present), (*mode, found.header.groups()));
+                assert_eq!((found.header.mode, found.groups_decoded), (*mode, found.header.groups()));
                 assert!(symbols == golden.feature.symbols(), "{name}.{mode} differs");
-                seen.push((*mode, found.header.lanes(), found.present > 1));
+                seen.push((*mode, found.header.lanes(), found.groups_decoded > 1));
             }
         }
     }
@@ -101,13 +104,13 @@ fn prefixes_of_the_reference_decode_to_medians_beyond_them() {
     let golden = golden("lanes4");
     let shapes = [golden.feature.shape()];
     let groups: Vec<Vec<u16>> = golden.tables.order().map(<[u16]>::to_vec).collect();
-    let level = golden.tables.level(golden.level.into()).unwrap();
+    let level = golden.tables.level(golden.level).unwrap();
     for (mode, bytes) in golden.packets.iter().filter(|(mode, _)| mode.is_coded()) {
         let ends: Vec<_> = prefixes(bytes).unwrap().collect();
         assert_eq!(ends.len(), Header::parse(bytes).unwrap().groups());
         for (present, end) in (1..).zip(ends) {
             let packet = decode(&golden.tables, &shapes, &bytes[..end]).unwrap();
-            assert_eq!((packet.present, packet.groups), (present, groups.len()), "{mode}");
+            assert_eq!((packet.groups_decoded, packet.groups), (present, groups.len()), "{mode}");
             for (group, channels) in groups.iter().enumerate() {
                 for channel in channels.iter().map(|&channel| usize::from(channel)) {
                     let found = packet.feature.plane(channel);

@@ -8,8 +8,8 @@ mod mutate;
 use std::sync::LazyLock;
 
 use narrows_codec::{
-    Choice, Encoder, Error, Feature, HEADER_BYTES, Kind, Mode, Shape, TABLES_MAX, Tables, decode, packet_max,
-    prefixes,
+    Choice, Encoder, Error, ErrorKind, Feature, GeometryId, HEADER_BYTES, LevelId, Mode, Shape, TABLES_MAX,
+    Tables, decode, packet_max, prefixes,
 };
 
 /// A feature of four channels with a few escapes.
@@ -25,8 +25,8 @@ fn small() -> &'static (Tables, [Shape; 2], Feature) {
 fn packet(mode: Mode) -> Vec<u8> {
     let (tables, _, feature) = small();
     let mut packet = Vec::new();
-    let mut encoder = Encoder::new().layered(true).lanes(2);
-    encoder.encode(tables, 0, 1, Choice::Only(mode), feature, &mut packet).unwrap();
+    let mut encoder = Encoder::new().truncatable(true).lanes(2);
+    encoder.encode(tables, GeometryId(0), LevelId(1), Choice::Only(mode), feature, &mut packet).unwrap();
     packet
 }
 
@@ -39,8 +39,10 @@ fn every_truncation_but_at_borders_is_refused() {
         assert_eq!(ends.len(), if mode.is_coded() { 3 } else { 1 });
         for len in (0..packet.len()).step_by(make::unless_miri(1, 5)) {
             match decode(tables, shapes, &packet[..len]) {
-                Err(error) => assert_eq!(error.kind(), Kind::Peer, "{mode} {len}: {error}"),
-                Ok(found) => assert!(ends.contains(&len) && found.present < found.groups, "{mode} {len}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Peer, "{mode} {len}: {error}"),
+                Ok(found) => {
+                    assert!(ends.contains(&len) && found.groups_decoded < found.groups, "{mode} {len}")
+                }
             }
         }
     }
@@ -58,10 +60,14 @@ fn every_flipped_bit_is_refused() {
                 continue;
             }
             match decode(tables, shapes, &flipped) {
-                Err(error) => assert_eq!(error.kind(), Kind::Peer, "{mode} {bit}: {error}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Peer, "{mode} {bit}: {error}"),
                 // A zstd frame has bits that change nothing.
                 Ok(found) => {
-                    assert_eq!((mode, found.level, found.geometry), (Mode::Zstd, 1, 0), "{bit}");
+                    assert_eq!(
+                        (mode, found.level, found.geometry),
+                        (Mode::Zstd, LevelId(1), GeometryId(0)),
+                        "{bit}"
+                    );
                     assert_eq!(found.feature, *feature);
                 }
             }
@@ -131,8 +137,10 @@ fn modes_without_a_section_are_refused() {
     let feature = Feature::new(shape, vec![0; 4]).unwrap();
     for mode in [Mode::Indexed, Mode::Context, Mode::Columns, Mode::Rows] {
         let mut out = Vec::new();
-        let error = Encoder::new().encode(&tables, 0, 0, Choice::Only(mode), &feature, &mut out).unwrap_err();
-        assert_eq!(error.kind(), Kind::Caller, "{error}");
+        let error = Encoder::new()
+            .encode(&tables, GeometryId(0), LevelId(0), Choice::Only(mode), &feature, &mut out)
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Caller, "{error}");
         let error = decode(&tables, &[shape], &[0x20 | mode as u8, 0, 0, tables.id()[0], 0, 0]).unwrap_err();
         assert!(matches!(error, Error::Section { .. }), "{error}");
     }
@@ -153,7 +161,9 @@ fn other_tables_are_told_by_the_seal_even_where_their_id_begins_the_same() {
     let mut packet = Vec::new();
     for lanes in [1, 2, 4, 8, 16, 32] {
         let mut encoder = Encoder::new().lanes(lanes);
-        encoder.encode(tables, 0, 0, Choice::Only(Mode::Static), feature, &mut packet).unwrap();
+        encoder
+            .encode(tables, GeometryId(0), LevelId(0), Choice::Only(Mode::Static), feature, &mut packet)
+            .unwrap();
         let error = decode(twin.as_ref().unwrap(), shapes, &packet).unwrap_err();
         assert!(matches!(error, Error::Seal { .. }), "{lanes}: {error}");
     }
@@ -197,14 +207,16 @@ fn arguments_that_do_not_fit_are_refused() {
     let (tables, shapes, feature) = small();
     let mut out = Vec::new();
     let mut refuse = |geometry, level, feature: &Feature| {
-        Encoder::new().encode(tables, geometry, level, Choice::Auto, feature, &mut out).unwrap_err()
+        Encoder::new()
+            .encode(tables, GeometryId(geometry), LevelId(level), Choice::Auto, feature, &mut out)
+            .unwrap_err()
     };
     assert!(matches!(refuse(16, 0, feature), Error::NoGeometry { found: 16, .. }));
     assert!(matches!(refuse(0, 2, feature), Error::NoLevel { found: 2, levels: 2 }));
     let other = Feature::new(Shape::new(3, 1, 1).unwrap(), vec![0; 3]).unwrap();
     assert!(matches!(refuse(0, 0, &other), Error::Channels { tables: 4, feature: 3 }));
     let error = decode(tables, &[Shape::new(3, 3, 5).unwrap()], &packet(Mode::Static)).unwrap_err();
-    assert_eq!(error.kind(), Kind::Bundle);
+    assert_eq!(error.kind(), ErrorKind::Bundle);
     assert!(packet(Mode::Static).len() <= packet_max(shapes[0]));
 }
 
@@ -217,7 +229,7 @@ fn tables_outside_the_format_are_refused_by_name() {
         let mut bytes = good.clone();
         change(&mut bytes);
         let error = Tables::parse(&bytes).unwrap_err();
-        assert_eq!(error.kind(), Kind::Bundle);
+        assert_eq!(error.kind(), ErrorKind::Bundle);
         error.to_string()
     };
     // Sizes at 12, the order at 18, the first table at 24: low, count, frequencies.

@@ -2,7 +2,7 @@
 
 mod make;
 
-use narrows_codec::{Choice, Decoder, Encoder, Mode, Shape, Tables};
+use narrows_codec::{Choice, Decoder, Encoder, GeometryId, LevelId, Mode, Shape, Tables};
 
 #[test]
 fn a_warm_pair_takes_no_memory() {
@@ -11,12 +11,12 @@ fn a_warm_pair_takes_no_memory() {
     let features = [0, 100, 7].map(|strays| make::feature(4, shape, strays));
     let choices = Mode::ALL.map(Choice::Only).into_iter().chain([Choice::Auto, Choice::Within(11)]);
     for choice in choices {
-        let mut encoder = Encoder::new().layered(true);
+        let mut encoder = Encoder::new().truncatable(true);
         let mut decoder = Decoder::new();
         let (mut packet, mut symbols) = (Vec::new(), Vec::new());
         let mut round = || {
             for feature in &features {
-                encoder.encode(&tables, 0, 0, choice, feature, &mut packet).unwrap();
+                encoder.encode(&tables, GeometryId(0), LevelId(0), choice, feature, &mut packet).unwrap();
                 decoder.decode_into(&tables, &[shape], &packet, &mut symbols).unwrap();
                 assert!(symbols == feature.symbols());
             }

@@ -5,11 +5,10 @@
 
 mod make;
 
-use constriction::stream::model::ContiguousCategoricalEntropyModel;
-use constriction::stream::stack::SmallAnsCoder;
+use constriction::stream::{model::ContiguousCategoricalEntropyModel, stack::SmallAnsCoder};
 use narrows_codec::{
-    Choice, Decoder, Encoder, Feature, HEADER_BYTES, Header, Mode, Shape, Tables, decode, encode, packet_max,
-    prefixes,
+    Choice, Decoder, Encoder, Feature, GeometryId, HEADER_BYTES, Header, LevelId, Mode, Shape, Tables,
+    decode, encode, packet_max, prefixes,
 };
 use proptest::prelude::*;
 
@@ -29,10 +28,13 @@ fn goes_round(
     encoder: &mut Encoder,
 ) -> Vec<u8> {
     let mut packet = Vec::new();
-    let mode = encoder.encode(tables, 1, level, choice, feature, &mut packet).unwrap();
+    let mode = encoder.encode(tables, GeometryId(1), LevelId(level), choice, feature, &mut packet).unwrap();
     assert!(packet.len() <= packet_max(feature.shape()));
     let found = decode(tables, &[feature.shape(); 2], &packet).unwrap();
-    assert_eq!((found.level, found.geometry, found.mode, found.present), (level, 1, mode, found.groups));
+    assert_eq!(
+        (found.level, found.geometry, found.mode, found.groups_decoded),
+        (LevelId(level), GeometryId(1), mode, found.groups)
+    );
     assert_eq!(found.feature, *feature);
     packet
 }
@@ -48,20 +50,22 @@ fn case() -> impl Strategy<Value = (Tables, u8, Feature, u8, bool)> {
         lanes,
         any::<bool>(),
     )
-        .prop_map(|((seed, channels, levels, precision), (height, width), strays, lanes, layered)| {
-            let tables = Tables::parse(&make::tables(seed, channels, levels, precision)).unwrap();
-            let shape = Shape::new(channels, height, width).unwrap();
-            let feature = make::feature(seed ^ 1, shape, strays);
-            (tables, (levels - 1) as u8, feature, lanes, layered)
-        })
+        .prop_map(
+            |((seed, channels, levels, precision), (height, width), strays, lanes, truncatable)| {
+                let tables = Tables::parse(&make::tables(seed, channels, levels, precision)).unwrap();
+                let shape = Shape::new(channels, height, width).unwrap();
+                let feature = make::feature(seed ^ 1, shape, strays);
+                (tables, (levels - 1) as u8, feature, lanes, truncatable)
+            },
+        )
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(make::unless_miri(150, 1)))]
 
     #[test]
-    fn every_feature_survives_every_mode((tables, level, feature, lanes, layered) in case()) {
-        let mut encoder = Encoder::new().lanes(lanes).layered(layered);
+    fn every_feature_survives_every_mode((tables, level, feature, lanes, truncatable) in case()) {
+        let mut encoder = Encoder::new().lanes(lanes).truncatable(truncatable);
         let mut sizes = Vec::new();
         for choice in choices() {
             sizes.push((choice, goes_round(&tables, level, choice, &feature, &mut encoder).len()));
@@ -73,13 +77,13 @@ proptest! {
     }
 
     #[test]
-    fn the_portable_way_writes_and_reads_the_same((tables, level, feature, lanes, layered) in case()) {
-        let mut fast = Encoder::new().lanes(lanes).layered(layered);
-        let mut plain = Encoder::portable().lanes(lanes).layered(layered);
+    fn the_portable_way_writes_and_reads_the_same((tables, level, feature, lanes, truncatable) in case()) {
+        let mut fast = Encoder::new().lanes(lanes).truncatable(truncatable);
+        let mut plain = Encoder::portable().lanes(lanes).truncatable(truncatable);
         for mode in CODED {
             let (mut expected, mut found) = (Vec::new(), Vec::new());
-            plain.encode(&tables, 0, level, Choice::Only(mode), &feature, &mut expected).unwrap();
-            fast.encode(&tables, 0, level, Choice::Only(mode), &feature, &mut found).unwrap();
+            plain.encode(&tables, GeometryId(0), LevelId(level), Choice::Only(mode), &feature, &mut expected).unwrap();
+            fast.encode(&tables, GeometryId(0), LevelId(level), Choice::Only(mode), &feature, &mut found).unwrap();
             prop_assert_eq!(&expected, &found);
             let mut symbols = Vec::new();
             Decoder::portable().decode_into(&tables, &[feature.shape()], &found, &mut symbols).unwrap();
@@ -89,7 +93,7 @@ proptest! {
 
     #[test]
     fn every_border_is_a_place_to_cut((tables, level, feature, lanes, _) in case()) {
-        let mut encoder = Encoder::new().lanes(lanes).layered(true);
+        let mut encoder = Encoder::new().lanes(lanes).truncatable(true);
         for mode in CODED {
             let packet = goes_round(&tables, level, Choice::Only(mode), &feature, &mut encoder);
             let groups = Header::parse(&packet).unwrap().groups();
@@ -99,12 +103,12 @@ proptest! {
                 let found = decode(&tables, &[feature.shape(); 2], &packet[..end]);
                 prop_assert_eq!(found.is_ok(), ends.contains(&end), "{} of {}", end, packet.len());
                 let Ok(found) = found else { continue };
-                prop_assert!(found.present < groups);
+                prop_assert!(found.groups_decoded < groups);
                 for (group, channels) in tables.order().enumerate() {
                     for channel in channels.iter().map(|&channel| usize::from(channel)) {
-                        let median = tables.level(level.into()).unwrap()[channel].median();
+                        let median = tables.level(LevelId(level)).unwrap()[channel].median();
                         let plane = found.feature.plane(channel);
-                        if group < found.present {
+                        if group < found.groups_decoded {
                             prop_assert_eq!(plane, feature.plane(channel));
                         } else {
                             prop_assert!(plane.iter().all(|symbol| *symbol == median));
@@ -117,16 +121,16 @@ proptest! {
 
     #[test]
     fn arbitrary_payloads_are_refused(
-        (tables, level, feature, lanes, layered) in case(), mode in 0..5_u8, payload in proptest::collection::vec(any::<u8>(), 0..200),
+        (tables, level, feature, lanes, truncatable) in case(), mode in 0..5_u8, payload in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         let code = [1, 2, 4, 8, 16, 32].iter().position(|l| *l == lanes).unwrap_or(0) as u8;
-        let groups = if layered { tables.groups() as u8 - 1 } else { 0 };
-        let layout = if mode % 2 == 0 && mode < 4 { 1 + u8::from(layered) } else { groups << 3 | code };
+        let groups = if truncatable { tables.groups() as u8 - 1 } else { 0 };
+        let layout = if mode % 2 == 0 && mode < 4 { 1 + u8::from(truncatable) } else { groups << 3 | code };
         let mut packet = vec![0x20 | mode, level, layout, tables.id()[0]];
         packet.extend(payload);
         prop_assume!(!make::beyond_miri(&packet));
         // A feature of one symbol and a prefix of no word are within reach of chance.
-        prop_assume!(feature.symbols().len() > 8 && !layered);
+        prop_assume!(feature.symbols().len() > 8 && !truncatable);
         prop_assert!(decode(&tables, &[feature.shape()], &packet).is_err());
     }
 }
@@ -236,7 +240,7 @@ fn auto_leaves_static_only_for_something_smaller() {
     let mut packet = Vec::new();
     let mut auto = |choice, symbol: &dyn Fn(usize) -> i16| {
         let feature = Feature::new(shape, (0..400).map(symbol).collect()).unwrap();
-        encode(&tables, 0, 0, choice, &feature, &mut packet).unwrap()
+        encode(&tables, GeometryId(0), LevelId(0), choice, &feature, &mut packet).unwrap()
     };
     let random = &mut make::Random::new(3);
     let coins: Vec<_> = (0..400).map(|_| random.below(2) as i16).collect();
@@ -277,7 +281,7 @@ fn constriction_needs_as_many_bytes() {
         .collect();
     let tables = static_tables(12, &scales);
     let shape = Shape::new(8, 40, 40).unwrap();
-    let level = tables.level(0).unwrap();
+    let level = tables.level(LevelId(0)).unwrap();
     let random = &mut make::Random::new(1);
     let mut symbols = Vec::new();
     for table in level {

@@ -418,7 +418,7 @@ mod tests {
         ] {
             let text = error.to_string();
             assert!(parts.iter().all(|part| text.contains(part)), "{text}");
-            assert_eq!(error.kind(), crate::Kind::Usage);
+            assert_eq!(error.kind(), crate::ErrorKind::Usage);
         }
     }
 

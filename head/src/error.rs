@@ -139,7 +139,7 @@ pub enum Error {
 /// The sort of an [`Error`], for those who choose what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum ErrorKind {
     /// The caller asked for something that does not exist.
     Usage,
     /// The bundle is missing, damaged, or not the server's.
@@ -158,20 +158,20 @@ pub enum Kind {
 
 impl Error {
     /// The sort of this error.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Usage { .. } => Kind::Usage,
+            Error::Usage { .. } => ErrorKind::Usage,
             Error::Bundle(_)
             | Error::Tables { .. }
             | Error::Head { .. }
             | Error::Net(_)
-            | Error::Mismatch { .. } => Kind::Bundle,
-            Error::Identity(_) | Error::Trust { .. } => Kind::Identity,
-            Error::Source(_) => Kind::Source,
-            Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol { .. } => Kind::Server,
-            Error::File { .. } | Error::Image { .. } | Error::Code(_) | Error::Encode(_) => Kind::Frame,
-            Error::Power(error) if error.kind() == narrows_power::Kind::Input => Kind::Usage,
-            Error::Power(_) | Error::Output { .. } | Error::Device(_) => Kind::Device,
+            | Error::Mismatch { .. } => ErrorKind::Bundle,
+            Error::Identity(_) | Error::Trust { .. } => ErrorKind::Identity,
+            Error::Source(_) => ErrorKind::Source,
+            Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol { .. } => ErrorKind::Server,
+            Error::File { .. } | Error::Image { .. } | Error::Code(_) | Error::Encode(_) => ErrorKind::Frame,
+            Error::Power(error) if error.kind() == narrows_power::ErrorKind::Input => ErrorKind::Usage,
+            Error::Power(_) | Error::Output { .. } | Error::Device(_) => ErrorKind::Device,
         }
     }
 
@@ -214,7 +214,7 @@ mod tests {
         };
         let text = error.to_string();
         assert!(text.contains("abababababab.") && text.contains("cdcdcdcdcdcd, 000000000000;"), "{text}");
-        assert_eq!(error.kind(), Kind::Bundle);
+        assert_eq!(error.kind(), ErrorKind::Bundle);
     }
 
     #[test]

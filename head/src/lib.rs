@@ -26,7 +26,7 @@ mod reporter;
 mod run;
 pub mod source;
 
-pub use error::{Error, Kind};
+pub use error::{Error, ErrorKind};
 pub use local::{Local, LocalAnswer};
 pub use narrows_models::image;
 pub use offload::Offload;

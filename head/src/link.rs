@@ -13,7 +13,7 @@ use std::{
 };
 
 use narrows_wire::{
-    Close, FrameReply, Kind, RefusalCode, Reset, Want,
+    Close, ErrorKind, FrameReply, RefusalCode, Reset, TaskRequest,
     limits::MAX_REPLY,
     quic::close,
     stream::{StreamError, read_message, write_message},
@@ -42,7 +42,7 @@ const MEANWHILE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) dialer: Dialer,
-    pub(crate) wants: Vec<Want>,
+    pub(crate) task_requests: Vec<TaskRequest>,
     pub(crate) retry_for: Duration,
     pub(crate) shots: Receiver<Shot>,
     pub(crate) endings: Sender<Ended>,
@@ -190,13 +190,13 @@ impl Link {
         flights: &mut JoinSet<(u64, Flight)>,
         out: &mut BTreeMap<u64, (Shot, usize)>,
     ) {
-        let (wants, deadline) = (self.wants.clone(), shot.deadline);
+        let (task_requests, deadline) = (self.task_requests.clone(), shot.deadline);
         // The payload is kept in case it must go out again.
         let request = session.client.request(
             Instant::now(),
             session.bundle,
             Some(deadline),
-            wants,
+            task_requests,
             shot.payload.clone(),
         );
         match request {
@@ -225,7 +225,7 @@ impl Link {
                     },
                     Err(error) => {
                         self.end(shot, Ending::Failed(error.to_string()));
-                        if error.kind() == Kind::Peer {
+                        if error.kind() == ErrorKind::Peer {
                             close(&session.connection, Close::Violation, &error.to_string());
                         }
                         return Landed::Lost(None, error.to_string());

@@ -55,7 +55,7 @@ impl Local {
     /// Plans the bundle's local network.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the bundle has none; otherwise of [`Kind::Bundle`](crate::Kind::Bundle).
+    /// [`Error::Usage`] where the bundle has none; otherwise of [`ErrorKind::Bundle`](crate::ErrorKind::Bundle).
     pub fn open(bundle: &Bundle) -> Result<Self, Error> {
         let Some(spec) = bundle.local() else {
             return Err(Error::usage("--path", "the bundle brings no local network"));

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use narrows_head::{Error, Kind, Ran, Stop, config::Flags, doctor, power, run};
+use narrows_head::{Error, ErrorKind, Ran, Stop, config::Flags, doctor, power, run};
 use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
@@ -158,12 +158,12 @@ fn say(error: &Error) {
 
 fn code(error: &Error) -> u8 {
     match error.kind() {
-        Kind::Frame => 1,
-        Kind::Usage => 2,
-        Kind::Bundle => 3,
-        Kind::Identity => 4,
-        Kind::Source => 5,
-        Kind::Server => 6,
+        ErrorKind::Frame => 1,
+        ErrorKind::Usage => 2,
+        ErrorKind::Bundle => 3,
+        ErrorKind::Identity => 4,
+        ErrorKind::Source => 5,
+        ErrorKind::Server => 6,
         _ => 7,
     }
 }

@@ -14,15 +14,13 @@ mod op;
 
 use std::sync::{Arc, Mutex};
 
-use narrows_codec::{Feature, Shape};
-use narrows_int8::{Conv, Isa, Requant, Scratch};
-use narrows_models::Bundle;
-
 pub use chain::Chain;
 pub use error::Error;
 pub use layer::Layer;
 pub use local::LocalNet;
-
+use narrows_codec::{Feature, Shape};
+use narrows_int8::{Conv, Isa, Requant, Scratch};
+use narrows_models::Bundle;
 use op::{Finish, Int8Conv, Node, Operator, Plan};
 
 /// What the bundle's manifest says about its head.

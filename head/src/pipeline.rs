@@ -9,7 +9,7 @@ use std::{
 };
 
 use image::RgbImage;
-use narrows_codec::{Choice, Encoder, Feature, Mode, Tables};
+use narrows_codec::{Choice, Encoder, Feature, GeometryId, LevelId, Mode, Tables};
 use narrows_models::Bundle;
 
 use crate::{
@@ -77,7 +77,7 @@ impl Head {
     /// Plans the head's network for every geometry and reads the tables.
     ///
     /// # Errors
-    /// [`Kind::Bundle`](crate::Kind::Bundle): a table or a network that cannot be used.
+    /// [`ErrorKind::Bundle`](crate::ErrorKind::Bundle): a table or a network that cannot be used.
     pub fn open(bundle: Bundle) -> Result<Self, Error> {
         let part = bundle.tables().to_owned();
         let tables = Tables::parse(&bundle.read(&part)?).map_err(|source| Error::Tables { part, source })?;
@@ -137,7 +137,14 @@ impl Head {
         // A bundle has at most 16 of each, so the indices are bytes.
         let mode = self
             .encoder
-            .encode(&self.tables, geometry as u8, level as u8, self.choice, &feature, &mut packet)
+            .encode(
+                &self.tables,
+                GeometryId(geometry as u8),
+                LevelId(level as u8),
+                self.choice,
+                &feature,
+                &mut packet,
+            )
             .map_err(Error::Code)?;
         let timings = Timings {
             decode: Duration::ZERO,

@@ -11,7 +11,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use narrows_models::{Bundle, Parts, TaskKind};
-use narrows_wire::{Ask, BundleId, Class, Payload, Want, identity::Identity};
+use narrows_wire::{BundleId, Class, Payload, Query, TaskRequest, identity::Identity};
 use tokio::{
     runtime::{self, Handle},
     signal::unix::{SignalKind, signal},
@@ -102,7 +102,7 @@ async fn drive(
     let (stop, stopped) = watch::channel(false);
     let signals = signals()?;
     let mut watcher = tokio::spawn(watch_signals(signals, Arc::clone(&places), stop.clone()));
-    let wants = wants(&reporter.bundle, &config.tasks);
+    let task_requests = task_requests(&reporter.bundle, &config.tasks);
     let all = files.len() * config.repeat;
 
     let mut first = None;
@@ -123,7 +123,7 @@ async fn drive(
     let fallback = fallback.map(|local| Fallback { local, shots: alone, endings: endings_in.clone() });
     let link = dialer.map(|dialer| Link {
         dialer,
-        wants,
+        task_requests,
         retry_for: config.retry_for,
         shots,
         endings: endings_in.clone(),
@@ -286,16 +286,16 @@ impl Camera {
     }
 }
 
-fn wants(bundle: &Bundle, tasks: &[usize]) -> Vec<Want> {
-    let want = |&task: &usize| Want {
+fn task_requests(bundle: &Bundle, tasks: &[usize]) -> Vec<TaskRequest> {
+    let task_request = |&task: &usize| TaskRequest {
         // A bundle has at most 16 tasks.
         task: task as u8,
-        ask: match bundle.tasks()[task].kind {
-            TaskKind::Classify => Ask::Classify { top_k: TOP_K },
-            TaskKind::Segment => Ask::Segment { size: None },
+        query: match bundle.tasks()[task].kind {
+            TaskKind::Classify => Query::Classify { top_k: TOP_K },
+            TaskKind::Segment => Query::Segment { size: None },
         },
     };
-    tasks.iter().map(want).collect()
+    tasks.iter().map(task_request).collect()
 }
 
 pub(crate) type Signals = [(tokio::signal::unix::Signal, Stop); 2];

@@ -86,7 +86,7 @@ pub enum Error {
 /// The sort of an [`Error`], for those who choose what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum ErrorKind {
     /// A part is missing or unreadable.
     Missing,
     /// The manifest or a label file cannot be understood.
@@ -101,13 +101,13 @@ pub enum Kind {
 
 impl Error {
     /// The sort of this error.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Missing { .. } | Error::Read { .. } => Kind::Missing,
-            Error::Syntax { .. } | Error::Field { .. } | Error::Label { .. } => Kind::Malformed,
-            Error::Version { .. } => Kind::Version,
-            Error::Tampered { .. } => Kind::Tampered,
-            Error::Shape { .. } => Kind::Shape,
+            Error::Missing { .. } | Error::Read { .. } => ErrorKind::Missing,
+            Error::Syntax { .. } | Error::Field { .. } | Error::Label { .. } => ErrorKind::Malformed,
+            Error::Version { .. } => ErrorKind::Version,
+            Error::Tampered { .. } => ErrorKind::Tampered,
+            Error::Shape { .. } => ErrorKind::Shape,
         }
     }
 

@@ -8,10 +8,9 @@ use fast_image_resize::{
     pixels::U8x3,
 };
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+pub use image::{ImageFormat, RgbImage};
 
 use crate::{Filter, Fit, Geometry};
-
-pub use image::{ImageFormat, RgbImage};
 
 /// Longest side of an image in pixels: what JPEG can express.
 pub const SIDE_MAX: u32 = 65_535;
@@ -125,7 +124,7 @@ pub struct Fitter {
 }
 
 impl Fitter {
-    /// Fills `pixels` with `image` as `geometry` wants it.
+    /// Fills `pixels` with `image` as `geometry` task_requests it.
     pub fn fit(&mut self, image: &RgbImage, geometry: &Geometry, pixels: &mut Vec<u8>) {
         let window = Window::of(image.width(), image.height(), geometry);
         let size = (geometry.width as u32, geometry.height as u32);
@@ -290,8 +289,9 @@ fn survey(file: &[u8]) -> Result<(), ImageFault> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use image::Rgb;
+
+    use super::*;
 
     fn file(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
         let image =

@@ -23,7 +23,7 @@ mod spec;
 
 pub use bundle::{Bundle, Parts};
 pub use digest::Digest;
-pub use error::{Error, Kind};
+pub use error::{Error, ErrorKind};
 pub use labels::Label;
 pub use manifest::{FORMAT, Manifest};
 pub use spec::{

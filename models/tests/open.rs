@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use narrows_models::{Bundle, Digest, Error, Kind, Parts};
+use narrows_models::{Bundle, Digest, Error, ErrorKind, Parts};
 
 /// The parts of a small bundle: 2 channels at stride 8 on a 16×8 input, so a latent of 2×1×2.
 fn parts() -> Vec<(&'static str, Vec<u8>)> {
@@ -151,12 +151,12 @@ fn refuses_parts_that_do_not_fit_together() {
     let mut png = parts()[4].1.clone();
     png[19] = 8;
     for (part, bytes, kind) in [
-        ("vectors/a.symbols", vec![0; 5], Kind::Shape),
-        ("vectors/a.classify", vec![0; 12], Kind::Shape),
-        ("vectors/local.logits", vec![0; 4], Kind::Shape),
-        ("vectors/a.png", png, Kind::Shape),
-        ("vectors/a.png", b"GIF89a".to_vec(), Kind::Shape),
-        ("labels-classify.tsv", b"cat\n\n".to_vec(), Kind::Malformed),
+        ("vectors/a.symbols", vec![0; 5], ErrorKind::Shape),
+        ("vectors/a.classify", vec![0; 12], ErrorKind::Shape),
+        ("vectors/local.logits", vec![0; 4], ErrorKind::Shape),
+        ("vectors/a.png", png, ErrorKind::Shape),
+        ("vectors/a.png", b"GIF89a".to_vec(), ErrorKind::Shape),
+        ("labels-classify.tsv", b"cat\n\n".to_vec(), ErrorKind::Malformed),
     ] {
         let dir = tempfile::tempdir().expect("a folder");
         write(dir.path(), &changed(part, &bytes));
@@ -174,9 +174,9 @@ fn refuses_folders_that_are_no_bundle() {
         other => panic!("{other:?}"),
     }
     for (text, kind) in [
-        (&b"\xff\xfe"[..], Kind::Malformed),
-        (b"format = 9", Kind::Version),
-        (&[b'#'; (1 << 20) + 1], Kind::Shape),
+        (&b"\xff\xfe"[..], ErrorKind::Malformed),
+        (b"format = 9", ErrorKind::Version),
+        (&[b'#'; (1 << 20) + 1], ErrorKind::Shape),
     ] {
         fs::write(dir.path().join("manifest.toml"), text).expect("a manifest");
         assert_eq!(Bundle::open(dir.path(), Parts::All).expect_err("no bundle").kind(), kind);

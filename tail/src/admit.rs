@@ -1,7 +1,9 @@
 //! Who may come in, and whether anybody still waits for a piece of work (pure).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, AtomicUsize, Ordering},
+};
 
 /// Counts connections against a limit.
 #[derive(Clone, Debug)]

@@ -1,17 +1,20 @@
 //! What this server serves: opened bundles, their tables and shapes, and one tail per task.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use narrows_codec::{Shape, Tables};
 use narrows_models::{Bundle, Parts, Task, TaskKind};
-use narrows_wire::session::{Offer, OfferedBundle, OfferedTask};
-use narrows_wire::{AskKind, BundleId};
+use narrows_wire::{
+    BundleId, QueryKind,
+    session::{Offer, OfferedBundle, OfferedTask},
+};
 
-use crate::Error;
-use crate::answer::MAP_CLASSES;
-use crate::feed::{Latent, Pixels};
-use crate::worker::Tail;
+use crate::{
+    Error,
+    answer::MAP_CLASSES,
+    feed::{Latent, Pixels},
+    worker::Tail,
+};
 
 /// One bundle, ready to decode its packets and to be asked.
 pub(crate) struct Served {
@@ -78,8 +81,8 @@ pub(crate) fn offer(catalog: &[Served], max_in_flight: u16) -> Offer {
     let task = |(task, whole): (&Task, &Option<_>)| OfferedTask {
         name: task.name.clone(),
         kind: match task.kind {
-            TaskKind::Classify => AskKind::Classify,
-            TaskKind::Segment => AskKind::Segment,
+            TaskKind::Classify => QueryKind::Classify,
+            TaskKind::Segment => QueryKind::Segment,
         },
         whole: whole.is_some(),
     };

@@ -1,10 +1,12 @@
 //! `narrows-tail certs`: a private CA, the server's identity and one identity per device.
 #![expect(clippy::disallowed_methods, reason = "certificates begin to be valid now")]
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::{
+    fs::{DirBuilder, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -213,10 +215,11 @@ fn read(file: &Path) -> Result<String, Error> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use narrows_wire::identity::{Identity, name_of};
-    use narrows_wire::quic::{Tuning, client_config, server_config};
-    use rustls_pki_types::CertificateDer;
-    use rustls_pki_types::pem::PemObject;
+    use narrows_wire::{
+        identity::{Identity, name_of},
+        quic::{Tuning, client_config, server_config},
+    };
+    use rustls_pki_types::{CertificateDer, pem::PemObject};
 
     use super::*;
 

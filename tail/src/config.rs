@@ -1,8 +1,6 @@
 //! The command line. Every knob says its default, its unit and what its worst case costs.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use narrows_wire::limits::MAX_IN_FLIGHT;

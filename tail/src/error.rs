@@ -1,10 +1,8 @@
 //! Why the server could not start or run, and which exit code says so.
 
-use std::io;
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
-use narrows_wire::identity::IdentityError;
-use narrows_wire::quic::SetupError;
+use narrows_wire::{identity::IdentityError, quic::SetupError};
 
 /// An error of the server, by blame.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +83,7 @@ pub enum Error {
 /// Who is to blame for an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum ErrorKind {
     /// The bundle.
     Bundle,
     /// The certificates.
@@ -100,27 +98,27 @@ pub enum Kind {
 
 impl Error {
     /// Who is to blame.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Bundle { .. } | Error::Tables { .. } | Error::Unfit { .. } | Error::Vector { .. } => {
-                Kind::Bundle
+                ErrorKind::Bundle
             }
-            Error::Identity(_) | Error::Certs(_) => Kind::Identity,
-            Error::Net(error) if error.kind() == crate::net::Kind::Model => Kind::Bundle,
-            Error::Net(_) => Kind::Runtime,
-            Error::Bind { .. } => Kind::Bind,
-            Error::Quic(_) | Error::Io { .. } | Error::Undrained { .. } => Kind::Other,
+            Error::Identity(_) | Error::Certs(_) => ErrorKind::Identity,
+            Error::Net(error) if error.kind() == crate::net::ErrorKind::Model => ErrorKind::Bundle,
+            Error::Net(_) => ErrorKind::Runtime,
+            Error::Bind { .. } => ErrorKind::Bind,
+            Error::Quic(_) | Error::Io { .. } | Error::Undrained { .. } => ErrorKind::Other,
         }
     }
 
     /// The process's exit code for this error (`narrows-tail --help`).
     pub fn exit_code(&self) -> u8 {
         match self.kind() {
-            Kind::Bundle => 3,
-            Kind::Identity => 4,
-            Kind::Runtime => 5,
-            Kind::Bind => 6,
-            Kind::Other => 1,
+            ErrorKind::Bundle => 3,
+            ErrorKind::Identity => 4,
+            ErrorKind::Runtime => 5,
+            ErrorKind::Bind => 6,
+            ErrorKind::Other => 1,
         }
     }
 }

@@ -1,25 +1,29 @@
 //! One accepted frame: decode, hand to the networks, gather, answer.
 #![expect(clippy::disallowed_methods, reason = "the shell of a frame reads the clock between its stages")]
 
-use std::cell::RefCell;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::{
+    cell::RefCell,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use narrows_codec::Decoder;
-use narrows_wire::session::Accepted;
 use narrows_wire::{
-    Ask, FrameReply, Outcome, Path, Payload, Provider, Refusal, RefusalCode, Reply, TaskAnswer, Want,
+    FrameReply, Outcome, Path, Payload, Provider, Query, Refusal, RefusalCode, Reply, TaskAnswer,
+    TaskRequest, session::Accepted,
 };
 use ndarray::{Axis, Ix1, Ix3};
 use tokio::sync::oneshot;
 
-use crate::admit::Ticket;
-use crate::answer;
-use crate::catalog::Served;
-use crate::feed::{Feed, Latent, Pixels};
-use crate::images::{Decoders, Undecoded};
-use crate::metrics::{Metrics, Span, stages};
-use crate::worker::{Done, Ran, Tail, Work};
+use crate::{
+    admit::Ticket,
+    answer,
+    catalog::Served,
+    feed::{Feed, Latent, Pixels},
+    images::{Decoders, Undecoded},
+    metrics::{Metrics, Span, stages},
+    worker::{Done, Ran, Tail, Work},
+};
 
 thread_local! {
     /// Its memory serves every packet that this thread decodes.
@@ -37,7 +41,7 @@ pub(crate) struct Finished {
 struct Frame<'a> {
     id: u64,
     path: Path,
-    wants: &'a [Want],
+    task_requests: &'a [TaskRequest],
     geometry: usize,
     arrived: Instant,
     /// What the input cost.
@@ -54,7 +58,7 @@ pub(crate) async fn work(
     accepted: Accepted,
     arrived: Instant,
 ) -> Finished {
-    let Accepted { id, bundle, deadline, wants, payload } = accepted;
+    let Accepted { id, bundle, deadline, task_requests, payload } = accepted;
     let served = &catalog[bundle];
     let refused = |refusal| Finished { reply: FrameReply::Refused { id, refusal }, undecoded: None };
     let refuse = |code, reason: &str| refused(Refusal::new(code, reason));
@@ -64,8 +68,8 @@ pub(crate) async fn work(
     };
     let reply = match payload {
         Payload::Packet(packet) => {
-            let tail = |want: &Want| &*served.tails[usize::from(want.task)];
-            let tails: Vec<_> = wants.iter().map(tail).collect();
+            let tail = |task_request: &TaskRequest| &*served.tails[usize::from(task_request.task)];
+            let tails: Vec<_> = task_requests.iter().map(tail).collect();
             if let Some(refusal) = crowded(&tails, deadline) {
                 return refused(refusal);
             }
@@ -75,9 +79,17 @@ pub(crate) async fn work(
                 Ok(packet) => packet,
                 Err(error) => return undecoded(RefusalCode::BadPacket, error.to_string()),
             };
-            let (geometry, decode) = (usize::from(packet.geometry), arrived.elapsed());
-            let frame = Frame { id, path: Path::Split, wants: &wants, geometry, arrived, decode, deadline };
-            let step = served.bundle.levels()[usize::from(packet.level)].step;
+            let (geometry, decode) = (packet.geometry.index(), arrived.elapsed());
+            let frame = Frame {
+                id,
+                path: Path::Split,
+                task_requests: &task_requests,
+                geometry,
+                arrived,
+                decode,
+                deadline,
+            };
+            let step = served.bundle.levels()[packet.level.index()].step;
             let feature = Arc::new(packet.feature);
             let feed = || Latent { feature: Arc::clone(&feature), step };
             frame.answer(tails, feed, metrics).await
@@ -88,11 +100,11 @@ pub(crate) async fn work(
                 let count = served.bundle.geometries().len();
                 return undecoded(RefusalCode::BadImage, format!("geometry {index}, the bundle has {count}"));
             };
-            let whole = |want: &Want| {
-                let whole = served.wholes[usize::from(want.task)].as_deref();
+            let whole = |task_request: &TaskRequest| {
+                let whole = served.wholes[usize::from(task_request.task)].as_deref();
                 whole.expect("the session takes images only for tasks that are served whole")
             };
-            let wholes: Vec<_> = wants.iter().map(whole).collect();
+            let wholes: Vec<_> = task_requests.iter().map(whole).collect();
             if let Some(refusal) = crowded(&wholes, deadline) {
                 return refused(refusal);
             }
@@ -108,8 +120,15 @@ pub(crate) async fn work(
                 }
                 Err(Undecoded::Failed) => return refuse(RefusalCode::Internal, "the decoder failed"),
             };
-            let frame =
-                Frame { id, path: Path::Image, wants: &wants, geometry: index, arrived, decode, deadline };
+            let frame = Frame {
+                id,
+                path: Path::Image,
+                task_requests: &task_requests,
+                geometry: index,
+                arrived,
+                decode,
+                deadline,
+            };
             let feed = || Pixels { rows: Arc::clone(&pixels.rows), ..pixels };
             frame.answer(wholes, feed, metrics).await
         }
@@ -126,24 +145,24 @@ fn crowded<F: Feed>(tails: &[&Tail<F>], deadline: Option<Instant>) -> Option<Ref
 }
 
 impl Frame<'_> {
-    /// Asks the network of each want, and gathers what they say.
+    /// Asks the network of each task_request, and gathers what they say.
     async fn answer<F: Feed>(
         self,
         tails: Vec<&Tail<F>>,
         feed: impl Fn() -> F,
         metrics: &Metrics,
     ) -> FrameReply {
-        let Frame { id, path, wants, geometry, arrived, decode, deadline } = self;
+        let Frame { id, path, task_requests, geometry, arrived, decode, deadline } = self;
         let pending: Vec<_> =
             tails.iter().map(|tail| Pending::submit(tail, feed(), geometry, deadline)).collect();
-        let mut answers = Vec::with_capacity(wants.len());
-        let mut spans = Vec::with_capacity(wants.len());
+        let mut answers = Vec::with_capacity(task_requests.len());
+        let mut spans = Vec::with_capacity(task_requests.len());
         let mut provider = Provider::Cpu;
-        for ((want, tail), pending) in wants.iter().zip(tails).zip(pending) {
+        for ((task_request, tail), pending) in task_requests.iter().zip(tails).zip(pending) {
             let (batch, outcome) = match pending.result(deadline, metrics).await {
                 Ok(ran) => {
                     provider = tail.provider;
-                    let outcome = answer(tail, &want.ask, &ran);
+                    let outcome = answer(tail, &task_request.query, &ran);
                     spans.push(Span {
                         started: ran.started,
                         inferred: ran.inferred,
@@ -153,7 +172,7 @@ impl Frame<'_> {
                 }
                 Err(refusal) => (0, Outcome::Refused(refusal)),
             };
-            answers.push(TaskAnswer { task: want.task, batch, outcome });
+            answers.push(TaskAnswer { task: task_request.task, batch, outcome });
         }
         let refused = |answer: &TaskAnswer| match &answer.outcome {
             Outcome::Refused(refusal) => Some(refusal.clone()),
@@ -227,20 +246,20 @@ impl Drop for Pending {
 }
 
 /// Turns one item of a run's output into the answer asked for. Needs the multi-threaded executor.
-fn answer<F: Feed>(tail: &Tail<F>, ask: &Ask, ran: &Ran) -> Outcome {
+fn answer<F: Feed>(tail: &Tail<F>, query: &Query, ran: &Ran) -> Outcome {
     let internal = |text: &str| Outcome::Refused(Refusal::new(RefusalCode::Internal, text));
     let outputs = ran.output.view().len_of(Axis(1));
     if outputs != tail.task.labels.len() {
         return internal("the network's output does not fit the labels");
     }
-    match *ask {
-        Ask::Classify { top_k } => {
+    match *query {
+        Query::Classify { top_k } => {
             let view = ran.output.view();
             let logits = view.index_axis(Axis(0), ran.item).into_dimensionality::<Ix1>();
             let classes = logits.ok().and_then(|logits| answer::classes(logits, top_k.into()));
             classes.map_or_else(|| internal("the network gave no finite scores"), Outcome::Classes)
         }
-        Ask::Segment { size } => {
+        Query::Segment { size } => {
             // Milliseconds for a large map: in place saves two changes of thread, and the connections' other tasks
             // move to another thread meanwhile.
             let map = tokio::task::block_in_place(|| {

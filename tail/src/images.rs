@@ -1,16 +1,18 @@
 //! Image files to a whole network's input: a bounded number at a time, away from the threads of the connections.
 #![expect(clippy::disallowed_methods, reason = "the shell of a stage reads the clock")]
 
-use std::error::Error as _;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::{
+    error::Error as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use narrows_models::Geometry;
-use narrows_models::image::{self, ImageFault};
-use narrows_wire::limits::MAX_IMAGE_PIXELS;
-use narrows_wire::{Framing, Image, ImageFormat};
-use tokio::sync::Semaphore;
-use tokio::time::timeout_at;
+use narrows_models::{
+    Geometry,
+    image::{self, ImageFault},
+};
+use narrows_wire::{Framing, Image, ImageFormat, limits::MAX_IMAGE_PIXELS};
+use tokio::{sync::Semaphore, time::timeout_at};
 
 use crate::feed::Pixels;
 

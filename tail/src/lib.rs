@@ -25,5 +25,5 @@ mod selftest;
 mod serve;
 mod worker;
 
-pub use error::{Error, Kind};
+pub use error::{Error, ErrorKind};
 pub use serve::serve;

@@ -1,26 +1,32 @@
 //! Connections: the handshake, the hello, one task per frame, and the drain.
 #![expect(clippy::disallowed_methods, reason = "the shell of the session reads the clock")]
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use narrows_wire::limits::{HANDSHAKE_TIMEOUT, MAX_HELLO, MAX_REQUEST, MESSAGE_TIMEOUT};
-use narrows_wire::quic::{close, close_code, peer_name};
-use narrows_wire::session::{Accepted, Greeting, Offer, Server, Verdict};
-use narrows_wire::stream::{StreamError, read_message, write_message};
-use narrows_wire::{Close, FrameReply, Path, Refusal, RefusalCode};
+use narrows_wire::{
+    Close, FrameReply, Path, Refusal, RefusalCode,
+    limits::{HANDSHAKE_TIMEOUT, MAX_HELLO, MAX_REQUEST, MESSAGE_TIMEOUT},
+    quic::{close, close_code, peer_name},
+    session::{Accepted, HelloOutcome, Offer, Server, Verdict},
+    stream::{StreamError, read_message, write_message},
+};
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 
-use crate::admit::{Door, Place};
-use crate::catalog::Served;
-use crate::frame;
-use crate::images::Decoders;
-use crate::metrics::Metrics;
+use crate::{
+    admit::{Door, Place},
+    catalog::Served,
+    frame,
+    images::Decoders,
+    metrics::Metrics,
+};
 
 /// How long a reply may take to be acknowledged before its stream is forgotten.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -165,8 +171,8 @@ impl Peer {
         };
         let greeting = self.session().hello(&bytes);
         match greeting {
-            Ok(Greeting::Open(bytes)) => write_message(&mut send, &bytes).await.is_ok(),
-            Ok(Greeting::Refused { bytes, refusal }) => {
+            Ok(HelloOutcome::Open(bytes)) => write_message(&mut send, &bytes).await.is_ok(),
+            Ok(HelloOutcome::Refused { bytes, refusal }) => {
                 self.shared.metrics.hellos_refused.add(1);
                 tracing::warn!(peer = self.name, remote = %self.remote, reason = %refusal, "hello refused");
                 if write_message(&mut send, &bytes).await.is_ok() {

@@ -1,11 +1,16 @@
 //! `narrows-tail`: the command line of the server.
 
-use std::io::{IsTerminal, stderr};
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal, stderr},
+    process::ExitCode,
+};
 
 use clap::Parser;
-use narrows_tail::config::{Certs, Cli, Command};
-use narrows_tail::{Error, certs, serve};
+use narrows_tail::{
+    Error, certs,
+    config::{Certs, Cli, Command},
+    serve,
+};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {

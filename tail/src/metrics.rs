@@ -1,7 +1,9 @@
 //! Counters by stage, kept in memory and logged when the server drains; and what one frame cost (pure).
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
 use narrows_wire::{Path, Timings};
 

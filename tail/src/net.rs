@@ -17,18 +17,23 @@
 
 mod error;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
-use ndarray::{ArrayD, ArrayViewD};
-use ort::ep;
-use ort::session::SessionInputValue;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::value::{DynValue, TensorRef};
-
-pub use error::{Error, Kind};
+pub use error::{Error, ErrorKind};
 pub use narrows_wire::Provider;
+use ndarray::{ArrayD, ArrayViewD};
+use ort::{
+    ep,
+    session::{
+        SessionInputValue,
+        builder::{GraphOptimizationLevel, SessionBuilder},
+    },
+    value::{DynValue, TensorRef},
+};
 
 /// The environment variable that names ONNX Runtime's library.
 pub const LIBRARY_VARIABLE: &str = "NARROWS_ORT";
@@ -323,7 +328,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("libonnxruntime.so");
         let error = Runtime::open(Some(&file)).unwrap_err();
-        assert_eq!(error.kind(), Kind::Library);
+        assert_eq!(error.kind(), ErrorKind::Library);
         let text = error.to_string();
         assert!(text.contains(&file.display().to_string()) && text.contains("make runtime"), "{text}");
     }

@@ -2,17 +2,21 @@
 //! an image of the right shape.
 #![expect(clippy::disallowed_methods, reason = "a self-test reports its time")]
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use narrows_codec::{Feature, decode};
 use narrows_models::{Bundle, Geometry, Task, TaskKind, Vector};
 use ndarray::{ArrayD, ArrayViewD, IxDyn, Slice};
 
-use crate::catalog::Opened;
-use crate::feed::{Feed, Latent, Pixels};
-use crate::net::{Output, Session};
-use crate::{Error, net};
+use crate::{
+    Error,
+    catalog::Opened,
+    feed::{Feed, Latent, Pixels},
+    net::{self, Output, Session},
+};
 
 /// What a network's self-test found.
 pub(crate) struct Report {
@@ -94,7 +98,7 @@ fn symbols(opened: &Opened, vector: &Vector) -> Result<Feature, Error> {
         .map(|&byte| i16::from(byte as i8))
         .collect::<Vec<_>>()
         .iter());
-    let place = (usize::from(packet.geometry), usize::from(packet.level));
+    let place = (packet.geometry.index(), packet.level.index());
     if place != (vector.geometry, vector.level) {
         return Err(wrong("the packet is of another geometry or level".into()));
     }

@@ -1,26 +1,30 @@
 //! `narrows-tail serve`: bundles, networks, self-tests, socket; then frames until a signal; then the drain.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::{path::Path, sync::Arc, thread::JoinHandle, time::Duration};
 
-use narrows_wire::identity::Identity;
-use narrows_wire::quic::{self, Tuning};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use narrows_wire::{
+    identity::Identity,
+    quic::{self, Tuning},
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
-use crate::admit::Door;
-use crate::batch::Limits;
-use crate::catalog::{Opened, Served, offer};
-use crate::config::Serve;
-use crate::feed::Feed;
-use crate::images::Decoders;
-use crate::listen::{Shared, listen};
-use crate::metrics::Metrics;
-use crate::net::{Runtime, Session};
-use crate::worker::Tail;
-use crate::{Error, selftest};
+use crate::{
+    Error,
+    admit::Door,
+    batch::Limits,
+    catalog::{Opened, Served, offer},
+    config::Serve,
+    feed::Feed,
+    images::Decoders,
+    listen::{Shared, listen},
+    metrics::Metrics,
+    net::{Runtime, Session},
+    selftest,
+    worker::Tail,
+};
 
 /// Serves until SIGTERM or SIGINT, then answers what was accepted and returns.
 ///

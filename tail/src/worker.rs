@@ -1,20 +1,24 @@
 //! One thread per worker: takes a batch from its tail's queue, runs the network, hands the outputs over.
 #![expect(clippy::disallowed_methods, reason = "the shell of the batch former reads the clock")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use narrows_models::Task;
 use narrows_wire::{Provider, Refusal, RefusalCode};
 use tokio::sync::oneshot;
 
-use crate::admit::Ticket;
-use crate::batch::{Former, Item, Limits, Next, Rejected};
-use crate::feed::Feed;
-use crate::metrics::Metrics;
-use crate::net::{Output, Session};
+use crate::{
+    admit::Ticket,
+    batch::{Former, Item, Limits, Next, Rejected},
+    feed::Feed,
+    metrics::Metrics,
+    net::{Output, Session},
+};
 
 /// One network of one task: its queue, and its workers behind it.
 pub(crate) struct Tail<F> {

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 use narrows_models::{Bundle, Digest};
 use narrows_wire::{
-    Ask, BundleId, FrameReply, Hello, HelloReply, Payload, Request, Want,
+    BundleId, FrameReply, Hello, HelloReply, Payload, Query, Request, TaskRequest,
     identity::Identity,
     limits::MAX_REPLY,
     quic::{self, Tuning},
@@ -139,8 +139,8 @@ impl Client {
 
     /// Asks for the class of whatever the payload holds.
     pub async fn ask(&self, id: u64, payload: Payload) -> Result<FrameReply> {
-        let wants = vec![Want { task: 0, ask: Ask::Classify { top_k: 5 } }];
-        let request = Request { id, bundle: 0, budget: None, wants, payload };
+        let task_requests = vec![TaskRequest { task: 0, query: Query::Classify { top_k: 5 } }];
+        let request = Request { id, bundle: 0, budget: None, task_requests, payload };
         Ok(FrameReply::parse(&self.exchange(&request.encode()?).await?)?)
     }
 }

@@ -1,7 +1,7 @@
 //! The shipped bundle's vectors: integers and packets bit for bit, outputs within the named tolerance.
 
 use anyhow::{Context, Result, ensure};
-use narrows_codec::{Choice, Feature, Mode, Shape, Tables, decode, encode};
+use narrows_codec::{Choice, Feature, GeometryId, LevelId, Mode, Shape, Tables, decode, encode};
 use narrows_head::net::{LocalNet, Net};
 use narrows_models::{Bundle, Parts, TaskKind, Vector};
 use narrows_tail::net::{Device, Input, Runtime, Session};
@@ -92,7 +92,8 @@ fn packets_equal_the_golden_bytes_and_decode_to_the_symbols() -> Result<()> {
     for vector in bundle.vectors() {
         let (feature, golden) = (expected(&bundle, vector)?, bundle.read(&vector.packet)?);
         let mut packet = Vec::new();
-        let (geometry, level) = (u8::try_from(vector.geometry)?, u8::try_from(vector.level)?);
+        let (geometry, level) =
+            (GeometryId(u8::try_from(vector.geometry)?), LevelId(u8::try_from(vector.level)?));
         encode(&tables, geometry, level, Choice::Only(Mode::Static), &feature, &mut packet)?;
         assert!(packet == golden, "{}: the packet differs from the golden bytes", vector.name);
         let decoded = decode(&tables, &shapes, &golden)?;

@@ -67,7 +67,7 @@ codes! {
 
 codes! {
     /// What is asked of a task.
-    AskKind: u8 {
+    QueryKind: u8 {
         /// The most probable classes.
         Classify = 1, "classify";
         /// A class per pixel.

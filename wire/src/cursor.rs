@@ -1,7 +1,9 @@
 //! The only reader and the only writer of the protocol's bytes. All integers are little-endian.
 
-use crate::error::{Error, Problem};
-use crate::limits;
+use crate::{
+    error::{Error, Problem},
+    limits,
+};
 
 /// Reads one message front to back; every failure names the message and the field.
 pub(crate) struct Reader<'a> {

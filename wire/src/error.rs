@@ -1,7 +1,6 @@
 //! What went wrong in a message or a session, and who is to blame.
 
-use crate::codes::FrameType;
-use crate::hello::HelloRefusal;
+use crate::{codes::FrameType, hello::HelloRefusal};
 
 /// An error of the protocol's pure half.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -74,7 +73,7 @@ pub enum Error {
 /// Who is to blame for an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum ErrorKind {
     /// The peer broke the protocol: close the connection.
     Peer,
     /// The peer said no, by name.
@@ -85,15 +84,15 @@ pub enum Kind {
 
 impl Error {
     /// Who is to blame.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Malformed { .. } | Error::Unexpected { .. } | Error::Mismatch { .. } => Kind::Peer,
-            Error::Refused(_) => Kind::Refused,
+            Error::Malformed { .. } | Error::Unexpected { .. } | Error::Mismatch { .. } => ErrorKind::Peer,
+            Error::Refused(_) => ErrorKind::Refused,
             Error::OverLimit { .. }
             | Error::Invalid { .. }
             | Error::Full { .. }
             | Error::NotOpen
-            | Error::NoSuchFrame { .. } => Kind::Caller,
+            | Error::NoSuchFrame { .. } => ErrorKind::Caller,
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-use crate::codes::{FrameType, RefusalCode};
-use crate::cursor::{Reader, Writer};
-use crate::error::Error;
-use crate::limits::{MAX_BUNDLES, MAX_HELLO, MAX_IN_FLIGHT, MAX_TASKS};
-use crate::reply::Refusal;
+use crate::{
+    codes::{FrameType, RefusalCode},
+    cursor::{Reader, Writer},
+    error::Error,
+    limits::{MAX_BUNDLES, MAX_HELLO, MAX_IN_FLIGHT, MAX_TASKS},
+    reply::Refusal,
+};
 
 /// The identity of a bundle: the SHA-256 of its manifest (models/BUNDLE.md section 1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,10 +1,11 @@
 //! An identity folder: `ca.pem` (whom this side trusts), `cert.pem` (who it is), `key.pem` (the proof).
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 /// Certificates and key of one side, as read from its folder.
 #[derive(Debug)]

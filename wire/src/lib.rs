@@ -8,13 +8,13 @@
 //!   [`stream`] moves one whole message over one stream.
 //!
 //! ```
-//! use narrows_wire::{Ask, Payload, Request, Want};
+//! use narrows_wire::{Query, Payload, Request, TaskRequest};
 //!
 //! let request = Request {
 //!     id: 7,
 //!     bundle: 0,
 //!     budget: Some(std::time::Duration::from_millis(250)),
-//!     wants: vec![Want { task: 0, ask: Ask::Classify { top_k: 5 } }],
+//!     task_requests: vec![TaskRequest { task: 0, ask: Query::Classify { top_k: 5 } }],
 //!     payload: Payload::Packet(vec![1, 2, 3]),
 //! };
 //! let bytes = request.encode()?;
@@ -36,14 +36,14 @@ pub mod session;
 pub mod stream;
 
 pub use codes::{
-    AskKind, Close, FrameType, Framing, ImageFormat, MapEncoding, OutcomeKind, Path, PayloadKind, Provider,
+    Close, FrameType, Framing, ImageFormat, MapEncoding, OutcomeKind, Path, PayloadKind, Provider, QueryKind,
     RefusalCode, Reset,
 };
-pub use error::{Error, Kind, Problem};
+pub use error::{Error, ErrorKind, Problem};
 pub use hello::{BundleId, Hello, HelloRefusal, HelloReply, Served, Welcome};
 pub use map::ClassMap;
 pub use reply::{Class, FrameReply, Outcome, Refusal, Reply, TaskAnswer, Timings};
-pub use request::{Ask, Image, Payload, Request, Want};
+pub use request::{Image, Payload, Query, Request, TaskRequest};
 
 /// The versions of the protocol that this crate speaks, oldest and newest.
 pub const VERSIONS: (u16, u16) = (1, 1);

@@ -33,7 +33,7 @@ pub const MAX_REQUEST: usize = MAX_IMAGE + 8 * 1024;
 pub const MAX_REPLY: usize = 4 << 20;
 
 /// Bytes of the parameters of one ask.
-pub const MAX_ASK: usize = 255;
+pub const MAX_QUERY: usize = 255;
 
 /// Classes that may be asked for.
 pub const MAX_TOP_K: u16 = 1000;

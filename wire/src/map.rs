@@ -1,10 +1,12 @@
 //! A class per pixel, packed (PROTOCOL.md section 5).
 
-use crate::codes::MapEncoding;
-use crate::cursor::{Reader, Writer};
-use crate::error::Error;
-use crate::limits::{MAX_MAP_PIXELS, MAX_REPLY};
-use crate::request::check_size;
+use crate::{
+    codes::MapEncoding,
+    cursor::{Reader, Writer},
+    error::Error,
+    limits::{MAX_MAP_PIXELS, MAX_REPLY},
+    request::check_size,
+};
 
 /// The bytes that a class map may take packed: its pixels and what zstd adds to incompressible ones.
 const MAX_PACKED: usize = MAX_MAP_PIXELS + MAX_MAP_PIXELS / 128 + 1024;

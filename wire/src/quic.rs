@@ -1,25 +1,33 @@
 //! The one door to quinn's settings: TLS 1.3 with mutual certificates, transport parameters with their reasons,
 //! and sockets with room for bursts (PROTOCOL.md section 1).
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use quinn::congestion::CubicConfig;
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
     TransportConfig, VarInt,
+    congestion::CubicConfig,
+    crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring::{cipher_suite, default_provider};
-use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    crypto::{
+        CryptoProvider,
+        ring::{cipher_suite, default_provider},
+    },
+    server::WebPkiClientVerifier,
+};
 use rustls_pki_types::CertificateDer;
 
-use crate::identity::{Identity, IdentityError, name_of};
-use crate::limits::MAX_REQUEST;
-use crate::{ALPN, Close};
+use crate::{
+    ALPN, Close,
+    identity::{Identity, IdentityError, name_of},
+    limits::MAX_REQUEST,
+};
 
 /// The transport's knobs. The defaults suit a LAN or Wi-Fi and work over cellular links.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,14 +1,15 @@
 //! A frame's answer: classes, a class map or a refusal, and what each stage cost (PROTOCOL.md section 5).
 
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use crate::codes::{FrameType, OutcomeKind, Path, Provider, RefusalCode};
-use crate::cursor::{Reader, Writer, over_limit};
-use crate::error::Error;
-use crate::limits::{MAX_REPLY, MAX_TASKS, MAX_TOP_K};
-use crate::map::ClassMap;
-use crate::request::micros;
+use crate::{
+    codes::{FrameType, OutcomeKind, Path, Provider, RefusalCode},
+    cursor::{Reader, Writer, over_limit},
+    error::Error,
+    limits::{MAX_REPLY, MAX_TASKS, MAX_TOP_K},
+    map::ClassMap,
+    request::micros,
+};
 
 /// The server's answer to a request.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use crate::codes::{AskKind, FrameType, Framing, ImageFormat, Path, PayloadKind};
-use crate::cursor::{Reader, Writer, over_limit};
-use crate::error::Error;
-use crate::hello::expect_type;
-use crate::limits::{
-    MAX_ASK, MAX_IMAGE, MAX_MAP_PIXELS, MAX_MAP_SIDE, MAX_PACKET, MAX_REQUEST, MAX_TASKS, MAX_TOP_K,
+use crate::{
+    codes::{FrameType, Framing, ImageFormat, Path, PayloadKind, QueryKind},
+    cursor::{Reader, Writer, over_limit},
+    error::Error,
+    hello::expect_type,
+    limits::{
+        MAX_IMAGE, MAX_MAP_PIXELS, MAX_MAP_SIDE, MAX_PACKET, MAX_QUERY, MAX_REQUEST, MAX_TASKS, MAX_TOP_K,
+    },
 };
 
 /// The wire's value of "no deadline".
@@ -26,7 +28,7 @@ pub struct Request {
     /// than 71 minutes travel as 71 minutes.
     pub budget: Option<Duration>,
     /// What is asked, 1 to [`MAX_TASKS`] tasks, each once.
-    pub wants: Vec<Want>,
+    pub task_requests: Vec<TaskRequest>,
     /// What the network is to see.
     pub payload: Payload,
 }
@@ -63,17 +65,17 @@ pub struct Image {
 
 /// What is asked of one task.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Want {
+pub struct TaskRequest {
     /// The index of the task in the bundle's manifest.
     pub task: u8,
     /// The question.
-    pub ask: Ask,
+    pub query: Query,
 }
 
 /// A question to a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Ask {
+pub enum Query {
     /// The most probable classes.
     Classify {
         /// How many, 1 to [`MAX_TOP_K`].
@@ -88,18 +90,18 @@ pub enum Ask {
     Unknown {
         /// Its number.
         kind: u8,
-        /// Its parameters, at most [`MAX_ASK`] bytes.
+        /// Its parameters, at most [`MAX_QUERY`] bytes.
         body: Vec<u8>,
     },
 }
 
-impl Ask {
+impl Query {
     /// The question's number.
-    pub fn kind(&self) -> AskKind {
+    pub fn kind(&self) -> QueryKind {
         match self {
-            Ask::Classify { .. } => AskKind::Classify,
-            Ask::Segment { .. } => AskKind::Segment,
-            Ask::Unknown { kind, .. } => AskKind::Unknown(*kind),
+            Query::Classify { .. } => QueryKind::Classify,
+            Query::Segment { .. } => QueryKind::Segment,
+            Query::Unknown { kind, .. } => QueryKind::Unknown(*kind),
         }
     }
 }
@@ -111,15 +113,18 @@ impl Request {
         writer.u64(self.id);
         writer.u8(self.bundle);
         writer.u32(self.budget.map_or(NO_BUDGET, |budget| micros(budget).min(NO_BUDGET - 1)));
-        if self.wants.is_empty() {
-            return Err(Error::Invalid { field: "wants", reason: "a request asks for at least one task" });
+        if self.task_requests.is_empty() {
+            return Err(Error::Invalid {
+                field: "task_requests",
+                reason: "a request asks for at least one task",
+            });
         }
-        writer.count("wants", self.wants.len(), MAX_TASKS)?;
-        for (place, want) in self.wants.iter().enumerate() {
-            if self.wants[..place].iter().any(|other| other.task == want.task) {
-                return Err(Error::Invalid { field: "wants", reason: "a task is asked for twice" });
+        writer.count("task_requests", self.task_requests.len(), MAX_TASKS)?;
+        for (place, task_request) in self.task_requests.iter().enumerate() {
+            if self.task_requests[..place].iter().any(|other| other.task == task_request.task) {
+                return Err(Error::Invalid { field: "task_requests", reason: "a task is asked for twice" });
             }
-            want.write(&mut writer)?;
+            task_request.write(&mut writer)?;
         }
         self.payload.write(&mut writer)?;
         writer.finish("request", MAX_REQUEST)
@@ -135,21 +140,21 @@ impl Request {
             NO_BUDGET => None,
             micros => Some(Duration::from_micros(micros.into())),
         };
-        let count = reader.count("wants", MAX_TASKS)?;
+        let count = reader.count("task_requests", MAX_TASKS)?;
         if count == 0 {
-            return Err(reader.invalid("wants", "a request asks for at least one task"));
+            return Err(reader.invalid("task_requests", "a request asks for at least one task"));
         }
-        let mut wants: Vec<Want> = Vec::with_capacity(count);
+        let mut task_requests: Vec<TaskRequest> = Vec::with_capacity(count);
         for _ in 0..count {
-            let want = Want::read(&mut reader)?;
-            if wants.iter().any(|other| other.task == want.task) {
-                return Err(reader.invalid("wants", "a task is asked for twice"));
+            let task_request = TaskRequest::read(&mut reader)?;
+            if task_requests.iter().any(|other| other.task == task_request.task) {
+                return Err(reader.invalid("task_requests", "a task is asked for twice"));
             }
-            wants.push(want);
+            task_requests.push(task_request);
         }
         let payload = Payload::read(&mut reader)?;
         reader.finish()?;
-        Ok(Request { id, bundle, budget, wants, payload })
+        Ok(Request { id, bundle, budget, task_requests, payload })
     }
 }
 
@@ -231,17 +236,17 @@ impl Payload {
     }
 }
 
-impl Want {
+impl TaskRequest {
     fn write(&self, writer: &mut Writer) -> Result<(), Error> {
         writer.u8(self.task);
-        writer.u8(self.ask.kind().into());
+        writer.u8(self.query.kind().into());
         let mut body = Writer::part();
-        match &self.ask {
-            Ask::Classify { top_k } => {
+        match &self.query {
+            Query::Classify { top_k } => {
                 check_top_k(*top_k).map_err(|reason| Error::Invalid { field: "top_k", reason })?;
                 body.u16(*top_k);
             }
-            Ask::Segment { size } => {
+            Query::Segment { size } => {
                 let (width, height) = size.unwrap_or((0, 0));
                 if size.is_some() {
                     check_size(width, height)
@@ -250,43 +255,43 @@ impl Want {
                 body.u16(width);
                 body.u16(height);
             }
-            Ask::Unknown { kind, body: bytes } => {
-                if !matches!(AskKind::from(*kind), AskKind::Unknown(_)) {
-                    return Err(Error::Invalid { field: "ask", reason: "a known kind given as unknown" });
+            Query::Unknown { kind, body: bytes } => {
+                if !matches!(QueryKind::from(*kind), QueryKind::Unknown(_)) {
+                    return Err(Error::Invalid { field: "query", reason: "a known kind given as unknown" });
                 }
                 body.bytes(bytes);
             }
         }
-        let body = body.finish("ask", MAX_ASK)?;
-        writer.count("ask", body.len(), MAX_ASK)?;
+        let body = body.finish("query", MAX_QUERY)?;
+        writer.count("query", body.len(), MAX_QUERY)?;
         writer.bytes(&body);
         Ok(())
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Want, Error> {
+    fn read(reader: &mut Reader<'_>) -> Result<TaskRequest, Error> {
         let task = reader.u8("task")?;
-        let kind = AskKind::from(reader.u8("ask kind")?);
-        let length = reader.count("ask length", MAX_ASK)?;
-        let mut body = Reader::new("request", reader.bytes("ask", length)?);
-        let ask = match kind {
-            AskKind::Classify => {
+        let kind = QueryKind::from(reader.u8("query kind")?);
+        let length = reader.count("query length", MAX_QUERY)?;
+        let mut body = Reader::new("request", reader.bytes("query", length)?);
+        let query = match kind {
+            QueryKind::Classify => {
                 let top_k = body.u16("top_k")?;
                 check_top_k(top_k).map_err(|reason| body.invalid("top_k", reason))?;
                 body.finish()?;
-                Ask::Classify { top_k }
+                Query::Classify { top_k }
             }
-            AskKind::Segment => {
+            QueryKind::Segment => {
                 let (width, height) = (body.u16("map width")?, body.u16("map height")?);
                 let size = (width, height) != (0, 0);
                 if size {
                     check_size(width, height).map_err(|reason| body.invalid("map size", reason))?;
                 }
                 body.finish()?;
-                Ask::Segment { size: size.then_some((width, height)) }
+                Query::Segment { size: size.then_some((width, height)) }
             }
-            AskKind::Unknown(kind) => Ask::Unknown { kind, body: body.bytes("ask", length)?.to_vec() },
+            QueryKind::Unknown(kind) => Query::Unknown { kind, body: body.bytes("query", length)?.to_vec() },
         };
-        Ok(Want { task, ask })
+        Ok(TaskRequest { task, query })
     }
 }
 

@@ -41,7 +41,7 @@ fn every_limit_stands_in_the_document_with_its_value() {
         ("MAX_IMAGE_PIXELS", "16 777 216".to_owned()),
         ("MAX_REQUEST", format!("4 MiB + {}", bytes(limits::MAX_REQUEST - limits::MAX_IMAGE))),
         ("MAX_REPLY", bytes(limits::MAX_REPLY)),
-        ("MAX_ASK", bytes(limits::MAX_ASK)),
+        ("MAX_QUERY", bytes(limits::MAX_QUERY)),
         ("MAX_TOP_K", limits::MAX_TOP_K.to_string()),
         ("MAX_MAP_SIDE", limits::MAX_MAP_SIDE.to_string()),
         ("MAX_MAP_PIXELS", "2 097 152".to_owned()),

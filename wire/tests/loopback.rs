@@ -2,14 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
-use narrows_wire::identity::Identity;
-use narrows_wire::quic::{self, Tuning};
-use narrows_wire::stream::{StreamError, read_message, write_message};
-use narrows_wire::{Close, limits};
+use narrows_wire::{
+    Close,
+    identity::Identity,
+    limits,
+    quic::{self, Tuning},
+    stream::{StreamError, read_message, write_message},
+};
 use quinn::{Connection, Endpoint, VarInt};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 

@@ -7,9 +7,9 @@ mod golden;
 use std::time::Duration;
 
 use narrows_wire::{
-    Ask, BundleId, Class, ClassMap, Error, FrameReply, Framing, Hello, HelloRefusal, HelloReply, Image,
-    ImageFormat, Kind, Outcome, Path, Payload, Problem, Provider, Refusal, RefusalCode, Reply, Request,
-    Served, TaskAnswer, Timings, Want, Welcome, limits,
+    BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Hello, HelloRefusal, HelloReply, Image,
+    ImageFormat, Outcome, Path, Payload, Problem, Provider, Query, Refusal, RefusalCode, Reply, Request,
+    Served, TaskAnswer, TaskRequest, Timings, Welcome, limits,
 };
 use proptest::prelude::*;
 
@@ -42,9 +42,9 @@ fn request() -> Request {
         id: 0x0102_0304_0506_0708,
         bundle: 0,
         budget: Some(Duration::from_millis(250)),
-        wants: vec![
-            Want { task: 0, ask: Ask::Classify { top_k: 5 } },
-            Want { task: 1, ask: Ask::Segment { size: Some((480, 360)) } },
+        task_requests: vec![
+            TaskRequest { task: 0, query: Query::Classify { top_k: 5 } },
+            TaskRequest { task: 1, query: Query::Segment { size: Some((480, 360)) } },
         ],
         payload: Payload::Packet(vec![0xaa, 0xbb, 0xcc]),
     }
@@ -60,7 +60,7 @@ fn image_request() -> Request {
         id: 9,
         bundle: 0,
         budget: None,
-        wants: vec![Want { task: 0, ask: Ask::Classify { top_k: 5 } }],
+        task_requests: vec![TaskRequest { task: 0, query: Query::Classify { top_k: 5 } }],
         payload: Payload::Image(image()),
     }
 }
@@ -145,7 +145,7 @@ fn a_message_cut_at_any_length_is_the_peers_error() {
         let bytes = golden::read(name);
         for length in 0..bytes.len() {
             let error = parse(&bytes[..length]).expect_err(name);
-            assert_eq!(error.kind(), Kind::Peer, "{name} cut at {length}: {error}");
+            assert_eq!(error.kind(), ErrorKind::Peer, "{name} cut at {length}: {error}");
         }
     }
 }
@@ -170,7 +170,7 @@ fn any_single_bit_flip_parses_or_is_the_peers_error() {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             if let Err(error) = parse(&flipped) {
-                assert_eq!(error.kind(), Kind::Peer, "{name} bit {bit}: {error}");
+                assert_eq!(error.kind(), ErrorKind::Peer, "{name} bit {bit}: {error}");
             }
         }
     }
@@ -201,7 +201,7 @@ fn messages_over_their_limit_are_refused_before_they_are_read() {
 fn the_caller_cannot_encode_what_the_peer_would_refuse() {
     let refused = |request: Request, text: &str| {
         let error = request.encode().unwrap_err();
-        assert_eq!(error.kind(), Kind::Caller);
+        assert_eq!(error.kind(), ErrorKind::Caller);
         assert!(error.to_string().contains(text), "{error}");
     };
     let packet = |packet| Request { payload: Payload::Packet(packet), ..request() };
@@ -214,25 +214,26 @@ fn the_caller_cannot_encode_what_the_peer_would_refuse() {
         let payload = Payload::Unknown { kind, body: vec![0] };
         refused(Request { payload, ..request() }, "known kind");
     }
-    refused(Request { wants: Vec::new(), ..request() }, "at least one");
-    let twice = vec![Want { task: 0, ask: Ask::Classify { top_k: 5 } }; 2];
-    refused(Request { wants: twice, ..request() }, "twice");
+    refused(Request { task_requests: Vec::new(), ..request() }, "at least one");
+    let twice = vec![TaskRequest { task: 0, query: Query::Classify { top_k: 5 } }; 2];
+    refused(Request { task_requests: twice, ..request() }, "twice");
     for top_k in [0, 1001] {
-        let wants = vec![Want { task: 0, ask: Ask::Classify { top_k } }];
-        refused(Request { wants, ..request() }, "1 to 1000");
+        let task_requests = vec![TaskRequest { task: 0, query: Query::Classify { top_k } }];
+        refused(Request { task_requests, ..request() }, "1 to 1000");
     }
     for size in [(0, 5), (5, 0), (4097, 1), (4096, 4096)] {
-        let wants = vec![Want { task: 0, ask: Ask::Segment { size: Some(size) } }];
-        refused(Request { wants, ..request() }, "map size");
+        let task_requests = vec![TaskRequest { task: 0, query: Query::Segment { size: Some(size) } }];
+        refused(Request { task_requests, ..request() }, "map size");
     }
-    let wants = vec![Want { task: 0, ask: Ask::Unknown { kind: 1, body: Vec::new() } }];
-    refused(Request { wants, ..request() }, "known kind");
+    let task_requests = vec![TaskRequest { task: 0, query: Query::Unknown { kind: 1, body: Vec::new() } }];
+    refused(Request { task_requests, ..request() }, "known kind");
 }
 
 #[test]
 fn unknown_kinds_and_codes_survive_a_round_trip() {
-    let wants = vec![Want { task: 3, ask: Ask::Unknown { kind: 77, body: vec![1, 2, 3] } }];
-    let unknown = Request { wants, ..request() };
+    let task_requests =
+        vec![TaskRequest { task: 3, query: Query::Unknown { kind: 77, body: vec![1, 2, 3] } }];
+    let unknown = Request { task_requests, ..request() };
     assert_eq!(Request::parse(&unknown.encode().unwrap()).unwrap(), unknown);
     for body in [Vec::new(), vec![1, 2, 3]] {
         let unknown = Request { payload: Payload::Unknown { kind: 77, body }, ..request() };
@@ -331,13 +332,13 @@ fn any_refusal() -> impl Strategy<Value = Refusal> {
     })
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
+fn query() -> impl Strategy<Value = Query> {
     prop_oneof![
-        (1..=limits::MAX_TOP_K).prop_map(|top_k| Ask::Classify { top_k }),
-        Just(Ask::Segment { size: None }),
-        (1u16..=1448, 1u16..=1448).prop_map(|size| Ask::Segment { size: Some(size) }),
+        (1..=limits::MAX_TOP_K).prop_map(|top_k| Query::Classify { top_k }),
+        Just(Query::Segment { size: None }),
+        (1u16..=1448, 1u16..=1448).prop_map(|size| Query::Segment { size: Some(size) }),
         (3u8..=255, prop::collection::vec(any::<u8>(), 0..=255))
-            .prop_map(|(kind, body)| Ask::Unknown { kind, body }),
+            .prop_map(|(kind, body)| Query::Unknown { kind, body }),
     ]
 }
 
@@ -401,12 +402,12 @@ proptest! {
         id in any::<u64>(),
         bundle in any::<u8>(),
         budget in prop::option::of(0..u32::MAX),
-        asks in tasks_of(ask()),
+        asks in tasks_of(query()),
         payload in payload(),
     ) {
         let budget = budget.map(|micros| Duration::from_micros(micros.into()));
-        let wants = asks.into_iter().map(|(task, ask)| Want { task, ask }).collect();
-        let request = Request { id, bundle, budget, wants, payload };
+        let task_requests = asks.into_iter().map(|(task, query)| TaskRequest { task, query }).collect();
+        let request = Request { id, bundle, budget, task_requests, payload };
         prop_assert_eq!(Request::parse(&request.encode().unwrap()).unwrap(), request);
     }
 

@@ -2,14 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use narrows_wire::session::{Accepted, Client, Greeting, Offer, OfferedBundle, OfferedTask, Server, Verdict};
 use narrows_wire::{
-    Ask, AskKind, BundleId, Class, ClassMap, Error, FrameReply, Framing, Hello, Image, ImageFormat, Kind,
-    Outcome, Payload, Provider, Refusal, RefusalCode, Reply, Request, TaskAnswer, Timings, Want,
+    BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Hello, Image, ImageFormat, Outcome,
+    Payload, Provider, Query, QueryKind, Refusal, RefusalCode, Reply, Request, TaskAnswer, TaskRequest,
+    Timings,
+    session::{Accepted, Client, HelloOutcome, Offer, OfferedBundle, OfferedTask, Server, Verdict},
 };
 
 const BUNDLE: BundleId = BundleId([7; 32]);
@@ -22,21 +25,23 @@ fn epoch() -> Instant {
 
 fn offer(max_in_flight: u16) -> Arc<Offer> {
     let task = |name: &str, kind, whole| OfferedTask { name: name.into(), kind, whole };
-    let tasks = vec![task("classify", AskKind::Classify, true), task("segment", AskKind::Segment, false)];
-    let other = OfferedBundle { id: OTHER, tasks: vec![task("classify", AskKind::Classify, false)] };
+    let tasks = vec![task("classify", QueryKind::Classify, true), task("segment", QueryKind::Segment, false)];
+    let other = OfferedBundle { id: OTHER, tasks: vec![task("classify", QueryKind::Classify, false)] };
     Arc::new(Offer { bundles: vec![other, OfferedBundle { id: BUNDLE, tasks }], max_in_flight })
 }
 
 fn open(now: Instant, max_in_flight: u16) -> (Client, Server) {
     let mut client = Client::new(Hello::new(vec![BUNDLE], vec!["classify".into(), "segment".into()]));
     let mut server = Server::new(offer(max_in_flight), now);
-    let Greeting::Open(bytes) = server.hello(&client.hello().unwrap()).unwrap() else { panic!("refused") };
+    let HelloOutcome::Open(bytes) = server.hello(&client.hello().unwrap()).unwrap() else {
+        panic!("refused")
+    };
     client.welcome(&bytes).unwrap();
     (client, server)
 }
 
-fn classify() -> Vec<Want> {
-    vec![Want { task: 0, ask: Ask::Classify { top_k: 5 } }]
+fn classify() -> Vec<TaskRequest> {
+    vec![TaskRequest { task: 0, query: Query::Classify { top_k: 5 } }]
 }
 
 fn packet() -> Payload {
@@ -48,11 +53,11 @@ fn image() -> Image {
 }
 
 fn answer(accepted: &Accepted) -> Vec<u8> {
-    let answers = accepted.wants.iter().map(|want| TaskAnswer {
-        task: want.task,
+    let answers = accepted.task_requests.iter().map(|task_request| TaskAnswer {
+        task: task_request.task,
         batch: 1,
-        outcome: match want.ask {
-            Ask::Segment { .. } => Outcome::Map(ClassMap::pack(2, 2, &[0; 4]).unwrap()),
+        outcome: match task_request.query {
+            Query::Segment { .. } => Outcome::Map(ClassMap::pack(2, 2, &[0; 4]).unwrap()),
             _ => Outcome::Classes(vec![Class { index: 1, probability: 1.0 }]),
         },
     });
@@ -103,11 +108,11 @@ fn a_hello_without_common_ground_is_refused_by_name() {
     let refused = |hello: Hello| {
         let mut server = Server::new(offer(4), epoch());
         let mut client = Client::new(hello);
-        let Greeting::Refused { bytes, .. } = server.hello(&client.hello().unwrap()).unwrap() else {
+        let HelloOutcome::Refused { bytes, .. } = server.hello(&client.hello().unwrap()).unwrap() else {
             panic!("open")
         };
         let error = client.welcome(&bytes).unwrap_err();
-        assert_eq!(error.kind(), Kind::Refused);
+        assert_eq!(error.kind(), ErrorKind::Refused);
         error.to_string()
     };
     let text = refused(Hello::new(vec![BundleId([1; 32])], Vec::new()));
@@ -126,26 +131,26 @@ fn a_request_before_the_hello_is_a_violation() {
     let (_, bytes) = client.request(now, 0, None, classify(), packet()).unwrap();
     let error = Server::new(offer(4), now).request(now, &bytes).unwrap_err();
     assert_eq!(error.to_string(), "unexpected request, expected hello");
-    assert_eq!(error.kind(), Kind::Peer);
+    assert_eq!(error.kind(), ErrorKind::Peer);
 }
 
 #[test]
 fn what_the_offer_does_not_hold_is_refused_with_its_own_code() {
     let now = epoch();
     let (_, mut server) = open(now, 4);
-    let base = Request { id: 1, bundle: 0, budget: None, wants: classify(), payload: packet() };
+    let base = Request { id: 1, bundle: 0, budget: None, task_requests: classify(), payload: packet() };
     let mut code = |request: Request| refuse(&mut server, now, &request.encode().unwrap()).1.code;
     assert_eq!(code(Request { bundle: 1, ..base.clone() }), RefusalCode::NoSuchBundle);
-    let want = |task, ask| vec![Want { task, ask }];
-    let wants = want(2, Ask::Classify { top_k: 1 });
-    assert_eq!(code(Request { wants, ..base.clone() }), RefusalCode::NoSuchTask);
-    let wants = want(1, Ask::Classify { top_k: 1 });
-    assert_eq!(code(Request { wants, ..base.clone() }), RefusalCode::WrongKind);
-    let wants = want(1, Ask::Unknown { kind: 9, body: Vec::new() });
-    assert_eq!(code(Request { wants, ..base.clone() }), RefusalCode::Unsupported);
+    let task_request = |task, ask| vec![TaskRequest { task, query }];
+    let task_requests = task_request(2, Query::Classify { top_k: 1 });
+    assert_eq!(code(Request { task_requests, ..base.clone() }), RefusalCode::NoSuchTask);
+    let task_requests = task_request(1, Query::Classify { top_k: 1 });
+    assert_eq!(code(Request { task_requests, ..base.clone() }), RefusalCode::WrongKind);
+    let task_requests = task_request(1, Query::Unknown { kind: 9, body: Vec::new() });
+    assert_eq!(code(Request { task_requests, ..base.clone() }), RefusalCode::Unsupported);
     let image = |image: Image| Request { payload: Payload::Image(image), ..base.clone() };
-    let segment = want(1, Ask::Segment { size: None });
-    assert_eq!(code(Request { wants: segment, ..image(self::image()) }), RefusalCode::NotWhole);
+    let segment = task_request(1, Query::Segment { size: None });
+    assert_eq!(code(Request { task_requests: segment, ..image(self::image()) }), RefusalCode::NotWhole);
     let strange = Image { format: ImageFormat::Unknown(9), ..self::image() };
     assert_eq!(code(image(strange)), RefusalCode::Unsupported);
     let strange = Image { framing: Framing::Unknown(9), ..self::image() };
@@ -165,7 +170,7 @@ fn an_image_goes_there_and_its_answer_must_come_on_its_path() {
     assert!(client.reply(now, id, &answer(&accepted)).is_ok());
     let (id, _) = client.request(now, 0, None, classify(), packet()).unwrap();
     let error = client.reply(now, id, &answer(&Accepted { id, ..accepted })).unwrap_err();
-    assert!(error.kind() == Kind::Peer && error.to_string().contains("another path"), "{error}");
+    assert!(error.kind() == ErrorKind::Peer && error.to_string().contains("another path"), "{error}");
 }
 
 #[test]
@@ -183,8 +188,8 @@ fn frames_in_flight_are_bounded_on_both_sides() {
         accept(&mut server, now, bytes);
     }
     let error = server.request(now, &sent[0].1).unwrap_err();
-    assert_eq!(error.kind(), Kind::Peer, "a number in flight used again: {error}");
-    let third = Request { id: 99, bundle: 0, budget: None, wants: classify(), payload: packet() };
+    assert_eq!(error.kind(), ErrorKind::Peer, "a number in flight used again: {error}");
+    let third = Request { id: 99, bundle: 0, budget: None, task_requests: classify(), payload: packet() };
     let (_, refusal) = refuse(&mut server, now, &third.encode().unwrap());
     assert_eq!(refusal.code, RefusalCode::TooManyInFlight);
     assert!(client.abandon(sent[0].0) && !client.abandon(sent[0].0));
@@ -209,18 +214,18 @@ fn a_draining_server_refuses_the_new_and_answers_the_old() {
 fn an_answer_that_does_not_fit_the_question_is_a_violation() {
     let now = epoch();
     let (mut client, mut server) = open(now, 4);
-    let wants = vec![
-        Want { task: 0, ask: Ask::Classify { top_k: 1 } },
-        Want { task: 1, ask: Ask::Segment { size: Some((4, 4)) } },
+    let task_requests = vec![
+        TaskRequest { task: 0, query: Query::Classify { top_k: 1 } },
+        TaskRequest { task: 1, query: Query::Segment { size: Some((4, 4)) } },
     ];
     let mut wrong = |spoil: fn(&mut Reply), reason: &str| {
-        let (id, bytes) = client.request(now, 0, None, wants.clone(), packet()).unwrap();
+        let (id, bytes) = client.request(now, 0, None, task_requests.clone(), packet()).unwrap();
         let accepted = accept(&mut server, now, &bytes);
         let Ok(FrameReply::Answered(mut reply)) = FrameReply::parse(&answer(&accepted)) else { panic!() };
         reply.answers[1].outcome = Outcome::Map(ClassMap::pack(4, 4, &[0; 16]).unwrap());
         spoil(&mut reply);
         let error = client.reply(now, id, &FrameReply::Answered(reply).encode().unwrap()).unwrap_err();
-        assert_eq!(error.kind(), Kind::Peer);
+        assert_eq!(error.kind(), ErrorKind::Peer);
         assert!(error.to_string().contains(reason), "{error}");
         server.finish(id);
     };

@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use super::sizes::Sizes;
-use super::speed::Speed;
+use super::{sizes::Sizes, speed::Speed};
 
 /// Bytes from which a packet counts as large.
 const LARGE: f64 = 2048.0;

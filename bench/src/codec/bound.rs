@@ -8,8 +8,7 @@ use anyhow::{Result, ensure};
 use narrows_codec::{Encoder, Feature, Mode, Shape};
 use serde::Serialize;
 
-use super::mixer::Mixer;
-use super::set::Set;
+use super::{mixer::Mixer, set::Set};
 
 /// Features that linear predictors are fitted on, at most.
 const FITTED: usize = 40;

@@ -1,9 +1,11 @@
 //! CompressAI's C++ coder through its Python package, in a child that takes turns with the other contenders.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
 
 use anyhow::{Context, Result, ensure};
 use narrows_codec::Feature;

@@ -1,10 +1,9 @@
 //! Instructions per symbol, counted by callgrind over this program coding the bundle's vectors.
 
-use std::path::Path;
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
-use narrows_codec::{Choice, Decoder, Encoder, Feature, Mode, Shape, Tables};
+use narrows_codec::{Choice, Decoder, Encoder, Feature, GeometryId, LevelId, Mode, Shape, Tables};
 use narrows_models::{Bundle, Parts};
 use serde::Serialize;
 
@@ -29,14 +28,14 @@ pub(super) fn work(bundle: &Path, work: &str, turns: usize) -> Result<()> {
     let (mut packet, mut symbols) = (Vec::new(), Vec::new());
     let mut packets = Vec::new();
     for (level, feature) in &features {
-        encoder.encode(&tables, 0, *level, Choice::Only(mode), feature, &mut packet)?;
+        encoder.encode(&tables, GeometryId(0), *level, Choice::Only(mode), feature, &mut packet)?;
         packets.push(packet.clone());
     }
     for _ in 0..turns {
         for ((level, feature), packet) in features.iter().zip(&mut packets) {
             match way {
                 "encode" => {
-                    encoder.encode(&tables, 0, *level, Choice::Only(mode), feature, packet)?;
+                    encoder.encode(&tables, GeometryId(0), *level, Choice::Only(mode), feature, packet)?;
                 }
                 "decode" => {
                     decoder.decode_into(&tables, &[feature.shape()], packet, &mut symbols)?;
@@ -55,7 +54,7 @@ fn vectors(bundle: &Path) -> Result<(Tables, Vec<(u8, Feature)>)> {
         let symbols = bundle.read(&vector.symbols)?.into_iter().map(|byte| byte.cast_signed().into());
         let (rows, columns) = bundle.geometries()[vector.geometry].latent(bundle.head().stride);
         let shape = Shape::new(tables.channels(), rows, columns)?;
-        Ok((u8::try_from(vector.level)?, Feature::new(shape, symbols.collect())?))
+        Ok((LevelId(u8::try_from(vector.level)?), Feature::new(shape, symbols.collect())?))
     };
     let features = bundle.vectors().iter().map(feature).collect::<Result<Vec<_>>>()?;
     ensure!(!features.is_empty(), "the bundle has no vectors");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
-use narrows_codec::{Feature, Shape, Table, Tables};
+use narrows_codec::{Feature, LevelId, Shape, Table, Tables};
 use narrows_head::Head;
 use narrows_models::{Bundle, Parts};
 use sha2::{Digest, Sha256};
@@ -24,7 +24,7 @@ pub(super) struct Set {
     pub(super) timed: bool,
     pub(super) file: Vec<u8>,
     pub(super) tables: Tables,
-    pub(super) level: u8,
+    pub(super) level: LevelId,
     pub(super) features: Vec<Feature>,
 }
 
@@ -35,7 +35,7 @@ impl Set {
 
     /// The static table of each channel.
     pub(super) fn channels(&self) -> Result<&[Table]> {
-        self.tables.level(self.level.into()).context("a level of the tables")
+        self.tables.level(self.level).context("a level of the tables")
     }
 
     /// Mean bytes of the features under the static tables, an escape 16 bits more: the cross-entropy.
@@ -75,7 +75,7 @@ pub(super) fn real(bundle: &Path, tars: &[PathBuf], folder: &Path) -> Result<Vec
             timed: level == default,
             tables: Tables::parse(&file)?,
             file: file.clone(),
-            level: u8::try_from(level)?,
+            level: LevelId(u8::try_from(level)?),
             features,
         })
     });
@@ -123,7 +123,7 @@ pub(super) fn synthetic(count: usize) -> Result<Vec<Set>> {
                 timed: law == synthetic::Law::Laplace && height == 28,
                 tables: Tables::parse(&file)?,
                 file,
-                level: 0,
+                level: LevelId(0),
                 features: (0..count).map(|_| source.feature()).collect::<Result<_>>()?,
             });
         }

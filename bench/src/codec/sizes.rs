@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use narrows_codec::{Choice, Encoder, Feature, HEADER_BYTES, Mode};
+use narrows_codec::{Choice, Encoder, Feature, GeometryId, HEADER_BYTES, Mode};
 use serde::Serialize;
 
 use super::set::Set;
@@ -65,7 +65,9 @@ pub(super) fn measure(set: &Set) -> Result<Sizes> {
     let mut auto = Vec::new();
     let mut taken: Vec<(String, usize)> = Vec::new();
     for feature in &set.features {
-        let mode = encoder.encode(&set.tables, 0, set.level, Choice::Auto, feature, &mut packet)?.to_string();
+        let mode = encoder
+            .encode(&set.tables, GeometryId(0), set.level, Choice::Auto, feature, &mut packet)?
+            .to_string();
         match taken.iter_mut().find(|(name, _)| *name == mode) {
             Some((_, count)) => *count += 1,
             None => taken.push((mode, 1)),
@@ -92,7 +94,14 @@ pub(super) fn measure(set: &Set) -> Result<Sizes> {
     for mode in CODED.into_iter().filter(|&mode| set.tables.allow(mode)) {
         let (mut bytes, mut cost) = (Vec::new(), 0.0);
         for feature in &set.features {
-            encoder.encode(&set.tables, 0, set.level, Choice::Only(mode), feature, &mut packet)?;
+            encoder.encode(
+                &set.tables,
+                GeometryId(0),
+                set.level,
+                Choice::Only(mode),
+                feature,
+                &mut packet,
+            )?;
             bytes.push(packet.len());
             cost += encoder.cost(&set.tables, set.level, mode, feature)? as f64 / 2048.0;
         }

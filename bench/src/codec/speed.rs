@@ -1,21 +1,25 @@
 //! How fast coders are: contenders that take turns on the first features of a set.
 
-use std::cell::RefCell;
-use std::hint::black_box;
-use std::path::Path;
+use std::{cell::RefCell, hint::black_box, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use constriction::stream::Decode;
-use constriction::stream::model::{ContiguousCategoricalEntropyModel, SmallContiguousLookupDecoderModel};
-use constriction::stream::stack::{DefaultAnsCoder, SmallAnsCoder};
-use narrows_codec::{Choice, Decoder, Encoder, Feature, Mode, Table, Tables};
+use constriction::stream::{
+    Decode,
+    model::{ContiguousCategoricalEntropyModel, SmallContiguousLookupDecoderModel},
+    stack::{DefaultAnsCoder, SmallAnsCoder},
+};
+use narrows_codec::{Choice, Decoder, Encoder, Feature, GeometryId, Mode, Table, Tables};
 use serde::Serialize;
 
-use super::compressai::{self, CompressAi};
-use super::set::Set;
-use super::sizes::{CODED, raw};
-use crate::contest::{Contest, Row, twelve_bits};
-use crate::micro::median;
+use super::{
+    compressai::{self, CompressAi},
+    set::Set,
+    sizes::{CODED, raw},
+};
+use crate::{
+    contest::{Contest, Row, twelve_bits},
+    micro::median,
+};
 
 /// Features in a run.
 const FEATURES: usize = 24;
@@ -115,7 +119,14 @@ pub(super) fn measure(set: &Set, rounds: usize, python: Option<&Path>) -> Result
         contest.add(format!("narrows {mode} encode"), None, move || {
             for feature in features {
                 let feature = black_box(feature);
-                encoder.encode(&set.tables, 0, set.level, Choice::Only(mode), feature, &mut packet)?;
+                encoder.encode(
+                    &set.tables,
+                    GeometryId(0),
+                    set.level,
+                    Choice::Only(mode),
+                    feature,
+                    &mut packet,
+                )?;
                 black_box(&packet);
             }
             Ok(())
@@ -164,7 +175,7 @@ pub(super) fn packets(set: &Set, features: &[Feature], mode: Mode) -> Result<Vec
     let mut encoder = Encoder::new();
     let packet = |feature: &Feature| {
         let mut packet = Vec::new();
-        encoder.encode(&set.tables, 0, set.level, Choice::Only(mode), feature, &mut packet)?;
+        encoder.encode(&set.tables, GeometryId(0), set.level, Choice::Only(mode), feature, &mut packet)?;
         Ok(packet)
     };
     features.iter().map(packet).collect()

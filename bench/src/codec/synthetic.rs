@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::Result;
-use narrows_codec::{Feature, Shape};
+use narrows_codec::{Feature, LevelId, Shape};
 
 /// Counts of a table's frequencies.
 const TOTAL: u32 = 4096;
@@ -204,7 +204,7 @@ mod tests {
         let (file, feature) = draw();
         assert_eq!(draw(), (file.clone(), feature.clone()));
         let tables = Tables::parse(&file).expect("tables");
-        let level = tables.level(0).expect("a level");
+        let level = tables.level(LevelId(0)).expect("a level");
         let planes = level.iter().zip(feature.planes());
         let held = planes.flat_map(|(table, plane)| plane.iter().map(|symbol| table.holds(*symbol)));
         assert!(held.filter(|held| *held).count() > 240);

@@ -7,7 +7,6 @@ mod overview;
 mod parts;
 
 use anyhow::Result;
-
 pub(super) use parts::millis;
 
 use super::report::Report;

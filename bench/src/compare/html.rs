@@ -5,7 +5,6 @@ mod task;
 
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-
 use proof::{links, physics, story_of};
 use task::{accuracies, cells, claims, stages, unknown_joules, winners};
 

@@ -7,10 +7,9 @@ mod rows;
 mod verdict;
 
 use anyhow::{Result, ensure};
-use serde::{Deserialize, Serialize};
-
 pub use cell::{Cell, Energy, Floor, Percentiles, Pipelined, Radio};
 pub use rows::{Row, STAGES, Turn};
+use serde::{Deserialize, Serialize};
 pub use verdict::{Claim, Lack, Pair, Place, Winner};
 
 /// Version of report.json; raised when a field changes its meaning or goes.

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use narrows_head::{Head, load, source};
 use narrows_models::{Bundle, Parts, TaskKind};
-use narrows_wire::{Ask, BundleId, Hello, Want};
+use narrows_wire::{BundleId, Hello, Query, TaskRequest};
 
 /// Classes asked for.
 const TOP_K: u16 = 5;
@@ -13,7 +13,7 @@ const TOP_K: u16 = 5;
 pub(super) struct Question {
     pub(super) hello: Hello,
     pub(super) bundle: BundleId,
-    pub(super) wants: Vec<Want>,
+    pub(super) task_requests: Vec<TaskRequest>,
     /// Codec packets of one geometry and level.
     pub(super) packets: Vec<Vec<u8>>,
 }
@@ -27,7 +27,7 @@ impl Question {
         level: Option<usize>,
         source: Option<&str>,
     ) -> Result<Self> {
-        let mut wants = Vec::new();
+        let mut task_requests = Vec::new();
         let mut geometry = None;
         for name in tasks {
             let known =
@@ -36,11 +36,11 @@ impl Question {
             let (place, task) =
                 found.with_context(|| format!("--tasks: no task {name:?}; there are {}", known()))?;
             geometry.get_or_insert(task.geometry);
-            let ask = match task.kind {
-                TaskKind::Classify => Ask::Classify { top_k: TOP_K },
-                TaskKind::Segment => Ask::Segment { size: None },
+            let query = match task.kind {
+                TaskKind::Classify => Query::Classify { top_k: TOP_K },
+                TaskKind::Segment => Query::Segment { size: None },
             };
-            wants.push(Want { task: u8::try_from(place)?, ask });
+            task_requests.push(TaskRequest { task: u8::try_from(place)?, query });
         }
         let geometry = geometry.context("--tasks: names no task")?;
         let level = level.unwrap_or(bundle.default_level());
@@ -56,7 +56,7 @@ impl Question {
             tasks[0]
         );
         let id = BundleId(*bundle.digest().bytes());
-        Ok(Question { hello: Hello::new(vec![id], tasks.to_vec()), bundle: id, wants, packets })
+        Ok(Question { hello: Hello::new(vec![id], tasks.to_vec()), bundle: id, task_requests, packets })
     }
 
     /// Of the packets.

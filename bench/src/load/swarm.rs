@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use narrows_wire::{
-    Close, FrameReply, Payload, Want,
+    Close, FrameReply, Payload, TaskRequest,
     identity::Identity,
     limits::{HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, MAX_HELLO, MAX_REPLY},
     quic::{self, Tuning},
@@ -64,7 +64,7 @@ struct Head {
     connection: Connection,
     session: RefCell<Client>,
     bundle: u8,
-    wants: Rc<[Want]>,
+    task_requests: Rc<[TaskRequest]>,
     /// Frames that the welcome leaves room for; others wait in turn.
     room: Semaphore,
 }
@@ -89,7 +89,7 @@ impl Swarm {
         let config = quic::client_config(&Identity::load(&target.identity)?, &tuning)?;
         let endpoints = (0..number.div_ceil(SHARE)).map(|_| quic::client_endpoint(address, &tuning));
         let endpoints: Vec<Endpoint> = endpoints.collect::<Result<_, _>>()?;
-        let wants: Rc<[Want]> = question.wants.clone().into();
+        let task_requests: Rc<[TaskRequest]> = question.task_requests.clone().into();
         let turns = Rc::new(Semaphore::new(HANDSHAKES));
         let start = Instant::now();
         let bar = bar("connecting", number as u64);
@@ -97,7 +97,8 @@ impl Swarm {
         for place in 0..number {
             let (endpoint, config, host) =
                 (endpoints[place / SHARE].clone(), config.clone(), Rc::clone(&host));
-            let (turns, wants, hello) = (Rc::clone(&turns), Rc::clone(&wants), question.hello.clone());
+            let (turns, task_requests, hello) =
+                (Rc::clone(&turns), Rc::clone(&task_requests), question.hello.clone());
             let due = start + target.ramp.mul_f64(place as f64 / number as f64);
             let bundle = question.bundle;
             calls.spawn_local(async move {
@@ -109,7 +110,7 @@ impl Swarm {
                 let session = session.await.context("hello")??;
                 let bundle = session.bundle(&bundle).context("the tail does not serve the bundle")?;
                 let room = Semaphore::new(session.room());
-                anyhow::Ok(Head { connection, session: RefCell::new(session), bundle, wants, room })
+                anyhow::Ok(Head { connection, session: RefCell::new(session), bundle, task_requests, room })
             });
         }
         let mut swarm = Swarm {
@@ -224,12 +225,12 @@ impl Head {
         let Ok(Ok(_place)) = timeout_at(end.into(), self.room.acquire()).await else {
             return tally.borrow_mut().failed("waited behind other frames of its head");
         };
-        let (now, wants) = (Instant::now(), self.wants.to_vec());
+        let (now, task_requests) = (Instant::now(), self.task_requests.to_vec());
         let request = self.session.borrow_mut().request(
             now,
             self.bundle,
             Some(due + budget),
-            wants,
+            task_requests,
             Payload::Packet(packet),
         );
         let (id, bytes) = match request {

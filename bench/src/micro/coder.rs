@@ -1,13 +1,17 @@
 //! Mode static against constriction's ANS coders: the same tables, the symbols of the bundle's vectors.
 
-use std::cell::RefCell;
-use std::hint::black_box;
+use std::{cell::RefCell, hint::black_box};
 
 use anyhow::{Context, Result, ensure};
-use constriction::stream::Decode;
-use constriction::stream::model::{ContiguousCategoricalEntropyModel, SmallContiguousLookupDecoderModel};
-use constriction::stream::stack::{DefaultAnsCoder, SmallAnsCoder};
-use narrows_codec::{Choice, Feature, HEADER_BYTES, Header, Mode, Shape, Table, Tables, decode_into, encode};
+use constriction::stream::{
+    Decode,
+    model::{ContiguousCategoricalEntropyModel, SmallContiguousLookupDecoderModel},
+    stack::{DefaultAnsCoder, SmallAnsCoder},
+};
+use narrows_codec::{
+    Choice, Feature, GeometryId, HEADER_BYTES, Header, LevelId, Mode, Shape, Table, Tables, decode_into,
+    encode,
+};
 use narrows_models::Bundle;
 use serde::Serialize;
 
@@ -37,7 +41,7 @@ struct Channel<'a> {
 
 /// A vector's symbols and rate level, the channels of that level, and the packet.
 struct Case<'a> {
-    level: u8,
+    level: LevelId,
     feature: Feature,
     channels: Vec<Channel<'a>>,
     packet: Vec<u8>,
@@ -64,10 +68,10 @@ pub(super) fn measure(bundle: &Bundle, rounds: usize) -> Result<Coder> {
         let symbols = bundle.read(&vector.symbols)?.into_iter().map(|byte| byte.cast_signed().into());
         let (rows, columns) = bundle.geometries()[vector.geometry].latent(bundle.head().stride);
         let feature = Feature::new(Shape::new(tables.channels(), rows, columns)?, symbols.collect())?;
-        let level = u8::try_from(vector.level)?;
-        let channels = tables.level(vector.level).context("a vector's level")?.iter().map(channel);
+        let level = LevelId(u8::try_from(vector.level)?);
+        let channels = tables.level(level).context("a vector's level")?.iter().map(channel);
         let mut packet = Vec::new();
-        encode(&tables, 0, level, Choice::Only(Mode::Static), &feature, &mut packet)?;
+        encode(&tables, GeometryId(0), level, Choice::Only(Mode::Static), &feature, &mut packet)?;
         cases.push(Case { level, feature, channels: channels.collect::<Result<_>>()?, packet });
     }
     ensure!(!cases.is_empty(), "the bundle has no vectors");
@@ -82,7 +86,7 @@ pub(super) fn measure(bundle: &Bundle, rounds: usize) -> Result<Coder> {
     contest.add("narrows encode", None, || {
         for case in cases {
             let feature = black_box(&case.feature);
-            encode(tables, 0, case.level, Choice::Only(Mode::Static), feature, &mut packet)?;
+            encode(tables, GeometryId(0), case.level, Choice::Only(Mode::Static), feature, &mut packet)?;
             black_box(&packet);
         }
         Ok(())

@@ -1,7 +1,6 @@
 //! The head against the same network in f32, whole networks, and JPEG encoders.
 
-use std::hint::black_box;
-use std::path::Path;
+use std::{hint::black_box, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use image::{RgbImage, imageops};
@@ -13,8 +12,11 @@ use ndarray::{Array4, ArrayView4};
 use serde::Serialize;
 use tract_onnx::prelude::*;
 
-use super::onnx::{INPUT, OUTPUT};
-use super::{lite0, median, twin};
+use super::{
+    lite0, median,
+    onnx::{INPUT, OUTPUT},
+    twin,
+};
 use crate::{
     contest::{Contest, Row},
     halves,

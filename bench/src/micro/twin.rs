@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use narrows_head::net::Chain;
-use narrows_int8::Kind;
+use narrows_int8::ConvKind;
 
 use super::onnx::{Conv, Graph};
 
@@ -27,7 +27,7 @@ pub(super) fn onnx(chain: &Chain, height: usize, width: usize) -> Result<Vec<u8>
             i > 0 || pads == [0; 4] || spec.input_zero == 0,
             "the first layer pads with a colour that is not 0"
         );
-        let depthwise = spec.kind == Kind::Depthwise;
+        let depthwise = spec.kind == ConvKind::Depthwise;
         let conv =
             Conv { outputs: spec.out_channels, kernel: spec.kernel, stride: spec.stride, pads, depthwise };
         value = graph.conv(&value, conv, &weights, &bias);

@@ -3,7 +3,7 @@
 //! Arguments and results are documented in `narrows_codec/__init__.pyi`. Every packet is made and read by the crate
 //! `narrows-codec`; here arrays become features and errors become exceptions.
 
-use narrows_codec::{Choice, Decoder, Encoder, Error, Feature, Mode, Shape, Tables};
+use narrows_codec::{Choice, Decoder, Encoder, Error, Feature, Mode, Shape, Tables, GeometryId, LevelId};
 use numpy::{IntoPyArray, PyArray3, PyArrayMethods, PyReadonlyArray3, PyUntypedArrayMethods};
 use pyo3::{create_exception, exceptions::PyValueError, prelude::*, types::PyBytes};
 
@@ -97,7 +97,7 @@ fn sides<T: numpy::Element>(array: &PyReadonlyArray3<'_, T>) -> [usize; 3] {
 
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 #[pyfunction]
-#[pyo3(signature = (tables, symbols, *, level = 0, geometry = 0, mode = "auto", layered = false, lanes = 0))]
+#[pyo3(signature = (tables, symbols, *, level = 0, geometry = 0, mode = "auto", truncatable = false, lanes = 0))]
 fn encode<'py>(
     py: Python<'py>,
     tables: &PyTables,
@@ -105,7 +105,7 @@ fn encode<'py>(
     level: u8,
     geometry: u8,
     mode: &str,
-    layered: bool,
+    truncatable: bool,
     lanes: u8,
 ) -> PyResult<Bound<'py, PyBytes>> {
     if ![0, 1, 2, 4, 8, 16, 32].contains(&lanes) {
@@ -117,8 +117,8 @@ fn encode<'py>(
     let choice = mode_of(mode)?.map_or(Choice::Auto, Choice::Only);
     let packet = py.detach(|| {
         let mut packet = Vec::new();
-        let mut encoder = Encoder::new().layered(layered).lanes(lanes);
-        encoder.encode(&tables.0, geometry, level, choice, &feature, &mut packet).map(|_| packet)
+        let mut encoder = Encoder::new().truncatable(truncatable).lanes(lanes);
+        encoder.encode(&tables.0, GeometryId(geometry), LevelId(level), choice, &feature, &mut packet).map(|_| packet)
     });
     Ok(PyBytes::new(py, &packet.map_err(refused)?))
 }
@@ -154,7 +154,7 @@ fn bits(
             "mode \"auto\": bits are asked for of one of static, indexed, context, columns, rows",
         ));
     };
-    let cost = py.detach(|| Encoder::new().cost(&tables.0, level, mode, &feature));
+    let cost = py.detach(|| Encoder::new().cost(&tables.0, LevelId(level), mode, &feature));
     // The sum is in 1/256 bit.
     Ok(cost.map_err(refused)? as f64 / 256.0)
 }

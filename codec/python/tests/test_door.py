@@ -13,9 +13,9 @@ PACKETS = sorted(path for mode in (*CODED, "raw") for path in GOLDEN.glob(f"*.{m
 
 def case(name: str) -> tuple[Tables, np.ndarray, dict]:
     """Tables, symbols i16 [C,H,W] and the arguments that gave a golden packet."""
-    *sides, geometry, level, layered, lanes = (int(word) for word in (GOLDEN / f"{name}.shape").read_text().split())
+    *sides, geometry, level, truncatable, lanes = (int(word) for word in (GOLDEN / f"{name}.shape").read_text().split())
     symbols = np.frombuffer((GOLDEN / f"{name}.symbols").read_bytes(), "<i2").reshape(sides)
-    made = {"geometry": geometry, "level": level, "layered": layered == 1, "lanes": lanes}
+    made = {"geometry": geometry, "level": level, "truncatable": truncatable == 1, "lanes": lanes}
     return Tables((GOLDEN / f"{name}.tables").read_bytes()), symbols, made
 
 

@@ -1,6 +1,6 @@
 //! Damaged packets of all modes and numbers of lanes, and what the decoder makes of them.
 
-use narrows_codec::{Choice, Decoder, Encoder, Mode, Shape, Tables, packet_max};
+use narrows_codec::{Choice, Decoder, Encoder, GeometryId, LevelId, Mode, Shape, Tables, packet_max};
 
 use crate::make::{self, Random};
 
@@ -28,12 +28,19 @@ pub(crate) fn run(packets: u64, seed: u64) -> Report {
     for (geometry, shape) in (0..).zip(shapes).take(make::unless_miri(4, 1)) {
         for lanes in [1, 2, 4, 8, 16, 32] {
             for mode in make::modes() {
-                for layered in [false, true] {
+                for truncatable in [false, true] {
                     let feature = make::feature(u64::from(geometry) + 5, shape, 40);
                     let mut packet = Vec::new();
-                    let mut encoder = Encoder::new().lanes(lanes).layered(layered);
+                    let mut encoder = Encoder::new().lanes(lanes).truncatable(truncatable);
                     encoder
-                        .encode(&tables, geometry, 1, Choice::Only(mode), &feature, &mut packet)
+                        .encode(
+                            &tables,
+                            GeometryId(geometry),
+                            LevelId(1),
+                            Choice::Only(mode),
+                            &feature,
+                            &mut packet,
+                        )
                         .expect("a feature of these tables");
                     sound.push((packet, mode, lanes, feature));
                 }
@@ -60,15 +67,15 @@ pub(crate) fn run(packets: u64, seed: u64) -> Report {
             assert!(found.is_err() || symbols == expected, "{packet:x?}");
         }
         let Ok(found) = found else { continue };
-        let shape = shapes[usize::from(found.header.geometry)];
+        let shape = shapes[found.header.geometry.index()];
         assert!(symbols.len() == shape.symbols() && packet.len() <= packet_max(shape));
         let present =
-            tables.order().take(if found.header.groups() == 1 { usize::MAX } else { found.present });
+            tables.order().take(if found.header.groups() == 1 { usize::MAX } else { found.groups_decoded });
         let intact = shape == feature.shape()
             && present.flatten().map(|&channel| usize::from(channel) * shape.plane()).all(|begin| {
                 symbols[begin..][..shape.plane()] == feature.symbols()[begin..][..shape.plane()]
             });
-        if intact && found.present < found.header.groups() {
+        if intact && found.groups_decoded < found.header.groups() {
             report.cut += 1;
         } else if intact {
             report.same[found.header.mode as usize] += 1;

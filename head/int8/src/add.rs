@@ -1,7 +1,6 @@
 //! The sum of two tensors, each with a scale and zero point of its own.
 
-use crate::spec::length;
-use crate::{Error, Isa, portable};
+use crate::{Error, Isa, portable, spec::length};
 
 /// One side of an [`Add`].
 #[derive(Debug, Clone, Copy, PartialEq)]

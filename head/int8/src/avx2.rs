@@ -5,10 +5,12 @@
 
 use std::arch::x86_64::*;
 
-use crate::conv::Kernel;
-use crate::pack::{BLOCK, Walk, Words, depthwise, fill, words};
-use crate::rows::Taps;
-use crate::{Add, ConvSpec, Output, Requant, Term};
+use crate::{
+    Add, ConvSpec, Output, Requant, Term,
+    conv::Kernel,
+    pack::{BLOCK, Walk, Words, depthwise, fill, words},
+    rows::Taps,
+};
 
 /// For six pixels twelve accumulators, two registers of weights, one of input and one of products: all sixteen.
 const WALK: Walk = Walk { widest: 2, group: 2, unroll: 2 };

@@ -1,8 +1,10 @@
 //! A layer ready to run: weights packed for one implementation, output rows computed one by one.
 
-use crate::rows::{Ring, Taps};
-use crate::spec::{Kind, Shape, length};
-use crate::{ConvSpec, Error, Isa, Output, Requant, portable};
+use crate::{
+    ConvSpec, Error, Isa, Output, Requant, portable,
+    rows::{Ring, Taps},
+    spec::{ConvKind, Shape, length},
+};
 
 /// Memory that layers use while they run. It grows to what the largest layer needs and is then kept, so a
 /// caller that reuses it allocates nothing. Its content means nothing between calls.
@@ -48,20 +50,20 @@ impl Conv {
         let packed = match (isa, spec.kind) {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: AVX2 is supported, tested above.
-            (Isa::Avx2, Kind::Dense) => Packed::Avx2Dense(unsafe { crate::avx2::Dense::new(spec) }),
+            (Isa::Avx2, ConvKind::Dense) => Packed::Avx2Dense(unsafe { crate::avx2::Dense::new(spec) }),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, Kind::Depthwise) => {
+            (Isa::Avx2, ConvKind::Depthwise) => {
                 // SAFETY: AVX2 is supported, tested above.
                 Packed::Avx2Depthwise(unsafe { crate::avx2::Depthwise::new(spec) })
             }
             #[cfg(target_arch = "aarch64")]
             // SAFETY: NEON is supported, tested above.
-            (Isa::Neon, Kind::Dense) => Packed::NeonDense(unsafe { crate::neon::Dense::new(spec) }),
+            (Isa::Neon, ConvKind::Dense) => Packed::NeonDense(unsafe { crate::neon::Dense::new(spec) }),
             #[cfg(target_arch = "aarch64")]
             // SAFETY: NEON and its dot product are supported, tested above.
-            (Isa::NeonDot, Kind::Dense) => Packed::DotDense(unsafe { crate::dot::Dense::new(spec) }),
+            (Isa::NeonDot, ConvKind::Dense) => Packed::DotDense(unsafe { crate::dot::Dense::new(spec) }),
             #[cfg(target_arch = "aarch64")]
-            (Isa::Neon | Isa::NeonDot, Kind::Depthwise) => {
+            (Isa::Neon | Isa::NeonDot, ConvKind::Depthwise) => {
                 // SAFETY: NEON is supported, tested above.
                 Packed::NeonDepthwise(unsafe { crate::neon::Depthwise::new(spec) })
             }
@@ -93,7 +95,7 @@ impl Conv {
     /// Multiply-accumulates for an input of `height` by `width`, those that fall on padding included.
     pub fn macs(&self, height: usize, width: usize) -> Result<u64, Error> {
         let (height, width) = self.output_size(height, width)?;
-        let inputs = if self.shape.kind == Kind::Dense { self.shape.inputs } else { 1 };
+        let inputs = if self.shape.kind == ConvKind::Dense { self.shape.inputs } else { 1 };
         let per_pixel = self.shape.outputs * inputs * self.shape.kernel[0] * self.shape.kernel[1];
         Ok((height * width * per_pixel) as u64)
     }

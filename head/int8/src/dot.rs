@@ -3,13 +3,14 @@
 //! The input is read as `x - 128`, which is x with its top bit flipped; `ConvSpec::folded_bias` makes up for it.
 //! No step can wrap: the accumulator stays within the bound that `ConvSpec::check` established.
 
-use std::arch::aarch64::*;
-use std::arch::asm;
+use std::arch::{aarch64::*, asm};
 
-use crate::ConvSpec;
-use crate::conv::Kernel;
-use crate::pack::{BLOCK, Walk, fill};
-use crate::rows::Taps;
+use crate::{
+    ConvSpec,
+    conv::Kernel,
+    pack::{BLOCK, Walk, fill},
+    rows::Taps,
+};
 
 /// Sixteen accumulators, four registers of weights and one of input out of thirty-two.
 const WALK: Walk = Walk { widest: 2, group: 4, unroll: 4 };

@@ -12,10 +12,10 @@
 //! one is written straight from the formula and the others are tested against it bit for bit.
 //!
 //! ```
-//! use narrows_int8::{Conv, ConvSpec, Isa, Kind, Pads, Requant, Scratch};
+//! use narrows_int8::{Conv, ConvSpec, Isa, ConvKind, Pads, Requant, Scratch};
 //!
 //! let spec = ConvSpec {
-//!     kind: Kind::Dense,
+//!     kind: ConvKind::Dense,
 //!     in_channels: 1,
 //!     out_channels: 2,
 //!     kernel: [1, 2],
@@ -55,4 +55,4 @@ pub use conv::{Conv, Scratch};
 pub use error::Error;
 pub use isa::Isa;
 pub use requant::{Output, Requant};
-pub use spec::{ConvSpec, Kind, Pads};
+pub use spec::{ConvKind, ConvSpec, Pads};

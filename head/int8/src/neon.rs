@@ -5,10 +5,12 @@
 
 use std::arch::aarch64::*;
 
-use crate::conv::Kernel;
-use crate::pack::{BLOCK, Walk, depthwise, fill};
-use crate::rows::Taps;
-use crate::{Add, ConvSpec, Output, Requant, Term};
+use crate::{
+    Add, ConvSpec, Output, Requant, Term,
+    conv::Kernel,
+    pack::{BLOCK, Walk, depthwise, fill},
+    rows::Taps,
+};
 
 /// Sixteen accumulators, four registers of weights and four of input out of thirty-two.
 const WALK: Walk = Walk { widest: 2, group: 1, unroll: 4 };

@@ -94,10 +94,10 @@ pub(crate) fn words(values: &[i16]) -> Vec<Words> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Kind, Pads};
+    use crate::{ConvKind, Pads};
 
-    fn spec(kind: Kind, inputs: usize, outputs: usize, kernel: [usize; 2]) -> ConvSpec {
-        let per = if kind == Kind::Dense { inputs } else { 1 };
+    fn spec(kind: ConvKind, inputs: usize, outputs: usize, kernel: [usize; 2]) -> ConvSpec {
+        let per = if kind == ConvKind::Dense { inputs } else { 1 };
         ConvSpec {
             kind,
             in_channels: inputs,
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn dense_weights_are_grouped_by_inputs() {
-        let spec = spec(Kind::Dense, 3, 2, [1, 1]);
+        let spec = spec(ConvKind::Dense, 3, 2, [1, 1]);
         let packed: Vec<i16> = Walk { widest: 1, group: 2, unroll: 4 }.dense(&spec);
         assert_eq!(packed[..4], [0, 1, 3, 4]);
         assert_eq!(packed[16..20], [2, 0, 5, 0]);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn depthwise_weights_are_grouped_by_channels() {
-        let spec = spec(Kind::Depthwise, 3, 3, [1, 2]);
+        let spec = spec(ConvKind::Depthwise, 3, 3, [1, 2]);
         assert_eq!(depthwise(&spec, 4), [0, 2, 4, 0, 1, 3, 5, 0]);
     }
 }

@@ -1,7 +1,9 @@
 //! The formula, literally: what every other implementation is compared with.
 
-use crate::spec::{Kind, Shape};
-use crate::{Add, ConvSpec, Output, Requant, Term};
+use crate::{
+    Add, ConvSpec, Output, Requant, Term,
+    spec::{ConvKind, Shape},
+};
 
 /// Weights as kernel row, kernel column, input channel, output channel; the biases as given.
 #[derive(Debug, Clone)]
@@ -53,7 +55,7 @@ pub(crate) fn row(
             }
             let pixel = &input[(row * width + column) * shape.inputs..][..shape.inputs];
             match shape.kind {
-                Kind::Dense => {
+                ConvKind::Dense => {
                     for (&x, weights) in pixel.iter().zip(weights.chunks_exact(shape.outputs)) {
                         let x = i32::from(x) - zero;
                         for (acc, &w) in acc.iter_mut().zip(weights) {
@@ -61,7 +63,7 @@ pub(crate) fn row(
                         }
                     }
                 }
-                Kind::Depthwise => {
+                ConvKind::Depthwise => {
                     for ((acc, &x), &w) in acc.iter_mut().zip(pixel).zip(weights) {
                         *acc += (i32::from(x) - zero) * i32::from(w);
                     }

@@ -1,7 +1,6 @@
 //! Accumulators to activations or symbols.
 
-use crate::spec::length;
-use crate::{Error, Isa, portable};
+use crate::{Error, Isa, portable, spec::length};
 
 mod sealed {
     /// Keeps [`super::Output`] to types of which every bit pattern is a value.

@@ -99,12 +99,12 @@ impl<'a, T> Taps<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Kind, Pads};
+    use crate::{ConvKind, Pads};
 
     #[test]
     fn rows_are_padded_with_the_zero_point() {
         let shape = Shape {
-            kind: Kind::Dense,
+            kind: ConvKind::Dense,
             inputs: 1,
             outputs: 1,
             kernel: [2, 1],

@@ -4,7 +4,7 @@ use crate::Error;
 
 /// How input channels reach output channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ConvKind {
     /// Every output channel reads every input channel.
     Dense,
     /// Output channel c reads input channel c alone.
@@ -28,7 +28,7 @@ pub struct Pads {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConvSpec {
     /// Dense or depthwise.
-    pub kind: Kind,
+    pub kind: ConvKind,
     /// Channels of the input, 1 to 16384.
     pub in_channels: usize,
     /// Channels of the output, 1 to 16384; those of the input where depthwise.
@@ -60,7 +60,7 @@ pub(crate) const MAX_SIDE: usize = 32768;
 /// The shapes of a layer, checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Shape {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ConvKind,
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
     pub(crate) kernel: [usize; 2],
@@ -82,7 +82,7 @@ impl ConvSpec {
         within("bottom padding", self.pads.bottom, 0, self.kernel[0] - 1)?;
         within("left padding", self.pads.left, 0, self.kernel[1] - 1)?;
         within("right padding", self.pads.right, 0, self.kernel[1] - 1)?;
-        if self.kind == Kind::Depthwise && self.in_channels != self.out_channels {
+        if self.kind == ConvKind::Depthwise && self.in_channels != self.out_channels {
             return Err(Error::Depthwise { inputs: self.in_channels, outputs: self.out_channels });
         }
         // At most 2^14 * 2^6 * 2^6 per output channel and 2^40 in all: no overflow of 64 bits.
@@ -109,8 +109,8 @@ impl ConvSpec {
 
     pub(crate) fn inputs_per_output(&self) -> usize {
         match self.kind {
-            Kind::Dense => self.in_channels,
-            Kind::Depthwise => 1,
+            ConvKind::Dense => self.in_channels,
+            ConvKind::Depthwise => 1,
         }
     }
 

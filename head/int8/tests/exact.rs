@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
-use narrows_int8::{Add, Conv, ConvSpec, Isa, Kind, Output, Pads, Requant, Scratch, Term};
+use narrows_int8::{Add, Conv, ConvKind, ConvSpec, Isa, Output, Pads, Requant, Scratch, Term};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ fn reference(case: &Case) -> Vec<i64> {
         let (y, x) = (y.wrapping_sub(pads.top), x.wrapping_sub(pads.left));
         if y < height && x < width { i64::from(case.input[(y * width + x) * in_channels + c]) } else { zero }
     };
-    let per_output = if kind == Kind::Dense { in_channels } else { 1 };
+    let per_output = if kind == ConvKind::Dense { in_channels } else { 1 };
     let mut accumulators = Vec::new();
     for y in 0..tall {
         for x in 0..wide {
@@ -35,7 +35,7 @@ fn reference(case: &Case) -> Vec<i64> {
                 for i in 0..per_output {
                     for ky in 0..kernel[0] {
                         for kx in 0..kernel[1] {
-                            let c = if kind == Kind::Dense { i } else { o };
+                            let c = if kind == ConvKind::Dense { i } else { o };
                             let w =
                                 case.spec.weights[((o * per_output + i) * kernel[0] + ky) * kernel[1] + kx];
                             let x = pixel(y * stride[0] + ky, x * stride[1] + kx, c);
@@ -111,13 +111,13 @@ fn values<T: std::fmt::Debug + Clone + 'static>(
     .boxed()
 }
 
-fn case(kind: Kind) -> impl Strategy<Value = Case> {
+fn case(kind: ConvKind) -> impl Strategy<Value = Case> {
     let shape = (1..40_usize, 1..70_usize, 1..6_usize, 1..6_usize, 1..4_usize, 1..4_usize);
     let pads = (0..6_usize, 0..6_usize, 0..6_usize, 0..6_usize);
     (shape, pads, 1..9_usize, 1..20_usize, any::<u8>(), any::<u8>()).prop_flat_map(move |drawn| {
         let ((inputs, outputs, tall, wide, down, right), pads, height, width, input_zero, zero) = drawn;
-        let outputs = if kind == Kind::Dense { outputs } else { inputs };
-        let per_output = if kind == Kind::Dense { inputs } else { 1 };
+        let outputs = if kind == ConvKind::Dense { outputs } else { inputs };
+        let per_output = if kind == ConvKind::Dense { inputs } else { 1 };
         let pads =
             Pads { top: pads.0 % tall, left: pads.1 % wide, bottom: pads.2 % tall, right: pads.3 % wide };
         let size = (height + tall, width + wide);
@@ -154,13 +154,13 @@ proptest! {
 
     #[test]
     #[cfg_attr(miri, ignore = "takes hours")]
-    fn dense_layers_are_exact(case in case(Kind::Dense)) {
+    fn dense_layers_are_exact(case in case(ConvKind::Dense)) {
         check(&case, &mut Scratch::default());
     }
 
     #[test]
     #[cfg_attr(miri, ignore = "takes hours")]
-    fn depthwise_layers_are_exact(case in case(Kind::Depthwise)) {
+    fn depthwise_layers_are_exact(case in case(ConvKind::Depthwise)) {
         check(&case, &mut Scratch::default());
     }
 
@@ -216,22 +216,22 @@ proptest! {
 }
 
 /// A convolution of EfficientNet-Lite0 at 224x224: channels, kernel, stride, and the side of its input.
-type Lite0 = (Kind, usize, usize, usize, usize, usize);
+type Lite0 = (ConvKind, usize, usize, usize, usize, usize);
 
 /// Every shape that whole-network layers have and heads have not: SAME padding is lopsided where the stride is 2.
 const LITE0: [Lite0; 12] = [
-    (Kind::Dense, 3, 32, 3, 2, 224),
-    (Kind::Depthwise, 96, 96, 3, 2, 112),
-    (Kind::Depthwise, 144, 144, 5, 2, 56),
-    (Kind::Depthwise, 240, 240, 5, 1, 28),
-    (Kind::Depthwise, 240, 240, 3, 2, 28),
-    (Kind::Depthwise, 672, 672, 5, 1, 14),
-    (Kind::Depthwise, 672, 672, 5, 2, 14),
-    (Kind::Dense, 144, 24, 1, 1, 56),
-    (Kind::Dense, 1152, 320, 1, 1, 7),
-    (Kind::Dense, 320, 1280, 1, 1, 7),
-    (Kind::Depthwise, 1280, 1280, 7, 7, 7),
-    (Kind::Dense, 1280, 1000, 1, 1, 1),
+    (ConvKind::Dense, 3, 32, 3, 2, 224),
+    (ConvKind::Depthwise, 96, 96, 3, 2, 112),
+    (ConvKind::Depthwise, 144, 144, 5, 2, 56),
+    (ConvKind::Depthwise, 240, 240, 5, 1, 28),
+    (ConvKind::Depthwise, 240, 240, 3, 2, 28),
+    (ConvKind::Depthwise, 672, 672, 5, 1, 14),
+    (ConvKind::Depthwise, 672, 672, 5, 2, 14),
+    (ConvKind::Dense, 144, 24, 1, 1, 56),
+    (ConvKind::Dense, 1152, 320, 1, 1, 7),
+    (ConvKind::Dense, 320, 1280, 1, 1, 7),
+    (ConvKind::Depthwise, 1280, 1280, 7, 7, 7),
+    (ConvKind::Dense, 1280, 1000, 1, 1, 1),
 ];
 
 #[test]
@@ -239,7 +239,7 @@ const LITE0: [Lite0; 12] = [
 fn whole_network_shapes_equal_the_portable_kernels() {
     let mut scratch = Scratch::default();
     for (kind, inputs, outputs, kernel, stride, side) in LITE0 {
-        let per_output = if kind == Kind::Dense { inputs } else { 1 };
+        let per_output = if kind == ConvKind::Dense { inputs } else { 1 };
         let noise = |i: usize| (i.wrapping_mul(2_654_435_761) >> 9) as u8;
         let total = ((side.div_ceil(stride) - 1) * stride + kernel).saturating_sub(side);
         let (before, after) = (total / 2, total - total / 2);
@@ -274,19 +274,19 @@ fn whole_network_shapes_equal_the_portable_kernels() {
 #[test]
 fn head_shapes_share_one_scratch() {
     let shapes = [
-        (Kind::Dense, 3, 96, 8, 8, 0),
-        (Kind::Depthwise, 96, 96, 3, 1, 1),
-        (Kind::Dense, 96, 24, 1, 1, 0),
-        (Kind::Dense, 12, 20, 3, 2, 1),
-        (Kind::Depthwise, 24, 24, 5, 2, 2),
-        (Kind::Dense, 7, 8, 1, 2, 0),
+        (ConvKind::Dense, 3, 96, 8, 8, 0),
+        (ConvKind::Depthwise, 96, 96, 3, 1, 1),
+        (ConvKind::Dense, 96, 24, 1, 1, 0),
+        (ConvKind::Dense, 12, 20, 3, 2, 1),
+        (ConvKind::Depthwise, 24, 24, 5, 2, 2),
+        (ConvKind::Dense, 7, 8, 1, 2, 0),
     ];
     let side = if cfg!(miri) { 8 } else { 48 };
     let mut scratch = Scratch::default();
     for (kind, inputs, outputs, kernel, stride, pad) in shapes {
         let few = |channels: usize| if cfg!(miri) { channels.min(9) } else { channels };
         let (inputs, outputs) = (few(inputs), few(outputs));
-        let per_output = if kind == Kind::Dense { inputs } else { 1 };
+        let per_output = if kind == ConvKind::Dense { inputs } else { 1 };
         let noise = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7) as u8;
         let case = Case {
             spec: ConvSpec {

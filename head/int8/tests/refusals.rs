@@ -1,10 +1,10 @@
 //! Layers and buffers that must be refused, each by its own error.
 
-use narrows_int8::{Add, Conv, ConvSpec, Error, Isa, Kind, Pads, Requant, Scratch, Term};
+use narrows_int8::{Add, Conv, ConvKind, ConvSpec, Error, Isa, Pads, Requant, Scratch, Term};
 
 fn spec() -> ConvSpec {
     ConvSpec {
-        kind: Kind::Dense,
+        kind: ConvKind::Dense,
         in_channels: 2,
         out_channels: 3,
         kernel: [3, 3],
@@ -53,7 +53,7 @@ fn lengths_and_dimensions_are_checked() {
     let pads = Pads { left: 3, ..Pads::default() };
     assert!(matches!(refused(ConvSpec { pads, ..spec() }), Error::Dimension { what: "left padding", .. }));
     assert_eq!(
-        refused(ConvSpec { kind: Kind::Depthwise, ..spec() }),
+        refused(ConvSpec { kind: ConvKind::Depthwise, ..spec() }),
         Error::Depthwise { inputs: 2, outputs: 3 }
     );
 }

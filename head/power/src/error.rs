@@ -54,7 +54,7 @@ pub enum Error {
 /// The sort of an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum ErrorKind {
     /// The sensor is there; permissions are missing.
     Permission,
     /// The sensor is away or broken.
@@ -67,12 +67,12 @@ pub enum Kind {
 
 impl Error {
     /// The sort of this error.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Forbidden { .. } => Kind::Permission,
-            Error::Unreadable { .. } | Error::Malformed { .. } | Error::Silent { .. } => Kind::Sensor,
-            Error::Recording(_) | Error::Model(_) => Kind::Input,
-            Error::Device(_) => Kind::Device,
+            Error::Forbidden { .. } => ErrorKind::Permission,
+            Error::Unreadable { .. } | Error::Malformed { .. } | Error::Silent { .. } => ErrorKind::Sensor,
+            Error::Recording(_) | Error::Model(_) => ErrorKind::Input,
+            Error::Device(_) => ErrorKind::Device,
         }
     }
 

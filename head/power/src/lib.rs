@@ -41,7 +41,7 @@ mod sources;
 mod sysfs;
 mod trace;
 
-pub use error::{Error, Kind};
+pub use error::{Error, ErrorKind};
 pub use measure::{Idle, Measured, Plan, Total, total};
 pub use rail::{Method, Quality, Rail, Scope, Source};
 pub use recorder::{Cost, Recorder, Recording};

@@ -1,7 +1,7 @@
 //! The bundle's vectors on this processor: symbols, packets and the local network's scores must be equal bit for bit
 //! (BUNDLE.md, sections 8 and 9).
 
-use narrows_codec::{Choice, Feature, Mode, Shape, Tables, encode};
+use narrows_codec::{Choice, Feature, GeometryId, LevelId, Mode, Shape, Tables, encode};
 use narrows_models::{Bundle, LocalVector, Vector};
 
 use super::check::Check;
@@ -87,7 +87,7 @@ fn compare(bundle: &Bundle, net: &Net, tables: &Tables, vector: &Vector) -> Resu
     }
     let mut packet = Vec::new();
     // A bundle has at most 16 geometries and levels.
-    let (geometry, level) = (vector.geometry as u8, vector.level as u8);
+    let (geometry, level) = (GeometryId(vector.geometry as u8), LevelId(vector.level as u8));
     encode(tables, geometry, level, Choice::Only(Mode::Static), &feature, &mut packet)
         .map_err(|error| error.to_string())?;
     match packet == read(&vector.packet)? {

@@ -1,10 +1,12 @@
 //! From an ONNX file to a chain of quantised convolutions (BUNDLE.md, section 4). Everything else is refused by
 //! the name of its node.
 
-use super::Error;
-use super::constant::{INT8, UINT8};
-use super::layer::Layer;
-use super::node;
+use super::{
+    Error,
+    constant::{INT8, UINT8},
+    layer::Layer,
+    node,
+};
 
 /// A head as its file describes it.
 #[derive(Debug, Clone, PartialEq)]

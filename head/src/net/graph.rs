@@ -3,13 +3,15 @@
 
 use std::collections::HashMap;
 
-use narrows_int8::{ConvSpec, Kind, Pads};
+use narrows_int8::{ConvKind, ConvSpec, Pads};
 use tract_onnx::pb::NodeProto;
 
-use super::Error;
-use super::constant::{Data, FLOAT, UINT8};
-use super::layer::{self, Layer};
-use super::node::{self, Constants, wrong};
+use super::{
+    Error,
+    constant::{Data, FLOAT, UINT8},
+    layer::{self, Layer},
+    node::{self, Constants, wrong},
+};
 
 /// A local network as its file describes it.
 pub(super) struct Graph {
@@ -248,7 +250,7 @@ impl<'a> Reader<'a> {
             return Err(wrong(node, format!("a score's scale is {scale}, not a positive normal number")));
         }
         let spec = ConvSpec {
-            kind: Kind::Dense,
+            kind: ConvKind::Dense,
             in_channels: inputs,
             out_channels: classes,
             kernel: [1, 1],

@@ -1,6 +1,6 @@
 //! One QLinearConv: the integers and the multipliers of BUNDLE.md, section 4.
 
-use narrows_int8::{ConvSpec, Kind, Pads};
+use narrows_int8::{ConvKind, ConvSpec, Pads};
 
 use super::constant::{Constant, Data};
 
@@ -67,8 +67,10 @@ pub(super) fn build(
         return Err("the weight must be i8 of four dimensions".to_owned());
     };
     let kind = match attributes.group.unwrap_or(1) {
-        1 if per_output == in_channels => Kind::Dense,
-        group if group == in_channels && per_output == 1 && out_channels == in_channels => Kind::Depthwise,
+        1 if per_output == in_channels => ConvKind::Dense,
+        group if group == in_channels && per_output == 1 && out_channels == in_channels => {
+            ConvKind::Depthwise
+        }
         group => {
             return Err(format!(
                 "group {group} with a weight of {out_channels}x{per_output} on {in_channels} channels is neither \

@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use narrows_int8::{Add, Conv, ConvSpec, Isa, Kind, Pads, Requant, Scratch, Term};
+use narrows_int8::{Add, Conv, ConvKind, ConvSpec, Isa, Pads, Requant, Scratch, Term};
 use narrows_models::{Bundle, LocalSpec};
 
-use super::Error;
-use super::graph::{Graph, Grid, Work};
-use super::op::{Finish, Int8Add, Int8Conv, Node, Operator, Plan};
+use super::{
+    Error,
+    graph::{Graph, Grid, Work},
+    op::{Finish, Int8Add, Int8Conv, Node, Operator, Plan},
+};
 
 /// A whole network, ready to run.
 pub struct LocalNet {
@@ -100,7 +102,7 @@ impl Builder {
                 // The sum over the image is a depthwise convolution with a kernel of ones as large as it.
                 let (height, width) = self.sizes[inputs[0]];
                 let spec = ConvSpec {
-                    kind: Kind::Depthwise,
+                    kind: ConvKind::Depthwise,
                     in_channels: channels,
                     out_channels: channels,
                     kernel: [height, width],

@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 
-use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
-use tract_onnx::prelude::Framework;
+use tract_onnx::{
+    pb::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto},
+    prelude::Framework,
+};
 
-use super::Error;
-use super::constant::{Constant, INT8, UINT8};
-use super::layer::{self, Layer};
+use super::{
+    Error,
+    constant::{Constant, INT8, UINT8},
+    layer::{self, Layer},
+};
 
 /// Smallest operator set that BUNDLE.md allows.
 const OPSET: i64 = 13;

@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use narrows_int8::{Add, Conv, Requant, Scratch};
-use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::*;
+use tract_onnx::{prelude::*, tract_core::internal::*};
 
 /// What becomes of the accumulators.
 #[derive(Debug, Clone)]

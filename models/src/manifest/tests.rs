@@ -1,5 +1,5 @@
 use super::*;
-use crate::Kind;
+use crate::ErrorKind;
 
 /// The example of BUNDLE.md, with every part listed.
 fn example() -> String {
@@ -103,7 +103,7 @@ fn names_the_field_that_breaks_a_rule() {
 #[test]
 fn refuses_another_format_before_it_reads_on() {
     let error = Manifest::parse("format = 3\nsomething = \"new\"").expect_err("format 3 is unknown");
-    assert_eq!(error.kind(), Kind::Version);
+    assert_eq!(error.kind(), ErrorKind::Version);
     assert_eq!(error.to_string(), "manifest.toml: format 3 is not supported, this build reads format 2");
 }
 
@@ -117,6 +117,6 @@ fn refuses_unknown_keys_and_broken_syntax() {
         String::new(),
     ] {
         let error = Manifest::parse(&text).expect_err("not a manifest");
-        assert_eq!(error.kind(), Kind::Malformed, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
     }
 }

@@ -63,7 +63,7 @@ pub enum Error {
 /// Who is to blame for an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum ErrorKind {
     /// The library.
     Library,
     /// The device.
@@ -76,12 +76,12 @@ pub enum Kind {
 
 impl Error {
     /// Who is to blame.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Missing { .. } | Error::Library { .. } => Kind::Library,
-            Error::Device { .. } => Kind::Device,
-            Error::Model { .. } | Error::Tensor { .. } => Kind::Model,
-            Error::Run { .. } => Kind::Run,
+            Error::Missing { .. } | Error::Library { .. } => ErrorKind::Library,
+            Error::Device { .. } => ErrorKind::Device,
+            Error::Model { .. } | Error::Tensor { .. } => ErrorKind::Model,
+            Error::Run { .. } => ErrorKind::Run,
         }
     }
 }

@@ -3,18 +3,16 @@
 
 #![no_main]
 
-use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::{sync::{Arc, LazyLock}, time::Instant};
 
 use libfuzzer_sys::fuzz_target;
-use narrows_wire::session::{Offer, OfferedBundle, OfferedTask, Server, Verdict};
-use narrows_wire::{AskKind, BundleId, FrameReply, Hello, Outcome, Payload, Request};
+use narrows_wire::{session::{Offer, OfferedBundle, OfferedTask, Server, Verdict}, QueryKind, BundleId, FrameReply, Hello, Outcome, Payload, Request};
 
 const BUNDLE: BundleId = BundleId([7; 32]);
 
 static OFFER: LazyLock<Arc<Offer>> = LazyLock::new(|| {
     let task = |name: &str, kind, whole| OfferedTask { name: name.into(), kind, whole };
-    let tasks = vec![task("classify", AskKind::Classify, true), task("segment", AskKind::Segment, false)];
+    let tasks = vec![task("classify", QueryKind::Classify, true), task("segment", QueryKind::Segment, false)];
     Arc::new(Offer { bundles: vec![OfferedBundle { id: BUNDLE, tasks }], max_in_flight: 4 })
 });
 
@@ -28,9 +26,9 @@ fuzz_target!(|data: &[u8]| {
         server.hello(&hello).expect("an open session");
         match server.request(now, data).expect("a request that was read") {
             Verdict::Accepted(accepted) => {
-                assert!(accepted.wants.iter().all(|want| want.task < 2));
+                assert!(accepted.task_requests.iter().all(|task_request| task_request.task < 2));
                 let image = matches!(accepted.payload, Payload::Image(_));
-                assert!(!image || accepted.wants.iter().all(|want| want.task == 0));
+                assert!(!image || accepted.task_requests.iter().all(|task_request| task_request.task == 0));
                 server.request(now, data).expect_err("its number is in flight");
                 assert!(server.finish(accepted.id));
             }

@@ -4,8 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use narrows_wire::session::Client;
-use narrows_wire::{BundleId, Hello, HelloReply};
+use narrows_wire::{session::Client, BundleId, Hello, HelloReply};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(hello) = Hello::parse(data) {

@@ -32,16 +32,16 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(found.is_ok(), plain.is_ok());
     let Ok(found) = found else { return };
     assert_eq!(symbols, expected);
-    let shape = shapes[usize::from(found.header.geometry)];
+    let shape = shapes[found.header.geometry.index()];
     assert!(symbols.len() == shape.symbols() && packet.len() <= packet_max(shape));
     let feature = Feature::new(shape, symbols).expect("symbols of the shape");
     let (geometry, level, mode) = (found.header.geometry, found.header.level, found.header.mode);
-    let mut encoder = Encoder::new().lanes(found.header.lanes()).layered(found.header.groups() > 1);
+    let mut encoder = Encoder::new().lanes(found.header.lanes()).truncatable(found.header.groups() > 1);
     let mut again = Vec::new();
     encoder.encode(tables, geometry, level, Choice::Only(mode), &feature, &mut again).expect("a feature");
     // One feature has one packet of these modes for a number of lanes and groups.
     let one_form = !matches!(mode, Mode::Zstd | Mode::Indexed);
-    if one_form && found.present == found.header.groups() && again[2] == packet[2] {
+    if one_form && found.groups_decoded == found.header.groups() && again[2] == packet[2] {
         assert_eq!(again, packet);
     }
 });

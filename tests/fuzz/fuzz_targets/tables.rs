@@ -4,17 +4,17 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use narrows_codec::{Choice, Decoder, Encoder, Feature, Mode, Shape, Tables};
+use narrows_codec::{Choice, Decoder, Encoder, Feature, Mode, Shape, Tables, GeometryId, LevelId};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(tables) = Tables::parse(data) else { return };
     let shape = Shape::new(tables.channels(), 3, 7).expect("as many channels as tables may have");
     let (mut packet, mut plain, mut symbols) = (Vec::new(), Vec::new(), Vec::new());
-    let mut encoder = Encoder::new().layered(true);
-    let mut portable = Encoder::portable().layered(true);
+    let mut encoder = Encoder::new().truncatable(true);
+    let mut portable = Encoder::portable().truncatable(true);
     for level in 0..tables.levels() {
         let mut values = Vec::new();
-        for table in tables.level(level).expect("a level of the tables") {
+        for table in tables.level(LevelId(level as u8)).expect("a level of the tables") {
             let sum: u32 = table.frequencies().iter().map(|&frequency| u32::from(frequency)).sum();
             assert_eq!(sum, 1 << tables.precision());
             let regular = table.frequencies().len() as i16 - 1;
@@ -29,8 +29,8 @@ fuzz_target!(|data: &[u8]| {
                 continue;
             }
             let choice = Choice::Only(mode);
-            encoder.encode(&tables, 0, level as u8, choice, &feature, &mut packet).expect("a feature");
-            portable.encode(&tables, 0, level as u8, choice, &feature, &mut plain).expect("a feature");
+            encoder.encode(&tables, GeometryId(0), LevelId(level as u8), choice, &feature, &mut packet).expect("a feature");
+            portable.encode(&tables, GeometryId(0), LevelId(level as u8), choice, &feature, &mut plain).expect("a feature");
             assert_eq!(packet, plain);
             Decoder::new().decode_into(&tables, &[shape], &packet, &mut symbols).expect("our own packet");
             assert_eq!(symbols, feature.symbols());

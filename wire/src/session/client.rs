@@ -1,13 +1,17 @@
 //! The device's side: hello out, requests out, replies matched to what was asked.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use crate::codes::{OutcomeKind, Path};
-use crate::error::Error;
-use crate::hello::{BundleId, Hello, HelloReply, Welcome};
-use crate::reply::{FrameReply, Outcome, Reply};
-use crate::request::{Ask, Payload, Request, Want};
+use crate::{
+    codes::{OutcomeKind, Path},
+    error::Error,
+    hello::{BundleId, Hello, HelloReply, Welcome},
+    reply::{FrameReply, Outcome, Reply},
+    request::{Payload, Query, Request, TaskRequest},
+};
 
 /// The client's side of one connection.
 ///
@@ -25,7 +29,7 @@ pub struct Client {
 struct Pending {
     sent: Instant,
     path: Option<Path>,
-    wants: Vec<Want>,
+    task_requests: Vec<TaskRequest>,
 }
 
 /// A reply that fits its request.
@@ -92,7 +96,7 @@ impl Client {
         now: Instant,
         bundle: u8,
         deadline: Option<Instant>,
-        wants: Vec<Want>,
+        task_requests: Vec<TaskRequest>,
         payload: Payload,
     ) -> Result<(u64, Vec<u8>), Error> {
         let welcome = self.welcome.as_ref().ok_or(Error::NotOpen)?;
@@ -103,19 +107,20 @@ impl Client {
         let served = welcome.bundles.get(usize::from(bundle));
         let tasks =
             served.ok_or(Error::Invalid { field: "bundle", reason: "not in the welcome" })?.tasks.len();
-        if wants.iter().any(|want| usize::from(want.task) >= tasks) {
+        if task_requests.iter().any(|task_request| usize::from(task_request.task) >= tasks) {
             return Err(Error::Invalid { field: "task", reason: "not in the welcome" });
         }
         let budget = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        let request = Request { id: self.next, bundle, budget, wants, payload };
+        let request = Request { id: self.next, bundle, budget, task_requests, payload };
         let bytes = request.encode()?;
         self.next += 1;
-        let pending = Pending { sent: now, path: request.payload.path(), wants: request.wants };
+        let pending =
+            Pending { sent: now, path: request.payload.path(), task_requests: request.task_requests };
         self.in_flight.insert(request.id, pending);
         Ok((request.id, bytes))
     }
 
-    /// Takes the reply that came on frame `id`'s stream. Any [`crate::Kind::Peer`] error ends the connection; the
+    /// Takes the reply that came on frame `id`'s stream. Any [`crate::ErrorKind::Peer`] error ends the connection; the
     /// frame is no longer in flight either way.
     pub fn reply(&mut self, now: Instant, id: u64, bytes: &[u8]) -> Result<Answered, Error> {
         let pending = self.in_flight.remove(&id).ok_or(Error::NoSuchFrame { id })?;
@@ -127,7 +132,7 @@ impl Client {
             if pending.path.is_some_and(|path| path != reply.path) {
                 return Err(Error::Mismatch { id, reason: "it was made on another path" });
             }
-            check_answers(reply, &pending.wants)?;
+            check_answers(reply, &pending.task_requests)?;
         }
         Ok(Answered { reply, round_trip: now.saturating_duration_since(pending.sent) })
     }
@@ -138,23 +143,23 @@ impl Client {
     }
 }
 
-/// One answer per want, of the kind and within the size asked for.
-fn check_answers(reply: &Reply, wants: &[Want]) -> Result<(), Error> {
+/// One answer per task_request, of the kind and within the size asked for.
+fn check_answers(reply: &Reply, task_requests: &[TaskRequest]) -> Result<(), Error> {
     let mismatch = |reason| Error::Mismatch { id: reply.id, reason };
-    if reply.answers.len() != wants.len() {
+    if reply.answers.len() != task_requests.len() {
         return Err(mismatch("not one answer per task asked for"));
     }
-    for want in wants {
-        let answer = reply.answers.iter().find(|answer| answer.task == want.task);
+    for task_request in task_requests {
+        let answer = reply.answers.iter().find(|answer| answer.task == task_request.task);
         let outcome = &answer.ok_or(mismatch("a task asked for did not answer"))?.outcome;
-        match (&want.ask, outcome) {
+        match (&task_request.query, outcome) {
             (_, Outcome::Refused(_)) => {}
-            (Ask::Classify { top_k }, Outcome::Classes(classes)) => {
+            (Query::Classify { top_k }, Outcome::Classes(classes)) => {
                 if classes.len() > usize::from(*top_k) {
                     return Err(mismatch("more classes than asked for"));
                 }
             }
-            (Ask::Segment { size }, Outcome::Map(map)) => {
+            (Query::Segment { size }, Outcome::Map(map)) => {
                 if size.is_some_and(|size| size != (map.width(), map.height())) {
                     return Err(mismatch("a class map of another size"));
                 }

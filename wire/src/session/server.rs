@@ -1,16 +1,16 @@
 //! The server's side: hello in, requests checked against what was offered.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Instant;
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
-use crate::VERSIONS;
-use crate::codes::{AskKind, Framing, ImageFormat, RefusalCode};
-use crate::error::Error;
-use crate::hello::{BundleId, Hello, HelloRefusal, HelloReply, Served, Welcome};
-use crate::limits::HELLO_TIMEOUT;
-use crate::reply::{FrameReply, Refusal};
-use crate::request::{Ask, Payload, Request, Want};
+use crate::{
+    VERSIONS,
+    codes::{Framing, ImageFormat, QueryKind, RefusalCode},
+    error::Error,
+    hello::{BundleId, Hello, HelloRefusal, HelloReply, Served, Welcome},
+    limits::HELLO_TIMEOUT,
+    reply::{FrameReply, Refusal},
+    request::{Payload, Query, Request, TaskRequest},
+};
 
 /// What a server has to offer; shared by all its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct OfferedTask {
     /// Its name in the manifest.
     pub name: String,
     /// The question it answers.
-    pub kind: AskKind,
+    pub kind: QueryKind,
     /// Whether its whole network is served, so that it can answer images.
     pub whole: bool,
 }
@@ -57,7 +57,7 @@ pub struct Server {
 
 /// The answer to a hello.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Greeting {
+pub enum HelloOutcome {
     /// Send these bytes and go on.
     Open(Vec<u8>),
     /// Send these bytes, then close with [`crate::Close::Refused`].
@@ -95,7 +95,7 @@ pub struct Accepted {
     /// When the answer is due; `None` if it may take any time.
     pub deadline: Option<Instant>,
     /// What is asked; every task is in the offer and answers this kind.
-    pub wants: Vec<Want>,
+    pub task_requests: Vec<TaskRequest>,
     /// What the network is to see: a packet, or an image of a format and framing of this version whose tasks are
     /// served whole.
     pub payload: Payload,
@@ -113,7 +113,7 @@ impl Server {
     }
 
     /// Takes the first stream's message. An error is the peer's fault and ends the connection.
-    pub fn hello(&mut self, bytes: &[u8]) -> Result<Greeting, Error> {
+    pub fn hello(&mut self, bytes: &[u8]) -> Result<HelloOutcome, Error> {
         let hello = Hello::parse(bytes)?;
         let bundles: Vec<usize> = (0..self.offer.bundles.len())
             .filter(|&place| hello.bundles.contains(&self.offer.bundles[place].id))
@@ -129,13 +129,13 @@ impl Server {
                 let welcome = Welcome { version, max_in_flight, bundles: served.collect() };
                 let bytes = HelloReply::Welcome(welcome).encode()?;
                 self.bundles = bundles;
-                Ok(Greeting::Open(bytes))
+                Ok(HelloOutcome::Open(bytes))
             }
             Err(refusal) => {
                 let serves = self.offer.bundles.iter().map(|bundle| bundle.id).collect();
                 let message =
                     HelloRefusal { refusal: refusal.clone(), oldest: VERSIONS.0, newest: VERSIONS.1, serves };
-                Ok(Greeting::Refused { bytes: message.encode()?, refusal })
+                Ok(HelloOutcome::Refused { bytes: message.encode()?, refusal })
             }
         }
     }
@@ -181,7 +181,7 @@ impl Server {
                     id: request.id,
                     bundle,
                     deadline: request.budget.map(|budget| now + budget),
-                    wants: request.wants,
+                    task_requests: request.task_requests,
                     payload: request.payload,
                 }))
             }
@@ -205,16 +205,16 @@ impl Server {
             return Err(Refusal::new(RefusalCode::NoSuchBundle, text));
         };
         let tasks = &self.offer.bundles[bundle].tasks;
-        for want in &request.wants {
-            let Some(task) = tasks.get(usize::from(want.task)) else {
-                let text = format!("index {}, the bundle has {}", want.task, tasks.len());
+        for task_request in &request.task_requests {
+            let Some(task) = tasks.get(usize::from(task_request.task)) else {
+                let text = format!("index {}, the bundle has {}", task_request.task, tasks.len());
                 return Err(Refusal::new(RefusalCode::NoSuchTask, text));
             };
-            if let Ask::Unknown { kind, .. } = want.ask {
+            if let Query::Unknown { kind, .. } = task_request.query {
                 return Err(Refusal::new(RefusalCode::Unsupported, format!("question of kind {kind}")));
             }
-            if task.kind != want.ask.kind() {
-                let text = format!("{} answers {}, not {}", task.name, task.kind, want.ask.kind());
+            if task.kind != task_request.query.kind() {
+                let text = format!("{} answers {}, not {}", task.name, task.kind, task_request.query.kind());
                 return Err(Refusal::new(RefusalCode::WrongKind, text));
             }
             if !task.whole && matches!(request.payload, Payload::Image(_)) {

@@ -10,8 +10,10 @@ use super::{
     Picture,
     parts::{self, GRID, INK},
 };
-use crate::compare::judge::points;
-use crate::compare::report::{Claim, Group, NO_LINK, Pair, Report};
+use crate::compare::{
+    judge::points,
+    report::{Claim, Group, NO_LINK, Pair, Report},
+};
 
 const WIDE: u32 = 860;
 /// Pixels of one link.

@@ -1,0 +1,142 @@
+//! Arrows between crates point one way, and each stranger has one door.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+/// What each crate may use of ours, and at run time.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("narrows-codec", &[]),
+    ("narrows-models", &[]),
+    ("narrows-wire", &[]),
+    ("narrows-int8", &[]),
+    ("narrows-head", &["narrows-codec", "narrows-int8", "narrows-models", "narrows-power", "narrows-wire"]),
+    ("narrows-tail", &["narrows-codec", "narrows-models", "narrows-wire"]),
+    (
+        "narrows-bench",
+        &[
+            "narrows-codec",
+            "narrows-head",
+            "narrows-int8",
+            "narrows-models",
+            "narrows-power",
+            "narrows-relay",
+            "narrows-tail",
+            "narrows-wire",
+        ],
+    ),
+    ("narrows-power", &[]),
+    ("narrows-relay", &[]),
+    ("narrows-structure", &[]),
+    (
+        "narrows-tests",
+        &[
+            "narrows-bench",
+            "narrows-codec",
+            "narrows-head",
+            "narrows-int8",
+            "narrows-models",
+            "narrows-power",
+            "narrows-relay",
+            "narrows-tail",
+            "narrows-wire",
+        ],
+    ),
+];
+
+/// Words that only some files may say: a word, and the start of the paths that may.
+const DOORS: &[(&str, &[&str])] = &[
+    ("tract_onnx", &["head/src/net", "bench/src/micro"]),
+    ("ort::", &["tail/src/net"]),
+    ("nvml_wrapper", &["head/power/src/sources/gpu.rs"]),
+    ("x509_parser", &["wire/src/identity.rs"]),
+    ("TransportConfig", &["wire/src/quic.rs"]),
+    ("unsafe {", &["head/int8/src/"]),
+    ("anyhow", &["head/src/main.rs", "tail/src/main.rs", "bench/", "tests/"]),
+];
+
+#[test]
+fn crates_depend_only_downstream() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo can be started");
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo reads the workspace");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        MAY_USE.iter().map(|(name, uses)| (*name, uses.iter().copied().collect())).collect();
+    let ours = |name: &str| name.starts_with("narrows-");
+    for package in packages {
+        let name = package["name"].as_str().expect("a package has a name");
+        let allowed = allowed.get(name).unwrap_or_else(|| panic!("{name} has no row in MAY_USE"));
+        let dependencies = package["dependencies"].as_array().expect("a list of dependencies");
+        let used: BTreeSet<&str> =
+            dependencies.iter().filter_map(|dep| dep["name"].as_str()).filter(|name| ours(name)).collect();
+        assert!(used.is_subset(allowed), "{name} uses {used:?}, may use {allowed:?}");
+    }
+    assert_eq!(packages.len(), MAY_USE.len());
+}
+
+#[test]
+fn each_stranger_has_one_door() {
+    let mut said = BTreeMap::<&str, usize>::new();
+    for path in sources() {
+        let text = fs::read_to_string(root().join(&path)).expect("a source file");
+        for (word, doors) in DOORS {
+            let mut code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            if path.ends_with("tests/layers.rs") || !code.any(|line| says(line, word)) {
+                continue;
+            }
+            let path = path.to_str().expect("a path of this project");
+            assert!(doors.iter().any(|door| path.starts_with(door)), "{path} says `{word}`");
+            *said.entry(word).or_default() += 1;
+        }
+    }
+    for (word, _) in DOORS {
+        assert!(said.contains_key(word), "nobody says `{word}`: the door moved and this list did not");
+    }
+}
+
+#[test]
+fn files_stay_readable() {
+    for path in sources() {
+        let lines = fs::read_to_string(root().join(&path)).expect("a source file").lines().count();
+        assert!(lines <= 800, "{} has {lines} lines: split it", path.display());
+    }
+}
+
+/// Whether `line` holds `word`, and not as the end of a longer one.
+fn says(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Every Rust file of the workspace, relative to its root.
+fn sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders: Vec<PathBuf> =
+        ["codec", "models", "wire", "head", "tail", "bench", "tests"].iter().map(PathBuf::from).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).expect("a folder of the workspace") {
+            let entry = entry.expect("an entry");
+            let path = folder.join(entry.file_name());
+            let kind = entry.file_type().expect("a kind");
+            if kind.is_dir() && !path.ends_with("target") && !path.ends_with("recipes") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(found.len() > 40, "only {} source files found", found.len());
+    found
+}

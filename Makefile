@@ -64,13 +64,14 @@ bench-codec: build ## the codec against every coder one could pick: DATA=DIR hol
 		--photos $(DATA)/photos-02.tar) $(if $(COMPRESSAI),--compressai $(COMPRESSAI)) \
 		$$(command -v valgrind >/dev/null && echo --instructions) --json evaluate-out/codec.json
 
-test-python: ## build codec/python into a temporary environment and run its tests
+test-python: ## build codec/python and codec/reference into a temporary environment and run their tests
 	@$(PYTHON) -c 'import sys, venv; assert sys.version_info >= (3, 10)' 2>/dev/null \
 		|| { echo "test-python: Python 3.10 or later with venv is needed ($(PYTHON) is not)"; exit 2; }
 	@command -v $(CARGO) >/dev/null || { echo "test-python: cargo is needed"; exit 2; }
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" \
 		&& CARGO_TARGET_DIR="$(CURDIR)/target/python" "$$folder/bin/pip" install --quiet './codec/python[test]' \
-		&& "$$folder/bin/pytest" codec/python
+			'./codec/reference[test]' \
+		&& "$$folder/bin/pytest" codec/python && "$$folder/bin/pytest" codec/reference
 
 SECONDS_EACH ?= 600
 fuzz: ## run every fuzz target SECONDS_EACH=600 seconds (needs cargo-fuzz and a nightly toolchain)

@@ -1,44 +1,28 @@
-"""Packets as codec/tests/reference.py writes them, the second implementation of codec/FORMAT.md, and what one takes."""
+"""Packets as codec/reference writes them, the second implementation of codec/FORMAT.md, and what one takes."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 
+import narrows_reference as codec
 import numpy as np
 
 from . import context
 from .tables import Tables, histogram
 
-REFERENCE = Path(__file__).resolve().parents[3] / "codec/tests/reference.py"
 HEADER = 4
 LANES = ((256, 1), (1792, 2), (3840, 4), (24576, 8))  # bytes below which an encoder takes so many lanes
 LANES_OF_CONTEXT = ((256, 1), (896, 2), (1920, 4), (4608, 8))
 LANE_BYTES = 1.9  # what a lane's state takes beyond the seal that it carries and the symbols that it holds
 
 
-@cache
-def reference() -> ModuleType:
-    if not REFERENCE.is_file():
-        raise SystemExit(f"{REFERENCE} is missing: the recipe is part of the repository and runs inside it")
-    spec = importlib.util.spec_from_file_location("reference", REFERENCE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def encode(packed: bytes, geometry: int, level: int, symbols: np.ndarray) -> bytes:
     """The packet of symbols i8 [C,h,w] in mode static, with the tables file `packed`."""
-    codec = reference()
     return codec.encode(codec.Tables(packed), symbols.shape, geometry, level, codec.STATIC, symbols.tolist())
 
 
 def decode(packed: bytes, shape: tuple[int, int, int], packet: bytes) -> np.ndarray:
-    """Symbols i16 of a whole packet; raises AssertionError when it is damaged."""
-    codec = reference()
+    """Symbols i16 of a whole packet; raises FormatError when it is damaged."""
     planes, _ = codec.decode(codec.Tables(packed), shape, packet)
     return np.array([planes[channel] for channel in range(shape[0])], np.int16)
 

@@ -1,5 +1,6 @@
 """Tables and packets against codec/FORMAT.md."""
 
+import narrows_reference as codec
 import numpy as np
 import pytest
 
@@ -74,23 +75,20 @@ def test_contexts_save_where_neighbours_tell(made):
 
 
 def test_every_mode_of_the_reference_reads_what_was_fitted(made):
-    codec = packet.reference()
     packed, feature = made.pack(), smooth(1, 3)[0]
     read = codec.Tables(packed)
     for mode in (codec.STATIC, codec.INDEXED, codec.CONTEXT):
-        coded = codec.encode(read, feature.shape, 0, 1, mode, feature.tolist(), layered=True)
+        coded = codec.encode(read, feature.shape, 0, 1, mode, feature.tolist(), truncatable=True)
         assert (packet.decode(packed, feature.shape, coded) == feature).all()
 
 
 def test_the_estimate_of_a_packet_is_near_its_size(made):
-    codec = packet.reference()
     packed, feature = made.pack(), smooth(1, 5)[0]
     coded = codec.encode(codec.Tables(packed), feature.shape, 0, 0, codec.CONTEXT, feature.tolist())
     assert abs(len(coded) - packet.size(made, 0, feature)) < 12
 
 
 def test_values_and_kinds_are_those_of_the_reference(made):
-    codec = packet.reference()
     feature = smooth(1, 6)[0]
     values, kinds = context.kinds(made.context, made.order, 0, feature[None].astype(np.int64))
     costs = np.stack([t.cost(-300, 601) for shape in made.context.shapes for t in shape])

@@ -109,14 +109,14 @@ impl Decoder {
     /// Those of [`Decoder::decode_into`].
     pub fn decode(&mut self, tables: &Tables, shapes: &[Shape], packet: &[u8]) -> Result<Packet, Error> {
         let mut symbols = Vec::new();
-        let Decoded { header, present } = self.decode_into(tables, shapes, packet, &mut symbols)?;
+        let Decoded { header, groups_decoded } = self.decode_into(tables, shapes, packet, &mut symbols)?;
         let feature = Feature::new(shapes[header.geometry.index()], symbols)?;
         Ok(Packet {
             geometry: header.geometry,
             level: header.level,
             mode: header.mode,
             groups: header.groups(),
-            present,
+            groups_decoded,
             feature,
         })
     }
@@ -161,7 +161,7 @@ impl Decoder {
         symbols.resize(shape.symbols(), 0);
         let task = Task { tables, header, shape };
         let payload = &packet[HEADER_BYTES..];
-        let present = match (header.mode, header.lanes()) {
+        let groups_decoded = match (header.mode, header.lanes()) {
             (Mode::Raw | Mode::Zstd, _) => self.read_plain(task, payload, symbols)?,
             (_, 1) => self.read_lanes::<1>(task, payload, symbols)?,
             (_, 2) => self.read_lanes::<2>(task, payload, symbols)?,
@@ -170,7 +170,7 @@ impl Decoder {
             (_, 16) => self.read_lanes::<16>(task, payload, symbols)?,
             _ => self.read_lanes::<32>(task, payload, symbols)?,
         };
-        Ok(Decoded { header, present })
+        Ok(Decoded { header, groups_decoded })
     }
 
     fn read_plain(&mut self, task: Task<'_>, payload: &[u8], symbols: &mut [i16]) -> Result<usize, Error> {
@@ -214,17 +214,17 @@ impl Decoder {
         if !odd.is_empty() {
             return Err(Error::PacketTrailing { field: "words", bytes: odd.len() });
         }
-        let present = directory.groups_decoded(left.len())?;
+        let groups_decoded = directory.groups_decoded(left.len())?;
         let mut room = std::mem::take(&mut self.words);
-        let found = self.read_groups(task, (&directory, present), states, (left, &mut room), symbols);
+        let found = self.read_groups(task, (&directory, groups_decoded), states, (left, &mut room), symbols);
         self.words = room;
-        found.map(|()| present)
+        found.map(|()| groups_decoded)
     }
 
     fn read_groups<const N: usize>(
         &mut self,
         task: Task<'_>,
-        (directory, present): (&Directory, usize),
+        (directory, groups_decoded): (&Directory, usize),
         states: [u32; N],
         (words, room): (&[[u8; 2]], &mut Vec<[u8; 2]>),
         symbols: &mut [i16],
@@ -235,9 +235,9 @@ impl Decoder {
         if header.mode.has_contexts() {
             self.window.begin(shape, header.mode, self.simd);
         }
-        let whole = present == header.groups();
+        let whole = groups_decoded == header.groups();
         // Without a directory all groups of the tables are one.
-        let groups = if header.groups() == 1 { tables.groups() } else { present };
+        let groups = if header.groups() == 1 { tables.groups() } else { groups_decoded };
         for (group, channels) in tables.order().enumerate().take(groups) {
             for channel in channels.iter().map(|&channel| usize::from(channel)) {
                 let plane = &mut symbols[channel * shape.plane()..][..shape.plane()];

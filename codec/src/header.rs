@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_groups_are_present() {
+    fn only_whole_groups_are_decoded() {
         let mut bytes = Vec::new();
         for words in [3_usize, 0, 200] {
             crate::cursor::push_number(words, &mut bytes);

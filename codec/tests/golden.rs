@@ -5,7 +5,8 @@
 use std::{fs, path::PathBuf};
 
 use narrows_codec::{
-    Choice, Decoder, Encoder, Feature, GeometryId, HEADER_BYTES, Header, LevelId, Mode, Shape, Tables, decode, prefixes,
+    Choice, Decoder, Encoder, Feature, GeometryId, HEADER_BYTES, Header, LevelId, Mode, Shape, Tables,
+    decode, prefixes,
 };
 
 struct Golden {
@@ -132,13 +133,13 @@ fn prefixes_of_the_reference_decode_to_medians_beyond_them() {
     for (mode, bytes) in golden.packets.iter().filter(|(mode, _)| mode.is_coded()) {
         let ends: Vec<_> = prefixes(bytes).unwrap().collect();
         assert_eq!(ends.len(), Header::parse(bytes).unwrap().groups());
-        for (present, end) in (1..).zip(ends) {
+        for (groups_decoded, end) in (1..).zip(ends) {
             let packet = decode(&golden.tables, &shapes, &bytes[..end]).unwrap();
-            assert_eq!((packet.groups_decoded, packet.groups), (present, groups.len()), "{mode}");
+            assert_eq!((packet.groups_decoded, packet.groups), (groups_decoded, groups.len()), "{mode}");
             for (group, channels) in groups.iter().enumerate() {
                 for channel in channels.iter().map(|&channel| usize::from(channel)) {
                     let found = packet.feature.plane(channel);
-                    if group < present {
+                    if group < groups_decoded {
                         assert_eq!(found, golden.feature.plane(channel), "{mode} {channel}");
                     } else {
                         assert!(

@@ -69,10 +69,10 @@ pub(crate) fn run(packets: u64, seed: u64) -> Report {
         let Ok(found) = found else { continue };
         let shape = shapes[found.header.geometry.index()];
         assert!(symbols.len() == shape.symbols() && packet.len() <= packet_max(shape));
-        let present =
+        let decoded_channels =
             tables.order().take(if found.header.groups() == 1 { usize::MAX } else { found.groups_decoded });
         let intact = shape == feature.shape()
-            && present.flatten().map(|&channel| usize::from(channel) * shape.plane()).all(|begin| {
+            && decoded_channels.flatten().map(|&channel| usize::from(channel) * shape.plane()).all(|begin| {
                 symbols[begin..][..shape.plane()] == feature.symbols()[begin..][..shape.plane()]
             });
         if intact && found.groups_decoded < found.header.groups() {

@@ -25,7 +25,7 @@ class Tables:
 
     @property
     def groups(self) -> int:
-        """Groups of channels that a layered packet can be cut into."""
+        """Groups of channels that a truncatable packet can be cut into."""
 
 def encode(
     tables: Tables,
@@ -34,7 +34,7 @@ def encode(
     level: int = 0,
     geometry: int = 0,
     mode: Mode | Literal["auto"] = "auto",
-    layered: bool = False,
+    truncatable: bool = False,
     lanes: Literal[0, 1, 2, 4, 8, 16, 32] = 0,
 ) -> bytes:
     """Code one feature.
@@ -45,7 +45,7 @@ def encode(
         level: index of the rate level.
         geometry: index of the bundle's geometry, 0 to 15; it only travels in the packet.
         mode: how; "auto" takes the smallest that the tables allow.
-        layered: whether the packet may be cut where a group of channels ends.
+        truncatable: whether the packet may be cut where a group of channels ends.
         lanes: how many states code in turns; 0 goes by the size of the packet.
 
     Returns:

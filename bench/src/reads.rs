@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use narrows_models::{Bundle, Digest};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// As `models/recipes/recipe/reads.py` writes it.
+/// As `models/recipes/recipe/test_set_log.py` writes it.
 const HEADER: &str = "read,reader,system,photos,sha256";
 
 /// Appends to `log` that `reader` is about to show the photos of `tar` to `bundle`.

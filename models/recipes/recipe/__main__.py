@@ -11,11 +11,11 @@ from . import experiment
 
 def main() -> None:
     args = arguments()
-    if args.command == "new":
+    if args.command == "custom":
         os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
-        from .own import new
+        from .custom import workflow
 
-        new.run(args)
+        workflow.run(args)
         return
     if args.data is None and (args.command in READERS or args.command == "train" and args.part not in ("split", "classify")):
         raise SystemExit(f"{args.command} reads photos: give it the folder with the tars, --data DIR")
@@ -31,16 +31,16 @@ def main() -> None:
 
 def make(config: dict, args: argparse.Namespace) -> None:
     """From a config to its bundle, in the order that one step needs the other."""
-    from . import settle as part
+    from . import calibrate as part
 
-    if "founder" in config:
-        raise SystemExit(f"{config['name']} is a founding system: it is trained and measured, there is no bundle of it")
+    if "baseline" in config:
+        raise SystemExit(f"{config['name']} is a baseline: it is trained and measured, there is no bundle of it")
     args.resume = True
     features(config, args)
     trained(config, args, "split", "classify")
-    if "packets" in config["levels"] and not part.settled(args.work):
+    if "packet_bytes" in config["levels"] and not part.is_calibrated(args.work):
         measured(config, args, "photos")
-        settle(config, args)
+        calibrate(config, args)
     trained(config, args, "segment", "adapt")
     measured(config, args, "both")
     for step in (curve, export, check):
@@ -54,20 +54,20 @@ def features(config: dict, args: argparse.Namespace) -> None:
 
 
 def train(config: dict, args: argparse.Namespace) -> None:
-    from .founders import measure as founders
-    from .founders import train as founder
+    from .baselines import measure as baselines
+    from .baselines import train as baseline
 
-    if "founder" in config:
+    if "baseline" in config:
         if args.part in ("all", "split"):
-            founder.run(config, args.work, args.resume, args.setting)
+            baseline.run(config, args.work, args.resume, args.setting)
         if args.part in ("all", "adapt"):
-            founders.adapt(config, args.work, args.data, args.resume)
+            baselines.adapt(config, args.work, args.data, args.resume)
         return
     trained(config, args, *(PARTS if args.part == "all" else (args.part,)))
 
 
 def trained(config: dict, args: argparse.Namespace, *parts: str) -> None:
-    from . import classify, road
+    from . import classify, train_segmenter
     from . import train as part
 
     if "split" in parts:
@@ -75,16 +75,16 @@ def trained(config: dict, args: argparse.Namespace, *parts: str) -> None:
     if "classify" in parts and "classify" in config:
         classify.run(config, args.work, args.resume)
     if "segment" in parts:
-        road.train(config, args.work, args.data, args.resume)
+        train_segmenter.train(config, args.work, args.data, args.resume)
     if "adapt" in parts:
-        road.adapt(config, args.work, args.data, args.resume)
+        train_segmenter.adapt(config, args.work, args.data, args.resume)
 
 
 def measure(config: dict, args: argparse.Namespace) -> None:
-    from .founders import measure as founders
+    from .baselines import measure as baselines
 
-    if "founder" in config:
-        founders.run(config, args.work, args.data, args.of)
+    if "baseline" in config:
+        baselines.run(config, args.work, args.data, args.of)
     else:
         measured(config, args, args.of)
 
@@ -98,14 +98,14 @@ def measured(config: dict, args: argparse.Namespace, of: str) -> None:
         part.frames(config, args.work, args.data)
 
 
-def settle(config: dict, args: argparse.Namespace) -> None:
-    from . import settle as part
+def calibrate(config: dict, args: argparse.Namespace) -> None:
+    from . import calibrate as part
 
     part.run(config, args.work, args.data)
 
 
-def images(config: dict, args: argparse.Namespace) -> None:
-    from . import images as part
+def image_codecs(config: dict, args: argparse.Namespace) -> None:
+    from . import image_codecs as part
 
     part.run(config, args.work, args.data, args.of)
 
@@ -124,9 +124,9 @@ def curve(config: dict, args: argparse.Namespace) -> None:
 
 def evaluate(config: dict, args: argparse.Namespace) -> None:
     from . import measure as part
-    from .founders import measure as founders
+    from .baselines import measure as baselines
 
-    (founders if "founder" in config else part).evaluate(config, args.work, args.data, args.results)
+    (baselines if "baseline" in config else part).evaluate(config, args.work, args.data, args.results)
 
 
 def export(config: dict, args: argparse.Namespace) -> None:
@@ -137,8 +137,8 @@ def export(config: dict, args: argparse.Namespace) -> None:
         local(config, args)
 
 
-def refit(config: dict, args: argparse.Namespace) -> None:
-    from . import refit as part
+def update_context(config: dict, args: argparse.Namespace) -> None:
+    from . import update_context as part
 
     part.run(config, args.data, bundle(config, args), args.results)
 
@@ -177,15 +177,43 @@ def bundle(config: dict, args: argparse.Namespace) -> Path:
 
 PARTS = ("split", "classify", "segment", "adapt")  # of training
 COMMANDS = {
-    part.__name__: part
-    for part in (make, features, train, measure, settle, images, curve, compare, evaluate, export, refit, local, task, ablate, check)
+    part.__name__.replace("_", "-"): part
+    for part in (
+        make,
+        features,
+        train,
+        measure,
+        calibrate,
+        image_codecs,
+        curve,
+        compare,
+        evaluate,
+        export,
+        update_context,
+        local,
+        task,
+        ablate,
+        check,
+    )
 }
-READERS = ("make", "features", "measure", "settle", "images", "evaluate", "export", "refit", "local", "task", "ablate")  # of --data
+READERS = (
+    "make",
+    "features",
+    "measure",
+    "calibrate",
+    "image-codecs",
+    "evaluate",
+    "export",
+    "update-context",
+    "local",
+    "task",
+    "ablate",
+)  # of --data
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="recipe", description="Train, measure and export a bundle.")
-    parser.add_argument("command", choices=[*COMMANDS, "new"])
+    parser.add_argument("command", choices=[*COMMANDS, "custom"])
     parser.add_argument("name", nargs="?", help="of the task that `task` adds, of the bundle that `new` makes")
     parser.add_argument("--config", type=Path, default=Path("configs/lite2.toml"))
     parser.add_argument("--data", type=Path, help="folder with the data tars")
@@ -197,8 +225,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--reference", action="store_true", help="export the local network in f32 as well (9 MB)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     parser.add_argument("--part", choices=["all", *PARTS], default="all", help="what to train (default: all)")
-    parser.add_argument("--campaign", default="founders", help="name of the table and plot of `compare` (default: founders)")
-    parser.add_argument("--setting", type=float, help="train only this setting of a founding system's sweep")
+    parser.add_argument("--campaign", default="baselines", help="name of the table and plot of `compare` (default: baselines)")
+    parser.add_argument("--setting", type=float, help="train only this setting of a baseline's sweep")
     parser.add_argument("--of", choices=["both", "photos", "frames"], default="both", help="what to measure (default: both)")
     new = parser.add_argument_group("new")
     new.add_argument("--backbone", help="timm:NAME, torchvision:NAME or onnx:FILE")

@@ -16,7 +16,7 @@ import torch
 from . import backbone, data, loss, train
 from .experiment import merged
 from .head import entropy
-from .log import Progress
+from .progress import Progress
 from .measure import fitted
 from .student import Student
 
@@ -41,10 +41,10 @@ def run(config: dict, work: Path, source: Path, results: Path) -> None:
 
 def planned(config: dict, trial: dict) -> dict:
     """The experiment with the common and the trial's own changes."""
-    base = {key: value for key, value in config.items() if key not in ("trial", "change", "cached")}
-    plan = merged(merged(base, config.get("change", {})), {k: v for k, v in trial.items() if k not in ("lost", "gained", "cached")})
-    if trial.get("cached", config.get("cached", False)):
-        plan.pop("fresh", None)
+    base = {key: value for key, value in config.items() if key not in ("trial", "change", "cached_crops")}
+    plan = merged(merged(base, config.get("change", {})), {k: v for k, v in trial.items() if k not in ("removes", "adds", "cached_crops")})
+    if trial.get("cached_crops", config.get("cached_crops", False)):
+        plan.pop("on_the_fly", None)
     return plan
 
 
@@ -65,10 +65,10 @@ def measure(config: dict, work: Path, source: Path, name: str) -> list[tuple[flo
     latents = torch.cat([student.head(pixels) for pixels in batches])
     wanted = [net(pixels) for pixels in batches]
     found, progress = [], Progress(f"{name}: levels", len(config["levels"]["gains"]))
-    for level, budget in enumerate(config["levels"]["packets"]):
+    for level, budget in enumerate(config["levels"]["packet_bytes"]):
         ratio = student.levels.channel_gains(level, torch.ones(()))
         scaled = latents * ratio
-        gain = meeting(scaled, budget)
+        gain = gain_for_bytes(scaled, budget)
         agree, divergence = [], []
         for latent, teacher in zip(scaled.split(BATCH), wanted, strict=True):
             symbols = torch.round(latent * gain).clamp(-128, 127)
@@ -76,21 +76,21 @@ def measure(config: dict, work: Path, source: Path, name: str) -> list[tuple[flo
             logits = net.back(split).logits
             agree.append((logits.argmax(1) == teacher.argmax(1)).float())
             divergence.append(loss.divergence(logits, teacher))
-        found.append((spent(scaled, gain), torch.cat(agree).mean().item(), torch.cat(divergence).mean().item()))
+        found.append((entropy_bytes(scaled, gain), torch.cat(agree).mean().item(), torch.cat(divergence).mean().item()))
         progress.step(level + 1)
     return found
 
 
-def meeting(latents: torch.Tensor, budget: float) -> float:
+def gain_for_bytes(latents: torch.Tensor, budget: float) -> float:
     """The gain at which symbols of latents [N,C,h,w] have an entropy of `budget` bytes an image."""
     low, high = 1e-3, 1e2
     for _ in range(30):
         gain = (low * high) ** 0.5
-        low, high = (low, gain) if spent(latents, gain) > budget else (gain, high)
+        low, high = (low, gain) if entropy_bytes(latents, gain) > budget else (gain, high)
     return gain
 
 
-def spent(latents: torch.Tensor, gain: float) -> float:
+def entropy_bytes(latents: torch.Tensor, gain: float) -> float:
     """Bytes of an image by the entropy of each channel's symbols."""
     symbols = torch.round(latents * gain).clamp(-128, 127).to(torch.int16)
     return sum(entropy(symbols[:, channel]) for channel in range(symbols.shape[1])) * symbols[0, 0].numel() / 8
@@ -104,7 +104,7 @@ def keep(path: Path, trials: dict, measured: dict[str, list[tuple[float, float, 
     for name, trial in trials.items():
         if name == "base":
             continue
-        sides = (measured[name], measured["base"]) if "lost" in trial else (measured["base"], measured[name])
+        sides = (measured[name], measured["base"]) if "removes" in trial else (measured["base"], measured[name])
         for level, (without, with_) in enumerate(zip(*sides, strict=True)):
             values = [round(value, 1 if i % 3 == 0 else 4) for i, value in enumerate((*without, *with_))]
             rows.append(dict(zip(header, [name, level, *values], strict=True)))

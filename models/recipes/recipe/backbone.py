@@ -186,9 +186,9 @@ class Backbone(nn.Module):
 def of(config: dict, work: Path) -> Backbone:
     """The network a config names: EfficientNet-Lite, or the one that `new` cut and left in WORK."""
     if "source" in config["backbone"]:
-        from .own import network
+        from .custom import partitioned
 
-        return network.load(config, work)
+        return partitioned.load(config, work)
     return load(config["backbone"]["name"])
 
 

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from . import packet, tables, vectors
-from .export import Parts, digest
+from .export import BundleParts, digest
 
 LOGITS = 0.3  # of the logits' standard deviation, ONNX Runtime's rounding of the local network against ours
 TOLERANCE = 1e-2  # absolute and relative, ONNX Runtime against PyTorch
@@ -60,7 +60,7 @@ def signed(path: Path) -> bytes:
     return model.SerializeToString()
 
 
-def run(parts: Parts, bundle: Path) -> None:
+def run(parts: BundleParts, bundle: Path) -> None:
     report = Report()
     manifest = tomllib.loads((bundle / "manifest.toml").read_text())
     wrong = [name for name, value in manifest["digests"].items() if digest(bundle / name) != value]
@@ -83,7 +83,7 @@ def run(parts: Parts, bundle: Path) -> None:
         raise SystemExit("check failed")
 
 
-def one_vector(report: Report, parts: Parts, bundle: Path, vector: dict, pixels: np.ndarray, shape, packed, head, tails) -> None:
+def one_vector(report: Report, parts: BundleParts, bundle: Path, vector: dict, pixels: np.ndarray, shape, packed, head, tails) -> None:
     name, level = vector["name"], vector["level"]
     symbols = np.frombuffer((bundle / vector["symbols"]).read_bytes(), np.int8).reshape(shape)
     exact = parts.head.symbols(pixels, parts.gains[level])
@@ -109,7 +109,7 @@ def one_vector(report: Report, parts: Parts, bundle: Path, vector: dict, pixels:
         report.row(f"{name}: {output['task']}", error <= 1, f"{error:.4f} of the tolerance, shape {list(found.shape)}")
 
 
-def whole(report: Report, parts: Parts, name: str, pixels: np.ndarray, references: dict) -> None:
+def whole(report: Report, parts: BundleParts, name: str, pixels: np.ndarray, references: dict) -> None:
     """The unsplit networks on the same pixels."""
     import torch
 
@@ -135,7 +135,7 @@ def local(report: Report, bundle: Path, manifest: dict) -> None:
         report.row(f"{vector['name']}: logits, ONNX Runtime s8", good, f"{(error > 0).sum()} differ, at most by {error.max():.4f}")
 
 
-def batched(report: Report, parts: Parts, tails: dict) -> None:
+def batched(report: Report, parts: BundleParts, tails: dict) -> None:
     """Two items of different levels in one batch answer as they do alone, at an odd size."""
     rng = np.random.default_rng(5)
     steps = np.array([parts.steps()[0], parts.steps()[-1]], np.float32)

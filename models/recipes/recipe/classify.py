@@ -16,10 +16,10 @@ from torch import nn
 
 from . import backbone, loss
 from .backbone import SPLIT_GROUP, Backbone
-from .features import Cache, image_layout
-from .log import Progress
+from .features import FeatureCache, image_layout
+from .progress import Progress
 from .optim import Average
-from .road import save
+from .train_segmenter import save
 from .student import Student
 
 BATCH = 8  # of decoding
@@ -29,21 +29,21 @@ SAVE_EVERY = 50
 def run(config: dict, work: Path, resume: bool) -> None:
     """Fit the tail of WORK/student.pt and leave it in WORK/classify.pt."""
     torch.set_num_threads(1)
-    cache, net = Cache(work / "features"), backbone.load(config["backbone"]["name"]).to(memory_format=torch.channels_last)
+    cache, net = FeatureCache(work / "features"), backbone.load(config["backbone"]["name"]).to(memory_format=torch.channels_last)
     student = Student(config).to(memory_format=torch.channels_last)
     student.load_state_dict(torch.load(work / "student.pt", weights_only=True, map_location="cpu")["average"])
-    decode(config, work / "sent", cache, student.eval(), net)
+    decode(config, work / "decoded", cache, student.eval(), net)
     fit(config, work, cache, net, resume)
 
 
 @torch.inference_mode()
-def decode(config: dict, folder: Path, cache: Cache, student: Student, net: Backbone) -> None:
+def decode(config: dict, folder: Path, cache: FeatureCache, student: Student, net: Backbone) -> None:
     """Features of `items` crops as they arrive; continues where it stopped."""
     folder.mkdir(parents=True, exist_ok=True)
     count, done = config["classify"]["items"], folder / "done.json"
     rng = np.random.default_rng([config["seed"], 2])
     crops = rng.permutation(cache.count)[:count]
-    levels = rng.choice(len(config["levels"]["gains"]), count, p=config["levels"]["share"])
+    levels = rng.choice(len(config["levels"]["gains"]), count, p=config["levels"]["probability"])
     start = json.loads(done.read_text())["count"] if done.is_file() else 0
     shape = (count, *cache.arrays["split"].shape[1:])
     if not start:
@@ -75,13 +75,13 @@ def tail(net: Backbone) -> tuple[Backbone, list[nn.Parameter]]:
     return net, learned
 
 
-def fit(config: dict, work: Path, cache: Cache, net: Backbone, resume: bool) -> None:
-    plan, folder, checkpoint = config["classify"], work / "sent", work / "classify.pt"
+def fit(config: dict, work: Path, cache: FeatureCache, net: Backbone, resume: bool) -> None:
+    plan, folder, checkpoint = config["classify"], work / "decoded", work / "classify.pt"
     split, crops = np.load(folder / "split.npy", mmap_mode="r"), np.load(folder / "crop.npy")
     weight = torch.load(work / "sensitivity.pt", weights_only=True)["stride32"]
     net, learned = tail(net)
     optimiser = torch.optim.Adam(learned, plan["lr"], betas=(0.9, 0.99))
-    average, start = Average(net, plan["average"]), 0
+    average, start = Average(net, plan["ema_decay"]), 0
     if resume and checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True)
         net.load_state_dict(state["net"])

@@ -1,4 +1,4 @@
-"""One table and one plot of a campaign: our levels, the founding systems, JPEG and WebP, all against the unsplit network."""
+"""One table and one plot of a campaign: our levels, the baselines, JPEG and WebP, all against the unsplit network."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ours(config: dict, results: Path) -> list[Row]:
             figures["miou_unsplit"],
             steps,
             total_crops(config),
-            config["train"].get("hours"),
+            config["train"].get("budget_hours"),
             "; ".join([f"{steps} of {steps} steps", *([config["train"]["machine"]] if "machine" in config["train"] else [])]),
         )
         for figures in json.loads(path.read_text())
@@ -56,8 +56,8 @@ def ours(config: dict, results: Path) -> list[Row]:
 def run(config: dict, file: Path, work: Path, stem: Path) -> None:
     """`stem`.csv and `stem`.png from the rows in WORK, our own figures and those of the `earlier` campaign beside them."""
     campaigns = [config]
-    if "earlier" in config:
-        campaigns.append(experiment.load(file.parent / config["earlier"]))
+    if "compare_with" in config:
+        campaigns.append(experiment.load(file.parent / config["compare_with"]))
     found = [row for campaign in campaigns for row in ours(campaign, stem.parent)] + rows.collect(work)
     rows.table(found, stem.with_suffix(".csv"))
     plot(found, [campaign["name"] for campaign in campaigns], stem.with_suffix(".png"))

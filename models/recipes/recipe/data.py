@@ -113,7 +113,7 @@ def shifted_crop(image: Image.Image, short_side: int, zoom: tuple[float, float],
     return mirrored(image.crop((left, top, left + side, top + side)), rng)
 
 
-def road_crop(image: Image.Image, zoom: tuple[float, float], side: int, rng: random.Random) -> Image.Image:
+def frame_crop(image: Image.Image, zoom: tuple[float, float], side: int, rng: random.Random) -> Image.Image:
     """A square of a road frame near its own scale."""
     scale = rng.uniform(*zoom)
     width, height = (max(side, round(edge * scale)) for edge in image.size)
@@ -129,8 +129,8 @@ def mirrored(image: Image.Image, rng: random.Random) -> Image.Image:
 def training_crops(config: dict, data: Path) -> list:
     """Thunks that cut every training crop, u8 [side,side,3], in a fixed shuffled order."""
     side, short_side = config["data"]["crop_side"], config["data"]["crop_short_side"]
-    seed, scale, zoom = config["seed"], tuple(config["data"]["crop_scale"]), tuple(config["data"]["crop_zoom"])
-    road_zoom = tuple(config["data"].get("road_zoom", zoom))
+    seed, scale, zoom = config["seed"], tuple(config["data"]["crop_area"]), tuple(config["data"]["crop_zoom"])
+    camvid_zoom = tuple(config["data"].get("camvid_zoom", zoom))
 
     def cut_photo(photo: Photo, index: int):
         rng = random.Random(f"{seed}/{photo.name}/{index}")
@@ -138,18 +138,18 @@ def training_crops(config: dict, data: Path) -> list:
             return shifted_crop(photo.image(), short_side, zoom, side, rng)
         return random_crop(photo.image(), side, scale, rng)
 
-    def cut_road(tar: Tar, name: str, index: int):
-        return road_crop(tar.image(name), road_zoom, side, random.Random(f"{seed}/{name}/{index}"))
+    def cut_frame(tar: Tar, name: str, index: int):
+        return frame_crop(tar.image(name), camvid_zoom, side, random.Random(f"{seed}/{name}/{index}"))
 
     jobs = []
     for photo in photos(config, data)[0]:
         for index in range(crops_of(config, photo)):
             jobs.append((cut_photo, (photo, index)))
     if "camvid_train" in config["data"]:
-        road = Tar(data / config["data"]["camvid_train"])
-        for name in road.names(".jpg"):
-            for index in range(config["data"]["road_crops"]):
-                jobs.append((cut_road, (road, name, index)))
+        camvid = Tar(data / config["data"]["camvid_train"])
+        for name in camvid.names(".jpg"):
+            for index in range(config["data"]["camvid_crops"]):
+                jobs.append((cut_frame, (camvid, name, index)))
     random.Random(seed).shuffle(jobs)
     return [lambda cut=cut, args=args: np.asarray(cut(*args), np.uint8) for cut, args in jobs]
 

@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from .backbone import Backbone
 from .head import STRIDE
 
-POOLED = 2  # places of a row or column that share a key
+KEY_POOLING = 2  # places of a row or column that share a key
 
 
 @dataclass(frozen=True)
-class Grid:
+class TokenGrid:
     """Where the patches of a transformer's tokens [N,D,T,1] lie: after `prefix` others, row by row."""
 
     prefix: int
@@ -51,25 +51,27 @@ class Decoder(nn.Module):
         latent: int,
         features: int,
         width: int,
-        before: int,
-        after: int,
+        blocks_before: int,
+        blocks_after: int,
         hidden: int = 32,
         stride: int = STRIDE,
-        grid: Grid | None = None,
-        whole: bool = False,
-        attention: int = 0,
+        grid: TokenGrid | None = None,
+        global_context: bool = False,
+        attention_heads: int = 0,
     ):
         super().__init__()
         self.width, self.stride, self.grid = width, stride, grid
         self.enter = nn.Conv2d(latent, width, 3, padding=1)
-        self.before = nn.ModuleList(Block(width, whole) for _ in range(before))
-        self.attention = Attention(width, attention) if attention else None
+        self.before = nn.ModuleList(Block(width, global_context) for _ in range(blocks_before))
+        self.attention = Attention(width, attention_heads) if attention_heads else None
         self.sketch = zeroed(nn.Conv2d(width, 3 * stride**2, 1))
         self.shortcut = nn.Conv2d(latent, 3 * stride**2, 3, padding=1)
         self.seen = nn.Conv2d(features, width, 1)
-        self.after = nn.ModuleList(Block(width, whole) for _ in range(after))
+        self.after = nn.ModuleList(Block(width, global_context) for _ in range(blocks_after))
         self.leave = zeroed(nn.Conv2d(width, features, 1))
-        self.level = nn.Sequential(nn.Linear(1, hidden), nn.ReLU(), zeroed(nn.Linear(hidden, 2 * width * (before + after + 1))))
+        self.level = nn.Sequential(
+            nn.Linear(1, hidden), nn.ReLU(), zeroed(nn.Linear(hidden, 2 * width * (blocks_before + blocks_after + 1)))
+        )
 
     def forward(self, latent: Tensor, step: Tensor, net: Backbone) -> tuple[Tensor, Tensor]:
         """Split features and the sketch in the backbone's input range [N,3,8h,8w]."""
@@ -101,18 +103,18 @@ class Decoder(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, width: int, whole: bool = False):
+    def __init__(self, width: int, global_context: bool = False):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         nn.init.zeros_(self.second.bias)
         with torch.no_grad():
             self.second.weight.mul_(0.3)
-        self.whole = zeroed(nn.Linear(width, 2 * width)) if whole else None
+        self.global_context = zeroed(nn.Linear(width, 2 * width)) if global_context else None
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        if self.whole is not None:
-            level = level + self.whole(x.mean((2, 3))).view_as(level)
+        if self.global_context is not None:
+            level = level + self.global_context(x.mean((2, 3))).view_as(level)
         return x + self.second(F.relu(modulate(self.first(x), level)))
 
 
@@ -122,14 +124,14 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         if width % heads:
-            raise SystemExit(f"decoder.attention is {heads}: decoder.width, {width}, is no multiple of it")
+            raise SystemExit(f"decoder.attention_heads is {heads}: decoder.width, {width}, is no multiple of it")
         self.heads = heads
         self.norm = nn.LayerNorm(width)
         self.query, self.key, self.value = (nn.Linear(width, width, bias=False) for _ in range(3))
         self.out = zeroed(nn.Linear(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        asked, known = (self.norm(part.flatten(2).transpose(1, 2)) for part in (x, F.avg_pool2d(x, POOLED)))
+        asked, known = (self.norm(part.flatten(2).transpose(1, 2)) for part in (x, F.avg_pool2d(x, KEY_POOLING)))
         q, k, v = (
             layer(part).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for layer, part in ((self.query, asked), (self.key, known), (self.value, known))

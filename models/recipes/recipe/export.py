@@ -14,18 +14,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import backbone, context, graph, indexed, layers, tables, vectors
-from .features import Cache
-from .head import IntHead, integers
-from .segment import COLOURS, NAMES, Segmenter
+from . import backbone, context, graph, indexed, channel_order, tables, vectors
+from .features import FeatureCache
+from .head import IntHead, quantise_head
+from .segmenter import COLOURS, NAMES, Segmenter
 from .student import Student
 
 FORMAT = "format = 2"
-CODEC = {"crops": 512, "groups": 6, "layer_crops": 24, "indexed": 32, "tile": 8, "precision": 0}  # where a config has no [codec]
+CODEC = {
+    "table_crops": 512,
+    "groups": 6,
+    "order_crops": 24,
+    "indexed_tables": 32,
+    "tile": 8,
+    "precision": 0,
+}  # where a config has no [codec]
 
 
 @dataclass
-class Parts:
+class BundleParts:
     """What a bundle is made of; weights as stored, i.e. rounded to f16."""
 
     config: dict
@@ -40,7 +47,7 @@ class Parts:
         return [float(np.float32(1) / np.float32(gain)) for gain in self.gains]
 
 
-def load(config: dict, work: Path) -> Parts:
+def load(config: dict, work: Path) -> BundleParts:
     """The averaged weights of the last checkpoint and the tails'."""
     student = Student(config)
     checkpoint = work / "student.pt"
@@ -62,12 +69,12 @@ def load(config: dict, work: Path) -> Parts:
     else:
         print(f"{trained} is missing: the segmentation tail is untrained (run `python -m recipe train`)")
     student.eval()
-    rounded = [halved(part) for part in (student.decoder, net, tail, segmenter)]
+    rounded = [round_to_f16(part) for part in (student.decoder, net, tail, segmenter)]
     student.decoder = rounded[0]
-    return Parts(config, student, integers(student.head), *rounded[1:], student.levels.kept())
+    return BundleParts(config, student, quantise_head(student.head), *rounded[1:], student.levels.export_gains())
 
 
-def halved(module: nn.Module) -> nn.Module:
+def round_to_f16(module: nn.Module) -> nn.Module:
     """A copy whose convolution and classifier weights went through f16, as the bundle stores them."""
     module = copy.deepcopy(module).eval().requires_grad_(False)
     for name, part in module.named_modules():
@@ -76,7 +83,7 @@ def halved(module: nn.Module) -> nn.Module:
     return module
 
 
-def training_symbols(parts: Parts, cache: Cache, crops: int) -> list[np.ndarray]:
+def training_symbols(parts: BundleParts, cache: FeatureCache, crops: int) -> list[np.ndarray]:
     """Symbols i8 [N,C,h,w] of each level, of training crops."""
     chosen = np.random.default_rng(parts.config["seed"]).permutation(cache.count)[:crops]
     with torch.inference_mode():
@@ -84,26 +91,26 @@ def training_symbols(parts: Parts, cache: Cache, crops: int) -> list[np.ndarray]
     return [torch.round(latents * gain).clamp(-128, 127).to(torch.int8).numpy() for gain in parts.gains]
 
 
-def priors(parts: Parts) -> list[np.ndarray]:
+def priors(parts: BundleParts) -> list[np.ndarray]:
     """Learned probability f64 [C,256] of every symbol at each level."""
     return [parts.student.levels.histogram(index).numpy() for index in range(len(parts.gains))]
 
 
-def make_tables(parts: Parts, cache: Cache) -> tables.Tables:
+def make_tables(parts: BundleParts, cache: FeatureCache) -> tables.Tables:
     """All of tables.bin, from training crops alone."""
     settings, default = CODEC | parts.config.get("codec", {}), parts.config["levels"]["default"]
-    symbols = training_symbols(parts, cache, settings["crops"])
+    symbols = training_symbols(parts, cache, settings["table_crops"])
     precisions = (settings["precision"],) if settings["precision"] else tables.PRECISIONS
     precision, static = tables.static(symbols, priors(parts), precisions)
-    chosen = layers.choose(parts, static[default], cache, settings["layer_crops"], default, settings["groups"])
-    side = indexed.fit(symbols, settings["tile"], settings["indexed"], precision) if settings["indexed"] else None
+    chosen = channel_order.choose(parts, static[default], cache, settings["order_crops"], default, settings["groups"])
+    side = indexed.fit(symbols, settings["tile"], settings["indexed_tables"], precision) if settings["indexed_tables"] else None
     near = context.fit(symbols, chosen.order, default, precision)
     return tables.Tables(static, precision, chosen.order, chosen.groups, side, near)
 
 
-def kept_tables(parts: Parts, work: Path) -> tables.Tables:
+def cached_tables(parts: BundleParts, work: Path) -> tables.Tables:
     """`make_tables`, once: WORK keeps what was made of these weights by this code."""
-    cache = Cache(work / "features")
+    cache = FeatureCache(work / "features")
     path = work / f"tables-{fingerprint(parts, cache)}.bin"
     if not path.is_file():
         made = make_tables(parts, cache)
@@ -115,11 +122,11 @@ def kept_tables(parts: Parts, work: Path) -> tables.Tables:
     return tables.unpack(path.read_bytes())
 
 
-def fingerprint(parts: Parts, cache: Cache) -> str:
+def fingerprint(parts: BundleParts, cache: FeatureCache) -> str:
     """Of all that the tables follow from."""
     settings = (parts.config.get("codec"), parts.config["seed"], parts.config["levels"]["default"], parts.gains, cache.count)
     found = hashlib.sha256(repr(settings).encode())
-    for code in (__file__, *(module.__file__ for module in (tables, context, indexed, layers))):
+    for code in (__file__, *(module.__file__ for module in (tables, context, indexed, channel_order))):
         found.update(Path(code).read_bytes())
     for name, value in (parts.student.state_dict() | parts.tail.state_dict()).items():
         found.update(name.encode() + value.contiguous().numpy().tobytes())
@@ -129,7 +136,7 @@ def fingerprint(parts: Parts, cache: Cache) -> str:
 def run(config: dict, work: Path, source: Path, folder: Path) -> None:
     parts = load(config, work)
     folder.mkdir(parents=True, exist_ok=True)
-    packed = kept_tables(parts, work).pack()
+    packed = cached_tables(parts, work).pack()
     (folder / "tables.bin").write_bytes(packed)
     graphs(parts, folder)
     names = (source / config["data"]["class_names"]).read_text().split("\n")
@@ -140,13 +147,13 @@ def run(config: dict, work: Path, source: Path, folder: Path) -> None:
     sizes = figures(work, len(parts.gains))["bytes"]
     if sizes[0] is None:
         print("mean bytes were not measured, the targets stand in for them: run `python -m recipe measure`")
-        sizes = config["levels"]["bytes"]
+        sizes = config["levels"]["target_bytes"]
     card(parts, folder, work, source)
     manifest(parts, folder, [round(size) for size in sizes], listed)
     print(f"exported {folder}: {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 
 
-def graphs(parts: Parts, folder: Path) -> None:
+def graphs(parts: BundleParts, folder: Path) -> None:
     channels = parts.config["head"]["latent"]
     scores = ("logits", ["n", 1000])
     mask = ("mask", ["n", len(NAMES), "height", "width"])
@@ -162,7 +169,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def card(parts: Parts, folder: Path, work: Path, source: Path) -> None:
+def card(parts: BundleParts, folder: Path, work: Path, source: Path) -> None:
     """CARD.md: what it is, how it was made, from what, and what was measured."""
     config = parts.config
     inputs = [*config["data"]["photos"], config["data"]["camvid_train"], config["data"]["camvid_val"]]
@@ -207,9 +214,9 @@ def steps(train: dict) -> str:
 
 def drawn(config: dict, work: Path) -> str:
     """What the crops of training were drawn from."""
-    if "fresh" in config:
+    if "on_the_fly" in config:
         return "cut anew for every step from all photos that were not held out and CamVid's training frames"
-    return f"drawn from {Cache(work / 'features').count} training crops"
+    return f"drawn from {FeatureCache(work / 'features').count} training crops"
 
 
 def figures(work: Path, levels: int) -> dict:
@@ -266,7 +273,7 @@ tail and tables: Apache-2.0.
 """
 
 
-def manifest(parts: Parts, folder: Path, sizes: list[int], listed: list[vectors.Vector]) -> None:
+def manifest(parts: BundleParts, folder: Path, sizes: list[int], listed: list[vectors.Vector]) -> None:
     """manifest.toml with the digest of every other file."""
     c = parts.config
     side = c["photo"]["side"]

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from . import backbone, data
-from .log import Progress
+from .progress import Progress
 
 FRONT_BATCH = 1  # fits the caches
 BACK_BATCH = 16
 FIELDS = ("split", "stride16", "stride32", "pooled", "logits")
 
 
-class Cache:
+class FeatureCache:
     """Read access to the arrays, as far as they have been computed."""
 
     def __init__(self, folder: Path):
@@ -52,7 +52,7 @@ def image_layout(x: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def teach(net: backbone.Backbone, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+def teacher_features(net: backbone.Backbone, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
     """All targets of a batch of pixels f32 [N,3,H,W]."""
     split = torch.cat([net.front(image_layout(part)) for part in pixels.split(FRONT_BATCH)])
     return {"split": split, **vars(net.back(split))}
@@ -92,7 +92,7 @@ def run(config: dict, folder: Path, source: Path) -> None:
 def shapes(net: backbone.Backbone, side: int) -> dict[str, tuple[type, tuple[int, ...]]]:
     """Type and shape of one crop's entry in each array."""
     with torch.inference_mode():
-        targets = teach(net, torch.zeros(1, 3, side, side))
+        targets = teacher_features(net, torch.zeros(1, 3, side, side))
     shape = {name: (np.float32 if name == "logits" else np.float16, tuple(t.shape[1:])) for name, t in targets.items()}
     return {"pixels": (np.uint8, (side, side, 3)), **shape}
 
@@ -108,7 +108,7 @@ def prepare(config: dict, folder: Path, source: Path) -> None:
 def fill(first: int) -> int:
     """Compute one batch of crops; returns where it ends."""
     pixels = np.stack([cut() for cut in worker["crops"][first : first + BACK_BATCH]])
-    targets = {name: t.numpy() for name, t in teach(worker["net"], torch.from_numpy(pixels).permute(0, 3, 1, 2).float()).items()}
+    targets = {name: t.numpy() for name, t in teacher_features(worker["net"], torch.from_numpy(pixels).permute(0, 3, 1, 2).float()).items()}
     for name, value in {"pixels": pixels, **targets}.items():
         worker["arrays"][name][first : first + len(pixels)] = value
     return first + len(pixels)

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from . import backbone
 from .backbone import Backbone
-from .decoder import POOLED, Attention, Decoder
+from .decoder import KEY_POOLING, Attention, Decoder
 from .head import IMAGE_ZERO, STRIDE, IntHead
-from .segment import Fusion, Segmenter
+from .segmenter import Fusion, Segmenter
 
 OPSET = 17
 FLOAT, BYTE = TensorProto.FLOAT, TensorProto.UINT8
+GLOBAL_CONTEXT = "whole"  # name of a block's global context layer in exported files
 
 
 class Graph:
@@ -135,7 +136,7 @@ def attend(g: Graph, name: str, layer: Attention, x: str) -> str:
         return g.node("Transpose", [g.node("Reshape", [linear(part, y), split])], perm=perm)
 
     asked = tokens(x)
-    known = tokens(g.node("AveragePool", [x], kernel_shape=[POOLED] * 2, strides=[POOLED] * 2))
+    known = tokens(g.node("AveragePool", [x], kernel_shape=[KEY_POOLING] * 2, strides=[KEY_POOLING] * 2))
     near = g.node("MatMul", [heads("query", asked, [0, 2, 1, 3]), heads("key", known, [0, 2, 3, 1])])
     near = g.node("Softmax", [g.node("Mul", [near, g.constant("attention.scale", np.float32(each**-0.5))])], axis=-1)
     found = g.node("Transpose", [g.node("MatMul", [near, heads("value", known, [0, 2, 1, 3])])], perm=[0, 2, 1, 3])
@@ -179,7 +180,7 @@ def decode(g: Graph, decoder: Decoder, net: Backbone, latent: str, step: str) ->
         return found
 
     def residual(y: str, number: int, part: nn.Module) -> str:
-        whole = None if part.whole is None else seen_whole(y, f"decoder.{number}.whole", part.whole)
+        whole = None if part.global_context is None else seen_whole(y, f"decoder.{number}.{GLOBAL_CONTEXT}", part.global_context)
         z = modulated(g.convolution(f"decoder.{number}.first", part.first, y), number, whole)
         return g.add(y, g.convolution(f"decoder.{number}.second", part.second, z))
 

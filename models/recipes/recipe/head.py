@@ -19,7 +19,7 @@ STRIDE = 8
 HELD = 0.9999  # share of a channel's values that its range holds once ranges are spread
 
 
-def straight(x: Tensor, y: Tensor) -> Tensor:
+def straight_through(x: Tensor, y: Tensor) -> Tensor:
     """Value of `y`, gradient of `x`."""
     return x + (y - x).detach()
 
@@ -27,7 +27,7 @@ def straight(x: Tensor, y: Tensor) -> Tensor:
 def fake_weight(w: Tensor) -> Tensor:
     """Weights on the per-channel int8 grid."""
     scale = w.detach().abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-8) / 127
-    return straight(w, torch.round(w / scale) * scale)
+    return straight_through(w, torch.round(w / scale) * scale)
 
 
 class Layer(nn.Module):
@@ -38,12 +38,12 @@ class Layer(nn.Module):
         pad = 0 if kernel == stride else kernel // 2
         self.conv = nn.Conv2d(cin, cout, kernel, stride, pad, groups=groups)
         self.last = last
-        self.aware = True  # of its quantisation, in training
+        self.quantisation_aware = True  # of its quantisation, in training
         self.register_buffer("peak", torch.zeros(()))  # largest activation, averaged over batches
 
     def forward(self, x: Tensor) -> Tensor:
         c = self.conv
-        rounds = self.aware or not self.training
+        rounds = self.quantisation_aware or not self.training
         y = F.conv2d(x, fake_weight(c.weight) if rounds else c.weight, c.bias, c.stride, c.padding, 1, c.groups)
         if self.last:
             return y
@@ -54,13 +54,13 @@ class Layer(nn.Module):
         if not rounds:
             return y
         scale = self.peak / 255
-        return straight(y.clamp(max=self.peak), torch.round(y / scale).clamp(max=255) * scale)
+        return straight_through(y.clamp(max=self.peak), torch.round(y / scale).clamp(max=255) * scale)
 
 
 class Head(nn.Module):
     """The patchify chain, or the chain of convolutions that `layers` lists (see `chain`); trained on its int8 grid if `aware`."""
 
-    def __init__(self, width: int, latent: int, stride: int = STRIDE, layers: list[dict] | None = None, aware: bool = True):
+    def __init__(self, width: int, latent: int, stride: int = STRIDE, layers: list[dict] | None = None, quantisation_aware: bool = True):
         super().__init__()
         self.stride, self.listed = stride, layers is not None
         self.layers = nn.ModuleList(
@@ -74,7 +74,7 @@ class Head(nn.Module):
             ]
         )
         for layer in self.layers:
-            layer.aware = aware
+            layer.quantisation_aware = quantisation_aware
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = (pixels - IMAGE_ZERO) * float(IMAGE_SCALE)
@@ -126,7 +126,7 @@ class Head(nn.Module):
         last.bias.mul_(scale)
 
     @torch.no_grad()
-    def spread_ranges(self, pixels: Tensor) -> None:
+    def equalise_ranges(self, pixels: Tensor) -> None:
         """Let every inner channel use its whole u8 range on `pixels` [N,3,H,W]; before rounding nothing changes.
 
         In training one step serves all channels of a layer, set by the largest value of any: most use a third of its
@@ -267,7 +267,7 @@ def requantise(acc: np.ndarray, mult: np.ndarray, low: int, high: int) -> np.nda
     return np.clip(np.rint(acc.astype(np.float32) * mult[:, None, None]), low, high)
 
 
-def integers(head: Head) -> IntHead:
+def quantise_head(head: Head) -> IntHead:
     """The integer network that a trained head stands for; the latent's unit is one symbol of level 0."""
     layers = []
     x_scale, x_zero = IMAGE_SCALE, IMAGE_ZERO

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from . import backbone, data, export, graph, vectors
-from .log import Progress
+from .progress import Progress
 from .quantise import Calibration, Ranges
-from .whole import Network
+from .int8_network import Network
 
 FILE, REFERENCE = "local.onnx", "reference-local.onnx"
 BATCH = 8
@@ -40,7 +40,7 @@ def quantised(config: dict, source: Path, net: backbone.Backbone) -> Network:
     """Calibrated on photos of the training side alone."""
     c = config["local"]
     every = data.photos(config, source)[0]
-    photos = [photo for kind, count in c["photos"].items() for photo in [p for p in every if p.kind == kind][:count]]
+    photos = [photo for kind, count in c["calibration_photos"].items() for photo in [p for p in every if p.kind == kind][:count]]
     progress = Progress("ranges", len(photos))
 
     def batches():
@@ -49,7 +49,7 @@ def quantised(config: dict, source: Path, net: backbone.Backbone) -> Network:
             progress.step(min(first + BATCH, len(photos)))
 
     ranges = Ranges(net, batches())
-    return Calibration(net, ranges, fitted(config, photos[:: c["every"]]), c.get("seed", config["seed"])).run()
+    return Calibration(net, ranges, fitted(config, photos[:: c["rounding_every"]]), c.get("seed", config["seed"])).run()
 
 
 @torch.inference_mode()
@@ -135,8 +135,8 @@ def describe(config: dict, folder: Path, network: Network, figures: dict) -> Non
         parameters=network.parameters() / 1e6,
         side=c["side"],
         short_side=c["short_side"],
-        photos=sum(c["photos"].values()),
-        kinds=", ".join(c["photos"]),
+        photos=sum(c["calibration_photos"].values()),
+        kinds=", ".join(c["calibration_photos"]),
         weights_name=weights.name,
         weights=export.digest(weights),
         photos_held=figures["photos"],

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .backbone import Backbone
-from .features import Cache, image_layout
+from .features import FeatureCache, image_layout
 from .head import STRIDE
 
 PLACES = ("split", "stride16", "stride32")
 
 
-def sensitivity(net: Backbone, cache: Cache, crops: int, seed: int, batch: int = 16, share: float = 0.5) -> dict[str, Tensor]:
+def sensitivity(net: Backbone, cache: FeatureCache, crops: int, seed: int, batch: int = 16, share: float = 0.5) -> dict[str, Tensor]:
     """Weights [C] per place: `share` of Fisher information of the label, the rest plain inverse variance.
 
     The Fisher part is E[(d log p(y|x) / d feature)^2] with y drawn from the teacher's own answer.
@@ -45,13 +45,13 @@ def sensitivity(net: Backbone, cache: Cache, crops: int, seed: int, batch: int =
     for place in PLACES:
         mean, square = moments[place]
         variance = (square - mean.square()).clamp_min(1e-6)
-        felt = fisher[place] / (fisher[place] * variance).sum()
-        weights[place] = share * felt + (1 - share) / (variance * len(variance))
+        information = fisher[place] / (fisher[place] * variance).sum()
+        weights[place] = share * information + (1 - share) / (variance * len(variance))
     return weights
 
 
 def patch_metric(
-    net: Backbone, cache: Cache, weights: dict[str, Tensor], terms: dict[str, float], crops: int, seed: int, side: int = STRIDE
+    net: Backbone, cache: FeatureCache, weights: dict[str, Tensor], terms: dict[str, float], crops: int, seed: int, side: int = STRIDE
 ) -> Tensor:
     """Gauss-Newton matrix [192,192] of the training loss in the pixels of one patch of `side` x `side`, averaged over patches.
 
@@ -67,7 +67,7 @@ def patch_metric(
         split = net.front(image)
         taps = net.back(split)
         labels = torch.multinomial(taps.logits.detach().softmax(1), 1, generator=draw)
-        score = (terms["answer"] / 2) ** 0.5 * taps.logits.log_softmax(1).gather(1, labels).sum()
+        score = (terms["logits"] / 2) ** 0.5 * taps.logits.log_softmax(1).gather(1, labels).sum()
         for place, feature in zip(PLACES, (split, taps.stride16, taps.stride32), strict=True):
             weight = weights[place] * terms[place] / (feature.shape[2] * feature.shape[3])
             noise = torch.randn(feature.shape, generator=draw)

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import data, loss, packet, reads
-from .export import Parts, kept_tables, load
-from .log import Progress
-from .segment import Confusion
+from . import data, loss, packet, test_set_log
+from .export import BundleParts, cached_tables, load
+from .progress import Progress
+from .segmenter import Confusion
 from .tables import Tables
 
 SCENES = ("imagen", "bsds")  # the everyday and BSDS photos, by file prefix
@@ -39,14 +39,14 @@ def tensor(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
 
 
-def received(parts: Parts, symbols: np.ndarray, level: int) -> torch.Tensor:
+def received(parts: BundleParts, symbols: np.ndarray, level: int) -> torch.Tensor:
     """Split features [1,48,h,w] that the server makes of a packet's symbols."""
     step = torch.tensor([parts.steps()[level]])
     return parts.student.decoder(torch.from_numpy(symbols.astype(np.float32))[None] * step, step, parts.net)[0]
 
 
 @torch.inference_mode()
-def classify(parts: Parts, tables: Tables, pairs, levels: list[int], name: str) -> tuple[dict[int, Level], list[bool]]:
+def classify(parts: BundleParts, tables: Tables, pairs, levels: list[int], name: str) -> tuple[dict[int, Level], list[bool]]:
     """Run (pixels, label or None) pairs; returns the levels and whether the unsplit answer was right."""
     found, whole = {level: Level() for level in levels}, []
     images = list(pairs)
@@ -68,7 +68,7 @@ def classify(parts: Parts, tables: Tables, pairs, levels: list[int], name: str) 
 
 
 @torch.inference_mode()
-def segment(parts: Parts, tables: Tables, config: dict, source: Path, levels: list[int]) -> tuple[dict, dict, Confusion]:
+def segment(parts: BundleParts, tables: Tables, config: dict, source: Path, levels: list[int]) -> tuple[dict, dict, Confusion]:
     """CamVid val: bytes and confusion per level, and the unsplit confusion."""
     tar = data.Tar(source / config["data"]["camvid_val"])
     names = data.camvid(tar)
@@ -91,10 +91,10 @@ def fitted(config: dict, image) -> np.ndarray:
     return np.asarray(data.fit_photo(image, config["photo"]["short_side"], config["photo"]["side"]), np.uint8)
 
 
-def ready(config: dict, work: Path) -> tuple[Parts, Tables]:
+def ready(config: dict, work: Path) -> tuple[BundleParts, Tables]:
     torch.set_num_threads(1)
     parts = load(config, work)
-    return parts, kept_tables(parts, work)
+    return parts, cached_tables(parts, work)
 
 
 def photos(config: dict, work: Path, source: Path) -> None:
@@ -141,7 +141,7 @@ def evaluate(config: dict, work: Path, source: Path, results: Path) -> None:
     road = json.loads(kept.read_text())
     parts, tables = ready(config, work)
     levels = list(range(len(parts.gains)))
-    reads.note(results / "reads.csv", "recipe evaluate", config["name"], source / config["data"]["imagenet"])
+    test_set_log.note(results / "test-set-log.csv", "recipe evaluate", config["name"], source / config["data"]["imagenet"])
     tar = data.Tar(source / config["data"]["imagenet"])
     rows = list(csv.DictReader(io.StringIO((source / config["data"]["imagenet_labels"]).read_text())))
     inside = {Path(name).name: name for name in tar.names(".jpg")}

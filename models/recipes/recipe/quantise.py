@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from . import backbone
 from .backbone import Backbone, same_pad
 from .head import IMAGE_SCALE, IMAGE_ZERO
-from .whole import Add, Conv, Dense, Network, Pool
+from .int8_network import Add, Conv, Dense, Network, Pool
 
 MIDDLE = 128  # zero point of tensors that have both signs
 SAMPLES = 64  # positions of each photo that rounding looks at

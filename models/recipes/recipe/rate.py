@@ -13,16 +13,16 @@ import torch
 from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
-from .head import straight
+from .head import straight_through
 
 LIMIT = 127  # symbols fit i8
 ROWS = 4  # the rate is estimated on one row in four
 
 
 class Levels(nn.Module):
-    def __init__(self, channels: int, gains: list[float], vectors: bool = False):
+    def __init__(self, channels: int, gains: list[float], per_channel: bool = False):
         super().__init__()
-        self.log_ratio = nn.Parameter(torch.zeros(len(gains), channels)) if vectors else None
+        self.log_ratio = nn.Parameter(torch.zeros(len(gains), channels)) if per_channel else None
         self.log_gain = nn.Parameter(torch.log(torch.tensor(gains[1:], dtype=torch.float32)))
         self.priors = nn.ModuleList(EntropyBottleneck(channels) for _ in gains)
 
@@ -35,10 +35,10 @@ class Levels(nn.Module):
         ratio = gain.new_ones(1) if self.log_ratio is None else self.log_ratio[index].exp()
         return (gain[..., None] * ratio)[..., None, None]
 
-    def kept(self) -> list[float]:
+    def export_gains(self) -> list[float]:
         """f32 gains as a manifest holds them, one a level."""
         if self.log_ratio is not None:
-            raise SystemExit("levels.vectors trains a gain per channel, a bundle holds one per level: it can be tried, not exported")
+            raise SystemExit("levels.channel_gains trains a gain per channel, a bundle holds one per level: it can be tried, not exported")
         return [float(np.float32(gain)) for gain in self.gains().tolist()]
 
     def forward(self, latent: Tensor, level: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,7 +60,7 @@ class Levels(nn.Module):
         bits = self.bits(rows + torch.empty_like(rows).uniform_(-0.5, 0.5), level)
         with torch.no_grad():
             sent = self.bits(torch.round(rows), level)
-        return symbols / gains, step, straight(bits, sent)
+        return symbols / gains, step, straight_through(bits, sent)
 
     def bits(self, symbols: Tensor, level: Tensor) -> Tensor:
         """Mean bits per symbol of each item under its level's prior."""

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from .backbone import Backbone
-from .decoder import Decoder, Grid
+from .decoder import Decoder, TokenGrid
 from .head import STRIDE, Head
 from .rate import Levels
 
 SPLIT_CHANNELS = 48
 
 
-def half(device: torch.device) -> torch.autocast:
+def autocast(device: torch.device) -> torch.autocast:
     """On a GPU, the networks of the server compute in f16; head and rates never do."""
     return torch.autocast("cuda", torch.float16, enabled=device.type == "cuda")
 
@@ -25,17 +25,21 @@ class Student(nn.Module):
         super().__init__()
         width, latent = config["head"]["width"], config["head"]["latent"]
         self.head = Head(
-            width, latent, config["head"].get("stride", STRIDE), config["head"].get("layers"), config["head"].get("aware", True)
+            width,
+            latent,
+            config["head"].get("stride", STRIDE),
+            config["head"].get("layers"),
+            config["head"].get("quantisation_aware", True),
         )
-        self.levels = Levels(latent, config["levels"]["gains"], config["levels"].get("vectors", False))
+        self.levels = Levels(latent, config["levels"]["gains"], config["levels"].get("channel_gains", False))
         split = config["backbone"]
-        grid = Grid(**split["grid"]) if "grid" in split else None
+        grid = TokenGrid(**split["grid"]) if "grid" in split else None
         self.decoder = Decoder(latent, split.get("channels", SPLIT_CHANNELS), **config["decoder"], stride=self.head.stride, grid=grid)
 
     def forward(self, pixels: Tensor, level: Tensor, net: Backbone, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels [N,3,H,W] and level i64 [N] to split features [N,48,H/8,W/8], sketch and bits per symbol [N]."""
         values, step, bits = self.levels(self.head(pixels), level, noise)
-        with half(pixels.device):
+        with autocast(pixels.device):
             return *self.decoder(values, step, net), bits
 
     def start_from(self, pixels: Tensor, metric: Tensor, bits: float, default: int, net: Backbone) -> None:
@@ -48,7 +52,7 @@ class Student(nn.Module):
         self.decoder.start_from(torch.round(latent * gain) / gain, net.normalise(pixels))
 
     @torch.no_grad()
-    def regain(self, factors: list[float]) -> None:
+    def scale_gains(self, factors: list[float]) -> None:
         """Multiply each level's gain. The first stays 1: the latent is scaled in its place, and the decoder scales it back."""
         scale = factors[0]
         last, entry = self.head.layers[-1].conv, self.decoder.level[0]

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from . import data
 from .check import session, signed
-from .log import Progress
+from .progress import Progress
 
 WEIGHT_DECAY = 1e-3  # of the last layer, on features of unit variance
 
@@ -37,7 +37,7 @@ class Labelled:
 
 
 @dataclass
-class Whole:
+class OpenBundle:
     """The networks of a bundle, open: the head per level, the classify tail and the unsplit network down to the last layer."""
 
     folder: Path
@@ -67,12 +67,12 @@ class Whole:
         return found[0], logits[0]
 
 
-def open_bundle(folder: Path) -> Whole:
+def open_bundle(folder: Path) -> OpenBundle:
     manifest = tomllib.loads((folder / "manifest.toml").read_text())
     task = next((t for t in manifest["task"] if t["kind"] == "classify" and "reference" in t), None)
     if task is None:
         raise SystemExit(f"{folder} has no classify task with a reference to build on")
-    return Whole(folder, manifest, task)
+    return OpenBundle(folder, manifest, task)
 
 
 def head(path: Path, gain: float):
@@ -134,7 +134,7 @@ def run(config: dict, source: Path, bundle: Path, out: Path, name: str, listed: 
     print(f"wrote {out}: head.onnx and tables.bin as they were")
 
 
-def labelled(config: dict, source: Path, whole: Whole, plan: dict, listed: Path | None) -> tuple[list[str], Labelled, Labelled]:
+def labelled(config: dict, source: Path, whole: OpenBundle, plan: dict, listed: Path | None) -> tuple[list[str], Labelled, Labelled]:
     """Class names, training and held-out photos."""
     training, held = data.photos(config, source)
     if listed:
@@ -156,7 +156,7 @@ def labelled(config: dict, source: Path, whole: Whole, plan: dict, listed: Path 
             logits = whole.unsplit(pixels)[1].astype(np.float64)
             share = np.exp(logits - logits.max())
             mass = np.array([share[chosen].sum() for chosen in sets]) / share.sum()
-            return int(mass.argmax()) if mass.max() >= plan["sure"] else None
+            return int(mass.argmax()) if mass.max() >= plan["min_probability"] else None
 
     def gather(photos: list[data.Photo], most: int) -> Labelled:
         found, classes = [], []
@@ -164,7 +164,7 @@ def labelled(config: dict, source: Path, whole: Whole, plan: dict, listed: Path 
         for photo in photos:
             if len(found) == most:
                 break
-            if plan.get("photos", photo.kind) != photo.kind:
+            if plan.get("file_prefix", photo.kind) != photo.kind:
                 continue
             pixels = fitted(whole.geometry, photo)
             answer = judge(photo, pixels)
@@ -210,7 +210,7 @@ def fit(features: np.ndarray, classes: np.ndarray, count: int) -> tuple[np.ndarr
         return scaled.float().numpy(), (bias - scaled @ mean).float().numpy()
 
 
-def measure(whole: Whole, held: Labelled, layers: dict) -> list[dict]:
+def measure(whole: OpenBundle, held: Labelled, layers: dict) -> list[dict]:
     """Share of held-out photos named right: unsplit, then level by level."""
 
     def right(features: list[np.ndarray], layer: tuple) -> float:
@@ -254,7 +254,7 @@ def replaced(model: onnx.ModelProto, output: str, layer: tuple[np.ndarray, np.nd
     return model
 
 
-def write(whole: Whole, out: Path, name: str, names: list[str], layers: dict, rows: list[dict], note: str) -> None:
+def write(whole: OpenBundle, out: Path, name: str, names: list[str], layers: dict, rows: list[dict], note: str) -> None:
     """The bundle with the new task: three files more, a section in the card, the manifest last."""
     if out.resolve() != whole.folder.resolve():
         shutil.copytree(whole.folder, out, dirs_exist_ok=True)

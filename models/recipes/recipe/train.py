@@ -18,21 +18,21 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.multiprocessing import spawn
 
-from . import backbone, loss, warm
-from .features import Cache
-from .fresh import Fresh
+from . import backbone, loss, init_from_bundle
+from .features import FeatureCache
+from .on_the_fly import OnTheFlyCrops
 from .head import STRIDE
-from .log import Progress
+from .progress import Progress
 from .optim import Average, Muon
 from .rate import Controller
-from .student import Student, half
+from .student import Student, autocast
 
 SAVE_EVERY = 100
 SPREAD_CROPS = 256  # that the ranges of the head's channels are read off
 WARM_UP = 50
 # Adam's rate for the decoder's inner layers, its outputs, the transform both sides start with, and the priors;
-# train.shares in a config
-SHARES = (1.0, 0.2, 0.1, 4.0)
+# train.lr_scales in a config
+LR_SCALES = (1.0, 0.2, 0.1, 4.0)
 
 
 def run(config: dict, work: Path, resume: bool, source: Path | None = None) -> None:
@@ -40,17 +40,17 @@ def run(config: dict, work: Path, resume: bool, source: Path | None = None) -> N
     weights = work / "sensitivity.pt"
     if not weights.is_file():
         torch.set_num_threads(1)
-        cache = Cache(work / "features")
+        cache = FeatureCache(work / "features")
         net = backbone.of(config, work)
-        found = loss.sensitivity(net, cache, 128, config["seed"], share=config["train"].get("felt", 0.5))
-        found["patch"] = loss.patch_metric(net, cache, found, config["train"]["terms"], 64, config["seed"], stride_of(config))
+        found = loss.sensitivity(net, cache, 128, config["seed"], share=config["train"].get("fisher_share", 0.5))
+        found["patch"] = loss.patch_metric(net, cache, found, config["train"]["loss_weights"], 64, config["seed"], stride_of(config))
         torch.save(found, weights)
-    meeting = work / "meeting"
-    meeting.unlink(missing_ok=True)
+    rendezvous = work / "rendezvous"
+    rendezvous.unlink(missing_ok=True)
     if config["threads"] == 1:
-        worker(0, config, work, resume, source, meeting)
+        worker(0, config, work, resume, source, rendezvous)
     else:
-        spawn(worker, (config, work, resume, source, meeting), nprocs=config["threads"])
+        spawn(worker, (config, work, resume, source, rendezvous), nprocs=config["threads"])
 
 
 def stage_of(config: dict, step: int) -> tuple[int, float]:
@@ -83,43 +83,43 @@ class Trainer:
 
     def __init__(self, config: dict, work: Path, rank: int, ranks: int, source: Path | None = None):
         self.config, self.work, self.rank, self.ranks = config, work, rank, ranks
-        self.device = torch.device("cuda" if "fresh" in config and torch.cuda.is_available() else "cpu")
+        self.device = torch.device("cuda" if "on_the_fly" in config and torch.cuda.is_available() else "cpu")
         torch.manual_seed(config["seed"])
         self.net = backbone.of(config, work).to(self.device, memory_format=torch.channels_last)
         if self.device.type == "cuda":
             self.net.half()
-        self.source = Fresh(config, source, self.net, self.device) if "fresh" in config else Cache(work / "features")
+        self.source = OnTheFlyCrops(config, source, self.net, self.device) if "on_the_fly" in config else FeatureCache(work / "features")
         self.student = Student(config).to(self.device)
         self.tail: backbone.Backbone | None = None  # the network behind the split, where it learns
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.device.type == "cuda")
         self.weights = torch.load(work / "sensitivity.pt", weights_only=True, map_location=self.device)
         side = config["photo"]["side"] // stride_of(config)
         symbols, train = config["head"]["latent"] * side * side, config["train"]
-        self.controller = Controller(config["levels"]["bytes"], symbols, train["rate"], train.get("speed", 0.02))
+        self.controller = Controller(config["levels"]["target_bytes"], symbols, train["rate_weight"], train.get("controller_gain", 0.02))
         self.step = 0
         self.student.to(memory_format=torch.channels_last)
-        self.average = Average(self.student, config["train"]["average"])
+        self.average = Average(self.student, config["train"]["ema_decay"])
         self.prepare()
 
     def start(self) -> None:
         """First weights, of the bundle that the config starts from or from the first crops, on the CPU."""
         pixels, metric, default = self.source.first(64).cpu(), self.weights["patch"].cpu(), self.config["levels"]["default"]
         student = self.student.cpu()
-        if "start" in self.config["train"]:
-            warm.load(student, Path(self.config["train"]["start"]))
+        if "init_from" in self.config["train"]:
+            init_from_bundle.load(student, Path(self.config["train"]["init_from"]))
             student.levels.fit(student.head(pixels).detach())
         else:
             student.start_from(pixels, metric, self.controller.targets[0], default, self.net)
         student.to(self.device)
-        self.average = Average(self.student, self.config["train"]["average"])
+        self.average = Average(self.student, self.config["train"]["ema_decay"])
 
     def prepare(self) -> None:
-        """Fresh optimisers for the current stage."""
+        """New optimisers for the current stage."""
         stage, _ = stage_of(self.config, self.step)
-        self.fresh = self.step
-        settled = stage >= 3
-        self.student.head.requires_grad_(not settled).train(not settled)
-        self.student.levels.requires_grad_(not settled)
+        self.optimizer_start = self.step
+        encoder_frozen = stage >= 3
+        self.student.head.requires_grad_(not encoder_frozen).train(not encoder_frozen)
+        self.student.levels.requires_grad_(not encoder_frozen)
         decoder, head, levels = self.student.decoder, self.student.head, self.student.levels
         kernels = [kernel.weight for b in (*decoder.before, *decoder.after) for kernel in (b.first, b.second)]
         chosen = {id(p) for p in kernels}
@@ -128,48 +128,51 @@ class Trainer:
         priors = list(levels.parameters())
         known = chosen | {id(p) for p in (*transform, *outputs, *priors)}
         rest = [p for p in self.student.parameters() if id(p) not in known]
-        shares = self.config["train"].get("shares", SHARES)
-        groups = [{"params": part, "share": share} for part, share in zip((rest, outputs, transform, priors), shares, strict=True)]
+        lr_scales = self.config["train"].get("lr_scales", LR_SCALES)
+        groups = [{"params": part, "lr_scale": scale} for part, scale in zip((rest, outputs, transform, priors), lr_scales, strict=True)]
         for group in groups:
             group["params"] = [p for p in group["params"] if p.requires_grad]
         rate = self.config["train"][f"stage{min(stage, 3)}"]
-        if stage == 3 and "tail" in rate:
-            self.release()
+        if stage == 3 and "tail_lr" in rate:
+            self.unfreeze_tail()
             behind = (*self.tail.groups[backbone.SPLIT_GROUP :], self.tail.top, self.tail.classifier)
             groups.append(
-                {"params": [p for part in behind for p in part.requires_grad_().parameters()], "share": rate["tail"] / rate["adam"]}
+                {
+                    "params": [p for part in behind for p in part.requires_grad_().parameters()],
+                    "lr_scale": rate["tail_lr"] / rate["adam_lr"],
+                }
             )
         groups = [group for group in groups if group["params"]]
         self.muon = Muon(kernels, 0.0)
         self.adam = torch.optim.Adam(groups, 0.0, betas=(0.9, 0.99))
         self.parameters = kernels + [p for group in groups for p in group["params"]]
 
-    def freeze(self) -> None:
+    def freeze_encoder(self) -> None:
         """The encoder's last form: averaged weights, every channel in its whole range, a prior for levels that no step drew."""
         self.student.load_state_dict(self.average.values)
         pixels = self.source.first(SPREAD_CROPS)
-        self.student.head.spread_ranges(pixels)
-        idle = [level for level, share in enumerate(self.config["levels"]["share"]) if not share]
+        self.student.head.equalise_ranges(pixels)
+        idle = [level for level, share in enumerate(self.config["levels"]["probability"]) if not share]
         if idle:
             with torch.no_grad():
                 latent = self.student.head.eval()(pixels)
             self.student.levels.fit(latent, idle)
-        self.average = Average(self.student, self.config["train"]["average"])
+        self.average = Average(self.student, self.config["train"]["ema_decay"])
 
-    def release(self) -> None:
+    def unfreeze_tail(self) -> None:
         """The tail starts as the backbone."""
         if self.tail is None:
             self.tail = backbone.of(self.config, self.work).to(self.device, memory_format=torch.channels_last)
-            self.tail_average = Average(self.tail, self.config["train"]["average"])
+            self.tail_average = Average(self.tail, self.config["train"]["ema_decay"])
 
     def rates(self) -> tuple[float, float]:
         """Learning rates of Adam and Muon: warm-up, plateau, straight line down at the end of a stage."""
         stage, passed = stage_of(self.config, self.step)
         plan = self.config["train"][f"stage{stage}"]
-        factor = min(1.0, (self.step - self.fresh + 1) / WARM_UP)
-        if passed > 1 - plan["fall"]:
-            factor *= max(0.02, (1 - passed) / plan["fall"]) if plan["fall"] else 1.0
-        return plan["adam"] * factor, plan["muon"] * factor
+        factor = min(1.0, (self.step - self.optimizer_start + 1) / WARM_UP)
+        if passed > 1 - plan["decay_share"]:
+            factor *= max(0.02, (1 - passed) / plan["decay_share"]) if plan["decay_share"] else 1.0
+        return plan["adam_lr"] * factor, plan["muon_lr"] * factor
 
     def draw(self, fields: tuple[str, ...]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Pixels, levels and the teacher's features of this rank's share of the batch."""
@@ -177,14 +180,14 @@ class Trainer:
         torch.manual_seed(int(rng.integers(2**31)))
         plan = self.config["train"][f"stage{stage_of(self.config, self.step)[0]}"]
         size = plan.get("batch", self.config["train"]["batch"]) // self.ranks
-        level = rng.choice(len(self.config["levels"]["gains"]), size, p=self.config["levels"]["share"])
+        level = rng.choice(len(self.config["levels"]["gains"]), size, p=self.config["levels"]["probability"])
         pixels, wanted = self.source.draw(rng, size, fields)
         return pixels, torch.from_numpy(level), wanted
 
     def noise(self) -> float:
         """How much of the rounding is uniform noise instead: fades over the first `noise` of stage 2."""
         stage, passed = stage_of(self.config, self.step)
-        fade = self.config["train"].get("noise", 0.0)
+        fade = self.config["train"].get("noise_fade", 0.0)
         return max(0.0, 1 - passed / fade) if fade and stage == 2 else float(fade > 0 and stage == 1)
 
     def losses(self) -> tuple[Tensor, Tensor, Tensor, dict[str, float]]:
@@ -198,23 +201,23 @@ class Trainer:
             "split": loss.distance(found, wanted["split"], self.weights["split"]),
         }
         if deep:
-            with half(self.device):
+            with autocast(self.device):
                 taps = (self.tail if stage == 3 and self.tail else self.net).back(found)
             terms["stride16"] = loss.distance(taps.stride16, wanted["stride16"], self.weights["stride16"])
             terms["stride32"] = loss.distance(taps.stride32, wanted["stride32"], self.weights["stride32"])
-            terms["answer"] = loss.divergence(taps.logits, wanted["logits"])
-        share = self.config["train"][f"stage{stage}"].get("terms", self.config["train"]["terms"])
+            terms["logits"] = loss.divergence(taps.logits, wanted["logits"])
+        share = self.config["train"][f"stage{stage}"].get("loss_weights", self.config["train"]["loss_weights"])
         total = sum((share[name] if deep else 2.0) * value for name, value in terms.items())
         if stage < 3:
             total = total + torch.tensor(self.controller.weights, dtype=torch.float32)[level].to(self.device) * bits
-        total = total * torch.tensor(self.config["levels"]["weight"], dtype=torch.float32)[level].to(self.device)
+        total = total * torch.tensor(self.config["levels"]["loss_weight"], dtype=torch.float32)[level].to(self.device)
         return total.mean(), level, bits.detach(), {name: value.detach().mean() for name, value in terms.items()}
 
     def advance(self) -> dict[str, float]:
         """One step on all ranks."""
         adam, muon = self.rates()
         for group in self.adam.param_groups:
-            group["lr"] = adam * group["share"]
+            group["lr"] = adam * group["lr_scale"]
         for group in self.muon.param_groups:
             group["lr"] = muon
         total, level, bits, terms = self.losses()
@@ -223,7 +226,7 @@ class Trainer:
         self.scaler.scale(total).backward()
         for optimiser in (self.adam, self.muon):
             self.scaler.unscale_(optimiser)
-        level, bits = self.share(level, bits)
+        level, bits = self.synchronise(level, bits)
         torch.nn.utils.clip_grad_norm_([p for group in self.adam.param_groups for p in group["params"]], 1.0)
         for optimiser in (self.adam, self.muon):
             self.scaler.step(optimiser)
@@ -236,11 +239,11 @@ class Trainer:
         if self.tail is not None:
             self.tail_average.update(self.tail)
         if before < 3 <= stage_of(self.config, self.step)[0]:
-            self.freeze()
+            self.freeze_encoder()
             self.prepare()
         return {name: value.item() for name, value in terms.items()}
 
-    def share(self, level: Tensor, bits: Tensor) -> tuple[list[int], list[float]]:
+    def synchronise(self, level: Tensor, bits: Tensor) -> tuple[list[int], list[float]]:
         """Average gradients, the heads' activation peaks and gather the rates of all ranks."""
         if self.ranks == 1:
             return level.tolist(), bits.tolist()
@@ -264,7 +267,7 @@ class Trainer:
         state = {
             "step": self.step,
             "stage": stage_of(self.config, self.step)[0],
-            "fresh": self.fresh,
+            "optimizer_start": self.optimizer_start,
             "student": self.student.state_dict(),
             "average": self.average.values,
             "average_steps": self.average.steps,
@@ -293,27 +296,27 @@ class Trainer:
         if state.get("scaler"):  # empty in a checkpoint from a CPU
             self.scaler.load_state_dict(state["scaler"])
         if "tail" in state:
-            self.release()
+            self.unfreeze_tail()
             self.tail.load_state_dict(state["tail"])
             self.tail_average.values, self.tail_average.steps = state["tail_average"], state["tail_average_steps"]
         stage, _ = stage_of(self.config, self.step)
         if state["stage"] < 3 <= stage:
-            self.freeze()
+            self.freeze_encoder()
         elif state["stage"] != stage:
             self.student.load_state_dict(self.average.values)
             self.average.steps = 0
         self.prepare()
         if state["stage"] == stage:
-            self.fresh = state["fresh"]
+            self.optimizer_start = state["optimizer_start"]
             self.adam.load_state_dict(state["adam"])
             self.muon.load_state_dict(state["muon"])
 
 
-def worker(rank: int, config: dict, work: Path, resume: bool, source: Path | None, meeting: Path) -> None:
+def worker(rank: int, config: dict, work: Path, resume: bool, source: Path | None, rendezvous: Path) -> None:
     ranks = config["threads"]
     torch.set_num_threads(1)
     if ranks > 1:
-        dist.init_process_group("gloo", init_method=f"file://{meeting.resolve()}", rank=rank, world_size=ranks)
+        dist.init_process_group("gloo", init_method=f"file://{rendezvous.resolve()}", rank=rank, world_size=ranks)
     trainer = Trainer(config, work, rank, ranks, source)
     checkpoint = work / "student.pt"
     if resume and checkpoint.is_file():
@@ -330,8 +333,8 @@ def worker(rank: int, config: dict, work: Path, resume: bool, source: Path | Non
         for name, value in trainer.advance().items():
             smooth[name] = smooth.get(name, value) + 0.03 * (value - smooth.get(name, value))
         if trainer.step % SAVE_EVERY == 0 or trainer.step == total:
-            if isinstance(trainer.source, Cache):
-                trainer.source = Cache(work / "features")
+            if isinstance(trainer.source, FeatureCache):
+                trainer.source = FeatureCache(work / "features")
             if rank == 0:
                 trainer.save(checkpoint)
         if rank == 0:

@@ -14,7 +14,7 @@ from PIL import Image
 from . import data, packet
 
 if TYPE_CHECKING:
-    from .export import Parts
+    from .export import BundleParts
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 GEOMETRIES = ("photo", "frame")
@@ -49,7 +49,7 @@ def pattern(width: int, height: int, seed: int) -> np.ndarray:
     return np.choose(third, [ramp, checks, noise]).astype(np.uint8)
 
 
-def images(parts: Parts) -> list[tuple[str, str, np.ndarray]]:
+def images(parts: BundleParts) -> list[tuple[str, str, np.ndarray]]:
     """Name, geometry and pixels of every image."""
     side, frame = parts.config["photo"]["side"], parts.config["frame"]
     found = []
@@ -62,7 +62,7 @@ def images(parts: Parts) -> list[tuple[str, str, np.ndarray]]:
     return found
 
 
-def plan(parts: Parts) -> list[tuple[str, str, np.ndarray, list[int]]]:
+def plan(parts: BundleParts) -> list[tuple[str, str, np.ndarray, list[int]]]:
     """Every image at the default level, the first also at all others."""
     default, every = parts.config["levels"]["default"], range(len(parts.gains))
     return [
@@ -71,7 +71,7 @@ def plan(parts: Parts) -> list[tuple[str, str, np.ndarray, list[int]]]:
     ]
 
 
-def answers(parts: Parts, symbols: np.ndarray, level: int) -> dict[str, np.ndarray]:
+def answers(parts: BundleParts, symbols: np.ndarray, level: int) -> dict[str, np.ndarray]:
     """PyTorch's outputs f32 of both tasks for one packet's symbols i8 [C,h,w]."""
     step = torch.tensor([parts.steps()[level]])
     with torch.inference_mode():
@@ -80,7 +80,7 @@ def answers(parts: Parts, symbols: np.ndarray, level: int) -> dict[str, np.ndarr
         return {"classify": parts.tail.back(split).logits.numpy(), "segment": parts.segmenter(split).numpy()}
 
 
-def write(parts: Parts, packed: bytes, bundle: Path) -> list[Vector]:
+def write(parts: BundleParts, packed: bytes, bundle: Path) -> list[Vector]:
     """Writes the folder `vectors` of a bundle whose tables file is `packed`."""
     folder = bundle / "vectors"
     folder.mkdir(parents=True)

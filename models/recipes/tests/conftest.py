@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from recipe import backbone, loss
-from recipe.features import FIELDS, Cache, teach
+from recipe.features import FIELDS, FeatureCache, teacher_features
 
 SIDE = 64
 
@@ -32,9 +32,9 @@ def tar(path: Path, files: dict[str, bytes]) -> None:
 
 @pytest.fixture(scope="session")
 def config() -> dict:
-    stage = {"adam": 1e-3, "muon": 0.02, "fall": 0.5}
-    terms = {"sketch": 2.0, "split": 0.5, "stride16": 1.0, "stride32": 1.0, "answer": 0.1}
-    train = {"batch": 2, "average": 0.9, "rate": 0.08, "terms": terms}
+    stage = {"adam_lr": 1e-3, "muon_lr": 0.02, "decay_share": 0.5}
+    terms = {"sketch": 2.0, "split": 0.5, "stride16": 1.0, "stride32": 1.0, "logits": 0.1}
+    train = {"batch": 2, "ema_decay": 0.9, "rate_weight": 0.08, "loss_weights": terms}
     return {
         "seed": 7,
         "threads": 1,
@@ -42,8 +42,8 @@ def config() -> dict:
         "photo": {"side": SIDE},
         "data": {"crop_side": SIDE},
         "head": {"width": 16, "latent": 8},
-        "decoder": {"width": 16, "before": 1, "after": 1},
-        "levels": {"bytes": [300, 150], "gains": [1.0, 0.5], "share": [0.5, 0.5], "weight": [1.0, 0.5], "default": 0},
+        "decoder": {"width": 16, "blocks_before": 1, "blocks_after": 1},
+        "levels": {"target_bytes": [300, 150], "gains": [1.0, 0.5], "probability": [0.5, 0.5], "loss_weight": [1.0, 0.5], "default": 0},
         "train": train | {"stage1": stage | {"steps": 2}, "stage2": stage | {"steps": 4}, "stage3": stage | {"steps": 2}},
     }
 
@@ -57,13 +57,13 @@ def work(tmp_path_factory: pytest.TempPathFactory, config: dict) -> Path:
     net = backbone.load()
     smooth = torch.nn.functional.interpolate(torch.rand(8, 3, 9, 9), SIDE, mode="bicubic").clamp(0, 1)
     pixels = (smooth * 255).round()
-    targets = teach(net, pixels)
+    targets = teacher_features(net, pixels)
     np.save(folder / "features" / "pixels.npy", pixels.permute(0, 2, 3, 1).numpy().astype(np.uint8))
     for name in FIELDS:
         np.save(folder / "features" / f"{name}.npy", targets[name].numpy())
     (folder / "features" / "done.json").write_text('{"count": 8}')
-    cache = Cache(folder / "features")
+    cache = FeatureCache(folder / "features")
     weights = loss.sensitivity(net, cache, 8, 1)
-    weights["patch"] = loss.patch_metric(net, cache, weights, config["train"]["terms"], 8, 1)
+    weights["patch"] = loss.patch_metric(net, cache, weights, config["train"]["loss_weights"], 8, 1)
     torch.save(weights, folder / "sensitivity.pt")
     return folder

@@ -14,24 +14,24 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 def test_trials_change_what_they_say_and_nothing_else():
     config, base = experiment.load(CONFIGS / "ablations.toml"), experiment.load(CONFIGS / "lite2.toml")
     plans = {name: ablate.planned(config, trial) for name, trial in config["trial"].items()}
-    assert all(plan["train"]["batch"] == 8 and plan["head"] == base["head"] for name, plan in plans.items() if name != "aware")
-    assert "fresh" not in plans["base"] and plans["fresh"]["fresh"] == base["fresh"]
-    assert plans["aware"]["head"] == base["head"] | {"aware": False}
+    assert all(plan["train"]["batch"] == 8 and plan["head"] == base["head"] for name, plan in plans.items() if name != "quantisation-aware")
+    assert "on_the_fly" not in plans["base"] and plans["on-the-fly"]["on_the_fly"] == base["on_the_fly"]
+    assert plans["quantisation-aware"]["head"] == base["head"] | {"quantisation_aware": False}
     assert plans["decoder"]["decoder"] == plans["base"]["decoder"] | {"width": 48}
     assert sum(plan != plans["base"] for plan in plans.values()) == len(plans) - 1
-    assert all(("lost" in trial) != ("gained" in trial) for name, trial in config["trial"].items() if name != "base")
+    assert all(("removes" in trial) != ("adds" in trial) for name, trial in config["trial"].items() if name != "base")
 
 
 def test_gains_meet_the_budget():
     torch.manual_seed(1)
     latents = torch.randn(6, 4, 12, 12) * 20
     for budget in (300, 120):
-        assert ablate.spent(latents, ablate.meeting(latents, budget)) == pytest.approx(budget, rel=0.02)
+        assert ablate.entropy_bytes(latents, ablate.gain_for_bytes(latents, budget)) == pytest.approx(budget, rel=0.02)
 
 
 def test_a_first_table_needs_no_earlier_one(tmp_path: Path):
     path = tmp_path / "results" / "ablations.csv"
-    ablate.keep(path, {"base": {}, "mean": {"gained": "a"}}, {"base": [(1.0, 0.5, 0.2)], "mean": [(1.0, 0.6, 0.1)]})
+    ablate.keep(path, {"base": {}, "mean": {"adds": "a"}}, {"base": [(1.0, 0.5, 0.2)], "mean": [(1.0, 0.6, 0.1)]})
     assert [row["part"] for row in csv.DictReader(path.open())] == ["mean"]
 
 
@@ -41,7 +41,7 @@ def test_rows_take_the_place_of_their_earlier_ones(tmp_path: Path):
         "part,level,bytes_without,agreement_without,divergence_without,bytes_with,agreement_with,divergence_with\n"
         "other,0,1.0,0.5,0.1,2.0,0.6,0.2\nmean,0,9.0,9.0,9.0,9.0,9.0,9.0\n"
     )
-    trials = {"base": {}, "mean": {"gained": "a"}, "ema": {"lost": "b"}}
+    trials = {"base": {}, "mean": {"adds": "a"}, "ema": {"removes": "b"}}
     ablate.keep(path, trials, {"base": [(100.0, 0.8, 0.1)], "mean": [(101.0, 0.9, 0.05)], "ema": [(99.0, 0.7, 0.3)]})
     rows = {row["part"]: row for row in csv.DictReader(path.open())}
     assert list(rows) == ["other", "mean", "ema"]

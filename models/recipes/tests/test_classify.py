@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from recipe import backbone, classify, loss
-from recipe.features import Cache
+from recipe.features import FeatureCache
 from recipe.train import Trainer
 
 
@@ -15,13 +15,13 @@ def test_a_fitted_tail_comes_nearer_to_the_teacher(config: dict, work: Path):
     trainer.start()
     trainer.advance()
     trainer.save(work / "student.pt")
-    plan = {"items": 8, "steps": 12, "batch": 4, "lr": 1e-3, "average": 0.5, "features": 0.3}
+    plan = {"items": 8, "steps": 12, "batch": 4, "lr": 1e-3, "ema_decay": 0.5, "features": 0.3}
     classify.run(config | {"classify": plan}, work, False)
 
     fitted, frozen = backbone.load(), backbone.load()
     fitted.load_state_dict(torch.load(work / "classify.pt", weights_only=True)["average"])
-    split = torch.from_numpy(np.load(work / "sent" / "split.npy")).float()
-    wanted = torch.from_numpy(Cache(work / "features").arrays["logits"][np.load(work / "sent" / "crop.npy")])
+    split = torch.from_numpy(np.load(work / "decoded" / "split.npy")).float()
+    wanted = torch.from_numpy(FeatureCache(work / "features").arrays["logits"][np.load(work / "decoded" / "crop.npy")])
     with torch.inference_mode():
         before, after = (loss.divergence(net.back(split).logits, wanted).mean() for net in (frozen, fitted))
     assert after < 0.8 * before

@@ -9,16 +9,16 @@ import torch
 
 from recipe import backbone, graph
 from recipe.decoder import Attention, Decoder
-from recipe.export import halved
+from recipe.export import round_to_f16
 
 
 @pytest.mark.parametrize("height, width", [(8, 8), (9, 7)])
 def test_the_graph_attends_as_the_network_does(tmp_path: Path, height: int, width: int):
     torch.manual_seed(3)
-    decoder = Decoder(latent=8, features=48, width=16, before=1, after=1, whole=True, attention=4)
+    decoder = Decoder(latent=8, features=48, width=16, blocks_before=1, blocks_after=1, global_context=True, attention_heads=4)
     for weight in decoder.parameters():
         weight.data.add_(0.05 * torch.randn_like(weight))
-    decoder, net = halved(decoder), halved(backbone.load())
+    decoder, net = round_to_f16(decoder), round_to_f16(backbone.load())
     graph.tail(tmp_path / "tail.onnx", decoder, net, lambda g, x: graph.classify(g, net, x), ("logits", ["n", 1000]))
     latent, step = torch.randn(2, 8, height, width), torch.tensor([1.0, 3.0])
     found = onnxruntime.InferenceSession(str(tmp_path / "tail.onnx")).run(None, {"latent": latent.numpy(), "step": step.numpy()})[0]
@@ -41,5 +41,5 @@ def test_untrained_attention_changes_nothing_and_then_reaches_the_whole_map():
 
 
 def test_heads_divide_the_width():
-    with pytest.raises(SystemExit, match="decoder.attention is 3: decoder.width, 16"):
-        Decoder(latent=8, features=48, width=16, before=1, after=1, attention=3)
+    with pytest.raises(SystemExit, match="decoder.attention_heads is 3: decoder.width, 16"):
+        Decoder(latent=8, features=48, width=16, blocks_before=1, blocks_after=1, attention_heads=3)

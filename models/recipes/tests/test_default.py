@@ -11,7 +11,7 @@ from recipe.student import Student
 CONFIG = {
     "backbone": {"name": "lite2"},
     "head": {"width": 80, "latent": 24},
-    "decoder": {"width": 96, "before": 2, "after": 1},
+    "decoder": {"width": 96, "blocks_before": 2, "blocks_after": 1},
     "levels": {"gains": [1.0, 0.62, 0.38, 0.22, 0.12]},
 }
 NAMES = "0a4da3361844eab253b59baef5e4bc074fc1e9251651e4678cfc3d714d58364d"  # SHA-256 of every weight's name and shape

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recipe import experiment, warm
+from recipe import experiment, init_from_bundle
 from recipe.student import Student
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -36,10 +36,10 @@ def test_a_circle_of_configs_is_named(tmp_path: Path):
 def test_every_config_is_an_experiment(path: Path):
     config = experiment.load(path)
     assert {"name", "seed", "data", "backbone"} <= set(config)
-    if "founder" not in config:
+    if "baseline" not in config:
         Student(config)
 
 
 def test_the_next_training_starts_from_the_shipped_bundle():
     config = experiment.load(CONFIGS / "lite2-next.toml")
-    warm.load(Student(config), CONFIGS.parent / config["train"]["start"])
+    init_from_bundle.load(Student(config), CONFIGS.parent / config["train"]["init_from"])

@@ -16,19 +16,19 @@ def test_tables_are_kept_as_long_as_the_weights_are(config: dict, work: Path, tm
     trainer.start()
     trainer.save(tmp_path / "student.pt")
     parts = export.load(config, tmp_path)
-    made = export.kept_tables(parts, tmp_path).pack()
+    made = export.cached_tables(parts, tmp_path).pack()
 
     def again(*_) -> None:
         raise RuntimeError("made again")
 
     monkeypatch.setattr(export, "make_tables", again)
-    assert export.kept_tables(parts, tmp_path).pack() == made
+    assert export.cached_tables(parts, tmp_path).pack() == made
     other = copy.deepcopy(parts)
     other.student.head.layers[0].conv.weight.data[0, 0, 0, 0] += 1
     with pytest.raises(RuntimeError, match="made again"):
-        export.kept_tables(other, tmp_path)
+        export.cached_tables(other, tmp_path)
     other = copy.deepcopy(parts)
     other.gains[1] *= 0.9
     with pytest.raises(RuntimeError, match="made again"):
-        export.kept_tables(other, tmp_path)
+        export.cached_tables(other, tmp_path)
     assert len(list(tmp_path.glob("tables-*.bin"))) == 1

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from recipe.quantise import rounded
-from recipe.whole import Add, Pool, narrowed
+from recipe.int8_network import Add, Pool, narrowed
 
 
 def test_narrowing_rounds_halves_to_even_and_clamps():

@@ -13,7 +13,7 @@ from conftest import jpeg, tar
 from PIL import Image
 
 from recipe import __main__ as recipe
-from recipe import road, settle
+from recipe import calibrate, train_segmenter
 
 FRAME = (96, 64)  # of the tars
 
@@ -45,19 +45,24 @@ def plan(config: dict) -> dict:
         "class_names": "classes.txt",
         "held_out": 3,
         "crops": 2,
-        "road_crops": 1,
+        "camvid_crops": 1,
         "crop_short_side": 72,
         "crop_zoom": [0.95, 1.1],
-        "crop_scale": [0.5, 1.0],
+        "crop_area": [0.5, 1.0],
     }
     plan["photo"] |= {"short_side": 72}
     plan["frame"] = {"width": 480, "height": 360}  # of the sample frames that vectors are made of
-    plan["levels"] |= {"bytes": [300, 150, 60], "gains": [1.0, 0.5, 0.2], "share": [0.5, 0.5, 0.0], "weight": [1.0, 0.5, 0.1]}
-    plan["levels"]["packets"] = [260, 140, 60]
-    plan["fresh"] = {"native": 0.5, "zoom": [0.9, 1.2], "scale": [0.4, 1.0], "colour": 0.3}
-    plan["codec"] = {"crops": 8, "layer_crops": 2, "indexed": 2}
-    part = {"steps": 2, "batch": 2, "lr": 1e-3, "decay": 1e-3, "average": 0.9}
-    plan["segment"] = {"variants": 2, "items": 4, "sent_items": 2, "fit": part, "adapt": part}
+    plan["levels"] |= {
+        "target_bytes": [300, 150, 60],
+        "gains": [1.0, 0.5, 0.2],
+        "probability": [0.5, 0.5, 0.0],
+        "loss_weight": [1.0, 0.5, 0.1],
+    }
+    plan["levels"]["packet_bytes"] = [260, 140, 60]
+    plan["on_the_fly"] = {"native_share": 0.5, "zoom": [0.9, 1.2], "area": [0.4, 1.0], "colour_jitter": 0.3}
+    plan["codec"] = {"table_crops": 8, "order_crops": 2, "indexed_tables": 2}
+    part = {"steps": 2, "batch": 2, "lr": 1e-3, "weight_decay": 1e-3, "ema_decay": 0.9}
+    plan["segment"] = {"variants": 2, "items": 4, "decoded_items": 2, "fit": part, "adapt": part}
     return plan
 
 
@@ -75,7 +80,7 @@ def test_a_killed_make_ends_with_the_same_bundle(plan: dict, data: Path, tmp_pat
     for args in (straight, broken):
         args.work.mkdir(parents=True)
     recipe.make(plan, straight)
-    assert settle.settled(straight.work)
+    assert calibrate.is_calibrated(straight.work)
     assert len(tomllib.loads((straight.bundle / "manifest.toml").read_text())["level"]) == 3
     for name in ("tiny.csv", "tiny.png"):
         assert (straight.results / name).is_file()
@@ -83,7 +88,7 @@ def test_a_killed_make_ends_with_the_same_bundle(plan: dict, data: Path, tmp_pat
     def kill(*_) -> None:
         raise KeyboardInterrupt
 
-    for place in ("settle", "curve"):
+    for place in ("calibrate", "curve"):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(recipe, place, kill)
             recipe.make(plan, broken)
@@ -92,15 +97,15 @@ def test_a_killed_make_ends_with_the_same_bundle(plan: dict, data: Path, tmp_pat
 
 
 def test_features_of_another_number_of_items_are_refused(plan: dict, data: Path, tmp_path: Path):
-    road.features(plan, tmp_path / "road", data, 2, None)
+    train_segmenter.features(plan, tmp_path / "camvid", data, 2, None)
     for count in (1, 3):
-        with pytest.raises(SystemExit, match=f"road was begun for 2 items, the config makes {count}"):
-            road.features(plan, tmp_path / "road", data, count, None)
+        with pytest.raises(SystemExit, match=f"camvid was begun for 2 items, the config makes {count}"):
+            train_segmenter.features(plan, tmp_path / "camvid", data, count, None)
 
 
 def test_a_founding_system_has_no_bundle(data: Path, tmp_path: Path):
-    with pytest.raises(SystemExit, match="founding system"):
-        recipe.make({"name": "bottlefit", "founder": {}}, given(data, tmp_path))
+    with pytest.raises(SystemExit, match="baseline"):
+        recipe.make({"name": "bottlefit", "baseline": {}}, given(data, tmp_path))
 
 
 def test_what_reads_photos_asks_for_them(monkeypatch: pytest.MonkeyPatch):

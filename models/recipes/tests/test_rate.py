@@ -21,14 +21,14 @@ def test_untrained_vectors_are_one_gain_a_level(latent: torch.Tensor):
     torch.manual_seed(4)
     plain = Levels(4, [1.0, 0.4])
     torch.manual_seed(4)
-    vectors = Levels(4, [1.0, 0.4], vectors=True)
+    vectors = Levels(4, [1.0, 0.4], per_channel=True)
     for one, other in zip(sent(plain, latent), sent(vectors, latent), strict=True):
         assert torch.equal(one, other)
-    assert plain.kept() == pytest.approx([1.0, 0.4])
+    assert plain.export_gains() == pytest.approx([1.0, 0.4])
 
 
 def test_a_channels_gain_is_the_levels_times_its_own(latent: torch.Tensor):
-    levels = Levels(4, [1.0, 0.4], vectors=True)
+    levels = Levels(4, [1.0, 0.4], per_channel=True)
     levels.log_ratio.data[1, 2] = 1.0
     values, step = sent(levels, latent)
     unit = 0.4 * torch.e
@@ -38,9 +38,9 @@ def test_a_channels_gain_is_the_levels_times_its_own(latent: torch.Tensor):
 
 
 def test_they_learn_and_are_not_exported(latent: torch.Tensor):
-    levels = Levels(4, [1.0, 0.4], vectors=True)
+    levels = Levels(4, [1.0, 0.4], per_channel=True)
     values, _ = sent(levels, latent)
     values.square().sum().backward()
     assert (levels.log_ratio.grad != 0).all()
-    with pytest.raises(SystemExit, match="levels.vectors trains a gain per channel, a bundle holds one per level"):
-        levels.kept()
+    with pytest.raises(SystemExit, match="levels.channel_gains trains a gain per channel, a bundle holds one per level"):
+        levels.export_gains()

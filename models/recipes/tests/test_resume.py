@@ -41,7 +41,13 @@ def test_a_training_without_a_third_stage_ends_with_the_averaged_encoder_in_its_
 def test_a_level_that_is_never_drawn_keeps_its_gain_and_gets_a_prior(config: dict, work: Path):
     plan = copy.deepcopy(config)
     plan["train"]["stage3"]["steps"] = 0
-    plan["levels"] = {"bytes": [300, 150, 60], "gains": [1.0, 0.5, 0.2], "share": [0.5, 0.5, 0.0], "weight": [1.0, 0.5, 0.1], "default": 0}
+    plan["levels"] = {
+        "target_bytes": [300, 150, 60],
+        "gains": [1.0, 0.5, 0.2],
+        "probability": [0.5, 0.5, 0.0],
+        "loss_weight": [1.0, 0.5, 0.1],
+        "default": 0,
+    }
     trainer = Trainer(plan, work, 0, 1)
     trainer.start()
     for prior in trainer.student.levels.priors[2].parameters():
@@ -58,7 +64,13 @@ def test_a_level_that_is_never_drawn_keeps_its_gain_and_gets_a_prior(config: dic
 
 def test_a_plan_cut_short_freezes_the_encoder_of_a_checkpoint_from_before(config: dict, work: Path, tmp_path: Path):
     plan = copy.deepcopy(config)
-    plan["levels"] = {"bytes": [300, 150, 60], "gains": [1.0, 0.5, 0.2], "share": [0.5, 0.5, 0.0], "weight": [1.0, 0.5, 0.1], "default": 0}
+    plan["levels"] = {
+        "target_bytes": [300, 150, 60],
+        "gains": [1.0, 0.5, 0.2],
+        "probability": [0.5, 0.5, 0.0],
+        "loss_weight": [1.0, 0.5, 0.1],
+        "default": 0,
+    }
     trainer = Trainer(plan, work, 0, 1)
     trainer.start()
     for _ in range(4):

@@ -4,7 +4,7 @@ import narrows_reference as codec
 import numpy as np
 import pytest
 
-from recipe import context, indexed, layers, packet, tables
+from recipe import context, indexed, channel_order, packet, tables
 from recipe.tables import Table, Tables
 
 
@@ -99,5 +99,5 @@ def test_values_and_kinds_are_those_of_the_reference(made):
 
 def test_borders_spread_what_a_cut_loses():
     # The first channel brings all: a border must follow it.
-    assert layers.borders([10.0, 10.0, 10.0, 10.0], [4.0, 0.1, 0.1, 0.1, 0.0], 2) == [1, 3]
-    assert sum(layers.borders([1.0] * 7, list(range(8))[::-1], 3)) == 7
+    assert channel_order.borders([10.0, 10.0, 10.0, 10.0], [4.0, 0.1, 0.1, 0.1, 0.0], 2) == [1, 3]
+    assert sum(channel_order.borders([1.0] * 7, list(range(8))[::-1], 3)) == 7

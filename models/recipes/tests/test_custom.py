@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from recipe.head import chain
-from recipe.own import cut, new
+from recipe.custom import split_points, workflow
 
 HEAD = Path(__file__).parents[3] / "target" / "release" / "narrows-head"  # where it was built, it opens every bundle
 
@@ -49,7 +49,7 @@ def asked(backbone: str, side: int | None, data: Path, work: Path) -> argparse.N
 def test_a_family_becomes_a_bundle(family: str, photos: Path, tmp_path: Path):
     backbone, side = FAMILIES[family]
     pytest.importorskip(backbone.split(":")[0])
-    new.run(asked(backbone, side, photos, tmp_path))
+    workflow.run(asked(backbone, side, photos, tmp_path))
     whole(tmp_path / "bundle", backbone)
 
 
@@ -71,7 +71,7 @@ def test_an_onnx_file_becomes_a_bundle(photos: Path, tmp_path: Path):
     ]
     graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], stored)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(file))
-    new.run(asked(f"onnx:{file}", 64, photos, tmp_path))
+    workflow.run(asked(f"onnx:{file}", 64, photos, tmp_path))
     whole(tmp_path / "bundle", f"onnx:{file}")
 
 
@@ -102,8 +102,8 @@ class Parallel(torch.nn.Module):
 
 
 def test_a_cut_inside_a_branch_is_not_offered():
-    program = cut.trace(Parallel().eval().requires_grad_(False), 16)
-    found, total = cut.points(program.module(check_guards=False), 16)
+    program = split_points.trace(Parallel().eval().requires_grad_(False), 16)
+    found, total = split_points.points(program.module(check_guards=False), 16)
     assert [point.name for point in found] == ["first", "last"]
     assert total == 27 * 4 * 64 + 36 * 4 * 64 + 36 * 5 * 16
     assert found[0].macs == 27 * 4 * 64

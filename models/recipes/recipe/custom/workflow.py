@@ -17,8 +17,8 @@ import torch
 
 from .. import data, features, manifest, task, train
 from ..head import STRIDE
-from . import bundle, cut, network, source
-from .cut import Point
+from . import bundle, loaders, partitioned, split_points
+from .split_points import SplitPoint
 
 PREFIXES = (0, 1, 2, 5)  # tokens before the patches: class, distillation, registers
 
@@ -52,23 +52,23 @@ def prepare(args: argparse.Namespace) -> dict | None:
     tasks = args.tasks.split(",")
     if tasks[0] != "classify" or "segment" in tasks:
         raise SystemExit("--tasks: classify first, then any that are named by the folders of --data; segment is lite2's alone")
-    given = source.load(args.backbone, args.pretrained, args.weights, args.side)
+    given = loaders.load(args.backbone, args.pretrained, args.weights, args.side)
     if given.side % STRIDE:
         raise SystemExit(f"{given.name} takes {given.side} pixels a side: not a multiple of the head's stride {STRIDE}; give --side")
-    program = cut.trace(given.net, given.side)
+    program = split_points.trace(given.net, given.side)
     whole = program.module(check_guards=False)
-    found, total = cut.points(whole, given.side)
+    found, total = split_points.points(whole, given.side)
     show(found, total)
     if args.split is None:
         print("choose one with --split LAYER, or --split auto")
         return None
     if not args.data:
         raise SystemExit("--data DIR: a folder of images to distil on")
-    split = cut.choose(found, args.split, total)
-    middle, deep = cut.deeper(found, split, total)
+    split = split_points.choose(found, args.split, total)
+    middle, deep = split_points.deeper(found, split, total)
     print(f"cut behind {split.name}; features are matched there and behind {middle.name} and {deep.name}")
     args.work.mkdir(parents=True, exist_ok=True)
-    torch.export.save(program, network.path(args.work))
+    torch.export.save(program, partitioned.path(args.work))
     answer = next(node for node in whole.graph.nodes if node.op == "output").args[0][0]
     backbone = {
         "source": args.backbone,
@@ -79,7 +79,7 @@ def prepare(args: argparse.Namespace) -> dict | None:
         "channels": split.shape[0] if len(split.shape) == 3 else split.shape[1],
         "classes": int(answer.meta["val"].shape[1]),
         "mean": given.mean,
-        "spread": given.spread,
+        "std": given.std,
         "licence": given.licence,
         "tasks": tasks,
     }
@@ -88,7 +88,7 @@ def prepare(args: argparse.Namespace) -> dict | None:
     return config(args, given.name, given.side, backbone)
 
 
-def show(found: list[Point], total: int) -> None:
+def show(found: list[SplitPoint], total: int) -> None:
     """The places to cut as a table."""
     width = max((len(point.name) for point in found), default=5)
     print(f"{'layer':<{width}}  {'tensor':>14}  {'stride':>6}  {'kB, int8':>8}  {'MMAC before':>11}  of all")
@@ -100,7 +100,7 @@ def show(found: list[Point], total: int) -> None:
         )
 
 
-def grid(split: Point) -> dict[str, int]:
+def grid(split: SplitPoint) -> dict[str, int]:
     """How the tokens lie: some before, then a square of patches."""
     tokens = split.shape[0]
     for prefix in PREFIXES:
@@ -115,7 +115,7 @@ def config(args: argparse.Namespace, name: str, side: int, backbone: dict) -> di
     area = (side / 224) ** 2
     steps = {1: round(args.steps * 0.1), 3: round(args.steps * 0.2)}
     steps[2] = args.steps - steps[1] - steps[3]
-    rate = {"adam": 5e-4, "muon": 0.01}
+    rate = {"adam_lr": 5e-4, "muon_lr": 0.01}
     photos = sum(map(len, data.photos({"data": {"held_out": 0}}, args.data)))
     held = min(200, max(1, photos // 10))
     if photos - held < 1:
@@ -130,27 +130,27 @@ def config(args: argparse.Namespace, name: str, side: int, backbone: dict) -> di
             "crop_side": side,
             "crop_short_side": round(side * 8 / 7),
             "crop_zoom": [0.9, 1.1],
-            "crop_scale": [0.5, 1.0],
+            "crop_area": [0.5, 1.0],
         },
         "backbone": backbone,
         "photo": {"short_side": round(side * 8 / 7), "side": side},
         "head": {"width": 80, "latent": 24, "stride": STRIDE},
-        "decoder": {"width": args.width, "before": 2, "after": 1},
+        "decoder": {"width": args.width, "blocks_before": 2, "blocks_after": 1},
         "levels": {
-            "bytes": [max(60, round(size * area)) for size in (7400, 5000, 3700, 2500, 1050)],
+            "target_bytes": [max(60, round(size * area)) for size in (7400, 5000, 3700, 2500, 1050)],
             "gains": [1.0, 0.62, 0.38, 0.22, 0.12],
-            "share": [0.3, 0.3, 0.2, 0.12, 0.08],
-            "weight": [1.0, 1.0, 0.7, 0.45, 0.3],
+            "probability": [0.3, 0.3, 0.2, 0.12, 0.08],
+            "loss_weight": [1.0, 1.0, 0.7, 0.45, 0.3],
             "default": 1,
         },
         "train": {
             "batch": 8,
-            "average": 0.999,
-            "rate": 0.08,
-            "stage1": {"steps": steps[1], **rate, "fall": 0.0},
-            "stage2": {"steps": steps[2], **rate, "fall": 0.3},
-            "stage3": {"steps": steps[3], **rate, "fall": 1.0},
-            "terms": {"sketch": 2.0, "split": 0.5, "stride16": 1.0, "stride32": 1.0, "answer": 0.5},
+            "ema_decay": 0.999,
+            "rate_weight": 0.08,
+            "stage1": {"steps": steps[1], **rate, "decay_share": 0.0},
+            "stage2": {"steps": steps[2], **rate, "decay_share": 0.3},
+            "stage3": {"steps": steps[3], **rate, "decay_share": 1.0},
+            "loss_weights": {"sketch": 2.0, "split": 0.5, "stride16": 1.0, "stride32": 1.0, "logits": 0.5},
         },
     }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from . import context, data, measure, packet, tables
-from .log import Progress
+from .progress import Progress
 from .manifest import digest
 from .task import head
 
@@ -49,7 +49,7 @@ def run(config: dict, source: Path, folder: Path, results: Path) -> None:
         raise SystemExit(f"{file} has no section of contexts: export the bundle again")
     heads = Heads(folder, manifest)
     crops = data.training_crops(config, source)
-    chosen = np.random.default_rng(config["seed"]).permutation(len(crops))[: config["codec"]["crops"]]
+    chosen = np.random.default_rng(config["seed"]).permutation(len(crops))[: config["codec"]["table_crops"]]
     items = heads.all("crops", [crops[i] for i in chosen])
     symbols = [np.stack(level) for level in zip(*items, strict=True)]
     order = before.order or list(range(before.channels))
@@ -65,8 +65,8 @@ def run(config: dict, source: Path, folder: Path, results: Path) -> None:
         coded = packet.encode(packed, geometries.index(vector["geometry"]), vector["level"], kept)
         (folder / vector["packet"]).write_bytes(coded)
     photos = [lambda photo=photo: measure.fitted(config, photo.image()) for photo in data.photos(config, source)[1]]
-    road = data.Tar(source / config["data"]["camvid_val"])
-    frames = [lambda name=name: data.frame(road, name)[0] for name in data.camvid(road)]
+    camvid = data.Tar(source / config["data"]["camvid_val"])
+    frames = [lambda name=name: data.frame(camvid, name)[0] for name in data.camvid(camvid)]
     near, far = (means(made, heads.all(name, images)) for name, images in (("held-out photos", photos), ("frames", frames)))
     tell(folder, manifest, near, far)
     show(results / f"{manifest['name']}.json", near, far)

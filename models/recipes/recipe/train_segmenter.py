@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from . import backbone, data
 from .features import begun, image_layout
-from .log import Progress
+from .progress import Progress
 from .optim import Average
-from .segment import CLASSES, UNLABELLED, Segmenter, kept
+from .segmenter import CLASSES, UNLABELLED, Segmenter, kept
 from .student import Student
 
 FIELDS = ("classes", "split", "stride16", "stride32")
@@ -97,9 +97,9 @@ def train(config: dict, work: Path, source: Path, resume: bool) -> None:
     """Fit the fusion on the unsplit features of the frozen backbone."""
     torch.set_num_threads(1)
     torch.manual_seed(config["seed"])  # of the fusion's first weights
-    features(config, work / "road", source, config["segment"]["items"], None)
+    features(config, work / "camvid", source, config["segment"]["items"], None)
     net = Segmenter(backbone.load(config["backbone"]["name"]))
-    fit(config, [opened(work / "road")], config["segment"]["fit"], net, work / "segment-unsplit.pt", resume)
+    fit(config, [opened(work / "camvid")], config["segment"]["fit"], net, work / "segment-unsplit.pt", resume)
 
 
 def adapt(config: dict, work: Path, source: Path, resume: bool) -> None:
@@ -107,8 +107,8 @@ def adapt(config: dict, work: Path, source: Path, resume: bool) -> None:
     torch.set_num_threads(1)
     student = Student(config)
     student.load_state_dict(torch.load(work / "student.pt", weights_only=True, map_location="cpu")["average"])
-    features(config, work / "road-sent", source, config["segment"]["sent_items"], student.eval())
-    sets = [opened(work / "road"), opened(work / "road-sent")]
+    features(config, work / "camvid-decoded", source, config["segment"]["decoded_items"], student.eval())
+    sets = [opened(work / "camvid"), opened(work / "camvid-decoded")]
     net = kept(config, backbone.load(config["backbone"]["name"]), work, "segment-unsplit.pt")
     fit(config, sets, config["segment"]["adapt"], net, work / "segment.pt", resume)
 
@@ -116,8 +116,8 @@ def adapt(config: dict, work: Path, source: Path, resume: bool) -> None:
 def fit(config: dict, sets: list[dict[str, np.ndarray]], plan: dict, net: Segmenter, checkpoint: Path, resume: bool) -> None:
     """Train the fusion of `net`, every batch an equal part of each set."""
     net.to(memory_format=torch.channels_last)
-    average = Average(net, plan["average"])
-    optimiser = torch.optim.AdamW(net.fusion.parameters(), plan["lr"], weight_decay=plan["decay"])
+    average = Average(net, plan["ema_decay"])
+    optimiser = torch.optim.AdamW(net.fusion.parameters(), plan["lr"], weight_decay=plan["weight_decay"])
     weights = class_weights(sets[0]["classes"])
     start = 0
     if resume and checkpoint.is_file():

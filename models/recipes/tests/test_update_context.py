@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recipe import backbone, refit, segment
+from recipe import backbone, segmenter, update_context
 from recipe.check import session
 from recipe.manifest import digest
 
@@ -22,7 +22,7 @@ def test_card_and_manifest_take_the_new_sizes_and_digests(tmp_path: Path):
     (folder / "tables.bin").write_bytes(b"other")
     levels = range(len(before["level"]))
     near, far = [float(500 - k) for k in levels], [float(9000 - k) for k in levels]
-    refit.tell(folder, before, near, far)
+    update_context.tell(folder, before, near, far)
     after = tomllib.loads((folder / "manifest.toml").read_text())
     assert [level["bytes"] for level in after["level"]] == near
     assert after["digests"].keys() == before["digests"].keys()
@@ -39,10 +39,10 @@ def test_card_and_manifest_take_the_new_sizes_and_digests(tmp_path: Path):
 def test_the_mask_of_a_campaign_without_one_is_the_bundles(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(BUNDLE.parents[1] / "recipes")
     net = backbone.load("lite2")
-    segmenter = segment.kept(CONFIG, net, tmp_path, "segment.pt").eval()
+    net_segmenter = segmenter.kept(CONFIG, net, tmp_path, "segment.pt").eval()
     pixels = np.random.default_rng(3).integers(0, 256, (1, 64, 96, 3), np.uint8)
     with torch.inference_mode():
-        found = segmenter(net.front(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())).numpy()
+        found = net_segmenter(net.front(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())).numpy()
     wanted = session(BUNDLE / "reference-segment.onnx").run(None, {"image": pixels})[0]
     assert found.shape == wanted.shape
     assert np.abs(found - wanted).max() < 0.02 * wanted.std()

@@ -1,14 +1,14 @@
-"""The founding systems: published sizes, the split they land on, and resuming."""
+"""The baselines: published sizes, the split they land on, and resuming."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from recipe import count
+from recipe import complexity
 from recipe.backbone import normalise
-from recipe.founders.nets import START, BottleFit, EntropicStudent
-from recipe.founders.train import Trainer, run
+from recipe.baselines.networks import START, BottleFit, EntropicStudent
+from recipe.baselines.train import Trainer, run
 
 WIDTH, FEATURES = 16, 48
 
@@ -29,10 +29,10 @@ def test_decoders_land_on_the_split(net, size):
 def test_encoders_cost_what_was_published():
     image = torch.zeros(1, 3, 224, 224)
     bottlefit, student = BottleFit(3, WIDTH, FEATURES).encoder.eval(), EntropicStudent(24, WIDTH, FEATURES, "gdn").encoder
-    assert round(count.macs([student], lambda: student(image)) / 1e6) == 588
-    assert count.parameters([student]) == 138_672
-    assert 118e6 < count.macs([bottlefit], lambda: bottlefit(image)) < 121e6
-    assert 10_300 < count.parameters([bottlefit]) < 10_500
+    assert round(complexity.macs([student], lambda: student(image)) / 1e6) == 588
+    assert complexity.parameters([student]) == 138_672
+    assert 118e6 < complexity.macs([bottlefit], lambda: bottlefit(image)) < 121e6
+    assert 10_300 < complexity.parameters([bottlefit]) < 10_500
 
 
 def test_eight_bits_cost_a_byte_each_and_invert():
@@ -44,18 +44,18 @@ def test_eight_bits_cost_a_byte_each_and_invert():
 
 
 @pytest.mark.parametrize(
-    "founder",
+    "baseline",
     [
-        {"kind": "bottlefit", "settings": [3], "width": WIDTH, "warm": False},
-        {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "gdn", "warm": True},
+        {"kind": "bottlefit", "settings": [3], "width": WIDTH, "warm_start": False},
+        {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "gdn", "warm_start": True},
     ],
     ids=["bottlefit", "entropic-student"],
 )
-def test_resumed_run_is_bit_equal(config: dict, work: Path, founder: dict, tmp_path: Path):
-    stage1 = {"steps": 3, "batch": 2, "rate": 1e-3, "falls": [0.5]}
-    stage2 = {"steps": 3, "batch": 2, "method": "kd", "rate": 1e-3, "momentum": 0.9, "decay": 5e-4, "falls": [0.5]}
-    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "founder": founder, "stage1": stage1, "stage2": stage2}
-    setting = founder["settings"][0]
+def test_resumed_run_is_bit_equal(config: dict, work: Path, baseline: dict, tmp_path: Path):
+    stage1 = {"steps": 3, "batch": 2, "lr": 1e-3, "lr_drops": [0.5]}
+    stage2 = {"steps": 3, "batch": 2, "method": "kd", "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4, "lr_drops": [0.5]}
+    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "baseline": baseline, "stage1": stage1, "stage2": stage2}
+    setting = baseline["settings"][0]
     straight = Trainer(plan, work, setting)
     kept = {}
     for step in range(1, 7):
@@ -74,10 +74,10 @@ def test_resumed_run_is_bit_equal(config: dict, work: Path, founder: dict, tmp_p
 
 
 def test_second_stage_leaves_the_device_alone(config: dict, work: Path):
-    founder = {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "gdn", "warm": True}
-    stage1 = {"steps": 1, "batch": 2, "rate": 1e-3, "falls": []}
-    stage2 = {"steps": 2, "batch": 2, "method": "ft", "rate": 1e-2, "momentum": 0.9, "decay": 5e-4, "falls": []}
-    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "founder": founder, "stage1": stage1, "stage2": stage2}
+    baseline = {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "gdn", "warm_start": True}
+    stage1 = {"steps": 1, "batch": 2, "lr": 1e-3, "lr_drops": []}
+    stage2 = {"steps": 2, "batch": 2, "method": "ft", "lr": 1e-2, "momentum": 0.9, "weight_decay": 5e-4, "lr_drops": []}
+    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "baseline": baseline, "stage1": stage1, "stage2": stage2}
     trainer = Trainer(plan, work, 16)
     trainer.advance()
     before = [p.clone() for part in trainer.student.device() for p in part.parameters()]
@@ -89,35 +89,42 @@ def test_second_stage_leaves_the_device_alone(config: dict, work: Path):
 
 
 def test_the_rate_weight_rises_over_its_share_of_the_first_stage(config: dict, work: Path):
-    founder = {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "relu", "warm": True}
-    stage1 = {"steps": 10, "batch": 2, "rate": 1e-3, "falls": [], "rise": 0.4}
-    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "founder": founder, "stage1": stage1, "stage2": {"steps": 1}}
+    baseline = {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "relu", "warm_start": True}
+    stage1 = {"steps": 10, "batch": 2, "lr": 1e-3, "lr_drops": [], "rate_warmup": 0.4}
+    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "baseline": baseline, "stage1": stage1, "stage2": {"steps": 1}}
     trainer = Trainer(plan, work, 16)
     shares = []
     for trainer.step in (0, 2, 4, 9):
-        shares.append(trainer.risen())
+        shares.append(trainer.rate_scale())
     assert shares == [0.0, 0.5, 1.0, 1.0]
 
 
 def test_a_coarser_rate_goes_on_from_the_finer_ones_first_stage(config: dict, work: Path, tmp_path: Path):
-    founder = {"kind": "entropic-student", "settings": [16, 48, 144], "channels": 4, "width": WIDTH, "activation": "relu", "warm": True}
-    stage1 = {"steps": 3, "warm_steps": 2, "batch": 2, "rate": 1e-3, "falls": [], "rise": 1.0}
-    stage2 = {"steps": 1, "batch": 2, "method": "kd", "rate": 1e-3, "momentum": 0.9, "decay": 5e-4, "falls": []}
-    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "founder": founder, "stage1": stage1, "stage2": stage2}
+    baseline = {
+        "kind": "entropic-student",
+        "settings": [16, 48, 144],
+        "channels": 4,
+        "width": WIDTH,
+        "activation": "relu",
+        "warm_start": True,
+    }
+    stage1 = {"steps": 3, "warm_start_steps": 2, "batch": 2, "lr": 1e-3, "lr_drops": [], "rate_warmup": 1.0}
+    stage2 = {"steps": 1, "batch": 2, "method": "kd", "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4, "lr_drops": []}
+    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "baseline": baseline, "stage1": stage1, "stage2": stage2}
     (tmp_path / "features").symlink_to(work / "features")
     run(plan, tmp_path, resume=False)
-    states = [torch.load(tmp_path / f"tiny-{setting}.pt", weights_only=True) for setting in founder["settings"]]
+    states = [torch.load(tmp_path / f"tiny-{setting}.pt", weights_only=True) for setting in baseline["settings"]]
     assert [(state["step"], state["inherited"]) for state in states] == [(4, 0), (3, 3), (3, 5)]
     trainer = Trainer(plan, tmp_path, 48)
     trainer.load(tmp_path / "tiny-48.pt")
-    assert trainer.risen() == 1.0
+    assert trainer.rate_scale() == 1.0
 
 
 def test_an_untrained_entropic_student_sends_symbols_and_decodes_near_the_features(config: dict, work: Path):
-    founder = {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "relu", "warm": True}
-    stage = {"steps": 1, "batch": 2, "rate": 1e-3, "falls": []}
+    baseline = {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "relu", "warm_start": True}
+    stage = {"steps": 1, "batch": 2, "lr": 1e-3, "lr_drops": []}
     trainer = Trainer(
-        {"seed": 7, "backbone": config["backbone"], "name": "tiny", "founder": founder, "stage1": stage, "stage2": stage}, work, 16
+        {"seed": 7, "backbone": config["backbone"], "name": "tiny", "baseline": baseline, "stage1": stage, "stage2": stage}, work, 16
     )
     pixels, features = trainer.first()
     sent = trainer.student.encoder(normalise(pixels))
@@ -128,9 +135,9 @@ def test_an_untrained_entropic_student_sends_symbols_and_decodes_near_the_featur
 
 
 def test_a_config_that_moves_a_checkpoint_to_another_stage_is_refused(config: dict, work: Path, tmp_path: Path):
-    founder = {"kind": "bottlefit", "settings": [3], "width": WIDTH, "warm": False}
-    stage = {"steps": 3, "batch": 2, "method": "kd", "rate": 1e-3, "momentum": 0.9, "decay": 5e-4, "falls": []}
-    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "founder": founder, "stage1": stage, "stage2": stage}
+    baseline = {"kind": "bottlefit", "settings": [3], "width": WIDTH, "warm_start": False}
+    stage = {"steps": 3, "batch": 2, "method": "kd", "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4, "lr_drops": []}
+    plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "baseline": baseline, "stage1": stage, "stage2": stage}
     trainer = Trainer(plan, work, 3)
     trainer.advance()
     trainer.save(tmp_path / "tiny-3.pt")

@@ -11,21 +11,21 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..backbone import Taps
-from . import cut
+from . import split_points
 
 
-class Cut(nn.Module):
+class PartitionedBackbone(nn.Module):
     def __init__(self, whole: fx.GraphModule, config: dict):
         super().__init__()
         split = config["backbone"]
         nodes = {node.name: node for node in whole.graph.nodes}
         places = [nodes[split[key]] for key in ("split_node", "middle_node", "deep_node")]
-        pooled = cut.last_linear(whole)
-        self.pieces = nn.ModuleList(cut.pieces(whole, places + ([pooled] if pooled is not None else [])))
+        pooled = split_points.last_linear(whole)
+        self.pieces = nn.ModuleList(split_points.pieces(whole, places + ([pooled] if pooled is not None else [])))
         self.flat = [len(node.meta["val"].shape) == 3 for node in places]
         self.split_channels = split["channels"]
         self.register_buffer("mean", torch.tensor(split["mean"]).view(1, 3, 1, 1))
-        self.register_buffer("spread", torch.tensor(split["spread"]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(split["std"]).view(1, 3, 1, 1))
 
     def shown(self, x: Tensor, place: int) -> Tensor:
         return x.transpose(1, 2)[..., None] if self.flat[place] else x
@@ -35,7 +35,7 @@ class Cut(nn.Module):
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Pixels 0..255 to the network's input range."""
-        return (pixels - self.mean) / self.spread
+        return (pixels - self.mean) / self.std
 
     def read(self, image: Tensor) -> Tensor:
         """Normalised image to the split features."""
@@ -68,9 +68,9 @@ def path(work: Path) -> Path:
     return work / "backbone.pt2"
 
 
-def load(config: dict, work: Path) -> Cut:
+def load(config: dict, work: Path) -> PartitionedBackbone:
     """The network that `new` left in WORK, cut as the config says, frozen."""
     if not path(work).is_file():
         raise SystemExit(f"{path(work)} is missing: run `python -m recipe new` first")
     whole = torch.export.load(path(work)).module(check_guards=False)
-    return Cut(whole, config).eval().requires_grad_(False)
+    return PartitionedBackbone(whole, config).eval().requires_grad_(False)

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import backbone, data, loss, rows, segment
-from .log import Progress
+from . import backbone, data, loss, rows, segmenter
+from .progress import Progress
 from .measure import fitted, tensor
 from .rows import Row
-from .segment import Confusion, Segmenter
+from .segmenter import Confusion, Segmenter
 
 QUALITIES = {"jpeg": (5, 10, 25, 50, 80), "webp": (1, 10, 30, 60, 85)}
 OPTIONS = {"jpeg": {"optimize": True}, "webp": {"method": 6}}
@@ -75,10 +75,10 @@ def photos(config: dict, work: Path, source: Path, net: backbone.Backbone, setti
 
 def frames(config: dict, work: Path, source: Path, net: backbone.Backbone, settings: list[tuple[str, int]]) -> None:
     """CamVid val: bytes and mIoU through the segmentation tail in WORK, or the bundle's."""
-    segmenter = segment.kept(config, net, work, "segment.pt").eval().to(memory_format=torch.channels_last)
+    net_segmenter = segmenter.kept(config, net, work, "segment.pt").eval().to(memory_format=torch.channels_last)
     tar = data.Tar(source / config["data"]["camvid_val"])
     road = [data.frame(tar, name) for name in data.camvid(tar)] if settings else []
-    whole = masks(net, segmenter, road, lambda pixels: pixels, "unsplit") if settings else 0.0
+    whole = masks(net, net_segmenter, road, lambda pixels: pixels, "unsplit") if settings else 0.0
     for kind, quality in settings:
         sizes: list[int] = []
 
@@ -87,15 +87,15 @@ def frames(config: dict, work: Path, source: Path, net: backbone.Backbone, setti
             sizes.append(size)
             return seen
 
-        miou = masks(net, segmenter, road, through, f"{kind} {quality} frames")
+        miou = masks(net, net_segmenter, road, through, f"{kind} {quality} frames")
         extend(work, kind, quality, frame_bytes=float(np.mean(sizes)), miou=miou, miou_unsplit=whole)
 
 
-def masks(net: backbone.Backbone, segmenter: Segmenter, road: list, through, name: str) -> float:
+def masks(net: backbone.Backbone, net_segmenter: Segmenter, road: list, through, name: str) -> float:
     """mIoU of frames that went `through` a coder."""
     found = Confusion()
     progress = Progress(name, len(road))
     for number, (pixels, classes) in enumerate(road):
-        found.add(segmenter(net.front(tensor(through(pixels)))).argmax(1)[0], torch.from_numpy(classes))
+        found.add(net_segmenter(net.front(tensor(through(pixels)))).argmax(1)[0], torch.from_numpy(classes))
         progress.step(number + 1)
     return found.mean()

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from .. import backbone, loss
 from ..experiment import merged
-from ..features import Cache, image_layout
-from ..log import Progress
-from .nets import build
+from ..features import FeatureCache, image_layout
+from ..progress import Progress
+from .networks import build
 
 SAVE_EVERY = 25
 START_CROPS = 16
@@ -33,10 +33,10 @@ def total_steps(config: dict) -> int:
 
 
 def planned(config: dict, inherited: int) -> dict:
-    """The config of a setting: one that inherited steps from a finer one takes each stage's `warm_steps`."""
+    """The config of a setting: one that inherited steps from a finer one takes each stage's `warm_start_steps`."""
     stages = {name: config[name] for name in ("stage1", "stage2")}
-    warm = {name: {"steps": stage.get("warm_steps", stage["steps"])} for name, stage in stages.items()}
-    return merged(config, warm) if inherited else config
+    shortened = {name: {"steps": stage.get("warm_start_steps", stage["steps"])} for name, stage in stages.items()}
+    return merged(config, shortened) if inherited else config
 
 
 def checkpoint(config: dict, work: Path, setting: float) -> Path:
@@ -46,12 +46,12 @@ def checkpoint(config: dict, work: Path, setting: float) -> Path:
 def run(config: dict, work: Path, resume: bool, only: float | None = None) -> None:
     """Every setting of the sweep, one after the other, or the one asked for."""
     before = None
-    for setting in config["founder"]["settings"] if only is None else [only]:
+    for setting in config["baseline"]["settings"] if only is None else [only]:
         trainer = Trainer(config, work, setting)
         path = checkpoint(config, work, setting)
         if resume and path.is_file():
             trainer.load(path)
-        elif config["founder"]["warm"] and before is not None:
+        elif config["baseline"]["warm_start"] and before is not None:
             trainer.follow(before)
         before = trainer.run(path)
 
@@ -60,7 +60,7 @@ class Trainer:
     def __init__(self, config: dict, work: Path, setting: float):
         self.config, self.setting = config, setting
         torch.manual_seed(config["seed"])
-        self.cache = Cache(work / "features")
+        self.cache = FeatureCache(work / "features")
         self.net = backbone.load(config["backbone"]["name"]).to(memory_format=torch.channels_last)
         self.student = build(config, setting, self.net.split_channels).to(memory_format=torch.channels_last)
         if self.student.rated:
@@ -103,20 +103,20 @@ class Trainer:
                 p.requires_grad_(True)
             chosen = [*self.student.decoder.parameters(), *tail]
             plan = self.config["stage2"]
-            self.optimiser = torch.optim.SGD(chosen, plan["rate"], plan["momentum"], weight_decay=plan["decay"])
+            self.optimiser = torch.optim.SGD(chosen, plan["lr"], plan["momentum"], weight_decay=plan["weight_decay"])
         else:
             chosen = [p for name, p in self.student.named_parameters() if not name.endswith("quantiles")]
-            self.optimiser = torch.optim.Adam(chosen, self.config["stage1"]["rate"])
+            self.optimiser = torch.optim.Adam(chosen, self.config["stage1"]["lr"])
 
-    def rate(self) -> float:
+    def learning_rate(self) -> float:
         """A tenth after every published fraction of the stage."""
         first = self.config["stage1"]["steps"]
         passed = (self.step - first * self.second) / self.plan["steps"]
-        return self.plan["rate"] * 0.1 ** sum(passed >= fall for fall in self.plan["falls"])
+        return self.plan["lr"] * 0.1 ** sum(passed >= fall for fall in self.plan["lr_drops"])
 
-    def risen(self) -> float:
+    def rate_scale(self) -> float:
         """Share of the rate weight that counts at this step: all of it once `rise` of stage 1 has passed, or if this start is warm."""
-        return 1.0 if self.inherited else min(1.0, self.step / max(1.0, self.plan.get("rise", 0.0) * self.plan["steps"]))
+        return 1.0 if self.inherited else min(1.0, self.step / max(1.0, self.plan.get("rate_warmup", 0.0) * self.plan["steps"]))
 
     def losses(self) -> tuple[Tensor, dict[str, float]]:
         """Loss of one batch, per item."""
@@ -126,7 +126,7 @@ class Trainer:
         pixels, wanted = self.cache.batch(crops, ("logits",) if self.second else loss.PLACES)
         pixels = image_layout(pixels)
         if self.second:
-            return self.answered(self.tail.back(self.student.settled(pixels)).logits, wanted["logits"])
+            return self.answered(self.tail.back(self.student.decode_frozen(pixels)).logits, wanted["logits"])
         found, bits = self.student(pixels)
         stride16 = self.net.middle(found)
         features = dict(zip(loss.PLACES, (found, stride16, self.net.deep(stride16)), strict=True))
@@ -134,7 +134,7 @@ class Trainer:
         total = sum(errors.values())
         terms = {place: value.item() for place, value in errors.items()}
         if self.student.rated:
-            total = total + self.setting * self.risen() * bits.mean()
+            total = total + self.setting * self.rate_scale() * bits.mean()
             terms["bytes"] = bits.mean().item() / 8
         return total, terms
 
@@ -147,7 +147,7 @@ class Trainer:
 
     def advance(self) -> dict[str, float]:
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate()
+            group["lr"] = self.learning_rate()
         total, terms = self.losses()
         self.optimiser.zero_grad()
         total.backward()
@@ -203,7 +203,7 @@ class Trainer:
             stage, now = 1 + ("tail" in state), 1 + self.second
             raise SystemExit(
                 f"{path} stopped at step {self.step}, in stage {stage}; the config now puts that step into stage {now}: "
-                "give stage1.steps (or warm_steps) back, or train without --resume"
+                "give stage1.steps (or warm_start_steps) back, or train without --resume"
             )
         restore(self.student, state["student"])
         self.prepare()

@@ -18,7 +18,7 @@ class Source:
     net: nn.Module
     side: int
     mean: list[float]  # of pixels 0..255, per channel
-    spread: list[float]
+    std: list[float]
     licence: str
 
 
@@ -28,13 +28,13 @@ def load(text: str, pretrained: bool, weights: Path | None, side: int | None) ->
     makers = {"timm": timm, "torchvision": torchvision, "onnx": onnx}
     if kind not in makers or not name:
         raise SystemExit(f"--backbone {text}: timm:NAME, torchvision:NAME or onnx:FILE")
-    net, found, mean, spread = makers[kind](name, pretrained)
+    net, found, mean, std = makers[kind](name, pretrained)
     if weights:
         import torch
 
         net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     shown = Path(name).stem if kind == "onnx" else name
-    return Source(shown, net.eval().requires_grad_(False), side or found, mean, spread, "see the licence of its weights")
+    return Source(shown, net.eval().requires_grad_(False), side or found, mean, std, "see the licence of its weights")
 
 
 def timm(name: str, pretrained: bool) -> tuple[nn.Module, int, list[float], list[float]]:
@@ -47,8 +47,8 @@ def timm(name: str, pretrained: bool) -> tuple[nn.Module, int, list[float], list
         raise SystemExit(f"timm has no model {name}; near it: {near}")
     net = library.create_model(name, pretrained=pretrained)
     seen = library.data.resolve_model_data_config(net)
-    mean, spread = ([255 * value for value in seen[key]] for key in ("mean", "std"))
-    return net, seen["input_size"][-1], mean, spread
+    mean, std = ([255 * value for value in seen[key]] for key in ("mean", "std"))
+    return net, seen["input_size"][-1], mean, std
 
 
 def torchvision(name: str, pretrained: bool) -> tuple[nn.Module, int, list[float], list[float]]:

@@ -18,12 +18,12 @@ from torch.export import Dim
 
 from .. import check, data, graph, manifest, measure, packet, tables, vectors
 from ..decoder import Decoder
-from ..export import Parts, kept_tables
-from ..features import Cache
-from ..head import integers
+from ..export import BundleParts, cached_tables
+from ..features import FeatureCache
+from ..head import quantise_head
 from ..student import Student
-from . import network
-from .network import Cut
+from . import partitioned
+from .partitioned import PartitionedBackbone
 
 LARGE = 1024  # weights from this size on are stored as f16
 OPSET = 18
@@ -32,7 +32,7 @@ OPSET = 18
 class Tail(nn.Module):
     """Latent and step to logits (models/BUNDLE.md, section 5)."""
 
-    def __init__(self, decoder: Decoder, net: Cut):
+    def __init__(self, decoder: Decoder, net: PartitionedBackbone):
         super().__init__()
         self.decoder, self.net = decoder, net
 
@@ -43,7 +43,7 @@ class Tail(nn.Module):
 class Reference(nn.Module):
     """u8 [N,H,W,3] to logits (section 6)."""
 
-    def __init__(self, net: Cut):
+    def __init__(self, net: PartitionedBackbone):
         super().__init__()
         self.net = net
 
@@ -51,22 +51,22 @@ class Reference(nn.Module):
         return self.net(image.permute(0, 3, 1, 2).float())
 
 
-def load(config: dict, work: Path) -> Parts:
+def load(config: dict, work: Path) -> BundleParts:
     student = Student(config)
     student.load_state_dict(torch.load(work / "student.pt", weights_only=True, map_location="cpu")["average"])
     student.eval().requires_grad_(False)
-    net = network.load(config, work)
+    net = partitioned.load(config, work)
     for module in (student.decoder, net):
         for weight in module.parameters():
             if weight.numel() >= LARGE:
                 weight.data = weight.data.half().float()
-    return Parts(config, student, integers(student.head), net, net, None, student.levels.kept())
+    return BundleParts(config, student, quantise_head(student.head), net, net, None, student.levels.export_gains())
 
 
 def run(config: dict, work: Path, source: Path, folder: Path, labels: Path | None) -> None:
     parts = load(config, work)
     folder.mkdir(parents=True, exist_ok=True)
-    made = kept_tables(parts, work)
+    made = cached_tables(parts, work)
     packed = made.pack()
     (folder / "tables.bin").write_bytes(packed)
     side, stride, latent = config["photo"]["side"], parts.student.head.stride, config["head"]["latent"]
@@ -83,7 +83,7 @@ def run(config: dict, work: Path, source: Path, folder: Path, labels: Path | Non
     levels, _ = measure.classify(parts, made, held, list(range(len(parts.gains))), "held-out photos")
     figures = [(float(np.mean(levels[k].bytes)), float(np.mean(levels[k].agree))) for k in levels]
     listed = written(parts, packed, folder)
-    (folder / "CARD.md").write_text(card(parts, figures, len(held), Cache(work / "features").count))
+    (folder / "CARD.md").write_text(card(parts, figures, len(held), FeatureCache(work / "features").count))
     manifest.write(folder, entries(parts, [round(size) for size, _ in figures], listed))
     verify(parts, packed, folder, listed)
     print(f"exported {folder}: {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e6:.1f} MB")
@@ -127,12 +127,12 @@ def exported(net: nn.Module, example: tuple, inputs: list[str], path: Path) -> N
 
 
 @torch.inference_mode()
-def answer(parts: Parts, symbols: np.ndarray, level: int) -> np.ndarray:
+def answer(parts: BundleParts, symbols: np.ndarray, level: int) -> np.ndarray:
     """PyTorch's logits [1,classes] for one packet's symbols."""
     return parts.tail.back(measure.received(parts, symbols, level)).logits.numpy()
 
 
-def written(parts: Parts, packed: bytes, folder: Path) -> list[dict]:
+def written(parts: BundleParts, packed: bytes, folder: Path) -> list[dict]:
     """Vectors of a made pattern at every level: no photo of the data may leave with a bundle."""
     (folder / "vectors").mkdir(exist_ok=True)
     side = parts.config["photo"]["side"]
@@ -151,7 +151,7 @@ def written(parts: Parts, packed: bytes, folder: Path) -> list[dict]:
     return listed
 
 
-def entries(parts: Parts, sizes: list[int], listed: list[dict]) -> dict:
+def entries(parts: BundleParts, sizes: list[int], listed: list[dict]) -> dict:
     """The manifest without digests."""
     config, head, side = parts.config, parts.student.head, parts.config["photo"]["side"]
     split = config["backbone"]
@@ -188,7 +188,7 @@ def entries(parts: Parts, sizes: list[int], listed: list[dict]) -> dict:
     }
 
 
-def card(parts: Parts, figures: list[tuple[float, float]], held: int, crops: int) -> str:
+def card(parts: BundleParts, figures: list[tuple[float, float]], held: int, crops: int) -> str:
     config, split = parts.config, parts.config["backbone"]
     head, side = parts.student.head, config["photo"]["side"]
     steps = ", ".join(str(config["train"][f"stage{n}"]["steps"]) for n in (1, 2, 3))
@@ -220,7 +220,7 @@ Backbone: {split["licence"]}. Head, decoder and tables: as their maker decides.
 """
 
 
-def verify(parts: Parts, packed: bytes, folder: Path, listed: list[dict]) -> None:
+def verify(parts: BundleParts, packed: bytes, folder: Path, listed: list[dict]) -> None:
     """Integer head against ONNX Runtime, packets back, tail and reference against PyTorch."""
     report = check.Report()
     report.row("tables.bin", tables.unpack(packed).pack() == packed, f"{len(packed)} bytes")

@@ -9,7 +9,7 @@ import torch
 from conftest import jpeg, tar
 
 from recipe import backbone
-from recipe.fresh import Fresh
+from recipe.on_the_fly import OnTheFlyCrops
 from recipe.train import Trainer
 
 SIZES = [(96, 64), (64, 80), (70, 70)]
@@ -27,16 +27,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plan(config: dict) -> dict:
     plan = copy.deepcopy(config)
     plan["data"] |= {"photos": ["photos.tar"], "held_out": 0, "crops": 2}
-    plan["fresh"] = {"native": 0.5, "zoom": [0.9, 1.2], "scale": [0.4, 1.0], "colour": 0.3}
+    plan["on_the_fly"] = {"native_share": 0.5, "zoom": [0.9, 1.2], "area": [0.4, 1.0], "colour_jitter": 0.3}
     return plan
 
 
 @pytest.fixture()
-def source(plan: dict, photos: Path) -> Fresh:
-    return Fresh(plan, photos, backbone.load(), torch.device("cpu"))
+def source(plan: dict, photos: Path) -> OnTheFlyCrops:
+    return OnTheFlyCrops(plan, photos, backbone.load(), torch.device("cpu"))
 
 
-def test_windows_lie_inside_their_photos(source: Fresh):
+def test_windows_lie_inside_their_photos(source: OnTheFlyCrops):
     sizes = source.sizes[np.arange(3000) % len(SIZES)]
     left, top, width, height = source.windows(np.random.default_rng(1), sizes).T
     ends = np.stack([left, left + width])
@@ -46,13 +46,13 @@ def test_windows_lie_inside_their_photos(source: Fresh):
     assert (height == 64).mean() > 0.2  # the photo's own scale
 
 
-def test_a_window_at_the_photos_own_scale_is_the_photo(source: Fresh):
+def test_a_window_at_the_photos_own_scale_is_the_photo(source: OnTheFlyCrops):
     index = int(np.flatnonzero((source.sizes == (96, 64)).all(1))[0])
     cut = source.cut(np.array([index]), np.array([[10, 0, 64, 64]], np.float32))
     assert torch.allclose(cut[0], source.store[index, :, :64, 10:74].float(), atol=1e-3)
 
 
-def test_a_step_draws_the_same_crops_again(source: Fresh):
+def test_a_step_draws_the_same_crops_again(source: OnTheFlyCrops):
     one, two = (source.draw(np.random.default_rng(5), 4, ("split", "logits")) for _ in range(2))
     assert torch.equal(one[0], two[0]) and torch.equal(one[1]["logits"], two[1]["logits"])
     assert torch.equal(one[0], one[0].round().clamp(0, 255))
@@ -60,8 +60,8 @@ def test_a_step_draws_the_same_crops_again(source: Fresh):
 
 
 def test_resumed_with_a_learning_tail_is_bit_equal(plan: dict, photos: Path, work: Path, tmp_path: Path):
-    plan["train"]["stage3"] |= {"tail": 1e-4, "steps": 4}
-    plan["train"]["noise"] = 0.5
+    plan["train"]["stage3"] |= {"tail_lr": 1e-4, "steps": 4}
+    plan["train"]["noise_fade"] = 0.5
     straight = Trainer(plan, work, 0, 1, photos)
     straight.start()
     for _ in range(10):

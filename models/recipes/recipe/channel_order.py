@@ -12,24 +12,24 @@ import numpy as np
 import torch
 
 from . import loss
-from .log import Progress
+from .progress import Progress
 from .tables import Table
 
 if TYPE_CHECKING:
-    from .export import Parts
-    from .features import Cache
+    from .export import BundleParts
+    from .features import FeatureCache
 
 BATCH = 8
 
 
 @dataclass(frozen=True)
-class Layers:
+class ChannelOrder:
     order: list[int]
     groups: list[int]
 
 
 @torch.inference_mode()
-def divergence(parts: Parts, symbols: np.ndarray, level: int, wanted: torch.Tensor) -> float:
+def divergence(parts: BundleParts, symbols: np.ndarray, level: int, wanted: torch.Tensor) -> float:
     """Mean KL divergence from the teacher's logits f32 [N,1000] of what the server makes of symbols i8 [N,C,h,w]."""
     total = 0.0
     for first in range(0, len(symbols), BATCH):
@@ -49,7 +49,7 @@ def without(symbols: np.ndarray, tables: list[Table], channels: list[int]) -> np
     return out
 
 
-def choose(parts: Parts, tables: list[Table], cache: Cache, crops: int, level: int, groups: int) -> Layers:
+def choose(parts: BundleParts, tables: list[Table], cache: FeatureCache, crops: int, level: int, groups: int) -> ChannelOrder:
     """From training crops, at a level with its tables."""
     chosen = np.random.default_rng(parts.config["seed"] + 2).permutation(cache.count)[:crops]
     pixels, target = cache.batch(chosen, ("logits",))
@@ -69,7 +69,7 @@ def choose(parts: Parts, tables: list[Table], cache: Cache, crops: int, level: i
         progress.step(len(tables) + sent + 1)
     flat = symbols.reshape(len(symbols), len(tables), -1).astype(np.int64) + 128
     sizes = [tables[channel].bits(np.bincount(flat[:, channel].reshape(-1), minlength=256)) for channel in order]
-    return Layers(order, borders(sizes, left, groups))
+    return ChannelOrder(order, borders(sizes, left, groups))
 
 
 def borders(sizes: list[float], left: list[float], groups: int) -> list[int]:

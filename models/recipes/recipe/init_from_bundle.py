@@ -1,4 +1,4 @@
-"""A student with the weights of a finished bundle, to go on training where no checkpoint is left (`train.start` in a config).
+"""A student with the weights of a finished bundle, to go on training where no checkpoint is left (`train.init_from` in a config).
 
 The head comes back on its int8 grid, the decoder as f16 stored it. Priors are not in a bundle: they are fitted again.
 """
@@ -14,6 +14,7 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from .graph import GLOBAL_CONTEXT
 from .student import Student
 
 
@@ -21,7 +22,7 @@ def load(student: Student, folder: Path) -> None:
     """Fill head, gains and decoder from `folder`; levels coarser than the bundle's start at the config's gains."""
     file = folder / "manifest.toml"
     if not file.is_file():
-        raise SystemExit(f"{file} is missing: train.start names the folder of a bundle")
+        raise SystemExit(f"{file} is missing: train.init_from names the folder of a bundle")
     manifest = tomllib.loads(file.read_text())
     state = student.state_dict()
     tail = next(task["tail"] for task in manifest["task"] if task["kind"] == "classify")
@@ -69,7 +70,8 @@ def decoder(found: dict[str, np.ndarray], before: int) -> dict[str, torch.Tensor
             place = ["decoder", *parts]
         elif parts[0] == "decoder" and parts[1].isdigit():
             number = int(parts[1]) - 1
-            place = ["decoder", *(("before", str(number)) if number < before else ("after", str(number - before))), *parts[2:]]
+            rest = ["global_context" if part == GLOBAL_CONTEXT else part for part in parts[2:]]
+            place = ["decoder", *(("before", str(number)) if number < before else ("after", str(number - before))), *rest]
         elif parts[0] == "decoder":
             place = parts
         else:

@@ -20,7 +20,7 @@ SHARE = 1 / 6  # or, of a network without such maps, the first tokens behind thi
 
 
 @dataclass(frozen=True)
-class Point:
+class SplitPoint:
     """A place to cut: behind the layer `name`."""
 
     name: str
@@ -53,7 +53,7 @@ def size(value) -> int:
     return value if isinstance(value, int) else int(value.node.hint)
 
 
-def points(whole: fx.GraphModule, side: int) -> tuple[list[Point], int]:
+def points(whole: fx.GraphModule, side: int) -> tuple[list[SplitPoint], int]:
     """Every cut that lies at the end of a layer, in order, and the work of the whole network."""
     nodes = list(whole.graph.nodes)
     place = {node: index for index, node in enumerate(nodes)}
@@ -78,7 +78,7 @@ def points(whole: fx.GraphModule, side: int) -> tuple[list[Point], int]:
             if all(isinstance(d, int) for d in shape) and math.prod(shape[1:]) > 1:
                 if found and (found[-1].shape, found[-1].macs) == (shape, work):
                     found.pop()  # before the norm or the ReLU of the same layer
-                found.append(Point(min(names, key=len), node.name, shape, work, side))
+                found.append(SplitPoint(min(names, key=len), node.name, shape, work, side))
     return found, work
 
 
@@ -105,7 +105,7 @@ def macs(node: fx.Node) -> int:
     return 0
 
 
-def choose(found: list[Point], name: str, total: int) -> Point:
+def choose(found: list[SplitPoint], name: str, total: int) -> SplitPoint:
     """The point a user named, or the one `auto` stands for."""
     if not found:
         raise SystemExit("no layer of this network ends where a single tensor carries everything: it cannot be cut")
@@ -119,7 +119,7 @@ def choose(found: list[Point], name: str, total: int) -> Point:
     return maps[-1] if maps else (deep or found)[0]
 
 
-def deeper(found: list[Point], split: Point, total: int) -> tuple[Point, Point]:
+def deeper(found: list[SplitPoint], split: SplitPoint, total: int) -> tuple[SplitPoint, SplitPoint]:
     """Two places behind the split where features are matched too: half way through the rest, and the last."""
     behind = [point for point in found if point.macs > split.macs]
     if len(behind) < 2:

@@ -18,21 +18,21 @@ from torch.nn import functional as F
 from .backbone import Backbone
 from .data import Photo, Tar, crops_of, photos
 from .features import image_layout
-from .log import Progress
-from .student import half
+from .progress import Progress
+from .student import autocast
 
 
-class Fresh:
+class OnTheFlyCrops:
     """Draws batches of crops f32 [N,3,side,side] and the teacher's features on `device`."""
 
     def __init__(self, config: dict, source: Path | None, net: Backbone, device: torch.device):
         if source is None:
             raise SystemExit("the config trains on fresh crops: --data DIR, the folder with the photos")
-        self.plan, self.side, self.net, self.device = config["fresh"], config["photo"]["side"], net, device
+        self.plan, self.side, self.net, self.device = config["on_the_fly"], config["photo"]["side"], net, device
         listed = [(photo, crops_of(config, photo)) for photo in photos(config, source)[0]]
-        road = Tar(source / config["data"]["camvid_train"]) if "camvid_train" in config["data"] else None
-        if road:
-            listed += [(Photo(road, name), config["data"]["road_crops"]) for name in road.names(".jpg")]
+        camvid = Tar(source / config["data"]["camvid_train"]) if "camvid_train" in config["data"] else None
+        if camvid:
+            listed += [(Photo(camvid, name), config["data"]["camvid_crops"]) for name in camvid.names(".jpg")]
         self.count = len(listed)
         weight = np.array([weight for _, weight in listed], np.float64)
         self.share = weight / weight.sum()
@@ -59,7 +59,7 @@ class Fresh:
         """Crops, integers 0..255, and the asked fields of the teacher."""
         index = rng.choice(self.count, size, p=self.share)
         pixels = image_layout(self.tinted(self.cut(index, self.windows(rng, self.sizes[index])), rng))
-        return pixels, self.teach(pixels, fields)
+        return pixels, self.teacher_features(pixels, fields)
 
     def first(self, size: int) -> Tensor:
         return self.draw(np.random.default_rng(0), size, ())[0]
@@ -69,10 +69,10 @@ class Fresh:
         count, short = len(sizes), sizes.min(1)
         zoom = np.where(rng.random(count) < 0.5, rng.uniform(*self.plan["zoom"], count), 1.0)
         side = np.minimum(self.side / zoom, short)[:, None]
-        area = sizes.prod(1) * rng.uniform(*self.plan["scale"], count)
+        area = sizes.prod(1) * rng.uniform(*self.plan["area"], count)
         ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), count))
         other = np.minimum(sizes, np.stack([(area * ratio) ** 0.5, (area / ratio) ** 0.5], 1))
-        native = (rng.random(count) < self.plan["native"])[:, None]
+        native = (rng.random(count) < self.plan["native_share"])[:, None]
         size = np.where(native, side, other)
         start = rng.random((count, 2)) * (sizes - size)
         start = np.where(native, np.floor(start), start)
@@ -94,7 +94,7 @@ class Fresh:
 
     def tinted(self, pixels: Tensor, rng: np.random.Generator) -> Tensor:
         """Brightness, contrast and saturation of half of the crops times up to 1 ± `colour`; rounded."""
-        factors = 1 + rng.uniform(-1, 1, (3, len(pixels))) * self.plan["colour"] * (rng.random(len(pixels)) < 0.5)
+        factors = 1 + rng.uniform(-1, 1, (3, len(pixels))) * self.plan["colour_jitter"] * (rng.random(len(pixels)) < 0.5)
         brightness, contrast, saturation = torch.from_numpy(factors.astype(np.float32)).to(self.device)[:, :, None, None, None]
         grey = (pixels * torch.tensor([0.299, 0.587, 0.114], device=self.device)[:, None, None]).sum(1, keepdim=True)
         pixels = grey + (pixels - grey) * saturation
@@ -102,10 +102,10 @@ class Fresh:
         return ((mean + (pixels - mean) * contrast) * brightness).round().clamp(0, 255)
 
     @torch.no_grad()
-    def teach(self, pixels: Tensor, fields: tuple[str, ...]) -> dict[str, Tensor]:
+    def teacher_features(self, pixels: Tensor, fields: tuple[str, ...]) -> dict[str, Tensor]:
         if not fields:
             return {}
-        with half(self.device):
+        with autocast(self.device):
             found = {"split": self.net.front(pixels)}
             if fields != ("split",):
                 found |= vars(self.net.back(found["split"]))

@@ -19,7 +19,7 @@ def test_a_moved_gain_leaves_the_decoders_reading_alone(config: dict):
     factors = [0.8, 1.25]
     before = [decoded(student, pixels, level, net, 1.0) for level in (0, 1)]
     gains = student.levels.gains()
-    student.regain(factors)
+    student.scale_gains(factors)
     torch.testing.assert_close(student.levels.gains() * torch.tensor([1.0, 0.8]), gains * torch.tensor([1.0, 1.25]))
     for level, factor in enumerate(factors):
         # The old step, in the latent's new unit: values are what they were, and so is the picture made of them.
@@ -33,9 +33,9 @@ def decoded(student: Student, pixels: torch.Tensor, level: int, net: backbone.Ba
 
 
 def test_settling_needs_a_budget_and_a_measurement(config: dict, tmp_path):
-    from recipe import settle
+    from recipe import calibrate
 
-    with pytest.raises(SystemExit, match="levels.packets"):
-        settle.run(config, tmp_path, tmp_path)
+    with pytest.raises(SystemExit, match="levels.packet_bytes"):
+        calibrate.run(config, tmp_path, tmp_path)
     with pytest.raises(SystemExit, match="measure --of photos"):
-        settle.run(config | {"levels": config["levels"] | {"packets": [300, 150]}}, tmp_path, tmp_path)
+        calibrate.run(config | {"levels": config["levels"] | {"packet_bytes": [300, 150]}}, tmp_path, tmp_path)

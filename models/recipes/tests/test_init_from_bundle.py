@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from recipe import backbone, warm
+from recipe import backbone, init_from_bundle
 from recipe.student import Student
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,7 +18,7 @@ CONFIG = tomllib.loads((ROOT / "configs/lite2.toml").read_text())
 
 def test_the_bundles_vectors_come_back():
     student, net = Student(CONFIG).eval(), backbone.load()
-    warm.load(student, BUNDLE)
+    init_from_bundle.load(student, BUNDLE)
     vectors = [vector for vector in tomllib.loads((BUNDLE / "manifest.toml").read_text())["vector"] if vector["geometry"] == "photo"]
     assert vectors
     for vector in vectors:
@@ -36,27 +36,27 @@ def test_the_bundles_vectors_come_back():
 
 
 @pytest.mark.parametrize(
-    "part, key, value", [("head", "latent", 16), ("head", "width", 40), ("decoder", "before", 1), ("decoder", "width", 64)]
+    "part, key, value", [("head", "latent", 16), ("head", "width", 40), ("decoder", "blocks_before", 1), ("decoder", "width", 64)]
 )
 def test_other_sizes_are_refused_by_name(part: str, key: str, value: int):
     config = CONFIG | {part: CONFIG[part] | {key: value}}
     with pytest.raises(SystemExit, match=r"has .* of \(.*\), the config makes"):
-        warm.load(Student(config), BUNDLE)
+        init_from_bundle.load(Student(config), BUNDLE)
 
 
 def test_a_coarser_level_than_the_bundles_starts_at_the_configs_gain():
     levels = CONFIG["levels"] | {"gains": [*CONFIG["levels"]["gains"], 0.03]}
     student = Student(CONFIG | {"levels": levels})
-    warm.load(student, BUNDLE)
+    init_from_bundle.load(student, BUNDLE)
     shipped = tomllib.loads((BUNDLE / "manifest.toml").read_text())["level"]
     assert student.levels.gains().tolist() == pytest.approx([*(level["gain"] for level in shipped), 0.03])
 
 
 def test_fewer_levels_than_the_bundles_are_refused():
     with pytest.raises(SystemExit, match="has levels.log_gain of"):
-        warm.load(Student(CONFIG | {"levels": CONFIG["levels"] | {"gains": [1.0, 0.5]}}), BUNDLE)
+        init_from_bundle.load(Student(CONFIG | {"levels": CONFIG["levels"] | {"gains": [1.0, 0.5]}}), BUNDLE)
 
 
 def test_a_folder_without_a_bundle_is_named(tmp_path: Path):
-    with pytest.raises(SystemExit, match="manifest.toml is missing: train.start"):
-        warm.load(Student(CONFIG), tmp_path)
+    with pytest.raises(SystemExit, match="manifest.toml is missing: train.init_from"):
+        init_from_bundle.load(Student(CONFIG), tmp_path)

@@ -77,7 +77,7 @@ class BottleFit(nn.Module):
         """Pixels [N,3,H,W] to split features and bits per item (none: the size is fixed)."""
         return self.decoder(self.encoder(normalise(pixels))), torch.zeros(len(pixels))
 
-    def settled(self, pixels: Tensor) -> Tensor:
+    def decode_frozen(self, pixels: Tensor) -> Tensor:
         """Split features with the encoder as it is."""
         with torch.no_grad():
             latent = self.encoder(normalise(pixels))
@@ -149,7 +149,7 @@ class EntropicStudent(nn.Module):
         symbols = torch.round(latent - medians)
         return symbols, symbols + medians
 
-    def settled(self, pixels: Tensor) -> Tensor:
+    def decode_frozen(self, pixels: Tensor) -> Tensor:
         with torch.no_grad():
             _, latent = self.rounded(pixels)
         return self.decoded(latent)
@@ -165,9 +165,9 @@ class EntropicStudent(nn.Module):
 
 def build(config: dict, setting: float, features: int) -> BottleFit | EntropicStudent:
     """One setting of the sweep: the channels of BottleFit, the rate weight (not of the net) of the Entropic Student."""
-    founder = config["founder"]
-    if founder["kind"] == "bottlefit":
-        return BottleFit(int(setting), founder["width"], features)
-    if founder["kind"] == "entropic-student":
-        return EntropicStudent(founder["channels"], founder["width"], features, founder["activation"])
-    raise SystemExit(f"founder.kind is {founder['kind']!r}: bottlefit or entropic-student")
+    baseline = config["baseline"]
+    if baseline["kind"] == "bottlefit":
+        return BottleFit(int(setting), baseline["width"], features)
+    if baseline["kind"] == "entropic-student":
+        return EntropicStudent(baseline["channels"], baseline["width"], features, baseline["activation"])
+    raise SystemExit(f"baseline.kind is {baseline['kind']!r}: bottlefit or entropic-student")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from . import data
-from .export import Parts, load
+from .export import BundleParts, load
 from .head import entropy
 from .measure import SCENES, fitted
 from .student import Student
@@ -22,9 +22,9 @@ from .student import Student
 
 def run(config: dict, work: Path, source: Path) -> None:
     """Move the gains of WORK/student.pt; measure again afterwards."""
-    budget = config["levels"].get("packets")
+    budget = config["levels"].get("packet_bytes")
     if not budget:
-        raise SystemExit("the config names no levels.packets: there is no budget to settle on")
+        raise SystemExit("the config names no levels.packet_bytes: there is no budget to settle on")
     measured = work / "photos.json"
     if not measured.is_file():
         raise SystemExit(f"{measured} is missing: run `python -m recipe measure --of photos` first")
@@ -42,21 +42,21 @@ def run(config: dict, work: Path, source: Path) -> None:
     for key in ("student", "average"):
         student = Student(config)
         student.load_state_dict(state[key])
-        student.regain(factors)
+        student.scale_gains(factors)
         state[key] = student.state_dict()
-    state["settled"] = True
+    state["calibrated"] = True
     aside = path.with_suffix(".new")
     torch.save(state, aside)
     os.replace(aside, path)
     print("gains times " + ", ".join(f"{f:.3f}" for f in factors) + f": {path}")
 
 
-def settled(work: Path) -> bool:
+def is_calibrated(work: Path) -> bool:
     """Whether the gains of WORK/student.pt have met their budget since it was trained."""
-    return torch.load(work / "student.pt", weights_only=True, map_location="cpu").get("settled", False)
+    return torch.load(work / "student.pt", weights_only=True, map_location="cpu").get("calibrated", False)
 
 
-def factor(parts: Parts, latents: np.ndarray, gain: float, share: float) -> float:
+def factor(parts: BundleParts, latents: np.ndarray, gain: float, share: float) -> float:
     """What a gain is multiplied by to leave `share` of the entropy of the symbols of latents i32 [N,C,h,w]."""
     wanted = share * spent(parts, latents, gain)
     low, high = 0.3, 3.0
@@ -66,7 +66,7 @@ def factor(parts: Parts, latents: np.ndarray, gain: float, share: float) -> floa
     return (low * high) ** 0.5
 
 
-def spent(parts: Parts, latents: np.ndarray, gain: float) -> float:
+def spent(parts: BundleParts, latents: np.ndarray, gain: float) -> float:
     """Mean entropy of the channels' symbols, bits."""
     symbols = np.stack([parts.head.level(latent, gain) for latent in latents])
     return float(np.mean([entropy(torch.from_numpy(symbols[:, channel]).flatten()) for channel in range(symbols.shape[1])]))

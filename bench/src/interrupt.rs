@@ -15,7 +15,7 @@ use crate::pair;
 /// Exit code after Ctrl-C: 128 + SIGINT.
 pub const INTERRUPTED: u8 = 130;
 
-/// Whether the user task_requests to stop.
+/// Whether the user wants to stop.
 #[derive(Clone, Debug)]
 pub struct Interrupt {
     seen: Arc<AtomicBool>,
@@ -52,7 +52,7 @@ impl Interrupt {
         }
     }
 
-    /// True once the user task_requests to stop.
+    /// True once the user wants to stop.
     pub fn seen(&self) -> bool {
         self.seen.load(Ordering::SeqCst)
     }

@@ -124,7 +124,7 @@ pub struct Fitter {
 }
 
 impl Fitter {
-    /// Fills `pixels` with `image` as `geometry` task_requests it.
+    /// Fills `pixels` with `image` as `geometry` needs it.
     pub fn fit(&mut self, image: &RgbImage, geometry: &Geometry, pixels: &mut Vec<u8>) {
         let window = Window::of(image.width(), image.height(), geometry);
         let size = (geometry.width as u32, geometry.height as u32);

@@ -1,7 +1,7 @@
 //! The batch former: a bounded queue that gives a free worker as many frames of one shape as wait (pure).
 //!
 //! A frame that finds a worker free is run at once; frames gather only while workers are busy, or for the wait
-//! that the operator allows. Work whose deadline has passed or that nobody task_requests any more never reaches the
+//! that the operator allows. Work whose deadline has passed or that nobody wants any more never reaches the
 //! network. Frames are taken oldest first; frames of one key (geometry) share a run, rate levels may mix.
 
 use std::{
@@ -66,7 +66,7 @@ pub enum Rejected {
 pub struct Turn<K, W> {
     /// Work that was too late.
     pub expired: Vec<W>,
-    /// Work that nobody task_requests any more.
+    /// Work that nobody wants any more.
     pub unwanted: Vec<W>,
     /// What to do.
     pub next: Next<K, W>,

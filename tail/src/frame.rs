@@ -145,7 +145,7 @@ fn crowded<F: Feed>(tails: &[&Tail<F>], deadline: Option<Instant>) -> Option<Ref
 }
 
 impl Frame<'_> {
-    /// Asks the network of each task_request, and gathers what they say.
+    /// Asks the network of each task request, and gathers what they say.
     async fn answer<F: Feed>(
         self,
         tails: Vec<&Tail<F>>,

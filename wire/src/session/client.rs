@@ -143,7 +143,7 @@ impl Client {
     }
 }
 
-/// One answer per task_request, of the kind and within the size asked for.
+/// One answer per task request, of the kind and within the size asked for.
 fn check_answers(reply: &Reply, task_requests: &[TaskRequest]) -> Result<(), Error> {
     let mismatch = |reason| Error::Mismatch { id: reply.id, reason };
     if reply.answers.len() != task_requests.len() {

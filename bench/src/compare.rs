@@ -32,8 +32,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use cells::Measured;
 use clap::Args;
+use narrows_eval::local_f32::LocalF32;
 use narrows_models::{Bundle, Parts, Task, TaskKind};
-use narrows_relay::{Ladder, Link};
+use narrows_netsim::{Ladder, Link};
 use narrows_tail::net::Runtime;
 use plan::Extent;
 use report::{Group, Report, Rung, SCHEMA, Story, Variant};
@@ -41,7 +42,6 @@ use rig::Rig;
 use run::{Harvest, Run};
 
 use crate::{
-    float::Float,
     interrupt::{INTERRUPTED, Interrupt},
     links::{self, Links},
     machine,
@@ -166,7 +166,7 @@ impl Compare {
         let runtime = Runtime::open(self.runtime.as_deref())?;
         // As the head's own kernels: on one thread.
         let float = match variants.iter().any(|variant| variant.group == Group::Reference) {
-            true => Float::open(&bundle, &runtime, 1)?,
+            true => LocalF32::open(&bundle, &runtime, 1)?,
             false => None,
         };
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use narrows_codec::Table;
+use narrows_eval::stats::quantile;
 use serde::Serialize;
-
-use crate::stats::quantile;
 
 /// Rounds that are run first and forgotten.
 const WARM_UP: usize = 5;

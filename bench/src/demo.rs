@@ -10,6 +10,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
+use narrows_eval::{
+    pipeline::{UnsplitNetworks, encode_jpeg},
+    scores::argmax,
+};
 use narrows_head::{
     image::{decode, fit},
     report::{Line, Millis, Status},
@@ -19,8 +23,6 @@ use narrows_tail::net::Runtime;
 use serde::Serialize;
 
 use crate::{
-    evaluate::argmax,
-    halves::{Unsplit, jpeg},
     interrupt::{INTERRUPTED, Interrupt},
     pair::Pair,
 };
@@ -62,12 +64,12 @@ struct Photo {
     #[serde(flatten)]
     line: Line,
     #[serde(skip_serializing_if = "Option::is_none")]
-    unsplit: Option<UnsplitAnswer>,
+    unsplit: Option<UnsplitNetworksAnswer>,
 }
 
 /// What the unsplit network says to the head's input, and what that input costs as a JPEG.
 #[derive(Serialize)]
-struct UnsplitAnswer {
+struct UnsplitNetworksAnswer {
     label: String,
     probability: f32,
     same_top1: bool,
@@ -119,7 +121,7 @@ impl Demo {
         let lines = self.answers(&pair, interrupt)?;
         pair.drain()?;
         println!("tail drained");
-        let mut unsplit = Unsplit::open(&bundle, &Runtime::open(self.runtime.as_deref())?)?;
+        let mut unsplit = UnsplitNetworks::open(&bundle, &Runtime::open(self.runtime.as_deref())?)?;
         let photos = lines.into_iter().map(|line| compare(&bundle, &mut unsplit, line));
         let photos = photos.collect::<Result<Vec<_>>>()?;
         let summary = Summary {
@@ -222,7 +224,7 @@ fn stages(ms: &Millis) -> [f64; 9] {
     [ms.decode, ms.resize, ms.head, ms.encode, ms.network, tail[0], tail[1], tail[2], ms.total]
 }
 
-fn compare(bundle: &Bundle, unsplit: &mut Unsplit, line: Line) -> Result<Photo> {
+fn compare(bundle: &Bundle, unsplit: &mut UnsplitNetworks, line: Line) -> Result<Photo> {
     let (Some(task), Status::Answered) = (classifier(bundle), line.status) else {
         return Ok(Photo { line, unsplit: None });
     };
@@ -234,11 +236,11 @@ fn compare(bundle: &Bundle, unsplit: &mut Unsplit, line: Line) -> Result<Photo> 
     let best = argmax(&logits);
     let top1 =
         line.classify.as_ref().and_then(|guesses| guesses.first()).map(|guess| usize::from(guess.index));
-    let answer = UnsplitAnswer {
+    let answer = UnsplitNetworksAnswer {
         label: bundle.tasks()[task].labels[best].name.clone(),
         probability: 1.0 / logits.iter().map(|logit| (logit - logits[best]).exp()).sum::<f32>(),
         same_top1: top1 == Some(best),
-        jpeg75_bytes: jpeg(&pixels, geometry.width, geometry.height, QUALITY)?.len(),
+        jpeg75_bytes: encode_jpeg(&pixels, geometry.width, geometry.height, QUALITY)?.len(),
     };
     Ok(Photo { line, unsplit: Some(answer) })
 }

@@ -5,21 +5,12 @@
 
 pub mod codec;
 pub mod compare;
-pub mod confusion;
 mod contest;
 pub mod demo;
-pub mod evaluate;
-pub mod float;
-pub mod halves;
 pub mod interrupt;
 pub mod links;
 pub mod load;
-pub mod local;
 pub mod loopback;
 pub mod machine;
 pub mod micro;
 pub mod pair;
-pub mod photos;
-mod prefix;
-mod reads;
-pub mod stats;

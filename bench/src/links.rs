@@ -1,29 +1,18 @@
 //! `narrows-bench links`: what the named links really do, so that latencies measured over them can be believed.
-#![expect(clippy::disallowed_methods, reason = "the relay's processor time is held against the time it ran")]
 
 use std::{
     fs,
-    net::UdpSocket,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use narrows_relay::{Direction, Ladder, Link, Relay};
-use probe::{Course, Effort};
+use narrows_netsim::{DirectionFidelity, Fidelity, Ladder, Prober};
 use serde::{Deserialize, Serialize};
-use spaces::Spaces;
 
 use crate::interrupt::Interrupt;
-
-mod fidelity;
-mod probe;
-mod spaces;
-
-pub use fidelity::{Fidelity, Way};
 
 /// Which links, how thoroughly.
 #[derive(Debug, Args)]
@@ -101,24 +90,15 @@ impl Links {
     /// # Errors
     /// When sockets fail. An interrupt is no error: the report is incomplete then.
     pub fn measure(&self, ladder: &Ladder, interrupt: &Interrupt) -> Result<Report> {
-        let spaces = match self.no_cross_check {
-            true => Err("not asked for".to_owned()),
-            false => Spaces::build(),
-        };
-        let effort = Effort { seconds: self.seconds, stop: interrupt };
+        let stop = || interrupt.seen();
+        let mut prober = Prober::new(self.seconds, self.seed, &stop);
+        if !self.no_cross_check {
+            prober = prober.with_cross_check();
+        }
         let mut links = Vec::new();
-        let mut skipped = spaces.as_ref().err().cloned();
         for (place, link) in ladder.links.iter().enumerate() {
             eprintln!("{} of {}: {} ({})", place + 1, ladder.links.len(), link.name, link.about);
-            let mut fidelity = through_relay(link, self.seed, &effort)?;
-            if let Ok(spaces) = &spaces
-                && !interrupt.seen()
-            {
-                match spaces.rates(link, &effort) {
-                    Ok((up, down)) => fidelity.cross_check(up, down),
-                    Err(error) => skipped = Some(format!("{error:#}")),
-                }
-            }
+            let fidelity = prober.measure(link)?;
             if interrupt.seen() {
                 break;
             }
@@ -127,7 +107,7 @@ impl Links {
         Ok(Report {
             complete: links.len() == ladder.links.len(),
             pass: links.iter().all(Fidelity::pass),
-            cross_check_skipped: skipped,
+            cross_check_skipped: prober.cross_check_skipped().map(str::to_owned),
             links,
         })
     }
@@ -141,24 +121,6 @@ pub fn ladder(file: Option<&Path>) -> Result<Ladder> {
     let Some(path) = file else { return Ok(Ladder::shipped()) };
     let text = fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     Ladder::parse(&text).with_context(|| path.display().to_string())
-}
-
-fn through_relay(link: &Link, seed: u64, effort: &Effort<'_>) -> Result<Fidelity> {
-    let (head, tail) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
-    let relay = Relay::start(link, tail.local_addr()?, seed)?;
-    let start = Instant::now();
-    head.connect(relay.address())?;
-    probe::meet(&head, &tail)?;
-    let way = |from: &UdpSocket, to: &UdpSocket, direction| -> Result<Way> {
-        let course = Course::new(from, to, link.shape(direction), narrows_relay::HEADER);
-        Ok(Way::judge(link, direction, &course.probe(effort)?))
-    };
-    let up = way(&head, &tail, Direction::Up)?;
-    let down = way(&tail, &head, Direction::Down)?;
-    // What the thread has told last is a nap old at most.
-    let relay_cpu =
-        relay.counts().cpu.as_secs_f64() / start.elapsed().max(Duration::from_millis(1)).as_secs_f64();
-    Ok(Fidelity { link: link.clone(), up, down, relay_cpu })
 }
 
 impl Report {
@@ -182,7 +144,7 @@ impl Report {
     }
 }
 
-fn row(fidelity: &Fidelity, name: &str, way: &Way) -> Vec<String> {
+fn row(fidelity: &Fidelity, name: &str, way: &DirectionFidelity) -> Vec<String> {
     let kbit = |rate: Option<f64>| rate.map_or_else(|| "-".into(), |rate| format!("{rate:.1}"));
     vec![
         fidelity.link.name.clone(),

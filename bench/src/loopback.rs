@@ -8,10 +8,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use narrows_eval::stats::quantile;
 use narrows_head::report::{Line, Status};
 use serde::Serialize;
 
-use crate::{pair::Pair, stats::quantile};
+use crate::pair::Pair;
 
 /// How often, which photos.
 #[derive(Debug, Args)]

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use narrows_bench::{
-    codec::Codec, compare::Compare, demo::Demo, evaluate::Evaluate, links::Links, load::Load,
-    loopback::Loopback, micro::Micro,
+    codec::Codec, compare::Compare, demo::Demo, links::Links, load::Load, loopback::Loopback, micro::Micro,
 };
+use narrows_eval::Evaluate;
 
 const EXAMPLES: &str = "\
 Examples:

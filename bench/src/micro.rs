@@ -5,8 +5,6 @@
 
 mod coder;
 mod head;
-pub(crate) mod lite0;
-mod onnx;
 mod twin;
 
 use std::path::PathBuf;

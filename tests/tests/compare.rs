@@ -12,9 +12,9 @@ use std::{
 use anyhow::{Context, Result};
 use narrows_bench::{
     compare::report::{Energy, Metric, NO_LINK, Report, Turn, UNSPLIT},
-    float::Weights,
     pair,
 };
+use narrows_eval::local_f32::Weights;
 use narrows_models::{Bundle, Parts};
 use narrows_tests::{bundle, photos, runtime, said};
 
@@ -71,7 +71,7 @@ fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
         ["local int8", "local f32"]
     );
     // Without an f32 form in the bundle it is timed on noise, and no accuracy is claimed.
-    let own = Weights::of(&Bundle::open(bundle(), Parts::All)?) == Some(Weights::Own);
+    let own = Weights::of(&Bundle::open(bundle(), Parts::All)?) == Some(Weights::Bundle);
     assert!(report.accuracy("classify", "local int8").is_some());
     assert_eq!(report.accuracy("classify", "local f32").is_some(), own);
     assert_eq!(report.story.notes.iter().any(|note| note.contains("its accuracy is not known")), !own);

@@ -7,10 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use narrows_bench::{
-    evaluate::argmax,
-    pair::{self, Pair},
-};
+use narrows_bench::pair::{self, Pair};
+use narrows_eval::scores::argmax;
 use narrows_head::{Local, load};
 use narrows_models::{Bundle, Parts};
 use narrows_tests::{bundle, lines, photos, root, runtime, said};

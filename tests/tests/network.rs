@@ -10,7 +10,7 @@ use narrows_bench::{
     load::{Load, Report},
     pair::Pair,
 };
-use narrows_relay::{Ladder, Relay};
+use narrows_netsim::{Ladder, Relay};
 use narrows_tests::{bundle, lines, photos, runtime, said};
 
 #[derive(Debug, Parser)]

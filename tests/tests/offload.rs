@@ -4,11 +4,8 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use image::{ImageFormat as File, RgbImage};
-use narrows_bench::{
-    evaluate::argmax,
-    halves::Unsplit,
-    pair::{self, Pair},
-};
+use narrows_bench::pair::{self, Pair};
+use narrows_eval::{pipeline::UnsplitNetworks, scores::argmax};
 use narrows_head::{
     encoding::{Chroma, Encoding, Format},
     image::{decode, fit},
@@ -49,7 +46,7 @@ fn photo(line: &Value) -> Result<RgbImage> {
 
 /// What the whole network says to pixels that went through a file: logits of a task.
 fn reference(
-    unsplit: &mut Unsplit,
+    unsplit: &mut UnsplitNetworks,
     task: usize,
     image: &RgbImage,
     geometry: &Geometry,
@@ -69,7 +66,7 @@ fn reference(
 #[test]
 fn answers_to_images_are_those_of_the_whole_network() -> Result<()> {
     let (pair, bundle) = (start(&["--offload"])?, open()?);
-    let mut unsplit = Unsplit::open(&bundle, &Runtime::open(Some(&runtime()))?)?;
+    let mut unsplit = UnsplitNetworks::open(&bundle, &Runtime::open(Some(&runtime()))?)?;
     let jpeg = Encoding { format: Format::Jpeg, quality: 60, chroma: Chroma::Full };
     let webp = Encoding { format: Format::Webp, quality: 40, chroma: Chroma::Half };
     for (flags, encoding, framing) in [

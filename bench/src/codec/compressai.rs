@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use narrows_codec::Feature;
+use narrows_eval::stats::quantile;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::set::Set;
-use crate::stats::quantile;
 
 const SCRIPT: &str = include_str!("compressai.py");
 

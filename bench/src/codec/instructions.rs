@@ -47,7 +47,7 @@ pub(super) fn work(bundle: &Path, work: &str, turns: usize) -> Result<()> {
     Ok(())
 }
 
-fn vectors(bundle: &Path) -> Result<(Tables, Vec<(u8, Feature)>)> {
+fn vectors(bundle: &Path) -> Result<(Tables, Vec<(LevelId, Feature)>)> {
     let bundle = Bundle::open(bundle, Parts::All)?;
     let tables = Tables::parse(&bundle.read(bundle.tables())?)?;
     let feature = |vector: &narrows_models::Vector| {

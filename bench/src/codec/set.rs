@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use narrows_codec::{Feature, LevelId, Shape, Table, Tables};
+use narrows_eval::data;
 use narrows_head::Head;
 use narrows_models::{Bundle, Parts};
 use sha2::{Digest, Sha256};
 
 use super::synthetic;
-use crate::photos;
 
 /// How many photos of the recipe's tars are held out from all training (models/recipes/configs).
 const HELD_OUT: usize = 200;
@@ -87,7 +87,7 @@ pub(super) fn real(bundle: &Path, tars: &[PathBuf], folder: &Path) -> Result<Vec
 fn held_out(tars: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>> {
     let mut all = Vec::new();
     for tar in tars {
-        all.extend(photos::files(tar)?.into_iter().filter(|(name, _)| name.ends_with(".jpg")));
+        all.extend(data::files(tar)?.into_iter().filter(|(name, _)| name.ends_with(".jpg")));
     }
     all.sort_by_cached_key(|(name, _)| Sha256::digest(name.trim_start_matches("./")));
     all.truncate(HELD_OUT);

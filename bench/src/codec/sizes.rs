@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use narrows_codec::{Choice, Encoder, Feature, GeometryId, HEADER_BYTES, Mode};
+use narrows_eval::stats::mean;
 use serde::Serialize;
 
 use super::set::Set;
-use crate::stats::mean;
 
 /// Modes of ours that the tables of a set may allow.
 pub(super) const CODED: [Mode; 3] = [Mode::Static, Mode::Indexed, Mode::Context];

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::Result;
-use narrows_codec::{Feature, LevelId, Shape};
+use narrows_codec::{Feature, Shape};
 
 /// Counts of a table's frequencies.
 const TOTAL: u32 = 4096;
@@ -190,7 +190,7 @@ fn push_number(mut value: u32, file: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use narrows_codec::Tables;
+    use narrows_codec::{LevelId, Tables};
 
     use super::*;
 

@@ -3,6 +3,12 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
+use narrows_eval::{
+    confusion::Confusion,
+    pipeline::UnsplitNetworks,
+    scores::{argmax, pixelwise_argmax},
+    stats::{bootstrap, mean, wilson},
+};
 use narrows_head::{
     image::{decode, fit},
     report::Line,
@@ -13,12 +19,6 @@ use serde::Serialize;
 use super::{
     frames::{Set, Truth},
     report::{Accuracy, Metric, UNSPLIT},
-};
-use crate::{
-    confusion::Confusion,
-    evaluate::{argmax, pixelwise_argmax},
-    halves::Unsplit,
-    stats::{bootstrap, mean, wilson},
 };
 
 /// What was answered to one item, and what it took.
@@ -70,7 +70,12 @@ pub struct Judged {
 }
 
 /// What the network in one piece says to the pixels that the head would see.
-pub fn unsplit(bundle: &Bundle, set: &Set, network: &mut Unsplit, step: impl Fn()) -> Result<Vec<Answer>> {
+pub fn unsplit(
+    bundle: &Bundle,
+    set: &Set,
+    network: &mut UnsplitNetworks,
+    step: impl Fn(),
+) -> Result<Vec<Answer>> {
     let task = &bundle.tasks()[set.task];
     let geometry = &bundle.geometries()[task.geometry];
     let size = (geometry.width, geometry.height);

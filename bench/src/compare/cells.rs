@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use narrows_eval::stats::{bootstrap, mean, quantile};
+
 use super::report::{Cell, Energy, Floor, NO_LINK, Percentiles, Pipelined, Row, Rung, STAGES, Turn};
-use crate::stats::{bootstrap, mean, quantile};
 
 /// Milliseconds that a frame's bytes take on a link, beside one round trip.
 pub type Serialisation<'a> = &'a dyn Fn(&Rung, f64, f64) -> f64;

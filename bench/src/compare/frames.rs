@@ -7,10 +7,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use image::GrayImage;
+use narrows_eval::data;
 use narrows_models::{Bundle, TaskKind};
 
 use super::plan::{Extent, WARM_UP};
-use crate::photos;
 
 /// What a photo or frame is labelled with.
 #[derive(Debug, Clone)]
@@ -128,7 +128,7 @@ fn classes(
     count: usize,
     within: &Path,
 ) -> Result<Option<Set>> {
-    let photos = photos::labelled(tar, labels)?;
+    let photos = data::labelled(tar, labels)?;
     if photos.iter().any(|photo| photo.class >= bundle.tasks()[task].labels.len()) {
         return Ok(None);
     }
@@ -148,7 +148,7 @@ fn classes(
 
 /// Labelled frames from a tar, at most `count`, into a folder within `within`.
 fn maps(bundle: &Bundle, task: usize, tar: &Path, count: usize, within: &Path) -> Result<Set> {
-    let files = photos::files(tar)?;
+    let files = data::files(tar)?;
     let frames: Vec<&(String, Vec<u8>)> = files.iter().filter(|(name, _)| name.ends_with(".jpg")).collect();
     let mut set = empty(bundle, task, within)?;
     let picked = spread(frames.len(), count);

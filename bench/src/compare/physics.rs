@@ -1,14 +1,13 @@
 //! What links and radios ask for, whatever the runtime does.
 
 use anyhow::Result;
+use narrows_netsim::{Fidelity, Ideal, Link};
 use narrows_power::radio;
-use narrows_relay::{Ideal, Link};
 
 use super::{
     report::{Energy, Radio, Report, Rung},
     story,
 };
-use crate::links::Fidelity;
 
 /// A link for the report, with what was found of it.
 pub(super) fn rung(link: &Link, found: &[Fidelity]) -> Rung {

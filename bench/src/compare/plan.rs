@@ -1,10 +1,10 @@
 //! What is compared, over what, how often and in which order; pure.
 
 use anyhow::{Result, ensure};
+use narrows_eval::local_f32::Weights;
 use narrows_models::Bundle;
 
 use super::report::{Group, NO_LINK, Variant};
-use crate::float::Weights;
 
 /// Frames of a turn that come first and are not counted: they pay for caches, and for QUIC's look for the path's size.
 pub const WARM_UP: usize = 2;

@@ -11,12 +11,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use narrows_eval::{local_f32::LocalF32, scores::argmax};
 use narrows_head::{
     load,
     report::{Line, Status},
 };
+use narrows_netsim::{Counts, Link, Relay};
 use narrows_power::{Places, Plan, Recording, Sampler, Window, discover, total};
-use narrows_relay::{Counts, Link, Relay};
 
 use super::{
     accuracy::{self, Answer, Said},
@@ -25,8 +26,6 @@ use super::{
     report::{Group, NO_LINK, Row, Turn, Variant},
 };
 use crate::{
-    evaluate::argmax,
-    float::Float,
     interrupt::Interrupt,
     machine,
     pair::{self, Pair},
@@ -45,7 +44,7 @@ const IDLE: Duration = Duration::from_secs(5);
 pub struct Rig<'a> {
     bundle: PathBuf,
     pair: Pair,
-    float: Option<Float>,
+    float: Option<LocalF32>,
     relays: BTreeMap<String, Relay>,
     interrupt: &'a Interrupt,
     power: Power,
@@ -77,7 +76,7 @@ impl<'a> Rig<'a> {
     pub fn start(
         bundle: &Path,
         runtime: Option<&Path>,
-        float: Option<Float>,
+        float: Option<LocalF32>,
         links: &[Link],
         seed: u64,
         interrupt: &'a Interrupt,

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
+use narrows_eval::{local_f32::Weights, pipeline::UnsplitNetworks, progress::bar};
 use narrows_models::Bundle;
-use narrows_relay::{Ideal, Link};
+use narrows_netsim::{Ideal, Link};
 use narrows_tail::net::Runtime;
 
 use super::{
@@ -15,7 +16,6 @@ use super::{
     report::{Accuracy, Group, Row, Turn, UNSPLIT, Variant},
     rig::Rig,
 };
-use crate::{evaluate::bar, float::Weights, halves::Unsplit};
 
 /// Milliseconds that a frame is thought to take beside its link, to choose how many go into a turn.
 const COMPUTING: f64 = 50.0;
@@ -69,12 +69,12 @@ impl Run<'_> {
     fn accuracies(&self, rig: &mut Rig<'_>, harvest: &mut Harvest) -> Result<()> {
         let path = self.out.join("accuracy.csv");
         let mut lines = csv::Writer::from_path(&path).with_context(|| path.display().to_string())?;
-        let mut networks = Unsplit::open(self.bundle, self.runtime)?;
+        let mut networks = UnsplitNetworks::open(self.bundle, self.runtime)?;
         // Noise for weights has a time, and no accuracy.
         let weights = Weights::of(self.bundle);
         let able = |set: &Set| -> Vec<&Variant> {
             let able = self.variants.iter().filter(|variant| self.answers(variant, &set.name));
-            able.filter(|variant| variant.group != Group::Reference || weights == Some(Weights::Own))
+            able.filter(|variant| variant.group != Group::Reference || weights == Some(Weights::Bundle))
                 .collect()
         };
         let steps = self.sets.iter().map(|set| set.items.len() * (1 + able(set).len()));

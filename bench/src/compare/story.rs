@@ -2,17 +2,15 @@
 
 use std::path::Path;
 
+use narrows_eval::local_f32::Weights;
 use narrows_models::Bundle;
+use narrows_netsim::DirectionFidelity;
 
 use super::{
     frames::Set,
     report::{Fidelity, Group, Turn, Variant},
 };
-use crate::{
-    float::Weights,
-    links::{self, Way},
-    machine,
-};
+use crate::machine;
 
 /// The machine by name, in the order to show, with what its clocks and its heat did meanwhile.
 ///
@@ -47,14 +45,14 @@ fn range(values: impl Iterator<Item = f64>, what: &str) -> String {
 }
 
 /// What a link was asked for and found to do, property by property.
-pub fn fidelity(found: &links::Fidelity) -> Vec<Fidelity> {
+pub fn fidelity(found: &narrows_netsim::Fidelity) -> Vec<Fidelity> {
     [("up", &found.up), ("down", &found.down)]
         .into_iter()
         .flat_map(|(name, way)| properties(name, way))
         .collect()
 }
 
-fn properties(name: &str, way: &Way) -> Vec<Fidelity> {
+fn properties(name: &str, way: &DirectionFidelity) -> Vec<Fidelity> {
     let mut properties = Vec::new();
     let mut add = |what: String, asked: f64, found: f64, spread: f64, holds: bool| {
         properties.push(Fidelity { what, asked, found, bounds: (asked - spread, asked + spread), holds });
@@ -96,7 +94,7 @@ pub fn notes(bundle: &Bundle, sets: &[Set], variants: &[Variant]) -> Vec<String>
     let compared = |group: Group| variants.iter().any(|variant| variant.group == group);
     match (bundle.local(), Weights::of(bundle)) {
         (None, _) => notes.push("The bundle brings no local network: the device alone is not in the comparison.".into()),
-        (Some(_), Some(Weights::Noise)) if compared(Group::Reference) => notes.push(
+        (Some(_), Some(Weights::Random)) if compared(Group::Reference) => notes.push(
             "The bundle brings its local network in int8 alone. `local f32`, what it is held against, is the same layers \
              with noise for weights: it takes the same time, and its accuracy is not known. `recipe local --reference` \
              adds the network itself."
@@ -128,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_link_is_held_to_its_rate_its_delay_and_its_loss() {
-        let way = Way {
+        let way = DirectionFidelity {
             asked_kbit: Some(5000.0),
             kbit: Some(4900.0),
             tbf_kbit: Some(5300.0),

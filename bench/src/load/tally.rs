@@ -3,10 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use comfy_table::{CellAlignment, Table, presets};
+use narrows_eval::stats::quantile;
 use narrows_wire::{Outcome, RefusalCode, Reply};
 use serde::Serialize;
-
-use crate::stats::quantile;
 
 /// Counts while frames come back.
 #[derive(Debug, Default)]
@@ -246,6 +245,7 @@ fn name(code: RefusalCode) -> String {
 
 #[cfg(test)]
 mod tests {
+    use narrows_eval::stats::quantile;
     use narrows_wire::{Path, Provider, Refusal, TaskAnswer, Timings};
 
     use super::*;

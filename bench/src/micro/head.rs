@@ -4,6 +4,11 @@ use std::{hint::black_box, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use image::{RgbImage, imageops};
+use narrows_eval::{
+    lite0,
+    onnx::{INPUT, OUTPUT},
+    pipeline::encode_jpeg,
+};
 use narrows_head::net::{Chain, LocalNet, Net};
 use narrows_int8::Isa;
 use narrows_models::Bundle;
@@ -12,15 +17,8 @@ use ndarray::{Array4, ArrayView4};
 use serde::Serialize;
 use tract_onnx::prelude::*;
 
-use super::{
-    lite0, median,
-    onnx::{INPUT, OUTPUT},
-    twin,
-};
-use crate::{
-    contest::{Contest, Row},
-    halves,
-};
+use super::{median, twin};
+use crate::contest::{Contest, Row};
 
 /// The photo that everything here reads.
 const PHOTO: &[u8] = include_bytes!("../../photos/street.jpg");
@@ -151,7 +149,7 @@ fn run(session: &mut Session, input: &str, output: &str, pixels: ArrayView4<'_, 
 
 fn jpeg(image: &RgbImage) -> Result<()> {
     let (width, height) = (image.width() as usize, image.height() as usize);
-    black_box(halves::jpeg(image, width, height, QUALITY)?);
+    black_box(encode_jpeg(image, width, height, QUALITY)?);
     Ok(())
 }
 

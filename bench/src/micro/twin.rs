@@ -1,10 +1,9 @@
 //! The f32 network that a head is the quantised form of: weights dequantised, the clamp at the zero point a ReLU.
 
 use anyhow::{Result, ensure};
+use narrows_eval::onnx::{Conv, Graph};
 use narrows_head::net::Chain;
 use narrows_int8::ConvKind;
-
-use super::onnx::{Conv, Graph};
 
 /// The twin of `chain` at one size, as ONNX.
 pub(super) fn onnx(chain: &Chain, height: usize, width: usize) -> Result<Vec<u8>> {

@@ -19,6 +19,8 @@ const CRATES: &[&str] = &[
     "head/power/src/lib.rs",
     "tail/src/lib.rs",
     "bench/src/lib.rs",
+    "bench/eval/src/lib.rs",
+    "bench/netsim/src/lib.rs",
 ];
 
 /// Layers of a crate, lowest first: a file uses its own layer and those before it, never one behind it.
@@ -111,7 +113,8 @@ impl Crate {
     }
 
     fn read_file(&mut self, module: &[String], file: &Path) {
-        let text = fs::read_to_string(workspace().join(file)).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let text =
+            fs::read_to_string(workspace().join(file)).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let items = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display())).items;
         for child in self.add(module, file.to_str().expect("a path of this project"), &items) {
             let path: Vec<String> = module.iter().cloned().chain([child.clone()]).collect();
@@ -121,7 +124,10 @@ impl Crate {
             };
             let own = [beside.join(format!("{child}.rs")), beside.join(&child).join("mod.rs")];
             let own = own.into_iter().find(|own| workspace().join(own).is_file());
-            self.read_file(&path, &own.unwrap_or_else(|| panic!("{}: no file of mod {child}", file.display())));
+            self.read_file(
+                &path,
+                &own.unwrap_or_else(|| panic!("{}: no file of mod {child}", file.display())),
+            );
         }
     }
 
@@ -319,7 +325,8 @@ fn cycles(uses: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>> {
         }
         seen
     };
-    let reached: BTreeMap<&str, BTreeSet<String>> = uses.keys().map(|file| (file.as_str(), reach(file))).collect();
+    let reached: BTreeMap<&str, BTreeSet<String>> =
+        uses.keys().map(|file| (file.as_str(), reach(file))).collect();
     let mut found = BTreeSet::new();
     for (file, seen) in &reached {
         if seen.contains(*file) {

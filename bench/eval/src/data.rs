@@ -1,14 +1,17 @@
-//! Evaluation data as it comes: tars of photos, a table of labels.
+//! Labelled photos and frames, read from tar files.
 
 use std::{collections::HashMap, fs::File, io::Read, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use image::{GrayImage, RgbImage};
 
-/// Largest file taken out of a tar, in bytes.
+/// Largest file that is read from a tar, in bytes.
 const FILE_MAX: u64 = 64 << 20;
 
-/// The files of a tar in name order, whole.
+/// Reads the files of a tar; returns name and bytes of each, by name.
+///
+/// # Errors
+/// When the tar cannot be read, holds no file, or holds a file of more than 64 MiB.
 pub fn files(tar: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let open = || format!("{}: cannot be read as a tar", tar.display());
     let mut archive = tar::Archive::new(File::open(tar).with_context(open)?);
@@ -33,13 +36,16 @@ pub fn files(tar: &Path) -> Result<Vec<(String, Vec<u8>)>> {
 pub struct Photo {
     /// File name inside the tar.
     pub name: String,
-    /// The file, still encoded.
+    /// The encoded file.
     pub bytes: Vec<u8>,
     /// Class index.
     pub class: usize,
 }
 
-/// Photos of `tar` that `labels`, a CSV with columns `file` and `class`, has a row for.
+/// Reads the photos of `tar` that `labels`, a CSV with columns `file` and `class`, has a row for.
+///
+/// # Errors
+/// When a file cannot be read, the table has no row, or a row names a photo that the tar does not hold.
 pub fn labelled(tar: &Path, labels: &Path) -> Result<Vec<Photo>> {
     #[derive(serde::Deserialize)]
     struct Row {
@@ -72,23 +78,28 @@ pub struct Scene {
     pub classes: GrayImage,
 }
 
-/// Frames `ID.jpg` of `tar` with their `ID.png`.
-pub fn scenes(tar: &Path) -> Result<impl ExactSizeIterator<Item = Result<Scene>>> {
-    let files = files(tar)?;
-    let masks: HashMap<_, _> = files
-        .iter()
-        .filter_map(|(name, bytes)| Some((name.strip_suffix(".png")?.to_owned(), bytes.clone())))
-        .collect();
-    let frames: Vec<_> = files.into_iter().filter(|(name, _)| name.ends_with(".jpg")).collect();
+/// Frames of a tar, decoded one by one.
+pub type Scenes = Box<dyn ExactSizeIterator<Item = Result<Scene>>>;
+
+/// Reads the frames `ID.jpg` of `tar` with their class maps `ID.png`.
+///
+/// # Errors
+/// When the tar cannot be read or holds no frame. The iterator returns an error for a frame without a class map of its
+/// size, or one that cannot be decoded.
+pub fn scenes(tar: &Path) -> Result<Scenes> {
+    let (maps, frames): (Vec<_>, Vec<_>) =
+        files(tar)?.into_iter().partition(|(name, _)| name.ends_with(".png"));
+    let maps: HashMap<_, _> = maps.into_iter().collect();
+    let frames: Vec<_> = frames.into_iter().filter(|(name, _)| name.ends_with(".jpg")).collect();
     ensure!(!frames.is_empty(), "{}: holds no frames", tar.display());
     let tar = tar.to_owned();
-    Ok(frames.into_iter().map(move |(name, bytes)| {
+    Ok(Box::new(frames.into_iter().map(move |(name, bytes)| {
         let at = || format!("{}: {name}", tar.display());
-        let mask = masks.get(name.trim_end_matches(".jpg"));
-        let mask = mask.with_context(|| format!("{}: has no class map", at()))?;
+        let map = maps.get(&name.replace(".jpg", ".png"));
+        let map = map.with_context(|| format!("{}: has no class map", at()))?;
         let image = image::load_from_memory(&bytes).with_context(at)?.into_rgb8();
-        let classes = image::load_from_memory(mask).with_context(at)?.into_luma8();
+        let classes = image::load_from_memory(map).with_context(at)?.into_luma8();
         ensure!(image.dimensions() == classes.dimensions(), "{}: frame and class map differ in size", at());
-        Ok(Scene { name: name.clone(), image, classes })
-    }))
+        Ok(Scene { name, image, classes })
+    })))
 }

@@ -1,6 +1,8 @@
-//! f32 networks as ONNX bytes: convolutions and what goes between them, on u8 pixels.
+//! Writes f32 networks as ONNX files: convolutions, pooling and element-wise operators on u8 pixels.
+//!
+//! The protobuf messages are written by hand: eight operators do not warrant generated code for all of ONNX.
 
-/// A protobuf message: fields in the order they were added.
+/// A protobuf message under construction; fields stand in the order they were added.
 #[derive(Debug, Default, Clone)]
 struct Message(Vec<u8>);
 
@@ -35,32 +37,40 @@ impl Message {
     }
 }
 
-/// ONNX's numbers for element types.
+/// Element types, as numbered by `TensorProto.DataType`.
 const FLOAT: i64 = 1;
 const UINT8: i64 = 2;
 
-/// A value of the graph: its name and shape behind the batch.
+/// A tensor of the graph, of shape [1, channels, height, width].
 #[derive(Debug, Clone)]
-pub(super) struct Value {
+pub struct Value {
     name: String,
-    pub(super) channels: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
 }
 
-/// A convolution's shape; pairs are vertical, horizontal, and pads top, left, bottom, right.
+/// The shape of a convolution.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Conv {
-    pub(super) outputs: usize,
-    pub(super) kernel: [usize; 2],
-    pub(super) stride: [usize; 2],
-    pub(super) pads: [usize; 4],
-    pub(super) depthwise: bool,
+pub struct Conv {
+    /// Output channels.
+    pub outputs: usize,
+    /// Height and width of the kernel.
+    pub kernel: [usize; 2],
+    /// Vertical and horizontal stride.
+    pub stride: [usize; 2],
+    /// Zero padding at the top, left, bottom and right.
+    pub pads: [usize; 4],
+    /// Whether each output channel reads only the input channel of its index.
+    pub depthwise: bool,
 }
 
-/// A graph under construction.
+/// A network under construction.
 #[derive(Debug)]
-pub(super) struct Graph {
+pub struct Graph {
     nodes: Message,
     constants: Message,
     size: [usize; 2],
@@ -68,14 +78,15 @@ pub(super) struct Graph {
     macs: u64,
 }
 
-/// Name of the input, u8 [1, height, width, 3].
-pub(crate) const INPUT: &str = "image";
-/// Name of the output.
-pub(crate) const OUTPUT: &str = "output";
+/// Name of the network's input, u8 [1, height, width, 3].
+pub const INPUT: &str = "image";
+/// Name of the network's output, f32 [1, channels, height, width].
+pub const OUTPUT: &str = "output";
 
 impl Graph {
-    /// A graph that reads pixels and has them as f32, channel by channel.
-    pub(super) fn new(height: usize, width: usize) -> (Graph, Value) {
+    /// A network that reads pixels, and the pixels as f32 [1, 3, height, width].
+    #[must_use]
+    pub fn new(height: usize, width: usize) -> (Graph, Value) {
         let (nodes, constants) = (Message::default(), Message::default());
         let mut graph = Graph { nodes, constants, size: [height, width], values: 0, macs: 0 };
         let pixels = Value { name: INPUT.to_owned(), channels: 3, height, width };
@@ -85,13 +96,14 @@ impl Graph {
         (graph, cast)
     }
 
-    /// Multiply-accumulates so far.
-    pub(super) fn macs(&self) -> u64 {
+    /// Multiply-accumulates of the convolutions so far.
+    #[must_use]
+    pub fn macs(&self) -> u64 {
         self.macs
     }
 
-    /// A convolution; weights are output, input, row, column.
-    pub(super) fn conv(&mut self, input: &Value, conv: Conv, weights: &[f32], bias: &[f32]) -> Value {
+    /// Adds a convolution with weights [outputs, inputs, rows, columns], where inputs is 1 if depthwise.
+    pub fn conv(&mut self, input: &Value, conv: Conv, weights: &[f32], bias: &[f32]) -> Value {
         let per_output = if conv.depthwise { 1 } else { input.channels };
         let [top, left, bottom, right] = conv.pads;
         let shape = Value {
@@ -113,36 +125,37 @@ impl Graph {
         self.node("Conv", &[&input.name, &weights, &bias], &attributes, shape)
     }
 
-    /// max(x, 0).
-    pub(super) fn relu(&mut self, input: &Value) -> Value {
+    /// Adds max(x, 0).
+    pub fn relu(&mut self, input: &Value) -> Value {
         self.node("Relu", &[&input.name], &[], input.clone())
     }
 
-    /// min(max(x, low), high).
-    pub(super) fn clip(&mut self, input: &Value, low: f32, high: f32) -> Value {
+    /// Adds min(max(x, low), high).
+    pub fn clip(&mut self, input: &Value, low: f32, high: f32) -> Value {
         let (low, high) = (self.constant(&[], &[low]), self.constant(&[], &[high]));
         self.node("Clip", &[&input.name, &low, &high], &[], input.clone())
     }
 
-    /// `op` (Add, Sub, Mul) of a value and a scalar.
-    pub(super) fn scalar(&mut self, op: &str, input: &Value, scalar: f32) -> Value {
+    /// Adds the operator `op` (Add, Sub or Mul) of a value and a scalar.
+    pub fn scalar(&mut self, op: &str, input: &Value, scalar: f32) -> Value {
         let scalar = self.constant(&[], &[scalar]);
         self.node(op, &[&input.name, &scalar], &[], input.clone())
     }
 
-    /// The sum of two values of one shape.
-    pub(super) fn add(&mut self, a: &Value, b: &Value) -> Value {
+    /// Adds the sum of two values of the same shape.
+    pub fn add(&mut self, a: &Value, b: &Value) -> Value {
         self.node("Add", &[&a.name, &b.name], &[], a.clone())
     }
 
-    /// The mean over rows and columns.
-    pub(super) fn pool(&mut self, input: &Value) -> Value {
+    /// Adds the mean over rows and columns.
+    pub fn pool(&mut self, input: &Value) -> Value {
         let shape = Value { height: 1, width: 1, ..input.clone() };
         self.node("GlobalAveragePool", &[&input.name], &[], shape)
     }
 
-    /// The file, with `output` under its fixed name.
-    pub(super) fn finish(mut self, output: &Value) -> Vec<u8> {
+    /// The ONNX file of the network (IR version 8, opset 13) that returns `output` as [`OUTPUT`].
+    #[must_use]
+    pub fn finish(mut self, output: &Value) -> Vec<u8> {
         let node =
             Message::default().text(1, &output.name).text(2, OUTPUT).text(3, OUTPUT).text(4, "Identity");
         self.nodes = self.nodes.nest(1, &node);
@@ -155,7 +168,7 @@ impl Graph {
         Message::default().int(1, 8).nest(7, &graph).nest(8, &Message::default().int(2, 13)).0
     }
 
-    /// A node whose one output has the shape of `shape`.
+    /// Adds a node with one output of the shape of `shape`.
     fn node(&mut self, op: &str, inputs: &[&str], attributes: &[Message], shape: Value) -> Value {
         let name = self.name();
         let node = inputs.iter().fold(Message::default(), |node, input| node.text(1, input));

@@ -1,12 +1,12 @@
-//! EfficientNet-Lite0 as ONNX with noise for weights: what a whole small network costs does not depend on them.
+//! EfficientNet-Lite0 as an ONNX file with random weights: the time that it takes does not depend on them.
 
-use super::onnx::{Conv, Graph, Value};
-pub(crate) use super::onnx::{INPUT, OUTPUT};
+use crate::onnx::{Conv, Graph, Value};
+pub use crate::onnx::{INPUT, OUTPUT};
 
-/// What bundles call it.
-pub(crate) const NAME: &str = "EfficientNet-Lite0";
+/// Its name in a bundle's manifest.
+pub const NAME: &str = "EfficientNet-Lite0";
 
-/// Repeats, kernel, stride, expansion and output channels of the seven groups.
+/// Repeats, kernel, stride, expansion and output channels of the seven groups of blocks.
 const GROUPS: [[usize; 5]; 7] = [
     [1, 3, 1, 1, 16],
     [2, 3, 2, 6, 24],
@@ -17,11 +17,12 @@ const GROUPS: [[usize; 5]; 7] = [
     [1, 3, 1, 6, 320],
 ];
 
-/// Side of the input.
-pub(crate) const SIDE: usize = 224;
+/// Height and width of the input in pixels.
+pub const SIDE: usize = 224;
 
-/// The network and its multiply-accumulates.
-pub(crate) fn onnx() -> (Vec<u8>, u64) {
+/// The ONNX file, whose input and output are [`INPUT`] and [`OUTPUT`], and the network's multiply-accumulates.
+#[must_use]
+pub fn onnx() -> (Vec<u8>, u64) {
     let (mut graph, value) = Graph::new(SIDE, SIDE);
     let value = graph.scalar("Sub", &value, 127.0);
     let value = graph.scalar("Mul", &value, 1.0 / 128.0);
@@ -48,7 +49,7 @@ pub(crate) fn onnx() -> (Vec<u8>, u64) {
     (graph.finish(&value), macs)
 }
 
-/// A convolution padded as TensorFlow's SAME, with a ReLU6 behind it if `relu6`.
+/// Adds a convolution padded as TensorFlow's SAME and, if `relu6`, a ReLU6.
 fn conv(
     graph: &mut Graph,
     input: &Value,

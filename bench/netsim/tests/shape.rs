@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use narrows_relay::{HEADER, Loss, Shape, Shaper};
+use narrows_netsim::{HEADER, Loss, Shape, Shaper};
 use proptest::prelude::*;
 
 /// Sends datagrams of these sizes, each `gap` after the one before; arrivals as (time, number).

@@ -1,16 +1,19 @@
-//! Means, percentiles and confidence intervals of samples.
+//! Means, quantiles and 95 % confidence intervals of samples.
 
-/// The standard normal's 97.5th percentile: intervals hold 95 %.
+/// The 97.5th percentile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 /// Resamples of a bootstrap.
 const RESAMPLES: usize = 1000;
 
-/// The mean; 0 of no samples.
+/// The arithmetic mean; 0 without samples.
+#[must_use]
 pub fn mean(samples: &[f64]) -> f64 {
     samples.iter().sum::<f64>() / samples.len().max(1) as f64
 }
 
-/// The `q` quantile, 0 ≤ q ≤ 1: the smallest sample that at least a share `q` of all does not exceed; 0 of none.
+/// The `q` quantile, 0 ≤ q ≤ 1, by nearest rank: the smallest sample that at least a share `q` of all samples do not
+/// exceed; 0 without samples.
+#[must_use]
 pub fn quantile(samples: &[f64], q: f64) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -18,7 +21,8 @@ pub fn quantile(samples: &[f64], q: f64) -> f64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
 }
 
-/// Wilson's 95 % score interval of a share, `hits` of `count`; all of 0 to 1 of none.
+/// Wilson's score interval of the share `hits` of `count`; 0 to 1 where `count` is 0.
+#[must_use]
 pub fn wilson(hits: usize, count: usize) -> (f64, f64) {
     if count == 0 {
         return (0.0, 1.0);
@@ -30,9 +34,8 @@ pub fn wilson(hits: usize, count: usize) -> (f64, f64) {
     (((middle - half) / scale).max(0.0), ((middle + half) / scale).min(1.0))
 }
 
-/// The 95 % percentile interval of `statistic` when `count` items are drawn with replacement, again and again.
-///
-/// `statistic` is given the indices drawn. The same seed draws the same items.
+/// The percentile bootstrap interval of `statistic`, which is called with `count` indices below `count`, drawn with
+/// replacement, 1000 times. The same seed draws the same indices.
 pub fn bootstrap(count: usize, seed: u64, mut statistic: impl FnMut(&[usize]) -> f64) -> (f64, f64) {
     if count == 0 {
         return (0.0, 0.0);
@@ -53,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_samples() {
+    fn quantiles_are_samples_and_the_mean_is_arithmetic() {
         let samples = [5.0, 1.0, 4.0, 2.0, 3.0];
         assert_eq!(quantile(&samples, 0.0), 1.0);
         assert_eq!(quantile(&samples, 0.5), 3.0);

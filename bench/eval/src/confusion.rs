@@ -1,8 +1,8 @@
-//! Mean intersection over union, from counts of pixels.
+//! Confusion matrix of pixels, and mean intersection over union.
 
 use image::GrayImage;
 
-/// Pixels by true and predicted class.
+/// Number of pixels by true and predicted class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
     classes: usize,
@@ -10,20 +10,22 @@ pub struct Confusion {
 }
 
 impl Confusion {
-    /// An empty count over `classes` classes.
+    /// A matrix of `classes` classes without pixels.
+    #[must_use]
     pub fn new(classes: usize) -> Self {
         Confusion { classes, pixels: vec![0; classes * classes] }
     }
 
-    /// How many classes there are.
+    /// The number of classes.
+    #[must_use]
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// Counts one pixel. A true class outside the list is unlabelled and ignored.
+    /// Counts one pixel. A pixel whose true class is not one of the classes is unlabelled and not counted.
     ///
     /// # Panics
-    /// If `predicted` is not one of the classes.
+    /// When `predicted` is not one of the classes.
     pub fn add(&mut self, truth: usize, predicted: usize) {
         assert!(predicted < self.classes, "class {predicted} of {}", self.classes);
         if truth < self.classes {
@@ -31,9 +33,8 @@ impl Confusion {
         }
     }
 
-    /// Counts every pixel of a frame: the class of each in `map`, rows of this width and height, against `truth`.
-    ///
-    /// Where the two differ in size, the nearest pixel of the map answers.
+    /// Counts every pixel of `truth` with the class that `map`, of this width and height, predicts at its place. A map of
+    /// another size than `truth` is read at the nearest pixel.
     pub fn add_frame(&mut self, truth: &GrayImage, map: &[usize], (width, height): (usize, usize)) {
         for (x, y, class) in truth.enumerate_pixels() {
             let column = x as usize * width / truth.width() as usize;
@@ -42,13 +43,14 @@ impl Confusion {
         }
     }
 
-    /// Adds the counts of another, of as many classes.
+    /// Adds the counts of another matrix of as many classes.
     pub fn add_all(&mut self, other: &Confusion) {
         debug_assert_eq!(self.classes, other.classes, "counts of different classes");
         self.pixels.iter_mut().zip(&other.pixels).for_each(|(sum, more)| *sum += more);
     }
 
-    /// Intersection over union by class: `None` where a class neither is nor was predicted.
+    /// Intersection over union of each class; `None` for a class that neither occurs nor was predicted.
+    #[must_use]
     pub fn iou(&self) -> Vec<Option<f64>> {
         let at = |truth: usize, predicted: usize| self.pixels[truth * self.classes + predicted];
         (0..self.classes)
@@ -62,7 +64,8 @@ impl Confusion {
             .collect()
     }
 
-    /// The mean over the classes that occur; 0 when none does.
+    /// The mean of [`Confusion::iou`] over the classes that have one; 0 without pixels.
+    #[must_use]
     pub fn mean_iou(&self) -> f64 {
         let known: Vec<f64> = self.iou().into_iter().flatten().collect();
         known.iter().sum::<f64>() / known.len().max(1) as f64
@@ -74,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_what_is_shared_over_what_is_either() {
+    fn iou_is_intersection_over_union() {
         let mut confusion = Confusion::new(3);
         for (truth, predicted) in [(0, 0), (0, 0), (0, 1), (1, 1), (9, 0)] {
             confusion.add(truth, predicted);
@@ -96,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn is_zero_when_nothing_was_counted() {
+    fn mean_iou_without_pixels_is_zero() {
         assert_eq!(Confusion::new(2).mean_iou(), 0.0);
     }
 }

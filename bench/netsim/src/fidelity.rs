@@ -1,9 +1,12 @@
 //! Asked and found, and whether the two agree (pure).
 
-use narrows_relay::{Direction, Link, Loss};
 use serde::{Deserialize, Serialize};
 
-use crate::{links::probe::Probed, stats::quantile};
+use crate::{
+    link::{Direction, Link},
+    probe::Probed,
+    shape::Loss,
+};
 
 /// Bounds of the judgement.
 const RATE: f64 = 0.03;
@@ -19,16 +22,16 @@ pub struct Fidelity {
     /// What was asked for.
     pub link: Link,
     /// From the head to the tail.
-    pub up: Way,
+    pub up: DirectionFidelity,
     /// From the tail to the head.
-    pub down: Way,
+    pub down: DirectionFidelity,
     /// Share of one core that the relay took while it was measured.
     pub relay_cpu: f64,
 }
 
 /// One direction of a link.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Way {
+pub struct DirectionFidelity {
     /// Rate asked for in 1000 bit/s on the wire; `None` does not limit.
     pub asked_kbit: Option<f64>,
     /// Rate found on a line that was never idle; `None` when there is no limit to find.
@@ -58,26 +61,22 @@ impl Fidelity {
     pub fn pass(&self) -> bool {
         self.up.pass() && self.down.pass()
     }
-
-    /// Takes in the rates that tbf gave.
-    pub(super) fn cross_check(&mut self, up: Option<f64>, down: Option<f64>) {
-        self.up.tbf_kbit = up;
-        self.down.tbf_kbit = down;
-    }
 }
 
-impl Way {
+impl DirectionFidelity {
     /// Holds what was found against what was asked for.
-    pub(super) fn judge(link: &Link, direction: Direction, probed: &Probed) -> Self {
+    pub(crate) fn judge(link: &Link, direction: Direction, probed: &Probed) -> Self {
         let shape = link.shape(direction);
+        let mut delays_ms = probed.delays_ms.clone();
+        delays_ms.sort_by(f64::total_cmp);
         let line = shape.rate.map_or(0.0, |rate| probed.small as f64 * 8e3 / rate as f64);
-        Way {
+        DirectionFidelity {
             asked_kbit: shape.rate.map(|rate| rate as f64 / 1e3),
             kbit: probed.kbit,
             tbf_kbit: None,
             asked_ms: line + (link.rtt_ms + link.jitter_ms) / 2.0,
-            ms_p50: quantile(&probed.delays_ms, 0.5),
-            ms_p95: quantile(&probed.delays_ms, 0.95),
+            ms_p50: quantile(&delays_ms, 0.5),
+            ms_p95: quantile(&delays_ms, 0.95),
             asked_loss: link.loss,
             sent: probed.sent,
             missing: probed.missing,
@@ -122,6 +121,12 @@ impl Way {
     }
 }
 
+/// The smallest of `sorted` values that at least a share `q` of them do not exceed (nearest rank); 0 without values.
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let rank = (q * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
 /// How many of `sent` may be missing: the binomial's mean and three deviations, wider where losses come in runs.
 fn bounds(loss: Loss, share: f64, sent: usize) -> (usize, usize) {
     let stays = match loss {
@@ -136,11 +141,10 @@ fn bounds(loss: Loss, share: f64, sent: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use narrows_relay::Ladder;
-
     use super::*;
+    use crate::link::Ladder;
 
-    fn way(change: impl FnOnce(&mut Probed)) -> Way {
+    fn up(change: impl FnOnce(&mut Probed)) -> DirectionFidelity {
         let mut probed = Probed {
             kbit: Some(6_000.0),
             small: 100,
@@ -150,22 +154,22 @@ mod tests {
             overtaken: 0,
         };
         change(&mut probed);
-        Way::judge(Ladder::shipped().find("lte").unwrap(), Direction::Up, &probed)
+        DirectionFidelity::judge(Ladder::shipped().find("lte").unwrap(), Direction::Up, &probed)
     }
 
     #[test]
     fn each_bound_is_kept_from_both_sides() {
-        assert!(way(|_| ()).pass());
+        assert!(up(|_| ()).pass());
         for (kbit, holds) in [(5_821.0, true), (6_179.0, true), (5_819.0, false), (6_181.0, false)] {
-            assert_eq!(way(|probed| probed.kbit = Some(kbit)).rate_holds(), holds, "{kbit}");
+            assert_eq!(up(|probed| probed.kbit = Some(kbit)).rate_holds(), holds, "{kbit}");
         }
-        assert!(!way(|probed| probed.kbit = None).rate_holds());
+        assert!(!up(|probed| probed.kbit = None).rate_holds());
         // 100 bytes at 6 Mbit/s and half of 50 ms are 25.13 ms.
         for (ms, holds) in [(24.2, true), (26.1, true), (24.1, false), (26.2, false)] {
-            assert_eq!(way(|probed| probed.delays_ms = vec![ms]).delay_holds(), holds, "{ms}");
+            assert_eq!(up(|probed| probed.delays_ms = vec![ms]).delay_holds(), holds, "{ms}");
         }
-        assert!(!way(|probed| probed.missing = 1).loss_holds());
-        let mut crossed = way(|_| ());
+        assert!(!up(|probed| probed.missing = 1).loss_holds());
+        let mut crossed = up(|_| ());
         crossed.tbf_kbit = Some(6_301.0);
         assert!(!crossed.pass());
         crossed.tbf_kbit = Some(5_701.0);

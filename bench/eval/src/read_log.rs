@@ -1,4 +1,6 @@
-//! The log of test photos: what read them, and when. Photos that are to be read once a campaign leave a trace each time.
+//! A log of each time that test photos are read: by what, for which bundle, and when.
+//!
+//! Test photos that choices are made on stop being test photos; the log shows how often they were used.
 
 use std::{fs::OpenOptions, io::ErrorKind, path::Path};
 
@@ -9,8 +11,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 /// As `models/recipes/recipe/test_set_log.py` writes it.
 const HEADER: &str = "read,reader,system,photos,sha256";
 
-/// Appends to `log` that `reader` is about to show the photos of `tar` to `bundle`.
-pub(crate) fn note(log: &Path, reader: &str, bundle: &Bundle, tar: &Path) -> Result<()> {
+/// Appends to `log` that `reader` is about to run `bundle` on the photos of `tar`.
+pub(crate) fn append_read(log: &Path, reader: &str, bundle: &Bundle, tar: &Path) -> Result<()> {
     let system = format!("{} {}", bundle.name(), bundle.digest().short());
     let photos = std::fs::read(tar).with_context(|| format!("{}: cannot be read", tar.display()))?;
     let name = tar.file_name().unwrap_or_default().to_string_lossy();
@@ -40,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_read_is_a_line_behind_one_header() -> Result<()> {
+    fn each_read_appends_a_row_below_one_header() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("reads.csv");
         append(&log, ["narrows-bench evaluate", "lite2 0123456789ab", "photos, all.tar", "ba9876543210"])?;
@@ -55,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn another_table_is_not_written_into() -> Result<()> {
+    fn a_table_with_another_header_is_left_alone() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("table.csv");
         std::fs::write(&log, "level,bytes\n0,7841\n")?;

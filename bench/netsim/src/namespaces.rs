@@ -9,10 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use narrows_relay::{Direction, Link};
 use nix::sched::{CloneFlags, setns};
 
-use crate::links::probe::{Course, Effort, meet};
+use crate::{
+    link::{Direction, Link},
+    probe::{Course, Effort, meet},
+};
 
 /// What tbf counts beside the payload: IPv4, UDP and the Ethernet header.
 const HEADER: usize = 28 + 14;
@@ -25,22 +27,22 @@ const ADDRESSES: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 const BUCKET: (f64, usize) = (0.004, 1600);
 
 /// Two namespaces with a cable. Dropping it removes them.
-pub(super) struct Spaces {
+pub(crate) struct Namespaces {
     names: [String; 2],
 }
 
-impl Spaces {
+impl Namespaces {
     /// Builds them, or says why that cannot be done here.
-    pub(super) fn build() -> Result<Self, String> {
+    pub(crate) fn build() -> Result<Self, String> {
         if !rustix::process::geteuid().is_root() {
             return Err("network namespaces need root".into());
         }
         remove_stale();
         let names = ["head", "tail"].map(|end| format!("{PREFIX}{end}-{}", id()));
         // From here on dropping cleans up, also half of them.
-        let spaces = Spaces { names };
-        spaces.connect().map_err(|error| format!("{error:#}"))?;
-        Ok(spaces)
+        let namespaces = Namespaces { names };
+        namespaces.connect().map_err(|error| format!("{error:#}"))?;
+        Ok(namespaces)
     }
 
     fn connect(&self) -> Result<()> {
@@ -60,7 +62,7 @@ impl Spaces {
     }
 
     /// The rates of a link's directions, up and down, in 1000 bit/s; `None` for one without a limit.
-    pub(super) fn rates(&self, link: &Link, effort: &Effort<'_>) -> Result<(Option<f64>, Option<f64>)> {
+    pub(crate) fn rates(&self, link: &Link, effort: &Effort<'_>) -> Result<(Option<f64>, Option<f64>)> {
         for (name, direction) in self.names.iter().zip([Direction::Up, Direction::Down]) {
             shape(name, link, direction)?;
         }
@@ -91,7 +93,7 @@ impl Spaces {
     }
 }
 
-impl Drop for Spaces {
+impl Drop for Namespaces {
     fn drop(&mut self) {
         for name in &self.names {
             // The one that was not built is no loss; the cable goes with its ends.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use narrows_relay::{Ladder, Link, Relay};
+use narrows_netsim::{Ladder, Link, Relay};
 
 /// Sends back what it gets until told to stop with an empty datagram.
 fn echo() -> (UdpSocket, thread::JoinHandle<()>) {

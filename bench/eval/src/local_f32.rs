@@ -1,4 +1,4 @@
-//! The local network in f32 on ONNX Runtime: what the int8 one on the head's own kernels is held against.
+//! The local network in f32 on ONNX Runtime, the reference for the int8 one on the head's own kernels.
 
 use std::{fs, path::Path};
 
@@ -9,19 +9,19 @@ use narrows_models::{Bundle, Geometry};
 use narrows_tail::net::{Device, Input, Runtime, Session};
 use ndarray::ArrayView4;
 
-use crate::micro::lite0;
+use crate::lite0;
 
-/// Where its weights come from.
+/// Where the weights of the f32 network come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weights {
-    /// From the bundle: the weights that the int8 network was made of.
-    Own,
-    /// Noise in the layers of the same network: it takes the same time, and its answers mean nothing.
-    Noise,
+    /// The bundle: the weights that the int8 network was quantised from.
+    Bundle,
+    /// A random generator, in the layers of the same network: its time is the real one, its answers mean nothing.
+    Random,
 }
 
-/// The network, ready to run.
-pub struct Float {
+/// The f32 network, ready to run.
+pub struct LocalF32 {
     session: Session,
     input: String,
     output: String,
@@ -31,30 +31,35 @@ pub struct Float {
 }
 
 impl Weights {
-    /// Those that there are for the local network of `bundle`; `None` without one, or where its layers are not known.
+    /// The weights available for the local network of `bundle`; `None` for a bundle without a local network, or with one
+    /// whose f32 form is neither in the bundle nor EfficientNet-Lite0.
+    #[must_use]
     pub fn of(bundle: &Bundle) -> Option<Self> {
         let local = bundle.local()?;
         let known = local.backbone == lite0::NAME
             && (local.geometry.height, local.geometry.width) == (lite0::SIDE, lite0::SIDE);
         match &local.reference {
-            Some(reference) if bundle.path(&reference.file).exists() => Some(Weights::Own),
-            _ => known.then_some(Weights::Noise),
+            Some(reference) if bundle.path(&reference.file).exists() => Some(Weights::Bundle),
+            _ => known.then_some(Weights::Random),
         }
     }
 }
 
-impl Float {
-    /// Opens it on `threads` of the processor; `None` where [`Weights::of`] has none.
+impl LocalF32 {
+    /// Opens the network on `threads` threads of the processor; `None` where [`Weights::of`] is.
+    ///
+    /// # Errors
+    /// When its file cannot be read or written, or ONNX Runtime refuses it.
     pub fn open(bundle: &Bundle, runtime: &Runtime, threads: usize) -> Result<Option<Self>> {
         let Some((weights, local)) = Weights::of(bundle).zip(bundle.local()) else { return Ok(None) };
         let open = |path: &Path| Session::open(runtime, path, Device::Cpu, threads);
         let (session, input, output) = match (weights, &local.reference) {
-            (Weights::Own, Some(reference)) => {
+            (Weights::Bundle, Some(reference)) => {
                 let session = open(&bundle.path(&reference.file))?;
                 (session, reference.input.clone(), reference.output.clone())
             }
             _ => {
-                // Read whole when it is opened.
+                // ONNX Runtime reads the whole file when it opens the session.
                 let folder = tempfile::tempdir().context("no temporary folder")?;
                 let file = folder.path().join("lite0.onnx");
                 fs::write(&file, lite0::onnx().0).with_context(|| file.display().to_string())?;
@@ -62,15 +67,18 @@ impl Float {
             }
         };
         let (geometry, fitter, pixels) = (local.geometry.clone(), Fitter::default(), Vec::new());
-        Ok(Some(Float { session, input, output, geometry, fitter, pixels }))
+        Ok(Some(LocalF32 { session, input, output, geometry, fitter, pixels }))
     }
 
-    /// Fits a photo to the network's input.
+    /// Resizes and crops a photo to the network's input.
     pub fn fit(&mut self, photo: &RgbImage) {
         self.fitter.fit(photo, &self.geometry, &mut self.pixels);
     }
 
-    /// The scores of the photo that was fitted last.
+    /// Runs the network on the photo that was fitted last; returns one score per class.
+    ///
+    /// # Errors
+    /// When no photo was fitted, or the network fails.
     pub fn scores(&mut self) -> Result<Vec<f32>> {
         let size = (1, self.geometry.height, self.geometry.width, 3);
         let pixels = Input::U8(ArrayView4::from_shape(size, &self.pixels)?.into_dyn());

@@ -8,9 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use narrows_relay::Shape;
 
-use crate::interrupt::Interrupt;
+use crate::shape::{Loss, Shape};
 
 /// On the wire: small datagrams for delay and loss, and the range for rates.
 const SMALL: usize = 100;
@@ -29,15 +28,15 @@ const AHEAD: f64 = 0.02;
 const SILENCE: Duration = Duration::from_millis(700);
 
 /// How thoroughly to measure.
-pub(super) struct Effort<'a> {
+pub(crate) struct Effort<'a> {
     /// Seconds that the line is kept full.
-    pub(super) seconds: f64,
+    pub(crate) seconds: f64,
     /// Ends it early.
-    pub(super) stop: &'a Interrupt,
+    pub(crate) stop: &'a dyn Fn() -> bool,
 }
 
 /// A way for datagrams: a connected socket, the socket where they come out, and what is said to be in between.
-pub(super) struct Course<'a> {
+pub(crate) struct Course<'a> {
     from: &'a UdpSocket,
     to: &'a UdpSocket,
     shape: Shape,
@@ -47,19 +46,19 @@ pub(super) struct Course<'a> {
 
 /// What was found.
 #[derive(Debug, Clone)]
-pub(super) struct Probed {
+pub(crate) struct Probed {
     /// Rate of the full line; `None` where it has no limit.
-    pub(super) kbit: Option<f64>,
+    pub(crate) kbit: Option<f64>,
     /// Bytes on the wire of the datagrams whose delay was taken.
-    pub(super) small: usize,
+    pub(crate) small: usize,
     /// One-way times on an idle line.
-    pub(super) delays_ms: Vec<f64>,
+    pub(crate) delays_ms: Vec<f64>,
     /// Over all measurements.
-    pub(super) sent: usize,
+    pub(crate) sent: usize,
     /// Those that did not arrive.
-    pub(super) missing: usize,
+    pub(crate) missing: usize,
     /// Those that came after one that was sent later.
-    pub(super) overtaken: usize,
+    pub(crate) overtaken: usize,
 }
 
 /// What arrived: number and time.
@@ -69,7 +68,7 @@ type Arrivals = Vec<(usize, Instant)>;
 const BUFFER: usize = 4 << 20;
 
 /// Lets the two ends know each other: a datagram from `from`, and its sender's address as `to` sees it.
-pub(super) fn meet(from: &UdpSocket, to: &UdpSocket) -> Result<()> {
+pub(crate) fn meet(from: &UdpSocket, to: &UdpSocket) -> Result<()> {
     for socket in [from, to] {
         let _ = socket2::SockRef::from(socket).set_recv_buffer_size(BUFFER);
     }
@@ -89,12 +88,12 @@ pub(super) fn meet(from: &UdpSocket, to: &UdpSocket) -> Result<()> {
 }
 
 impl<'a> Course<'a> {
-    pub(super) fn new(from: &'a UdpSocket, to: &'a UdpSocket, shape: Shape, header: usize) -> Self {
+    pub(crate) fn new(from: &'a UdpSocket, to: &'a UdpSocket, shape: Shape, header: usize) -> Self {
         Course { from, to, shape, header }
     }
 
     /// Delay, rate and loss, in this order.
-    pub(super) fn probe(&self, effort: &Effort<'_>) -> Result<Probed> {
+    pub(crate) fn probe(&self, effort: &Effort<'_>) -> Result<Probed> {
         let line = self.line(SMALL);
         let gap = (2.0 * line).max(0.005);
         let mut passes = Vec::new();
@@ -111,7 +110,7 @@ impl<'a> Course<'a> {
             }
             None => None,
         };
-        if self.shape.loss != narrows_relay::Loss::None {
+        if self.shape.loss != Loss::None {
             let each = if line > 0.0 { line } else { 1.0 / UNLIMITED };
             let number = LOSSES.min((effort.seconds / each) as usize).max(DELAYS);
             let (sent, arrived) = self.pass(SMALL, number, 0.0, each * 1.02, effort)?;
@@ -124,7 +123,7 @@ impl<'a> Course<'a> {
     }
 
     /// The rate of a line that is never idle, in 1000 bit/s; datagrams sent, and those that arrived.
-    pub(super) fn full(&self, effort: &Effort<'_>) -> Result<(f64, usize, Arrivals)> {
+    pub(crate) fn full(&self, effort: &Effort<'_>) -> Result<(f64, usize, Arrivals)> {
         let rate = self.shape.rate.context("a line without a limit has no rate to find")? as f64;
         // Datagrams of 10 ms, where that is a possible size: slow lines need enough of them.
         let wire = match rate > FAST {
@@ -166,7 +165,7 @@ impl<'a> Course<'a> {
                 let now = Instant::now();
                 if due > now {
                     thread::sleep(due - now);
-                    if effort.stop.seen() {
+                    if (effort.stop)() {
                         break;
                     }
                 }

@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use narrows_relay::{Shape, Shaper};
+//! use narrows_netsim::{Shape, Shaper};
 //!
 //! let mut line = Shaper::new(Shape { rate: Some(8_000), ..Shape::default() }, 1);
 //! // 72 bytes and 28 of IPv4 and UDP header take 0.1 s at 8 kbit/s.
@@ -17,12 +17,18 @@
 //! assert_eq!(line.pop(Duration::from_millis(100)), Some("datagram"));
 //! ```
 
+mod fidelity;
 mod ideal;
 mod link;
+mod measure;
+mod namespaces;
+mod probe;
 mod relay;
 mod shape;
 
+pub use fidelity::{DirectionFidelity, Fidelity};
 pub use ideal::{Ideal, wire_bytes};
 pub use link::{Direction, Ladder, Link, LinkError};
+pub use measure::Prober;
 pub use relay::{Counts, Relay};
 pub use shape::{Count, HEADER, Loss, Shape, Shaper};

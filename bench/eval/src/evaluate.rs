@@ -1,0 +1,324 @@
+//! The command `narrows-bench evaluate`: accuracy and bytes of the shipped head, codec and tails in one process.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use narrows_models::{Bundle, Digest, Parts};
+use narrows_tail::net::Runtime;
+use serde::Serialize;
+
+use crate::{
+    accuracy::{self, Classification, Coding, Jpeg, Segmentation},
+    data,
+    local::{self, LocalAccuracy},
+    pipeline::InProcessPipeline,
+    read_log,
+};
+
+/// What to evaluate, and on what.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  narrows-bench evaluate --bundle models/bundles/lite2 --imagenet imagenet500.tar \\\n    \
+    --labels imagenet500.csv --camvid camvid-val.tar --all-levels --json evaluate.json"
+)]
+pub struct Evaluate {
+    /// The bundle's folder
+    #[arg(long, value_name = "DIR")]
+    pub bundle: PathBuf,
+    /// Tar of labelled photos
+    #[arg(long, value_name = "TAR")]
+    pub imagenet: PathBuf,
+    /// Table of labels with columns `file` and `class`
+    #[arg(long, value_name = "CSV")]
+    pub labels: PathBuf,
+    /// Tar of road scenes: ID.jpg, with the class of every pixel in ID.png
+    #[arg(long, value_name = "TAR")]
+    pub camvid: PathBuf,
+    /// Write the report to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: PathBuf,
+    /// Write one row per rate level, or with --groups per group of channels, to this file
+    #[arg(long, value_name = "CSV")]
+    pub csv: Option<PathBuf>,
+    /// Rate level [default: the bundle's]
+    #[arg(long, value_name = "N")]
+    pub level: Option<usize>,
+    /// Evaluate every rate level, each as one entry of the report's `levels`
+    #[arg(long)]
+    pub all_levels: bool,
+    /// Evaluate packets that are cut after each group of channels, instead of whole packets and JPEG
+    #[arg(long)]
+    pub groups: bool,
+    /// Append to this CSV which bundle read the photos, and when
+    #[arg(long, value_name = "CSV")]
+    pub log: Option<PathBuf>,
+    /// With --groups: use at most this many photos and frames [default: all]
+    #[arg(long, value_name = "N", requires = "groups")]
+    pub take: Option<usize>,
+    /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
+    #[arg(long, value_name = "FILE")]
+    pub runtime: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    classify: ClassifyReport,
+    segment: Segmentation,
+    head: HeadReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local: Option<LocalAccuracy>,
+    level: usize,
+    bundle: String,
+    /// With `--all-levels`: every level, finest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    levels: Vec<LevelReport>,
+}
+
+#[derive(Serialize)]
+struct ClassifyReport {
+    #[serde(flatten)]
+    split: Classification,
+    jpeg: Vec<Jpeg>,
+}
+
+#[derive(Serialize)]
+struct HeadReport {
+    mmac: f64,
+    bytes: u64,
+}
+
+/// Both tasks at one rate level.
+#[derive(Serialize)]
+struct LevelReport {
+    level: usize,
+    classify: Classification,
+    segment: Segmentation,
+}
+
+/// The report of `--groups`.
+#[derive(Serialize)]
+struct GroupsReport {
+    groups: Vec<PrefixReport>,
+    level: usize,
+    bundle: String,
+}
+
+/// Both tasks with the first `groups` groups of channels of every packet.
+#[derive(Serialize)]
+struct PrefixReport {
+    groups: usize,
+    channels: usize,
+    bytes: f64,
+    top1: f64,
+    agreement: f64,
+    frame_bytes: f64,
+    miou: f64,
+}
+
+impl Evaluate {
+    /// Evaluates the bundle, prints a table and writes the report.
+    ///
+    /// # Errors
+    /// When the bundle, the data or the runtime cannot be used, or a report cannot be written.
+    pub fn run(&self) -> Result<()> {
+        let bundle = Bundle::open(&self.bundle, Parts::All)?;
+        let level = self.level.unwrap_or(bundle.default_level());
+        let count = bundle.levels().len();
+        ensure!(level < count, "--level {level}: the bundle has levels 0 to {}", count - 1);
+        ensure!(self.take != Some(0), "--take 0 measures nothing");
+        // A process can load ONNX Runtime once.
+        let runtime = Runtime::open(self.runtime.as_deref())?;
+        let mut pipeline = InProcessPipeline::open(&bundle, &runtime)?;
+        if let Some(log) = &self.log {
+            let reader =
+                if self.groups { "narrows-bench evaluate --groups" } else { "narrows-bench evaluate" };
+            read_log::append_read(log, reader, &bundle, &self.imagenet)?;
+        }
+        if self.groups {
+            return self.run_groups(&mut pipeline, &bundle, level);
+        }
+        // The level that the report is about comes first.
+        let others = (0..count).filter(|&other| self.all_levels && other != level);
+        let levels: Vec<usize> = std::iter::once(level).chain(others).collect();
+        let coding = Coding::Levels(levels.clone());
+        let photos = data::labelled(&self.imagenet, &self.labels)?;
+        let (classify, jpeg) = accuracy::classify(&mut pipeline, &coding, &photos)?;
+        let segment = accuracy::segment(&mut pipeline, &coding, data::scenes(&self.camvid)?, 1)?;
+        let measured = levels.into_iter().zip(classify).zip(segment);
+        let mut levels: Vec<LevelReport> =
+            measured.map(|((level, classify), segment)| LevelReport { level, classify, segment }).collect();
+        let mut report = Report {
+            classify: ClassifyReport { split: levels[0].classify.clone(), jpeg },
+            segment: levels[0].segment.clone(),
+            head: HeadReport {
+                mmac: pipeline.head_macs(0) as f64 / 1e6,
+                bytes: bundle.path(&bundle.head().file).metadata().context("the head's size")?.len(),
+            },
+            local: local::measure(&bundle, &runtime, &photos)?,
+            level,
+            bundle: bundle.digest().to_string(),
+            levels: Vec::new(),
+        };
+        levels.sort_by_key(|level| level.level);
+        report.print(bundle.digest(), &levels);
+        self.write_csv(&LEVEL_COLUMNS, levels.iter().map(LevelReport::row))?;
+        if self.all_levels {
+            report.levels = levels;
+        }
+        self.write_json(&report)
+    }
+
+    fn run_groups(&self, pipeline: &mut InProcessPipeline, bundle: &Bundle, level: usize) -> Result<()> {
+        let take = self.take.unwrap_or(usize::MAX);
+        let mut photos = data::labelled(&self.imagenet, &self.labels)?;
+        photos.truncate(take);
+        let scenes = data::scenes(&self.camvid)?;
+        // Spread over the tar, whose frames are in the order of their films.
+        let step = scenes.len().div_ceil(take).max(1);
+        let coding = Coding::Prefixes(level);
+        let (classify, _) = accuracy::classify(pipeline, &coding, &photos)?;
+        let segment = accuracy::segment(pipeline, &coding, scenes, step)?;
+        let measured = pipeline.channels_by_group().into_iter().zip(classify).zip(segment);
+        let groups = measured.enumerate().map(|(index, ((channels, classify), segment))| PrefixReport {
+            groups: index + 1,
+            channels,
+            bytes: classify.bytes_mean,
+            top1: classify.top1_split,
+            agreement: classify.agreement,
+            frame_bytes: segment.bytes_mean,
+            miou: segment.miou_split,
+        });
+        let groups: Vec<PrefixReport> = groups.collect();
+        println!("\nPackets cut where a group of channels ends");
+        println!("  groups  channels  bytes, photo     top-1  agreement  bytes, frame      mIoU");
+        groups.iter().for_each(PrefixReport::print);
+        self.write_csv(&PREFIX_COLUMNS, groups.iter().map(PrefixReport::row))?;
+        self.write_json(&GroupsReport { groups, level, bundle: bundle.digest().to_string() })
+    }
+
+    /// Writes the table of `--csv`, if the flag was given.
+    fn write_csv(&self, columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Result<()> {
+        let Some(path) = &self.csv else { return Ok(()) };
+        let write = |path: &Path| -> Result<()> {
+            let mut writer = csv::Writer::from_path(path)?;
+            writer.write_record(columns)?;
+            rows.map(|row| writer.write_record(row)).collect::<Result<(), _>>()?;
+            Ok(writer.flush()?)
+        };
+        write(path).with_context(|| format!("{}: cannot be written", path.display()))
+    }
+
+    fn write_json(&self, report: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(report)? + "\n";
+        fs::write(&self.json, text).with_context(|| format!("{}: cannot be written", self.json.display()))
+    }
+}
+
+const LEVEL_COLUMNS: [&str; 9] = [
+    "level",
+    "bytes",
+    "bytes_p95",
+    "top1_split",
+    "top1_unsplit",
+    "agreement",
+    "frame_bytes",
+    "miou_split",
+    "miou_unsplit",
+];
+
+impl LevelReport {
+    /// Values under [`LEVEL_COLUMNS`].
+    fn row(&self) -> Vec<String> {
+        let share = |share: f64| format!("{share:.4}");
+        let (classify, segment) = (&self.classify, &self.segment);
+        vec![
+            self.level.to_string(),
+            format!("{:.1}", classify.bytes_mean),
+            format!("{:.0}", classify.bytes_p95),
+            share(classify.top1_split),
+            share(classify.top1_unsplit),
+            share(classify.agreement),
+            format!("{:.1}", segment.bytes_mean),
+            share(segment.miou_split),
+            share(segment.miou_unsplit),
+        ]
+    }
+}
+
+const PREFIX_COLUMNS: [&str; 7] = ["groups", "channels", "bytes", "top1", "agreement", "frame_bytes", "miou"];
+
+impl PrefixReport {
+    /// Values under [`PREFIX_COLUMNS`].
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.groups.to_string(),
+            self.channels.to_string(),
+            format!("{:.0}", self.bytes),
+            format!("{:.3}", self.top1),
+            format!("{:.3}", self.agreement),
+            format!("{:.0}", self.frame_bytes),
+            format!("{:.4}", self.miou),
+        ]
+    }
+
+    fn print(&self) {
+        let PrefixReport { groups, channels, bytes, frame_bytes, miou, .. } = self;
+        let (top1, agreement) = (100.0 * self.top1, 100.0 * self.agreement);
+        println!(
+            "  {groups:6}  {channels:8}  {bytes:12.0}  {top1:6.1} %  {agreement:7.1} %  {frame_bytes:12.0}    {miou:.4}"
+        );
+    }
+}
+
+impl Report {
+    /// Prints the report, with one row for each of `levels`.
+    fn print(&self, bundle: Digest, levels: &[LevelReport]) {
+        let percent = |share: f64| format!("{:5.1} %", 100.0 * share);
+        let name = |level: usize| match levels.len() {
+            1 => "split".to_owned(),
+            _ => format!("split, level {level}"),
+        };
+        let Report { classify, segment, head, local, level, .. } = self;
+        println!(
+            "bundle {}  level {level}  head {:.1} MMAC, {} bytes",
+            bundle.short(),
+            head.mmac,
+            head.bytes
+        );
+        println!("\nclassify, {} photos           bytes     top-1", classify.split.images);
+        println!("  unsplit                            {}", percent(classify.split.top1_unsplit));
+        for LevelReport { level, classify, .. } in levels {
+            println!(
+                "  {:18}  {:11.0}    {}   drop {:.1} points, agreement {}, p95 {:.0} bytes",
+                name(*level),
+                classify.bytes_mean,
+                percent(classify.top1_split),
+                100.0 * (classify.top1_unsplit - classify.top1_split),
+                percent(classify.agreement),
+                classify.bytes_p95,
+            );
+        }
+        for Jpeg { quality, bytes_mean, top1 } in &classify.jpeg {
+            println!("  JPEG quality {quality:2}     {bytes_mean:11.0}    {}", percent(*top1));
+        }
+        if let Some(local) = local {
+            let top1 = percent(local.top1);
+            println!("  local, {:.0} MMAC              0    {top1}   {}", local.mmac, local.details());
+        }
+        println!("\nsegment, {} frames            bytes      mIoU", segment.frames);
+        println!("  unsplit                             {:.4}", segment.miou_unsplit);
+        for LevelReport { level, segment, .. } in levels {
+            println!(
+                "  {:18}  {:11.0}     {:.4}   drop {:.4}",
+                name(*level),
+                segment.bytes_mean,
+                segment.miou_split,
+                segment.miou_unsplit - segment.miou_split
+            );
+        }
+    }
+}

@@ -1,98 +1,117 @@
-//! A layer ready to run: weights packed for one implementation, output rows computed one by one.
+//! A convolution layer, ready to run: its weights packed for one implementation.
 
 use crate::{
-    ConvSpec, Error, Isa, Output, Requant, portable,
-    rows::{Ring, Taps},
-    spec::{ConvKind, Shape, length},
+    ConvKind, ConvSpec, Error, Isa, Output, Requant,
+    isa::Cpu,
+    kernels::portable,
+    spec::{Shape, Size, length},
+};
+#[cfg(target_arch = "x86_64")]
+use crate::{dense::Dense, isa::Avx2, kernel::Pass, kernels::avx2};
+#[cfg(target_arch = "aarch64")]
+use crate::{
+    dense::Dense,
+    isa::{Neon, NeonDot},
+    kernel::Pass,
+    kernels::neon,
 };
 
-/// Memory that layers use while they run. It grows to what the largest layer needs and is then kept, so a
-/// caller that reuses it allocates nothing. Its content means nothing between calls.
+/// Memory that layers use while they run. It grows to what the largest layer needs and is then kept, so a caller that
+/// keeps it allocates nothing per run. No layer relies on what it holds between calls.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     words: Vec<i16>,
     #[cfg(target_arch = "aarch64")]
     bytes: Vec<i8>,
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     starts: Vec<usize>,
     acc: Vec<i32>,
 }
 
-/// A prepared layer.
+/// A convolution layer, ready to run.
 #[derive(Debug, Clone)]
 pub struct Conv {
     shape: Shape,
-    isa: Isa,
+    cpu: Cpu,
     packed: Packed,
 }
 
+/// The weights in the order of the kernel that reads them.
 #[derive(Debug, Clone)]
 enum Packed {
     Portable(portable::Weights),
     #[cfg(target_arch = "x86_64")]
-    Avx2Dense(crate::avx2::Dense),
+    Avx2Dense(Dense<Avx2>),
     #[cfg(target_arch = "x86_64")]
-    Avx2Depthwise(crate::avx2::Depthwise),
+    Avx2Depthwise(avx2::Depthwise),
     #[cfg(target_arch = "aarch64")]
-    NeonDense(crate::neon::Dense),
+    NeonDense(Dense<Neon>),
     #[cfg(target_arch = "aarch64")]
-    NeonDepthwise(crate::neon::Depthwise),
+    NeonDepthwise(neon::Depthwise),
     #[cfg(target_arch = "aarch64")]
-    DotDense(crate::dot::Dense),
+    NeonDotDense(Dense<NeonDot>),
 }
 
 impl Conv {
-    /// Checks a layer and packs its weights for `isa`, which this processor must support.
+    /// Checks a layer and packs its weights for the kernels of `isa`.
+    ///
+    /// # Errors
+    /// [`Error::Isa`] if this processor does not run `isa`; another error for a dimension, a length or an accumulator
+    /// out of bounds.
     pub fn new(spec: &ConvSpec, isa: Isa) -> Result<Conv, Error> {
         let shape = spec.check()?;
-        if !isa.is_supported() {
-            return Err(Error::Isa(isa));
-        }
-        let packed = match (isa, spec.kind) {
+        let cpu = Cpu::detect(isa).ok_or(Error::Isa(isa))?;
+        let packed = match (cpu, spec.kind) {
+            (Cpu::Portable, _) => Packed::Portable(portable::Weights::new(spec)),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: AVX2 is supported, tested above.
-            (Isa::Avx2, ConvKind::Dense) => Packed::Avx2Dense(unsafe { crate::avx2::Dense::new(spec) }),
+            (Cpu::Avx2(cpu), ConvKind::Dense) => Packed::Avx2Dense(Dense::new(cpu, spec)),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, ConvKind::Depthwise) => {
-                // SAFETY: AVX2 is supported, tested above.
-                Packed::Avx2Depthwise(unsafe { crate::avx2::Depthwise::new(spec) })
+            (Cpu::Avx2(cpu), ConvKind::Depthwise) => Packed::Avx2Depthwise(avx2::Depthwise::new(cpu, spec)),
+            #[cfg(target_arch = "aarch64")]
+            (Cpu::Neon(cpu), ConvKind::Dense) => Packed::NeonDense(Dense::new(cpu, spec)),
+            #[cfg(target_arch = "aarch64")]
+            (Cpu::Neon(cpu), ConvKind::Depthwise) => Packed::NeonDepthwise(neon::Depthwise::new(cpu, spec)),
+            #[cfg(target_arch = "aarch64")]
+            (Cpu::NeonDot(cpu), ConvKind::Dense) => Packed::NeonDotDense(Dense::new(cpu, spec)),
+            #[cfg(target_arch = "aarch64")]
+            (Cpu::NeonDot(cpu), ConvKind::Depthwise) => {
+                Packed::NeonDepthwise(neon::Depthwise::new(cpu.neon(), spec))
             }
-            #[cfg(target_arch = "aarch64")]
-            // SAFETY: NEON is supported, tested above.
-            (Isa::Neon, ConvKind::Dense) => Packed::NeonDense(unsafe { crate::neon::Dense::new(spec) }),
-            #[cfg(target_arch = "aarch64")]
-            // SAFETY: NEON and its dot product are supported, tested above.
-            (Isa::NeonDot, ConvKind::Dense) => Packed::DotDense(unsafe { crate::dot::Dense::new(spec) }),
-            #[cfg(target_arch = "aarch64")]
-            (Isa::Neon | Isa::NeonDot, ConvKind::Depthwise) => {
-                // SAFETY: NEON is supported, tested above.
-                Packed::NeonDepthwise(unsafe { crate::neon::Depthwise::new(spec) })
-            }
-            _ => Packed::Portable(portable::Weights::new(spec)),
         };
-        Ok(Conv { shape, isa, packed })
+        Ok(Conv { shape, cpu, packed })
     }
 
-    /// The implementation it was packed for.
+    /// The implementation that the weights are packed for.
+    #[must_use]
     pub fn isa(&self) -> Isa {
-        self.isa
+        self.cpu.isa()
     }
 
     /// Channels of the input.
+    #[must_use]
     pub fn in_channels(&self) -> usize {
         self.shape.inputs
     }
 
     /// Channels of the output.
+    #[must_use]
     pub fn out_channels(&self) -> usize {
         self.shape.outputs
     }
 
     /// Height and width of the output for an input of `height` by `width`.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`] for a side out of bounds, [`Error::Small`] if the padded input is smaller than the kernel.
     pub fn output_size(&self, height: usize, width: usize) -> Result<(usize, usize), Error> {
         self.shape.output(height, width)
     }
 
-    /// Multiply-accumulates for an input of `height` by `width`, those that fall on padding included.
+    /// Number of multiply-accumulates for an input of `height` by `width`, those that fall on padding included.
+    ///
+    /// # Errors
+    /// As [`Conv::output_size`].
     pub fn macs(&self, height: usize, width: usize) -> Result<u64, Error> {
         let (height, width) = self.output_size(height, width)?;
         let inputs = if self.shape.kind == ConvKind::Dense { self.shape.inputs } else { 1 };
@@ -100,7 +119,11 @@ impl Conv {
         Ok((height * width * per_pixel) as u64)
     }
 
-    /// Runs the layer on `input` (row, column, channel), giving activations or symbols in the same order.
+    /// Runs the layer on `input` (row, column, channel) and writes activations or symbols in the same order.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if `input`, `output` or `requant` does not fit the layer and the size; otherwise as
+    /// [`Conv::output_size`].
     pub fn run<T: Output>(
         &self,
         input: &[u8],
@@ -112,15 +135,19 @@ impl Conv {
     ) -> Result<(), Error> {
         length("multipliers", requant.channels(), self.shape.outputs)?;
         let size = self.check(input, (height, width), output.len())?;
-        let (from, size) = self.shape.joined((height, width), size);
+        let (input_size, size) = self.shape.joined((height, width), size);
         let row = size.1 * self.shape.outputs;
-        self.rows(input, from, size, scratch, |y, acc, lanes| {
-            requant.rows(self.isa, acc, lanes, &mut output[y * row..][..row]);
+        self.rows(input, input_size, size, scratch, |y, acc, lanes| {
+            requant.pixels(self.cpu, acc, lanes, &mut output[y * row..][..row]);
         });
         Ok(())
     }
 
-    /// Runs the layer on `input` and gives the accumulators, for a [`Requant`] to narrow.
+    /// Runs the layer on `input` (row, column, channel) and writes its accumulators in the same order, for a
+    /// [`Requant`] to narrow.
+    ///
+    /// # Errors
+    /// As [`Conv::run`].
     pub fn accumulate(
         &self,
         input: &[u8],
@@ -130,10 +157,10 @@ impl Conv {
         scratch: &mut Scratch,
     ) -> Result<(), Error> {
         let size = self.check(input, (height, width), output.len())?;
-        let (from, size) = self.shape.joined((height, width), size);
+        let (input_size, size) = self.shape.joined((height, width), size);
         let outputs = self.shape.outputs;
         let row = size.1 * outputs;
-        self.rows(input, from, size, scratch, |y, acc, lanes| {
+        self.rows(input, input_size, size, scratch, |y, acc, lanes| {
             let pixels = output[y * row..][..row].chunks_exact_mut(outputs);
             pixels
                 .zip(acc.chunks_exact(lanes))
@@ -142,98 +169,77 @@ impl Conv {
         Ok(())
     }
 
-    /// Tests the lengths and gives the output's height and width.
-    fn check(&self, input: &[u8], size: (usize, usize), output: usize) -> Result<(usize, usize), Error> {
+    /// Checks the lengths and returns the height and width of the output.
+    fn check(&self, input: &[u8], size: Size, output: usize) -> Result<Size, Error> {
         let (height, width) = self.output_size(size.0, size.1)?;
-        // Sides are at most 2^15 and channels 2^14.
+        // Sides are at most 2^15 and channels 2^14, so the products fit 64 bits.
         length("input", input.len(), size.0 * size.1 * self.shape.inputs)?;
         length("output", output, height * width * self.shape.outputs)?;
         Ok((height, width))
     }
 
-    /// Computes the accumulators of every output row and hands them on with the number of lanes per pixel, of
-    /// which the first `out_channels` count.
+    /// Computes the output rows from the first to the last. Calls `each` with the row, its accumulators and the number
+    /// of accumulators per pixel, of which the first `out_channels` count.
     fn rows(
         &self,
         input: &[u8],
-        size: (usize, usize),
-        output: (usize, usize),
+        input_size: Size,
+        output_size: Size,
         scratch: &mut Scratch,
         mut each: impl FnMut(usize, &[i32], usize),
     ) {
         let shape = &self.shape;
-        let job = Job { shape, input, size, output, starts: &mut scratch.starts, acc: &mut scratch.acc };
+        let acc = &mut scratch.acc;
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        let starts = &mut scratch.starts;
         match &self.packed {
             Packed::Portable(weights) => {
-                job.acc.resize(output.1 * shape.outputs, 0);
-                for y in 0..output.0 {
-                    portable::row(shape, weights, input, size, y, job.acc);
-                    each(y, job.acc, shape.outputs);
+                acc.resize(output_size.1 * shape.outputs, 0);
+                for y in 0..output_size.0 {
+                    portable::row(shape, weights, input, input_size, y, acc);
+                    each(y, acc, shape.outputs);
                 }
             }
             #[cfg(target_arch = "x86_64")]
-            Packed::Avx2Dense(layer) => job.rows(layer, &mut scratch.words, each),
+            Packed::Avx2Dense(layer) => {
+                Pass { shape, input, input_size, output_size, starts, acc }.run(
+                    layer,
+                    &mut scratch.words,
+                    each,
+                );
+            }
             #[cfg(target_arch = "x86_64")]
-            Packed::Avx2Depthwise(layer) => job.rows(layer, &mut scratch.words, each),
+            Packed::Avx2Depthwise(layer) => {
+                Pass { shape, input, input_size, output_size, starts, acc }.run(
+                    layer,
+                    &mut scratch.words,
+                    each,
+                );
+            }
             #[cfg(target_arch = "aarch64")]
-            Packed::NeonDense(layer) => job.rows(layer, &mut scratch.words, each),
+            Packed::NeonDense(layer) => {
+                Pass { shape, input, input_size, output_size, starts, acc }.run(
+                    layer,
+                    &mut scratch.words,
+                    each,
+                );
+            }
             #[cfg(target_arch = "aarch64")]
-            Packed::NeonDepthwise(layer) => job.rows(layer, &mut scratch.words, each),
+            Packed::NeonDepthwise(layer) => {
+                Pass { shape, input, input_size, output_size, starts, acc }.run(
+                    layer,
+                    &mut scratch.words,
+                    each,
+                );
+            }
             #[cfg(target_arch = "aarch64")]
-            Packed::DotDense(layer) => job.rows(layer, &mut scratch.bytes, each),
-        }
-    }
-}
-
-/// A vector implementation of one layer.
-pub(crate) trait Kernel {
-    /// The input as it reads it.
-    type Element: Copy;
-
-    /// Converts one stored input.
-    fn convert(value: u8) -> Self::Element;
-
-    /// Kernel columns that are a start of their own.
-    fn columns(&self) -> usize;
-
-    /// Elements read from each start, at most [`SLACK`](crate::rows::SLACK) past the end of its row.
-    fn run(&self) -> usize;
-
-    /// Accumulators per pixel, at least the output channels.
-    fn lanes(&self) -> usize;
-
-    /// Fills `acc`, `taps.width` times `lanes` accumulators.
-    fn row(&self, taps: &Taps<'_, Self::Element>, acc: &mut [i32]);
-}
-
-/// One call's input and sizes, and the memory it uses.
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
-struct Job<'a> {
-    shape: &'a Shape,
-    input: &'a [u8],
-    size: (usize, usize),
-    output: (usize, usize),
-    starts: &'a mut Vec<usize>,
-    acc: &'a mut Vec<i32>,
-}
-
-impl Job<'_> {
-    #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
-    fn rows<K: Kernel>(
-        self,
-        layer: &K,
-        buffer: &mut Vec<K::Element>,
-        mut each: impl FnMut(usize, &[i32], usize),
-    ) {
-        let (height, width) = self.output;
-        let lanes = layer.lanes();
-        self.acc.resize(width * lanes, 0);
-        let step = self.shape.stride[1] * self.shape.inputs;
-        let mut ring = Ring::new(self.shape, self.input, self.size, K::convert, buffer);
-        for y in 0..height {
-            let elements = ring.advance(y, layer.columns(), self.starts);
-            layer.row(&Taps::new(elements, self.starts, step, layer.run(), width), self.acc);
-            each(y, self.acc, lanes);
+            Packed::NeonDotDense(layer) => {
+                Pass { shape, input, input_size, output_size, starts, acc }.run(
+                    layer,
+                    &mut scratch.bytes,
+                    each,
+                );
+            }
         }
     }
 }

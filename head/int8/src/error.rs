@@ -1,18 +1,18 @@
-//! What can be wrong with a layer or with the buffers it is given.
+//! Why a layer cannot be built or run.
 
 use crate::Isa;
 
-/// Why a layer could not be built or run. Nothing has been written to the output when a call returns one.
+/// Why a layer cannot be built or run. A call that returns one has written nothing to its output.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The processor lacks the instructions that were asked for.
+    /// The processor lacks the instructions of the kernels.
     #[error("this processor cannot run the {0} kernels")]
     Isa(Isa),
-    /// A dimension is outside what the kernels are written for.
+    /// A dimension is out of the bounds that the kernels are written for.
     #[error("{what} is {value}, it must be {low} to {high}")]
     Dimension {
-        /// Which dimension.
+        /// Name of the dimension.
         what: &'static str,
         /// Its value.
         value: usize,
@@ -21,10 +21,10 @@ pub enum Error {
         /// Largest value allowed.
         high: usize,
     },
-    /// A buffer does not have the length that the shapes ask for.
+    /// A buffer does not have the length that follows from the shapes.
     #[error("{what} holds {found} values, the shapes ask for {expected}")]
     Length {
-        /// Which buffer.
+        /// Name of the buffer.
         what: &'static str,
         /// Its length.
         found: usize,
@@ -52,7 +52,7 @@ pub enum Error {
     Overflow {
         /// The output channel.
         channel: usize,
-        /// Largest magnitude the accumulator could reach.
+        /// Largest magnitude that the accumulator could reach.
         bound: u64,
     },
     /// A multiplier is not a positive normal number.
@@ -63,20 +63,20 @@ pub enum Error {
         /// The multiplier.
         value: f32,
     },
-    /// The multiplier of one side of a sum is not a normal number above 0, or so large that products could overflow.
+    /// The multiplier of an operand of a sum is not a normal number above 0, or so large that products could overflow.
     #[error("term {term}: multiplier {value} is not a normal number above 0 and at most 65536")]
     Term {
-        /// The side, `a` or `b`.
+        /// The operand, `a` or `b`.
         term: &'static str,
         /// The multiplier.
         value: f32,
     },
-    /// The lower end of a clamp is above its upper end.
+    /// The lower bound of a clamp is above its upper bound.
     #[error("a clamp from {low} to {high} is empty")]
     Clamp {
-        /// Lower end.
+        /// Lower bound.
         low: i32,
-        /// Upper end.
+        /// Upper bound.
         high: i32,
     },
 }

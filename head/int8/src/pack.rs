@@ -1,56 +1,48 @@
-//! Weights in the order the kernels read them. Safe code, the same on every processor.
-
-#![allow(dead_code, reason = "each architecture uses some of the layouts")]
+//! Weights and biases in the order in which the vector kernels read them.
 
 use crate::ConvSpec;
 
-/// Output channels per block: one 256-bit or two 128-bit registers of accumulators.
+/// Output channels that one set of accumulator registers holds: one of 256 bits or two of 128 bits.
 pub(crate) const BLOCK: usize = 8;
 
-/// Sixteen i16 on a boundary that no load of them crosses.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[repr(C, align(32))]
-pub(crate) struct Words(pub(crate) [i16; 16]);
-
-/// How a dense kernel walks its weights.
+/// The order of the weights of a dense kernel.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Walk {
-    /// Most blocks of output channels computed together.
-    pub(crate) widest: usize,
-    /// Neighbouring inputs that one multiply instruction adds up.
+pub(crate) struct DenseLayout {
+    /// Largest number of blocks of output channels that are computed together, as one strip.
+    pub(crate) blocks: usize,
+    /// Neighbouring inputs whose products one multiply-add instruction sums.
     pub(crate) group: usize,
-    /// Inputs that one iteration reads: the run under a kernel row is filled up to a multiple of it.
-    pub(crate) unroll: usize,
+    /// Inputs that one iteration reads: the inputs under a kernel row are filled up to a multiple of it.
+    pub(crate) step: usize,
 }
 
-impl Walk {
-    /// How many of the `left` blocks the next strip takes.
+impl DenseLayout {
+    /// Number of blocks in the strip that begins where `left` blocks are left.
     pub(crate) fn strip(self, left: usize) -> usize {
-        left.min(self.widest)
+        left.min(self.blocks)
     }
 
-    /// Inputs under one kernel row (column, channel), filled up.
-    pub(crate) fn run(self, spec: &ConvSpec) -> usize {
-        (spec.kernel[1] * spec.in_channels).next_multiple_of(self.unroll)
+    /// Number of inputs under one kernel row (column, channel), filled up to whole steps.
+    pub(crate) fn window_length(self, spec: &ConvSpec) -> usize {
+        (spec.kernel[1] * spec.in_channels).next_multiple_of(self.step)
     }
 
-    /// The weights as strip, kernel row, group of inputs, output channel, input of the group. Where a strip or a
-    /// run is filled up the weight is 0.
-    pub(crate) fn dense<T: From<i8>>(self, spec: &ConvSpec) -> Vec<T> {
+    /// Returns the weights as strip, kernel row, group of inputs, output channel, input of the group. Where a block or
+    /// a window is filled up the weight is 0.
+    pub(crate) fn pack(self, spec: &ConvSpec) -> Vec<i8> {
         let blocks = spec.out_channels.div_ceil(BLOCK);
-        let run = self.run(spec);
-        let mut weights = Vec::with_capacity(blocks * BLOCK * spec.kernel[0] * run);
+        let length = self.window_length(spec);
+        let mut weights = Vec::with_capacity(blocks * BLOCK * spec.kernel[0] * length);
         let mut first = 0;
         while first < blocks {
             let count = self.strip(blocks - first);
             for row in 0..spec.kernel[0] {
-                for start in (0..run).step_by(self.group) {
+                for start in (0..length).step_by(self.group) {
                     for output in first * BLOCK..(first + count) * BLOCK {
                         for element in start..start + self.group {
                             let (column, input) = (element / spec.in_channels, element % spec.in_channels);
-                            let real = output < spec.out_channels && column < spec.kernel[1];
-                            let weight = if real { spec.weight(output, input, row, column) } else { 0 };
-                            weights.push(T::from(weight));
+                            let exists = output < spec.out_channels && column < spec.kernel[1];
+                            weights.push(if exists { spec.weight(output, input, row, column) } else { 0 });
                         }
                     }
                 }
@@ -61,7 +53,8 @@ impl Walk {
     }
 }
 
-/// Depthwise weights as group of `lanes` channels, kernel row and column, channel; filled up with 0.
+/// Returns depthwise weights as group of `lanes` channels, kernel row and column, channel. Where the last group is
+/// filled up the weight is 0.
 pub(crate) fn depthwise(spec: &ConvSpec, lanes: usize) -> Vec<i16> {
     let channels = spec.in_channels.next_multiple_of(lanes);
     let mut weights = Vec::with_capacity(channels * spec.kernel[0] * spec.kernel[1]);
@@ -69,8 +62,8 @@ pub(crate) fn depthwise(spec: &ConvSpec, lanes: usize) -> Vec<i16> {
         for row in 0..spec.kernel[0] {
             for column in 0..spec.kernel[1] {
                 for channel in first..first + lanes {
-                    let real = channel < spec.in_channels;
-                    weights.push(if real { i16::from(spec.weight(channel, 0, row, column)) } else { 0 });
+                    let exists = channel < spec.in_channels;
+                    weights.push(if exists { i16::from(spec.weight(channel, 0, row, column)) } else { 0 });
                 }
             }
         }
@@ -78,17 +71,10 @@ pub(crate) fn depthwise(spec: &ConvSpec, lanes: usize) -> Vec<i16> {
     weights
 }
 
-/// Biases filled up with 0 to a multiple of `lanes`.
-pub(crate) fn fill(mut bias: Vec<i32>, lanes: usize) -> Vec<i32> {
-    bias.resize(bias.len().next_multiple_of(lanes), 0);
-    bias
-}
-
-/// Whole [`Words`]; the length is a multiple of sixteen.
-pub(crate) fn words(values: &[i16]) -> Vec<Words> {
-    let (words, rest) = values.as_chunks::<16>();
-    assert!(rest.is_empty(), "blocks of eight channels by pairs of inputs");
-    words.iter().map(|&words| Words(words)).collect()
+/// Returns biases in blocks, filled up with 0 to a multiple of `blocks` blocks.
+pub(crate) fn bias(mut bias: Vec<i32>, blocks: usize) -> Vec<[i32; BLOCK]> {
+    bias.resize(bias.len().next_multiple_of(blocks * BLOCK), 0);
+    bias.as_chunks().0.to_vec()
 }
 
 #[cfg(test)]
@@ -114,7 +100,7 @@ mod tests {
     #[test]
     fn dense_weights_are_grouped_by_inputs() {
         let spec = spec(ConvKind::Dense, 3, 2, [1, 1]);
-        let packed: Vec<i16> = Walk { widest: 1, group: 2, unroll: 4 }.dense(&spec);
+        let packed = DenseLayout { blocks: 1, group: 2, step: 4 }.pack(&spec);
         assert_eq!(packed[..4], [0, 1, 3, 4]);
         assert_eq!(packed[16..20], [2, 0, 5, 0]);
         assert!(packed[4..16].iter().chain(&packed[20..]).all(|&w| w == 0));
@@ -124,5 +110,11 @@ mod tests {
     fn depthwise_weights_are_grouped_by_channels() {
         let spec = spec(ConvKind::Depthwise, 3, 3, [1, 2]);
         assert_eq!(depthwise(&spec, 4), [0, 2, 4, 0, 1, 3, 5, 0]);
+    }
+
+    #[test]
+    fn biases_are_filled_up_to_whole_blocks() {
+        assert_eq!(bias(vec![1; 9], 1), [[1; 8], [1, 0, 0, 0, 0, 0, 0, 0]]);
+        assert_eq!(bias(vec![1; 8], 2), [[1; 8], [0; 8]]);
     }
 }

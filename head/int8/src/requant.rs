@@ -1,135 +1,78 @@
-//! Accumulators to activations or symbols.
+//! Requantisation: accumulators to activations or symbols.
 
-use crate::{Error, Isa, portable, spec::length};
+use crate::{
+    Error, Isa,
+    isa::Cpu,
+    kernels,
+    narrow::{Narrowing, Output},
+    spec::length,
+};
 
-mod sealed {
-    /// Keeps [`super::Output`] to types of which every bit pattern is a value.
-    pub trait Sealed {
-        /// A value that is known to fit.
-        fn narrow(value: i32) -> Self;
-    }
-}
-
-pub(crate) use sealed::Sealed;
-
-/// A type that accumulators are narrowed to: u8, i8 or i16.
-pub trait Output: Copy + Into<i32> + Sealed + 'static {
-    /// Its smallest value.
-    const MIN: Self;
-    /// Its largest value.
-    const MAX: Self;
-}
-
-macro_rules! output {
-    ($($type:ty)*) => {$(
-        impl Sealed for $type {
-            fn narrow(value: i32) -> Self {
-                value as $type
-            }
-        }
-        impl Output for $type {
-            const MIN: Self = <$type>::MIN;
-            const MAX: Self = <$type>::MAX;
-        }
-    )*};
-}
-output!(u8 i8 i16);
-
-/// `clamp(round_half_even(f32(acc) * mult) + zero)` with one multiplier per channel.
+/// The requantisation of a layer: `clamp(round_half_even(f32(acc) * mult) + zero)` with one multiplier per channel.
+///
+/// ```
+/// use narrows_int8::{Isa, Requant};
+///
+/// let requant = Requant::<u8>::new(&[0.5, 2.0], 10)?;
+/// let mut output = [0; 4];
+/// requant.run(Isa::detect(), &[5, 5, -100, 200], &mut output)?;
+/// assert_eq!(output, [12, 20, 0, 255]);
+/// # Ok::<(), narrows_int8::Error>(())
+/// ```
 #[derive(Debug, Clone)]
-pub struct Requant<T> {
-    /// In groups of eight; the last group is filled with ones.
-    mults: Vec<[f32; 8]>,
-    channels: usize,
-    zero: T,
-    low: T,
-    high: T,
-}
+pub struct Requant<T>(Narrowing<T>);
 
 impl<T: Output> Requant<T> {
-    /// One multiplier per channel, each a positive normal number, and the zero point of the output.
+    /// Takes one multiplier per channel and the zero point of the output.
     ///
-    /// The clamp is the whole range of `T` until [`Requant::clamp`] narrows it.
+    /// The clamp is the whole range of `T` until [`Requant::clamp`] changes it.
+    ///
+    /// # Errors
+    /// [`Error::Multiplier`] for a multiplier that is not a positive normal number.
     pub fn new(mults: &[f32], zero: T) -> Result<Requant<T>, Error> {
-        for (channel, &value) in mults.iter().enumerate() {
-            if !(value.is_normal() && value > 0.0) {
-                return Err(Error::Multiplier { channel, value });
-            }
-        }
-        let group = |chunk: &[f32]| std::array::from_fn(|i| chunk.get(i).copied().unwrap_or(1.0));
-        let groups = mults.chunks(8).map(group).collect();
-        Ok(Requant { mults: groups, channels: mults.len(), zero, low: T::MIN, high: T::MAX })
+        Narrowing::new(mults, zero).map(Requant)
     }
 
     /// Clamps to `low..=high` instead, for example from the zero point up where the layer ends in a ReLU.
+    ///
+    /// # Errors
+    /// [`Error::Clamp`] if `low` is above `high`.
     pub fn clamp(self, low: T, high: T) -> Result<Requant<T>, Error> {
-        if low.into() > high.into() {
-            return Err(Error::Clamp { low: low.into(), high: high.into() });
-        }
-        Ok(Requant { low, high, ..self })
+        self.0.clamp(low, high).map(Requant)
     }
 
-    /// Channels, that is multipliers.
+    /// Number of channels, that is of multipliers.
+    #[must_use]
     pub fn channels(&self) -> usize {
-        self.channels
+        self.0.channels()
     }
 
-    /// Narrows accumulators in row, column, channel order.
+    /// Narrows accumulators in row, column, channel order with the kernels of `isa`.
+    ///
+    /// # Errors
+    /// [`Error::Isa`] if this processor does not run `isa`; [`Error::Length`] unless `output` is as long as `acc` and
+    /// both hold whole pixels.
     pub fn run(&self, isa: Isa, acc: &[i32], output: &mut [T]) -> Result<(), Error> {
-        if !isa.is_supported() {
-            return Err(Error::Isa(isa));
-        }
+        let cpu = Cpu::detect(isa).ok_or(Error::Isa(isa))?;
         length("output", output.len(), acc.len())?;
-        if self.channels == 0 || !acc.len().is_multiple_of(self.channels) {
-            return Err(Error::Length { what: "accumulators", found: acc.len(), expected: self.channels });
+        let channels = self.channels();
+        if channels == 0 || !acc.len().is_multiple_of(channels) {
+            return Err(Error::Length { what: "accumulators", found: acc.len(), expected: channels });
         }
-        self.rows(isa, acc, self.channels, output);
+        self.pixels(cpu, acc, channels, output);
         Ok(())
     }
 
-    /// Narrows pixels of `lanes` accumulators each, of which the first `channels` count.
-    ///
-    /// `isa` is supported by this processor, `lanes` at least `channels`, and `channels` not zero.
-    pub(crate) fn rows(&self, isa: Isa, acc: &[i32], lanes: usize, output: &mut [T]) {
-        match isa {
+    /// Narrows pixels of `lanes` accumulators each, of which the first [`Requant::channels`] count.
+    pub(crate) fn pixels(&self, cpu: Cpu, acc: &[i32], lanes: usize, output: &mut [T]) {
+        match cpu {
+            Cpu::Portable => kernels::portable::narrow(&self.0, acc, lanes, output),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the caller found AVX2 supported.
-            Isa::Avx2 => unsafe { crate::avx2::requant(self, acc, lanes, output) },
+            Cpu::Avx2(cpu) => kernels::avx2::narrow(cpu, &self.0, acc, lanes, output),
             #[cfg(target_arch = "aarch64")]
-            // SAFETY: the caller found NEON supported.
-            Isa::Neon | Isa::NeonDot => unsafe { crate::neon::requant(self, acc, lanes, output) },
-            _ => portable::requant(self, acc, lanes, output),
-        }
-    }
-
-    /// What a product is clamped to, and the zero point that is then added.
-    pub(crate) fn bounds(&self) -> (f32, f32, i32) {
-        let zero: i32 = self.zero.into();
-        ((self.low.into() - zero) as f32, (self.high.into() - zero) as f32, zero)
-    }
-
-    /// The loop around `eight`, which narrows eight accumulators with their multipliers. It is inlined into a
-    /// function that has the instructions `eight` needs.
-    #[inline(always)]
-    pub(crate) fn pixels(
-        &self,
-        acc: &[i32],
-        lanes: usize,
-        output: &mut [T],
-        eight: impl Fn(&[i32; 8], &[f32; 8], &mut [T; 8]),
-    ) {
-        for (acc, output) in acc.chunks_exact(lanes).zip(output.chunks_exact_mut(self.channels)) {
-            let (whole, rest) = output.as_chunks_mut::<8>();
-            let (groups, last) = acc[..self.channels].as_chunks::<8>();
-            for ((acc, mults), output) in groups.iter().zip(&self.mults).zip(whole) {
-                eight(acc, mults, output);
-            }
-            if !rest.is_empty() {
-                let (mut acc, mut output) = ([0; 8], [T::MIN; 8]);
-                acc[..last.len()].copy_from_slice(last);
-                eight(&acc, &self.mults[groups.len()], &mut output);
-                rest.copy_from_slice(&output[..rest.len()]);
-            }
+            Cpu::Neon(cpu) => kernels::neon::narrow(cpu, &self.0, acc, lanes, output),
+            #[cfg(target_arch = "aarch64")]
+            Cpu::NeonDot(cpu) => kernels::neon::narrow(cpu.neon(), &self.0, acc, lanes, output),
         }
     }
 }
@@ -139,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_go_to_even() {
+    fn halves_are_rounded_to_even() {
         let requant = Requant::<i8>::new(&[0.5], 0).unwrap();
         let mut output = [0; 7];
         requant.run(Isa::Portable, &[1, 3, 5, -1, -3, -5, 7], &mut output).unwrap();
@@ -147,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn huge_values_meet_the_clamp() {
+    fn huge_products_are_clamped() {
         let requant = Requant::<i16>::new(&[f32::MAX], -3).unwrap();
         let mut output = [0; 3];
         requant.run(Isa::detect(), &[i32::MAX, i32::MIN, 0], &mut output).unwrap();

@@ -1,28 +1,30 @@
-//! The input as the kernels read it: the padded rows under one output row, widened and kept in a ring.
+//! The input as the vector kernels read it: the padded rows under one output row, converted and kept in a ring.
 
-use crate::spec::Shape;
+use crate::spec::{Shape, Size};
 
-/// Elements after the last pixel of a row that a kernel may read and must ignore.
+/// Elements after the last pixel of a row that a kernel may read; their products are multiplied by weights of 0.
 pub(crate) const SLACK: usize = 16;
 
-/// A ring of as many padded rows as the kernel is tall.
+/// A ring of as many padded input rows as the kernel is high.
 #[derive(Debug)]
 pub(crate) struct Ring<'a, T, F> {
     shape: &'a Shape,
     input: &'a [u8],
-    size: (usize, usize),
+    size: Size,
     convert: F,
     elements: &'a mut [T],
+    /// Elements of one row: `(left + width + right) * channels + SLACK`.
     row: usize,
+    /// First padded row that has not been read.
     next: usize,
 }
 
 impl<'a, T: Copy, F: Fn(u8) -> T> Ring<'a, T, F> {
-    /// Rows of `input`, taking memory from `buffer` and element values from `convert`.
+    /// Prepares to read `input` (row, column, channel) of `size`, with memory of `buffer` and `convert` for each value.
     pub(crate) fn new(
         shape: &'a Shape,
         input: &'a [u8],
-        size: (usize, usize),
+        size: Size,
         convert: F,
         buffer: &'a mut Vec<T>,
     ) -> Ring<'a, T, F> {
@@ -32,10 +34,8 @@ impl<'a, T: Copy, F: Fn(u8) -> T> Ring<'a, T, F> {
         Ring { shape, input, size, convert, elements: buffer, row, next: 0 }
     }
 
-    /// Brings in the rows under output row `y`, which never decreases, and says where each of the first `columns`
-    /// kernel columns of each kernel row begins.
-    ///
-    /// Every row has `(left + width + right) * channels + SLACK` elements.
+    /// Reads the rows under output row `y`, which never decreases, and returns the ring. `starts` becomes the indices
+    /// at which the first `columns` kernel columns of each kernel row begin for the first output of the row.
     pub(crate) fn advance(&mut self, y: usize, columns: usize, starts: &mut Vec<usize>) -> &[T] {
         let [height, _] = self.shape.kernel;
         let top = y * self.shape.stride[0];
@@ -50,7 +50,7 @@ impl<'a, T: Copy, F: Fn(u8) -> T> Ring<'a, T, F> {
         self.elements
     }
 
-    /// Reads row `row` of the padded input into its slot.
+    /// Reads row `row` of the padded input into its place in the ring.
     fn fill(&mut self, row: usize) {
         let slot = row % self.shape.kernel[0] * self.row + self.shape.pads.left * self.shape.inputs;
         let length = self.size.1 * self.shape.inputs;
@@ -65,34 +65,55 @@ impl<'a, T: Copy, F: Fn(u8) -> T> Ring<'a, T, F> {
     }
 }
 
-/// One output row's share of the ring, in the terms of the kernels. Built by [`Taps::new`] alone, which checks
-/// what their unsafe loads rely on.
+/// The windows of a kernel on one output row: for each start and each `x` below the width, `length` elements from
+/// `start + x * step` on. [`Windows::new`] checks that all of them exist and its fields are private, so kernels may
+/// read them without a check.
 #[derive(Debug)]
-pub(crate) struct Taps<'a, T> {
-    /// The ring.
-    pub(crate) elements: &'a [T],
-    /// Where the kernel's rows, or its rows and columns, begin for the first output.
-    pub(crate) starts: &'a [usize],
-    /// Elements from one output's window to the next.
-    pub(crate) step: usize,
-    /// Elements read from each start.
-    pub(crate) run: usize,
-    /// Outputs in the row, at least one.
-    pub(crate) width: usize,
+pub(crate) struct Windows<'a, T> {
+    elements: &'a [T],
+    starts: &'a [usize],
+    step: usize,
+    length: usize,
+    width: usize,
 }
 
-impl<'a, T> Taps<'a, T> {
-    /// Panics unless `starts[i] + (width - 1) * step + run` stays within the ring for every start.
+impl<'a, T> Windows<'a, T> {
+    /// Panics unless there are starts and outputs, and every window lies within `elements`.
     pub(crate) fn new(
         elements: &'a [T],
         starts: &'a [usize],
         step: usize,
-        run: usize,
+        length: usize,
         width: usize,
-    ) -> Taps<'a, T> {
+    ) -> Windows<'a, T> {
         let last = starts.iter().max().expect("a kernel has at least one row");
-        assert!(width > 0 && last + (width - 1) * step + run <= elements.len(), "window outside the ring");
-        Taps { elements, starts, step, run, width }
+        assert!(width > 0 && last + (width - 1) * step + length <= elements.len(), "window outside the ring");
+        Windows { elements, starts, step, length, width }
+    }
+
+    /// The ring.
+    pub(crate) fn elements(&self) -> &'a [T] {
+        self.elements
+    }
+
+    /// Where the kernel's rows, or its rows and columns, begin for the first output.
+    pub(crate) fn starts(&self) -> &'a [usize] {
+        self.starts
+    }
+
+    /// Elements from the window of one output to that of the next.
+    pub(crate) fn step(&self) -> usize {
+        self.step
+    }
+
+    /// Elements of a window.
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Outputs in the row, at least one.
+    pub(crate) fn width(&self) -> usize {
+        self.width
     }
 }
 
@@ -126,6 +147,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "window outside the ring")]
     fn window_past_the_end_panics() {
-        Taps::new(&[0_i16; 10], &[0, 5], 2, 2, 3);
+        Windows::new(&[0_i16; 10], &[0, 5], 2, 2, 3);
     }
 }

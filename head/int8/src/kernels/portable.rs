@@ -1,11 +1,13 @@
-//! The formula, literally: what every other implementation is compared with.
+//! Plain Rust, written from the formulas: what every other implementation is compared with.
 
 use crate::{
-    Add, ConvSpec, Output, Requant, Term,
-    spec::{ConvKind, Shape},
+    ConvKind, ConvSpec, Output, Term,
+    narrow::Narrowing,
+    spec::{Shape, Size},
+    sum::Sum,
 };
 
-/// Weights as kernel row, kernel column, input channel, output channel; the biases as given.
+/// The weights as kernel row, kernel column, input channel, output channel, and the biases as given.
 #[derive(Debug, Clone)]
 pub(crate) struct Weights {
     weights: Vec<i8>,
@@ -26,17 +28,10 @@ impl Weights {
     }
 }
 
-/// The accumulators of output row `y`: column, channel.
+/// Fills `acc` (column, channel) with the accumulators of output row `y`.
 ///
 /// Padding holds the input's zero point, so a tap that falls outside the image adds nothing and is skipped.
-pub(crate) fn row(
-    shape: &Shape,
-    weights: &Weights,
-    input: &[u8],
-    size: (usize, usize),
-    y: usize,
-    acc: &mut [i32],
-) {
+pub(crate) fn row(shape: &Shape, weights: &Weights, input: &[u8], size: Size, y: usize, acc: &mut [i32]) {
     let (height, width) = size;
     let zero = i32::from(shape.zero);
     let per_tap = weights.weights.len() / (shape.kernel[0] * shape.kernel[1]);
@@ -73,10 +68,10 @@ pub(crate) fn row(
     }
 }
 
-/// Narrows pixels of `lanes` accumulators each; see [`Requant::rows`].
-pub(crate) fn requant<T: Output>(requant: &Requant<T>, acc: &[i32], lanes: usize, output: &mut [T]) {
-    let (low, high, zero) = requant.bounds();
-    requant.pixels(acc, lanes, output, |acc, mults, output| {
+/// Narrows pixels of `lanes` accumulators each; see [`Narrowing::by_eight`].
+pub(crate) fn narrow<T: Output>(narrowing: &Narrowing<T>, acc: &[i32], lanes: usize, output: &mut [T]) {
+    let (low, high, zero) = narrowing.bounds();
+    narrowing.by_eight(acc, lanes, output, |acc, mults, output| {
         for ((&acc, &mult), output) in acc.iter().zip(mults).zip(output) {
             let value = (acc as f32 * mult).clamp(low, high).round_ties_even();
             *output = T::narrow(value as i32 + zero);
@@ -84,9 +79,9 @@ pub(crate) fn requant<T: Output>(requant: &Requant<T>, acc: &[i32], lanes: usize
     });
 }
 
-/// Adds element by element; see [`Add::run`].
-pub(crate) fn add(add: &Add, a: &[u8], b: &[u8], output: &mut [u8]) {
-    let ([first, second], (low, high, zero)) = add.parts();
+/// Adds element by element three slices of one length.
+pub(crate) fn add(sum: &Sum, a: &[u8], b: &[u8], output: &mut [u8]) {
+    let ([first, second], (low, high, zero)) = (sum.terms(), sum.bounds());
     let scaled = |x: u8, term: Term| (i32::from(x) - i32::from(term.zero)) as f32 * term.mult;
     for ((&a, &b), output) in a.iter().zip(b).zip(output) {
         let value = (scaled(a, first) + scaled(b, second)).clamp(low, high).round_ties_even();

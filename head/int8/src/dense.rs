@@ -1,0 +1,253 @@
+//! Dense convolution in tiles of pixels by output channels, written once for all vector instruction sets.
+//!
+//! A tile keeps its accumulators in registers. For each kernel row it reads the inputs under the kernel in steps; every
+//! input of a step is multiplied by the weights of the tile's output channels. [`DenseLanes`] names the few
+//! instructions that differ between processors.
+//!
+//! Its methods are compiled into each caller (`inline(always)`): the body of a tile becomes part of the function in
+//! which [`DenseLanes::tile`] enables the instructions.
+
+use std::fmt::Debug;
+
+use crate::{
+    ConvSpec,
+    kernel::RowKernel,
+    pack::{BLOCK, DenseLayout, bias},
+    rows::Windows,
+};
+
+/// Most blocks of output channels in a tile.
+const BLOCKS: usize = 2;
+
+/// The instructions of a dense kernel. A value is the proof that this processor has them.
+pub(crate) trait DenseLanes: Copy + Debug {
+    /// An input value as the kernel reads it.
+    type Element: Copy;
+    /// The inputs that one step reads: an array of [`DenseLanes::Element`].
+    type Step: Array<Self::Element>;
+    /// The weights of one group of inputs for [`BLOCK`] output channels, in memory.
+    type Block: Copy + Debug;
+    /// The same in registers.
+    type Weights: Copy;
+    /// The inputs of one step in registers.
+    type Inputs: Copy;
+    /// [`BLOCK`] accumulators in registers.
+    type Sums: Copy;
+
+    /// Groups of inputs in a step, 1 or 4. The products of a group are summed by one instruction.
+    const GROUPS: usize;
+    /// Pixels of the widest tile, 4 or 6: as many as the registers hold accumulators for.
+    const PIXELS: usize;
+    /// What [`DenseLanes::convert`] subtracts from an input value.
+    const SHIFT: i64;
+
+    /// Converts one stored input value to `value - SHIFT`.
+    fn convert(value: u8) -> Self::Element;
+
+    /// Packs the weights of one block, in the order of [`DenseLayout::pack`].
+    fn block(weights: &[i8]) -> Self::Block;
+
+    /// Runs [`Tile::compute`] in a function that has the instructions enabled.
+    fn tile<const P: usize, const N: usize>(self, tile: &Tile<'_, Self>, acc: &mut [[i32; BLOCK]]);
+
+    /// Reads accumulators.
+    fn load(self, values: &[i32; BLOCK]) -> Self::Sums;
+
+    /// Writes accumulators.
+    fn store(self, sums: Self::Sums, values: &mut [i32; BLOCK]);
+
+    /// Reads the weights of a block.
+    fn weights(self, block: &Self::Block) -> Self::Weights;
+
+    /// Reads the inputs of a step.
+    fn inputs(self, step: Self::Step) -> Self::Inputs;
+
+    /// Adds the products of the inputs of group `GROUP` of a step and their weights.
+    fn multiply_add<const GROUP: i32>(
+        self,
+        sums: Self::Sums,
+        weights: Self::Weights,
+        inputs: Self::Inputs,
+    ) -> Self::Sums;
+}
+
+/// An array of `T`, and nothing else: any elements in a row are a value of it.
+pub(crate) trait Array<T>: Copy {
+    /// Number of elements.
+    const LENGTH: usize;
+}
+
+impl<T: Copy, const N: usize> Array<T> for [T; N] {
+    const LENGTH: usize = N;
+}
+
+/// A dense layer. Its fields are set by [`Dense::new`] alone: `weights` holds [`DenseLanes::GROUPS`] blocks per strip
+/// block, kernel row and step.
+#[derive(Debug, Clone)]
+pub(crate) struct Dense<L: DenseLanes> {
+    lanes: L,
+    weights: Vec<L::Block>,
+    bias: Vec<[i32; BLOCK]>,
+    rows: usize,
+    steps: usize,
+}
+
+impl<L: DenseLanes> Dense<L> {
+    const LAYOUT: DenseLayout = DenseLayout {
+        blocks: BLOCKS,
+        group: <L::Step as Array<L::Element>>::LENGTH / L::GROUPS,
+        step: <L::Step as Array<L::Element>>::LENGTH,
+    };
+
+    /// Packs the weights of a layer; `lanes` proves that this processor can run it.
+    pub(crate) fn new(lanes: L, spec: &ConvSpec) -> Dense<L> {
+        let weights = Self::LAYOUT.pack(spec);
+        Dense {
+            lanes,
+            weights: weights.chunks_exact(Self::LAYOUT.group * BLOCK).map(L::block).collect(),
+            bias: bias(spec.folded_bias(L::SHIFT), 1),
+            rows: spec.kernel[0],
+            steps: Self::LAYOUT.window_length(spec) / Self::LAYOUT.step,
+        }
+    }
+
+    /// Blocks `first..first + N` of output channels for the whole row, `PIXELS` pixels at a time.
+    fn strip<const N: usize>(
+        &self,
+        windows: &Windows<'_, L::Element>,
+        first: usize,
+        acc: &mut [[i32; BLOCK]],
+    ) {
+        let blocks = self.bias.len();
+        let per_block = self.rows * self.steps * L::GROUPS;
+        let weights = &self.weights[first * per_block..][..N * per_block];
+        let bias = &self.bias[first..];
+        let mut tile = Tile { windows, weights, bias, steps: self.steps, first, blocks, x: 0 };
+        let width = windows.width();
+        while L::PIXELS >= 6 && width - tile.x >= 6 {
+            self.lanes.tile::<6, N>(&tile, acc);
+            tile.x += 6;
+        }
+        while width - tile.x >= 4 {
+            self.lanes.tile::<4, N>(&tile, acc);
+            tile.x += 4;
+        }
+        if width - tile.x >= 2 {
+            self.lanes.tile::<2, N>(&tile, acc);
+            tile.x += 2;
+        }
+        if width > tile.x {
+            self.lanes.tile::<1, N>(&tile, acc);
+        }
+    }
+}
+
+impl<L: DenseLanes> RowKernel for Dense<L> {
+    type Element = L::Element;
+
+    fn convert(value: u8) -> L::Element {
+        L::convert(value)
+    }
+
+    fn columns(&self) -> usize {
+        1
+    }
+
+    fn window_length(&self) -> usize {
+        self.steps * Self::LAYOUT.step
+    }
+
+    fn lanes(&self) -> usize {
+        self.bias.len() * BLOCK
+    }
+
+    fn row(&self, windows: &Windows<'_, L::Element>, acc: &mut [i32]) {
+        assert!(windows.starts().len() == self.rows, "one window per kernel row");
+        let (acc, _) = acc.as_chunks_mut::<BLOCK>();
+        let mut first = 0;
+        while first < self.bias.len() {
+            match Self::LAYOUT.strip(self.bias.len() - first) {
+                1 => self.strip::<1>(windows, first, acc),
+                _ => self.strip::<BLOCKS>(windows, first, acc),
+            }
+            first += BLOCKS;
+        }
+    }
+}
+
+/// A rectangle of pixels by output channels of one output row.
+pub(crate) struct Tile<'a, L: DenseLanes> {
+    windows: &'a Windows<'a, L::Element>,
+    /// Kernel row, step, group, block.
+    weights: &'a [L::Block],
+    /// From the first block on.
+    bias: &'a [[i32; BLOCK]],
+    steps: usize,
+    first: usize,
+    /// Blocks per pixel.
+    blocks: usize,
+    /// First pixel.
+    x: usize,
+}
+
+impl<L: DenseLanes> Tile<'_, L> {
+    /// Computes `P` pixels by `N` blocks of output channels; `acc` holds the accumulators of the whole row.
+    #[inline(always)]
+    pub(crate) fn compute<const P: usize, const N: usize>(&self, lanes: L, acc: &mut [[i32; BLOCK]]) {
+        let length = <L::Step as Array<L::Element>>::LENGTH;
+        let windows = self.windows;
+        assert!(self.x + P <= windows.width() && self.steps * length <= windows.length(), "outside the row");
+        let mut bias = [lanes.load(&self.bias[0]); N];
+        for n in 1..N {
+            bias[n] = lanes.load(&self.bias[n]);
+        }
+        let mut sums = [bias; P];
+        let (weights, _) = self.weights.as_chunks::<N>();
+        let rows = weights.chunks_exact(self.steps * L::GROUPS);
+        for (&start, row) in windows.starts().iter().zip(rows) {
+            for (step, groups) in row.chunks_exact(L::GROUPS).enumerate() {
+                let window = |p: usize| {
+                    let place = start + (self.x + p) * windows.step() + step * length;
+                    // SAFETY: `Windows` holds `length()` elements from `start + x * step()` on for each of its starts
+                    // and each `x < width()`. Here `self.x + p < self.x + P <= width()`, and this step ends at
+                    // `(step + 1) * length <= self.steps * length <= length()`: both asserted above. `L::Step` is an
+                    // array of that many elements; the read needs no alignment.
+                    unsafe { windows.elements().as_ptr().add(place).cast::<L::Step>().read_unaligned() }
+                };
+                add_group::<L, P, N, 0>(lanes, &mut sums, &groups[0], window);
+                if L::GROUPS == 4 {
+                    add_group::<L, P, N, 1>(lanes, &mut sums, &groups[1], window);
+                    add_group::<L, P, N, 2>(lanes, &mut sums, &groups[2], window);
+                    add_group::<L, P, N, 3>(lanes, &mut sums, &groups[3], window);
+                }
+            }
+        }
+        for (p, sums) in sums.iter().enumerate() {
+            let pixel = &mut acc[(self.x + p) * self.blocks + self.first..][..N];
+            for (&sums, values) in sums.iter().zip(pixel) {
+                lanes.store(sums, values);
+            }
+        }
+    }
+}
+
+/// Adds the products of one group of inputs, for `P` pixels by `N` blocks. `window` reads the step of a pixel; the
+/// compiler reads it once for all groups.
+#[inline(always)]
+fn add_group<L: DenseLanes, const P: usize, const N: usize, const GROUP: i32>(
+    lanes: L,
+    sums: &mut [[L::Sums; N]; P],
+    blocks: &[L::Block; N],
+    window: impl Fn(usize) -> L::Step,
+) {
+    let mut weights = [lanes.weights(&blocks[0]); N];
+    for n in 1..N {
+        weights[n] = lanes.weights(&blocks[n]);
+    }
+    for (p, sums) in sums.iter_mut().enumerate() {
+        let inputs = lanes.inputs(window(p));
+        for (sums, &weights) in sums.iter_mut().zip(&weights) {
+            *sums = lanes.multiply_add::<GROUP>(*sums, weights, inputs);
+        }
+    }
+}

@@ -5,9 +5,9 @@
 //! instructions that differ between processors.
 //!
 //! Its methods are compiled into each caller (`inline(always)`): the body of a tile becomes part of the function in
-//! which [`DenseLanes::tile`] enables the instructions.
+//! which [`DenseLanes::strip`] enables the instructions.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, hint::black_box};
 
 use crate::{
     ConvSpec,
@@ -18,6 +18,9 @@ use crate::{
 
 /// Most blocks of output channels in a tile.
 const BLOCKS: usize = 2;
+
+/// Most pixels in a tile.
+const PIXELS: usize = 6;
 
 /// The instructions of a dense kernel. A value is the proof that this processor has them.
 pub(crate) trait DenseLanes: Copy + Debug {
@@ -47,8 +50,8 @@ pub(crate) trait DenseLanes: Copy + Debug {
     /// Packs the weights of one block, in the order of [`DenseLayout::pack`].
     fn block(weights: &[i8]) -> Self::Block;
 
-    /// Runs [`Tile::compute`] in a function that has the instructions enabled.
-    fn tile<const P: usize, const N: usize>(self, tile: &Tile<'_, Self>, acc: &mut [[i32; BLOCK]]);
+    /// Runs [`Strip::compute`] in a function that has the instructions enabled.
+    fn strip<const N: usize>(self, strip: &Strip<'_, Self>, acc: &mut [[i32; BLOCK]]);
 
     /// Reads accumulators.
     fn load(self, values: &[i32; BLOCK]) -> Self::Sums;
@@ -110,36 +113,6 @@ impl<L: DenseLanes> Dense<L> {
             steps: Self::LAYOUT.window_length(spec) / Self::LAYOUT.step,
         }
     }
-
-    /// Blocks `first..first + N` of output channels for the whole row, `PIXELS` pixels at a time.
-    fn strip<const N: usize>(
-        &self,
-        windows: &Windows<'_, L::Element>,
-        first: usize,
-        acc: &mut [[i32; BLOCK]],
-    ) {
-        let blocks = self.bias.len();
-        let per_block = self.rows * self.steps * L::GROUPS;
-        let weights = &self.weights[first * per_block..][..N * per_block];
-        let bias = &self.bias[first..];
-        let mut tile = Tile { windows, weights, bias, steps: self.steps, first, blocks, x: 0 };
-        let width = windows.width();
-        while L::PIXELS >= 6 && width - tile.x >= 6 {
-            self.lanes.tile::<6, N>(&tile, acc);
-            tile.x += 6;
-        }
-        while width - tile.x >= 4 {
-            self.lanes.tile::<4, N>(&tile, acc);
-            tile.x += 4;
-        }
-        if width - tile.x >= 2 {
-            self.lanes.tile::<2, N>(&tile, acc);
-            tile.x += 2;
-        }
-        if width > tile.x {
-            self.lanes.tile::<1, N>(&tile, acc);
-        }
-    }
 }
 
 impl<L: DenseLanes> RowKernel for Dense<L> {
@@ -164,56 +137,93 @@ impl<L: DenseLanes> RowKernel for Dense<L> {
     fn row(&self, windows: &Windows<'_, L::Element>, acc: &mut [i32]) {
         assert!(windows.starts().len() == self.rows, "one window per kernel row");
         let (acc, _) = acc.as_chunks_mut::<BLOCK>();
-        let mut first = 0;
-        while first < self.bias.len() {
-            match Self::LAYOUT.strip(self.bias.len() - first) {
-                1 => self.strip::<1>(windows, first, acc),
-                _ => self.strip::<BLOCKS>(windows, first, acc),
+        let blocks = self.bias.len();
+        let mut strip =
+            Strip { windows, weights: &self.weights, bias: &self.bias, steps: self.steps, first: 0 };
+        while strip.first < blocks {
+            match Self::LAYOUT.strip(blocks - strip.first) {
+                1 => self.lanes.strip::<1>(&strip, acc),
+                _ => self.lanes.strip::<BLOCKS>(&strip, acc),
             }
-            first += BLOCKS;
+            strip.first += BLOCKS;
         }
     }
 }
 
-/// A rectangle of pixels by output channels of one output row.
-pub(crate) struct Tile<'a, L: DenseLanes> {
+/// Some blocks of output channels of one output row.
+pub(crate) struct Strip<'a, L: DenseLanes> {
     windows: &'a Windows<'a, L::Element>,
-    /// Kernel row, step, group, block.
+    /// Of the layer: strip, kernel row, step, group, block.
     weights: &'a [L::Block],
-    /// From the first block on.
+    /// Of the layer.
     bias: &'a [[i32; BLOCK]],
+    /// Steps of a window.
     steps: usize,
+    /// First block of the strip.
     first: usize,
-    /// Blocks per pixel.
-    blocks: usize,
-    /// First pixel.
-    x: usize,
 }
 
-impl<L: DenseLanes> Tile<'_, L> {
-    /// Computes `P` pixels by `N` blocks of output channels; `acc` holds the accumulators of the whole row.
+impl<L: DenseLanes> Strip<'_, L> {
+    /// Computes `N` blocks of output channels for the whole row, [`DenseLanes::PIXELS`] pixels at a time; `acc` holds
+    /// the accumulators of the row (pixel, block).
     #[inline(always)]
-    pub(crate) fn compute<const P: usize, const N: usize>(&self, lanes: L, acc: &mut [[i32; BLOCK]]) {
-        let length = <L::Step as Array<L::Element>>::LENGTH;
-        let windows = self.windows;
-        assert!(self.x + P <= windows.width() && self.steps * length <= windows.length(), "outside the row");
-        let mut bias = [lanes.load(&self.bias[0]); N];
-        for n in 1..N {
-            bias[n] = lanes.load(&self.bias[n]);
+    pub(crate) fn compute<const N: usize>(&self, lanes: L, acc: &mut [[i32; BLOCK]]) {
+        let per_block = self.windows.starts().len() * self.steps * L::GROUPS;
+        let (weights, _) = self.weights[self.first * per_block..][..N * per_block].as_chunks::<N>();
+        let (width, mut x) = (self.windows.width(), 0);
+        // Opaque, so that the inner loop keeps one address per pixel in a register; the compiler would rather work the
+        // multiples out again for every step, which costs a tenth more instructions.
+        let offsets = black_box(std::array::from_fn(|p| p * self.windows.step()));
+        while L::PIXELS >= PIXELS && width - x >= PIXELS {
+            self.tile::<PIXELS, N>(lanes, weights, x, &offsets, acc);
+            x += PIXELS;
         }
-        let mut sums = [bias; P];
-        let (weights, _) = self.weights.as_chunks::<N>();
+        while width - x >= 4 {
+            self.tile::<4, N>(lanes, weights, x, &offsets, acc);
+            x += 4;
+        }
+        if width - x >= 2 {
+            self.tile::<2, N>(lanes, weights, x, &offsets, acc);
+            x += 2;
+        }
+        if width > x {
+            self.tile::<1, N>(lanes, weights, x, &offsets, acc);
+        }
+    }
+
+    /// Computes pixels `x..x + P`; `offsets[p]` is `p * windows.step()`.
+    #[inline(always)]
+    fn tile<const P: usize, const N: usize>(
+        &self,
+        lanes: L,
+        weights: &[[L::Block; N]],
+        x: usize,
+        offsets: &[usize; PIXELS],
+        acc: &mut [[i32; BLOCK]],
+    ) {
+        let length = <L::Step as Array<L::Element>>::LENGTH;
+        let (windows, blocks) = (self.windows, self.bias.len());
+        assert!(x + P <= windows.width() && self.steps * length <= windows.length(), "outside the row");
+        assert!((x + P - 1) * blocks + self.first + N <= acc.len(), "outside the accumulators");
+        let bias = &self.bias[self.first..][..N];
+        let mut bias_sums = [lanes.load(&bias[0]); N];
+        for n in 1..N {
+            bias_sums[n] = lanes.load(&bias[n]);
+        }
+        let mut sums = [bias_sums; P];
         let rows = weights.chunks_exact(self.steps * L::GROUPS);
         for (&start, row) in windows.starts().iter().zip(rows) {
+            let mut pixels = [windows.elements().as_ptr(); P];
+            for (p, pixel) in pixels.iter_mut().enumerate() {
+                // SAFETY: `Windows` holds `length()` elements from `start + (x + p) * step()` on, because `x + p` is below
+                // its width: asserted above.
+                *pixel = unsafe { pixel.add(start + x * windows.step() + offsets[p]) };
+            }
             for (step, groups) in row.chunks_exact(L::GROUPS).enumerate() {
-                let window = |p: usize| {
-                    let place = start + (self.x + p) * windows.step() + step * length;
-                    // SAFETY: `Windows` holds `length()` elements from `start + x * step()` on for each of its starts
-                    // and each `x < width()`. Here `self.x + p < self.x + P <= width()`, and this step ends at
-                    // `(step + 1) * length <= self.steps * length <= length()`: both asserted above. `L::Step` is an
-                    // array of that many elements; the read needs no alignment.
-                    unsafe { windows.elements().as_ptr().add(place).cast::<L::Step>().read_unaligned() }
-                };
+                // SAFETY: this step of the window ends at `(step + 1) * length <= self.steps * length`, which is at most
+                // `length()`: asserted above. `L::Step` is an array of `length` elements; the read needs no alignment.
+                let window =
+                    |p: usize| unsafe { pixels[p].add(step * length).cast::<L::Step>().read_unaligned() };
                 add_group::<L, P, N, 0>(lanes, &mut sums, &groups[0], window);
                 if L::GROUPS == 4 {
                     add_group::<L, P, N, 1>(lanes, &mut sums, &groups[1], window);
@@ -223,9 +233,10 @@ impl<L: DenseLanes> Tile<'_, L> {
             }
         }
         for (p, sums) in sums.iter().enumerate() {
-            let pixel = &mut acc[(self.x + p) * self.blocks + self.first..][..N];
-            for (&sums, values) in sums.iter().zip(pixel) {
-                lanes.store(sums, values);
+            for (n, &sums) in sums.iter().enumerate() {
+                let index = (x + p) * blocks + self.first + n;
+                // SAFETY: `p < P` and `n < N`, so the index is below the bound asserted above.
+                lanes.store(sums, unsafe { acc.get_unchecked_mut(index) });
             }
         }
     }

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 use crate::{
     ConvSpec, Output, Term,
-    dense::{DenseLanes, Tile},
+    dense::{DenseLanes, Strip},
     isa::Avx2,
     kernel::RowKernel,
     narrow::Narrowing,
@@ -52,17 +52,13 @@ impl DenseLanes for Avx2 {
     }
 
     #[inline(always)]
-    fn tile<const P: usize, const N: usize>(self, tile: &Tile<'_, Avx2>, acc: &mut [[i32; BLOCK]]) {
+    fn strip<const N: usize>(self, strip: &Strip<'_, Avx2>, acc: &mut [[i32; BLOCK]]) {
         #[target_feature(enable = "avx2")]
-        fn compute<const P: usize, const N: usize>(
-            lanes: Avx2,
-            tile: &Tile<'_, Avx2>,
-            acc: &mut [[i32; BLOCK]],
-        ) {
-            tile.compute::<P, N>(lanes, acc);
+        fn compute<const N: usize>(lanes: Avx2, strip: &Strip<'_, Avx2>, acc: &mut [[i32; BLOCK]]) {
+            strip.compute::<N>(lanes, acc);
         }
         // SAFETY: the token proves AVX2.
-        unsafe { compute::<P, N>(self, tile, acc) }
+        unsafe { compute::<N>(self, strip, acc) }
     }
 
     #[inline(always)]
@@ -133,10 +129,34 @@ impl Depthwise {
         Depthwise { cpu, weights, bias: bias(spec.folded_bias(0), 2), kernel: spec.kernel }
     }
 
-    /// Pixels `x..x + P` of the sixteen channels of `group`.
+    /// Computes the accumulators of a row (pixel, block).
+    #[target_feature(enable = "avx2")]
+    fn pixels(&self, windows: &Windows<'_, i16>, acc: &mut [[i32; BLOCK]]) {
+        assert!(windows.length() == self.lanes(), "a window of other channels");
+        assert!(acc.len() == windows.width() * self.bias.len(), "accumulators of another row");
+        let pairs = (self.kernel[0] * self.kernel[1]).div_ceil(2);
+        for (group, weights) in self.weights.chunks_exact(pairs).enumerate() {
+            let mut x = 0;
+            // SAFETY: each call stays within the width. There are as many groups of weights as pairs of blocks, and
+            // windows and accumulators are for as many: asserted above.
+            unsafe {
+                while windows.width() - x >= 4 {
+                    self.step::<4>(windows, weights, group, x, acc);
+                    x += 4;
+                }
+                while windows.width() > x {
+                    self.step::<1>(windows, weights, group, x, acc);
+                    x += 1;
+                }
+            }
+        }
+    }
+
+    /// Computes pixels `x..x + P` of the sixteen channels of `group`.
     ///
     /// # Safety
-    /// The processor has AVX2, `x + P` is at most `windows.width()`, and `group + 1` groups fit into a window.
+    /// `x + P` is at most `windows.width()`, `group` is below half the blocks of a pixel, a window holds sixteen elements
+    /// per group, and `acc` the blocks of every pixel.
     #[target_feature(enable = "avx2")]
     unsafe fn step<const P: usize>(
         &self,
@@ -173,9 +193,11 @@ impl Depthwise {
         for (p, &[low, high]) in sums.iter().enumerate() {
             let halves =
                 [_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high)];
-            let pixel = &mut acc[(x + p) * blocks + 2 * group..][..2];
-            for ((half, bias), values) in halves.into_iter().zip(bias).zip(pixel) {
-                self.cpu.store(_mm256_add_epi32(half, bias), values);
+            for (i, half) in halves.into_iter().enumerate() {
+                let index = (x + p) * blocks + 2 * group + i;
+                // SAFETY: the pixel is within the row and the block within the pixel: the caller's promises.
+                let values = unsafe { acc.get_unchecked_mut(index) };
+                self.cpu.store(_mm256_add_epi32(half, bias[i]), values);
             }
         }
     }
@@ -201,24 +223,9 @@ impl RowKernel for Depthwise {
     }
 
     fn row(&self, windows: &Windows<'_, i16>, acc: &mut [i32]) {
-        assert!(windows.length() == self.lanes(), "a window of other channels");
         let (acc, _) = acc.as_chunks_mut::<BLOCK>();
-        let pairs = (self.kernel[0] * self.kernel[1]).div_ceil(2);
-        for (group, weights) in self.weights.chunks_exact(pairs).enumerate() {
-            let mut x = 0;
-            // SAFETY: the token proves AVX2, each call stays within the width, and there are as many groups of weights
-            // as of lanes, of which a window has as many: asserted above.
-            unsafe {
-                while windows.width() - x >= 4 {
-                    self.step::<4>(windows, weights, group, x, acc);
-                    x += 4;
-                }
-                while windows.width() > x {
-                    self.step::<1>(windows, weights, group, x, acc);
-                    x += 1;
-                }
-            }
-        }
+        // SAFETY: the token in `self` proves AVX2.
+        unsafe { self.pixels(windows, acc) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::arch::aarch64::*;
 
 use crate::{
     ConvSpec, Output, Term,
-    dense::{DenseLanes, Tile},
+    dense::{DenseLanes, Strip},
     isa::Neon,
     kernel::RowKernel,
     narrow::Narrowing,
@@ -39,17 +39,13 @@ impl DenseLanes for Neon {
     }
 
     #[inline(always)]
-    fn tile<const P: usize, const N: usize>(self, tile: &Tile<'_, Neon>, acc: &mut [[i32; BLOCK]]) {
+    fn strip<const N: usize>(self, strip: &Strip<'_, Neon>, acc: &mut [[i32; BLOCK]]) {
         #[target_feature(enable = "neon")]
-        fn compute<const P: usize, const N: usize>(
-            lanes: Neon,
-            tile: &Tile<'_, Neon>,
-            acc: &mut [[i32; BLOCK]],
-        ) {
-            tile.compute::<P, N>(lanes, acc);
+        fn compute<const N: usize>(lanes: Neon, strip: &Strip<'_, Neon>, acc: &mut [[i32; BLOCK]]) {
+            strip.compute::<N>(lanes, acc);
         }
         // SAFETY: the token proves NEON.
-        unsafe { compute::<P, N>(self, tile, acc) }
+        unsafe { compute::<N>(self, strip, acc) }
     }
 
     #[inline(always)]

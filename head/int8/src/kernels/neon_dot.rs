@@ -6,7 +6,7 @@
 use std::arch::{aarch64::*, asm};
 
 use crate::{
-    dense::{DenseLanes, Tile},
+    dense::{DenseLanes, Strip},
     isa::NeonDot,
     pack::BLOCK,
 };
@@ -34,17 +34,13 @@ impl DenseLanes for NeonDot {
     }
 
     #[inline(always)]
-    fn tile<const P: usize, const N: usize>(self, tile: &Tile<'_, NeonDot>, acc: &mut [[i32; BLOCK]]) {
+    fn strip<const N: usize>(self, strip: &Strip<'_, NeonDot>, acc: &mut [[i32; BLOCK]]) {
         #[target_feature(enable = "neon,dotprod")]
-        fn compute<const P: usize, const N: usize>(
-            lanes: NeonDot,
-            tile: &Tile<'_, NeonDot>,
-            acc: &mut [[i32; BLOCK]],
-        ) {
-            tile.compute::<P, N>(lanes, acc);
+        fn compute<const N: usize>(lanes: NeonDot, strip: &Strip<'_, NeonDot>, acc: &mut [[i32; BLOCK]]) {
+            strip.compute::<N>(lanes, acc);
         }
         // SAFETY: the token proves NEON and the dot product.
-        unsafe { compute::<P, N>(self, tile, acc) }
+        unsafe { compute::<N>(self, strip, acc) }
     }
 
     #[inline(always)]

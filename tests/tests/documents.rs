@@ -1,0 +1,200 @@
+//! The commands of README.md and of docs/ work as they stand there.
+//!
+//! The `sh` blocks of a document are run in order in a folder that has the project's `models`, `bench` and `docs`, with
+//! the programs in PATH. `narrows-tail serve` is started and left running to the document's end. Of `make` only the
+//! target is checked: the targets that a document names are the build and the tests themselves.
+#![expect(clippy::disallowed_methods, reason = "a server must listen within a bound")]
+
+use std::{
+    fs,
+    net::UdpSocket,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use narrows_tests::{PATIENCE, root, runtime, said};
+use tempfile::TempDir;
+
+#[test]
+fn commands_of_the_readme_work() -> Result<()> {
+    run("README.md")
+}
+
+#[test]
+fn commands_for_two_machines_work() -> Result<()> {
+    run("docs/two-machines.md")
+}
+
+#[test]
+fn commands_for_the_paths_work() -> Result<()> {
+    run("docs/paths.md")
+}
+
+#[test]
+fn commands_for_operating_work() -> Result<()> {
+    run("docs/operating.md")
+}
+
+#[test]
+fn commands_for_power_and_comparing_work() -> Result<()> {
+    run("docs/power.md")?;
+    run("docs/compare.md")
+}
+
+#[test]
+fn every_document_is_run() -> Result<()> {
+    let own = fs::read_to_string(root().join("tests/tests/documents.rs"))?;
+    for entry in fs::read_dir(root().join("docs"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            let name = format!("\"docs/{}\"", path.file_name().context("a name")?.to_string_lossy());
+            assert!(own.contains(&name), "{name} is run by no test");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn documents_link_to_files_that_exist() -> Result<()> {
+    let mut documents = vec![root().join("README.md"), root().join("CONTRIBUTING.md"), root().join("SECURITY.md")];
+    for folder in ["docs", "bench", "bench/photos", "codec", "wire", "models", "models/results", "models/recipes"] {
+        let entries = fs::read_dir(root().join(folder))?.map(|entry| Ok(entry?.path()));
+        let entries = entries.collect::<Result<Vec<PathBuf>>>()?;
+        documents.extend(entries.into_iter().filter(|path| path.extension().is_some_and(|end| end == "md")));
+    }
+    for document in documents {
+        let text = fs::read_to_string(&document)?;
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap_or_default();
+            if path.is_empty() || path.contains("://") {
+                continue;
+            }
+            let found = document.parent().context("a folder")?.join(path);
+            assert!(found.exists(), "{}: there is no {target}", document.display());
+        }
+    }
+    Ok(())
+}
+
+/// Runs the `sh` blocks of a document.
+fn run(document: &str) -> Result<()> {
+    let text = fs::read_to_string(root().join(document))?;
+    let commands = commands(&text);
+    assert!(!commands.is_empty(), "{document} has no commands");
+    let place = Place::new()?;
+    let mut servers = Vec::new();
+    for command in commands {
+        let name = |error: anyhow::Error| error.context(format!("{document}: {command}"));
+        if let Some(rest) = command.strip_prefix("make ") {
+            make(rest).map_err(name)?;
+        } else if command.starts_with("narrows-tail serve") {
+            servers.push(Server::start(&command, &place).map_err(name)?);
+        } else {
+            let output = place.shell(&command).output()?;
+            ensure!(output.status.success(), "{document}: {command}: {}", said(&output));
+        }
+    }
+    Ok(())
+}
+
+/// The commands in the `sh` blocks of a document, without comments, lines that are continued joined.
+fn commands(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let (mut inside, mut command) = (false, String::new());
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = line == "```sh";
+            continue;
+        }
+        if !inside {
+            continue;
+        }
+        let line = line.split_once(" #").map_or(line, |(line, _)| line).trim();
+        match line.strip_suffix('\\') {
+            Some(begun) => command.push_str(begun),
+            None => {
+                command.push_str(line);
+                if !command.is_empty() {
+                    found.push(std::mem::take(&mut command));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Where a document's commands run.
+struct Place {
+    /// A folder like that of the project: what commands read is linked, what they write stays in it.
+    folder: TempDir,
+    /// A free port in the place of the one that documents name, so that documents can be run at the same time.
+    port: String,
+}
+
+impl Place {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        for name in ["models", "bench", "docs"] {
+            symlink(root().join(name), folder.path().join(name))?;
+        }
+        let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+        Ok(Place { folder, port })
+    }
+
+    /// A shell that runs `command` here; the server of the documents is this machine.
+    fn shell(&self, command: &str) -> Command {
+        let programs = PathBuf::from(narrows_pair::head().get_program());
+        let programs = programs.parent().unwrap_or(Path::new("")).display().to_string();
+        let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+        let command = command.replace("server.example", "localhost").replace("7461", &self.port);
+        let mut shell = Command::new("bash");
+        shell.arg("-ec").arg(command).current_dir(self.folder.path());
+        shell.env("PATH", path).env("NARROWS_ORT", runtime()).stdin(Stdio::null());
+        shell
+    }
+}
+
+/// Checks that make has the target.
+fn make(arguments: &str) -> Result<()> {
+    let target = arguments.split_whitespace().next().context("a target")?;
+    let makefile = fs::read_to_string(root().join("Makefile"))?;
+    ensure!(makefile.contains(&format!("\n{target}:")), "the Makefile has no target {target}");
+    Ok(())
+}
+
+/// A server that a document starts.
+struct Server(Child);
+
+impl Server {
+    /// Starts it and waits until it listens.
+    fn start(command: &str, place: &Place) -> Result<Self> {
+        let (port, log) = (place.folder.path().join("port"), place.folder.path().join("tail.log"));
+        let child = place
+            .shell(&format!("exec {command} --port-file port"))
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log)?)
+            .spawn()?;
+        let mut server = Server(child);
+        let begun = Instant::now();
+        while !port.is_file() {
+            if let Some(status) = server.0.try_wait()? {
+                bail!("ended with {status}: {}", fs::read_to_string(&log)?);
+            }
+            ensure!(begun.elapsed() < 4 * PATIENCE, "does not listen: {}", fs::read_to_string(&log)?);
+            sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,21 +1,27 @@
 # narrows. `make demo` and `make test` need Rust, Python 3 with pip, a C compiler and make; nothing else.
-# Everything is built in one profile and one feature set, so that tract is compiled once.
+# Everything but `make micro` is built in one profile and one feature set, so that tract is compiled once.
 
 CARGO   ?= cargo
 PYTHON  ?= python3
 BUNDLE  ?= models/bundles/lite2
-SOURCE  ?= bench/photos
+TASKS   ?= classify segment
 BIN     := $(or $(CARGO_TARGET_DIR),target)/release
 BUILD   := --release --locked --workspace
 
+# The shipped photos that suit a task, where SOURCE names no others.
+SOURCE_classify := bench/photos
+SOURCE_segment  := bench/photos/road
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench test-arm test-python miri mutate evaluate micro bench-codec fuzz fmt audit runtime runtime-gpu build clean
+.PHONY: help demo test bench test-arm test-python miri mutate evaluate micro bench-codec fuzz fmt audit runtime runtime-cpu runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-demo: build ## classify and segment photos through a split network: SOURCE=DIR for your own
-	@$(BIN)/narrows-bench demo --bundle $(BUNDLE) --source "$(SOURCE)" --out demo-out
+demo: runtime ## photos through a split network: SOURCE=DIR for your own, TASKS=classify or TASKS=segment for one task
+	@echo "Compiling narrows-head, narrows-tail and the demo: some minutes the first time, on two cores about five."
+	@$(CARGO) build --release --locked -p narrows-head -p narrows-tail -p narrows-demo
+	@$(BIN)/narrows-demo --bundle $(BUNDLE) --out demo-out $(foreach task,$(TASKS),--$(task) "$(or $(SOURCE),$(SOURCE_$(task)))")
 
 test: runtime ## format, lints, docs and every test
 	$(CARGO) fmt --all --check
@@ -25,7 +31,7 @@ test: runtime ## format, lints, docs and every test
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc $(BUILD) --no-deps --quiet
 
 bench: build ## local, offload or split over a ladder of links, into bench-out: DATA=DIR for labelled data, FULL=1 for all
-	@$(BIN)/narrows-bench compare --bundle $(BUNDLE) --out bench-out --source "$(SOURCE)" \
+	@$(BIN)/narrows-bench compare --bundle $(BUNDLE) --out bench-out --source "$(or $(SOURCE),bench/photos/**/*)" \
 		$(if $(DATA),--data "$(DATA)") $(if $(FULL),--full)
 
 evaluate: build ## accuracy and bytes of the shipped path: DATA=DIR holds imagenet500.tar and camvid-val.tar, LOG=CSV gets a line
@@ -35,9 +41,10 @@ evaluate: build ## accuracy and bytes of the shipped path: DATA=DIR holds imagen
 		--labels $(DATA)/imagenet500.csv --camvid $(DATA)/camvid-val.tar --all-levels \
 		--json evaluate-out/evaluate.json $(if $(LOG),--log $(LOG))
 
-micro: build ## head, coder and JPEG against their peers, as ratios of one run
+micro: runtime ## head, coder and JPEG against their peers, as ratios of one run (compiles tract once more, optimised)
+	$(CARGO) build --profile measure --locked -p narrows-head -p narrows-tail -p narrows-bench
 	@mkdir -p evaluate-out
-	$(BIN)/narrows-bench micro --bundle $(BUNDLE) --json evaluate-out/micro.json
+	$(dir $(BIN))measure/narrows-bench micro --bundle $(BUNDLE) --json evaluate-out/micro.json
 
 ARM      := aarch64-unknown-linux-gnu
 ARM_RUN  ?= qemu-aarch64-static -L /usr/aarch64-linux-gnu
@@ -87,13 +94,16 @@ audit: ## licences, bans and, where its database can be reached, advisories (nee
 	@$(CARGO) deny --locked fetch db >/dev/null 2>&1 && $(CARGO) deny --locked check advisories \
 		|| echo "advisories: not checked (the advisory database cannot be reached)"
 
-runtime: ## unpack ONNX Runtime (CPU) into .runtime
+runtime: ## unpack ONNX Runtime into .runtime: the build that is there already, else the one for CPUs
 	@$(PYTHON) tail/runtime/fetch.py .runtime
 
-runtime-gpu: ## unpack ONNX Runtime (CUDA 13) into .runtime
-	@$(PYTHON) tail/runtime/fetch.py --gpu .runtime
+runtime-cpu: ## unpack ONNX Runtime for CPUs into .runtime; stays until changed
+	@$(PYTHON) tail/runtime/fetch.py --build cpu .runtime
 
-build: runtime
+runtime-gpu: ## unpack ONNX Runtime for CUDA 13 into .runtime (256 MB); stays until changed
+	@$(PYTHON) tail/runtime/fetch.py --build gpu .runtime
+
+build: runtime ## every program, into target/release
 	$(CARGO) build $(BUILD)
 
 clean: ## remove what was built and fetched

@@ -35,6 +35,7 @@ use clap::Args;
 use narrows_eval::local_f32::LocalF32;
 use narrows_models::{Bundle, Parts, Task, TaskKind};
 use narrows_netsim::{Ladder, Link};
+use narrows_pair::{INTERRUPTED, Interrupt};
 use narrows_tail::net::Runtime;
 use plan::Extent;
 use report::{Group, Report, Rung, SCHEMA, Story, Variant};
@@ -42,7 +43,6 @@ use rig::Rig;
 use run::{Harvest, Run};
 
 use crate::{
-    interrupt::{INTERRUPTED, Interrupt},
     links::{self, Links},
     machine,
 };

@@ -10,9 +10,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use narrows_netsim::{DirectionFidelity, Fidelity, Ladder, Prober};
+use narrows_pair::Interrupt;
 use serde::{Deserialize, Serialize};
-
-use crate::interrupt::Interrupt;
 
 /// Which links, how thoroughly.
 #[derive(Debug, Args)]

@@ -8,12 +8,11 @@ use clap::{Args, ValueEnum};
 use cost::{Cost, Memory};
 use knee::{Search, Verdict};
 use narrows_models::{Bundle, Parts};
+use narrows_pair::{Interrupt, Pair};
 use question::Question;
 use serde::Serialize;
 use swarm::{Swarm, Target};
 use tally::{Step, Tally};
-
-use crate::{interrupt::Interrupt, pair::Pair};
 
 mod arrivals;
 mod cost;

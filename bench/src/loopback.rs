@@ -10,9 +10,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use narrows_eval::stats::quantile;
 use narrows_head::report::{Line, Status};
+use narrows_pair::Pair;
 use serde::Serialize;
-
-use crate::pair::Pair;
 
 /// How often, which photos.
 #[derive(Debug, Args)]

@@ -4,15 +4,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use narrows_bench::{
-    codec::Codec, compare::Compare, demo::Demo, links::Links, load::Load, loopback::Loopback, micro::Micro,
+    codec::Codec, compare::Compare, links::Links, load::Load, loopback::Loopback, micro::Micro,
 };
 use narrows_eval::Evaluate;
 
 const EXAMPLES: &str = "\
 Examples:
-  Six photos through a head and a tail:
-    narrows-bench demo --bundle models/bundles/lite2 --source bench/photos --out demo-out
-
   Whether splitting pays, and on which link:
     narrows-bench compare --bundle models/bundles/lite2 --out bench-out";
 
@@ -30,8 +27,6 @@ enum Command {
     Compare(Compare),
     /// The codec against every coder one could pick: bytes and speed, one thread, one run
     Codec(Codec),
-    /// Classify and segment photos through a real pair, beside the unsplit network
-    Demo(Demo),
     /// Accuracy and bytes of the shipped path on labelled data, beside JPEG, the unsplit network and the local one
     Evaluate(Evaluate),
     /// What the named links really do to datagrams, beside the kernel's own shaping
@@ -48,7 +43,6 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Compare(compare) => return compare.run(),
         Command::Codec(codec) => codec.run(),
-        Command::Demo(demo) => return demo.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Links(links) => return links.run(),
         Command::Load(load) => return load.run(),

@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use narrows_head::{Error, ErrorKind, Ran, Stop, config::Flags, doctor, power, run};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{filter::Targets, prelude::*};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -113,12 +113,15 @@ fn main() -> ExitCode {
         1 => "warn,narrows_head=debug,narrows_wire=debug",
         _ => "debug",
     };
+    let asked = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level)))
+        .with_max_level(tracing::Level::TRACE)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
+        .finish()
+        .with(asked.unwrap_or_else(|| level.parse().expect("the levels above are filters")))
         .init();
     let done = match cli.command {
         Command::Run(flags) => run(&flags).map(|ran| finish(&ran)),

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Unpack ONNX Runtime's shared libraries from its official wheel into a folder.
 
-    python3 tail/runtime/fetch.py .runtime          the CPU build
-    python3 tail/runtime/fetch.py --gpu .runtime    the CUDA build
+    python3 tail/runtime/fetch.py .runtime                the build that is there already, else the one for CPUs
+    python3 tail/runtime/fetch.py --build cpu .runtime    the build for CPUs
+    python3 tail/runtime/fetch.py --build gpu .runtime    the build for CUDA (256 MB)
 
 pip downloads the one version that cpu.txt or gpu.txt pins and checks its SHA-256. Nothing is installed into
-Python. A folder that already holds that build is left as it is.
+Python. A folder that already holds the pinned version of that build is left as it is.
 """
 
 import argparse
@@ -21,21 +22,26 @@ from pathlib import Path
 PYTHON = "3.12"
 GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux2014")
 LIBRARY = "libonnxruntime.so"
+BUILDS = ("cpu", "gpu")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gpu", action="store_true", help="the CUDA build (256 MB) in place of the CPU build")
+    parser.add_argument("--build", choices=BUILDS, help="which build [default: the one that is there, else cpu]")
     parser.add_argument("folder", type=Path, help="where the libraries go")
     args = parser.parse_args()
-    pinned = Path(__file__).with_name("gpu.txt" if args.gpu else "cpu.txt")
+    chosen = args.folder / "build.txt"
+    build = args.build or (chosen.read_text().strip() if chosen.is_file() else BUILDS[0])
+    if build not in BUILDS:
+        sys.exit(f"{chosen} says {build!r}, which is no build of ONNX Runtime: give --build cpu or --build gpu")
+    pinned = Path(__file__).with_name(f"{build}.txt")
     stamp = args.folder / "pinned.txt"
-    if stamp.is_file() and stamp.read_bytes() == pinned.read_bytes() and (args.folder / LIBRARY).exists():
-        return
-    print(f"fetching ONNX Runtime as pinned in {pinned}", flush=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        unpack(download(pinned, Path(scratch)), args.folder)
-    shutil.copyfile(pinned, stamp)
+    if not (stamp.is_file() and stamp.read_bytes() == pinned.read_bytes() and (args.folder / LIBRARY).exists()):
+        print(f"Fetching ONNX Runtime ({build}) as pinned in {pinned}", flush=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            unpack(download(pinned, Path(scratch)), args.folder)
+        shutil.copyfile(pinned, stamp)
+    chosen.write_text(f"{build}\n")
 
 
 def download(pinned: Path, folder: Path) -> Path:

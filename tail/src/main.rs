@@ -11,13 +11,14 @@ use narrows_tail::{
     config::{Certs, Cli, Command},
     serve,
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{filter::Targets, prelude::*};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
-    log.with_ansi(stderr().is_terminal()).init();
+    let asked = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = asked.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(stderr);
+    log.with_target(false).with_ansi(stderr().is_terminal()).finish().with(filter).init();
     let done = match &cli.command {
         Command::Serve(config) => serve(config),
         Command::Certs(command) => make(command),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use narrows_bench::pair::{self, Pair};
+use narrows_pair::Pair;
 use narrows_tests::{bundle, changed_bundle, lines, photos, root, runtime, said};
 use serde_json::Value;
 
@@ -229,7 +229,7 @@ fn lone_tail(bundle: &Path, runtime: &Path) -> Result<Output> {
 }
 
 fn run(bundle: &Path, server: &str, identity: &Path, source: &Path) -> Command {
-    let mut command = pair::head();
+    let mut command = narrows_pair::head();
     command
         .args(["run", "--server", server, "--retry-for", "1", "--fallback", "never", "--bundle"])
         .arg(bundle);
@@ -239,7 +239,7 @@ fn run(bundle: &Path, server: &str, identity: &Path, source: &Path) -> Command {
 }
 
 fn serve(bundle: &Path, identity: &Path, runtime: &Path) -> Command {
-    let mut command = pair::tail();
+    let mut command = narrows_pair::tail();
     command.args(["serve", "--listen", "127.0.0.1:0", "--bundle"]).arg(bundle);
     command.arg("--identity").arg(identity).arg("--runtime").arg(runtime);
     command.current_dir(root());
@@ -249,7 +249,7 @@ fn serve(bundle: &Path, identity: &Path, runtime: &Path) -> Command {
 fn certificates() -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
     for args in [&["init"][..], &["device", "device"]] {
-        let output = pair::tail().arg("certs").args(args).arg("--dir").arg(folder.path()).output()?;
+        let output = narrows_pair::tail().arg("certs").args(args).arg("--dir").arg(folder.path()).output()?;
         anyhow::ensure!(output.status.success(), "{}", said(&output));
     }
     Ok(folder)

@@ -10,10 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use narrows_bench::{
-    compare::report::{Energy, Metric, NO_LINK, Report, Turn, UNSPLIT},
-    pair,
-};
+use narrows_bench::compare::report::{Energy, Metric, NO_LINK, Report, Turn, UNSPLIT};
 use narrows_eval::local_f32::Weights;
 use narrows_models::{Bundle, Parts};
 use narrows_tests::{bundle, photos, runtime, said};
@@ -23,7 +20,7 @@ const TRIES: usize = 1200;
 
 /// A comparison of a few variants that classify the bundled photos.
 fn compare(out: &Path) -> Command {
-    let mut command = pair::bench();
+    let mut command = narrows_pair::bench();
     command.args(["compare", "--tasks", "classify", "--in-flight", "1", "--bundle"]).arg(bundle());
     command.arg("--source").arg(photos()).arg("--runtime").arg(runtime()).arg("--out").arg(out);
     command
@@ -49,7 +46,7 @@ fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
     assert!(report.story.complete && report.story.notes[0].starts_with("No labelled data"));
 
     let unsplit = report.accuracy("classify", UNSPLIT).context("the unsplit network")?;
-    assert_eq!((unsplit.metric, unsplit.count, unsplit.value), (Metric::Agreement, 6, 1.0));
+    assert_eq!((unsplit.metric, unsplit.count, unsplit.value), (Metric::Agreement, 5, 1.0));
     let bytes =
         |variant: &str| report.accuracy("classify", variant).and_then(|of| of.bytes).unwrap_or_default();
     assert!(bytes("split 1") < bytes("JPEG 75") && bytes("JPEG 75") < bytes("raw 1"));
@@ -92,14 +89,14 @@ fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
     assert_eq!(report.claims.iter().filter(|claim| claim.wanted.is_some()).count(), 1);
 
     assert_eq!(fs::read_to_string(out.join("rows.csv"))?.lines().count(), 1 + 16 * 4);
-    assert_eq!(fs::read_to_string(out.join("accuracy.csv"))?.lines().count(), 1 + (5 + usize::from(own)) * 6);
+    assert_eq!(fs::read_to_string(out.join("accuracy.csv"))?.lines().count(), 1 + (5 + usize::from(own)) * 5);
     let page = fs::read_to_string(out.join("report.html"))?;
     assert!(page.contains("<svg") && page.contains(&report.story.bundle) && !page.contains("INCOMPLETE"));
     assert!(out.join("pictures/latency-classify-bluetooth.svg").is_file());
 
     // The recorded report draws the same page again.
     let again = folder.path().join("again");
-    let status = pair::bench()
+    let status = narrows_pair::bench()
         .arg("compare")
         .arg("--from")
         .arg(out.join("report.json"))
@@ -143,7 +140,7 @@ fn what_is_not_there_is_named() -> Result<()> {
         ("--tasks", "taste", "classify"),
         ("--variants", "split 9", "split 1"),
     ] {
-        let mut command = pair::bench();
+        let mut command = narrows_pair::bench();
         command.arg("compare").arg("--bundle").arg(bundle()).arg("--source").arg(photos());
         let output = command.arg("--out").arg(folder.path()).args([flag, value]).output()?;
         assert!(!output.status.success());

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use narrows_bench::pair::{self, Pair};
+use narrows_pair::Pair;
 use narrows_tests::{bundle, changed_bundle, root, runtime, said};
 use serde_json::Value;
 
@@ -23,7 +23,8 @@ fn start() -> Result<Pair> {
 
 /// The doctor's checks, and its exit code.
 fn examine(bundle: &Path, more: &[&str]) -> Result<(Vec<Value>, Option<i32>)> {
-    let output = pair::head().args(["doctor", "--json", "--bundle"]).arg(bundle).args(more).output()?;
+    let output =
+        narrows_pair::head().args(["doctor", "--json", "--bundle"]).arg(bundle).args(more).output()?;
     let report: Value = serde_json::from_slice(&output.stdout).with_context(|| said(&output))?;
     let checks = report["checks"].as_array().context("no checks")?.clone();
     for check in &checks {
@@ -81,9 +82,10 @@ fn a_closed_port_a_stranger_and_another_bundle_are_told_apart() -> Result<()> {
     expect(&checks, "udp", "failed", "firewall")?;
 
     let others = tempfile::tempdir()?;
-    let made = pair::tail().args(["certs", "init", "--dir"]).arg(others.path()).output()?;
+    let made = narrows_pair::tail().args(["certs", "init", "--dir"]).arg(others.path()).output()?;
     ensure!(made.status.success(), "{}", said(&made));
-    let made = pair::tail().args(["certs", "device", "stranger", "--dir"]).arg(others.path()).output()?;
+    let made =
+        narrows_pair::tail().args(["certs", "device", "stranger", "--dir"]).arg(others.path()).output()?;
     ensure!(made.status.success(), "{}", said(&made));
     let stranger = others.path().join("devices/stranger");
     let (checks, code) = examine(&bundle(), &["--server", pair.address(), "--identity", path(&stranger)])?;
@@ -136,10 +138,10 @@ fn wrong_scores_of_the_local_network_fail_and_a_bundle_without_one_has_no_line()
 #[test]
 fn power_without_sensors_says_unknown_and_why() -> Result<()> {
     let empty = tempfile::tempdir()?;
-    let output = pair::head().args(["power", "--sys", path(empty.path())]).output()?;
+    let output = narrows_pair::head().args(["power", "--sys", path(empty.path())]).output()?;
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stdout).contains("No power sensor"));
-    let mut command = pair::head();
+    let mut command = narrows_pair::head();
     command.args([
         "power",
         "--json",
@@ -164,7 +166,7 @@ fn power_without_sensors_says_unknown_and_why() -> Result<()> {
 #[test]
 fn power_measures_a_command_on_a_boards_tree() -> Result<()> {
     let sys = fixture("orin-nano");
-    let output = pair::head()
+    let output = narrows_pair::head()
         .args(["power", "--json", "--idle", "0.3", "--sys", path(&sys), "--", "sleep", "0.6"])
         .output()?;
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -210,8 +212,9 @@ fn a_meters_recording_is_brought_onto_an_earlier_run() -> Result<()> {
         text += &format!("{:.2},5.0,{:.3}\n", time + 7.0, watts / 5.0);
     }
     fs::write(&csv, text)?;
-    let output =
-        pair::head().args(["power", "--json", "--meter", path(&csv), "--run", path(&run)]).output()?;
+    let output = narrows_pair::head()
+        .args(["power", "--json", "--meter", path(&csv), "--run", path(&run)])
+        .output()?;
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let report: Value = serde_json::from_slice(&output.stdout)?;
     let total = &report["total"];
@@ -219,7 +222,7 @@ fn a_meters_recording_is_brought_onto_an_earlier_run() -> Result<()> {
         (total["gross_joules"].as_f64().context("gross")?, total["net_joules"].as_f64().context("net")?);
     assert!((gross - 90.0).abs() < 0.9 && (net - 60.0).abs() < 0.6, "{report:#}");
     fs::write(&run, "{}")?;
-    let output = pair::head().args(["power", "--meter", path(&csv), "--run", path(&run)]).output()?;
+    let output = narrows_pair::head().args(["power", "--meter", path(&csv), "--run", path(&run)]).output()?;
     assert_eq!(output.status.code(), Some(2));
     assert!(
         said(&output).contains("--run: ") && said(&output).contains("--marker --json"),
@@ -232,11 +235,11 @@ fn a_meters_recording_is_brought_onto_an_earlier_run() -> Result<()> {
 #[test]
 fn an_interrupted_measurement_prints_what_it_has() -> Result<()> {
     let sys = fixture("orin-nano");
-    let mut command = pair::head();
+    let mut command = narrows_pair::head();
     command.args(["power", "--json", "--idle", "0.2", "--seconds", "600", "--sys", path(&sys)]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     sleep(Duration::from_millis(1500));
-    pair::terminate(child.id())?;
+    narrows_pair::terminate(child.id())?;
     let output = child.wait_with_output()?;
     assert_eq!(output.status.code(), Some(143), "{:?} {}", output.status.signal(), said(&output));
     let report: Value = serde_json::from_slice(&output.stdout)?;
@@ -251,7 +254,7 @@ fn an_unreadable_counter_comes_with_the_rule_that_opens_it() -> Result<()> {
     let folder = tempfile::tempdir()?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
     let program = folder.path().join("narrows-head");
-    fs::copy(pair::head().get_program(), &program)?;
+    fs::copy(narrows_pair::head().get_program(), &program)?;
     let zone = folder.path().join("sys/class/powercap/intel-rapl:0");
     fs::create_dir_all(&zone)?;
     for (file, text) in
@@ -283,7 +286,7 @@ fn a_pi_is_asked_through_its_own_program() -> Result<()> {
         symlink(fixture.join(file), folder.path().join(file))?;
     }
     let places = std::env::var("PATH")?;
-    let mut command = pair::head();
+    let mut command = narrows_pair::head();
     command.args(["doctor", "--json", "--sys", path(&fixture.join("sys")), "--bundle"]).arg(bundle());
     let output = command.env("PATH", format!("{}:{places}", folder.path().display())).output()?;
     let report: Value = serde_json::from_slice(&output.stdout)?;

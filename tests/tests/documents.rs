@@ -60,8 +60,11 @@ fn every_document_is_run() -> Result<()> {
 
 #[test]
 fn documents_link_to_files_that_exist() -> Result<()> {
-    let mut documents = vec![root().join("README.md"), root().join("CONTRIBUTING.md"), root().join("SECURITY.md")];
-    for folder in ["docs", "bench", "bench/photos", "codec", "wire", "models", "models/results", "models/recipes"] {
+    let mut documents =
+        vec![root().join("README.md"), root().join("CONTRIBUTING.md"), root().join("SECURITY.md")];
+    for folder in
+        ["docs", "bench", "bench/photos", "codec", "wire", "models", "models/results", "models/recipes"]
+    {
         let entries = fs::read_dir(root().join(folder))?.map(|entry| Ok(entry?.path()));
         let entries = entries.collect::<Result<Vec<PathBuf>>>()?;
         documents.extend(entries.into_iter().filter(|path| path.extension().is_some_and(|end| end == "md")));

@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use narrows_bench::pair;
 use narrows_tests::said;
 
 /// The commands below `path`, each by its words, as the help of the real program lists them.
@@ -28,8 +27,9 @@ fn walk(program: &dyn Fn() -> Command, name: &str, path: &[String]) -> Result<us
 
 #[test]
 fn every_command_shows_an_example_of_itself() -> Result<()> {
-    assert_eq!(walk(&pair::head, "narrows-head", &[])?, 4);
-    assert_eq!(walk(&pair::tail, "narrows-tail", &[])?, 5);
-    assert_eq!(walk(&pair::bench, "narrows-bench", &[])?, 9);
+    assert_eq!(walk(&narrows_pair::head, "narrows-head", &[])?, 4);
+    assert_eq!(walk(&narrows_pair::tail, "narrows-tail", &[])?, 5);
+    assert_eq!(walk(&narrows_pair::bench, "narrows-bench", &[])?, 8);
+    assert_eq!(walk(&narrows_pair::demo, "narrows-demo", &[])?, 1);
     Ok(())
 }

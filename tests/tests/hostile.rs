@@ -3,8 +3,8 @@
 use std::{fs, path::Path, process::Command, sync::Arc};
 
 use anyhow::{Context, Result};
-use narrows_bench::pair::{self, Pair};
 use narrows_models::{Bundle, Parts};
+use narrows_pair::Pair;
 use narrows_tests::{Client, bundle, changed_bundle, photos, root, runtime, said};
 use narrows_wire::{ALPN, FrameReply, RefusalCode, limits::MAX_REQUEST};
 
@@ -100,8 +100,9 @@ async fn lets_nobody_in_without_a_certificate() -> Result<()> {
 fn lets_nobody_in_with_a_foreign_certificate() -> Result<()> {
     let pair = start()?;
     let foreign = tempfile::tempdir()?;
-    let certs =
-        |args: &[&str]| pair::tail().arg("certs").args(args).arg("--dir").arg(foreign.path()).status();
+    let certs = |args: &[&str]| {
+        narrows_pair::tail().arg("certs").args(args).arg("--dir").arg(foreign.path()).status()
+    };
     assert!(certs(&["init"])?.success());
     assert!(certs(&["device", "thief"])?.success());
     // The thief's own key under the tail's CA: so that the device trusts the tail and the tail must see the fraud.
@@ -133,7 +134,7 @@ fn refuses_a_head_with_another_bundle_by_both_digests() -> Result<()> {
 
 /// A head that sends one photo.
 fn head(pair: &Pair, bundle: &Path, identity: &Path) -> Command {
-    let mut command = pair::head();
+    let mut command = narrows_pair::head();
     command.args(["run", "--server", pair.address(), "--retry-for", "2", "--bundle"]).arg(bundle);
     command.arg("--identity").arg(identity).arg("--source").arg(photos().join("cat.png"));
     command.current_dir(root());

@@ -7,10 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use narrows_bench::pair::{self, Pair};
 use narrows_eval::scores::argmax;
 use narrows_head::{Local, load};
 use narrows_models::{Bundle, Parts};
+use narrows_pair::Pair;
 use narrows_tests::{bundle, lines, photos, root, runtime, said};
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ const NO_SERVER: i32 = 6;
 
 /// A head without server and identity.
 fn alone() -> Command {
-    let mut command = pair::head();
+    let mut command = narrows_pair::head();
     command.args(["run", "--path", "local", "--bundle"]).arg(bundle());
     command.arg("--source").arg(photos()).current_dir(root()).stdin(Stdio::null());
     command
@@ -76,7 +76,7 @@ fn a_task_that_the_device_cannot_answer_is_named() -> Result<()> {
 #[test]
 fn a_split_needs_a_server_and_an_identity() -> Result<()> {
     for (given, missing) in [([].as_slice(), "--server"), (&["--server", "tail:1"], "--identity")] {
-        let mut command = pair::head();
+        let mut command = narrows_pair::head();
         command.args(["run", "--bundle"]).arg(bundle()).arg("--source").arg(photos()).args(given);
         let output = command.output()?;
         assert_eq!(output.status.code(), Some(BAD_FLAG), "{}", said(&output));

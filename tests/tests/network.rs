@@ -5,12 +5,11 @@ use std::{net::SocketAddr, process::Stdio};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use narrows_bench::{
-    interrupt::Interrupt,
     links::{Links, ladder},
     load::{Load, Report},
-    pair::Pair,
 };
 use narrows_netsim::{Ladder, Relay};
+use narrows_pair::{Interrupt, Pair};
 use narrows_tests::{bundle, lines, photos, runtime, said};
 
 #[derive(Debug, Parser)]

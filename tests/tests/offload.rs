@@ -4,13 +4,13 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use image::{ImageFormat as File, RgbImage};
-use narrows_bench::pair::{self, Pair};
 use narrows_eval::{pipeline::UnsplitNetworks, scores::argmax};
 use narrows_head::{
     encoding::{Chroma, Encoding, Format},
     image::{decode, fit},
 };
 use narrows_models::{Bundle, Geometry, Parts};
+use narrows_pair::Pair;
 use narrows_tail::net::Runtime;
 use narrows_tests::{Client, bundle, changed_bundle, lines, photos, root, runtime, said};
 use narrows_wire::{FrameReply, Framing, Image, ImageFormat, Path, Payload, RefusalCode};
@@ -219,8 +219,8 @@ fn a_bundle_without_whole_networks_cannot_be_offloaded_to() -> Result<()> {
         *manifest = kept.map(|line| format!("{line}\n")).collect::<String>().into_bytes();
     })?;
     let certs = tempfile::tempdir()?;
-    assert!(pair::tail().args(["certs", "init", "--dir"]).arg(certs.path()).status()?.success());
-    let mut tail = pair::tail();
+    assert!(narrows_pair::tail().args(["certs", "init", "--dir"]).arg(certs.path()).status()?.success());
+    let mut tail = narrows_pair::tail();
     tail.args(["serve", "--listen", "127.0.0.1:0", "--device", "cpu", "--offload", "--bundle"]);
     tail.arg(bare.path()).arg("--identity").arg(certs.path().join("server"));
     let output = tail.arg("--runtime").arg(runtime()).output()?;
@@ -238,7 +238,7 @@ fn flags_of_the_other_path_are_named() -> Result<()> {
         (&["--path", "image", "--quality", "0"], ["--quality", "1..=100"]),
         (&["--path", "image", "--format", "webp", "--subsampling", "444"], ["--subsampling", "WebP"]),
     ] {
-        let mut head = pair::head();
+        let mut head = narrows_pair::head();
         head.args(["run", "--server", "127.0.0.1:9", "--identity", "none", "--source", "none", "--bundle"]);
         let output = head.arg(bundle()).args(flags).current_dir(root()).output()?;
         assert_eq!(output.status.code(), Some(WRONG_USAGE), "{flags:?}: {}", said(&output));

@@ -141,7 +141,7 @@ fn what_the_offer_does_not_hold_is_refused_with_its_own_code() {
     let base = Request { id: 1, bundle: 0, budget: None, task_requests: classify(), payload: packet() };
     let mut code = |request: Request| refuse(&mut server, now, &request.encode().unwrap()).1.code;
     assert_eq!(code(Request { bundle: 1, ..base.clone() }), RefusalCode::NoSuchBundle);
-    let task_request = |task, ask| vec![TaskRequest { task, query }];
+    let task_request = |task, query| vec![TaskRequest { task, query }];
     let task_requests = task_request(2, Query::Classify { top_k: 1 });
     assert_eq!(code(Request { task_requests, ..base.clone() }), RefusalCode::NoSuchTask);
     let task_requests = task_request(1, Query::Classify { top_k: 1 });

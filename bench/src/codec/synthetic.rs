@@ -190,7 +190,7 @@ fn push_number(mut value: u32, file: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use narrows_codec::{LevelId, Tables};
+    use narrows_codec::Tables;
 
     use super::*;
 
@@ -204,7 +204,7 @@ mod tests {
         let (file, feature) = draw();
         assert_eq!(draw(), (file.clone(), feature.clone()));
         let tables = Tables::parse(&file).expect("tables");
-        let level = tables.level(LevelId(0)).expect("a level");
+        let level = tables.level(narrows_codec::LevelId(0)).expect("a level");
         let planes = level.iter().zip(feature.planes());
         let held = planes.flat_map(|(table, plane)| plane.iter().map(|symbol| table.holds(*symbol)));
         assert!(held.filter(|held| *held).count() > 240);

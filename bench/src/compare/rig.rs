@@ -17,6 +17,7 @@ use narrows_head::{
     report::{Line, Status},
 };
 use narrows_netsim::{Counts, Link, Relay};
+use narrows_pair::{Interrupt, Pair};
 use narrows_power::{Places, Plan, Recording, Sampler, Window, discover, total};
 
 use super::{
@@ -25,11 +26,7 @@ use super::{
     plan::{Due, WARM_UP},
     report::{Group, NO_LINK, Row, Turn, Variant},
 };
-use crate::{
-    interrupt::Interrupt,
-    machine,
-    pair::{self, Pair},
-};
+use crate::machine;
 
 /// Longest that a frame may take, in milliseconds: a raw frame over the slowest link, with room.
 const BUDGET: &str = "180000";
@@ -299,7 +296,7 @@ impl<'a> Rig<'a> {
     fn head(&self, variant: &Variant, server: &str) -> std::process::Command {
         let mut command = match variant.group {
             Group::Local => {
-                let mut command = pair::head();
+                let mut command = narrows_pair::head();
                 command.arg("run").arg("--bundle").arg(&self.bundle).stdin(Stdio::null());
                 command
             }

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
+use narrows_pair::Interrupt;
 use narrows_wire::{
     Close, FrameReply, Payload, TaskRequest,
     identity::Identity,
@@ -27,10 +28,7 @@ use tokio::{
     time::{sleep_until, timeout, timeout_at},
 };
 
-use crate::{
-    interrupt::Interrupt,
-    load::{arrivals::Arrivals, question::Question, tally::Tally},
-};
+use crate::load::{arrivals::Arrivals, question::Question, tally::Tally};
 
 /// Heads on one UDP socket.
 const SHARE: usize = 512;

@@ -245,7 +245,6 @@ fn name(code: RefusalCode) -> String {
 
 #[cfg(test)]
 mod tests {
-    use narrows_eval::stats::quantile;
     use narrows_wire::{Path, Provider, Refusal, TaskAnswer, Timings};
 
     use super::*;

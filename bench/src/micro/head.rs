@@ -21,7 +21,7 @@ use super::{median, twin};
 use crate::contest::{Contest, Row};
 
 /// The photo that everything here reads.
-const PHOTO: &[u8] = include_bytes!("../../photos/street.jpg");
+const PHOTO: &[u8] = include_bytes!("../../photos/road/street.jpg");
 /// JPEG quality.
 const QUALITY: u8 = 75;
 

@@ -21,6 +21,7 @@ const CRATES: &[&str] = &[
     "bench/src/lib.rs",
     "bench/eval/src/lib.rs",
     "bench/netsim/src/lib.rs",
+    "bench/pair/src/lib.rs",
 ];
 
 /// Layers of a crate, lowest first: a file uses its own layer and those before it, never one behind it.

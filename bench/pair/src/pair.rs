@@ -1,4 +1,4 @@
-//! A real tail and real heads on loopback, for demos, measurements and tests.
+//! A running tail and the commands of heads that reach it.
 #![expect(clippy::disallowed_methods, reason = "waits for a process to listen and to end")]
 
 use std::{
@@ -12,9 +12,11 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-/// How long a tail may take to load its networks.
+use crate::program::{head, tail, terminate};
+
+/// The longest that a tail may take to load its networks.
 const START: Duration = Duration::from_secs(120);
-/// How long a tail may take to drain.
+/// The longest that a tail may take to drain.
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// A running tail with its certificates. Dropping it kills the tail.
@@ -29,7 +31,7 @@ impl Pair {
     /// loopback and waits until it listens. `args` are added to `narrows-tail serve`.
     ///
     /// # Errors
-    /// When the tail ends before it listens: with what it said.
+    /// The tail ends before it listens; the error holds its log.
     pub fn start(bundle: &Path, args: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("narrows-").tempdir().context("no temporary folder")?;
         let certs = folder.path().join("certs");
@@ -77,17 +79,18 @@ impl Pair {
         self.folder.path().join("certs")
     }
 
-    /// What the tail has logged so far.
+    /// What the tail has logged until now.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("tail.log")).unwrap_or_default()
     }
 
-    /// `narrows-head run` against this tail: bundle, server and identity are set, the source is not.
+    /// The command `narrows-head run` against this tail, with bundle, server and identity set; the source is for the
+    /// caller to add.
     pub fn head(&self, bundle: &Path) -> Command {
         self.head_to(bundle, &self.address)
     }
 
-    /// As [`Pair::head`], with the tail looked for at `server`: the near end of a relay on loopback.
+    /// The same as [`Pair::head`] with another address of the tail, `server`: the near end of a relay on loopback.
     pub fn head_to(&self, bundle: &Path, server: &str) -> Command {
         let mut command = head();
         command.args(["run", "--server", server, "--bundle"]).arg(bundle);
@@ -96,10 +99,10 @@ impl Pair {
         command
     }
 
-    /// Asks the tail to drain (SIGTERM) and waits for its end.
+    /// Asks the tail to drain (SIGTERM) and waits until it has ended.
     ///
     /// # Errors
-    /// When it does not end, or not with success: with what it logged.
+    /// The tail does not end, or not with success; the error holds its log.
     pub fn drain(mut self) -> Result<()> {
         terminate(self.tail.id())?;
         let start = Instant::now();
@@ -113,7 +116,10 @@ impl Pair {
         bail!("narrows-tail did not drain in {DRAIN:?}:\n{}", self.log());
     }
 
-    /// Ends the tail at once, as a crash would.
+    /// Ends the tail at once (SIGKILL), as a crash would.
+    ///
+    /// # Errors
+    /// The process cannot be killed or waited for.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.tail.kill().context("narrows-tail cannot be killed")?;
         Ok(self.tail.wait()?)
@@ -126,34 +132,6 @@ impl Drop for Pair {
         let _ = self.tail.kill();
         let _ = self.tail.wait();
     }
-}
-
-/// The command `narrows-head`.
-pub fn head() -> Command {
-    Command::new(program("narrows-head"))
-}
-
-/// The command `narrows-tail`.
-pub fn tail() -> Command {
-    Command::new(program("narrows-tail"))
-}
-
-/// The command `narrows-bench`, for a program that is not it.
-pub fn bench() -> Command {
-    Command::new(program("narrows-bench"))
-}
-
-/// Sends SIGTERM to the process `pid`.
-pub fn terminate(pid: u32) -> Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("no such process")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("SIGTERM cannot be sent")
-}
-
-/// The program beside this one, or one folder up when this one is a test; by name in PATH when it is neither.
-fn program(name: &str) -> PathBuf {
-    let here = std::env::current_exe().unwrap_or_default();
-    let mut beside = here.ancestors().skip(1).take(2).map(|folder| folder.join(name));
-    beside.find(|path| path.is_file()).unwrap_or_else(|| name.into())
 }
 
 fn finish(command: &mut Command) -> Result<()> {

@@ -7,35 +7,35 @@ use std::sync::{
 
 /// Counts connections against a limit.
 #[derive(Clone, Debug)]
-pub struct Door {
-    inside: Arc<AtomicUsize>,
+pub struct ConnectionLimit {
+    in_use: Arc<AtomicUsize>,
     limit: usize,
 }
 
-/// A place inside; dropping it frees the place.
+/// A connection that counts against the limit until this is dropped.
 #[derive(Debug)]
-pub struct Place(Arc<AtomicUsize>);
+pub struct Permit(Arc<AtomicUsize>);
 
-impl Door {
-    /// A door that lets in `limit` at once.
-    pub fn new(limit: usize) -> Door {
-        Door { inside: Arc::default(), limit }
+impl ConnectionLimit {
+    /// A limit that lets in `limit` at once.
+    pub fn new(limit: usize) -> ConnectionLimit {
+        ConnectionLimit { in_use: Arc::default(), limit }
     }
 
     /// A place, if there is one.
-    pub fn enter(&self) -> Option<Place> {
-        let room = |inside: usize| (inside < self.limit).then_some(inside + 1);
-        self.inside.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).ok()?;
-        Some(Place(Arc::clone(&self.inside)))
+    pub fn acquire(&self) -> Option<Permit> {
+        let room = |in_use: usize| (in_use < self.limit).then_some(in_use + 1);
+        self.in_use.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).ok()?;
+        Some(Permit(Arc::clone(&self.in_use)))
     }
 
     /// Places taken.
-    pub fn inside(&self) -> usize {
-        self.inside.load(Ordering::Acquire)
+    pub fn in_use(&self) -> usize {
+        self.in_use.load(Ordering::Acquire)
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -72,14 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_door_lets_in_its_limit_and_a_leaver_makes_room() {
-        let door = Door::new(2);
-        let first = door.enter().unwrap();
-        let _second = door.enter().unwrap();
-        assert!(door.enter().is_none());
+    fn the_limit_lets_in_its_limit_and_a_leaver_makes_room() {
+        let connections = ConnectionLimit::new(2);
+        let first = connections.acquire().unwrap();
+        let _second = connections.acquire().unwrap();
+        assert!(connections.acquire().is_none());
         drop(first);
-        assert_eq!(door.inside(), 1);
-        assert!(door.enter().is_some());
+        assert_eq!(connections.in_use(), 1);
+        assert!(connections.acquire().is_some());
     }
 
     #[test]

@@ -6,38 +6,38 @@ use narrows_codec::{Shape, Tables};
 use narrows_models::{Bundle, Parts, Task, TaskKind};
 use narrows_wire::{
     BundleId, QueryKind,
-    session::{Offer, OfferedBundle, OfferedTask},
+    session::{Catalog, CatalogBundle, CatalogTask},
 };
 
 use crate::{
     Error,
     answer::MAP_CLASSES,
-    feed::{Latent, Pixels},
+    input::{QuantizedLatent, RgbImage},
     worker::Tail,
 };
 
 /// One bundle, ready to decode its packets and to be asked.
-pub(crate) struct Served {
+pub(crate) struct Model {
     pub(crate) bundle: Bundle,
     pub(crate) tables: Tables,
     /// The latent's shape per geometry.
     pub(crate) shapes: Vec<Shape>,
     /// One per task, in the manifest's order.
-    pub(crate) tails: Vec<Arc<Tail<Latent>>>,
+    pub(crate) tails: Vec<Arc<Tail<QuantizedLatent>>>,
     /// The whole network of each task, where it is served.
-    pub(crate) wholes: Vec<Option<Arc<Tail<Pixels>>>>,
+    pub(crate) unsplit: Vec<Option<Arc<Tail<RgbImage>>>>,
 }
 
 /// A bundle whose parts fit together, before its networks are loaded.
-pub(crate) struct Opened {
+pub(crate) struct OpenedBundle {
     pub(crate) bundle: Bundle,
     pub(crate) tables: Tables,
     pub(crate) shapes: Vec<Shape>,
 }
 
-impl Opened {
+impl OpenedBundle {
     /// Opens a bundle and checks what the server relies on.
-    pub(crate) fn open(folder: &Path) -> Result<Opened, Error> {
+    pub(crate) fn open(folder: &Path) -> Result<OpenedBundle, Error> {
         let fail = |source| Error::Bundle { folder: folder.to_owned(), source };
         let bundle = Bundle::open(folder, Parts::All).map_err(fail)?;
         let codec =
@@ -63,7 +63,7 @@ impl Opened {
             Shape::new(channels, height, width)
         });
         let shapes = shapes.collect::<Result<_, _>>().map_err(codec)?;
-        Ok(Opened { bundle, tables, shapes })
+        Ok(OpenedBundle { bundle, tables, shapes })
     }
 }
 
@@ -77,18 +77,18 @@ fn representable(task: &Task) -> bool {
 }
 
 /// What the hello offers of these bundles.
-pub(crate) fn offer(catalog: &[Served], max_in_flight: u16) -> Offer {
-    let task = |(task, whole): (&Task, &Option<_>)| OfferedTask {
+pub(crate) fn session_catalog(catalog: &[Model], max_in_flight: u16) -> Catalog {
+    let task = |(task, unsplit): (&Task, &Option<_>)| CatalogTask {
         name: task.name.clone(),
         kind: match task.kind {
             TaskKind::Classify => QueryKind::Classify,
             TaskKind::Segment => QueryKind::Segment,
         },
-        whole: whole.is_some(),
+        unsplit: unsplit.is_some(),
     };
-    let bundles = catalog.iter().map(|served| OfferedBundle {
+    let bundles = catalog.iter().map(|served| CatalogBundle {
         id: BundleId(*served.bundle.digest().bytes()),
-        tasks: served.bundle.tasks().iter().zip(&served.wholes).map(task).collect(),
+        tasks: served.bundle.tasks().iter().zip(&served.unsplit).map(task).collect(),
     });
-    Offer { bundles: bundles.collect(), max_in_flight }
+    Catalog { bundles: bundles.collect(), max_in_flight }
 }

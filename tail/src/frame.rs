@@ -18,11 +18,11 @@ use tokio::sync::oneshot;
 use crate::{
     admit::Ticket,
     answer,
-    catalog::Served,
-    feed::{Feed, Latent, Pixels},
-    images::{Decoders, Undecoded},
+    catalog::Model,
+    images::{DecodeFailure, Decoders},
+    input::{ModelInput, QuantizedLatent, RgbImage},
     metrics::{Metrics, Span, stages},
-    worker::{Done, Ran, Tail, Work},
+    worker::{Tail, TaskRun, Work, WorkResult},
 };
 
 thread_local! {
@@ -52,7 +52,7 @@ struct Frame<'a> {
 /// Works on a frame until it is answered or refused. Dropping the future gives the frame up: work that has not
 /// begun never will.
 pub(crate) async fn work(
-    catalog: &[Served],
+    catalog: &[Model],
     decoders: &Decoders,
     metrics: &Metrics,
     accepted: Accepted,
@@ -70,7 +70,7 @@ pub(crate) async fn work(
         Payload::Packet(packet) => {
             let tail = |task_request: &TaskRequest| &*served.tails[usize::from(task_request.task)];
             let tails: Vec<_> = task_requests.iter().map(tail).collect();
-            if let Some(refusal) = crowded(&tails, deadline) {
+            if let Some(refusal) = refusal_of_all(&tails, deadline) {
                 return refused(refusal);
             }
             // Under a millisecond for the largest geometry: not worth another thread.
@@ -91,8 +91,8 @@ pub(crate) async fn work(
             };
             let step = served.bundle.levels()[packet.level.index()].step;
             let feature = Arc::new(packet.feature);
-            let feed = || Latent { feature: Arc::clone(&feature), step };
-            frame.answer(tails, feed, metrics).await
+            let input = || QuantizedLatent { feature: Arc::clone(&feature), step };
+            frame.answer(tails, input, metrics).await
         }
         Payload::Image(image) => {
             let index = usize::from(image.geometry);
@@ -101,24 +101,24 @@ pub(crate) async fn work(
                 return undecoded(RefusalCode::BadImage, format!("geometry {index}, the bundle has {count}"));
             };
             let whole = |task_request: &TaskRequest| {
-                let whole = served.wholes[usize::from(task_request.task)].as_deref();
+                let whole = served.unsplit[usize::from(task_request.task)].as_deref();
                 whole.expect("the session takes images only for tasks that are served whole")
             };
-            let wholes: Vec<_> = task_requests.iter().map(whole).collect();
-            if let Some(refusal) = crowded(&wholes, deadline) {
+            let unsplit: Vec<_> = task_requests.iter().map(whole).collect();
+            if let Some(refusal) = refusal_of_all(&unsplit, deadline) {
                 return refused(refusal);
             }
             let (pixels, decode) = match decoders.decode(image, geometry, deadline).await {
                 Ok(decoded) => decoded,
-                Err(Undecoded::Bad(reason)) => return undecoded(RefusalCode::BadImage, reason),
-                Err(Undecoded::Late) => {
+                Err(DecodeFailure::Bad(reason)) => return undecoded(RefusalCode::BadImage, reason),
+                Err(DecodeFailure::Late) => {
                     metrics.expired.add(1);
                     return refuse(
                         RefusalCode::Expired,
                         "the image waited for a decoder until its budget was spent",
                     );
                 }
-                Err(Undecoded::Failed) => return refuse(RefusalCode::Internal, "the decoder failed"),
+                Err(DecodeFailure::Failed) => return refuse(RefusalCode::Internal, "the decoder failed"),
             };
             let frame = Frame {
                 id,
@@ -129,8 +129,8 @@ pub(crate) async fn work(
                 decode,
                 deadline,
             };
-            let feed = || Pixels { rows: Arc::clone(&pixels.rows), ..pixels };
-            frame.answer(wholes, feed, metrics).await
+            let input = || RgbImage { rows: Arc::clone(&pixels.rows), ..pixels };
+            frame.answer(unsplit, input, metrics).await
         }
         other => return refuse(RefusalCode::Unsupported, &other.kind().to_string()),
     };
@@ -139,22 +139,22 @@ pub(crate) async fn work(
 
 /// Why none of the networks would take a frame now, for its first task; `None` while one would. What is refused anyway
 /// is refused before it costs a decode.
-fn crowded<F: Feed>(tails: &[&Tail<F>], deadline: Option<Instant>) -> Option<Refusal> {
+fn refusal_of_all<I: ModelInput>(tails: &[&Tail<I>], deadline: Option<Instant>) -> Option<Refusal> {
     let refusals: Option<Vec<Refusal>> = tails.iter().map(|tail| tail.refusal(deadline)).collect();
     refusals?.into_iter().next()
 }
 
 impl Frame<'_> {
     /// Asks the network of each task request, and gathers what they say.
-    async fn answer<F: Feed>(
+    async fn answer<I: ModelInput>(
         self,
-        tails: Vec<&Tail<F>>,
-        feed: impl Fn() -> F,
+        tails: Vec<&Tail<I>>,
+        input: impl Fn() -> I,
         metrics: &Metrics,
     ) -> FrameReply {
         let Frame { id, path, task_requests, geometry, arrived, decode, deadline } = self;
         let pending: Vec<_> =
-            tails.iter().map(|tail| Pending::submit(tail, feed(), geometry, deadline)).collect();
+            tails.iter().map(|tail| Pending::submit(tail, input(), geometry, deadline)).collect();
         let mut answers = Vec::with_capacity(task_requests.len());
         let mut spans = Vec::with_capacity(task_requests.len());
         let mut provider = Provider::Cpu;
@@ -193,21 +193,26 @@ impl Frame<'_> {
 /// One task of a frame, queued or refused. Dropping it gives the work up.
 struct Pending {
     ticket: Ticket,
-    done: Result<oneshot::Receiver<Done>, Refusal>,
+    done: Result<oneshot::Receiver<WorkResult>, Refusal>,
 }
 
 impl Pending {
-    fn submit<F: Feed>(tail: &Tail<F>, feed: F, geometry: usize, deadline: Option<Instant>) -> Pending {
+    fn submit<I: ModelInput>(
+        tail: &Tail<I>,
+        input: I,
+        geometry: usize,
+        deadline: Option<Instant>,
+    ) -> Pending {
         let (done, receiver) = oneshot::channel();
         let ticket = Ticket::default();
-        let work = Work { feed, ticket: ticket.clone(), done };
+        let work = Work { input, ticket: ticket.clone(), done };
         let submitted = tail.submit(geometry, deadline, work);
         Pending { ticket, done: submitted.map(|()| receiver) }
     }
 
     /// The run, or why there was none. A frame that is not begun at its deadline is refused at the deadline, not
     /// when the run before it ends.
-    async fn result(mut self, deadline: Option<Instant>, metrics: &Metrics) -> Result<Ran, Refusal> {
+    async fn result(mut self, deadline: Option<Instant>, metrics: &Metrics) -> Result<TaskRun, Refusal> {
         let expired = || Refusal::new(RefusalCode::Expired, "the frame waited until its budget was spent");
         let done = match &mut self.done {
             Ok(done) => done,
@@ -231,9 +236,9 @@ impl Pending {
             }
         };
         match result {
-            Ok(Done::Ran(ran)) => Ok(ran),
-            Ok(Done::Expired) => Err(expired()),
-            Ok(Done::Failed(reason)) => Err(Refusal::new(RefusalCode::Internal, reason)),
+            Ok(WorkResult::Ran(ran)) => Ok(ran),
+            Ok(WorkResult::Expired) => Err(expired()),
+            Ok(WorkResult::Failed(reason)) => Err(Refusal::new(RefusalCode::Internal, reason)),
             Err(_) => Err(Refusal::new(RefusalCode::Internal, "the worker is gone")),
         }
     }
@@ -246,7 +251,7 @@ impl Drop for Pending {
 }
 
 /// Turns one item of a run's output into the answer asked for. Needs the multi-threaded executor.
-fn answer<F: Feed>(tail: &Tail<F>, query: &Query, ran: &Ran) -> Outcome {
+fn answer<I: ModelInput>(tail: &Tail<I>, query: &Query, ran: &TaskRun) -> Outcome {
     let internal = |text: &str| Outcome::Refused(Refusal::new(RefusalCode::Internal, text));
     let outputs = ran.output.view().len_of(Axis(1));
     if outputs != tail.task.labels.len() {

@@ -14,14 +14,14 @@ use narrows_models::{
 use narrows_wire::{Framing, Image, ImageFormat, limits::MAX_IMAGE_PIXELS};
 use tokio::{sync::Semaphore, time::timeout_at};
 
-use crate::feed::Pixels;
+use crate::input::RgbImage;
 
 /// Room for a number of images to be decoded at once.
 pub(crate) struct Decoders(Arc<Semaphore>);
 
 /// Why an image did not become a network's input.
 #[derive(Debug)]
-pub(crate) enum Undecoded {
+pub(crate) enum DecodeFailure {
     /// Its budget was spent before there was room.
     Late,
     /// It is no image, or not the image it claims to be.
@@ -42,10 +42,10 @@ impl Decoders {
         image: Image,
         geometry: &Geometry,
         deadline: Option<Instant>,
-    ) -> Result<(Pixels, Duration), Undecoded> {
+    ) -> Result<(RgbImage, Duration), DecodeFailure> {
         let room = Arc::clone(&self.0).acquire_owned();
         let room = match deadline {
-            Some(deadline) => timeout_at(deadline.into(), room).await.map_err(|_| Undecoded::Late)?,
+            Some(deadline) => timeout_at(deadline.into(), room).await.map_err(|_| DecodeFailure::Late)?,
             None => room.await,
         };
         let geometry = geometry.clone();
@@ -53,11 +53,11 @@ impl Decoders {
             // Kept until the end, whether or not the frame is still wanted: it stands for the memory.
             let _room = room;
             let began = Instant::now();
-            let rows = pixels(&image, &geometry).map_err(Undecoded::Bad)?;
-            let pixels = Pixels { rows: Arc::new(rows), height: geometry.height, width: geometry.width };
+            let rows = pixels(&image, &geometry).map_err(DecodeFailure::Bad)?;
+            let pixels = RgbImage { rows: Arc::new(rows), height: geometry.height, width: geometry.width };
             Ok((pixels, began.elapsed()))
         });
-        decoded.await.unwrap_or(Err(Undecoded::Failed))
+        decoded.await.unwrap_or(Err(DecodeFailure::Failed))
     }
 }
 
@@ -68,7 +68,7 @@ fn pixels(image: &Image, geometry: &Geometry) -> Result<Vec<u8>, String> {
         ImageFormat::WebP => image::ImageFormat::WebP,
         other => return Err(other.to_string()),
     };
-    let decoded = image::decode_as(&image.file, format, MAX_IMAGE_PIXELS as u64).map_err(told)?;
+    let decoded = image::decode_as(&image.file, format, MAX_IMAGE_PIXELS as u64).map_err(with_source)?;
     let (width, height) = decoded.dimensions();
     match image.framing {
         Framing::Original => Ok(image::fit(&decoded, geometry)),
@@ -84,7 +84,7 @@ fn pixels(image: &Image, geometry: &Geometry) -> Result<Vec<u8>, String> {
 }
 
 /// The fault with what the decoder said.
-fn told(fault: ImageFault) -> String {
+fn with_source(fault: ImageFault) -> String {
     match fault.source() {
         Some(source) => format!("{fault}: {}", source.to_string().trim_end()),
         None => fault.to_string(),
@@ -138,7 +138,7 @@ mod tests {
         let held = decoders.0.clone().acquire_owned().await.unwrap();
         let soon = Some(Instant::now() + Duration::from_millis(20));
         let image = || image(ImageFormat::Jpeg, Framing::Original);
-        assert!(matches!(decoders.decode(image(), &geometry(), soon).await, Err(Undecoded::Late)));
+        assert!(matches!(decoders.decode(image(), &geometry(), soon).await, Err(DecodeFailure::Late)));
         drop(held);
         assert!(decoders.decode(image(), &geometry(), None).await.is_ok());
     }

@@ -5,19 +5,19 @@
 //!   QUIC    room?    decode   form     a thread per network            gather   softmax, class map
 //! ```
 //!
-//! [`batch`], [`admit`], [`answer`] and [`metrics`] are pure: `now` is an argument. [`net`] is the one door to
+//! [`batcher`], [`admit`], [`answer`] and [`metrics`] are pure: `now` is an argument. [`net`] is the one place that uses
 //! ONNX Runtime and is usable on its own: by the benches for the tails and for the unsplit networks.
 
 pub mod admit;
 pub mod answer;
-pub mod batch;
+pub mod batcher;
 mod catalog;
 pub mod certs;
 pub mod config;
 mod error;
-mod feed;
 mod frame;
 mod images;
+mod input;
 mod listen;
 pub mod metrics;
 pub mod net;

@@ -14,15 +14,15 @@ use narrows_wire::{
     Close, FrameReply, Path, Refusal, RefusalCode,
     limits::{HANDSHAKE_TIMEOUT, MAX_HELLO, MAX_REQUEST, MESSAGE_TIMEOUT},
     quic::{close, close_code, peer_name},
-    session::{Accepted, HelloOutcome, Offer, Server, Verdict},
+    session::{Accepted, Catalog, HelloOutcome, Server, Verdict},
     stream::{StreamError, read_message, write_message},
 };
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use crate::{
-    admit::{Door, Place},
-    catalog::Served,
+    admit::{ConnectionLimit, Permit},
+    catalog::Model,
     frame,
     images::Decoders,
     metrics::Metrics,
@@ -33,11 +33,11 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What all connections share.
 pub(crate) struct Shared {
-    pub(crate) catalog: Vec<Served>,
+    pub(crate) catalog: Vec<Model>,
     pub(crate) decoders: Decoders,
-    pub(crate) offer: Arc<Offer>,
+    pub(crate) session_catalog: Arc<Catalog>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) door: Door,
+    pub(crate) connections: ConnectionLimit,
 }
 
 /// Accepts connections until `drain` turns true, then lets accepted frames finish, at most for `patience`.
@@ -81,16 +81,16 @@ fn admit(
     drain: &watch::Receiver<bool>,
     connections: &mut JoinSet<()>,
 ) {
-    let Some(place) = shared.door.enter() else {
+    let Some(permit) = shared.connections.acquire() else {
         shared.metrics.turned_away.add(1);
-        tracing::warn!(remote = %incoming.remote_address(), inside = shared.door.inside(), "no room, turned away");
+        tracing::warn!(remote = %incoming.remote_address(), in_use = shared.connections.in_use(), "no room, turned away");
         incoming.refuse();
         return;
     };
-    connections.spawn(connect(incoming, Arc::clone(shared), drain.clone(), place));
+    connections.spawn(connect(incoming, Arc::clone(shared), drain.clone(), permit));
 }
 
-async fn connect(incoming: Incoming, shared: Arc<Shared>, drain: watch::Receiver<bool>, _place: Place) {
+async fn connect(incoming: Incoming, shared: Arc<Shared>, drain: watch::Receiver<bool>, _permit: Permit) {
     let remote = incoming.remote_address();
     let handshake = async { incoming.accept()?.await };
     let connection = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
@@ -106,9 +106,9 @@ async fn connect(incoming: Incoming, shared: Arc<Shared>, drain: watch::Receiver
         }
     };
     let name = peer_name(&connection).unwrap_or_else(|| "without a name".to_owned());
-    let session = Mutex::new(Server::new(Arc::clone(&shared.offer), Instant::now()));
-    let (busy, complained) = (Door::new(usize::MAX), AtomicBool::new(false));
-    let peer = Peer { name, remote, connection, session, shared, busy, complained };
+    let session = Mutex::new(Server::new(Arc::clone(&shared.session_catalog), Instant::now()));
+    let (busy, decode_failure_logged) = (ConnectionLimit::new(usize::MAX), AtomicBool::new(false));
+    let peer = Peer { name, remote, connection, session, shared, busy, decode_failure_logged };
     let peer = Arc::new(peer);
     let open = {
         let mut drain = drain.clone();
@@ -141,9 +141,9 @@ struct Peer {
     session: Mutex<Server>,
     shared: Arc<Shared>,
     /// Counts requests that are in and whose answer is not yet delivered.
-    busy: Door,
+    busy: ConnectionLimit,
     /// A packet or image that did not decode has been logged at warning level.
-    complained: AtomicBool,
+    decode_failure_logged: AtomicBool,
 }
 
 impl Peer {
@@ -195,7 +195,7 @@ impl Peer {
         let mut draining = false;
         loop {
             // Requests that are still arriving are not accepted, so nobody waits for them.
-            if draining && self.busy.inside() == 0 {
+            if draining && self.busy.in_use() == 0 {
                 close(&self.connection, Close::Draining, "the server is shutting down");
                 return;
             }
@@ -232,7 +232,7 @@ impl Peer {
             Ok(Err(_)) => return,
             Err(_) => return self.violation(Close::Violation, "a request did not arrive in time"),
         };
-        let _busy = self.busy.enter();
+        let _busy = self.busy.acquire();
         let now = Instant::now();
         let verdict = self.session().request(now, &bytes);
         let bytes = match verdict {
@@ -272,7 +272,7 @@ impl Peer {
         let Shared { catalog, decoders, .. } = &*self.shared;
         let finished = frame::work(catalog, decoders, metrics, accepted, arrived).await;
         if let Some(reason) = finished.undecoded {
-            if self.complained.swap(true, Ordering::Relaxed) {
+            if self.decode_failure_logged.swap(true, Ordering::Relaxed) {
                 tracing::debug!(peer = self.name, id, reason, "not decoded");
             } else {
                 tracing::warn!(

@@ -1,4 +1,4 @@
-//! The one door to ONNX Runtime: find and load its library, open a network on a device, run it.
+//! The one place that uses ONNX Runtime: find and load its library, open a network on a device, run it.
 //!
 //! ONNX Runtime is loaded at run time from the library of its official wheel, or any other build that is new
 //! enough. A missing or wrong library is an error that names the path. Asking for CUDA never silently becomes CPU.

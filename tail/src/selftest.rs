@@ -13,8 +13,8 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn, Slice};
 
 use crate::{
     Error,
-    catalog::Opened,
-    feed::{Feed, Latent, Pixels},
+    catalog::OpenedBundle,
+    input::{ModelInput, QuantizedLatent, RgbImage},
     net::{self, Output, Session},
 };
 
@@ -29,7 +29,7 @@ pub(crate) struct Report {
 }
 
 /// Runs task number `index` of a bundle on a vector, or on zeros, and compares (BUNDLE.md section 8).
-pub(crate) fn run(opened: &Opened, index: usize, session: &mut Session) -> Result<Report, Error> {
+pub(crate) fn run(opened: &OpenedBundle, index: usize, session: &mut Session) -> Result<Report, Error> {
     let task = &opened.bundle.tasks()[index];
     session.expect(&[&task.latent, &task.step], &task.output)?;
     let tested = opened.bundle.vectors().iter().find_map(|vector| {
@@ -44,7 +44,7 @@ pub(crate) fn run(opened: &Opened, index: usize, session: &mut Session) -> Resul
             (zeros, opened.bundle.default_level())
         }
     };
-    let latent = Latent { feature: Arc::new(feature), step: opened.bundle.levels()[level].step };
+    let latent = QuantizedLatent { feature: Arc::new(feature), step: opened.bundle.levels()[level].step };
     let (output, took) = timed(task, session, &latent)?;
     let geometry = tested.map_or(task.geometry, |(vector, _)| vector.geometry);
     check_shape(&opened.bundle, task, (&task.tail, geometry), output.view().shape())?;
@@ -64,27 +64,31 @@ pub(crate) fn run(opened: &Opened, index: usize, session: &mut Session) -> Resul
 }
 
 /// Runs the whole network of task number `index`, which has one, on a grey image.
-pub(crate) fn run_whole(opened: &Opened, index: usize, session: &mut Session) -> Result<Report, Error> {
+pub(crate) fn run_unsplit(
+    opened: &OpenedBundle,
+    index: usize,
+    session: &mut Session,
+) -> Result<Report, Error> {
     let task = &opened.bundle.tasks()[index];
     let reference = task.reference.as_ref().expect("the task has a whole network");
     session.expect(&[&reference.input], &reference.output)?;
     let Geometry { width, height, .. } = opened.bundle.geometries()[task.geometry];
-    let pixels = Pixels { rows: Arc::new(vec![128; 3 * width * height]), height, width };
+    let pixels = RgbImage { rows: Arc::new(vec![128; 3 * width * height]), height, width };
     let (output, took) = timed(task, session, &pixels)?;
     check_shape(&opened.bundle, task, (&reference.file, task.geometry), output.view().shape())?;
     Ok(Report { vector: "none: grey".to_owned(), took, difference: 0.0 })
 }
 
 /// The second of two runs, and its time: the first one allocates.
-fn timed<F: Feed>(task: &Task, session: &mut Session, item: &F) -> Result<(Output, Duration), Error> {
-    F::run(task, session, &[item])?;
+fn timed<I: ModelInput>(task: &Task, session: &mut Session, item: &I) -> Result<(Output, Duration), Error> {
+    I::run(task, session, &[item])?;
     let began = Instant::now();
-    let output = F::run(task, session, &[item])?;
+    let output = I::run(task, session, &[item])?;
     Ok((output, began.elapsed()))
 }
 
 /// The vector's symbols, from its packet, which must decode to them.
-fn symbols(opened: &Opened, vector: &Vector) -> Result<Feature, Error> {
+fn symbols(opened: &OpenedBundle, vector: &Vector) -> Result<Feature, Error> {
     let wrong = |reason: String| Error::Vector {
         folder: opened.bundle.dir().to_owned(),
         vector: vector.name.clone(),

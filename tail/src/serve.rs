@@ -13,12 +13,12 @@ use tokio::{
 
 use crate::{
     Error,
-    admit::Door,
-    batch::Limits,
-    catalog::{Opened, Served, offer},
+    admit::ConnectionLimit,
+    batcher::Limits,
+    catalog::{Model, OpenedBundle, session_catalog},
     config::Serve,
-    feed::Feed,
     images::Decoders,
+    input::ModelInput,
     listen::{Shared, listen},
     metrics::Metrics,
     net::{Runtime, Session},
@@ -36,11 +36,12 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     let tuning = Tuning { segmentation_offload: !config.no_gso, ..Tuning::default() };
     let max_in_flight = u16::try_from(config.in_flight).unwrap_or(u16::MAX);
     let quic = quic::server_config(&identity, max_in_flight, &tuning)?;
-    let opened = config.bundles.iter().map(|folder| Opened::open(folder)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(twice) = (1..opened.len()).find(|&place| {
+    let opened =
+        config.bundles.iter().map(|folder| OpenedBundle::open(folder)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(duplicate) = (1..opened.len()).find(|&place| {
         opened[..place].iter().any(|other| other.bundle.digest() == opened[place].bundle.digest())
     }) {
-        let folder = config.bundles[twice].clone();
+        let folder = config.bundles[duplicate].clone();
         return Err(Error::Unfit { folder, reason: "the same bundle is served twice".into() });
     }
     let runtime = Runtime::open(config.runtime.as_deref())?;
@@ -49,9 +50,9 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     let mut loader = Loader { runtime: &runtime, config, metrics: Arc::clone(&metrics), threads: Vec::new() };
     let catalog = opened.into_iter().map(|opened| loader.load(opened)).collect::<Result<Vec<_>, _>>()?;
     let threads = loader.threads;
-    let offer = Arc::new(offer(&catalog, max_in_flight));
-    let (decoders, door) = (Decoders::new(config.decoders), Door::new(config.connections));
-    let shared = Arc::new(Shared { catalog, decoders, offer, metrics, door });
+    let session_catalog = Arc::new(session_catalog(&catalog, max_in_flight));
+    let (decoders, connections) = (Decoders::new(config.decoders), ConnectionLimit::new(config.connections));
+    let shared = Arc::new(Shared { catalog, decoders, session_catalog, metrics, connections });
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let executor = executor.map_err(|source| Error::Io { what: "cannot start threads".into(), source })?;
     let unanswered = executor.block_on(async {
@@ -71,7 +72,7 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     }
     for served in &shared.catalog {
         served.tails.iter().for_each(|tail| tail.close());
-        served.wholes.iter().flatten().for_each(|whole| whole.close());
+        served.unsplit.iter().flatten().for_each(|network| network.close());
     }
     for thread in threads {
         // A worker's panic was caught and logged where it happened.
@@ -91,35 +92,35 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     /// The tails of a bundle and, where images are taken, its whole networks.
-    fn load(&mut self, opened: Opened) -> Result<Served, Error> {
+    fn load(&mut self, opened: OpenedBundle) -> Result<Model, Error> {
         let bundle = &opened.bundle;
         tracing::info!(bundle = bundle.name(), digest = %bundle.digest(), folder = %bundle.dir().display(), "bundle");
-        let (mut tails, mut wholes) = (Vec::new(), Vec::new());
+        let (mut tails, mut unsplit) = (Vec::new(), Vec::new());
         for (index, task) in bundle.tasks().iter().enumerate() {
             tails.push(self.start(&opened, index, &task.tail, selftest::run)?);
-            wholes.push(match &task.reference {
+            unsplit.push(match &task.reference {
                 Some(reference) if self.config.offload => {
-                    Some(self.start(&opened, index, &reference.file, selftest::run_whole)?)
+                    Some(self.start(&opened, index, &reference.file, selftest::run_unsplit)?)
                 }
                 _ => None,
             });
         }
-        if self.config.offload && wholes.iter().all(Option::is_none) {
+        if self.config.offload && unsplit.iter().all(Option::is_none) {
             let reason = "none of its tasks has a reference network; serve it without --offload".to_owned();
             return Err(Error::Unfit { folder: bundle.dir().to_owned(), reason });
         }
-        let Opened { bundle, tables, shapes } = opened;
-        Ok(Served { bundle, tables, shapes, tails, wholes })
+        let OpenedBundle { bundle, tables, shapes } = opened;
+        Ok(Model { bundle, tables, shapes, tails, unsplit })
     }
 
     /// Opens a network of task number `index` once per worker, tests it and starts the workers.
-    fn start<F: Feed>(
+    fn start<I: ModelInput>(
         &mut self,
-        opened: &Opened,
+        opened: &OpenedBundle,
         index: usize,
         part: &str,
-        test: fn(&Opened, usize, &mut Session) -> Result<selftest::Report, Error>,
-    ) -> Result<Arc<Tail<F>>, Error> {
+        test: fn(&OpenedBundle, usize, &mut Session) -> Result<selftest::Report, Error>,
+    ) -> Result<Arc<Tail<I>>, Error> {
         let (config, bundle) = (self.config, &opened.bundle);
         let task = &bundle.tasks()[index];
         let limits = Limits {
@@ -140,7 +141,7 @@ impl Loader<'_> {
                 ms = report.took.as_secs_f64() * 1e3,
                 vector = report.vector,
                 difference = report.difference,
-                "{} ready", F::NAME
+                "{} ready", I::NAME
             );
             sessions.push(session);
         }

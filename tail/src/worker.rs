@@ -1,5 +1,5 @@
 //! One thread per worker: takes a batch from its tail's queue, runs the network, hands the outputs over.
-#![expect(clippy::disallowed_methods, reason = "the shell of the batch former reads the clock")]
+#![expect(clippy::disallowed_methods, reason = "the shell of the batcher reads the clock")]
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,40 +14,40 @@ use tokio::sync::oneshot;
 
 use crate::{
     admit::Ticket,
-    batch::{Former, Item, Limits, Next, Rejected},
-    feed::Feed,
+    batcher::{Batcher, Item, Limits, Next, Rejected},
+    input::ModelInput,
     metrics::Metrics,
     net::{Output, Session},
 };
 
 /// One network of one task: its queue, and its workers behind it.
-pub(crate) struct Tail<F> {
+pub(crate) struct Tail<I> {
     pub(crate) task: Task,
     pub(crate) provider: Provider,
-    queue: Mutex<Queue<F>>,
+    queue: Mutex<Queue<I>>,
     work_or_close: Condvar,
     metrics: Arc<Metrics>,
 }
 
-struct Queue<F> {
-    former: Former<usize, Work<F>>,
+struct Queue<I> {
+    batcher: Batcher<usize, Work<I>>,
     closed: bool,
 }
 
 /// One frame's work for one network.
-pub(crate) struct Work<F> {
+pub(crate) struct Work<I> {
     /// The network's input.
-    pub(crate) feed: F,
+    pub(crate) input: I,
     /// Whether the frame still waits for it.
     pub(crate) ticket: Ticket,
     /// Where the result goes.
-    pub(crate) done: oneshot::Sender<Done>,
+    pub(crate) done: oneshot::Sender<WorkResult>,
 }
 
 /// What became of a piece of work.
-pub(crate) enum Done {
+pub(crate) enum WorkResult {
     /// The network ran.
-    Ran(Ran),
+    Ran(TaskRun),
     /// Its budget was spent before a run began.
     Expired,
     /// The run failed.
@@ -55,7 +55,7 @@ pub(crate) enum Done {
 }
 
 /// One frame's share of a run.
-pub(crate) struct Ran {
+pub(crate) struct TaskRun {
     pub(crate) started: Instant,
     pub(crate) inferred: Instant,
     /// Frames of the run, and which of them this one is.
@@ -64,7 +64,7 @@ pub(crate) struct Ran {
     pub(crate) output: Arc<Output>,
 }
 
-impl<F: Feed> Tail<F> {
+impl<I: ModelInput> Tail<I> {
     /// A tail and its workers, one per session.
     pub(crate) fn start(
         task: Task,
@@ -75,14 +75,14 @@ impl<F: Feed> Tail<F> {
         let tail = Arc::new(Tail {
             task,
             provider: sessions.first().map_or(Provider::Cpu, Session::provider),
-            queue: Mutex::new(Queue { former: Former::new(limits), closed: false }),
+            queue: Mutex::new(Queue { batcher: Batcher::new(limits), closed: false }),
             work_or_close: Condvar::new(),
             metrics,
         });
         let spawn = |session| {
             let tail = Arc::clone(&tail);
             std::thread::Builder::new()
-                .name(format!("{} {}", F::NAME, tail.task.name))
+                .name(format!("{} {}", I::NAME, tail.task.name))
                 .spawn(move || tail.work(session))
         };
         let threads = sessions.into_iter().map(spawn).collect::<Result<_, _>>()?;
@@ -95,7 +95,7 @@ impl<F: Feed> Tail<F> {
         if queue.closed {
             return Some(draining());
         }
-        queue.former.room(Instant::now(), deadline).err().map(|rejected| self.rejected(rejected))
+        queue.batcher.room(Instant::now(), deadline).err().map(|rejected| self.rejected(rejected))
     }
 
     /// Queues work, or says why not.
@@ -103,13 +103,13 @@ impl<F: Feed> Tail<F> {
         &self,
         geometry: usize,
         deadline: Option<Instant>,
-        work: Work<F>,
+        work: Work<I>,
     ) -> Result<(), Refusal> {
         let mut queue = self.lock();
         if queue.closed {
             return Err(draining());
         }
-        let pushed = queue.former.push(Instant::now(), geometry, deadline, work);
+        let pushed = queue.batcher.push(Instant::now(), geometry, deadline, work);
         drop(queue);
         match pushed {
             Ok(()) => {
@@ -143,27 +143,27 @@ impl<F: Feed> Tail<F> {
     fn work(&self, mut session: Session) {
         while let Some((_, items)) = self.next() {
             // Work that was given up between the queue and here is not begun.
-            let works: Vec<Work<F>> =
+            let works: Vec<Work<I>> =
                 items.into_iter().map(|item| item.work).filter(|work| work.ticket.claim()).collect();
             let began = Instant::now();
             if !works.is_empty() {
                 self.run(&mut session, works, began);
             }
-            self.lock().former.ran(began.elapsed());
+            self.lock().batcher.record_run(began.elapsed());
         }
     }
 
-    fn next(&self) -> Option<(usize, Vec<Item<Work<F>>>)> {
+    fn next(&self) -> Option<(usize, Vec<Item<Work<I>>>)> {
         let mut queue = self.lock();
         loop {
-            let turn = queue.former.turn(Instant::now(), |work| work.ticket.wanted());
-            self.metrics.expired.add(turn.expired.len() as u64);
-            for work in turn.expired {
+            let decision = queue.batcher.decide(Instant::now(), |work| work.ticket.wanted());
+            self.metrics.expired.add(decision.expired.len() as u64);
+            for work in decision.expired {
                 // A receiver that is gone has given up already.
-                let _ = work.done.send(Done::Expired);
+                let _ = work.done.send(WorkResult::Expired);
             }
             let ignored = PoisonError::into_inner;
-            match turn.next {
+            match decision.next {
                 Next::Run { key, items } => return Some((key, items)),
                 Next::Wait(until) => {
                     let wait = until.saturating_duration_since(Instant::now());
@@ -178,10 +178,10 @@ impl<F: Feed> Tail<F> {
         }
     }
 
-    fn run(&self, session: &mut Session, works: Vec<Work<F>>, started: Instant) {
-        let batch: Vec<&F> = works.iter().map(|work| &work.feed).collect();
+    fn run(&self, session: &mut Session, works: Vec<Work<I>>, started: Instant) {
+        let batch: Vec<&I> = works.iter().map(|work| &work.input).collect();
         // A panic must not silence the tail for ever.
-        let run = catch_unwind(AssertUnwindSafe(|| F::run(&self.task, session, &batch)));
+        let run = catch_unwind(AssertUnwindSafe(|| I::run(&self.task, session, &batch)));
         let inferred = Instant::now();
         let output = match run {
             Ok(Ok(output)) if output.view().shape().first() == Some(&works.len()) => Ok(Arc::new(output)),
@@ -197,7 +197,7 @@ impl<F: Feed> Tail<F> {
                 self.metrics.runs_failed.add(1);
                 tracing::error!(
                     task = self.task.name,
-                    network = F::NAME,
+                    network = I::NAME,
                     frames = works.len(),
                     reason,
                     "a run failed"
@@ -207,14 +207,16 @@ impl<F: Feed> Tail<F> {
         let batch = works.len();
         for (item, work) in works.into_iter().enumerate() {
             let done = match &output {
-                Ok(output) => Done::Ran(Ran { started, inferred, batch, item, output: Arc::clone(output) }),
-                Err(_) => Done::Failed(format!("{} failed; the server's log has more", self.task.name)),
+                Ok(output) => {
+                    WorkResult::Ran(TaskRun { started, inferred, batch, item, output: Arc::clone(output) })
+                }
+                Err(_) => WorkResult::Failed(format!("{} failed; the server's log has more", self.task.name)),
             };
             let _ = work.done.send(done);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue<F>> {
+    fn lock(&self) -> MutexGuard<'_, Queue<I>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -202,7 +202,7 @@ async fn a_whole_network_that_is_not_served_is_refused_by_name_and_packets_go_on
     let image = Image { geometry: 0, format: ImageFormat::Jpeg, framing: Framing::Original, file: small()? };
     let refused = client.ask(1, Payload::Image(image)).await?;
     assert!(
-        matches!(&refused, FrameReply::Refused { refusal, .. } if refusal.code == RefusalCode::NotWhole),
+        matches!(&refused, FrameReply::Refused { refusal, .. } if refusal.code == RefusalCode::UnsplitNotServed),
         "{refused:?}"
     );
     let bundle = open()?;

@@ -181,7 +181,7 @@ codes! {
         /// The image did not decode, is too large, or does not have the size it claims.
         BadImage = 27, "bad image";
         /// The server does not serve the whole network of the task.
-        NotWhole = 28, "whole network not served";
+        UnsplitNotServed = 28, "whole network not served";
     }
 }
 

@@ -93,12 +93,12 @@ pub struct Welcome {
     /// Frames that may be in flight at once on this connection, 1 to [`MAX_IN_FLIGHT`].
     pub max_in_flight: u16,
     /// The bundles that both sides hold. A request names one by its index here.
-    pub bundles: Vec<Served>,
+    pub bundles: Vec<WelcomeBundle>,
 }
 
 /// One bundle of a [`Welcome`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Served {
+pub struct WelcomeBundle {
     /// Its identity.
     pub id: BundleId,
     /// Its tasks, by name, in the manifest's order. A request names one by its index here.
@@ -138,13 +138,13 @@ impl Welcome {
         if count == 0 {
             return Err(reader.invalid("bundles", "a welcome names at least one bundle"));
         }
-        let mut bundles: Vec<Served> = Vec::with_capacity(count);
+        let mut bundles: Vec<WelcomeBundle> = Vec::with_capacity(count);
         for _ in 0..count {
             let id = BundleId(reader.digest("bundle")?);
             if bundles.iter().any(|other| other.id == id) {
                 return Err(reader.invalid("bundles", "a bundle stands twice"));
             }
-            bundles.push(Served { id, tasks: read_names(&mut reader)? });
+            bundles.push(WelcomeBundle { id, tasks: read_names(&mut reader)? });
         }
         reader.finish()?;
         Ok(Welcome { version, max_in_flight, bundles })

@@ -14,7 +14,7 @@
 //!     id: 7,
 //!     bundle: 0,
 //!     budget: Some(std::time::Duration::from_millis(250)),
-//!     task_requests: vec![TaskRequest { task: 0, ask: Query::Classify { top_k: 5 } }],
+//!     task_requests: vec![TaskRequest { task: 0, query: Query::Classify { top_k: 5 } }],
 //!     payload: Payload::Packet(vec![1, 2, 3]),
 //! };
 //! let bytes = request.encode()?;
@@ -40,7 +40,7 @@ pub use codes::{
     RefusalCode, Reset,
 };
 pub use error::{Error, ErrorKind, Problem};
-pub use hello::{BundleId, Hello, HelloRefusal, HelloReply, Served, Welcome};
+pub use hello::{BundleId, Hello, HelloRefusal, HelloReply, Welcome, WelcomeBundle};
 pub use map::ClassMap;
 pub use reply::{Class, FrameReply, Outcome, Refusal, Reply, TaskAnswer, Timings};
 pub use request::{Image, Payload, Query, Request, TaskRequest};

@@ -5,4 +5,4 @@ mod client;
 mod server;
 
 pub use client::{Answered, Client};
-pub use server::{Accepted, HelloOutcome, Offer, OfferedBundle, OfferedTask, Server, Verdict};
+pub use server::{Accepted, Catalog, CatalogBundle, CatalogTask, HelloOutcome, Server, Verdict};

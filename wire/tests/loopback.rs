@@ -159,7 +159,7 @@ async fn works(server: &Endpoint, folder: &Path, name: &str) -> Result<(), Strin
 }
 
 #[tokio::test]
-async fn strangers_get_in_nowhere() {
+async fn peers_without_a_trusted_certificate_are_refused() {
     let (ours, foreign) = (ca(), ca());
     let server_auth = ExtendedKeyUsagePurpose::ServerAuth;
     let client_auth = ExtendedKeyUsagePurpose::ClientAuth;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use narrows_wire::{
     BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Hello, HelloRefusal, HelloReply, Image,
     ImageFormat, Outcome, Path, Payload, Problem, Provider, Query, Refusal, RefusalCode, Reply, Request,
-    Served, TaskAnswer, TaskRequest, Timings, Welcome, limits,
+    TaskAnswer, TaskRequest, Timings, Welcome, WelcomeBundle, limits,
 };
 use proptest::prelude::*;
 
@@ -24,7 +24,7 @@ fn hello() -> Hello {
 
 fn welcome() -> HelloReply {
     let tasks = vec!["classify".into(), "segment".into()];
-    let bundles = vec![Served { id: BundleId([0x11; 32]), tasks }];
+    let bundles = vec![WelcomeBundle { id: BundleId([0x11; 32]), tasks }];
     HelloReply::Welcome(Welcome { version: 1, max_in_flight: 16, bundles })
 }
 
@@ -386,7 +386,7 @@ proptest! {
 
     #[test]
     fn welcome_round_trips(max_in_flight in 1..=limits::MAX_IN_FLIGHT, ids in bundles(1), tasks in names()) {
-        let bundles = ids.into_iter().map(|id| Served { id, tasks: tasks.clone() }).collect();
+        let bundles = ids.into_iter().map(|id| WelcomeBundle { id, tasks: tasks.clone() }).collect();
         let reply = HelloReply::Welcome(Welcome { version: 1, max_in_flight, bundles });
         prop_assert_eq!(HelloReply::parse(&reply.encode().unwrap()).unwrap(), reply);
     }

@@ -12,7 +12,7 @@ use narrows_wire::{
     BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Hello, Image, ImageFormat, Outcome,
     Payload, Provider, Query, QueryKind, Refusal, RefusalCode, Reply, Request, TaskAnswer, TaskRequest,
     Timings,
-    session::{Accepted, Client, HelloOutcome, Offer, OfferedBundle, OfferedTask, Server, Verdict},
+    session::{Accepted, Catalog, CatalogBundle, CatalogTask, Client, HelloOutcome, Server, Verdict},
 };
 
 const BUNDLE: BundleId = BundleId([7; 32]);
@@ -23,16 +23,16 @@ fn epoch() -> Instant {
     Instant::now()
 }
 
-fn offer(max_in_flight: u16) -> Arc<Offer> {
-    let task = |name: &str, kind, whole| OfferedTask { name: name.into(), kind, whole };
+fn catalog(max_in_flight: u16) -> Arc<Catalog> {
+    let task = |name: &str, kind, unsplit| CatalogTask { name: name.into(), kind, unsplit };
     let tasks = vec![task("classify", QueryKind::Classify, true), task("segment", QueryKind::Segment, false)];
-    let other = OfferedBundle { id: OTHER, tasks: vec![task("classify", QueryKind::Classify, false)] };
-    Arc::new(Offer { bundles: vec![other, OfferedBundle { id: BUNDLE, tasks }], max_in_flight })
+    let other = CatalogBundle { id: OTHER, tasks: vec![task("classify", QueryKind::Classify, false)] };
+    Arc::new(Catalog { bundles: vec![other, CatalogBundle { id: BUNDLE, tasks }], max_in_flight })
 }
 
 fn open(now: Instant, max_in_flight: u16) -> (Client, Server) {
     let mut client = Client::new(Hello::new(vec![BUNDLE], vec!["classify".into(), "segment".into()]));
-    let mut server = Server::new(offer(max_in_flight), now);
+    let mut server = Server::new(catalog(max_in_flight), now);
     let HelloOutcome::Open(bytes) = server.hello(&client.hello().unwrap()).unwrap() else {
         panic!("refused")
     };
@@ -106,7 +106,7 @@ fn a_frame_goes_there_and_back_and_its_budget_counts_from_arrival() {
 #[test]
 fn a_hello_without_common_ground_is_refused_by_name() {
     let refused = |hello: Hello| {
-        let mut server = Server::new(offer(4), epoch());
+        let mut server = Server::new(catalog(4), epoch());
         let mut client = Client::new(hello);
         let HelloOutcome::Refused { bytes, .. } = server.hello(&client.hello().unwrap()).unwrap() else {
             panic!("open")
@@ -129,7 +129,7 @@ fn a_request_before_the_hello_is_a_violation() {
     let now = epoch();
     let (mut client, _) = open(now, 4);
     let (_, bytes) = client.request(now, 0, None, classify(), packet()).unwrap();
-    let error = Server::new(offer(4), now).request(now, &bytes).unwrap_err();
+    let error = Server::new(catalog(4), now).request(now, &bytes).unwrap_err();
     assert_eq!(error.to_string(), "unexpected request, expected hello");
     assert_eq!(error.kind(), ErrorKind::Peer);
 }
@@ -150,7 +150,10 @@ fn what_the_offer_does_not_hold_is_refused_with_its_own_code() {
     assert_eq!(code(Request { task_requests, ..base.clone() }), RefusalCode::Unsupported);
     let image = |image: Image| Request { payload: Payload::Image(image), ..base.clone() };
     let segment = task_request(1, Query::Segment { size: None });
-    assert_eq!(code(Request { task_requests: segment, ..image(self::image()) }), RefusalCode::NotWhole);
+    assert_eq!(
+        code(Request { task_requests: segment, ..image(self::image()) }),
+        RefusalCode::UnsplitNotServed
+    );
     let strange = Image { format: ImageFormat::Unknown(9), ..self::image() };
     assert_eq!(code(image(strange)), RefusalCode::Unsupported);
     let strange = Image { framing: Framing::Unknown(9), ..self::image() };

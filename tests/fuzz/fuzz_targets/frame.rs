@@ -6,14 +6,14 @@
 use std::{sync::{Arc, LazyLock}, time::Instant};
 
 use libfuzzer_sys::fuzz_target;
-use narrows_wire::{session::{Offer, OfferedBundle, OfferedTask, Server, Verdict}, QueryKind, BundleId, FrameReply, Hello, Outcome, Payload, Request};
+use narrows_wire::{session::{Catalog, CatalogBundle, CatalogTask, Server, Verdict}, QueryKind, BundleId, FrameReply, Hello, Outcome, Payload, Request};
 
 const BUNDLE: BundleId = BundleId([7; 32]);
 
-static OFFER: LazyLock<Arc<Offer>> = LazyLock::new(|| {
-    let task = |name: &str, kind, whole| OfferedTask { name: name.into(), kind, whole };
+static CATALOG: LazyLock<Arc<Catalog>> = LazyLock::new(|| {
+    let task = |name: &str, kind, unsplit| CatalogTask { name: name.into(), kind, unsplit };
     let tasks = vec![task("classify", QueryKind::Classify, true), task("segment", QueryKind::Segment, false)];
-    Arc::new(Offer { bundles: vec![OfferedBundle { id: BUNDLE, tasks }], max_in_flight: 4 })
+    Arc::new(Catalog { bundles: vec![CatalogBundle { id: BUNDLE, tasks }], max_in_flight: 4 })
 });
 
 fuzz_target!(|data: &[u8]| {
@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(request.encode().expect("a request that was read"), data);
         #[allow(clippy::disallowed_methods, reason = "any instant will do")]
         let now = Instant::now();
-        let mut server = Server::new(Arc::clone(&OFFER), now);
+        let mut server = Server::new(Arc::clone(&CATALOG), now);
         let hello = Hello::new(vec![BUNDLE], Vec::new()).encode().expect("a hello made here");
         server.hello(&hello).expect("an open session");
         match server.request(now, data).expect("a request that was read") {

@@ -6,7 +6,7 @@ use crate::{
     VERSIONS,
     codes::{Framing, ImageFormat, QueryKind, RefusalCode},
     error::Error,
-    hello::{BundleId, Hello, HelloRefusal, HelloReply, Served, Welcome},
+    hello::{BundleId, Hello, HelloRefusal, HelloReply, Welcome, WelcomeBundle},
     limits::HELLO_TIMEOUT,
     reply::{FrameReply, Refusal},
     request::{Payload, Query, Request, TaskRequest},
@@ -14,31 +14,31 @@ use crate::{
 
 /// What a server has to offer; shared by all its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offer {
+pub struct Catalog {
     /// The bundles it serves.
-    pub bundles: Vec<OfferedBundle>,
+    pub bundles: Vec<CatalogBundle>,
     /// Frames in flight per connection, 1 to [`crate::limits::MAX_IN_FLIGHT`].
     pub max_in_flight: u16,
 }
 
-/// One bundle of an [`Offer`].
+/// One bundle of an [`Catalog`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OfferedBundle {
+pub struct CatalogBundle {
     /// Its identity.
     pub id: BundleId,
     /// Its tasks in the manifest's order.
-    pub tasks: Vec<OfferedTask>,
+    pub tasks: Vec<CatalogTask>,
 }
 
-/// One task of an [`OfferedBundle`].
+/// One task of an [`CatalogBundle`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OfferedTask {
+pub struct CatalogTask {
     /// Its name in the manifest.
     pub name: String,
     /// The question it answers.
     pub kind: QueryKind,
     /// Whether its whole network is served, so that it can answer images.
-    pub whole: bool,
+    pub unsplit: bool,
 }
 
 /// The server's side of one connection.
@@ -47,7 +47,7 @@ pub struct OfferedTask {
 /// frame with [`Server::finish`].
 #[derive(Debug)]
 pub struct Server {
-    offer: Arc<Offer>,
+    catalog: Arc<Catalog>,
     opened: Instant,
     /// For each bundle of the welcome, its index in the offer; empty until the hello is in.
     bundles: Vec<usize>,
@@ -90,7 +90,7 @@ pub enum Verdict {
 pub struct Accepted {
     /// The frame.
     pub id: u64,
-    /// The index of the bundle in the [`Offer`].
+    /// The index of the bundle in the [`Catalog`].
     pub bundle: usize,
     /// When the answer is due; `None` if it may take any time.
     pub deadline: Option<Instant>,
@@ -103,8 +103,8 @@ pub struct Accepted {
 
 impl Server {
     /// A session whose handshake ended at `now`.
-    pub fn new(offer: Arc<Offer>, now: Instant) -> Server {
-        Server { offer, opened: now, bundles: Vec::new(), in_flight: BTreeSet::new(), draining: false }
+    pub fn new(catalog: Arc<Catalog>, now: Instant) -> Server {
+        Server { catalog, opened: now, bundles: Vec::new(), in_flight: BTreeSet::new(), draining: false }
     }
 
     /// When the hello must be in; after it the connection is closed with [`crate::Close::HelloTimeout`].
@@ -115,24 +115,24 @@ impl Server {
     /// Takes the first stream's message. An error is the peer's fault and ends the connection.
     pub fn hello(&mut self, bytes: &[u8]) -> Result<HelloOutcome, Error> {
         let hello = Hello::parse(bytes)?;
-        let bundles: Vec<usize> = (0..self.offer.bundles.len())
-            .filter(|&place| hello.bundles.contains(&self.offer.bundles[place].id))
+        let bundles: Vec<usize> = (0..self.catalog.bundles.len())
+            .filter(|&place| hello.bundles.contains(&self.catalog.bundles[place].id))
             .collect();
-        match self.judge(&hello, &bundles) {
+        match self.negotiate(&hello, &bundles) {
             Ok(version) => {
                 let served = bundles.iter().map(|&place| {
-                    let bundle = &self.offer.bundles[place];
+                    let bundle = &self.catalog.bundles[place];
                     let tasks = bundle.tasks.iter().map(|task| task.name.clone()).collect();
-                    Served { id: bundle.id, tasks }
+                    WelcomeBundle { id: bundle.id, tasks }
                 });
-                let max_in_flight = self.offer.max_in_flight;
+                let max_in_flight = self.catalog.max_in_flight;
                 let welcome = Welcome { version, max_in_flight, bundles: served.collect() };
                 let bytes = HelloReply::Welcome(welcome).encode()?;
                 self.bundles = bundles;
                 Ok(HelloOutcome::Open(bytes))
             }
             Err(refusal) => {
-                let serves = self.offer.bundles.iter().map(|bundle| bundle.id).collect();
+                let serves = self.catalog.bundles.iter().map(|bundle| bundle.id).collect();
                 let message =
                     HelloRefusal { refusal: refusal.clone(), oldest: VERSIONS.0, newest: VERSIONS.1, serves };
                 Ok(HelloOutcome::Refused { bytes: message.encode()?, refusal })
@@ -140,7 +140,7 @@ impl Server {
         }
     }
 
-    fn judge(&self, hello: &Hello, common: &[usize]) -> Result<u16, Refusal> {
+    fn negotiate(&self, hello: &Hello, common: &[usize]) -> Result<u16, Refusal> {
         if self.draining {
             return Err(Refusal::new(RefusalCode::Draining, "the server is shutting down"));
         }
@@ -154,7 +154,9 @@ impl Server {
             return Err(Refusal::new(RefusalCode::Bundle, format!("the client holds {}", wanted.join(", "))));
         }
         let available = |name: &String| {
-            common.iter().any(|&place| self.offer.bundles[place].tasks.iter().any(|task| task.name == *name))
+            common
+                .iter()
+                .any(|&place| self.catalog.bundles[place].tasks.iter().any(|task| task.name == *name))
         };
         match hello.tasks.iter().find(|name| !available(name)) {
             Some(name) => {
@@ -196,15 +198,15 @@ impl Server {
         if self.draining {
             return Err(Refusal::new(RefusalCode::Draining, "the server is shutting down"));
         }
-        if self.in_flight.len() >= usize::from(self.offer.max_in_flight) {
-            let text = format!("the welcome allowed {}", self.offer.max_in_flight);
+        if self.in_flight.len() >= usize::from(self.catalog.max_in_flight) {
+            let text = format!("the welcome allowed {}", self.catalog.max_in_flight);
             return Err(Refusal::new(RefusalCode::TooManyInFlight, text));
         }
         let Some(&bundle) = self.bundles.get(usize::from(request.bundle)) else {
             let text = format!("index {}, the welcome lists {}", request.bundle, self.bundles.len());
             return Err(Refusal::new(RefusalCode::NoSuchBundle, text));
         };
-        let tasks = &self.offer.bundles[bundle].tasks;
+        let tasks = &self.catalog.bundles[bundle].tasks;
         for task_request in &request.task_requests {
             let Some(task) = tasks.get(usize::from(task_request.task)) else {
                 let text = format!("index {}, the bundle has {}", task_request.task, tasks.len());
@@ -217,9 +219,9 @@ impl Server {
                 let text = format!("{} answers {}, not {}", task.name, task.kind, task_request.query.kind());
                 return Err(Refusal::new(RefusalCode::WrongKind, text));
             }
-            if !task.whole && matches!(request.payload, Payload::Image(_)) {
+            if !task.unsplit && matches!(request.payload, Payload::Image(_)) {
                 let text = format!("{} takes packets only", task.name);
-                return Err(Refusal::new(RefusalCode::NotWhole, text));
+                return Err(Refusal::new(RefusalCode::UnsplitNotServed, text));
             }
         }
         let unknown = match &request.payload {

@@ -1,7 +1,7 @@
-//! The batch former: a bounded queue that gives a free worker as many frames of one shape as wait (pure).
+//! The batcher: a bounded queue that gives a free worker as many frames of one shape as wait (pure).
 //!
 //! A frame that finds a worker free is run at once; frames gather only while workers are busy, or for the wait
-//! that the operator allows. Work whose deadline has passed or that nobody wants any more never reaches the
+//! that the operator allows. Work whose deadline has passed or that nobody waits for any more never reaches the
 //! network. Frames are taken oldest first; frames of one key (geometry) share a run, rate levels may mix.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The former's limits.
+/// The batcher's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Frames in one run, at least 1.
@@ -24,7 +24,7 @@ pub struct Limits {
 
 /// Waiting work by key.
 #[derive(Debug)]
-pub struct Former<K, W> {
+pub struct Batcher<K, W> {
     limits: Limits,
     lanes: BTreeMap<K, VecDeque<Item<W>>>,
     waiting: usize,
@@ -63,10 +63,10 @@ pub enum Rejected {
 
 /// What a free worker is to do, and what was dropped on the way.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Turn<K, W> {
+pub struct Decision<K, W> {
     /// Work that was too late.
     pub expired: Vec<W>,
-    /// Work that nobody wants any more.
+    /// Work that nobody waits for any more.
     pub unwanted: Vec<W>,
     /// What to do.
     pub next: Next<K, W>,
@@ -75,23 +75,23 @@ pub struct Turn<K, W> {
 /// What a free worker is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<K, W> {
-    /// Run these, oldest first, then call [`Former::ran`].
+    /// Run these, oldest first, then call [`Batcher::record_run`].
     Run {
         /// Their key.
         key: K,
         /// At least one, at most [`Limits::batch`].
         items: Vec<Item<W>>,
     },
-    /// Query again at this time, or when work comes.
+    /// Ask again at this time, or when work comes.
     Wait(Instant),
-    /// Query again when work comes.
+    /// Ask again when work comes.
     Idle,
 }
 
-impl<K: Ord + Copy, W> Former<K, W> {
-    /// An empty former.
+impl<K: Ord + Copy, W> Batcher<K, W> {
+    /// An empty batcher.
     pub fn new(limits: Limits) -> Self {
-        Former { limits, lanes: BTreeMap::new(), waiting: 0, cost: None }
+        Batcher { limits, lanes: BTreeMap::new(), waiting: 0, cost: None }
     }
 
     /// Frames that wait.
@@ -128,14 +128,14 @@ impl<K: Ord + Copy, W> Former<K, W> {
     }
 
     /// A worker is free: what shall it do? `wanted` tells whether anybody still waits for a piece of work.
-    pub fn turn(&mut self, now: Instant, wanted: impl Fn(&W) -> bool) -> Turn<K, W> {
+    pub fn decide(&mut self, now: Instant, wanted: impl Fn(&W) -> bool) -> Decision<K, W> {
         let (expired, unwanted) = self.sweep(now, wanted);
         let next = self.next(now);
-        Turn { expired, unwanted, next }
+        Decision { expired, unwanted, next }
     }
 
     /// A run of [`Next::Run`] is over and took this long.
-    pub fn ran(&mut self, took: Duration) {
+    pub fn record_run(&mut self, took: Duration) {
         self.cost = Some(self.cost.map_or(took, |cost| (cost * 7 + took) / 8));
     }
 
@@ -216,12 +216,12 @@ mod tests {
         Instant::now()
     }
 
-    fn former(batch: usize, wait: Duration, queue: usize) -> Former<u8, u32> {
-        Former::new(Limits { batch, wait, queue, workers: 1 })
+    fn batcher(batch: usize, wait: Duration, queue: usize) -> Batcher<u8, u32> {
+        Batcher::new(Limits { batch, wait, queue, workers: 1 })
     }
 
-    fn run(turn: Turn<u8, u32>) -> (u8, Vec<u32>) {
-        match turn.next {
+    fn run(decision: Decision<u8, u32>) -> (u8, Vec<u32>) {
+        match decision.next {
             Next::Run { key, items } => (key, items.into_iter().map(|item| item.work).collect()),
             other => panic!("{other:?}"),
         }
@@ -229,85 +229,85 @@ mod tests {
 
     #[test]
     fn a_single_frame_runs_at_once() {
-        let (now, mut former) = (epoch(), former(8, Duration::ZERO, 64));
-        former.push(now, 0, None, 1).unwrap();
-        assert_eq!(run(former.turn(now, |_| true)), (0, vec![1]));
-        assert_eq!(former.turn(now, |_| true).next, Next::Idle);
+        let (now, mut batcher) = (epoch(), batcher(8, Duration::ZERO, 64));
+        batcher.push(now, 0, None, 1).unwrap();
+        assert_eq!(run(batcher.decide(now, |_| true)), (0, vec![1]));
+        assert_eq!(batcher.decide(now, |_| true).next, Next::Idle);
     }
 
     #[test]
     fn what_gathers_while_the_worker_is_busy_runs_together_up_to_the_limit() {
-        let (now, mut former) = (epoch(), former(4, Duration::ZERO, 64));
-        (0..6).for_each(|work| former.push(now + MS * work, 0, None, work).unwrap());
-        assert_eq!(run(former.turn(now + MS * 9, |_| true)), (0, vec![0, 1, 2, 3]));
-        assert_eq!(run(former.turn(now + MS * 9, |_| true)), (0, vec![4, 5]));
-        assert_eq!(former.waiting(), 0);
+        let (now, mut batcher) = (epoch(), batcher(4, Duration::ZERO, 64));
+        (0..6).for_each(|work| batcher.push(now + MS * work, 0, None, work).unwrap());
+        assert_eq!(run(batcher.decide(now + MS * 9, |_| true)), (0, vec![0, 1, 2, 3]));
+        assert_eq!(run(batcher.decide(now + MS * 9, |_| true)), (0, vec![4, 5]));
+        assert_eq!(batcher.waiting(), 0);
     }
 
     #[test]
     fn keys_do_not_mix_and_the_oldest_goes_first() {
-        let (now, mut former) = (epoch(), former(4, Duration::ZERO, 64));
+        let (now, mut batcher) = (epoch(), batcher(4, Duration::ZERO, 64));
         for (at, key) in [(0, 1), (1, 0), (2, 1), (3, 0)] {
-            former.push(now + MS * at, key, None, at).unwrap();
+            batcher.push(now + MS * at, key, None, at).unwrap();
         }
-        assert_eq!(run(former.turn(now + MS * 4, |_| true)), (1, vec![0, 2]));
-        assert_eq!(run(former.turn(now + MS * 4, |_| true)), (0, vec![1, 3]));
+        assert_eq!(run(batcher.decide(now + MS * 4, |_| true)), (1, vec![0, 2]));
+        assert_eq!(run(batcher.decide(now + MS * 4, |_| true)), (0, vec![1, 3]));
     }
 
     #[test]
     fn the_operators_wait_gathers_company_and_a_full_batch_ends_it() {
-        let (now, mut former) = (epoch(), former(3, MS * 10, 64));
-        former.push(now, 0, None, 1).unwrap();
-        assert_eq!(former.turn(now, |_| true).next, Next::Wait(now + MS * 10));
-        former.push(now + MS * 4, 0, None, 2).unwrap();
-        assert_eq!(former.turn(now + MS * 4, |_| true).next, Next::Wait(now + MS * 10));
-        assert_eq!(run(former.turn(now + MS * 10, |_| true)), (0, vec![1, 2]));
-        (0..3).for_each(|work| former.push(now + MS * 20, 0, None, work).unwrap());
-        assert_eq!(run(former.turn(now + MS * 20, |_| true)), (0, vec![0, 1, 2]));
+        let (now, mut batcher) = (epoch(), batcher(3, MS * 10, 64));
+        batcher.push(now, 0, None, 1).unwrap();
+        assert_eq!(batcher.decide(now, |_| true).next, Next::Wait(now + MS * 10));
+        batcher.push(now + MS * 4, 0, None, 2).unwrap();
+        assert_eq!(batcher.decide(now + MS * 4, |_| true).next, Next::Wait(now + MS * 10));
+        assert_eq!(run(batcher.decide(now + MS * 10, |_| true)), (0, vec![1, 2]));
+        (0..3).for_each(|work| batcher.push(now + MS * 20, 0, None, work).unwrap());
+        assert_eq!(run(batcher.decide(now + MS * 20, |_| true)), (0, vec![0, 1, 2]));
     }
 
     #[test]
     fn the_wait_ends_while_the_budget_still_pays_for_a_run() {
-        let (now, mut former) = (epoch(), former(3, MS * 50, 64));
-        former.ran(MS * 20);
-        former.push(now, 0, Some(now + MS * 30), 1).unwrap();
-        assert_eq!(former.turn(now, |_| true).next, Next::Wait(now + MS * 10));
-        assert_eq!(run(former.turn(now + MS * 10, |_| true)), (0, vec![1]));
+        let (now, mut batcher) = (epoch(), batcher(3, MS * 50, 64));
+        batcher.record_run(MS * 20);
+        batcher.push(now, 0, Some(now + MS * 30), 1).unwrap();
+        assert_eq!(batcher.decide(now, |_| true).next, Next::Wait(now + MS * 10));
+        assert_eq!(run(batcher.decide(now + MS * 10, |_| true)), (0, vec![1]));
     }
 
     #[test]
     fn late_and_unwanted_work_never_runs() {
-        let (now, mut former) = (epoch(), former(8, Duration::ZERO, 64));
-        former.push(now, 0, Some(now + MS * 5), 1).unwrap();
-        former.push(now, 0, Some(now + MS * 50), 2).unwrap();
-        former.push(now, 1, None, 3).unwrap();
-        former.push(now, 0, Some(now + MS * 5), 4).unwrap();
-        let turn = former.turn(now + MS * 5, |work| *work != 3);
-        assert_eq!((&turn.expired, &turn.unwanted), (&vec![1, 4], &vec![3]));
-        assert_eq!(run(turn), (0, vec![2]));
-        assert_eq!(former.waiting(), 0);
+        let (now, mut batcher) = (epoch(), batcher(8, Duration::ZERO, 64));
+        batcher.push(now, 0, Some(now + MS * 5), 1).unwrap();
+        batcher.push(now, 0, Some(now + MS * 50), 2).unwrap();
+        batcher.push(now, 1, None, 3).unwrap();
+        batcher.push(now, 0, Some(now + MS * 5), 4).unwrap();
+        let decision = batcher.decide(now + MS * 5, |work| *work != 3);
+        assert_eq!((&decision.expired, &decision.unwanted), (&vec![1, 4], &vec![3]));
+        assert_eq!(run(decision), (0, vec![2]));
+        assert_eq!(batcher.waiting(), 0);
     }
 
     #[test]
     fn a_full_queue_says_when_to_come_back() {
-        let (now, mut former) = (epoch(), former(2, Duration::ZERO, 4));
-        former.ran(MS * 30);
-        (0..4).for_each(|work| former.push(now, 0, None, work).unwrap());
-        assert_eq!(former.room(now, None), Err(Rejected::Full { waiting: 4, retry: MS * 90 }));
-        let (work, rejected) = former.push(now, 0, None, 9).unwrap_err();
+        let (now, mut batcher) = (epoch(), batcher(2, Duration::ZERO, 4));
+        batcher.record_run(MS * 30);
+        (0..4).for_each(|work| batcher.push(now, 0, None, work).unwrap());
+        assert_eq!(batcher.room(now, None), Err(Rejected::Full { waiting: 4, retry: MS * 90 }));
+        let (work, rejected) = batcher.push(now, 0, None, 9).unwrap_err();
         assert_eq!((work, rejected), (9, Rejected::Full { waiting: 4, retry: MS * 90 }));
     }
 
     #[test]
     fn a_frame_whose_budget_the_queue_outlasts_is_refused_at_once() {
-        let (now, mut former) = (epoch(), former(1, Duration::ZERO, 64));
-        former.ran(MS * 30);
-        (0..2).for_each(|work| former.push(now, 0, None, work).unwrap());
-        assert_eq!(former.room(now, None), Ok(()));
-        assert_eq!(former.room(now, Some(now + MS * 60)), Err(Rejected::TooLong { wait: MS * 60 }));
-        let (_, rejected) = former.push(now, 0, Some(now + MS * 60), 9).unwrap_err();
+        let (now, mut batcher) = (epoch(), batcher(1, Duration::ZERO, 64));
+        batcher.record_run(MS * 30);
+        (0..2).for_each(|work| batcher.push(now, 0, None, work).unwrap());
+        assert_eq!(batcher.room(now, None), Ok(()));
+        assert_eq!(batcher.room(now, Some(now + MS * 60)), Err(Rejected::TooLong { wait: MS * 60 }));
+        let (_, rejected) = batcher.push(now, 0, Some(now + MS * 60), 9).unwrap_err();
         assert_eq!(rejected, Rejected::TooLong { wait: MS * 60 });
-        former.push(now, 0, Some(now + MS * 61), 9).unwrap();
+        batcher.push(now, 0, Some(now + MS * 61), 9).unwrap();
     }
 
     #[test]
@@ -319,33 +319,33 @@ mod tests {
                 dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (dice >> 33) % sides
             };
-            let mut former = former(1 + roll(5) as usize, MS * roll(20) as u32, 16);
+            let mut batcher = batcher(1 + roll(5) as usize, MS * roll(20) as u32, 16);
             let (mut seen, mut rejected) = (Vec::new(), 0);
             let mut free = 0;
             for at in 0..2000u32 {
                 let now = start + MS * at;
                 if roll(3) == 0 {
                     let deadline = (roll(2) == 0).then(|| now + MS * roll(60) as u32);
-                    rejected += u32::from(former.push(now, roll(3) as u8, deadline, at).is_err());
+                    rejected += u32::from(batcher.push(now, roll(3) as u8, deadline, at).is_err());
                 } else {
                     rejected += 1;
                 }
                 if at < free {
                     continue;
                 }
-                let turn = former.turn(now, |work| work % 7 != 0);
-                seen.extend(turn.expired);
-                seen.extend(turn.unwanted);
-                if let Next::Run { items, .. } = turn.next {
+                let decision = batcher.decide(now, |work| work % 7 != 0);
+                seen.extend(decision.expired);
+                seen.extend(decision.unwanted);
+                if let Next::Run { items, .. } = decision.next {
                     assert!(items.iter().all(|item| item.deadline.is_none_or(|deadline| deadline > now)));
                     assert!(items.iter().all(|item| item.work % 7 != 0));
                     seen.extend(items.into_iter().map(|item| item.work));
                     free = at + 10;
-                    former.ran(MS * 10);
+                    batcher.record_run(MS * 10);
                 }
             }
-            seen.extend(former.clear());
-            assert_eq!(former.waiting(), 0);
+            seen.extend(batcher.clear());
+            assert_eq!(batcher.waiting(), 0);
             let all = seen.len();
             seen.sort_unstable();
             seen.dedup();

@@ -9,7 +9,7 @@ use ndarray::{Array1, Array4};
 use crate::net::{Error, Input, Output, Session};
 
 /// One frame's input of one sort of network. Frames that share a run have one shape.
-pub(crate) trait Feed: Send + 'static {
+pub(crate) trait ModelInput: Send + 'static {
     /// The word for threads and the log.
     const NAME: &'static str;
 
@@ -18,19 +18,19 @@ pub(crate) trait Feed: Send + 'static {
 }
 
 /// A tail's input: the integers of a packet and the step of its level.
-pub(crate) struct Latent {
+pub(crate) struct QuantizedLatent {
     pub(crate) feature: Arc<Feature>,
     pub(crate) step: f32,
 }
 
 /// A whole network's input: u8 RGB, rows of a geometry's size.
-pub(crate) struct Pixels {
+pub(crate) struct RgbImage {
     pub(crate) rows: Arc<Vec<u8>>,
     pub(crate) height: usize,
     pub(crate) width: usize,
 }
 
-impl Feed for Latent {
+impl ModelInput for QuantizedLatent {
     const NAME: &'static str = "tail";
 
     fn run(task: &Task, session: &mut Session, batch: &[&Self]) -> Result<Output, Error> {
@@ -45,7 +45,7 @@ impl Feed for Latent {
     }
 }
 
-impl Feed for Pixels {
+impl ModelInput for RgbImage {
     const NAME: &'static str = "whole network";
 
     fn run(task: &Task, session: &mut Session, batch: &[&Self]) -> Result<Output, Error> {

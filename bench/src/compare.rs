@@ -36,7 +36,7 @@ use narrows_eval::local_f32::LocalF32;
 use narrows_models::{Bundle, Parts, Task, TaskKind};
 use narrows_netsim::{Ladder, Link};
 use narrows_pair::{INTERRUPTED, Interrupt};
-use narrows_tail::net::Runtime;
+use narrows_tail::engine::Runtime;
 use plan::Extent;
 use report::{Group, Report, Rung, SCHEMA, Story, Variant};
 use rig::Rig;

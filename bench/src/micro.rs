@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use narrows_models::{Bundle, Parts};
-use narrows_tail::net::Runtime;
+use narrows_tail::engine::Runtime;
 use serde::Serialize;
 
 use crate::{contest::Row, machine};

@@ -15,60 +15,61 @@ use rcgen::{
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long the CA is valid. Replacing it means visiting every device, so it outlives the hardware.
+/// The validity of the CA. A new CA has to be copied to every device, so it is longer than the life of the hardware.
 const CA_VALID: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// How long an identity is valid: 825 days, the longest that common TLS stacks accept of a private CA's server.
+/// The validity of an identity: 825 days, the longest that common TLS libraries accept from the server of a private CA.
 const IDENTITY_VALID: Duration = Duration::from_secs(825 * 24 * 60 * 60);
 
-/// Names that every server identity carries, so that a first try on one machine works.
+/// Names that every server identity carries, so that head and tail work on one machine without further names.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Why certificates could not be made.
+/// The reason why certificates could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file is there already and is never overwritten.
+    /// The file exists; files are never overwritten.
     #[error("{} exists; nothing was written (remove it, or choose another --dir)", file.display())]
     Exists {
         /// The file.
         file: PathBuf,
     },
     /// A file cannot be read or written.
-    #[error("{}: {source}", file.display())]
+    #[error("cannot read or write {}", file.display())]
     File {
         /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The name cannot stand in a certificate.
+    /// The name cannot be part of a certificate.
     #[error("{name}: {reason}")]
     Name {
         /// The name.
         name: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// The CA's certificate or key is damaged.
-    #[error("{}: {source}", file.display())]
+    #[error("{} is damaged", file.display())]
     Ca {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// The error of the parser.
         source: rcgen::Error,
     },
     /// A key or certificate could not be made.
-    #[error("cannot make a certificate: {0}")]
+    #[error("cannot make a certificate")]
     Make(#[source] rcgen::Error),
 }
 
-/// Makes a CA (`ca.pem`, `ca.key`) and the server's identity (`server/`) in `dir`; `names` are the names and
-/// addresses by which devices dial the server, besides `localhost`, `127.0.0.1` and `::1`. Returns the identity's
-/// folder.
+/// Makes a CA (`ca.pem`, `ca.key`) and the server's identity (`server/`) in `dir`, and returns the identity's folder.
+/// `names` are the names and addresses by which devices connect to the server; `localhost`, `127.0.0.1` and `::1` are
+/// always added.
 ///
 /// # Errors
-/// When any of the files exists (then nothing is written), cannot be written, or a name is not a host name.
+/// [`Error::Exists`] if any of the files exists, in which case nothing is written; [`Error::File`] if one cannot be
+/// written; [`Error::Name`] for a name that is not a host name or address.
 pub fn init(dir: &Path, names: &[String]) -> Result<PathBuf, Error> {
     let server = dir.join("server");
     let (certificate, key) = (dir.join("ca.pem"), dir.join("ca.key"));
@@ -89,11 +90,12 @@ pub fn init(dir: &Path, names: &[String]) -> Result<PathBuf, Error> {
     Ok(server)
 }
 
-/// Makes the identity of a device in `dir/devices/name`, signed by the CA in `dir`. `name` stands in the server's
-/// log. Returns the identity's folder.
+/// Makes the identity of a device in `dir/devices/name`, signed by the CA in `dir`, and returns the identity's folder. The
+/// server's log calls the device by `name`.
 ///
 /// # Errors
-/// When the CA is missing, the identity exists, or the name is not 1 to 63 of `a-z 0-9 -` (dots between parts).
+/// [`Error::File`] or [`Error::Ca`] if the CA is missing or damaged, [`Error::Exists`] if the identity exists, and
+/// [`Error::Name`] if the name is not 1 to 63 characters of `a-z 0-9 -` with dots between parts.
 pub fn device(dir: &Path, name: &str) -> Result<PathBuf, Error> {
     check_device(name)?;
     let folder = dir.join("devices").join(name);
@@ -145,7 +147,7 @@ fn params(names: &[String], subject: &str, valid: Duration) -> Result<Certificat
     }
     let mut params = CertificateParams::new(names).map_err(Error::Make)?;
     params.distinguished_name.push(DnType::CommonName, subject);
-    // A day back: devices without a battery-backed clock wake up in the past.
+    // One day in the past, because devices without a battery-backed clock start with an old time.
     let now = SystemTime::now();
     params.not_before = (now - DAY).into();
     params.not_after = (now + valid).into();
@@ -167,7 +169,7 @@ fn check_device(name: &str) -> Result<(), Error> {
             && !part.ends_with('-')
             && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
     };
-    // A name that reads as an address would become an address in the certificate.
+    // A name in the form of an address would become an address in the certificate.
     let numeric = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if (1..=63).contains(&name.len()) && name.split('.').all(part) && !numeric {
         return Ok(());
@@ -192,7 +194,7 @@ fn create_folder(folder: &Path) -> Result<(), Error> {
     created.map_err(|source| Error::File { file: folder.to_owned(), source })
 }
 
-/// Writes a new file with these permissions from the first byte on.
+/// Writes a new file that has these permissions from its creation on.
 fn write(file: &Path, text: &str, mode: u32) -> Result<(), Error> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ca_a_server_and_devices_that_quic_accepts() {
+    fn quic_accepts_the_ca_the_server_and_the_devices() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("certs");
         let server = init(&dir, &["tail.example".into(), "10.0.0.7".into()]).unwrap();
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_needs_its_ca() {
+    fn a_device_cannot_be_made_without_the_ca() {
         let folder = tempfile::tempdir().unwrap();
         let error = device(folder.path(), "cam").unwrap_err();
         assert!(error.to_string().contains("ca.pem"), "{error}");

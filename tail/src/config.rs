@@ -1,26 +1,26 @@
-//! The command line. Every knob says its default, its unit and what its worst case costs.
+//! The command line. Every option states its default, its unit and its worst-case cost.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use narrows_wire::limits::MAX_IN_FLIGHT;
+use narrows_wire::limits::{MAX_IMAGE_PIXELS, MAX_IN_FLIGHT};
 
-use crate::net::Device;
+use crate::engine::{BatchLimits, Device, Options};
 
-/// What the process's exit codes mean; part of `--help`.
+/// The meaning of the exit codes, for `--help`.
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done; every accepted frame was answered
   1  anything else, for example a drain that timed out
   2  wrong usage
-  3  a bundle is missing, damaged, unfit, or its test vectors do not come out
+  3  a bundle is missing, damaged or cannot be served, or its test vectors fail
   4  certificates are missing, damaged or cannot be written
   5  ONNX Runtime or the device cannot be used
-  6  the address cannot be listened on
+  6  the server cannot listen on the address
 
-The log goes to standard error; RUST_LOG sets what is in it (default: info).";
+The log is written to standard error; RUST_LOG sets its level (default: info).";
 
-/// What a user types first.
+/// Examples for `--help`.
 const EXAMPLES: &str = "\
 Examples:
   narrows-tail certs init --dir certs --name tail.local
@@ -31,22 +31,22 @@ const CERTS_EXAMPLES: &str = "\
 Examples:
   narrows-tail certs init --dir certs --name tail.local --name 10.0.0.7
   narrows-tail certs device pi-kitchen --dir certs
-Then copy certs/devices/pi-kitchen to the device; certs/ca.key stays here.";
+Then copy certs/devices/pi-kitchen to the device. Keep certs/ca.key secret: it signs new devices.";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
-  On this machine alone:
+  For clients on this machine:
     narrows-tail serve --bundle models/bundles/lite2 --listen 127.0.0.1:7461 --identity certs/server
 
-  On a GPU, for heads that send images, too; up to 32 frames in one run:
+  On a GPU, with up to 32 frames per batch, also for heads that send images:
     narrows-tail serve --bundle models/bundles/lite2 --listen 0.0.0.0:7461 --identity certs/server \\
         --device cuda --offload --batch 32";
 
-/// The server of a split network: features or images in, classes and masks out.
+/// The server of a split network: it receives features or images and answers with classes and masks.
 #[derive(Debug, Parser)]
 #[command(name = "narrows-tail", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -57,7 +57,7 @@ pub enum Command {
     /// Serve bundles over QUIC until SIGTERM or SIGINT
     #[command(after_help = format!("{SERVE_EXAMPLES}\n\n{EXIT_CODES}"))]
     Serve(Serve),
-    /// Make certificates: a private CA, the server's identity, one identity per device
+    /// Make certificates: a private CA, the server's identity, and an identity for each device
     #[command(subcommand, after_help = CERTS_EXAMPLES)]
     Certs(Certs),
 }
@@ -65,24 +65,25 @@ pub enum Command {
 /// `narrows-tail certs`.
 #[derive(Debug, Subcommand)]
 pub enum Certs {
-    /// Make a CA and the server's identity: DIR/ca.pem, DIR/ca.key, DIR/server/{ca,cert,key}.pem
+    /// Make a CA and the server's identity: DIR/ca.pem, DIR/ca.key and DIR/server/{ca,cert,key}.pem
     #[command(
         after_help = "Example:\n  narrows-tail certs init --dir certs --name tail.local --name 10.0.0.7"
     )]
     Init {
-        /// Folder for the certificates; nothing in it is overwritten
+        /// Folder for the certificates; existing files are never overwritten
         #[arg(long)]
         dir: PathBuf,
-        /// Name or address by which devices dial the server, besides localhost, 127.0.0.1 and ::1; may be repeated
+        /// Name or address by which devices connect to the server, in addition to localhost, 127.0.0.1 and ::1; may be
+        /// repeated
         #[arg(long = "name", value_name = "HOST")]
         names: Vec<String>,
     },
     /// Make a device's identity: DIR/devices/NAME/{ca,cert,key}.pem
     #[command(after_help = "Example:\n  narrows-tail certs device pi-kitchen --dir certs")]
     Device {
-        /// The device's name in the server's log: a-z 0-9 - and dots
+        /// Name of the device in the server's log: 1 to 63 characters of a-z 0-9 -, with dots between parts
         name: String,
-        /// Folder of `certs init`
+        /// Folder that `certs init` wrote
         #[arg(long)]
         dir: PathBuf,
     },
@@ -91,58 +92,79 @@ pub enum Certs {
 /// `narrows-tail serve`.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
-    /// Bundle to serve; may be repeated
+    /// Folder of a bundle to serve; may be repeated
     #[arg(long = "bundle", value_name = "DIR", required = true)]
     pub bundles: Vec<PathBuf>,
-    /// UDP address to listen on, for example 0.0.0.0:7461; port 0 lets the system choose
+    /// UDP address to listen on, for example 0.0.0.0:7461; with port 0 the system chooses the port
     #[arg(long, value_name = "ADDR")]
     pub listen: SocketAddr,
-    /// Folder with ca.pem, cert.pem and key.pem, as `certs init` makes DIR/server
+    /// Folder with ca.pem, cert.pem and key.pem, as `certs init` writes to DIR/server
     #[arg(long, value_name = "DIR")]
     pub identity: PathBuf,
-    /// Where the networks run: auto, cpu, cuda or cuda:N. cuda that does not work is an error; auto says which it took
+    /// Device that the networks run on: cpu, cuda (or cuda:N), or auto. cuda is an error where it does not work; auto
+    /// then takes the CPU and logs the reason
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Device,
-    /// Threads of one run on the CPU; 0 takes one per core
+    /// Threads of one inference run on the CPU; 0 takes one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
-    /// Workers per tail, each with a network of its own; more overlap runs and cost the network's memory each
+    /// Workers per network, which run batches in parallel; each holds a copy of the network in memory
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = number(1, 64))]
     pub workers: usize,
-    /// Frames that may share one run; the last of a batch waits for all of it
+    /// Frames that may share one inference run; each waits for the run of the whole batch
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = number(1, 256))]
     pub batch: usize,
-    /// Milliseconds that a frame may wait for company while a worker is free; added to its latency
+    /// Milliseconds that a frame may wait for others to fill its batch while a worker is free; adds to its latency
     #[arg(long, value_name = "MS", default_value = "0", value_parser = millis)]
     pub batch_wait: Duration,
-    /// Frames that may wait per tail; the next is refused with a hint when to retry
+    /// Frames that may wait for one network; further ones are refused with a hint when to try again
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = number(1, 65536))]
     pub queue: usize,
-    /// Frames in flight per connection; each may hold 4 MiB
+    /// Frames that may be in flight on one connection; each may take 4 MiB of memory
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = number(1, MAX_IN_FLIGHT as usize))]
     pub in_flight: usize,
-    /// Connections at once; each may hold 8 MiB of unread bytes and its frames in flight
+    /// Connections that may be open at once; each may take 8 MiB of memory and that of its frames in flight
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = number(1, 65536))]
     pub connections: usize,
-    /// Serve the whole networks too, for heads that send images (`--path image`); each task loads its reference
-    /// network, which costs about its file's size per worker
+    /// Serve the unsplit networks as well, for heads that send images (`--path image`): each task's reference network is
+    /// loaded, which takes about the size of its file in memory per worker
     #[arg(long)]
     pub offload: bool,
-    /// Images decoded at once; each holds up to 300 MiB while it is (16 megapixels, progressive), a fitted one 1 MiB
+    /// Images that may be decoded at once; each takes up to 300 MiB of memory (16 megapixels, progressive), or 1 MiB if
+    /// the head has fitted it
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = number(1, 64))]
     pub decoders: usize,
-    /// Milliseconds that SIGTERM leaves for accepted frames
+    /// Milliseconds after SIGTERM or SIGINT in which accepted frames are still answered
     #[arg(long, value_name = "MS", default_value = "10000", value_parser = millis)]
     pub drain_timeout: Duration,
-    /// ONNX Runtime's library [default: $NARROWS_ORT, then .runtime/libonnxruntime.so here or above]
+    /// ONNX Runtime's library [default: $NARROWS_ORT, otherwise .runtime/libonnxruntime.so in the working folder, in the
+    /// executable's folder or in a folder above either]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,
-    /// File that gets the address really listened on, once frames are welcome
+    /// File to which the server writes its address when it is ready for connections
     #[arg(long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
-    /// Send packets one by one: for networks that lose segmentation-offload bursts
+    /// Turn off UDP segmentation offload (GSO), for networks that lose its bursts of packets
     #[arg(long)]
     pub no_gso: bool,
+}
+
+impl Serve {
+    /// The settings of the engine.
+    #[must_use]
+    pub fn engine_options(&self) -> Options {
+        Options {
+            library: self.runtime.clone(),
+            device: self.device,
+            threads: self.threads,
+            workers: self.workers,
+            batch: BatchLimits { size: self.batch, wait: self.batch_wait },
+            queue: self.queue,
+            unsplit: self.offload,
+            decoders: self.decoders,
+            max_image_pixels: MAX_IMAGE_PIXELS as u64,
+        }
+    }
 }
 
 fn number(
@@ -168,11 +190,11 @@ mod tests {
 
     use super::*;
 
-    const LEAST: [&str; 8] =
+    const REQUIRED: [&str; 8] =
         ["narrows-tail", "serve", "--bundle", "b", "--listen", "127.0.0.1:0", "--identity", "id"];
 
     fn serve(more: &[&str]) -> Result<Serve, String> {
-        let cli = Cli::try_parse_from(LEAST.iter().chain(more)).map_err(|error| error.to_string())?;
+        let cli = Cli::try_parse_from(REQUIRED.iter().chain(more)).map_err(|error| error.to_string())?;
         match cli.command {
             Command::Serve(serve) => Ok(serve),
             Command::Certs(_) => Err("certs".into()),
@@ -185,16 +207,17 @@ mod tests {
     }
 
     #[test]
-    fn defaults_do_not_wait() {
+    fn the_defaults_are_those_of_the_engine_and_do_not_wait() {
         let serve = serve(&[]).unwrap();
         assert_eq!((serve.batch, serve.batch_wait, serve.queue), (8, Duration::ZERO, 64));
         assert_eq!((serve.device, serve.threads, serve.workers), (Device::Auto, 0, 1));
         assert_eq!(serve.drain_timeout, Duration::from_secs(10));
+        assert_eq!(serve.engine_options(), Options::default());
     }
 
     #[test]
     fn values_out_of_range_are_named() {
-        for (knob, value) in [
+        for (option, value) in [
             ("--batch", "0"),
             ("--batch", "257"),
             ("--queue", "0"),
@@ -204,15 +227,15 @@ mod tests {
             ("--batch-wait", "NaN"),
             ("--device", "gpu"),
         ] {
-            let error = serve(&[&format!("{knob}={value}")]).unwrap_err();
-            assert!(error.contains(knob) && error.contains(value), "{error}");
+            let error = serve(&[&format!("{option}={value}")]).unwrap_err();
+            assert!(error.contains(option) && error.contains(value), "{error}");
         }
         assert_eq!(serve(&["--batch-wait", "2.5"]).unwrap().batch_wait, Duration::from_micros(2500));
         assert_eq!(serve(&["--device", "cuda:1"]).unwrap().device, Device::Cuda(1));
     }
 
     #[test]
-    fn help_tells_the_exit_codes() {
+    fn the_help_lists_the_exit_codes() {
         let help = Cli::command().render_help().to_string();
         assert!((0..=6).all(|code| help.contains(&format!("\n  {code}  "))), "{help}");
     }

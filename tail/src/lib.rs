@@ -1,29 +1,41 @@
-//! The server: features or images in, classes and masks out, with ONNX Runtime in between.
+//! The server of a split network: it decodes packets of features, or images, and answers with classes and class maps.
 //!
-//! ```text
-//! listen ── admit ── frame ── batch ── worker ── net (ONNX Runtime) ── frame ── answer
-//!   QUIC    room?    decode   form     a thread per network            gather   softmax, class map
+//! The library has two layers. The [`engine`] runs the networks of bundles with ONNX Runtime and knows no transport; its
+//! front ends translate a protocol to it, of which there is one: QUIC (wire/PROTOCOL.md). [`serve()`] is the whole server,
+//! as the binary `narrows-tail` runs it.
+//!
+//! To run the networks of a bundle without a server, open an engine and give it a job:
+//!
+//! ```no_run
+//! use std::{sync::Arc, time::Instant};
+//!
+//! use narrows_tail::engine::{Engine, Job, JobInput, Options, Prediction, Query, TaskQuery};
+//!
+//! # async fn classify(packet: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = Engine::open(&["models/bundles/lite2".into()], &Options::default())?;
+//! let answer = engine
+//!     .submit(Job {
+//!         model: Arc::clone(&engine.models()[0]),
+//!         input: JobInput::Packet(packet),
+//!         queries: vec![TaskQuery { task: 0, query: Query::Classify { top_k: 5 } }],
+//!         arrived: Instant::now(),
+//!         deadline: None,
+//!     })
+//!     .await?;
+//! if let Ok(Prediction::Classes(classes)) = &answer.tasks[0].result {
+//!     println!("class {} with probability {}", classes[0].index, classes[0].probability);
+//! }
+//! engine.close();
+//! # Ok(())
+//! # }
 //! ```
-//!
-//! [`batcher`], [`admit`], [`answer`] and [`metrics`] are pure: `now` is an argument. [`net`] is the one place that uses
-//! ONNX Runtime and is usable on its own: by the benches for the tails and for the unsplit networks.
 
-pub mod admit;
-pub mod answer;
-pub mod batcher;
-mod catalog;
 pub mod certs;
 pub mod config;
+pub mod engine;
 mod error;
-mod frame;
-mod images;
-mod input;
-mod listen;
-pub mod metrics;
-pub mod net;
-mod selftest;
+mod frontend;
 mod serve;
-mod worker;
 
 pub use error::{Error, ErrorKind};
 pub use serve::serve;

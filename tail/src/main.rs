@@ -15,24 +15,27 @@ use tracing_subscriber::{filter::Targets, prelude::*};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let asked = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
-    let filter = asked.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    let requested = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = requested.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
     let log = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(stderr);
     log.with_target(false).with_ansi(stderr().is_terminal()).finish().with(filter).init();
-    let done = match &cli.command {
+    let result = match &cli.command {
         Command::Serve(config) => serve(config),
-        Command::Certs(command) => make(command),
+        Command::Certs(command) => make_certificates(command),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("narrows-tail: {error}");
-            ExitCode::from(error.exit_code())
+            let exit_code = error.exit_code();
+            // The alternate form prints the error and all its sources.
+            eprintln!("narrows-tail: {:#}", anyhow::Error::new(error));
+            ExitCode::from(exit_code)
         }
     }
 }
 
-fn make(command: &Certs) -> Result<(), Error> {
+/// Makes certificates and prints the folder of the new identity.
+fn make_certificates(command: &Certs) -> Result<(), Error> {
     let folder = match command {
         Certs::Init { dir, names } => certs::init(dir, names)?,
         Certs::Device { name, dir } => certs::device(dir, name)?,

@@ -11,7 +11,7 @@ use narrows_head::{
 };
 use narrows_models::{Bundle, Geometry, Parts};
 use narrows_pair::Pair;
-use narrows_tail::net::Runtime;
+use narrows_tail::engine::Runtime;
 use narrows_tests::{Client, bundle, changed_bundle, lines, photos, root, runtime, said};
 use narrows_wire::{FrameReply, Framing, Image, ImageFormat, Path, Payload, RefusalCode};
 use serde_json::Value;

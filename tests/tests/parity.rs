@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use narrows_codec::{Choice, Feature, GeometryId, LevelId, Mode, Shape, Tables, decode, encode};
 use narrows_head::net::{LocalNet, Net};
 use narrows_models::{Bundle, Parts, TaskKind, Vector};
-use narrows_tail::net::{Device, Input, Runtime, Session};
+use narrows_tail::engine::{Device, Input, Runtime, Session};
 use narrows_tests::{bundle, runtime};
 use ndarray::{Array1, Array4, Axis, Slice};
 

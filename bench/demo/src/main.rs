@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use narrows_models::{Bundle, Parts, TaskKind};
 use narrows_pair::{INTERRUPTED, Interrupt, Pair};
-use narrows_tail::net::Runtime;
+use narrows_tail::engine::Runtime;
 use serde::Serialize;
 
 use crate::{

@@ -13,7 +13,7 @@ use narrows_models::{
     Bundle, TaskKind,
     image::{decode, fit},
 };
-use narrows_tail::net::{Device, Input, Runtime, Session};
+use narrows_tail::engine::{Device, Input, Runtime, Session};
 use ndarray::ArrayView4;
 use serde::Serialize;
 

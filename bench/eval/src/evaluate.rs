@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use narrows_models::{Bundle, Digest, Parts};
-use narrows_tail::net::Runtime;
+use narrows_tail::engine::Runtime;
 use serde::Serialize;
 
 use crate::{

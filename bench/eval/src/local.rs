@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use narrows_head::Local;
 use narrows_models::Bundle;
-use narrows_tail::net::Runtime;
+use narrows_tail::engine::Runtime;
 use serde::Serialize;
 
 use crate::{

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use narrows_head::image::Fitter;
 use narrows_models::{Bundle, Geometry};
-use narrows_tail::net::{Device, Input, Runtime, Session};
+use narrows_tail::engine::{Device, Input, Runtime, Session};
 use ndarray::ArrayView4;
 
 use crate::lite0;

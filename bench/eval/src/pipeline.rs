@@ -8,7 +8,7 @@ use narrows_head::{
     encoding::{Chroma, Encoding, Format},
 };
 use narrows_models::Bundle;
-use narrows_tail::net::{Device, Input, Runtime, Session};
+use narrows_tail::engine::{Device, Input, Runtime, Session};
 use ndarray::{Array1, Array4, ArrayView4};
 
 /// Threads of each session: two are quick, and leave a small machine its other cores.

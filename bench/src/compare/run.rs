@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use narrows_eval::{local_f32::Weights, pipeline::UnsplitNetworks, progress::bar};
 use narrows_models::Bundle;
 use narrows_netsim::{Ideal, Link};
-use narrows_tail::net::Runtime;
+use narrows_tail::engine::Runtime;
 
 use super::{
     accuracy::{self, Answer, Scores},

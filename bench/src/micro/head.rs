@@ -12,7 +12,7 @@ use narrows_eval::{
 use narrows_head::net::{Chain, LocalNet, Net};
 use narrows_int8::Isa;
 use narrows_models::Bundle;
-use narrows_tail::net::{Device, Input, Runtime, Session};
+use narrows_tail::engine::{Device, Input, Runtime, Session};
 use ndarray::{Array4, ArrayView4};
 use serde::Serialize;
 use tract_onnx::prelude::*;

@@ -59,7 +59,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Words that only some files may say: a word, and the start of the paths that may.
 const DOORS: &[(&str, &[&str])] = &[
     ("tract_onnx", &["head/src/net", "bench/src/micro"]),
-    ("ort::", &["tail/src/net"]),
+    ("use ort::", &["tail/src/engine/ort"]),
+    ("ort::", &["tail/src/engine"]),
     ("nvml_wrapper", &["head/power/src/sources/gpu.rs"]),
     ("x509_parser", &["wire/src/identity.rs"]),
     ("TransportConfig", &["wire/src/quic.rs"]),

@@ -1,4 +1,4 @@
-//! What a queue's frames give its network, and how a batch of them is run.
+//! The inputs of networks, and the inference run over a batch of them.
 
 use std::sync::Arc;
 
@@ -6,32 +6,39 @@ use narrows_codec::Feature;
 use narrows_models::Task;
 use ndarray::{Array1, Array4};
 
-use crate::net::{Error, Input, Output, Session};
+use super::ort::{Error, Input, Output, Session};
 
-/// One frame's input of one sort of network. Frames that share a run have one shape.
-pub(crate) trait ModelInput: Send + 'static {
-    /// The word for threads and the log.
-    const NAME: &'static str;
+/// One frame's input of one kind of network. Frames that share a run have inputs of one shape. Clones are cheap: they
+/// share the data.
+pub(super) trait ModelInput: Clone + Send + Sync + 'static {
+    /// The network's name in thread names and in the log.
+    const NETWORK: &'static str;
 
     /// Runs the network of `task` on a batch.
+    ///
+    /// # Errors
+    /// Those of [`Session::run_to`].
     fn run(task: &Task, session: &mut Session, batch: &[&Self]) -> Result<Output, Error>;
 }
 
-/// A tail's input: the integers of a packet and the step of its level.
-pub(crate) struct QuantizedLatent {
-    pub(crate) feature: Arc<Feature>,
-    pub(crate) step: f32,
+/// The input of a split network: the integers of a packet, \[channels, height, width\], and the quantization step of its
+/// rate level.
+#[derive(Clone)]
+pub(super) struct QuantizedLatent {
+    pub(super) feature: Arc<Feature>,
+    pub(super) step: f32,
 }
 
-/// A whole network's input: u8 RGB, rows of a geometry's size.
-pub(crate) struct RgbImage {
-    pub(crate) rows: Arc<Vec<u8>>,
-    pub(crate) height: usize,
-    pub(crate) width: usize,
+/// The input of an unsplit network: u8 RGB pixels, row by row, in the size of a geometry.
+#[derive(Clone)]
+pub(super) struct RgbImage {
+    pub(super) pixels: Arc<Vec<u8>>,
+    pub(super) height: usize,
+    pub(super) width: usize,
 }
 
 impl ModelInput for QuantizedLatent {
-    const NAME: &'static str = "tail";
+    const NETWORK: &'static str = "tail";
 
     fn run(task: &Task, session: &mut Session, batch: &[&Self]) -> Result<Output, Error> {
         let items: Vec<(&Feature, f32)> = batch.iter().map(|item| (&*item.feature, item.step)).collect();
@@ -46,20 +53,20 @@ impl ModelInput for QuantizedLatent {
 }
 
 impl ModelInput for RgbImage {
-    const NAME: &'static str = "whole network";
+    const NETWORK: &'static str = "unsplit network";
 
     fn run(task: &Task, session: &mut Session, batch: &[&Self]) -> Result<Output, Error> {
-        let reference = task.reference.as_ref().expect("only tasks with a reference are served whole");
+        let reference = task.reference.as_ref().expect("only tasks with a reference have an unsplit network");
         let size = (batch.len(), batch[0].height, batch[0].width, 3);
-        let mut rows = Vec::with_capacity(batch.iter().map(|item| item.rows.len()).sum());
-        batch.iter().for_each(|item| rows.extend_from_slice(&item.rows));
-        let pixels = Array4::from_shape_vec(size, rows).expect("the items of a batch have one size");
+        let mut pixels = Vec::with_capacity(batch.iter().map(|item| item.pixels.len()).sum());
+        batch.iter().for_each(|item| pixels.extend_from_slice(&item.pixels));
+        let pixels = Array4::from_shape_vec(size, pixels).expect("the items of a batch have one size");
         session.run_to(&[(&reference.input, Input::U8(pixels.view().into_dyn()))], &reference.output)
     }
 }
 
-/// A batch's latent tensor: [N, channels, height, width], `symbol * step` of each item.
-pub(crate) fn latent(items: &[(&Feature, f32)]) -> Array4<f32> {
+/// The dequantized latents of a batch: \[N, channels, height, width\], each item's symbols times its step.
+fn latent(items: &[(&Feature, f32)]) -> Array4<f32> {
     let shape = items[0].0.shape();
     let values = items
         .iter()
@@ -77,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_mixes_levels() {
+    fn a_batch_may_mix_rate_levels() {
         let shape = Shape::new(1, 1, 2).unwrap();
         let (fine, coarse) =
             (Feature::new(shape, vec![1, -2]).unwrap(), Feature::new(shape, vec![3, 0]).unwrap());

@@ -1,5 +1,5 @@
-//! The self-test at start: each tail runs a vector of its bundle and must give the vector's output, each whole network
-//! an image of the right shape.
+//! The self-test of a network before it serves: a split network must compute the output of a test vector of its bundle, an
+//! unsplit network an output of the right shape.
 #![expect(clippy::disallowed_methods, reason = "a self-test reports its time")]
 
 use std::{
@@ -11,27 +11,31 @@ use narrows_codec::{Feature, decode};
 use narrows_models::{Bundle, Geometry, Task, TaskKind, Vector};
 use ndarray::{ArrayD, ArrayViewD, IxDyn, Slice};
 
-use crate::{
-    Error,
-    catalog::OpenedBundle,
+use super::{
+    bundle::OpenedBundle,
+    error::{Error, chain},
     input::{ModelInput, QuantizedLatent, RgbImage},
-    net::{self, Output, Session},
+    ort::{self, Output, Session},
 };
 
-/// What a network's self-test found.
-pub(crate) struct Report {
-    /// The vector, or what was run where the bundle has none.
-    pub(crate) vector: String,
+/// The result of a network's self-test.
+pub(super) struct Report {
+    /// The vector's name, or `none` and the input that was used where the bundle has no vector.
+    pub(super) vector: String,
     /// The time of a run.
-    pub(crate) took: Duration,
+    pub(super) took: Duration,
     /// The largest difference from the vector's output.
-    pub(crate) difference: f32,
+    pub(super) difference: f32,
 }
 
-/// Runs task number `index` of a bundle on a vector, or on zeros, and compares (BUNDLE.md section 8).
-pub(crate) fn run(opened: &OpenedBundle, index: usize, session: &mut Session) -> Result<Report, Error> {
+/// Runs the split network of the task of this index on a test vector, and compares the outputs (models/BUNDLE.md
+/// section 8). Where the bundle has no vector for the task, it runs on zeros and only the output's shape is checked.
+///
+/// # Errors
+/// [`Error::Vector`] if the outputs differ, [`Error::Ort`] if the network does not fit the manifest or does not run.
+pub(super) fn run_split(opened: &OpenedBundle, index: usize, session: &mut Session) -> Result<Report, Error> {
     let task = &opened.bundle.tasks()[index];
-    session.expect(&[&task.latent, &task.step], &task.output)?;
+    session.check_tensors(&[&task.latent, &task.step], &task.output)?;
     let tested = opened.bundle.vectors().iter().find_map(|vector| {
         vector.outputs.iter().find(|output| output.task == index).map(|output| (vector, output))
     });
@@ -63,23 +67,26 @@ pub(crate) fn run(opened: &OpenedBundle, index: usize, session: &mut Session) ->
     Ok(Report { vector: vector.name.clone(), took, difference })
 }
 
-/// Runs the whole network of task number `index`, which has one, on a grey image.
-pub(crate) fn run_unsplit(
+/// Runs the unsplit network of the task of this index, which has one, on a grey image, and checks the output's shape.
+///
+/// # Errors
+/// [`Error::Ort`] if the network does not fit the manifest or does not run.
+pub(super) fn run_unsplit(
     opened: &OpenedBundle,
     index: usize,
     session: &mut Session,
 ) -> Result<Report, Error> {
     let task = &opened.bundle.tasks()[index];
-    let reference = task.reference.as_ref().expect("the task has a whole network");
-    session.expect(&[&reference.input], &reference.output)?;
+    let reference = task.reference.as_ref().expect("the caller found an unsplit network");
+    session.check_tensors(&[&reference.input], &reference.output)?;
     let Geometry { width, height, .. } = opened.bundle.geometries()[task.geometry];
-    let pixels = RgbImage { rows: Arc::new(vec![128; 3 * width * height]), height, width };
-    let (output, took) = timed(task, session, &pixels)?;
+    let grey = RgbImage { pixels: Arc::new(vec![128; 3 * width * height]), height, width };
+    let (output, took) = timed(task, session, &grey)?;
     check_shape(&opened.bundle, task, (&reference.file, task.geometry), output.view().shape())?;
     Ok(Report { vector: "none: grey".to_owned(), took, difference: 0.0 })
 }
 
-/// The second of two runs, and its time: the first one allocates.
+/// Runs a network twice and returns the second output and its time, since the first run allocates memory.
 fn timed<I: ModelInput>(task: &Task, session: &mut Session, item: &I) -> Result<(Output, Duration), Error> {
     I::run(task, session, &[item])?;
     let began = Instant::now();
@@ -87,7 +94,7 @@ fn timed<I: ModelInput>(task: &Task, session: &mut Session, item: &I) -> Result<
     Ok((output, began.elapsed()))
 }
 
-/// The vector's symbols, from its packet, which must decode to them.
+/// The symbols of a vector. The vector's packet must decode to them.
 fn symbols(opened: &OpenedBundle, vector: &Vector) -> Result<Feature, Error> {
     let wrong = |reason: String| Error::Vector {
         folder: opened.bundle.dir().to_owned(),
@@ -95,15 +102,15 @@ fn symbols(opened: &OpenedBundle, vector: &Vector) -> Result<Feature, Error> {
         reason,
     };
     let packet = read(&opened.bundle, &vector.packet)?;
-    let packet = decode(&opened.tables, &opened.shapes, &packet).map_err(|error| wrong(error.to_string()))?;
+    let packet = decode(&opened.tables, &opened.shapes, &packet).map_err(|error| wrong(chain(&error)))?;
     let symbols = read(&opened.bundle, &vector.symbols)?;
     let same = packet.feature.symbols().iter().eq(symbols
         .iter()
         .map(|&byte| i16::from(byte as i8))
         .collect::<Vec<_>>()
         .iter());
-    let place = (packet.geometry.index(), packet.level.index());
-    if place != (vector.geometry, vector.level) {
+    let header = (packet.geometry.index(), packet.level.index());
+    if header != (vector.geometry, vector.level) {
         return Err(wrong("the packet is of another geometry or level".into()));
     }
     if same { Ok(packet.feature) } else { Err(wrong("the packet decodes to other symbols".into())) }
@@ -124,14 +131,15 @@ fn check_shape(
     if found == expected {
         return Ok(());
     }
-    Err(Error::Net(net::Error::Tensor {
+    Err(Error::Ort(ort::Error::Tensor {
         model: bundle.path(part),
         tensor: task.output.clone(),
         reason: format!("its shape is {found:?}, the manifest says {expected:?}"),
     }))
 }
 
-/// What a vector stores of an output: every `stride`th pixel from `stride / 2` on, for kind segment.
+/// The values of an output that a vector stores: all of them, or for kind `segment` those of every `stride`th pixel from
+/// `stride / 2` on, in both directions.
 fn sampled(output: ArrayViewD<'_, f32>, kind: TaskKind, stride: usize) -> ArrayD<f32> {
     let mut view = output;
     if kind == TaskKind::Segment && stride > 1 {
@@ -144,7 +152,10 @@ fn sampled(output: ArrayViewD<'_, f32>, kind: TaskKind, stride: usize) -> ArrayD
         .expect("as many values as the view")
 }
 
-/// The largest difference, or where it is over 1e-2 + 1e-2 · |value|.
+/// The largest difference between the values found and those expected, which are little-endian f32.
+///
+/// # Errors
+/// A description of the first value whose difference is over 1e-2 + 1e-2 · |value|, or of different sizes.
 fn compare(found: &ArrayD<f32>, expected: &[u8]) -> Result<f32, String> {
     let expected: Vec<f32> = expected
         .chunks_exact(4)
@@ -154,10 +165,10 @@ fn compare(found: &ArrayD<f32>, expected: &[u8]) -> Result<f32, String> {
         return Err(format!("{} values, expected {}", found.len(), expected.len()));
     }
     let mut largest = 0f32;
-    for (place, (&found, &expected)) in found.iter().zip(&expected).enumerate() {
+    for (index, (&found, &expected)) in found.iter().zip(&expected).enumerate() {
         let difference = (found - expected).abs();
         if difference.is_nan() || difference > 1e-2 + 1e-2 * expected.abs() {
-            return Err(format!("value {place} is {found}, expected {expected}"));
+            return Err(format!("value {index} is {found}, expected {expected}"));
         }
         largest = largest.max(difference);
     }

@@ -1,14 +1,46 @@
-//! From logits to answers: softmax and the most probable classes, or a class per pixel (pure).
+//! From logits to predictions: softmax and the most probable classes, or a class per pixel (pure).
 
-use narrows_wire::{Class, ClassMap, Error};
 use ndarray::{ArrayView1, ArrayView2, ArrayView3, Axis};
 
-/// Classes that a map's byte per pixel can tell apart.
-pub const MAP_CLASSES: usize = 256;
+/// The number of classes that a class map can hold, which has one byte per pixel.
+pub(super) const MAP_CLASSES: usize = 256;
 
-/// The `top_k` most probable classes, best first, of equal ones the lower class first. Probabilities are the
-/// softmax over all classes, summed in f64. Logits that are not finite give no answer.
-pub fn classes(logits: ArrayView1<'_, f32>, top_k: usize) -> Option<Vec<Class>> {
+/// The number of classes that [`Class::index`] can hold.
+pub(super) const CLASSES: usize = 1 << 16;
+
+/// What a task predicts for one frame.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Prediction {
+    /// The most probable classes, most probable first.
+    Classes(Vec<Class>),
+    /// A class per pixel.
+    Map(ClassMap),
+}
+
+/// A class and its probability.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Class {
+    /// The class: the line of the task's label file, counted from 0.
+    pub index: u16,
+    /// Its probability, 0 to 1: the softmax over all classes.
+    pub probability: f32,
+}
+
+/// A class per pixel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassMap {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// `width * height` classes, row by row. A class is the line of the task's label file, counted from 0.
+    pub classes: Vec<u8>,
+}
+
+/// The `top_k` most probable classes, most probable first; of equally probable ones the lower class first. Probabilities
+/// are the softmax over all classes, summed in f64. `None` if a logit is not finite or there are none.
+pub(super) fn classes(logits: ArrayView1<'_, f32>, top_k: usize) -> Option<Vec<Class>> {
     if logits.is_empty() || logits.iter().any(|logit| !logit.is_finite()) {
         return None;
     }
@@ -29,17 +61,16 @@ pub fn classes(logits: ArrayView1<'_, f32>, top_k: usize) -> Option<Vec<Class>> 
     order.into_iter().map(class).collect()
 }
 
-/// The most probable class of every pixel, at the resolution asked for (nearest pixel), packed for the wire.
-/// `logits` are [classes, height, width]; of equal classes the lower one wins.
-pub fn class_map(logits: ArrayView3<'_, f32>, size: Option<(u16, u16)>) -> Result<ClassMap, Error> {
+/// The most probable class of every pixel, at the size of the logits or at `size` (width, height), where each pixel takes
+/// the nearest of the logits' pixels. `logits` are \[classes, height, width\]; of equally probable classes the lower one
+/// wins.
+pub(super) fn class_map(logits: ArrayView3<'_, f32>, size: Option<(usize, usize)>) -> ClassMap {
     let (_, rows, columns) = logits.dim();
-    let own = || Some((u16::try_from(columns).ok()?, u16::try_from(rows).ok()?));
-    let unfit = Error::Invalid { field: "map size", reason: "the tail's own resolution is over 65535" };
-    let (width, height) = size.or_else(own).ok_or(unfit)?;
-    ClassMap::pack(width, height, &pixels(logits, width.into(), height.into()))
+    let (width, height) = size.unwrap_or((columns, rows));
+    ClassMap { width, height, classes: most_probable(logits, width, height) }
 }
 
-fn pixels(logits: ArrayView3<'_, f32>, width: usize, height: usize) -> Vec<u8> {
+fn most_probable(logits: ArrayView3<'_, f32>, width: usize, height: usize) -> Vec<u8> {
     let (classes, rows, columns) = logits.dim();
     if classes == 0 || rows == 0 || columns == 0 {
         return vec![0; width * height];
@@ -63,15 +94,15 @@ fn pixels(logits: ArrayView3<'_, f32>, width: usize, height: usize) -> Vec<u8> {
     map
 }
 
-/// The class of every pixel of one row; `logits` are [classes, columns]. One pass per class over two short
-/// buffers. Both choices are made with a mask: written as `if`, they become branches that noisy logits mispredict
-/// (3 to 7 times slower), written so, they become vector instructions.
+/// Writes the most probable class of every pixel of one row to `winner`. `logits` are \[classes, columns\]; `best` is a
+/// buffer. It makes one pass per class over two short buffers. Both selections use a mask: an `if` would become a branch
+/// that noisy logits mispredict (3 to 7 times slower), masks become vector instructions.
 fn argmax_row(logits: ArrayView2<'_, f32>, best: &mut [f32], winner: &mut [u32]) {
     best.fill(f32::NEG_INFINITY);
     winner.fill(0);
     for (class, plane) in (0u32..).zip(logits.outer_iter()).take(MAP_CLASSES) {
         let plane = plane.as_standard_layout();
-        // A slice: ndarray's own iterator does not become vector instructions.
+        // Iteration over a slice becomes vector instructions, ndarray's own iterator does not.
         let plane = plane.as_slice().unwrap_or_default();
         for ((&value, best), winner) in plane.iter().zip(best.iter_mut()).zip(winner.iter_mut()) {
             let better = u32::from(value > *best).wrapping_neg();
@@ -81,7 +112,7 @@ fn argmax_row(logits: ArrayView2<'_, f32>, best: &mut [f32], winner: &mut [u32])
     }
 }
 
-/// The source pixel under the centre of pixel `at` of `size`.
+/// The index of the source pixel, of `source`, under the centre of pixel `at`, of `size`.
 fn nearest(at: usize, size: usize, source: usize) -> usize {
     (2 * at + 1) * source / (2 * size)
 }
@@ -126,23 +157,23 @@ mod tests {
     }
 
     #[test]
-    fn the_map_is_the_tails_own_size_unless_another_is_asked_for() {
-        let map = class_map(logits().view(), None).unwrap();
-        assert_eq!((map.width(), map.height()), (3, 2));
-        assert_eq!(map.unpack().unwrap(), [0, 1, 2, 2, 1, 0]);
-        let map = class_map(logits().view(), Some((6, 4))).unwrap();
+    fn the_map_has_the_size_of_the_logits_unless_another_is_requested() {
+        let map = class_map(logits().view(), None);
+        assert_eq!((map.width, map.height), (3, 2));
+        assert_eq!(map.classes, [0, 1, 2, 2, 1, 0]);
+        let map = class_map(logits().view(), Some((6, 4)));
         let doubled = [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2, 2, 2, 1, 1, 0, 0, 2, 2, 1, 1, 0, 0];
-        assert_eq!(map.unpack().unwrap(), doubled);
-        let map = class_map(logits().view(), Some((1, 1))).unwrap();
-        assert_eq!(map.unpack().unwrap(), [1]);
+        assert_eq!(map.classes, doubled);
+        let map = class_map(logits().view(), Some((1, 1)));
+        assert_eq!(map.classes, [1]);
     }
 
     #[test]
     fn the_map_does_not_depend_on_the_memory_layout() {
         let standard = logits();
-        let turned = standard.view().permuted_axes([2, 1, 0]).to_owned();
-        let strided = turned.view().permuted_axes([2, 1, 0]);
-        assert_eq!(class_map(strided, None).unwrap(), class_map(standard.view(), None).unwrap());
+        let permuted = standard.view().permuted_axes([2, 1, 0]).to_owned();
+        let strided = permuted.view().permuted_axes([2, 1, 0]);
+        assert_eq!(class_map(strided, None), class_map(standard.view(), None));
     }
 
     #[test]
@@ -150,13 +181,7 @@ mod tests {
         let mut logits = Array3::zeros((3, 1, 2));
         logits[[1, 0, 1]] = f32::NAN;
         logits[[2, 0, 1]] = 0.5;
-        assert_eq!(class_map(logits.view(), None).unwrap().unpack().unwrap(), [0, 2]);
-    }
-
-    #[test]
-    fn a_map_over_the_limit_is_refused() {
-        assert!(class_map(logits().view(), Some((4096, 4096))).is_err());
-        assert!(class_map(logits().view(), Some((0, 3))).is_err());
+        assert_eq!(class_map(logits.view(), None).classes, [0, 2]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Connections: the handshake, the hello, one task per frame, and the drain.
-#![expect(clippy::disallowed_methods, reason = "the shell of the session reads the clock")]
+//! One connection: the handshake, the hello, one task per frame, and the drain.
+#![expect(clippy::disallowed_methods, reason = "the session is given the time")]
 
 use std::{
     net::SocketAddr,
@@ -17,80 +17,65 @@ use narrows_wire::{
     session::{Accepted, Catalog, HelloOutcome, Server, Verdict},
     stream::{StreamError, read_message, write_message},
 };
-use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
+use quinn::{Connection, Incoming, RecvStream, SendStream};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
+use super::translate;
 use crate::{
-    admit::{ConnectionLimit, Permit},
-    catalog::Model,
-    frame,
-    images::Decoders,
-    metrics::Metrics,
+    engine::{self, Engine, Model, RefusalReason},
+    frontend::{
+        admission::{ConnectionLimit, Permit, PermitCount},
+        metrics::Metrics,
+    },
 };
 
-/// How long a reply may take to be acknowledged before its stream is forgotten.
+/// The time that the peer has to acknowledge a reply before the reply's stream is dropped.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time that the peer has to acknowledge a hello refusal before the connection is closed.
+const HELLO_REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What all connections share.
 pub(crate) struct Shared {
-    pub(crate) catalog: Vec<Model>,
-    pub(crate) decoders: Decoders,
-    pub(crate) session_catalog: Arc<Catalog>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) connections: ConnectionLimit,
+    engine: Arc<Engine>,
+    /// The engine's models, in the order of the session catalog's bundles.
+    models: Vec<Arc<Model>>,
+    /// What the sessions offer to clients.
+    catalog: Arc<Catalog>,
+    pub(super) metrics: Metrics,
+    pub(super) connections: ConnectionLimit,
 }
 
-/// Accepts connections until `drain` turns true, then lets accepted frames finish, at most for `patience`.
-/// Returns the number of frames that were accepted and not answered.
-pub(crate) async fn listen(
-    endpoint: &Endpoint,
-    shared: Arc<Shared>,
-    mut drain: watch::Receiver<bool>,
-    patience: Duration,
-) -> u64 {
-    let mut connections = JoinSet::new();
-    let for_connections = drain.clone();
-    loop {
-        tokio::select! {
-            incoming = endpoint.accept() => match incoming {
-                Some(incoming) => admit(incoming, &shared, &for_connections, &mut connections),
-                None => break,
-            },
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            () = begun(&mut drain) => break,
-        }
+impl Shared {
+    /// The state of a front end to `engine`, with at most `connections` connections and `max_in_flight` frames in flight on
+    /// each.
+    pub(crate) fn new(engine: Arc<Engine>, max_in_flight: u16, connections: usize) -> Shared {
+        let models = engine.models().to_vec();
+        let catalog = Arc::new(translate::catalog(&models, max_in_flight));
+        let connections = ConnectionLimit::new(connections);
+        Shared { engine, models, catalog, metrics: Metrics::default(), connections }
     }
-    // From here on new connections are refused by QUIC itself.
-    endpoint.set_server_config(None);
-    let finished = timeout(patience, async { while connections.join_next().await.is_some() {} }).await;
-    endpoint.close(u32::from(Close::Draining).into(), b"the server is shutting down");
-    // Lets the last packets out; nobody is waited for.
-    let _ = timeout(Duration::from_millis(500), endpoint.wait_idle()).await;
-    match finished {
-        Ok(()) => 0,
-        Err(_) => {
-            let done = [&shared.metrics.answered, &shared.metrics.refused, &shared.metrics.abandoned];
-            shared.metrics.frames.value().saturating_sub(done.iter().map(|count| count.value()).sum())
-        }
+
+    /// The front end's counters.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The number of frames that were accepted and not answered, refused or abandoned.
+    pub(super) fn unanswered(&self) -> u64 {
+        let finished = [&self.metrics.answered, &self.metrics.refused, &self.metrics.abandoned];
+        let finished = finished.iter().map(|count| count.value()).sum();
+        self.metrics.frames.value().saturating_sub(finished)
     }
 }
 
-fn admit(
+/// Runs a connection from its handshake to its end. The permit is given back at the end.
+pub(super) async fn run(
     incoming: Incoming,
-    shared: &Arc<Shared>,
-    drain: &watch::Receiver<bool>,
-    connections: &mut JoinSet<()>,
+    shared: Arc<Shared>,
+    drain: watch::Receiver<bool>,
+    _permit: Permit,
 ) {
-    let Some(permit) = shared.connections.acquire() else {
-        shared.metrics.turned_away.add(1);
-        tracing::warn!(remote = %incoming.remote_address(), in_use = shared.connections.in_use(), "no room, turned away");
-        incoming.refuse();
-        return;
-    };
-    connections.spawn(connect(incoming, Arc::clone(shared), drain.clone(), permit));
-}
-
-async fn connect(incoming: Incoming, shared: Arc<Shared>, drain: watch::Receiver<bool>, _permit: Permit) {
     let remote = incoming.remote_address();
     let handshake = async { incoming.accept()?.await };
     let connection = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
@@ -106,15 +91,15 @@ async fn connect(incoming: Incoming, shared: Arc<Shared>, drain: watch::Receiver
         }
     };
     let name = peer_name(&connection).unwrap_or_else(|| "without a name".to_owned());
-    let session = Mutex::new(Server::new(Arc::clone(&shared.session_catalog), Instant::now()));
-    let (busy, decode_failure_logged) = (ConnectionLimit::new(usize::MAX), AtomicBool::new(false));
-    let peer = Peer { name, remote, connection, session, shared, busy, decode_failure_logged };
+    let session = Mutex::new(Server::new(Arc::clone(&shared.catalog), Instant::now()));
+    let (undelivered, decode_failure_logged) = (PermitCount::default(), AtomicBool::new(false));
+    let peer = Peer { name, remote, connection, session, shared, undelivered, decode_failure_logged };
     let peer = Arc::new(peer);
     let open = {
         let mut drain = drain.clone();
         tokio::select! {
-            open = peer.greet() => open,
-            () = begun(&mut drain) => {
+            open = peer.hello() => open,
+            () = drain_begins(&mut drain) => {
                 close(&peer.connection, Close::Draining, "the server is shutting down");
                 false
             }
@@ -127,9 +112,9 @@ async fn connect(incoming: Incoming, shared: Arc<Shared>, drain: watch::Receiver
     }
 }
 
-/// Resolves once the drain has begun.
-async fn begun(drain: &mut watch::Receiver<bool>) {
-    // A sender that is gone can only mean the end, too.
+/// Returns once the drain has begun.
+pub(super) async fn drain_begins(drain: &mut watch::Receiver<bool>) {
+    // If the sender is gone, the server is ending too.
     let _ = drain.wait_for(|draining| *draining).await;
 }
 
@@ -140,22 +125,22 @@ struct Peer {
     connection: Connection,
     session: Mutex<Server>,
     shared: Arc<Shared>,
-    /// Counts requests that are in and whose answer is not yet delivered.
-    busy: ConnectionLimit,
-    /// A packet or image that did not decode has been logged at warning level.
+    /// Counts requests that have arrived and whose answer is not yet delivered.
+    undelivered: PermitCount,
+    /// Whether a packet or image that did not decode has been logged as a warning.
     decode_failure_logged: AtomicBool,
 }
 
 impl Peer {
-    /// The hello. False if the connection is over.
-    async fn greet(&self) -> bool {
+    /// Receives and answers the hello. False if the connection is over.
+    async fn hello(&self) -> bool {
         let due = self.session().hello_due();
-        let hello = async {
+        let message = async {
             let (send, mut receive) = self.connection.accept_bi().await.map_err(StreamError::Connection)?;
             Ok((send, read_message(&mut receive, MAX_HELLO).await?))
         };
-        let (mut send, bytes) = match tokio::time::timeout_at(due.into(), hello).await {
-            Ok(Ok(hello)) => hello,
+        let (mut send, bytes) = match tokio::time::timeout_at(due.into(), message).await {
+            Ok(Ok(message)) => message,
             Ok(Err(StreamError::TooLarge { limit })) => {
                 self.violation(Close::TooLarge, &format!("hello over {limit} bytes"));
                 return false;
@@ -169,15 +154,15 @@ impl Peer {
                 return false;
             }
         };
-        let greeting = self.session().hello(&bytes);
-        match greeting {
+        let outcome = self.session().hello(&bytes);
+        match outcome {
             Ok(HelloOutcome::Open(bytes)) => write_message(&mut send, &bytes).await.is_ok(),
             Ok(HelloOutcome::Refused { bytes, refusal }) => {
                 self.shared.metrics.hellos_refused.add(1);
                 tracing::warn!(peer = self.name, remote = %self.remote, reason = %refusal, "hello refused");
                 if write_message(&mut send, &bytes).await.is_ok() {
-                    // The close would overtake the refusal.
-                    let _ = timeout(Duration::from_secs(2), send.stopped()).await;
+                    // Closing at once would discard the refusal before it is sent.
+                    let _ = timeout(HELLO_REFUSAL_TIMEOUT, send.stopped()).await;
                 }
                 close(&self.connection, Close::Refused, &refusal.to_string());
                 false
@@ -189,13 +174,13 @@ impl Peer {
         }
     }
 
-    /// Frames, each on a task of its own, until the peer leaves or the drain is over.
+    /// Answers frames, each in a task of its own, until the peer leaves or the drain is over.
     async fn serve(self: &Arc<Self>, mut drain: watch::Receiver<bool>) {
         let mut frames = JoinSet::new();
         let mut draining = false;
         loop {
-            // Requests that are still arriving are not accepted, so nobody waits for them.
-            if draining && self.busy.in_use() == 0 {
+            // Requests that are still arriving will not be accepted, so the drain does not wait for them.
+            if draining && self.undelivered.in_use() == 0 {
                 close(&self.connection, Close::Draining, "the server is shutting down");
                 return;
             }
@@ -207,14 +192,14 @@ impl Peer {
                     Err(error) => {
                         let code = close_code(&error).map(|code| code.to_string());
                         tracing::info!(peer = self.name, remote = %self.remote, reason = %error, code, "disconnected");
-                        // Ends the frames' tasks; work that has not begun is dropped with them.
+                        // Returning drops the frames' tasks, and with them the work that has not begun.
                         let abandoned = self.session().in_flight();
                         self.shared.metrics.abandoned.add(abandoned as u64);
                         return;
                     }
                 },
                 Some(_) = frames.join_next(), if !frames.is_empty() => {}
-                () = begun(&mut drain), if !draining => {
+                () = drain_begins(&mut drain), if !draining => {
                     draining = true;
                     self.session().drain();
                 }
@@ -222,17 +207,18 @@ impl Peer {
         }
     }
 
+    /// Receives one request, answers it and waits until the answer is delivered.
     async fn frame(self: Arc<Self>, mut send: SendStream, mut receive: RecvStream) {
         let bytes = match timeout(MESSAGE_TIMEOUT, read_message(&mut receive, MAX_REQUEST)).await {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(StreamError::TooLarge { limit })) => {
                 return self.violation(Close::TooLarge, &format!("request over {limit} bytes"));
             }
-            // The peer gave the frame up, or is gone.
+            // The peer gave the frame up or has left.
             Ok(Err(_)) => return,
             Err(_) => return self.violation(Close::Violation, "a request did not arrive in time"),
         };
-        let _busy = self.busy.acquire();
+        let _undelivered = self.undelivered.acquire();
         let now = Instant::now();
         let verdict = self.session().request(now, &bytes);
         let bytes = match verdict {
@@ -266,45 +252,58 @@ impl Peer {
         }
     }
 
-    /// Works on the frame and encodes what came of it.
+    /// Has the engine answer a frame, and encodes the reply or refusal.
     async fn answer(&self, accepted: Accepted, arrived: Instant) -> Vec<u8> {
-        let (id, metrics) = (accepted.id, &self.shared.metrics);
-        let Shared { catalog, decoders, .. } = &*self.shared;
-        let finished = frame::work(catalog, decoders, metrics, accepted, arrived).await;
-        if let Some(reason) = finished.undecoded {
-            if self.decode_failure_logged.swap(true, Ordering::Relaxed) {
-                tracing::debug!(peer = self.name, id, reason, "not decoded");
-            } else {
-                tracing::warn!(
-                    peer = self.name,
-                    id,
-                    reason,
-                    "not decoded (more of this connection at debug level)"
-                );
-            }
-        }
+        let Shared { engine, models, metrics, .. } = &*self.shared;
+        let id = accepted.id;
         let refuse = |refusal: Refusal| {
             metrics.refused.add(1);
             tracing::debug!(peer = self.name, id, reason = %refusal, "refused");
             FrameReply::Refused { id, refusal }.encode().unwrap_or_default()
         };
-        match finished.reply {
-            FrameReply::Refused { refusal, .. } => refuse(refusal),
-            FrameReply::Answered(reply) => {
-                let (path, timings) = (reply.path, reply.timings);
-                match FrameReply::Answered(reply).encode() {
-                    Ok(bytes) => {
-                        metrics.answered(path, &timings);
-                        tracing::debug!(peer = self.name, id, %path, ?timings, bytes = bytes.len(), "answered");
-                        bytes
-                    }
-                    Err(error) => refuse(Refusal::new(RefusalCode::TooLarge, error.to_string())),
-                }
+        let (path, job) = match translate::job(models, accepted, arrived) {
+            Ok(job) => job,
+            Err(refusal) => return refuse(refusal),
+        };
+        let answer = match engine.submit_with(job, translate::outcome).await {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                self.log_decode_failure(id, &refusal);
+                return refuse(translate::refusal(refusal));
             }
+        };
+        let timings = answer.timings;
+        match FrameReply::Answered(translate::reply(id, path, answer)).encode() {
+            Ok(bytes) => {
+                metrics.answered(path, &timings);
+                tracing::debug!(peer = self.name, id, %path, ?timings, bytes = bytes.len(), "answered");
+                bytes
+            }
+            Err(error) => refuse(Refusal::new(RefusalCode::TooLarge, error.to_string())),
         }
     }
 
-    /// Ends the connection for the peer's fault. Logged once: later faults find it closed.
+    /// Logs a packet or image that did not decode: the first of a connection as a warning, later ones for debugging, so that
+    /// a peer cannot fill the log.
+    fn log_decode_failure(&self, id: u64, refusal: &engine::Refusal) {
+        if !matches!(refusal.reason, RefusalReason::BadLatent | RefusalReason::BadImage) {
+            return;
+        }
+        let reason = &refusal.text;
+        if self.decode_failure_logged.swap(true, Ordering::Relaxed) {
+            tracing::debug!(peer = self.name, id, reason, "not decoded");
+        } else {
+            tracing::warn!(
+                peer = self.name,
+                id,
+                reason,
+                "not decoded (more of this connection at debug level)"
+            );
+        }
+    }
+
+    /// Closes the connection because the peer broke the protocol. Does nothing if it is closed already, so a violation is
+    /// counted and logged once.
     fn violation(&self, code: Close, reason: &str) {
         if self.connection.close_reason().is_none() {
             self.shared.metrics.violations.add(1);

@@ -1,0 +1,218 @@
+//! Inference for any front end: jobs in, predictions out. The engine knows no transport.
+//!
+//! ```text
+//! submit ── decode ── scheduler ── batcher ── worker ── ort (ONNX Runtime) ── postprocess ── Answer
+//!           latent    admit?       form       a thread   run                  softmax,
+//!           or pixels              batches    per copy                        class map
+//! ```
+//!
+//! An [`Engine`] serves [`Model`]s, which are bundles with their networks loaded. A [`Job`] names a model, carries one
+//! frame (a codec packet, a decoded latent or an image file) and queries its tasks. [`Engine::submit`] returns the
+//! [`Answer`], or a [`Refusal`] that says why there is none. Scheduler, batcher, postprocessing and timing are pure: the
+//! time is an argument.
+//!
+//! [`Session`] runs a single network without queues and threads, for tools that measure networks.
+
+mod batcher;
+mod bundle;
+mod decode;
+mod dispatch;
+mod error;
+mod input;
+mod job;
+mod metrics;
+mod options;
+mod ort;
+mod postprocess;
+mod query;
+mod refusal;
+mod registry;
+mod scheduler;
+mod selftest;
+mod ticket;
+mod timing;
+mod worker;
+
+use std::{path::PathBuf, sync::Arc};
+
+use narrows_codec::{Feature, GeometryId, LevelId};
+
+pub use self::{
+    batcher::BatchLimits,
+    decode::{EncodedImage, Framing},
+    error::{Error, ErrorKind},
+    job::{Answer, Job, JobInput, TaskAnswer},
+    metrics::{Counter, Metrics},
+    options::Options,
+    ort::{
+        Device, Error as OrtError, ErrorKind as OrtErrorKind, Input, LIBRARY_VARIABLE, Output, Provider,
+        Runtime, Session,
+    },
+    postprocess::{Class, ClassMap, Prediction},
+    query::{Query, TaskQuery},
+    refusal::{Refusal, RefusalReason},
+    registry::Model,
+    timing::Timings,
+};
+use self::{
+    decode::{ImageDecoder, decode_packet},
+    dispatch::{Dispatch, Frame, refuse_unless_any_admits},
+    input::QuantizedLatent,
+    registry::Registry,
+};
+
+/// The networks of some bundles, with their queues and worker threads.
+///
+/// [`Engine::close`] ends the threads. Those of an engine that is dropped without it wait for work until the process ends.
+pub struct Engine {
+    registry: Registry,
+    decoder: ImageDecoder,
+    metrics: Arc<Metrics>,
+}
+
+impl Engine {
+    /// Opens the bundles in these folders, loads ONNX Runtime and the bundles' networks, tests each network against a
+    /// vector of its bundle, and starts the workers.
+    ///
+    /// # Errors
+    /// The first [`Error`] of these steps. All bundles are checked before the first network is loaded.
+    pub fn open(folders: &[PathBuf], options: &Options) -> Result<Engine, Error> {
+        let metrics = Arc::new(Metrics::default());
+        let registry = Registry::open(folders, options, &metrics)?;
+        let decoder = ImageDecoder::new(options.decoders, options.max_image_pixels);
+        Ok(Engine { registry, decoder, metrics })
+    }
+
+    /// The models that are served, in the order of their folders.
+    #[must_use]
+    pub fn models(&self) -> &[Arc<Model>] {
+        self.registry.models()
+    }
+
+    /// The engine's counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Answers a job. Must be called on Tokio's multi-threaded runtime. Dropping the future gives the job up: work that has
+    /// not begun never will.
+    ///
+    /// # Errors
+    /// The reason why no task of the job has a prediction.
+    pub async fn submit(&self, job: Job) -> Result<Answer, Refusal> {
+        self.submit_with(job, Ok).await
+    }
+
+    /// Answers a job as [`Engine::submit`] does, with predictions in the form that `convert` gives them, for example
+    /// compressed. Each prediction is converted as soon as it exists, on the thread that made it, and the time that this
+    /// takes is part of [`Timings::postprocess`].
+    ///
+    /// # Errors
+    /// The reason why no task of the job has a prediction.
+    pub async fn submit_with<T>(
+        &self,
+        job: Job,
+        convert: impl Fn(Prediction) -> Result<T, Refusal> + Sync,
+    ) -> Result<Answer<T>, Refusal> {
+        let Job { model, input, queries, arrived, deadline } = job;
+        let (model, frame) = (&*model, Frame { queries: &queries, arrived, deadline });
+        match input {
+            JobInput::Packet(packet) => {
+                let decode = || {
+                    let packet = decode_packet(model.tables(), model.shapes(), &packet)?;
+                    Ok((packet.geometry, packet.level, packet.feature))
+                };
+                self.answer_latent(model, frame, decode, &convert).await
+            }
+            JobInput::Latent { geometry, level, feature } => {
+                let check = || {
+                    check_latent(model, geometry, level, &feature)?;
+                    Ok((geometry, level, feature))
+                };
+                self.answer_latent(model, frame, check, &convert).await
+            }
+            JobInput::Image(image) => self.answer_image(model, frame, image, &convert).await,
+        }
+    }
+
+    /// Refuses new jobs, lets those that are queued run, and ends the worker threads.
+    pub fn close(&self) {
+        self.registry.close();
+    }
+
+    /// Answers a latent with the split networks, once `decode` has made it.
+    async fn answer_latent<T>(
+        &self,
+        model: &Model,
+        frame: Frame<'_>,
+        decode: impl FnOnce() -> Result<(GeometryId, LevelId, Feature), Refusal>,
+        convert: &(impl Fn(Prediction) -> Result<T, Refusal> + Sync),
+    ) -> Result<Answer<T>, Refusal> {
+        let networks = frame.queries.iter().map(|query| model.split_network(query));
+        let networks = networks.collect::<Result<Vec<_>, _>>()?;
+        refuse_unless_any_admits(&networks, frame.deadline)?;
+        let (geometry, level, feature) = decode().inspect_err(|refusal| self.count(refusal))?;
+        let decode_time = frame.arrived.elapsed();
+        let step = model.bundle().levels()[level.index()].step;
+        let input = QuantizedLatent { feature: Arc::new(feature), step };
+        let dispatch = Dispatch { frame, networks, input, geometry: geometry.index(), decode_time };
+        dispatch.answer(convert, &self.metrics).await
+    }
+
+    /// Decodes an image and answers it with the unsplit networks.
+    async fn answer_image<T>(
+        &self,
+        model: &Model,
+        frame: Frame<'_>,
+        image: EncodedImage,
+        convert: &(impl Fn(Prediction) -> Result<T, Refusal> + Sync),
+    ) -> Result<Answer<T>, Refusal> {
+        let index = image.geometry.index();
+        let Some(geometry) = model.bundle().geometries().get(index) else {
+            let text = format!("geometry {index}, the bundle has {}", model.bundle().geometries().len());
+            let refusal = Refusal::new(RefusalReason::BadImage, text);
+            self.count(&refusal);
+            return Err(refusal);
+        };
+        let networks = frame.queries.iter().map(|query| model.unsplit_network(query));
+        let networks = networks.collect::<Result<Vec<_>, _>>()?;
+        refuse_unless_any_admits(&networks, frame.deadline)?;
+        let decoded = self.decoder.decode(image, geometry, frame.deadline).await;
+        let (input, decode_time) = decoded.inspect_err(|refusal| self.count(refusal))?;
+        let dispatch = Dispatch { frame, networks, input, geometry: index, decode_time };
+        dispatch.answer(convert, &self.metrics).await
+    }
+
+    /// Counts a frame that was refused while it was decoded.
+    fn count(&self, refusal: &Refusal) {
+        match refusal.reason {
+            RefusalReason::BadLatent | RefusalReason::BadImage => self.metrics.decode_failures.add(1),
+            RefusalReason::Expired => self.metrics.expired.add(1),
+            _ => {}
+        }
+    }
+}
+
+/// Checks that a decoded latent is one of the model's.
+///
+/// # Errors
+/// [`RefusalReason::BadLatent`] if it is not.
+fn check_latent(
+    model: &Model,
+    geometry: GeometryId,
+    level: LevelId,
+    feature: &Feature,
+) -> Result<(), Refusal> {
+    let text = match model.shapes().get(geometry.index()) {
+        None => format!("geometry {geometry}, the bundle has {}", model.shapes().len()),
+        Some(shape) if *shape != feature.shape() => {
+            format!("a latent of shape {:?}, geometry {geometry} has {shape:?}", feature.shape())
+        }
+        Some(_) if level.index() >= model.bundle().levels().len() => {
+            format!("level {level}, the bundle has {}", model.bundle().levels().len())
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Refusal::new(RefusalReason::BadLatent, text))
+}

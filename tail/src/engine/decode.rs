@@ -1,0 +1,185 @@
+//! Packets and image files, decoded to the inputs of the networks.
+#![expect(clippy::disallowed_methods, reason = "decoding is a stage of a job whose time is measured")]
+
+use std::{
+    cell::RefCell,
+    error::Error as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use narrows_codec::{Decoder, GeometryId, Packet, Shape, Tables};
+use narrows_models::{
+    Geometry,
+    image::{self, ImageFault, ImageFormat},
+};
+use tokio::{sync::Semaphore, time::timeout_at};
+
+use super::{
+    error::chain,
+    input::RgbImage,
+    refusal::{Refusal, RefusalReason},
+};
+
+thread_local! {
+    /// A decoder whose memory serves every packet that this thread decodes.
+    static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
+}
+
+/// An image file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedImage {
+    /// The geometry in whose size the network sees the image.
+    pub geometry: GeometryId,
+    /// The format of the file.
+    pub format: ImageFormat,
+    /// Whether the image still has to be fitted to the geometry.
+    pub framing: Framing,
+    /// The file's bytes.
+    pub file: Vec<u8>,
+}
+
+/// The state of an [`EncodedImage`] with respect to its geometry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// The image has the geometry's size and is the network's input as it is.
+    Fitted,
+    /// The image has any size and is fitted to the geometry (models/BUNDLE.md section 3).
+    Original,
+}
+
+/// Decodes a codec packet. This takes less than a millisecond for the largest geometry, which is not worth another thread.
+///
+/// # Errors
+/// [`RefusalReason::BadLatent`] with the codec's error.
+pub(super) fn decode_packet(tables: &Tables, shapes: &[Shape], packet: &[u8]) -> Result<Packet, Refusal> {
+    DECODER
+        .with_borrow_mut(|decoder| decoder.decode(tables, shapes, packet))
+        .map_err(|error| Refusal::new(RefusalReason::BadLatent, chain(&error)))
+}
+
+/// A decoder of image files that limits how many are decoded at once, since each takes hundreds of megabytes at worst.
+pub(super) struct ImageDecoder {
+    slots: Arc<Semaphore>,
+    max_pixels: u64,
+}
+
+impl ImageDecoder {
+    /// A decoder that decodes up to `parallel` images of up to `max_pixels` pixels at once.
+    pub(super) fn new(parallel: usize, max_pixels: u64) -> ImageDecoder {
+        ImageDecoder { slots: Arc::new(Semaphore::new(parallel.max(1))), max_pixels }
+    }
+
+    /// Decodes an image on a thread for blocking work, fits it to the geometry, and returns it with the time that this
+    /// took. It first waits until fewer images than the limit are being decoded.
+    ///
+    /// # Errors
+    /// [`RefusalReason::Expired`] if the deadline passes while it waits, [`RefusalReason::BadImage`] for a file that is not
+    /// the image it claims to be, and [`RefusalReason::Internal`] if the decoder panics.
+    pub(super) async fn decode(
+        &self,
+        image: EncodedImage,
+        geometry: &Geometry,
+        deadline: Option<Instant>,
+    ) -> Result<(RgbImage, Duration), Refusal> {
+        let slot = Arc::clone(&self.slots).acquire_owned();
+        let slot = match deadline {
+            Some(deadline) => timeout_at(deadline.into(), slot).await.map_err(|_| {
+                let text = "the image waited for a decoder until its budget was spent";
+                Refusal::new(RefusalReason::Expired, text)
+            })?,
+            None => slot.await,
+        };
+        let (geometry, max_pixels) = (geometry.clone(), self.max_pixels);
+        let decoded = tokio::task::spawn_blocking(move || {
+            // The slot stands for the decoder's memory, so it is held to the end even if the job has been given up.
+            let _slot = slot;
+            let began = Instant::now();
+            let pixels = decode_pixels(&image, &geometry, max_pixels)
+                .map_err(|reason| Refusal::new(RefusalReason::BadImage, reason))?;
+            let (height, width) = (geometry.height, geometry.width);
+            Ok((RgbImage { pixels: Arc::new(pixels), height, width }, began.elapsed()))
+        });
+        decoded.await.unwrap_or_else(|_| Err(Refusal::new(RefusalReason::Internal, "the decoder failed")))
+    }
+}
+
+/// The network's input that `image` is for `geometry`: u8 RGB, row by row.
+fn decode_pixels(image: &EncodedImage, geometry: &Geometry, max_pixels: u64) -> Result<Vec<u8>, String> {
+    let decoded = image::decode_as(&image.file, image.format, max_pixels).map_err(describe)?;
+    let (width, height) = decoded.dimensions();
+    match image.framing {
+        Framing::Original => Ok(image::fit(&decoded, geometry)),
+        Framing::Fitted if (width as usize, height as usize) == (geometry.width, geometry.height) => {
+            Ok(decoded.into_raw())
+        }
+        Framing::Fitted => Err(format!(
+            "a fitted image of {width}×{height} pixels, geometry {} has {}×{}",
+            geometry.name, geometry.width, geometry.height
+        )),
+    }
+}
+
+/// The fault and the message of the decoder, if there is one.
+fn describe(fault: ImageFault) -> String {
+    match fault.source() {
+        Some(source) => format!("{fault}: {}", source.to_string().trim_end()),
+        None => fault.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use narrows_models::{Bundle, Parts};
+
+    use super::*;
+
+    /// 4 × 2 pixels as a JPEG.
+    fn grey() -> Vec<u8> {
+        let mut file = Cursor::new(Vec::new());
+        let grey = image::RgbImage::from_vec(4, 2, vec![99; 24]).unwrap();
+        grey.write_to(&mut file, image::ImageFormat::Jpeg).unwrap();
+        file.into_inner()
+    }
+
+    fn geometry() -> Geometry {
+        let bundle = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bundles/lite2");
+        Bundle::open(bundle, Parts::Head).unwrap().geometries()[0].clone()
+    }
+
+    fn image(format: ImageFormat, framing: Framing) -> EncodedImage {
+        EncodedImage { geometry: GeometryId(0), format, framing, file: grey() }
+    }
+
+    #[test]
+    fn an_original_image_is_fitted_and_a_fitted_one_must_have_the_size() {
+        let geometry = geometry();
+        let rows = decode_pixels(&image(ImageFormat::Jpeg, Framing::Original), &geometry, 1 << 24).unwrap();
+        assert_eq!(rows.len(), 3 * geometry.width * geometry.height);
+        assert!(rows.iter().all(|value| rows[0].abs_diff(*value) <= 1));
+        let error =
+            decode_pixels(&image(ImageFormat::Jpeg, Framing::Fitted), &geometry, 1 << 24).unwrap_err();
+        assert!(error.contains("4×2") && error.contains("224×224"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_another_format_is_refused() {
+        let error =
+            decode_pixels(&image(ImageFormat::WebP, Framing::Original), &geometry(), 1 << 24).unwrap_err();
+        assert!(error.contains("cannot be decoded"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_image_without_room_waits_until_its_deadline_and_no_longer() {
+        let decoder = ImageDecoder::new(1, 1 << 24);
+        let held = decoder.slots.clone().acquire_owned().await.unwrap();
+        let soon = Some(Instant::now() + Duration::from_millis(20));
+        let image = || image(ImageFormat::Jpeg, Framing::Original);
+        let late = decoder.decode(image(), &geometry(), soon).await.err().unwrap();
+        assert_eq!(late.reason, RefusalReason::Expired);
+        drop(held);
+        assert!(decoder.decode(image(), &geometry(), None).await.is_ok());
+    }
+}

@@ -1,0 +1,66 @@
+//! Jobs and their answers.
+
+use std::{sync::Arc, time::Instant};
+
+use narrows_codec::{Feature, GeometryId, LevelId};
+
+use super::{
+    decode::EncodedImage, ort::Provider, postprocess::Prediction, query::TaskQuery, refusal::Refusal,
+    registry::Model, timing::Timings,
+};
+
+/// One frame and the queries to answer from it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The model to run, one of [`Engine::models`](super::Engine::models).
+    pub model: Arc<Model>,
+    /// The frame.
+    pub input: JobInput,
+    /// The queries, one answer each.
+    pub queries: Vec<TaskQuery>,
+    /// The time of the frame's arrival, from which [`Answer::timings`] count.
+    pub arrived: Instant,
+    /// The time by which the networks must have begun to run; later the job is refused.
+    pub deadline: Option<Instant>,
+}
+
+/// The frame of a [`Job`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum JobInput {
+    /// A codec packet (codec/FORMAT.md). The split networks answer it.
+    Packet(Vec<u8>),
+    /// A quantized latent that is already decoded. The split networks answer it.
+    Latent {
+        /// The geometry, which determines the latent's shape.
+        geometry: GeometryId,
+        /// The rate level, which determines the quantization step.
+        level: LevelId,
+        /// The latent's integers.
+        feature: Feature,
+    },
+    /// An image file. The unsplit networks answer it, if they are served.
+    Image(EncodedImage),
+}
+
+/// The answer to a [`Job`]. `T` is the form that the front end's conversion gave the predictions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer<T = Prediction> {
+    /// The execution provider of the networks.
+    pub provider: Provider,
+    /// The time that each stage took.
+    pub timings: Timings,
+    /// One entry per query, in their order; at least one holds a prediction.
+    pub tasks: Vec<TaskAnswer<T>>,
+}
+
+/// The answer of one task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskAnswer<T = Prediction> {
+    /// The index of the task in the bundle's manifest.
+    pub task: usize,
+    /// The number of frames that shared the inference run; 0 if there was none.
+    pub batch: usize,
+    /// The prediction, or the reason why this task has none.
+    pub result: Result<T, Refusal>,
+}

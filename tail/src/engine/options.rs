@@ -1,0 +1,44 @@
+//! The settings of an engine.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{batcher::BatchLimits, ort::Device};
+
+/// The settings of an [`Engine`](super::Engine). The defaults are those of `narrows-tail serve`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// ONNX Runtime's library; `None` searches for it as [`Runtime::open`](super::Runtime::open) does.
+    pub library: Option<PathBuf>,
+    /// The device that the networks run on.
+    pub device: Device,
+    /// Threads of one inference run on the CPU; 0 takes one per core.
+    pub threads: usize,
+    /// Workers per network. Each has a thread and a copy of the network.
+    pub workers: usize,
+    /// Limits of one batch.
+    pub batch: BatchLimits,
+    /// Frames that may wait for one network.
+    pub queue: usize,
+    /// Load the unsplit networks as well, so that images are answered.
+    pub unsplit: bool,
+    /// Images that may be decoded at once.
+    pub decoders: usize,
+    /// Pixels that an image may have.
+    pub max_image_pixels: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            library: None,
+            device: Device::Auto,
+            threads: 0,
+            workers: 1,
+            batch: BatchLimits { size: 8, wait: Duration::ZERO },
+            queue: 64,
+            unsplit: false,
+            decoders: 2,
+            max_image_pixels: 1 << 24,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Translation between the messages of wire/PROTOCOL.md and the engine's jobs and answers.
+
+use std::{sync::Arc, time::Instant};
+
+use narrows_codec::GeometryId;
+use narrows_models::{Task, TaskKind, image::ImageFormat};
+use narrows_wire::{
+    self as wire, BundleId, Outcome, Path, Payload, QueryKind, RefusalCode, Reply,
+    session::{Accepted, Catalog, CatalogBundle, CatalogTask},
+};
+
+use crate::engine::{
+    Answer, EncodedImage, Framing, Job, JobInput, Model, Prediction, Provider, Query, Refusal, RefusalReason,
+    TaskQuery,
+};
+
+/// The catalog of a session, which lists these models.
+pub(super) fn catalog(models: &[Arc<Model>], max_in_flight: u16) -> Catalog {
+    let task = |model: &Model, index: usize, task: &Task| CatalogTask {
+        name: task.name.clone(),
+        kind: match task.kind {
+            TaskKind::Classify => QueryKind::Classify,
+            TaskKind::Segment => QueryKind::Segment,
+        },
+        unsplit: model.serves_unsplit(index),
+    };
+    let bundles = models.iter().map(|model| CatalogBundle {
+        id: BundleId(*model.bundle().digest().bytes()),
+        tasks: model
+            .bundle()
+            .tasks()
+            .iter()
+            .enumerate()
+            .map(|(index, each)| task(model, index, each))
+            .collect(),
+    });
+    Catalog { bundles: bundles.collect(), max_in_flight }
+}
+
+/// The job of a request that the session has accepted, and the path that answers it. `models` are those of the session's
+/// catalog.
+///
+/// # Errors
+/// A refusal for payloads, formats and queries that this version does not know.
+pub(super) fn job(
+    models: &[Arc<Model>],
+    accepted: Accepted,
+    arrived: Instant,
+) -> Result<(Path, Job), wire::Refusal> {
+    let unsupported = |what: String| wire::Refusal::new(RefusalCode::Unsupported, what);
+    let Accepted { bundle, deadline, task_requests, payload, .. } = accepted;
+    let query = |request: wire::TaskRequest| {
+        let query = match request.query {
+            wire::Query::Classify { top_k } => Query::Classify { top_k: top_k.into() },
+            wire::Query::Segment { size } => {
+                Query::Segment { size: size.map(|(width, height)| (width.into(), height.into())) }
+            }
+            other => return Err(unsupported(other.kind().to_string())),
+        };
+        Ok(TaskQuery { task: request.task.into(), query })
+    };
+    let queries = task_requests.into_iter().map(query).collect::<Result<_, _>>()?;
+    let (path, input) = match payload {
+        Payload::Packet(packet) => (Path::Split, JobInput::Packet(packet)),
+        Payload::Image(wire::Image { geometry, format, framing, file }) => {
+            let format = match format {
+                wire::ImageFormat::Jpeg => ImageFormat::Jpeg,
+                wire::ImageFormat::WebP => ImageFormat::WebP,
+                other => return Err(unsupported(other.to_string())),
+            };
+            let framing = match framing {
+                wire::Framing::Fitted => Framing::Fitted,
+                wire::Framing::Original => Framing::Original,
+                other => return Err(unsupported(other.to_string())),
+            };
+            let geometry = GeometryId(geometry);
+            (Path::Image, JobInput::Image(EncodedImage { geometry, format, framing, file }))
+        }
+        other => return Err(unsupported(other.kind().to_string())),
+    };
+    Ok((path, Job { model: Arc::clone(&models[bundle]), input, queries, arrived, deadline }))
+}
+
+/// The outcome of one task; class maps are packed.
+///
+/// # Errors
+/// [`RefusalReason::TooLarge`] for a class map over the limits of the protocol.
+pub(super) fn outcome(prediction: Prediction) -> Result<Outcome, Refusal> {
+    match prediction {
+        Prediction::Classes(classes) => {
+            let class = |class: crate::engine::Class| wire::Class {
+                index: class.index,
+                probability: class.probability,
+            };
+            Ok(Outcome::Classes(classes.into_iter().map(class).collect()))
+        }
+        Prediction::Map(map) => {
+            let sides = (u16::try_from(map.width), u16::try_from(map.height));
+            let packed = match sides {
+                (Ok(width), Ok(height)) => wire::ClassMap::pack(width, height, &map.classes),
+                _ => Err(wire::Error::Invalid {
+                    field: "map size",
+                    reason: "the tail's own resolution is over 65535",
+                }),
+            };
+            packed.map(Outcome::Map).map_err(|error| Refusal::new(RefusalReason::TooLarge, error.to_string()))
+        }
+    }
+}
+
+/// The reply to frame `id`.
+pub(super) fn reply(id: u64, path: Path, answer: Answer<Outcome>) -> Reply {
+    let Answer { provider, timings, tasks } = answer;
+    let answers = tasks.into_iter().map(|task| wire::TaskAnswer {
+        // The indices and their number come from a request, so they fit its types.
+        task: u8::try_from(task.task).unwrap_or(u8::MAX),
+        batch: u16::try_from(task.batch).unwrap_or(u16::MAX),
+        outcome: task.result.unwrap_or_else(|refused| Outcome::Refused(refusal(refused))),
+    });
+    let provider = match provider {
+        Provider::Cpu => wire::Provider::Cpu,
+        Provider::Cuda => wire::Provider::Cuda,
+    };
+    let timings = wire::Timings {
+        decode: timings.decode,
+        queue: timings.queue,
+        infer: timings.infer,
+        answer: timings.postprocess,
+    };
+    Reply { id, path, provider, timings, answers: answers.collect() }
+}
+
+/// The protocol's form of a refusal of the engine.
+pub(super) fn refusal(refusal: Refusal) -> wire::Refusal {
+    let code = match refusal.reason {
+        RefusalReason::BadLatent => RefusalCode::BadPacket,
+        RefusalReason::BadImage => RefusalCode::BadImage,
+        RefusalReason::NoSuchTask => RefusalCode::NoSuchTask,
+        RefusalReason::WrongQuery => RefusalCode::WrongKind,
+        RefusalReason::UnsplitNotServed => RefusalCode::UnsplitNotServed,
+        RefusalReason::Busy => RefusalCode::Busy,
+        RefusalReason::Expired => RefusalCode::Expired,
+        RefusalReason::ShuttingDown => RefusalCode::Draining,
+        RefusalReason::TooLarge => RefusalCode::TooLarge,
+        RefusalReason::Internal => RefusalCode::Internal,
+    };
+    wire::Refusal { code, retry: refusal.retry, text: refusal.text }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::{ClassMap, TaskAnswer, Timings};
+
+    fn map(width: usize, height: usize) -> Prediction {
+        Prediction::Map(ClassMap { width, height, classes: vec![1; width * height] })
+    }
+
+    #[test]
+    fn a_map_over_the_limit_is_refused() {
+        for (width, height) in [(4096, 4096), (0, 3)] {
+            assert_eq!(outcome(map(width, height)).unwrap_err().reason, RefusalReason::TooLarge);
+        }
+        let error = outcome(map(65536, 1)).unwrap_err();
+        assert_eq!(error.text, "map size: the tail's own resolution is over 65535");
+        let Ok(Outcome::Map(packed)) = outcome(map(3, 2)) else { panic!("a small map is packed") };
+        assert_eq!((packed.width(), packed.height()), (3, 2));
+        assert_eq!(packed.unpack().unwrap(), [1; 6]);
+    }
+
+    #[test]
+    fn a_reply_holds_the_engines_answer() {
+        let retry = Some(Duration::from_millis(7));
+        let busy = Refusal { reason: RefusalReason::Busy, text: "64 frames wait".into(), retry };
+        let ms = Duration::from_millis;
+        let answer = Answer {
+            provider: Provider::Cuda,
+            timings: Timings { decode: ms(1), queue: ms(2), infer: ms(3), postprocess: ms(4) },
+            tasks: vec![
+                TaskAnswer { task: 1, batch: 3, result: Ok(Outcome::Classes(Vec::new())) },
+                TaskAnswer { task: 0, batch: 0, result: Err(busy) },
+            ],
+        };
+        let reply = reply(9, Path::Image, answer);
+        assert_eq!((reply.id, reply.path, reply.provider), (9, Path::Image, wire::Provider::Cuda));
+        let wire::Timings { decode, queue, infer, answer } = reply.timings;
+        assert_eq!([decode, queue, infer, answer], [ms(1), ms(2), ms(3), ms(4)]);
+        assert_eq!(reply.answers[0].outcome, Outcome::Classes(Vec::new()));
+        assert_eq!((reply.answers[0].task, reply.answers[0].batch), (1, 3));
+        let refused = wire::Refusal { code: RefusalCode::Busy, retry, text: "64 frames wait".into() };
+        assert_eq!(reply.answers[1].outcome, Outcome::Refused(refused));
+    }
+}

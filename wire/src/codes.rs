@@ -1,7 +1,7 @@
-//! Every number of the protocol, once (PROTOCOL.md section 7). Numbers are never reused; a number that this list
-//! does not know is kept as `Unknown` and can be written back, printed and answered.
+//! The numeric codes of the protocol (PROTOCOL.md section 7). Numbers are never reused. A number that is not in these lists
+//! is kept as `Unknown`, so that it can be written again, printed and answered.
 
-/// Defines an enum over one integer type that keeps unknown numbers.
+/// Defines an enum whose variants have numbers of an integer type, and which keeps unknown numbers.
 macro_rules! codes {
     ($(#[$doc:meta])* $name:ident: $int:ty { $($(#[$item:meta])* $variant:ident = $number:literal, $text:literal;)* }) => {
         $(#[$doc])*
@@ -9,12 +9,12 @@ macro_rules! codes {
         #[non_exhaustive]
         pub enum $name {
             $($(#[$item])* $variant,)*
-            /// A number this version does not know, kept as it came.
+            /// A number that this version does not know, kept unchanged.
             Unknown($int),
         }
 
         impl $name {
-            /// Every code this version knows, in ascending order.
+            /// All codes that this version knows, in ascending order.
             pub const KNOWN: &'static [Self] = &[$(Self::$variant),*];
         }
 
@@ -52,21 +52,21 @@ codes! {
     FrameType: u8 {
         /// Client to server, first stream: versions, bundles, tasks.
         Hello = 1, "hello";
-        /// Server to client: what both can work with.
+        /// Server to client: the version and the bundles that both sides have.
         Welcome = 2, "welcome";
-        /// Server to client: no common ground, by name.
+        /// Server to client: the reason why the hello cannot be accepted.
         HelloRefusal = 3, "hello refusal";
         /// Client to server, one per frame.
         Request = 16, "request";
-        /// Server to client: answers and stage timings.
+        /// Server to client: the answers to a request and the time of each stage.
         Reply = 17, "reply";
-        /// Server to client: no answer for this frame, and why.
+        /// Server to client: the reason why a request has no answer.
         Refusal = 18, "refusal";
     }
 }
 
 codes! {
-    /// What is asked of a task.
+    /// The kind of a query to a task.
     QueryKind: u8 {
         /// The most probable classes.
         Classify = 1, "classify";
@@ -76,11 +76,11 @@ codes! {
 }
 
 codes! {
-    /// What a request carries.
+    /// The kind of a request's payload.
     PayloadKind: u8 {
-        /// A codec packet: features from the head.
+        /// A codec packet, which holds the features that the head computed.
         Packet = 1, "codec packet";
-        /// An image file, for the whole network on the server.
+        /// An image file, for the unsplit network on the server.
         Image = 2, "image";
     }
 }
@@ -96,29 +96,29 @@ codes! {
 }
 
 codes! {
-    /// What is left to do until an image is the network's input.
+    /// The state of an image with respect to the network's input size.
     Framing: u8 {
-        /// Nothing: it has the geometry's size and is taken as it is.
+        /// The image has the geometry's size and is the network's input as it is.
         Fitted = 1, "fitted";
-        /// The server fits it to the geometry (models/BUNDLE.md section 3).
+        /// The image has any size; the server fits it to the geometry (models/BUNDLE.md section 3).
         Original = 2, "original";
     }
 }
 
 codes! {
-    /// What a task answered.
+    /// The kind of a task's outcome.
     OutcomeKind: u8 {
         /// The most probable classes.
         Classes = 1, "classes";
         /// A class per pixel.
         Map = 2, "class map";
-        /// This task got no answer while another of the same frame did.
+        /// No answer from this task, while another task of the same frame has one.
         Refused = 255, "refused";
     }
 }
 
 codes! {
-    /// How the pixels of a class map are stored.
+    /// The encoding of a class map's pixels.
     MapEncoding: u8 {
         /// One byte per pixel, row by row, as one zstd frame.
         ZstdU8 = 1, "zstd u8";
@@ -126,17 +126,17 @@ codes! {
 }
 
 codes! {
-    /// Which path made the answer.
+    /// The path that a frame took through the networks.
     Path: u8 {
-        /// Features from the head, the rest of the network on the server.
+        /// The split network: features from the head, the rest of the network on the server.
         Split = 1, "split";
-        /// An image from the head, the whole network on the server.
+        /// The unsplit network on the server, for an image from the head.
         Image = 2, "image";
     }
 }
 
 codes! {
-    /// Where the server's half of the network ran.
+    /// The processor on which the server ran the network.
     Provider: u8 {
         /// The server's CPU.
         Cpu = 1, "cpu";
@@ -146,75 +146,75 @@ codes! {
 }
 
 codes! {
-    /// Why a hello, a frame or one task of a frame was refused.
+    /// The reason why a hello, a frame or one task of a frame was refused.
     RefusalCode: u16 {
         /// No protocol version in common.
         Version = 1, "no common protocol version";
         /// None of the client's bundles is served here.
         Bundle = 2, "bundle not served";
-        /// A task that was wanted is not available.
+        /// A task that the client requires is not available.
         Task = 3, "task not available";
         /// The server has no room for another connection.
         Connections = 4, "too many connections";
-        /// The packet did not decode.
+        /// The packet cannot be decoded.
         BadPacket = 16, "bad packet";
-        /// The budget was spent before the work began.
+        /// The frame's time budget ran out before the work began.
         Expired = 17, "budget spent";
         /// The queue is full; the retry hint says when to try again.
         Busy = 18, "busy";
         /// The server is shutting down.
         Draining = 19, "draining";
-        /// The request names a bundle that the welcome does not list.
+        /// The bundle index of the request is not in the welcome.
         NoSuchBundle = 20, "no such bundle index";
-        /// The request names a task that the bundle does not have.
+        /// The task index of the request is not in the bundle.
         NoSuchTask = 21, "no such task index";
-        /// The task does not answer this kind of question.
+        /// The task does not answer queries of this kind.
         WrongKind = 22, "task cannot answer this kind";
-        /// The answer would be over a limit.
+        /// The answer would be over a limit of the protocol.
         TooLarge = 23, "answer over the limit";
-        /// The network failed on this frame.
+        /// The server failed on this frame.
         Internal = 24, "server failed";
-        /// More frames in flight than the welcome allowed.
+        /// More frames are in flight than the welcome allows.
         TooManyInFlight = 25, "too many frames in flight";
-        /// The request asks for something this version does not know.
+        /// The request asks for something that this version does not know.
         Unsupported = 26, "not supported";
-        /// The image did not decode, is too large, or does not have the size it claims.
+        /// The image cannot be decoded, is too large, or does not have the size that its framing says.
         BadImage = 27, "bad image";
-        /// The server does not serve the whole network of the task.
+        /// The server does not serve the unsplit network of the task.
         UnsplitNotServed = 28, "whole network not served";
     }
 }
 
 codes! {
-    /// Why a connection was closed: the application error code of QUIC's CONNECTION_CLOSE.
+    /// The reason for which a connection was closed: the application error code of QUIC's CONNECTION_CLOSE.
     Close: u32 {
-        /// Nothing left to do.
+        /// There is nothing left to do.
         Done = 0, "done";
         /// The peer broke the protocol; the reason text names the field.
         Violation = 1, "protocol violation";
-        /// No hello in time.
+        /// The hello did not arrive in time.
         HelloTimeout = 2, "hello came too late";
-        /// The hello was refused; the refusal went out before.
+        /// The hello was refused; the refusal was sent before.
         Refused = 3, "hello refused";
-        /// A message over its limit.
+        /// A message is over its limit.
         TooLarge = 4, "message over the limit";
-        /// The server has finished its accepted work and leaves.
+        /// The server has answered the frames it accepted and shuts down.
         Draining = 5, "draining";
-        /// No room for another connection.
+        /// The server has no room for another connection.
         Busy = 6, "too many connections";
-        /// This side failed.
+        /// The side that closed the connection failed.
         Internal = 7, "internal error";
     }
 }
 
 codes! {
-    /// Why one stream was reset or stopped.
+    /// The reason for which one stream was reset or stopped.
     Reset: u32 {
-        /// The client no longer wants the answer: the frame is stale.
+        /// The client no longer needs the answer, because the frame is stale.
         Stale = 0, "stale";
         /// The message is over its limit.
         TooLarge = 1, "message over the limit";
-        /// The connection is going away.
+        /// The connection is about to be closed.
         Closing = 2, "closing";
     }
 }
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn known_codes_ascend_so_no_number_stands_twice() {
+    fn known_codes_ascend_so_no_number_is_used_twice() {
         let numbers: Vec<u16> = RefusalCode::KNOWN.iter().map(|&code| code.into()).collect();
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
         let numbers: Vec<u32> = Close::KNOWN.iter().map(|&code| code.into()).collect();

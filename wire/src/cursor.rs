@@ -1,40 +1,45 @@
-//! The only reader and the only writer of the protocol's bytes. All integers are little-endian.
+//! The reader and the writer of the protocol's bytes, which all messages use. Integers are little-endian.
 
 use crate::{
     error::{Error, Problem},
     limits,
 };
 
-/// Reads one message front to back; every failure names the message and the field.
+/// Reads one message from its first byte to its last. Every error names the message and the field.
 pub(crate) struct Reader<'a> {
     message: &'static str,
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
+    /// A reader of `bytes`, which are a message of this name.
     pub(crate) fn new(message: &'static str, bytes: &'a [u8]) -> Self {
         Reader { message, rest: bytes }
     }
 
-    /// A message over `limit` is refused before anything of it is read.
+    /// A reader of a whole message, whose length is checked against `limit` first.
     pub(crate) fn bounded(message: &'static str, bytes: &'a [u8], limit: usize) -> Result<Self, Error> {
         let reader = Reader::new(message, bytes);
         reader.check("length", bytes.len(), limit)?;
         Ok(reader)
     }
 
+    /// An error in this field.
     pub(crate) fn error(&self, field: &'static str, problem: Problem) -> Error {
         Error::Malformed { message: self.message, field, problem }
     }
 
+    /// An error for a value that the field must not have.
     pub(crate) fn invalid(&self, field: &'static str, reason: &'static str) -> Error {
         self.error(field, Problem::Invalid(reason))
     }
 
+    /// Checks a count or length against its limit.
     pub(crate) fn check(&self, field: &'static str, got: usize, limit: usize) -> Result<(), Error> {
         if got > limit { Err(self.error(field, Problem::OverLimit { limit, got })) } else { Ok(()) }
     }
 
+    /// Reads `count` bytes.
     pub(crate) fn bytes(&mut self, field: &'static str, count: usize) -> Result<&'a [u8], Error> {
         let Some((head, rest)) = self.rest.split_at_checked(count) else {
             return Err(self.error(field, Problem::Truncated { missing: count - self.rest.len() }));
@@ -73,21 +78,21 @@ impl<'a> Reader<'a> {
         self.array(field)
     }
 
-    /// A count of at most `limit`, one byte.
+    /// Reads a count of one byte, at most `limit`.
     pub(crate) fn count(&mut self, field: &'static str, limit: usize) -> Result<usize, Error> {
         let count = usize::from(self.u8(field)?);
         self.check(field, count, limit)?;
         Ok(count)
     }
 
-    /// A length of at most `limit`, four bytes, and that many bytes.
+    /// Reads a length of four bytes, at most `limit`, and as many bytes.
     pub(crate) fn block(&mut self, field: &'static str, limit: usize) -> Result<&'a [u8], Error> {
         let length = self.u32(field)? as usize;
         self.check(field, length, limit)?;
         self.bytes(field, length)
     }
 
-    /// A task's name: length in one byte, then the characters.
+    /// Reads a task's name: a length of one byte, then the characters.
     pub(crate) fn name(&mut self, field: &'static str) -> Result<String, Error> {
         let length = self.count(field, limits::MAX_NAME)?;
         let bytes = self.bytes(field, length)?;
@@ -97,7 +102,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Free text for people: length in two bytes, then UTF-8.
+    /// Reads text for people: a length of two bytes, then UTF-8.
     pub(crate) fn text(&mut self, field: &'static str) -> Result<String, Error> {
         let length = usize::from(self.u16(field)?);
         self.check(field, length, limits::MAX_TEXT)?;
@@ -107,11 +112,12 @@ impl<'a> Reader<'a> {
             .map_err(|_| self.invalid(field, "the text is not UTF-8"))
     }
 
+    /// The number of bytes that have not been read.
     pub(crate) fn remaining(&self) -> usize {
         self.rest.len()
     }
 
-    /// The end of the message: trailing bytes are an error.
+    /// Checks that the whole message has been read; bytes that remain are an error.
     pub(crate) fn finish(self) -> Result<(), Error> {
         match self.rest.len() {
             0 => Ok(()),
@@ -120,21 +126,22 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// True for a name of models/BUNDLE.md: 1 to 64 characters of `a-z 0-9 . _ -`.
+/// Whether the text is a name (models/BUNDLE.md section 2): 1 to 64 characters of `a-z 0-9 . _ -`.
 pub(crate) fn is_name(name: &str) -> bool {
     (1..=limits::MAX_NAME).contains(&name.len())
         && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
 }
 
-/// Writes one message; the caller's values are checked against the limits that the reader checks.
+/// Writes one message. The caller's values are checked against the same limits that the reader checks.
 pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
+    /// A writer of a message whose first byte is its type.
     pub(crate) fn new(first: u8) -> Self {
         Writer(vec![first])
     }
 
-    /// A writer for a part of a message.
+    /// A writer of a part of a message.
     pub(crate) fn part() -> Self {
         Writer(Vec::new())
     }
@@ -164,13 +171,13 @@ impl Writer {
     }
 
     pub(crate) fn count(&mut self, field: &'static str, count: usize, limit: usize) -> Result<(), Error> {
-        let byte = u8::try_from(over_limit(field, count, limit)?);
+        let byte = u8::try_from(within_limit(field, count, limit)?);
         self.u8(byte.map_err(|_| Error::OverLimit { field, limit: 255, got: count })?);
         Ok(())
     }
 
     pub(crate) fn block(&mut self, field: &'static str, bytes: &[u8], limit: usize) -> Result<(), Error> {
-        let length = u32::try_from(over_limit(field, bytes.len(), limit)?);
+        let length = u32::try_from(within_limit(field, bytes.len(), limit)?);
         self.u32(length.map_err(|_| Error::OverLimit { field, limit, got: bytes.len() })?);
         self.bytes(bytes);
         Ok(())
@@ -185,21 +192,22 @@ impl Writer {
         Ok(())
     }
 
-    /// Free text; what is over the limit is cut at a character.
+    /// Writes text for people. Text over the limit is cut at a character boundary.
     pub(crate) fn text(&mut self, text: &str) {
         let text = &text[..text.floor_char_boundary(limits::MAX_TEXT)];
         self.u16(text.len() as u16);
         self.bytes(text.as_bytes());
     }
 
+    /// The bytes written, if they are within the limit of the message.
     pub(crate) fn finish(self, field: &'static str, limit: usize) -> Result<Vec<u8>, Error> {
-        over_limit(field, self.0.len(), limit)?;
+        within_limit(field, self.0.len(), limit)?;
         Ok(self.0)
     }
 }
 
-/// The value itself when it is within the limit.
-pub(crate) fn over_limit(field: &'static str, got: usize, limit: usize) -> Result<usize, Error> {
+/// Checks a caller's count or length against its limit, and returns it.
+pub(crate) fn within_limit(field: &'static str, got: usize, limit: usize) -> Result<usize, Error> {
     if got > limit { Err(Error::OverLimit { field, limit, got }) } else { Ok(got) }
 }
 

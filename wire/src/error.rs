@@ -1,89 +1,90 @@
-//! What went wrong in a message or a session, and who is to blame.
+//! The errors of messages and sessions.
 
 use crate::{codes::FrameType, hello::HelloRefusal};
 
-/// An error of the protocol's pure half.
+/// An error of a message or a session. [`Error::kind`] says which side is at fault.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The peer's bytes are not a message of PROTOCOL.md.
+    /// The peer's bytes do not follow PROTOCOL.md.
     #[error("malformed {message}: {field}: {problem}")]
     Malformed {
-        /// The message that was being read.
+        /// The name of the message.
         message: &'static str,
-        /// The field that is wrong.
+        /// The field at fault.
         field: &'static str,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: Problem,
     },
-    /// The peer sent a message that does not belong here.
+    /// The peer sent a message of a type that is not allowed at this point.
     #[error("unexpected {got}, expected {expected}")]
     Unexpected {
-        /// What came.
+        /// The type of the message.
         got: FrameType,
-        /// What may come.
+        /// The types that are allowed.
         expected: &'static str,
     },
-    /// The peer's answer does not fit what was asked.
+    /// The peer's answer does not fit the request.
     #[error("the answer to frame {id} does not fit the request: {reason}")]
     Mismatch {
-        /// The frame.
+        /// The number of the frame.
         id: u64,
-        /// What does not fit.
+        /// The contradiction.
         reason: &'static str,
     },
     /// The server refused the hello.
     #[error("{0}")]
     Refused(Box<HelloRefusal>),
-    /// The caller's value is over a limit of PROTOCOL.md section 6.
+    /// A value given by the caller is over a limit (PROTOCOL.md section 6).
     #[error("{field} is {got}, the limit is {limit}")]
     OverLimit {
-        /// The value.
+        /// The name of the value.
         field: &'static str,
         /// The limit.
         limit: usize,
-        /// What was given.
+        /// The value.
         got: usize,
     },
-    /// The caller's value has no form on the wire.
+    /// A value given by the caller cannot be expressed in the protocol.
     #[error("{field}: {reason}")]
     Invalid {
-        /// The value.
+        /// The name of the value.
         field: &'static str,
-        /// Why not.
+        /// The reason.
         reason: &'static str,
     },
-    /// The caller has as many frames in flight as the server allows.
+    /// As many frames are in flight as the server allows.
     #[error("{limit} frames are in flight, the server allows no more")]
     Full {
         /// The server's limit.
         limit: usize,
     },
-    /// The caller used the session before the welcome, or after its end.
+    /// The session was used before the welcome.
     #[error("the session is not open")]
     NotOpen,
-    /// The caller names a frame that is not in flight.
+    /// The caller named a frame that is not in flight.
     #[error("frame {id} is not in flight")]
     NoSuchFrame {
-        /// The frame.
+        /// The number of the frame.
         id: u64,
     },
 }
 
-/// Who is to blame for an [`Error`].
+/// The side at fault for an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The peer broke the protocol: close the connection.
+    /// The peer broke the protocol; the connection is to be closed.
     Peer,
-    /// The peer said no, by name.
+    /// The peer refused, with a reason.
     Refused,
-    /// This side asked for something that cannot be sent.
+    /// The caller asked for something that cannot be sent.
     Caller,
 }
 
 impl Error {
-    /// Who is to blame.
+    /// The side at fault.
+    #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Malformed { .. } | Error::Unexpected { .. } | Error::Mismatch { .. } => ErrorKind::Peer,
@@ -97,20 +98,20 @@ impl Error {
     }
 }
 
-/// What is wrong with a field.
+/// The problem with a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
     /// The message ends inside the field.
     #[error("the message ends {missing} bytes too early")]
     Truncated {
-        /// Bytes that are missing.
+        /// The number of missing bytes.
         missing: usize,
     },
     /// Bytes follow the last field.
     #[error("{extra} bytes too many")]
     Trailing {
-        /// Bytes after the end.
+        /// The number of these bytes.
         extra: usize,
     },
     /// A count or length is over its limit.
@@ -118,10 +119,10 @@ pub enum Problem {
     OverLimit {
         /// The limit.
         limit: usize,
-        /// What came.
+        /// The count or length.
         got: usize,
     },
-    /// The value is outside what the field may hold.
+    /// The field must not have this value.
     #[error("{0}")]
     Invalid(&'static str),
 }

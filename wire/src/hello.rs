@@ -1,4 +1,5 @@
-//! The hello: what both sides can work with, settled before the first frame (PROTOCOL.md section 3).
+//! The hello and its answers, which settle the version and the bundles of a connection before the first frame (PROTOCOL.md
+//! section 3).
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ use crate::{
     reply::Refusal,
 };
 
-/// The identity of a bundle: the SHA-256 of its manifest (models/BUNDLE.md section 1).
+/// The identity of a bundle: the SHA-256 digest of its manifest (models/BUNDLE.md section 1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BundleId(pub [u8; 32]);
 
@@ -41,17 +42,21 @@ pub struct Hello {
     pub newest: u16,
     /// The bundles the client holds, 1 to [`MAX_BUNDLES`], each once.
     pub bundles: Vec<BundleId>,
-    /// The tasks the client will ask for, by name, at most [`MAX_TASKS`].
+    /// The names of the tasks that the client will query, at most [`MAX_TASKS`].
     pub tasks: Vec<String>,
 }
 
 impl Hello {
-    /// A hello with the versions of this crate.
+    /// A hello with the protocol versions of this crate.
+    #[must_use]
     pub fn new(bundles: Vec<BundleId>, tasks: Vec<String>) -> Hello {
         Hello { oldest: crate::VERSIONS.0, newest: crate::VERSIONS.1, bundles, tasks }
     }
 
     /// The message's bytes.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] or [`Error::Invalid`] for values that cannot be expressed.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let mut writer = Writer::new(FrameType::Hello.into());
         if self.oldest > self.newest {
@@ -67,7 +72,10 @@ impl Hello {
         writer.finish("hello", MAX_HELLO)
     }
 
-    /// Reads the message; every malformed one is an error.
+    /// Reads the message.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] or [`Error::Unexpected`] for bytes that are not a hello.
     pub fn parse(bytes: &[u8]) -> Result<Hello, Error> {
         let mut reader = Reader::bounded("hello", bytes, MAX_HELLO)?;
         expect_type(&mut reader, FrameType::Hello, "hello")?;
@@ -85,14 +93,14 @@ impl Hello {
     }
 }
 
-/// The server's answer to a hello it can work with.
+/// The server's answer to a hello that it accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
     /// The protocol version of this connection.
     pub version: u16,
     /// Frames that may be in flight at once on this connection, 1 to [`MAX_IN_FLIGHT`].
     pub max_in_flight: u16,
-    /// The bundles that both sides hold. A request names one by its index here.
+    /// The bundles that both sides have. Requests name a bundle by its index in this list.
     pub bundles: Vec<WelcomeBundle>,
 }
 
@@ -101,12 +109,15 @@ pub struct Welcome {
 pub struct WelcomeBundle {
     /// Its identity.
     pub id: BundleId,
-    /// Its tasks, by name, in the manifest's order. A request names one by its index here.
+    /// The names of its tasks, in the manifest's order. Requests name a task by its index in this list.
     pub tasks: Vec<String>,
 }
 
 impl Welcome {
     /// The message's bytes.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] or [`Error::Invalid`] for values that cannot be expressed.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let mut writer = Writer::new(FrameType::Welcome.into());
         writer.u16(self.version);
@@ -118,8 +129,8 @@ impl Welcome {
             return Err(Error::Invalid { field: "bundles", reason: "a welcome names at least one bundle" });
         }
         writer.count("bundles", self.bundles.len(), MAX_BUNDLES)?;
-        for (place, served) in self.bundles.iter().enumerate() {
-            if self.bundles[..place].iter().any(|other| other.id == served.id) {
+        for (index, served) in self.bundles.iter().enumerate() {
+            if self.bundles[..index].iter().any(|other| other.id == served.id) {
                 return Err(Error::Invalid { field: "bundles", reason: "a bundle stands twice" });
             }
             writer.bytes(&served.id.0);
@@ -151,7 +162,7 @@ impl Welcome {
     }
 }
 
-/// The server's answer to a hello it cannot work with, by name.
+/// The server's answer to a hello that it does not accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HelloRefusal {
     /// The reason.
@@ -160,7 +171,7 @@ pub struct HelloRefusal {
     pub oldest: u16,
     /// The newest version the server speaks.
     pub newest: u16,
-    /// The bundles the server has, so that an operator sees which one to install.
+    /// The bundles that the server has, so that an operator sees which one to install.
     pub serves: Vec<BundleId>,
 }
 
@@ -171,8 +182,8 @@ impl fmt::Display for HelloRefusal {
             write!(f, "; it speaks versions {} to {}", self.oldest, self.newest)?;
         }
         if self.refusal.code == RefusalCode::Bundle {
-            for (place, id) in self.serves.iter().enumerate() {
-                write!(f, "{}{id}", if place == 0 { "; it serves " } else { ", " })?;
+            for (index, id) in self.serves.iter().enumerate() {
+                write!(f, "{}{id}", if index == 0 { "; it serves " } else { ", " })?;
             }
         }
         Ok(())
@@ -181,6 +192,9 @@ impl fmt::Display for HelloRefusal {
 
 impl HelloRefusal {
     /// The message's bytes.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] or [`Error::Invalid`] for values that cannot be expressed.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let mut writer = Writer::new(FrameType::HelloRefusal.into());
         self.refusal.write(&mut writer);
@@ -204,12 +218,15 @@ impl HelloRefusal {
 pub enum HelloReply {
     /// The connection is open for requests.
     Welcome(Welcome),
-    /// No common ground; the server closes the connection.
+    /// The hello is not accepted; the server closes the connection.
     Refused(HelloRefusal),
 }
 
 impl HelloReply {
     /// The message's bytes.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] or [`Error::Invalid`] for values that cannot be expressed.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         match self {
             HelloReply::Welcome(welcome) => welcome.encode(),
@@ -217,7 +234,10 @@ impl HelloReply {
         }
     }
 
-    /// Reads the message; every malformed one is an error.
+    /// Reads the message.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] or [`Error::Unexpected`] for bytes that are neither answer.
     pub fn parse(bytes: &[u8]) -> Result<HelloReply, Error> {
         let mut reader = Reader::bounded("hello reply", bytes, MAX_HELLO)?;
         match FrameType::from(reader.u8("type")?) {
@@ -228,7 +248,7 @@ impl HelloReply {
     }
 }
 
-/// Reads the first byte and insists on one message type.
+/// Reads the first byte and checks that it is the expected message type.
 pub(crate) fn expect_type(
     reader: &mut Reader<'_>,
     wanted: FrameType,
@@ -240,8 +260,8 @@ pub(crate) fn expect_type(
 
 fn write_bundles(writer: &mut Writer, bundles: &[BundleId]) -> Result<(), Error> {
     writer.count("bundles", bundles.len(), MAX_BUNDLES)?;
-    for (place, id) in bundles.iter().enumerate() {
-        if bundles[..place].contains(id) {
+    for (index, id) in bundles.iter().enumerate() {
+        if bundles[..index].contains(id) {
             return Err(Error::Invalid { field: "bundles", reason: "a bundle stands twice" });
         }
         writer.bytes(&id.0);
@@ -264,8 +284,8 @@ fn read_bundles(reader: &mut Reader<'_>) -> Result<Vec<BundleId>, Error> {
 
 fn write_names(writer: &mut Writer, names: &[String]) -> Result<(), Error> {
     writer.count("tasks", names.len(), MAX_TASKS)?;
-    for (place, name) in names.iter().enumerate() {
-        if names[..place].contains(name) {
+    for (index, name) in names.iter().enumerate() {
+        if names[..index].contains(name) {
             return Err(Error::Invalid { field: "tasks", reason: "a task stands twice" });
         }
         writer.name("task", name)?;

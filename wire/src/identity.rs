@@ -1,4 +1,5 @@
-//! An identity folder: `ca.pem` (whom this side trusts), `cert.pem` (who it is), `key.pem` (the proof).
+//! The certificates of one side, read from a folder: `ca.pem` (the CA whose certificates it accepts), `cert.pem` (its own
+//! certificate) and `key.pem` (the private key of that certificate).
 
 use std::{
     io,
@@ -7,7 +8,7 @@ use std::{
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-/// Certificates and key of one side, as read from its folder.
+/// The certificates and the private key of one side.
 #[derive(Debug)]
 pub struct Identity {
     pub(crate) ca: Vec<CertificateDer<'static>>,
@@ -16,66 +17,69 @@ pub struct Identity {
     folder: PathBuf,
 }
 
-/// What is wrong with an identity folder; every variant names the file.
+/// An error of an identity folder. Every variant names the file at fault.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
     /// The file cannot be read.
-    #[error("{}: {source}", file.display())]
+    #[error("cannot read {}", file.display())]
     Read {
         /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file is not PEM.
-    #[error("{}: not a PEM file: {source}", file.display())]
+    #[error("{} is not a PEM file", file.display())]
     Pem {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// The error of the PEM parser.
         source: rustls_pki_types::pem::Error,
     },
-    /// The file holds no PEM section of the kind that belongs there.
-    #[error("{}: holds no {wanted}", file.display())]
+    /// The file holds no PEM section of the kind that is expected in it.
+    #[error("{} holds no {expected}", file.display())]
     Empty {
         /// The file.
         file: PathBuf,
-        /// What belongs there.
-        wanted: &'static str,
+        /// The kind that is expected.
+        expected: &'static str,
     },
-    /// The certificates do not make a TLS configuration, for example because key and certificate do not fit.
-    #[error("{}: {source}", file.display())]
+    /// The certificates cannot be used for TLS, for example because the key is not that of the certificate.
+    #[error("{} cannot be used", file.display())]
     Unusable {
-        /// The file that is at fault.
+        /// The file at fault.
         file: PathBuf,
-        /// What TLS says.
+        /// The error of the TLS library.
         source: rustls::Error,
     },
-    /// A certificate's dates cannot be read.
+    /// The dates of a certificate cannot be read.
     #[error("{}: {reason}", file.display())]
     Dates {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// The error of the certificate parser.
         reason: String,
     },
 }
 
-/// When a certificate is valid, in seconds since 1970.
+/// The period in which a certificate is valid, in seconds since 1970 (Unix time).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Validity {
-    /// The file it stands in.
+    /// The file of the certificate.
     pub file: &'static str,
-    /// Its first moment.
+    /// The first second of the period.
     pub from: i64,
-    /// Its last moment.
+    /// The last second of the period.
     pub until: i64,
 }
 
 impl Identity {
     /// Reads `ca.pem`, `cert.pem` and `key.pem` of a folder.
+    ///
+    /// # Errors
+    /// [`IdentityError::Read`], [`IdentityError::Pem`] or [`IdentityError::Empty`].
     pub fn load(folder: &Path) -> Result<Identity, IdentityError> {
         let key = folder.join("key.pem");
         Ok(Identity {
@@ -84,7 +88,7 @@ impl Identity {
             key: match PrivateKeyDer::from_pem_slice(&read(&key)?) {
                 Ok(key) => key,
                 Err(rustls_pki_types::pem::Error::NoItemsFound) => {
-                    return Err(IdentityError::Empty { file: key, wanted: "private key" });
+                    return Err(IdentityError::Empty { file: key, expected: "private key" });
                 }
                 Err(source) => return Err(IdentityError::Pem { file: key, source }),
             },
@@ -92,15 +96,16 @@ impl Identity {
         })
     }
 
-    /// The folder it was read from.
+    /// The folder that it was read from.
+    #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// From when to when the certificates are valid: this side's own first, then those it trusts.
+    /// The periods in which the certificates are valid: this side's own first, then those of the CA.
     ///
     /// # Errors
-    /// [`IdentityError::Dates`] for a certificate that is no X.509.
+    /// [`IdentityError::Dates`] for a certificate that is not X.509.
     pub fn validity(&self) -> Result<Vec<Validity>, IdentityError> {
         let files = [("cert.pem", &self.chain), ("ca.pem", &self.ca)];
         let each = files.into_iter().flat_map(|(file, chain)| chain.iter().map(move |one| (file, one)));
@@ -119,7 +124,8 @@ impl Identity {
     }
 }
 
-/// The first DNS name of a certificate: how a device is called in logs. `None` if it has none.
+/// The first DNS name of a certificate, by which logs call a device. `None` if it has none.
+#[must_use]
 pub fn name_of(certificate: &CertificateDer<'_>) -> Option<String> {
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
     certificate.valid_dns_names().next().map(str::to_owned)
@@ -130,7 +136,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityErr
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
         Ok(certificates) if certificates.is_empty() => {
-            Err(IdentityError::Empty { file: file.to_owned(), wanted: "certificate" })
+            Err(IdentityError::Empty { file: file.to_owned(), expected: "certificate" })
         }
         Ok(certificates) => Ok(certificates),
         Err(source) => Err(IdentityError::Pem { file: file.to_owned(), source }),

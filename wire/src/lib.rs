@@ -1,11 +1,13 @@
-//! Messages between head and tail, and the QUIC settings that carry them.
+//! The protocol between head (device) and tail (server): messages, sessions, and the settings of QUIC.
 //!
-//! `wire/PROTOCOL.md` is normative; the parsers cite its sections. The crate has two halves:
+//! `wire/PROTOCOL.md` specifies the protocol, and the parsers cite its sections. The crate has two parts:
 //!
-//! * **pure**: [`Hello`], [`Request`], [`FrameReply`] and the state machines in [`session`] take bytes and `now` and
-//!   return values. They touch no socket and no clock.
-//! * **QUIC**: [`quic`] is the one door to quinn's settings, [`identity`] reads certificates from a folder, and
-//!   [`stream`] moves one whole message over one stream.
+//! * **pure**: [`Hello`], [`Request`], [`FrameReply`] and the state machines in [`session`] take bytes and the current time
+//!   and return values. They use no socket and no clock.
+//! * **QUIC**: [`quic`] holds the settings of the transport, [`identity`] reads certificates from a folder, and [`stream`]
+//!   sends and receives whole messages.
+//!
+//! A request carries one frame and is one message:
 //!
 //! ```
 //! use narrows_wire::{Query, Payload, Request, TaskRequest};
@@ -48,5 +50,5 @@ pub use request::{Image, Payload, Query, Request, TaskRequest};
 /// The versions of the protocol that this crate speaks, oldest and newest.
 pub const VERSIONS: (u16, u16) = (1, 1);
 
-/// The ALPN name of the protocol: the first line of defence against a stranger on the port.
+/// The ALPN name of the protocol. TLS refuses peers that speak another protocol.
 pub const ALPN: &[u8] = b"narrows/1";

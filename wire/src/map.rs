@@ -1,4 +1,4 @@
-//! A class per pixel, packed (PROTOCOL.md section 5).
+//! Class maps: a class per pixel, compressed (PROTOCOL.md section 5).
 
 use crate::{
     codes::MapEncoding,
@@ -8,12 +8,12 @@ use crate::{
     request::check_size,
 };
 
-/// The bytes that a class map may take packed: its pixels and what zstd adds to incompressible ones.
+/// Bytes of the largest compressed class map: its pixels, and what zstd adds to pixels that do not compress.
 const MAX_PACKED: usize = MAX_MAP_PIXELS + MAX_MAP_PIXELS / 128 + 1024;
 
 const _: () = assert!(MAX_PACKED < MAX_REPLY);
 
-/// A class per pixel, packed for the wire.
+/// A class per pixel, compressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassMap {
     width: u16,
@@ -23,7 +23,10 @@ pub struct ClassMap {
 }
 
 impl ClassMap {
-    /// Packs one byte per pixel, row by row. `pixels` must hold width times height bytes.
+    /// Compresses the classes of `width` × `height` pixels, which are one byte each, row by row.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a size over the limits or another number of pixels.
     pub fn pack(width: u16, height: u16, pixels: &[u8]) -> Result<ClassMap, Error> {
         check_size(width, height).map_err(|reason| Error::Invalid { field: "map size", reason })?;
         if pixels.len() != usize::from(width) * usize::from(height) {
@@ -34,8 +37,11 @@ impl ClassMap {
         Ok(ClassMap { width, height, encoding: MapEncoding::ZstdU8, packed })
     }
 
-    /// The pixels again, exactly width times height of them. The memory taken is bounded by the size that
-    /// parsing has checked, whatever the packed bytes claim.
+    /// The classes of exactly `width` × `height` pixels. No more memory is allocated than they take, whatever size the
+    /// compressed bytes declare.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for an unknown encoding and for bytes that do not decompress to this many pixels.
     pub fn unpack(&self) -> Result<Vec<u8>, Error> {
         let malformed = |reason| Reader::new("reply", &[]).invalid("map", reason);
         if self.encoding != MapEncoding::ZstdU8 {
@@ -50,21 +56,25 @@ impl ClassMap {
     }
 
     /// Width in pixels.
+    #[must_use]
     pub fn width(&self) -> u16 {
         self.width
     }
 
     /// Height in pixels.
+    #[must_use]
     pub fn height(&self) -> u16 {
         self.height
     }
 
-    /// How the pixels are packed.
+    /// The encoding of the pixels.
+    #[must_use]
     pub fn encoding(&self) -> MapEncoding {
         self.encoding
     }
 
-    /// The bytes that the map takes on the wire.
+    /// The number of bytes of the compressed pixels.
+    #[must_use]
     pub fn packed_len(&self) -> usize {
         self.packed.len()
     }
@@ -93,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_map_comes_back_as_it_went_in() {
-        let pixels: Vec<u8> = (0..480 * 360).map(|place| (place / 4000) as u8).collect();
+        let pixels: Vec<u8> = (0..480 * 360).map(|index| (index / 4000) as u8).collect();
         let map = ClassMap::pack(480, 360, &pixels).unwrap();
         assert!(map.packed_len() < pixels.len() / 50);
         assert_eq!(map.unpack().unwrap(), pixels);

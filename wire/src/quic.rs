@@ -1,5 +1,5 @@
-//! The one door to quinn's settings: TLS 1.3 with mutual certificates, transport parameters with their reasons,
-//! and sockets with room for bursts (PROTOCOL.md section 1).
+//! The settings of QUIC (PROTOCOL.md section 1): TLS 1.3 with certificates on both sides, transport parameters, and the
+//! socket buffers. This module is the only one that configures quinn.
 
 use std::{
     io,
@@ -29,33 +29,33 @@ use crate::{
     limits::MAX_REQUEST,
 };
 
-/// The transport's knobs. The defaults suit a LAN or Wi-Fi and work over cellular links.
+/// Settings of the transport. The defaults suit a LAN or Wi-Fi and work over cellular links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Round trip assumed before the first sample. QUIC's 333 ms makes a lost first packet cost a second; 100 ms
-    /// is above LAN and Wi-Fi and near cellular. Worst case of a low value: handshake packets are sent twice.
+    /// The round-trip time assumed before the first measurement. With the 333 ms of RFC 9002 a lost first packet costs a
+    /// second; 100 ms is above LAN and Wi-Fi and near cellular. Worst case of a low value: handshake packets are sent twice.
     pub initial_rtt: Duration,
-    /// How often an idle client says that it is there; must be below `idle_timeout` and below what NATs keep
-    /// (30 s is common). Worst-case cost: one packet of about 40 bytes each interval.
+    /// The interval at which an idle client sends a keep-alive packet. It must be below `idle_timeout` and below the time
+    /// after which NATs drop a mapping (often 30 s). Worst-case cost: one packet of about 40 bytes per interval.
     pub keep_alive: Duration,
-    /// Silence after which the peer counts as gone. Short, since a head falls back when the tail is gone; long
-    /// enough for a Wi-Fi handover.
+    /// The silence after which the peer counts as lost. It is short, because a head falls back to another path when the
+    /// tail is lost, and long enough for a Wi-Fi handover.
     pub idle_timeout: Duration,
-    /// Bytes in flight before the first acknowledgement. A head that sends one frame at a time never fills its window,
-    /// so this one is never grown: the RFC's 14.7 kB would cost larger frames a round trip each. What a frame has
-    /// beyond ten datagrams is paced at 1.25 windows a round trip, which over a satellite's 600 ms costs a 30 kB
-    /// image 98 ms with 48 kB and 16 ms with 128 kB. A slow link's queue sees no more than a frame either way.
+    /// Bytes in flight before the first acknowledgement. A head that sends one frame at a time never fills its window, so the
+    /// window never grows: with the 14.7 kB of RFC 9002 every larger frame would take another round trip. Bytes beyond ten
+    /// datagrams are paced at 1.25 windows per round trip; over a satellite link of 600 ms this costs a 30 kB image 98 ms
+    /// with a window of 48 kB and 16 ms with 128 kB. The queue of a slow link holds no more than a frame either way.
     pub initial_window: u64,
-    /// Bytes a peer may have under way on one connection; worst-case memory held for a connection whose streams
+    /// Bytes that a peer may have in flight on one connection. This is the worst-case memory of a connection whose streams
     /// are not read.
     pub receive_window: u32,
-    /// Bytes this side may have unacknowledged on one connection.
+    /// Bytes that this side may have unacknowledged on one connection.
     pub send_window: u64,
-    /// Let the kernel cut bursts into packets (GSO). Saves system calls from about 16 packets on; some drivers
+    /// Whether the kernel divides bursts into packets (GSO). This saves system calls from about 16 packets on. Some drivers
     /// and cellular modems lose such bursts, so it can be turned off.
     pub segmentation_offload: bool,
-    /// Size asked for the socket's send and receive buffers. The kernel's 208 kB overflow when several heads
-    /// send at once; the kernel may grant less (`net.core.rmem_max`), which is logged.
+    /// The size requested for the socket's send and receive buffers, in bytes. The kernel's default of 208 kB overflows when
+    /// several heads send at once. The kernel may grant less (`net.core.rmem_max`), which is logged.
     pub socket_buffer: usize,
 }
 
@@ -74,28 +74,31 @@ impl Default for Tuning {
     }
 }
 
-/// Why QUIC could not be set up.
+/// The reason why QUIC could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// The identity folder is at fault.
-    #[error("identity {0}")]
+    /// The identity cannot be used.
+    #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The socket could not be opened.
-    #[error("cannot bind {address}: {source}")]
+    #[error("cannot bind {address}")]
     Bind {
         /// The local address.
         address: SocketAddr,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A knob of [`Tuning`] is out of range.
+    /// A setting of [`Tuning`] is out of range.
     #[error("tuning: {0}")]
     Tuning(&'static str),
 }
 
-/// The client's TLS and transport settings. The server's certificate must come from the identity's CA and carry
-/// the name that is dialled.
+/// The client's TLS and transport settings. The server's certificate must be signed by the identity's CA and carry the name
+/// that the client connects to.
+///
+/// # Errors
+/// [`SetupError::Identity`] or [`SetupError::Tuning`].
 pub fn client_config(identity: &Identity, tuning: &Tuning) -> Result<ClientConfig, SetupError> {
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -109,14 +112,17 @@ pub fn client_config(identity: &Identity, tuning: &Tuning) -> Result<ClientConfi
     let mut transport = transport(tuning)?;
     // A server never opens streams.
     transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
-    // Only the client keeps the path open: it sits behind the NAT, and two would cost twice.
+    // Only the client sends keep-alive packets: it is the side behind a NAT, and packets of both would cost twice as much.
     transport.keep_alive_interval(Some(tuning.keep_alive));
     config.transport_config(Arc::new(transport));
     Ok(config)
 }
 
-/// The server's TLS and transport settings for `max_in_flight` frames per connection. A peer whose certificate
-/// does not come from the identity's CA is turned away in the handshake.
+/// The server's TLS and transport settings for `max_in_flight` frames per connection. A peer whose certificate is not signed
+/// by the identity's CA is refused in the handshake.
+///
+/// # Errors
+/// [`SetupError::Identity`] or [`SetupError::Tuning`].
 pub fn server_config(
     identity: &Identity,
     max_in_flight: u16,
@@ -135,18 +141,21 @@ pub fn server_config(
     let tls = QuicServerConfig::try_from(tls).map_err(|_| SetupError::Tuning("no cipher suite for QUIC"))?;
     let mut config = ServerConfig::with_crypto(Arc::new(tls));
     let mut transport = transport(tuning)?;
-    // One stream per frame; a stream's credit comes back only when its reply is acknowledged, so twice the frames
-    // in flight keeps a busy client from waiting for credit. Frames over the limit are refused by the session.
+    // There is one stream per frame, and a stream's credit is returned only when its reply is acknowledged. Twice the frames
+    // in flight keep a busy client from waiting for credit. The session refuses frames over the limit.
     transport.max_concurrent_bidi_streams(VarInt::from_u32(2 * u32::from(max_in_flight)));
     config.transport_config(Arc::new(transport));
-    // Handshakes under way at once, and the bytes kept for them before they are looked at.
+    // Handshakes in progress at once, and the bytes buffered for them before they are accepted.
     config.max_incoming(256);
     config.incoming_buffer_size_total(16 << 20);
     Ok(config)
 }
 
-/// A client endpoint for dialling `remote`, bound to the wildcard address so that a changed network is noticed
-/// by the next packet sent.
+/// A client endpoint for connections to `remote`. It is bound to the wildcard address, so that the next packet that is sent
+/// takes the route of a changed network.
+///
+/// # Errors
+/// [`SetupError::Bind`].
 pub fn client_endpoint(remote: SocketAddr, tuning: &Tuning) -> Result<Endpoint, SetupError> {
     let wildcard: IpAddr = match remote {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -155,7 +164,10 @@ pub fn client_endpoint(remote: SocketAddr, tuning: &Tuning) -> Result<Endpoint, 
     endpoint(SocketAddr::new(wildcard, 0), None, tuning)
 }
 
-/// A server endpoint that listens on `address`; port 0 lets the kernel choose.
+/// A server endpoint that listens on `address`; port 0 lets the kernel choose a port.
+///
+/// # Errors
+/// [`SetupError::Bind`].
 pub fn server_endpoint(
     address: SocketAddr,
     config: ServerConfig,
@@ -164,39 +176,42 @@ pub fn server_endpoint(
     endpoint(address, Some(config), tuning)
 }
 
-/// The name in the peer's certificate. Only connections with mutual TLS exist here, so it is known once the
-/// handshake is over; a certificate without a DNS name gives `None`.
+/// The first DNS name in the peer's certificate, or `None` if it has none. Both sides show a certificate, so it is known
+/// after the handshake.
+#[must_use]
 pub fn peer_name(connection: &Connection) -> Option<String> {
     let identity = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     name_of(identity.first()?)
 }
 
-/// What QUIC knows of the way to the peer.
+/// QUIC's measurements of the network path to the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PathState {
-    /// Smoothed round trip.
+    /// Smoothed round-trip time.
     pub rtt: Duration,
-    /// Largest UDP payload that is known to pass, in bytes.
+    /// Size of the largest UDP payload that is known to arrive, in bytes.
     pub mtu: u16,
-    /// Packets lost so far, probes for a larger [`PathState::mtu`] apart.
+    /// Packets lost so far, without the probes for a larger [`PathState::mtu`].
     pub lost: u64,
     /// Packets sent so far.
     pub sent: u64,
 }
 
-/// The state of the way to the peer, as of now.
+/// The current measurements of the network path to the peer.
+#[must_use]
 pub fn path_state(connection: &Connection) -> PathState {
     let path = connection.stats().path;
     PathState { rtt: path.rtt, mtu: path.current_mtu, lost: path.lost_packets, sent: path.sent_packets }
 }
 
-/// Closes a connection with a code of the protocol; the reason goes to the peer's log.
+/// Closes a connection with a code of the protocol. The reason is a text for the peer's log.
 pub fn close(connection: &Connection, code: Close, reason: &str) {
     connection.close(VarInt::from_u32(code.into()), reason.as_bytes());
 }
 
-/// The protocol's code in a connection error, if the peer closed with one.
+/// The protocol's code in a connection error, if the peer closed the connection with one.
+#[must_use]
 pub fn close_code(error: &quinn::ConnectionError) -> Option<Close> {
     match error {
         quinn::ConnectionError::ApplicationClosed(close) => {
@@ -218,25 +233,26 @@ fn transport(tuning: &Tuning) -> Result<TransportConfig, SetupError> {
         .initial_rtt(tuning.initial_rtt)
         .max_idle_timeout(Some(idle.map_err(|_| SetupError::Tuning("idle_timeout is out of range"))?))
         .congestion_controller_factory(Arc::new(congestion))
-        // A whole request fits: a sender never waits for credit in the middle of a frame.
+        // A whole request fits, so a sender never waits for credit in the middle of a frame.
         .stream_receive_window(VarInt::from_u32(MAX_REQUEST as u32))
         .receive_window(VarInt::from_u32(tuning.receive_window))
         .send_window(tuning.send_window)
-        // Streams of one priority in turn of opening, not interleaved: the frame that was first is whole first.
+        // Streams of one priority are sent in the order of their opening and not interleaved, so that the first frame is
+        // complete first.
         .send_fairness(false)
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .mtu_discovery_config(Some(path_size()))
-        // No datagrams in this protocol.
+        .mtu_discovery_config(Some(mtu_discovery()))
+        // The protocol uses no datagrams.
         .datagram_receive_buffer_size(None)
         .enable_segmentation_offload(tuning.segmentation_offload);
     Ok(transport)
 }
 
-/// Looks for the path's largest datagram with one probe where the path is Ethernet's, and then once at half the gap.
-/// QUIC's own search takes four of up to 1.5 kB, each of which a frame waits for: 0.3 s at 37.5 kbit/s.
-fn path_size() -> MtuDiscoveryConfig {
+/// A search for the path's largest datagram that takes one probe on Ethernet, and one more at half of the range elsewhere.
+/// QUIC's default search takes four probes of up to 1.5 kB, and frames wait behind each: 0.3 s at 37.5 kbit/s.
+fn mtu_discovery() -> MtuDiscoveryConfig {
     let mut search = MtuDiscoveryConfig::default();
-    // Half of the 252 bytes between the least and the most, and one: with less the search begins at the middle.
+    // Half of the 252 bytes between the least and the largest size, and one. With less the search begins in the middle.
     search.minimum_change(127);
     search
 }
@@ -252,13 +268,13 @@ fn endpoint(
             socket2::Type::DGRAM,
             Some(socket2::Protocol::UDP),
         )?;
-        // Best effort: the kernel caps the size at net.core.{r,w}mem_max without an error.
+        // The kernel limits the size to net.core.{r,w}mem_max without an error.
         let _ = socket.set_recv_buffer_size(tuning.socket_buffer);
         let _ = socket.set_send_buffer_size(tuning.socket_buffer);
         let granted = socket.recv_buffer_size()?.min(socket.send_buffer_size()?);
         if granted < tuning.socket_buffer {
             tracing::debug!(
-                wanted = tuning.socket_buffer,
+                requested = tuning.socket_buffer,
                 granted,
                 "the kernel grants smaller socket buffers; raise net.core.rmem_max and net.core.wmem_max"
             );
@@ -278,8 +294,8 @@ fn roots(identity: &Identity) -> Result<rustls::RootCertStore, SetupError> {
     Ok(roots)
 }
 
-/// ring's algorithms, TLS 1.3 only. Without AES instructions (Raspberry Pi 4 and older) ChaCha20-Poly1305 comes
-/// first: it is several times faster there, and servers follow the client's order.
+/// The algorithms of ring for TLS 1.3. On processors without AES instructions (Raspberry Pi 4 and older) ChaCha20-Poly1305
+/// comes first, because it is several times faster there; servers follow the client's order.
 fn provider() -> Arc<CryptoProvider> {
     let mut suites = vec![
         cipher_suite::TLS13_AES_128_GCM_SHA256,
@@ -292,6 +308,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider { cipher_suites: suites, ..default_provider() })
 }
 
+/// Whether the processor has AES instructions.
 fn has_aes() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("aes");

@@ -1,10 +1,10 @@
-//! A frame's answer: classes, a class map or a refusal, and what each stage cost (PROTOCOL.md section 5).
+//! Replies: classes, a class map or a refusal, and the time that each stage took (PROTOCOL.md section 5).
 
 use std::{fmt, time::Duration};
 
 use crate::{
     codes::{FrameType, OutcomeKind, Path, Provider, RefusalCode},
-    cursor::{Reader, Writer, over_limit},
+    cursor::{Reader, Writer, within_limit},
     error::Error,
     limits::{MAX_REPLY, MAX_TASKS, MAX_TOP_K},
     map::ClassMap,
@@ -18,25 +18,25 @@ pub enum FrameReply {
     Answered(Reply),
     /// No task answered.
     Refused {
-        /// The frame.
+        /// The number of the frame.
         id: u64,
-        /// Why.
+        /// The reason.
         refusal: Refusal,
     },
 }
 
-/// The answers of one frame.
+/// The answers to one frame.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// The frame.
+    /// The number of the frame.
     pub id: u64,
-    /// Which path made the answers.
+    /// The path that the frame took through the networks.
     pub path: Path,
-    /// Where the server's half ran.
+    /// The processor on which the server ran the network.
     pub provider: Provider,
-    /// What each stage cost.
+    /// The time that each stage took.
     pub timings: Timings,
-    /// One entry per task asked for.
+    /// One entry per task request.
     pub answers: Vec<TaskAnswer>,
 }
 
@@ -45,27 +45,28 @@ pub struct Reply {
 pub struct TaskAnswer {
     /// The index of the task in the bundle's manifest.
     pub task: u8,
-    /// How many frames shared the network's run that made this answer; 0 when none was made.
+    /// The number of frames that shared the inference run of this answer; 0 if there was none.
     pub batch: u16,
-    /// The answer.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// What the server's stages cost this frame. The four together are the time from the request's arrival to the
-/// reply's departure; where tasks of one frame overlap, the network's time counts first and no time counts twice.
+/// The time that a frame spent in each stage on the server. The four add up to the time from the arrival of the request to
+/// the departure of the reply. Time in which some task was in its network counts as `infer`, and where tasks of one frame
+/// overlap, no time counts twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
     /// From the packet to integer features, or from the image file to pixels.
     pub decode: Duration,
-    /// Waiting: for a worker, for a batch, between threads.
+    /// Waiting for a worker, for other frames of a batch, and between threads.
     pub queue: Duration,
-    /// Some task of the frame was in the network.
+    /// At least one task of the frame was in its network.
     pub infer: Duration,
-    /// Softmax, class map and its compression.
+    /// Softmax, or the class map and its compression.
     pub answer: Duration,
 }
 
-/// What a task answered.
+/// The outcome of one task.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -73,39 +74,40 @@ pub enum Outcome {
     Classes(Vec<Class>),
     /// A class per pixel.
     Map(ClassMap),
-    /// No answer from this task.
+    /// The task has no answer, for this reason.
     Refused(Refusal),
-    /// An answer this version does not know.
+    /// An answer of a kind that this version does not know.
     Unknown {
-        /// Its number.
+        /// The number of its kind.
         kind: u8,
         /// Its bytes.
         body: Vec<u8>,
     },
 }
 
-/// One class and its probability.
+/// A class and its probability.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Class {
-    /// The line in the task's label file, from 0.
+    /// The class: the line of the task's label file, counted from 0.
     pub index: u16,
-    /// Softmax over all classes, 0 to 1.
+    /// The softmax over all classes, 0 to 1.
     pub probability: f32,
 }
 
-/// A refusal: code, text for people, and when to try again.
+/// A refusal: a code, a text for people, and a hint when to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The reason.
+    /// The reason, for programs.
     pub code: RefusalCode,
-    /// After this time another try may succeed; `None` gives no hint. Travels in milliseconds.
+    /// The time after which another attempt may succeed; `None` gives no hint. It is sent in milliseconds.
     pub retry: Option<Duration>,
-    /// The reason for people, at most [`crate::limits::MAX_TEXT`] bytes; more is cut.
+    /// The reason, for people. Only the first [`crate::limits::MAX_TEXT`] bytes are sent.
     pub text: String,
 }
 
 impl FrameReply {
-    /// The frame.
+    /// The number of the frame.
+    #[must_use]
     pub fn id(&self) -> u64 {
         match self {
             FrameReply::Answered(reply) => reply.id,
@@ -114,6 +116,9 @@ impl FrameReply {
     }
 
     /// The message's bytes.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] or [`Error::Invalid`] for values that cannot be expressed.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         match self {
             FrameReply::Answered(reply) => reply.encode(),
@@ -126,7 +131,10 @@ impl FrameReply {
         }
     }
 
-    /// Reads the message; every malformed one is an error.
+    /// Reads the message.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] or [`Error::Unexpected`] for bytes that are neither a reply nor a refusal.
     pub fn parse(bytes: &[u8]) -> Result<FrameReply, Error> {
         let mut reader = Reader::bounded("reply", bytes, MAX_REPLY)?;
         match FrameType::from(reader.u8("type")?) {
@@ -155,8 +163,8 @@ impl Reply {
             return Err(Error::Invalid { field: "answers", reason: "a reply holds at least one answer" });
         }
         writer.count("answers", self.answers.len(), MAX_TASKS)?;
-        for (place, answer) in self.answers.iter().enumerate() {
-            if self.answers[..place].iter().any(|other| other.task == answer.task) {
+        for (index, answer) in self.answers.iter().enumerate() {
+            if self.answers[..index].iter().any(|other| other.task == answer.task) {
                 return Err(Error::Invalid { field: "answers", reason: "a task answers twice" });
             }
             answer.write(&mut writer)?;
@@ -200,7 +208,7 @@ impl TaskAnswer {
         let mut body = Writer::part();
         match &self.outcome {
             Outcome::Classes(classes) => {
-                over_limit("classes", classes.len(), MAX_TOP_K.into())?;
+                within_limit("classes", classes.len(), MAX_TOP_K.into())?;
                 body.u16(classes.len() as u16);
                 for class in classes {
                     check_probability(class.probability)
@@ -252,7 +260,8 @@ impl TaskAnswer {
 }
 
 impl Outcome {
-    /// The answer's number.
+    /// The kind of the outcome.
+    #[must_use]
     pub fn kind(&self) -> OutcomeKind {
         match self {
             Outcome::Classes(_) => OutcomeKind::Classes,
@@ -265,11 +274,13 @@ impl Outcome {
 
 impl Refusal {
     /// A refusal without a retry hint.
+    #[must_use]
     pub fn new(code: RefusalCode, text: impl Into<String>) -> Refusal {
         Refusal { code, retry: None, text: text.into() }
     }
 
-    /// The same refusal with a hint when to try again.
+    /// The same refusal with a hint that another attempt may succeed after `wait`.
+    #[must_use]
     pub fn retry_after(self, wait: Duration) -> Refusal {
         Refusal { retry: Some(wait), ..self }
     }

@@ -1,10 +1,10 @@
-//! A request: one frame's packet or image and what is asked of it (PROTOCOL.md section 4).
+//! Requests: one frame, as a packet or an image, and the queries to the tasks (PROTOCOL.md section 4).
 
 use std::time::Duration;
 
 use crate::{
     codes::{FrameType, Framing, ImageFormat, Path, PayloadKind, QueryKind},
-    cursor::{Reader, Writer, over_limit},
+    cursor::{Reader, Writer, within_limit},
     error::Error,
     hello::expect_type,
     limits::{
@@ -12,38 +12,39 @@ use crate::{
     },
 };
 
-/// The wire's value of "no deadline".
+/// The budget that stands for "no deadline".
 const NO_BUDGET: u32 = u32::MAX;
-/// Bytes before the file in an image's payload.
+
+/// Bytes before the file in the payload of an image.
 const IMAGE_HEADER: usize = 3;
 
-/// One frame on its way to the server.
+/// The request for one frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The client's number of the frame; unique among the connection's frames in flight.
+    /// The client's number of the frame, unique among the frames in flight on the connection.
     pub id: u64,
     /// The index of the bundle in the welcome.
     pub bundle: u8,
-    /// What is left of the frame's time when it is sent; `None` has no deadline. Travels in microseconds; more
-    /// than 71 minutes travel as 71 minutes.
+    /// The time that remains until the frame's deadline when the request is sent; `None` is no deadline. It is sent in
+    /// microseconds, and more than 71 minutes are sent as 71 minutes.
     pub budget: Option<Duration>,
-    /// What is asked, 1 to [`MAX_TASKS`] tasks, each once.
+    /// The queries, to 1 to [`MAX_TASKS`] tasks, each once.
     pub task_requests: Vec<TaskRequest>,
-    /// What the network is to see.
+    /// The frame, as a packet or an image.
     pub payload: Payload,
 }
 
-/// What a frame carries.
+/// The payload of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Payload {
-    /// A codec packet; its header carries level and geometry (codec/FORMAT.md). 1 to [`MAX_PACKET`] bytes.
+    /// A codec packet of 1 to [`MAX_PACKET`] bytes. Its header holds the rate level and the geometry (codec/FORMAT.md).
     Packet(Vec<u8>),
-    /// An image for the whole network.
+    /// An image for the unsplit network.
     Image(Image),
-    /// A payload this version does not know; a server refuses it.
+    /// A payload of a kind that this version does not know; a server refuses it.
     Unknown {
-        /// Its number.
+        /// The number of its kind.
         kind: u8,
         /// Its bytes, as many as an image's payload may have at most.
         body: Vec<u8>,
@@ -53,42 +54,42 @@ pub enum Payload {
 /// An encoded image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// The index of the geometry in the bundle's manifest: the network's input.
+    /// The index of the geometry, which is the network's input size, in the bundle's manifest.
     pub geometry: u8,
     /// The file's format.
     pub format: ImageFormat,
-    /// Whether the server is to fit it to the geometry.
+    /// Whether the image has been fitted to the geometry.
     pub framing: Framing,
     /// The file, 1 to [`MAX_IMAGE`] bytes.
     pub file: Vec<u8>,
 }
 
-/// What is asked of one task.
+/// A query to one task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskRequest {
     /// The index of the task in the bundle's manifest.
     pub task: u8,
-    /// The question.
+    /// The query.
     pub query: Query,
 }
 
-/// A question to a task.
+/// What a task is to answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Query {
     /// The most probable classes.
     Classify {
-        /// How many, 1 to [`MAX_TOP_K`].
+        /// The number of classes, 1 to [`MAX_TOP_K`].
         top_k: u16,
     },
     /// A class per pixel.
     Segment {
-        /// Width and height of the map; `None` is the tail's own resolution.
+        /// Width and height of the map; `None` is the size of the network's output.
         size: Option<(u16, u16)>,
     },
-    /// A question this version does not know; a server refuses it.
+    /// A query of a kind that this version does not know; a server refuses it.
     Unknown {
-        /// Its number.
+        /// The number of its kind.
         kind: u8,
         /// Its parameters, at most [`MAX_QUERY`] bytes.
         body: Vec<u8>,
@@ -96,7 +97,8 @@ pub enum Query {
 }
 
 impl Query {
-    /// The question's number.
+    /// The kind of the query.
+    #[must_use]
     pub fn kind(&self) -> QueryKind {
         match self {
             Query::Classify { .. } => QueryKind::Classify,
@@ -108,6 +110,9 @@ impl Query {
 
 impl Request {
     /// The message's bytes.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] or [`Error::Invalid`] for values that cannot be expressed.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let mut writer = Writer::new(FrameType::Request.into());
         writer.u64(self.id);
@@ -120,8 +125,8 @@ impl Request {
             });
         }
         writer.count("task_requests", self.task_requests.len(), MAX_TASKS)?;
-        for (place, task_request) in self.task_requests.iter().enumerate() {
-            if self.task_requests[..place].iter().any(|other| other.task == task_request.task) {
+        for (index, task_request) in self.task_requests.iter().enumerate() {
+            if self.task_requests[..index].iter().any(|other| other.task == task_request.task) {
                 return Err(Error::Invalid { field: "task_requests", reason: "a task is asked for twice" });
             }
             task_request.write(&mut writer)?;
@@ -130,7 +135,10 @@ impl Request {
         writer.finish("request", MAX_REQUEST)
     }
 
-    /// Reads the message; every malformed one is an error.
+    /// Reads the message.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] or [`Error::Unexpected`] for bytes that are not a request.
     pub fn parse(bytes: &[u8]) -> Result<Request, Error> {
         let mut reader = Reader::bounded("request", bytes, MAX_REQUEST)?;
         expect_type(&mut reader, FrameType::Request, "request")?;
@@ -159,7 +167,8 @@ impl Request {
 }
 
 impl Payload {
-    /// The payload's number.
+    /// The kind of the payload.
+    #[must_use]
     pub fn kind(&self) -> PayloadKind {
         match self {
             Payload::Packet(_) => PayloadKind::Packet,
@@ -168,7 +177,8 @@ impl Payload {
         }
     }
 
-    /// The path that answers it, if this version knows it.
+    /// The path that a frame with this payload takes, if this version knows the kind.
+    #[must_use]
     pub fn path(&self) -> Option<Path> {
         match self {
             Payload::Packet(_) => Some(Path::Split),
@@ -177,7 +187,8 @@ impl Payload {
         }
     }
 
-    /// Bytes of the packet or the file, without what the request says about it.
+    /// Bytes of the packet or of the image file.
+    #[must_use]
     pub fn size(&self) -> usize {
         match self {
             Payload::Packet(packet) => packet.len(),
@@ -197,8 +208,8 @@ impl Payload {
                 Err(Error::Invalid { field: "payload", reason: "the image is empty" })
             }
             Payload::Image(image) => {
-                over_limit("image", image.file.len(), MAX_IMAGE)?;
-                // Within the limit, so within four bytes.
+                within_limit("image", image.file.len(), MAX_IMAGE)?;
+                // The limit fits into four bytes.
                 writer.u32((IMAGE_HEADER + image.file.len()) as u32);
                 writer.u8(image.geometry);
                 writer.u8(image.format.into());
@@ -295,7 +306,7 @@ impl TaskRequest {
     }
 }
 
-/// Microseconds as they travel, saturated.
+/// Microseconds in four bytes; longer durations become the largest value.
 pub(crate) fn micros(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
@@ -304,7 +315,7 @@ fn check_top_k(top_k: u16) -> Result<(), &'static str> {
     if (1..=MAX_TOP_K).contains(&top_k) { Ok(()) } else { Err("must be 1 to 1000") }
 }
 
-/// Bounds of a class map's size, in questions and in answers.
+/// Checks the size of a class map, in queries and in answers.
 pub(crate) fn check_size(width: u16, height: u16) -> Result<(), &'static str> {
     if width == 0 || height == 0 {
         return Err("a side is zero");

@@ -1,5 +1,5 @@
-//! The two sides of a connection as pure state machines: bytes and `now` in, values out (PROTOCOL.md section 2).
-//! Sockets and clocks belong to the caller, so a pair can be run in virtual time.
+//! The two sides of a connection as state machines (PROTOCOL.md section 2). They take bytes and the current time and return
+//! values; sockets and clocks are the caller's, so tests run a pair in virtual time.
 
 mod client;
 mod server;

@@ -12,7 +12,7 @@ fn numbers(header: &str) -> Vec<u32> {
 }
 
 #[test]
-fn every_code_stands_in_the_document_and_no_other() {
+fn the_document_lists_exactly_the_known_codes() {
     let refusals: Vec<u32> = RefusalCode::KNOWN.iter().map(|&code| u16::from(code).into()).collect();
     assert_eq!(numbers("refusal"), refusals);
     assert_eq!(
@@ -24,7 +24,7 @@ fn every_code_stands_in_the_document_and_no_other() {
 }
 
 #[test]
-fn every_limit_stands_in_the_document_with_its_value() {
+fn the_document_lists_every_limit_with_its_value() {
     let bytes = |value: usize| match value {
         value if value.is_multiple_of(1 << 20) => format!("{} MiB", value >> 20),
         value if value.is_multiple_of(1 << 10) => format!("{} KiB", value >> 10),

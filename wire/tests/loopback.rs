@@ -1,8 +1,9 @@
-//! Real QUIC over loopback: hello and frames get through, strangers do not.
+//! QUIC over loopback: messages of peers with trusted certificates arrive, other peers are refused.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    error::Error,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     time::Duration,
@@ -54,6 +55,12 @@ fn client(folder: &Path, remote: SocketAddr) -> Endpoint {
     endpoint
 }
 
+/// The error and its sources, as a binary prints them.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let errors = std::iter::successors(Some(error), |&error| error.source());
+    errors.map(|error| error.to_string()).collect::<Vec<_>>().join(": ")
+}
+
 /// Answers every stream's message with the same bytes until the peer leaves.
 async fn echo(connection: Connection) {
     while let Ok((mut send, mut receive)) = connection.accept_bi().await {
@@ -86,7 +93,7 @@ async fn a_message_goes_there_and_back_and_the_peer_has_a_name() {
     assert_eq!(quic::peer_name(&near).as_deref(), Some("localhost"));
     tokio::spawn(echo(far));
     let (mut send, mut receive) = near.open_bi().await.unwrap();
-    let message: Vec<u8> = (0..limits::MAX_REQUEST).map(|place| place as u8).collect();
+    let message: Vec<u8> = (0..limits::MAX_REQUEST).map(|index| index as u8).collect();
     write_message(&mut send, &message).await.unwrap();
     assert_eq!(read_message(&mut receive, limits::MAX_REQUEST).await.unwrap(), message);
 }
@@ -104,7 +111,7 @@ async fn a_message_over_the_limit_closes_with_its_code() {
 }
 
 #[tokio::test]
-async fn a_reset_stream_is_told_from_a_lost_connection() {
+async fn a_reset_stream_is_distinguished_from_a_lost_connection() {
     let (_server, near, far) = pair().await;
     let (mut send, _receive) = near.open_bi().await.unwrap();
     send.write_all(&[1, 2, 3]).await.unwrap();
@@ -133,9 +140,8 @@ async fn the_server_opens_no_streams_and_takes_no_more_than_its_limit() {
     assert!(tokio::time::timeout(wait, near.open_uni()).await.is_err());
 }
 
-/// Dials and reports whether a stream works: with TLS 1.3 a client learns of its refused certificate only after its
-/// own handshake is over.
-async fn works(server: &Endpoint, folder: &Path, name: &str) -> Result<(), String> {
+/// Connects and uses a stream. With TLS 1.3 a client learns only after its own handshake that its certificate was refused.
+async fn exchange(server: &Endpoint, folder: &Path, name: &str) -> Result<(), String> {
     let address = server.local_addr().unwrap();
     let serve = async {
         if let Some(incoming) = server.accept().await
@@ -166,14 +172,14 @@ async fn peers_without_a_trusted_certificate_are_refused() {
     let folder = identity(&ours, &ours, &["localhost", "127.0.0.1"], server_auth.clone());
     let server = server(folder.path());
     let device = identity(&ours, &ours, &["cam-1"], client_auth.clone());
-    works(&server, device.path(), "localhost").await.unwrap();
-    let stranger = identity(&foreign, &ours, &["cam-1"], client_auth.clone());
-    works(&server, stranger.path(), "localhost").await.unwrap_err();
+    exchange(&server, device.path(), "localhost").await.unwrap();
+    let untrusted = identity(&foreign, &ours, &["cam-1"], client_auth.clone());
+    exchange(&server, untrusted.path(), "localhost").await.unwrap_err();
     let wrong_use = identity(&ours, &ours, &["cam-1"], server_auth);
-    works(&server, wrong_use.path(), "localhost").await.unwrap_err();
-    let suspicious = identity(&ours, &foreign, &["cam-1"], client_auth);
-    works(&server, suspicious.path(), "localhost").await.unwrap_err();
-    works(&server, device.path(), "another.host").await.unwrap_err();
+    exchange(&server, wrong_use.path(), "localhost").await.unwrap_err();
+    let distrustful = identity(&ours, &foreign, &["cam-1"], client_auth);
+    exchange(&server, distrustful.path(), "localhost").await.unwrap_err();
+    exchange(&server, device.path(), "another.host").await.unwrap_err();
 }
 
 #[test]
@@ -181,8 +187,8 @@ fn a_broken_identity_names_its_file() {
     let ca = ca();
     let good = || identity(&ca, &ca, &["localhost"], ExtendedKeyUsagePurpose::ServerAuth);
     let message = |folder: &Path| match Identity::load(folder) {
-        Ok(identity) => quic::server_config(&identity, 4, &Tuning::default()).unwrap_err().to_string(),
-        Err(error) => error.to_string(),
+        Ok(identity) => chain(&quic::server_config(&identity, 4, &Tuning::default()).unwrap_err()),
+        Err(error) => chain(&error),
     };
     for file in ["ca.pem", "cert.pem", "key.pem"] {
         let folder = good();
@@ -204,7 +210,7 @@ fn a_broken_identity_names_its_file() {
 }
 
 #[test]
-fn tuning_that_would_kill_idle_connections_is_refused() {
+fn a_keep_alive_above_the_idle_timeout_is_refused() {
     let ca = ca();
     let folder = identity(&ca, &ca, &["cam-1"], ExtendedKeyUsagePurpose::ClientAuth);
     let tuning = Tuning { keep_alive: Duration::from_secs(10), ..Tuning::default() };

@@ -104,7 +104,7 @@ fn a_frame_goes_there_and_back_and_its_budget_counts_from_arrival() {
 }
 
 #[test]
-fn a_hello_without_common_ground_is_refused_by_name() {
+fn a_hello_without_a_common_version_bundle_or_task_is_refused_with_the_reason() {
     let refused = |hello: Hello| {
         let mut server = Server::new(catalog(4), epoch());
         let mut client = Client::new(hello);
@@ -135,7 +135,7 @@ fn a_request_before_the_hello_is_a_violation() {
 }
 
 #[test]
-fn what_the_offer_does_not_hold_is_refused_with_its_own_code() {
+fn what_the_catalog_does_not_hold_is_refused_with_its_own_code() {
     let now = epoch();
     let (_, mut server) = open(now, 4);
     let base = Request { id: 1, bundle: 0, budget: None, task_requests: classify(), payload: packet() };
@@ -164,7 +164,7 @@ fn what_the_offer_does_not_hold_is_refused_with_its_own_code() {
 }
 
 #[test]
-fn an_image_goes_there_and_its_answer_must_come_on_its_path() {
+fn the_answer_to_an_image_must_be_of_the_image_path() {
     let now = epoch();
     let (mut client, mut server) = open(now, 4);
     let (id, bytes) = client.request(now, 0, None, classify(), Payload::Image(image())).unwrap();
@@ -200,7 +200,7 @@ fn frames_in_flight_are_bounded_on_both_sides() {
 }
 
 #[test]
-fn a_draining_server_refuses_the_new_and_answers_the_old() {
+fn a_draining_server_refuses_new_frames_and_answers_accepted_ones() {
     let now = epoch();
     let (mut client, mut server) = open(now, 4);
     let (old, bytes) = client.request(now, 0, None, classify(), packet()).unwrap();
@@ -214,7 +214,7 @@ fn a_draining_server_refuses_the_new_and_answers_the_old() {
 }
 
 #[test]
-fn an_answer_that_does_not_fit_the_question_is_a_violation() {
+fn an_answer_that_does_not_fit_the_query_is_a_violation() {
     let now = epoch();
     let (mut client, mut server) = open(now, 4);
     let task_requests = vec![

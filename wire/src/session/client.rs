@@ -1,4 +1,4 @@
-//! The device's side: hello out, requests out, replies matched to what was asked.
+//! The client's side of a connection: it sends the hello and requests, and checks replies against their requests.
 
 use std::{
     collections::BTreeMap,
@@ -15,8 +15,9 @@ use crate::{
 
 /// The client's side of one connection.
 ///
-/// Send [`Client::hello`], give the answer to [`Client::welcome`], then [`Client::request`] and [`Client::reply`]
-/// once per frame; [`Client::abandon`] for a frame whose stream was reset.
+/// The caller sends the bytes of [`Client::hello`] and gives the answer to [`Client::welcome`]. For each frame it sends the
+/// bytes of [`Client::request`] and gives the answer to [`Client::reply`], or calls [`Client::abandon`] if the stream was
+/// reset or lost.
 #[derive(Debug)]
 pub struct Client {
     hello: Hello,
@@ -35,24 +36,32 @@ struct Pending {
 /// A reply that fits its request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {
-    /// What the server said.
+    /// The server's answer.
     pub reply: FrameReply,
-    /// From the request's encoding to the reply.
+    /// The time from the encoding of the request to the arrival of the reply.
     pub round_trip: Duration,
 }
 
 impl Client {
-    /// A session that will introduce itself with this hello.
+    /// A session that begins with this hello.
+    #[must_use]
     pub fn new(hello: Hello) -> Client {
         Client { hello, welcome: None, next: 0, in_flight: BTreeMap::new() }
     }
 
     /// The bytes of the hello, for the connection's first stream.
+    ///
+    /// # Errors
+    /// Those of [`Hello::encode`].
     pub fn hello(&self) -> Result<Vec<u8>, Error> {
         self.hello.encode()
     }
 
-    /// Takes the answer to the hello. A refusal comes back as [`Error::Refused`].
+    /// Takes the answer to the hello.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the server refused, and an error of kind [`crate::ErrorKind::Peer`] if the answer is malformed
+    /// or does not fit the hello.
     pub fn welcome(&mut self, bytes: &[u8]) -> Result<&Welcome, Error> {
         let welcome = match HelloReply::parse(bytes)? {
             HelloReply::Welcome(welcome) => welcome,
@@ -72,25 +81,32 @@ impl Client {
         Ok(self.welcome.insert(welcome))
     }
 
-    /// The index by which requests name a bundle, once the welcome is in and lists it.
+    /// The index by which requests name a bundle, if the welcome has arrived and lists the bundle.
+    #[must_use]
     pub fn bundle(&self, id: &BundleId) -> Option<u8> {
-        let place = self.welcome.as_ref()?.bundles.iter().position(|served| served.id == *id)?;
-        u8::try_from(place).ok()
+        let index = self.welcome.as_ref()?.bundles.iter().position(|bundle| bundle.id == *id)?;
+        u8::try_from(index).ok()
     }
 
-    /// Frames that wait for their reply.
+    /// The number of frames that wait for their reply.
+    #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// Frames that may still be sent before one of those in flight is answered or abandoned.
+    /// The number of frames that may be sent before one of those in flight is answered or abandoned.
+    #[must_use]
     pub fn room(&self) -> usize {
         let limit = self.welcome.as_ref().map_or(0, |welcome| usize::from(welcome.max_in_flight));
         limit.saturating_sub(self.in_flight.len())
     }
 
-    /// Numbers a frame and encodes its request, for a stream of its own. The budget that travels is what is left
-    /// of `deadline` at `now`; a frame already late travels with budget 0 and the server refuses it.
+    /// Gives a frame its number and encodes its request, which is to be sent on a stream of its own. The budget in the request
+    /// is the time from `now` to `deadline`; for a deadline in the past it is 0, and the server refuses the frame.
+    ///
+    /// # Errors
+    /// [`Error::NotOpen`] before the welcome, [`Error::Full`] if too many frames are in flight, and [`Error::Invalid`] or
+    /// [`Error::OverLimit`] for values that are not in the welcome or cannot be expressed.
     pub fn request(
         &mut self,
         now: Instant,
@@ -120,8 +136,12 @@ impl Client {
         Ok((request.id, bytes))
     }
 
-    /// Takes the reply that came on frame `id`'s stream. Any [`crate::ErrorKind::Peer`] error ends the connection; the
-    /// frame is no longer in flight either way.
+    /// Takes the reply that arrived on the stream of frame `id`. The frame is no longer in flight afterwards, even if this
+    /// fails.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchFrame`] if the frame is not in flight, and an error of kind [`crate::ErrorKind::Peer`], which ends the
+    /// connection, if the reply is malformed or does not fit the request.
     pub fn reply(&mut self, now: Instant, id: u64, bytes: &[u8]) -> Result<Answered, Error> {
         let pending = self.in_flight.remove(&id).ok_or(Error::NoSuchFrame { id })?;
         let reply = FrameReply::parse(bytes)?;
@@ -137,13 +157,13 @@ impl Client {
         Ok(Answered { reply, round_trip: now.saturating_duration_since(pending.sent) })
     }
 
-    /// Forgets a frame whose stream was reset or lost. True if it was in flight.
+    /// Removes a frame whose stream was reset or lost. True if it was in flight.
     pub fn abandon(&mut self, id: u64) -> bool {
         self.in_flight.remove(&id).is_some()
     }
 }
 
-/// One answer per task request, of the kind and within the size asked for.
+/// Checks that there is one answer per task request, of the kind and size that its query asks for.
 fn check_answers(reply: &Reply, task_requests: &[TaskRequest]) -> Result<(), Error> {
     let mismatch = |reason| Error::Mismatch { id: reply.id, reason };
     if reply.answers.len() != task_requests.len() {

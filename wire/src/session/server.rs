@@ -1,4 +1,4 @@
-//! The server's side: hello in, requests checked against what was offered.
+//! The server's side of a connection: it answers the hello and checks requests against the server's catalog.
 
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
@@ -12,44 +12,44 @@ use crate::{
     request::{Payload, Query, Request, TaskRequest},
 };
 
-/// What a server has to offer; shared by all its connections.
+/// The bundles and limits of a server, shared by all its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
-    /// The bundles it serves.
+    /// The bundles that it serves.
     pub bundles: Vec<CatalogBundle>,
-    /// Frames in flight per connection, 1 to [`crate::limits::MAX_IN_FLIGHT`].
+    /// The frames that may be in flight on one connection, 1 to [`crate::limits::MAX_IN_FLIGHT`].
     pub max_in_flight: u16,
 }
 
-/// One bundle of an [`Catalog`].
+/// One bundle of a [`Catalog`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogBundle {
     /// Its identity.
     pub id: BundleId,
-    /// Its tasks in the manifest's order.
+    /// Its tasks, in the manifest's order.
     pub tasks: Vec<CatalogTask>,
 }
 
-/// One task of an [`CatalogBundle`].
+/// One task of a [`CatalogBundle`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogTask {
     /// Its name in the manifest.
     pub name: String,
-    /// The question it answers.
+    /// The kind of query that it answers.
     pub kind: QueryKind,
-    /// Whether its whole network is served, so that it can answer images.
+    /// Whether its unsplit network is served, so that it answers images.
     pub unsplit: bool,
 }
 
 /// The server's side of one connection.
 ///
-/// Give the first stream to [`Server::hello`], every later one to [`Server::request`], and report each answered
-/// frame with [`Server::finish`].
+/// The caller gives the message of the first stream to [`Server::hello`] and those of later streams to [`Server::request`],
+/// and calls [`Server::finish`] for each accepted frame that is answered or given up.
 #[derive(Debug)]
 pub struct Server {
     catalog: Arc<Catalog>,
     opened: Instant,
-    /// For each bundle of the welcome, its index in the offer; empty until the hello is in.
+    /// For each bundle of the welcome its index in the catalog; empty before the hello.
     bundles: Vec<usize>,
     in_flight: BTreeSet<u64>,
     draining: bool,
@@ -58,70 +58,74 @@ pub struct Server {
 /// The answer to a hello.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HelloOutcome {
-    /// Send these bytes and go on.
+    /// The connection is open; the caller sends these bytes.
     Open(Vec<u8>),
-    /// Send these bytes, then close with [`crate::Close::Refused`].
+    /// The hello is refused; the caller sends these bytes and closes with [`crate::Close::Refused`].
     Refused {
         /// The message.
         bytes: Vec<u8>,
-        /// Why, for the log.
+        /// The reason, for the log.
         refusal: Refusal,
     },
 }
 
-/// What to do with a request.
+/// The decision on a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Do the work and answer.
+    /// The caller answers the frame.
     Accepted(Accepted),
-    /// Send these bytes on the request's stream; nothing else is to be done.
+    /// The request is refused; the caller sends these bytes on its stream.
     Refused {
-        /// The frame.
+        /// The number of the frame.
         id: u64,
         /// The message.
         bytes: Vec<u8>,
-        /// Why, for the log.
+        /// The reason, for the log.
         refusal: Refusal,
     },
 }
 
-/// A request that this server can work on.
+/// A request that the server can answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// The frame.
+    /// The number of the frame.
     pub id: u64,
     /// The index of the bundle in the [`Catalog`].
     pub bundle: usize,
-    /// When the answer is due; `None` if it may take any time.
+    /// The time by which the work must have begun; `None` is no deadline.
     pub deadline: Option<Instant>,
-    /// What is asked; every task is in the offer and answers this kind.
+    /// The queries. Every task is in the catalog and answers queries of this kind.
     pub task_requests: Vec<TaskRequest>,
-    /// What the network is to see: a packet, or an image of a format and framing of this version whose tasks are
-    /// served whole.
+    /// A packet, or an image of a known format and framing, the unsplit networks of whose tasks are served.
     pub payload: Payload,
 }
 
 impl Server {
     /// A session whose handshake ended at `now`.
+    #[must_use]
     pub fn new(catalog: Arc<Catalog>, now: Instant) -> Server {
         Server { catalog, opened: now, bundles: Vec::new(), in_flight: BTreeSet::new(), draining: false }
     }
 
-    /// When the hello must be in; after it the connection is closed with [`crate::Close::HelloTimeout`].
+    /// The time by which the hello must arrive; otherwise the connection is closed with [`crate::Close::HelloTimeout`].
+    #[must_use]
     pub fn hello_due(&self) -> Instant {
         self.opened + HELLO_TIMEOUT
     }
 
-    /// Takes the first stream's message. An error is the peer's fault and ends the connection.
+    /// Takes the message of the first stream.
+    ///
+    /// # Errors
+    /// An error of the peer, which ends the connection with [`crate::Close::Violation`].
     pub fn hello(&mut self, bytes: &[u8]) -> Result<HelloOutcome, Error> {
         let hello = Hello::parse(bytes)?;
         let bundles: Vec<usize> = (0..self.catalog.bundles.len())
-            .filter(|&place| hello.bundles.contains(&self.catalog.bundles[place].id))
+            .filter(|&index| hello.bundles.contains(&self.catalog.bundles[index].id))
             .collect();
         match self.negotiate(&hello, &bundles) {
             Ok(version) => {
-                let served = bundles.iter().map(|&place| {
-                    let bundle = &self.catalog.bundles[place];
+                let served = bundles.iter().map(|&index| {
+                    let bundle = &self.catalog.bundles[index];
                     let tasks = bundle.tasks.iter().map(|task| task.name.clone()).collect();
                     WelcomeBundle { id: bundle.id, tasks }
                 });
@@ -140,6 +144,7 @@ impl Server {
         }
     }
 
+    /// The version of the connection, or the reason why the hello is refused.
     fn negotiate(&self, hello: &Hello, common: &[usize]) -> Result<u16, Refusal> {
         if self.draining {
             return Err(Refusal::new(RefusalCode::Draining, "the server is shutting down"));
@@ -156,7 +161,7 @@ impl Server {
         let available = |name: &String| {
             common
                 .iter()
-                .any(|&place| self.catalog.bundles[place].tasks.iter().any(|task| task.name == *name))
+                .any(|&index| self.catalog.bundles[index].tasks.iter().any(|task| task.name == *name))
         };
         match hello.tasks.iter().find(|name| !available(name)) {
             Some(name) => {
@@ -166,8 +171,10 @@ impl Server {
         }
     }
 
-    /// Takes one request. An error is the peer's fault and ends the connection with
-    /// [`crate::Close::Violation`].
+    /// Takes one request.
+    ///
+    /// # Errors
+    /// An error of the peer, which ends the connection with [`crate::Close::Violation`].
     pub fn request(&mut self, now: Instant, bytes: &[u8]) -> Result<Verdict, Error> {
         let request = Request::parse(bytes)?;
         if self.bundles.is_empty() {
@@ -194,6 +201,7 @@ impl Server {
         }
     }
 
+    /// The request's bundle as an index in the catalog, or the reason why the request is refused.
     fn admit(&self, request: &Request) -> Result<usize, Refusal> {
         if self.draining {
             return Err(Refusal::new(RefusalCode::Draining, "the server is shutting down"));
@@ -242,17 +250,18 @@ impl Server {
         Ok(bundle)
     }
 
-    /// A frame was answered, or its stream is gone. True if it was in flight.
+    /// Removes a frame that was answered or given up. True if it was in flight.
     pub fn finish(&mut self, id: u64) -> bool {
         self.in_flight.remove(&id)
     }
 
-    /// From now on every hello and request is refused with [`RefusalCode::Draining`]; frames in flight go on.
+    /// Refuses every hello and request from now on with [`RefusalCode::Draining`]. Frames in flight are not affected.
     pub fn drain(&mut self) {
         self.draining = true;
     }
 
-    /// Frames accepted and not yet finished.
+    /// The number of frames that were accepted and are not finished.
+    #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }

@@ -1,8 +1,12 @@
 //! The reader and the writer of the protocol's bytes, which all messages use. Integers are little-endian.
 
+use std::time::Duration;
+
 use crate::{
+    codes::RefusalCode,
     error::{Error, Problem},
     limits,
+    refusal::Refusal,
 };
 
 /// Reads one message from its first byte to its last. Every error names the message and the field.
@@ -112,6 +116,15 @@ impl<'a> Reader<'a> {
             .map_err(|_| self.invalid(field, "the text is not UTF-8"))
     }
 
+    /// Reads a refusal: its code, its retry hint in milliseconds, and its text.
+    pub(crate) fn refusal(&mut self) -> Result<Refusal, Error> {
+        let code = RefusalCode::from(self.u16("code")?);
+        let retry = self.u32("retry")?;
+        let text = self.text("text")?;
+        let retry = (retry > 0).then(|| Duration::from_millis(retry.into()));
+        Ok(Refusal { code, retry, text })
+    }
+
     /// The number of bytes that have not been read.
     pub(crate) fn remaining(&self) -> usize {
         self.rest.len()
@@ -197,6 +210,14 @@ impl Writer {
         let text = &text[..text.floor_char_boundary(limits::MAX_TEXT)];
         self.u16(text.len() as u16);
         self.bytes(text.as_bytes());
+    }
+
+    /// Writes a refusal. A retry hint of less than a millisecond is written as one millisecond, because 0 is no hint.
+    pub(crate) fn refusal(&mut self, refusal: &Refusal) {
+        let millis = |wait: Duration| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
+        self.u16(refusal.code.into());
+        self.u32(refusal.retry.map_or(0, millis));
+        self.text(&refusal.text);
     }
 
     /// The bytes written, if they are within the limit of the message.

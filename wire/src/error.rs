@@ -1,6 +1,6 @@
 //! The errors of messages and sessions.
 
-use crate::{codes::FrameType, hello::HelloRefusal};
+use crate::{codes::FrameType, refusal::HelloRefusal};
 
 /// An error of a message or a session. [`Error::kind`] says which side is at fault.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

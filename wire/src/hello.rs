@@ -1,37 +1,14 @@
 //! The hello and its answers, which settle the version and the bundles of a connection before the first frame (PROTOCOL.md
 //! section 3).
 
-use std::fmt;
-
 use crate::{
-    codes::{FrameType, RefusalCode},
+    bundle::BundleId,
+    codes::FrameType,
     cursor::{Reader, Writer},
     error::Error,
     limits::{MAX_BUNDLES, MAX_HELLO, MAX_IN_FLIGHT, MAX_TASKS},
-    reply::Refusal,
+    refusal::HelloRefusal,
 };
-
-/// The identity of a bundle: the SHA-256 digest of its manifest (models/BUNDLE.md section 1).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BundleId(pub [u8; 32]);
-
-impl fmt::Display for BundleId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for BundleId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BundleId({self})")
-    }
-}
-
-impl From<[u8; 32]> for BundleId {
-    fn from(bytes: [u8; 32]) -> Self {
-        BundleId(bytes)
-    }
-}
 
 /// The client's first message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,34 +139,6 @@ impl Welcome {
     }
 }
 
-/// The server's answer to a hello that it does not accept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HelloRefusal {
-    /// The reason.
-    pub refusal: Refusal,
-    /// The oldest version the server speaks.
-    pub oldest: u16,
-    /// The newest version the server speaks.
-    pub newest: u16,
-    /// The bundles that the server has, so that an operator sees which one to install.
-    pub serves: Vec<BundleId>,
-}
-
-impl fmt::Display for HelloRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server refused the hello: {}", self.refusal)?;
-        if self.refusal.code == RefusalCode::Version {
-            write!(f, "; it speaks versions {} to {}", self.oldest, self.newest)?;
-        }
-        if self.refusal.code == RefusalCode::Bundle {
-            for (index, id) in self.serves.iter().enumerate() {
-                write!(f, "{}{id}", if index == 0 { "; it serves " } else { ", " })?;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl HelloRefusal {
     /// The message's bytes.
     ///
@@ -197,7 +146,7 @@ impl HelloRefusal {
     /// [`Error::OverLimit`] or [`Error::Invalid`] for values that cannot be expressed.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let mut writer = Writer::new(FrameType::HelloRefusal.into());
-        self.refusal.write(&mut writer);
+        writer.refusal(&self.refusal);
         writer.u16(self.oldest);
         writer.u16(self.newest);
         write_bundles(&mut writer, &self.serves)?;
@@ -205,7 +154,7 @@ impl HelloRefusal {
     }
 
     fn read(mut reader: Reader<'_>) -> Result<HelloRefusal, Error> {
-        let refusal = Refusal::read(&mut reader)?;
+        let refusal = reader.refusal()?;
         let (oldest, newest) = (reader.u16("oldest")?, reader.u16("newest")?);
         let serves = read_bundles(&mut reader)?;
         reader.finish()?;

@@ -24,6 +24,7 @@
 //! # Ok::<(), narrows_wire::Error>(())
 //! ```
 
+mod bundle;
 pub mod codes;
 mod cursor;
 mod error;
@@ -32,19 +33,22 @@ pub mod identity;
 pub mod limits;
 mod map;
 pub mod quic;
+mod refusal;
 mod reply;
 mod request;
 pub mod session;
 pub mod stream;
 
+pub use bundle::BundleId;
 pub use codes::{
     Close, FrameType, Framing, ImageFormat, MapEncoding, OutcomeKind, Path, PayloadKind, Provider, QueryKind,
     RefusalCode, Reset,
 };
 pub use error::{Error, ErrorKind, Problem};
-pub use hello::{BundleId, Hello, HelloRefusal, HelloReply, Welcome, WelcomeBundle};
+pub use hello::{Hello, HelloReply, Welcome, WelcomeBundle};
 pub use map::ClassMap;
-pub use reply::{Class, FrameReply, Outcome, Refusal, Reply, TaskAnswer, Timings};
+pub use refusal::{HelloRefusal, Refusal};
+pub use reply::{Class, FrameReply, Outcome, Reply, TaskAnswer, Timings};
 pub use request::{Image, Payload, Query, Request, TaskRequest};
 
 /// The versions of the protocol that this crate speaks, oldest and newest.

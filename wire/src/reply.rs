@@ -1,13 +1,14 @@
 //! Replies: classes, a class map or a refusal, and the time that each stage took (PROTOCOL.md section 5).
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use crate::{
-    codes::{FrameType, OutcomeKind, Path, Provider, RefusalCode},
+    codes::{FrameType, OutcomeKind, Path, Provider},
     cursor::{Reader, Writer, within_limit},
     error::Error,
     limits::{MAX_REPLY, MAX_TASKS, MAX_TOP_K},
     map::ClassMap,
+    refusal::Refusal,
     request::micros,
 };
 
@@ -94,17 +95,6 @@ pub struct Class {
     pub probability: f32,
 }
 
-/// A refusal: a code, a text for people, and a hint when to try again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The reason, for programs.
-    pub code: RefusalCode,
-    /// The time after which another attempt may succeed; `None` gives no hint. It is sent in milliseconds.
-    pub retry: Option<Duration>,
-    /// The reason, for people. Only the first [`crate::limits::MAX_TEXT`] bytes are sent.
-    pub text: String,
-}
-
 impl FrameReply {
     /// The number of the frame.
     #[must_use]
@@ -125,7 +115,7 @@ impl FrameReply {
             FrameReply::Refused { id, refusal } => {
                 let mut writer = Writer::new(FrameType::Refusal.into());
                 writer.u64(*id);
-                refusal.write(&mut writer);
+                writer.refusal(refusal);
                 writer.finish("refusal", MAX_REPLY)
             }
         }
@@ -141,7 +131,7 @@ impl FrameReply {
             FrameType::Reply => Reply::read(reader).map(FrameReply::Answered),
             FrameType::Refusal => {
                 let id = reader.u64("id")?;
-                let refusal = Refusal::read(&mut reader)?;
+                let refusal = reader.refusal()?;
                 reader.finish()?;
                 Ok(FrameReply::Refused { id, refusal })
             }
@@ -218,7 +208,7 @@ impl TaskAnswer {
                 }
             }
             Outcome::Map(map) => map.write(&mut body),
-            Outcome::Refused(refusal) => refusal.write(&mut body),
+            Outcome::Refused(refusal) => body.refusal(refusal),
             Outcome::Unknown { kind, body: bytes } => {
                 if !matches!(OutcomeKind::from(*kind), OutcomeKind::Unknown(_)) {
                     return Err(Error::Invalid { field: "outcome", reason: "a known kind given as unknown" });
@@ -249,7 +239,7 @@ impl TaskAnswer {
                 Outcome::Classes(classes)
             }
             OutcomeKind::Map => Outcome::Map(ClassMap::read(&mut body)?),
-            OutcomeKind::Refused => Outcome::Refused(Refusal::read(&mut body)?),
+            OutcomeKind::Refused => Outcome::Refused(body.refusal()?),
             OutcomeKind::Unknown(kind) => {
                 Outcome::Unknown { kind, body: body.bytes("answer", bytes.len())?.to_vec() }
             }
@@ -268,47 +258,6 @@ impl Outcome {
             Outcome::Map(_) => OutcomeKind::Map,
             Outcome::Refused(_) => OutcomeKind::Refused,
             Outcome::Unknown { kind, .. } => OutcomeKind::Unknown(*kind),
-        }
-    }
-}
-
-impl Refusal {
-    /// A refusal without a retry hint.
-    #[must_use]
-    pub fn new(code: RefusalCode, text: impl Into<String>) -> Refusal {
-        Refusal { code, retry: None, text: text.into() }
-    }
-
-    /// The same refusal with a hint that another attempt may succeed after `wait`.
-    #[must_use]
-    pub fn retry_after(self, wait: Duration) -> Refusal {
-        Refusal { retry: Some(wait), ..self }
-    }
-
-    pub(crate) fn write(&self, writer: &mut Writer) {
-        writer.u16(self.code.into());
-        writer.u32(self.retry.map_or(0, |wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1)));
-        writer.text(&self.text);
-    }
-
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Refusal, Error> {
-        let code = RefusalCode::from(reader.u16("code")?);
-        let retry = reader.u32("retry")?;
-        let text = reader.text("text")?;
-        let retry = (retry > 0).then(|| Duration::from_millis(retry.into()));
-        Ok(Refusal { code, retry, text })
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.code)?;
-        if !self.text.is_empty() {
-            write!(f, ": {}", self.text)?;
-        }
-        match self.retry {
-            Some(wait) => write!(f, " (try again in {} ms)", wait.as_millis()),
-            None => Ok(()),
         }
     }
 }

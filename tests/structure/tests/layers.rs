@@ -61,6 +61,22 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tract_onnx", &["head/src/net", "bench/src/micro"]),
     ("use ort::", &["tail/src/engine/ort"]),
     ("ort::", &["tail/src/engine"]),
+    // The engine of the tail knows no transport.
+    (
+        "narrows_wire",
+        &[
+            "wire/",
+            "head/",
+            "bench/",
+            "tests/",
+            "tail/src/certs.rs",
+            "tail/src/config.rs",
+            "tail/src/error.rs",
+            "tail/src/frontend",
+            "tail/src/serve.rs",
+        ],
+    ),
+    ("quinn::", &["wire/", "head/", "bench/", "tests/", "tail/src/frontend"]),
     ("nvml_wrapper", &["head/power/src/sources/gpu.rs"]),
     ("x509_parser", &["wire/src/identity.rs"]),
     ("TransportConfig", &["wire/src/quic.rs"]),

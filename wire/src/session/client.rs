@@ -6,9 +6,10 @@ use std::{
 };
 
 use crate::{
+    bundle::BundleId,
     codes::{OutcomeKind, Path},
     error::Error,
-    hello::{BundleId, Hello, HelloReply, Welcome},
+    hello::{Hello, HelloReply, Welcome},
     reply::{FrameReply, Outcome, Reply},
     request::{Payload, Query, Request, TaskRequest},
 };

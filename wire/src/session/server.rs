@@ -4,11 +4,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use crate::{
     VERSIONS,
+    bundle::BundleId,
     codes::{Framing, ImageFormat, QueryKind, RefusalCode},
     error::Error,
-    hello::{BundleId, Hello, HelloRefusal, HelloReply, Welcome, WelcomeBundle},
+    hello::{Hello, HelloReply, Welcome, WelcomeBundle},
     limits::HELLO_TIMEOUT,
-    reply::{FrameReply, Refusal},
+    refusal::{HelloRefusal, Refusal},
+    reply::FrameReply,
     request::{Payload, Query, Request, TaskRequest},
 };
 

@@ -1,4 +1,4 @@
-//! A pattern that is played into the load, so that a meter with a clock of its own can be aligned with the run.
+//! A pattern of processor load by which the recording of an external meter is aligned with the run.
 #![expect(clippy::disallowed_methods, reason = "the pattern is played on the system's clock")]
 
 use std::{
@@ -10,21 +10,21 @@ use std::{
 
 use crate::{Error, Sampler, Window};
 
-/// Busy and idle, in turn: the Barker sequence of 13, which correlates with itself at no other offset.
+/// Busy (true) and idle chips: the Barker sequence of length 13, whose autocorrelation has a single peak.
 pub const CHIPS: [bool; 13] =
     [true, true, true, true, true, false, false, true, true, false, true, false, true];
 
-/// How long each of [`CHIPS`] lasts: five readings of a meter with 10 Hz.
+/// Duration of a chip: five readings of a meter that samples at 10 Hz.
 pub const CHIP: Duration = Duration::from_millis(500);
 
-/// How long the whole pattern lasts.
+/// Duration of the pattern.
 pub const LENGTH: Duration = CHIP.saturating_mul(CHIPS.len() as u32);
 
-/// Idle time around the pattern, so that its edges stand out.
+/// Idle time before and after the pattern, so that its edges show.
 pub const QUIET: Duration = Duration::from_secs(1);
 
-/// Plays the pattern on every processor core and returns when on the sampler's clock it was.
-/// `stop` is asked between chips; once it is true the rest is left out.
+/// Plays the pattern on every processor core and returns its window on the clock of the sampler. Between chips it calls
+/// `stop`, and ends once that returns true.
 ///
 /// # Errors
 /// [`Error::Device`] if it was stopped.

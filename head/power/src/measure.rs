@@ -1,80 +1,81 @@
-//! From windows of a recording to joules: gross, net of idle, and the one figure for the largest thing measured.
+//! Joules of the windows of a recording: gross, net of idle, and the total over the rails that cover the most.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Energy, Quality, Rail, Recording, Scope, Window};
 
-/// Idle power before and after may differ by this share before it is remarked on.
+/// Largest share by which idle power before and after the run may differ without a remark.
 const DRIFT: f64 = 0.1;
-/// Fewer new values of the sensor than this make no figure to rely on.
+/// Fewest new values of the sensor without a remark.
 const FEW: usize = 10;
 
-/// Which windows of a recording are the run, and which are idle.
+/// The windows of a recording: the run, and the idle time around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The work.
+    /// The run to be measured.
     pub run: Window,
-    /// Doing nothing, before it.
+    /// Idle time before the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_before: Option<Window>,
-    /// Doing nothing, after it.
+    /// Idle time after the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_after: Option<Window>,
 }
 
 impl Plan {
-    /// A run without a baseline: gross joules only.
+    /// A run without idle time, for gross joules only.
+    #[must_use]
     pub fn of(run: Window) -> Self {
         Plan { run, idle_before: None, idle_after: None }
     }
 }
 
-/// One rail over one plan.
+/// The energy of one rail over the windows of a [`Plan`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measured {
-    /// The rail and its story.
+    /// The rail and its provenance.
     pub rail: Rail,
-    /// Energy of the run, idle included.
+    /// Energy of the run, idle power included.
     pub gross: Energy,
-    /// Mean watts of the run; `None` if nothing was read.
+    /// Mean watts of the run; `None` without readings.
     pub watts: Option<f64>,
-    /// The baseline, if the plan has one and it was read.
+    /// Idle power, if the plan has idle windows with readings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<Idle>,
-    /// Joules above the baseline in the covered time; `None` without a baseline.
+    /// Joules above idle power in the time that readings cover; `None` without idle power.
     pub net_joules: Option<f64>,
-    /// Whether nothing of the run is missing.
+    /// Whether readings cover the whole run.
     pub complete: bool,
-    /// What makes the figure less reliable than it looks.
+    /// Reasons to rely less on the figure.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
 }
 
-/// Power while doing nothing.
+/// Power without the work.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Idle {
-    /// Before the run.
+    /// Watts before the run.
     pub before_watts: Option<f64>,
-    /// After it.
+    /// Watts after the run.
     pub after_watts: Option<f64>,
-    /// The baseline that net joules are above: the mean of the two.
+    /// Mean of the two, which net joules subtract.
     pub watts: f64,
 }
 
-/// The joules of a run, for the largest thing that was measured.
+/// The joules of a run over the rails that cover the largest part of the device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Total {
-    /// The rails that are added up.
+    /// Names of the rails that are summed.
     pub rails: Vec<String>,
-    /// How much of the device they cover.
+    /// The part of the device that they cover.
     pub scope: Scope,
     /// Estimated if any of them is.
     pub quality: Quality,
-    /// Joules of the run, idle included.
+    /// Joules of the run, idle power included.
     pub gross_joules: f64,
-    /// Joules above the baseline; `None` without one.
+    /// Joules above idle power; `None` without it.
     pub net_joules: Option<f64>,
-    /// Whether nothing of the run is missing.
+    /// Whether readings cover the whole run.
     pub complete: bool,
 }
 
@@ -107,16 +108,17 @@ impl Measured {
 }
 
 impl Recording {
-    /// Every rail over `plan`.
+    /// Returns the energy of every rail over the windows of `plan`.
+    #[must_use]
     pub fn over(&self, plan: &Plan) -> Vec<Measured> {
         self.rails().map(|(rail, trace)| Measured::new(rail, |window| trace.energy(window), plan)).collect()
     }
 }
 
-/// Adds up the rails of the widest [`Scope`] that are not part of another, of one sensor kind only.
+/// Sums the rails of the widest [`Scope`] that was read, leaving out those that are part of another rail.
 ///
 /// # Errors
-/// Why the joules are unknown, in words for a report.
+/// The reason why the joules are unknown, as text for a report.
 pub fn total(measured: &[Measured]) -> Result<Total, String> {
     let whole = |one: &&Measured| one.rail.part_of.is_none() && one.rail.scope != Scope::Part;
     if measured.is_empty() {
@@ -127,7 +129,7 @@ pub fn total(measured: &[Measured]) -> Result<Total, String> {
         return Err("no sensor of a whole device, module or processor gave a reading in the run".to_owned());
     };
     let (scope, quality) = (best.rail.scope, best.rail.quality);
-    // Two meters in one supply line would count it twice; packages and cards are separate things.
+    // Two meters of one supply line would count it twice; processor packages and cards are separate loads.
     let several = matches!(scope, Scope::Processor | Scope::Gpu);
     let chosen: Vec<&Measured> = match several {
         true => read().filter(|one| one.rail.scope == scope).collect(),

@@ -1,4 +1,4 @@
-//! What a USB meter recorded: a CSV file, brought onto the run's clock by the [`marker`](crate::marker) in it.
+//! The recording of a USB meter: a CSV file, aligned with the clock of the run by the [`marker`](crate::marker) in it.
 
 use std::time::Duration;
 
@@ -7,45 +7,46 @@ use crate::{
     marker::{CHIP, CHIPS, LENGTH},
 };
 
-/// Rows that a recording may have: a day at 50 Hz.
+/// Most rows of a recording: a day at 50 Hz.
 const MOST_ROWS: usize = 5_000_000;
-/// Seconds that it may last: a day.
+/// Longest recording in seconds: a day.
 const MOST_SECONDS: f64 = 86_400.0;
-/// Watts beyond which a row is no reading of a device.
+/// Watts beyond which a row cannot be the reading of a device.
 const MOST_WATTS: f64 = 1e6;
-/// Grid on which the marker is looked for, and the finer one on which its place is settled, in seconds.
+/// Grid on which the marker is searched, in seconds.
 const COARSE: f64 = 0.02;
+/// Grid on which the place of the marker is refined, in seconds.
 const FINE: f64 = 0.001;
-/// Two clocks may run this much apart, as a share of the time between two markers.
+/// Largest drift between the two clocks, as a share of the time between two markers.
 const DRIFT: f64 = 0.005;
-/// A marker correlates at least so well.
-const CLEAR: f64 = 0.8;
-/// Another place that correlates nearly as well makes the first one a guess.
-const RIVAL: f64 = 0.9;
+/// Smallest correlation of a marker that counts as found.
+const FOUND: f64 = 0.8;
+/// A second place whose correlation is above this share of the best makes the result ambiguous.
+const AMBIGUOUS: f64 = 0.9;
 
-/// A recording on the meter's clock.
+/// A recording on the clock of the meter.
 #[derive(Debug, Clone)]
 pub struct Log {
     /// Seconds and watts.
     points: Vec<(f64, f64)>,
-    /// Joules from the first point to each.
+    /// Joules from the first point to each point.
     joules: Vec<f64>,
 }
 
-/// A recording brought onto the clock of the run.
+/// A recording on the clock of the run.
 #[derive(Debug, Clone)]
 pub struct Placed {
-    /// The meter.
+    /// The meter as a rail.
     pub rail: Rail,
-    /// Its readings, on the clock of the run.
+    /// The readings on the clock of the run.
     pub trace: Trace,
     /// Seconds of the run's clock per second of the meter's.
     pub rate: f64,
-    /// How well the markers were found, 1 for perfectly.
+    /// Correlation of the markers with the pattern; 1 is perfect.
     pub correlation: f64,
 }
 
-/// Columns by number and what a unit of each is worth.
+/// Indices of the columns, each with the factor to seconds, volts, amperes or watts.
 struct Columns {
     time: (usize, f64),
     volts: Option<(usize, f64)>,
@@ -54,18 +55,17 @@ struct Columns {
 }
 
 impl Log {
-    /// Reads CSV with a heading: `time`, and `volts` and `amps`, or `watts`. `voltage`, `current`, `power`, units in
-    /// brackets (`time(ms)`, `current [mA]`) and further columns are understood.
+    /// Reads CSV with a header: `time`, and `volts` and `amps`, or `watts`. `voltage`, `current`, `power`, units in
+    /// brackets (`time(ms)`, `current [mA]`) and further columns are accepted.
     ///
     /// # Errors
-    /// [`Error::Recording`] names the line.
+    /// [`Error::Csv`] or [`Error::Recording`], naming the line.
     pub fn parse(text: &[u8]) -> Result<Self, Error> {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
-        let wrong = |error: csv::Error| Error::Recording(error.to_string());
-        let columns = Columns::of(reader.headers().map_err(wrong)?)?;
+        let columns = Columns::of(reader.headers()?)?;
         let mut points: Vec<(f64, f64)> = Vec::new();
         for record in reader.records() {
-            let record = record.map_err(wrong)?;
+            let record = record?;
             let line = record.position().map_or(0, |position| position.line());
             let field = |(index, unit): (usize, f64)| {
                 let text = record.get(index).unwrap_or_default();
@@ -115,11 +115,11 @@ impl Log {
         Ok(Log { points, joules })
     }
 
-    /// Finds the markers that were played at `markers` of the run's clock, one or two of them in order. With two, the
-    /// rate of the meter's clock is corrected as well.
+    /// Finds the markers that were played at the times `markers` of the run's clock, one or two of them in order. With
+    /// two, the rate of the meter's clock is corrected as well.
     ///
     /// # Errors
-    /// [`Error::Recording`] if a marker is not there, or in more than one place.
+    /// [`Error::Recording`] if a marker is not found, or found at more than one place.
     pub fn place(&self, markers: &[Duration]) -> Result<Placed, Error> {
         let markers: Vec<f64> = markers.iter().map(Duration::as_secs_f64).collect();
         let (first, second) = match markers[..] {
@@ -127,9 +127,9 @@ impl Log {
             [first, second] if second > first => (first, Some(second - first)),
             _ => return Err(Error::Recording("give the times of one marker or of two in order".to_owned())),
         };
-        // Where a first marker may be, the best second one counts as well, as far off as the clocks may have drifted.
+        // Where the first marker correlates, the best second one within the largest drift counts as well.
         let score = |at: f64| match (self.correlate(at)?, second) {
-            (found, Some(apart)) if found >= CLEAR => {
+            (found, Some(apart)) if found >= FOUND => {
                 let steps = (DRIFT * apart / COARSE).ceil() as i64;
                 let grid = (-steps..=steps).map(|step| at + apart + step as f64 * COARSE);
                 let other = grid.filter_map(|at| self.correlate(at)).max_by(f64::total_cmp)?;
@@ -139,35 +139,35 @@ impl Log {
             (found, None) => Some(found),
         };
         let (start, end) = (self.points[0].0, self.points[self.points.len() - 1].0);
-        // A day at most.
+        // At most a day: the number of steps fits.
         let steps = ((end - start - LENGTH.as_secs_f64()) / COARSE).max(0.0) as usize;
         let grid = (0..=steps).map(|step| start + step as f64 * COARSE);
         let scores: Vec<(f64, f64)> = grid.filter_map(|at| Some((at, score(at)?))).collect();
         let best = |of: &mut dyn Iterator<Item = (f64, f64)>| of.max_by(|a, b| a.1.total_cmp(&b.1));
         let (at, found) = best(&mut scores.iter().copied()).unwrap_or((start, 0.0));
-        if found < CLEAR {
+        if found < FOUND {
             return Err(Error::Recording(format!(
-                "no marker was found (best correlation {found:.2}, {CLEAR} is needed): did the meter record from before \
+                "no marker was found (best correlation {found:.2}, {FOUND} is needed): did the meter record from before \
                  the first marker, and does the load show in its watts?"
             )));
         }
         let away = |&(other, _): &(f64, f64)| (other - at).abs() > LENGTH.as_secs_f64() / 2.0;
         if let Some((other, rival)) = best(&mut scores.iter().copied().filter(away))
-            && rival > RIVAL * found
+            && rival > AMBIGUOUS * found
         {
             return Err(Error::Recording(format!(
                 "a marker was found at {at:.1} s and as well at {other:.1} s: cut the recording to one run"
             )));
         }
-        let settle = |around: f64, within: f64| {
+        let refine = |around: f64, within: f64| {
             let steps = (within / FINE) as i64;
             let grid = (-steps..=steps).map(|step| around + step as f64 * FINE);
             best(&mut grid.filter_map(|at| Some((at, self.correlate(at)?)))).unwrap_or((around, 0.0))
         };
-        let (at, mut correlation) = settle(at, 2.0 * COARSE);
+        let (at, mut correlation) = refine(at, 2.0 * COARSE);
         let mut rate = 1.0;
         if let Some(apart) = second {
-            let (other, as_well) = settle(at + apart, 2.0 * COARSE + DRIFT * apart);
+            let (other, as_well) = refine(at + apart, 2.0 * COARSE + DRIFT * apart);
             correlation = correlation.min(as_well);
             rate = apart / (other - at);
         }
@@ -194,8 +194,8 @@ impl Log {
         Ok(Placed { rail, trace, rate, correlation })
     }
 
-    /// How the mean watts of the chips of a marker that began at `at` correlate with the pattern, from −1 to 1;
-    /// `None` outside the recording or if the watts do not change.
+    /// Correlation of the mean watts with the pattern, chip by chip, for a marker that began at `at`: −1 to 1; `None`
+    /// outside the recording or if the watts do not change.
     fn correlate(&self, at: f64) -> Option<f64> {
         let chip = CHIP.as_secs_f64();
         let mut means = [0.0; CHIPS.len()];
@@ -232,7 +232,8 @@ impl Log {
 }
 
 impl Placed {
-    /// The meter's joules over `plan`.
+    /// Returns the meter's joules over the windows of `plan`.
+    #[must_use]
     pub fn over(&self, plan: &Plan) -> Measured {
         Measured::new(&self.rail, |window| self.trace.energy(window), plan)
     }
@@ -273,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headings_with_units_are_understood() {
+    fn headers_with_units_are_accepted() {
         for text in [
             "time,volts,amps\n0,5,1\n1,5,1\n",
             "Time(ms), Voltage(V), Current(mA)\n0,5,1000\n1000,5,1000\n",
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_recording_is_named_by_its_line() {
+    fn a_malformed_recording_is_refused_with_its_line() {
         for (text, part) in [
             ("", "no `time`"),
             ("time,volts\n0,5\n", "neither"),
@@ -296,7 +297,7 @@ mod tests {
             ("time,watts\n0,5\n1e300,5\n", "line 3: longer than a day"),
             ("time,watts\n1,5,6\n", "found record with 3 fields"),
         ] {
-            let error = Log::parse(text.as_bytes()).unwrap_err().to_string();
+            let error = Log::parse(text.as_bytes()).unwrap_err().report();
             assert!(error.starts_with("the meter's recording: ") && error.contains(part), "{error}");
         }
     }

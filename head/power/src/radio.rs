@@ -1,27 +1,28 @@
-//! Energy of a radio by a published model, for devices without a meter. Every figure it gives is modelled, not measured.
+//! Energy of a radio by a published model, for devices without a meter. Its figures are modelled, not measured.
 //!
-//! The model is linear in what is sent and how long the radio is awake (Huang et al., MobiSys 2012), plus what waking up
-//! and staying awake after the last byte cost. Coefficients stand in a TOML file that names their source.
+//! The model is linear in the bytes sent and received and in the time that the radio is awake (Huang et al., MobiSys
+//! 2012), plus the energy of waking up and of staying awake after the last byte. The coefficients are in a TOML file that
+//! names their source.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// The coefficients that come along.
+/// The coefficients that are part of this crate.
 pub const SHIPPED: &str = include_str!("../radio.toml");
 
-/// Longest file of coefficients.
+/// Longest file of coefficients, in bytes.
 const MOST_BYTES: usize = 64 * 1024;
-/// Bits in a megabit per bits in a byte: joules per byte of one milliwatt per megabit per second.
+/// Joules per byte for one milliwatt per megabit per second: 8e-6 megabits in a byte times 1e-3 watts.
 const JOULES_PER_BYTE: f64 = 8.0e-6 * 1e-3;
 
 /// The coefficients of one radio.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Radio {
-    /// What it is called in reports.
+    /// Name in reports.
     pub name: String,
-    /// Where the coefficients come from.
+    /// Source of the coefficients.
     pub source: String,
     /// Milliwatts per megabit per second sent.
     pub up_mw_per_mbps: f64,
@@ -48,12 +49,13 @@ struct File {
 /// Reads a file of coefficients.
 ///
 /// # Errors
-/// [`Error::Model`]: no TOML, a field that is missing or unknown, a negative coefficient, or no source.
+/// [`Error::Toml`] for text that is not TOML and for a field that is missing or unknown; [`Error::Model`] for a negative
+/// coefficient, a coefficient without a source and too long a text.
 pub fn parse(text: &str) -> Result<Vec<Radio>, Error> {
     if text.len() > MOST_BYTES {
         return Err(Error::Model(format!("the file has {} bytes; {MOST_BYTES} are allowed", text.len())));
     }
-    let file: File = toml::from_str(text).map_err(|error| Error::Model(error.to_string()))?;
+    let file: File = toml::from_str(text)?;
     for radio in &file.radio {
         let numbers = [
             radio.up_mw_per_mbps,
@@ -75,15 +77,17 @@ pub fn parse(text: &str) -> Result<Vec<Radio>, Error> {
 }
 
 impl Radio {
-    /// Modelled joules of a transfer during which the radio was awake for `seconds_active`, without waking up and
-    /// without the tail.
+    /// Modelled joules of a transfer during which the radio was awake for `seconds_active`, without waking up before and
+    /// staying awake after it.
+    #[must_use]
     pub fn joules(&self, bytes_up: u64, bytes_down: u64, seconds_active: f64) -> f64 {
         let sent = bytes_up as f64 * self.up_mw_per_mbps + bytes_down as f64 * self.down_mw_per_mbps;
         sent * JOULES_PER_BYTE + self.awake_mw * 1e-3 * seconds_active
     }
 
-    /// Modelled joules that a burst costs beside its transfer: waking up, and staying awake after it. Bursts closer
-    /// together than [`Radio::tail_s`] share one; a stream of frames pays it once.
+    /// Modelled joules of a burst without its transfer: waking up before and staying awake after it. Bursts closer
+    /// together than [`Radio::tail_s`] share them; a stream of frames pays them once.
+    #[must_use]
     pub fn burst(&self) -> f64 {
         (self.wake_mw * self.wake_s + self.tail_mw * self.tail_s) * 1e-3
     }
@@ -124,7 +128,7 @@ mod tests {
             ("radio = 3".to_owned(), "radio"),
             (" ".repeat(MOST_BYTES + 1), "bytes"),
         ] {
-            let error = parse(&text).unwrap_err().to_string();
+            let error = parse(&text).unwrap_err().report();
             assert!(error.starts_with("the radio model: ") && error.contains(part), "{error}");
         }
     }

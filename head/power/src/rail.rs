@@ -1,4 +1,4 @@
-//! Rails and where their readings come from.
+//! Supply rails and the sources of their readings.
 
 use std::time::Duration;
 
@@ -6,39 +6,39 @@ use serde::Serialize;
 
 use crate::Error;
 
-/// One supply line, or one sum of them, with the story behind its numbers.
+/// A supply rail or a sum of rails, with the provenance of its readings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rail {
-    /// What the board calls it.
+    /// Name, as the board's documentation has it.
     pub name: String,
-    /// What hangs on it, in words.
+    /// The loads that it supplies, as text.
     pub covers: String,
-    /// How much of the device that is.
+    /// The part of the device that it covers.
     pub scope: Scope,
-    /// The rail that contains this one. Contained rails are never added to their container.
+    /// Name of the rail that contains this one. The two are never added.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part_of: Option<String>,
-    /// The chip or interface that measures.
+    /// The measuring chip or interface.
     pub sensor: String,
-    /// How a reading is made.
+    /// What a reading is.
     pub method: Method,
-    /// Whether it is measured or worked out.
+    /// Whether it is measured or estimated.
     pub quality: Quality,
-    /// How often the sensor has a new value, in seconds.
+    /// Time between two new values of the sensor; serialized in seconds.
     #[serde(rename = "interval_s", serialize_with = "crate::seconds::serialize")]
     pub interval: Duration,
-    /// For counters that wrap: the longest time between readings in which no more than one wrap can have happened.
+    /// For counters that wrap: the longest time in which the counter cannot wrap twice.
     #[serde(skip)]
     pub trust: Option<Duration>,
 }
 
-/// How much of the device a rail covers; the earlier, the better for a total.
+/// The part of the device that a rail covers. A total takes the first of these that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// The whole device at its supply.
     Device,
-    /// Whatever the meter is wired to.
+    /// The load that a meter is wired to.
     Wired,
     /// The compute module without its carrier board.
     Module,
@@ -46,52 +46,52 @@ pub enum Scope {
     Processor,
     /// A graphics card.
     Gpu,
-    /// Some part.
+    /// A part of one of the others.
     Part,
 }
 
-/// How a reading is made.
+/// What a reading is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// The sensor gives watts.
+    /// Watts.
     Power,
-    /// Volts and amperes, read one right after the other.
+    /// Volts and amperes, read right after one another.
     VoltageTimesCurrent,
-    /// The hardware adds up energy; readings are joules since some origin.
+    /// Joules since some origin, summed by the hardware.
     EnergyCounter,
-    /// A separate instrument recorded volts and amperes.
+    /// Volts and amperes, recorded by a separate instrument.
     Recording,
 }
 
-/// Whether a rail is measured or worked out.
+/// Whether a rail is measured or estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Quality {
-    /// A sensor measures it.
+    /// Measured by a sensor.
     Measured,
-    /// A sum or a fit over measured rails, or a counter that the processor models.
+    /// A sum or a fit over measured rails, or a counter that the processor models from events.
     Estimated,
 }
 
-/// Something that can be read again and again.
+/// A sensor that can be read repeatedly.
 pub trait Source: Send {
-    /// The rails, in the order of the readings.
+    /// The rails that it measures, in the order of their readings.
     fn rails(&self) -> &[Rail];
 
     /// Appends one reading per rail: watts, or joules since some origin for [`Method::EnergyCounter`].
     ///
     /// # Errors
-    /// Why there is no reading this time.
+    /// An [`Error`] if there is no reading this time.
     fn read(&mut self, readings: &mut Vec<f64>) -> Result<(), Error>;
 
-    /// How often to read it; by default as often as it has new values, and at most 50 times a second.
+    /// Time between two reads: by default that between two new values, and at least 20 ms.
     fn every(&self) -> Duration {
         let fastest = self.rails().iter().map(|rail| rail.interval).min().unwrap_or(Duration::from_secs(1));
         fastest.max(Duration::from_millis(20))
     }
 
-    /// Time spent in helper programs so far; an upper bound of what they cost in processor time.
+    /// Time spent waiting for helper programs so far, an upper bound of their processor time.
     fn helpers(&self) -> Duration {
         Duration::ZERO
     }

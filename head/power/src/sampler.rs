@@ -1,4 +1,4 @@
-//! The recorder on a thread of its own, on the system's monotonic clock.
+//! A [`Recorder`] on a thread of its own, with the system's monotonic clock.
 #![expect(clippy::disallowed_methods, reason = "the clock of a measurement starts and is read here")]
 
 use std::{
@@ -10,65 +10,66 @@ use std::{
 
 use crate::{Error, Recorder, Recording, Source};
 
-/// How long the thread sleeps when it has no sources.
+/// Sleep of the thread when it has no sources.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Sources being read in the background.
+/// Reads sources on a thread in the background.
 #[derive(Debug)]
 pub struct Sampler {
-    orders: Sender<Sender<Duration>>,
+    requests: Sender<Sender<Duration>>,
     thread: thread::JoinHandle<Recording>,
     began: Instant,
 }
 
 impl Sampler {
-    /// Starts reading. Without sources it keeps time only, so that callers need not care.
+    /// Starts the thread. Without sources it keeps the time alone, so that callers need no special case.
     ///
     /// # Errors
-    /// [`Error::Device`] if there is no thread to be had.
+    /// [`Error::Thread`] if no thread can be started.
     pub fn start(sources: Vec<Box<dyn Source>>) -> Result<Self, Error> {
-        let (orders, received) = channel();
+        let (requests, received) = channel();
         let began = Instant::now();
         let thread = thread::Builder::new().name("power".to_owned());
         let thread = thread.spawn(move || sample(sources, &received, began));
-        let thread = thread.map_err(|error| Error::Device(format!("no thread: {error}")))?;
-        Ok(Sampler { orders, thread, began })
+        let thread = thread.map_err(Error::Thread)?;
+        Ok(Sampler { requests, thread, began })
     }
 
-    /// Reads every source now; the time of that is an edge of windows.
+    /// Reads every source now and returns the time after that, which is the edge of a window.
     ///
     /// # Errors
-    /// [`Error::Device`] if the sampling thread is gone.
+    /// [`Error::Device`] if the thread has ended.
     pub fn mark(&self) -> Result<Duration, Error> {
-        let gone = || Error::Device("the thread that reads the sensors is gone".to_owned());
+        let gone = || Error::Device("the thread that reads the sensors has ended".to_owned());
         let (reply, time) = channel();
-        self.orders.send(reply).map_err(|_| gone())?;
+        self.requests.send(reply).map_err(|_| gone())?;
         time.recv().map_err(|_| gone())
     }
 
-    /// A moment of [`Instant`] on the sampler's clock.
+    /// Converts a moment to the clock of the sampler.
+    #[must_use]
     pub fn time_of(&self, moment: Instant) -> Duration {
         moment.saturating_duration_since(self.began)
     }
 
-    /// Reads every source a last time and hands over what was recorded.
+    /// Reads every source a last time, ends the thread and returns the recording.
     ///
     /// # Errors
-    /// [`Error::Device`] if the sampling thread failed.
+    /// [`Error::Device`] if the thread failed.
     pub fn stop(self) -> Result<Recording, Error> {
-        drop(self.orders);
+        drop(self.requests);
         self.thread.join().map_err(|_| Error::Device("the thread that reads the sensors failed".to_owned()))
     }
 }
 
-fn sample(sources: Vec<Box<dyn Source>>, orders: &Receiver<Sender<Duration>>, began: Instant) -> Recording {
+fn sample(sources: Vec<Box<dyn Source>>, requests: &Receiver<Sender<Duration>>, began: Instant) -> Recording {
     let before = cpu();
     let mut clock = || began.elapsed();
     let mut recorder = Recorder::new(sources, clock());
     loop {
         let due = recorder.poll(&mut clock);
         let pause = due.map_or(IDLE, |due| due.saturating_sub(clock()));
-        match orders.recv_timeout(pause) {
+        match requests.recv_timeout(pause) {
             Ok(reply) => drop(reply.send(recorder.mark(&mut clock))),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,

@@ -1,20 +1,18 @@
-//! What this machine can measure.
+//! Discovery of the sensors that this machine has.
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 use crate::{
-    Error, Rail, Source,
+    Absent, Rail, Source,
     sources::{battery, gpu, jetson, pi, rapl, wired},
 };
 
-/// Where sensors are looked for.
+/// Paths under which sensors are searched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
-    /// The kernel's tree, `/sys`; a container may have the host's elsewhere.
+    /// The sysfs of the kernel, `/sys`; in a container the host's may be mounted elsewhere.
     pub sys: PathBuf,
-    /// The Raspberry Pi's firmware client.
+    /// The command-line client of the Raspberry Pi's firmware.
     pub vcgencmd: PathBuf,
 }
 
@@ -24,37 +22,14 @@ impl Default for Places {
     }
 }
 
-/// What was found.
+/// The sensors of this machine.
 pub struct Sensors {
-    /// The board's name, if it has a device tree.
+    /// Name of the board, if it has a device tree.
     pub board: Option<String>,
-    /// Sources that gave a reading.
+    /// Sources that returned a reading.
     pub sources: Vec<Box<dyn Source>>,
-    /// Sensors that are there and gave none.
+    /// Sensors that exist and returned none.
     pub absent: Vec<Absent>,
-}
-
-/// A sensor that is there and cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Absent {
-    /// Which.
-    pub sensor: String,
-    /// Why it cannot be read.
-    pub reason: String,
-    /// What would help, if that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
-}
-
-impl Absent {
-    pub(crate) fn new(sensor: impl Into<String>, error: &Error) -> Self {
-        let reason = match error {
-            Error::Forbidden { path, .. } => format!("{} may not be read by this user", path.display()),
-            Error::Silent { reason, .. } => reason.clone(),
-            other => other.to_string(),
-        };
-        Absent { sensor: sensor.into(), reason, remedy: error.remedy().map(str::to_owned) }
-    }
 }
 
 impl Sensors {
@@ -71,7 +46,8 @@ impl std::fmt::Debug for Sensors {
     }
 }
 
-/// Looks for every kind of sensor by what is there, not by a table of boards, and reads each once.
+/// Searches every kind of sensor and reads each once. It goes by the files that exist, not by a table of boards.
+#[must_use]
 pub fn discover(places: &Places) -> Sensors {
     let (sys, mut absent) = (places.sys.as_path(), Vec::new());
     let board = jetson::board(sys);

@@ -1,4 +1,4 @@
-//! One file per kind of sensor.
+//! The sensors, one file per kind.
 
 pub(crate) mod battery;
 pub(crate) mod gpu;

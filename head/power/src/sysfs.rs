@@ -1,4 +1,4 @@
-//! Small files of the kernel: one value each.
+//! Attributes of sysfs: small files with one value each.
 
 use std::{
     fs::{self, File},
@@ -8,15 +8,15 @@ use std::{
 
 use crate::Error;
 
-/// No attribute is longer than a page.
+/// Longest attribute in bytes: a page.
 const PAGE: u64 = 4096;
 
-/// Opens hwmon and i2c attributes to a group; most kernels let everybody read them.
+/// How to let a group read hwmon and i2c attributes; most kernels let everybody read them.
 pub(crate) const HWMON: &str = "Let a group read the sensor, for example with a udev rule in /etc/udev/rules.d/70-power.rules: \
      SUBSYSTEM==\"hwmon\", RUN+=\"/bin/sh -c 'chgrp -R power /sys%p && chmod -R g+r /sys%p'\" \
      after `groupadd -f power && usermod -aG power $USER`; then log in again";
 
-/// The text of an attribute, without its newline and the zero that ends device-tree strings.
+/// Reads the text of an attribute, without its newline and the zero that ends device-tree strings.
 pub(crate) fn text(path: &Path, remedy: &'static str) -> Result<String, Error> {
     let read = || -> io::Result<String> {
         let mut text = String::new();
@@ -27,12 +27,12 @@ pub(crate) fn text(path: &Path, remedy: &'static str) -> Result<String, Error> {
     Ok(text.trim_end_matches(['\0', '\n', ' ']).to_owned())
 }
 
-/// The text of an attribute that may be missing or unreadable.
-pub(crate) fn maybe(path: &Path) -> Option<String> {
+/// Reads the text of an attribute; `None` if it is missing, unreadable or empty.
+pub(crate) fn optional_text(path: &Path) -> Option<String> {
     text(path, "").ok().filter(|text| !text.is_empty())
 }
 
-/// The whole number in an attribute.
+/// Reads the whole number in an attribute.
 pub(crate) fn number(path: &Path, remedy: &'static str) -> Result<i64, Error> {
     let text = text(path, remedy)?;
     text.trim().parse().map_err(|_| Error::Malformed {
@@ -42,7 +42,7 @@ pub(crate) fn number(path: &Path, remedy: &'static str) -> Result<i64, Error> {
     })
 }
 
-/// The folders in `dir` whose names begin with `prefix`, in order; none if there is no such folder.
+/// Returns the folders in `dir` whose names begin with `prefix`, sorted; none if `dir` does not exist.
 pub(crate) fn folders(dir: &Path, prefix: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let named = |entry: fs::DirEntry| {
@@ -53,8 +53,8 @@ pub(crate) fn folders(dir: &Path, prefix: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Where a device sits: the last part of what its `device` link points to, such as `1-0040`.
-pub(crate) fn place(folder: &Path) -> Option<String> {
+/// Returns the bus address of a device: the last part of the target of its `device` link, such as `1-0040`.
+pub(crate) fn bus_address(folder: &Path) -> Option<String> {
     let target = fs::read_link(folder.join("device")).ok()?;
     Some(target.file_name()?.to_str()?.to_owned())
 }

@@ -1,4 +1,4 @@
-//! What a rail gave over time, and the energy in a part of it. Pure: the times come from outside.
+//! The readings of a rail over time, and the energy of a window of them. Without a clock: times are arguments.
 
 use std::time::Duration;
 
@@ -6,27 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Method, Rail};
 
-/// Between two readings lies a gap when they are further apart than this many usual intervals.
+/// Two readings further apart than this many usual intervals have a gap between them.
 const GAP: f64 = 5.0;
 
-/// A span of the recorder's clock.
+/// A span of time on the clock of the recorder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// Its first moment, in seconds.
+    /// Start of the window; serialized in seconds.
     #[serde(rename = "from_s", with = "crate::seconds")]
     pub from: Duration,
-    /// Its last moment, in seconds.
+    /// End of the window; serialized in seconds.
     #[serde(rename = "to_s", with = "crate::seconds")]
     pub to: Duration,
 }
 
 impl Window {
-    /// The span between two moments.
+    /// The window between two times.
+    #[must_use]
     pub fn new(from: Duration, to: Duration) -> Self {
         Window { from, to }
     }
 
-    /// How long it is; zero if it ends before it begins.
+    /// Length of the window; zero if it ends before it starts.
+    #[must_use]
     pub fn length(&self) -> Duration {
         self.to.saturating_sub(self.from)
     }
@@ -35,38 +37,40 @@ impl Window {
 /// The energy of a rail in a window.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Energy {
-    /// Joules in the time that is covered.
+    /// Joules in the time that readings cover.
     pub joules: f64,
     /// Seconds of the window that readings cover.
     pub covered_s: f64,
     /// Seconds of the window that they do not cover, and that are not in [`Energy::joules`].
     pub missing_s: f64,
-    /// Where readings were missing.
+    /// Spans without readings.
     pub gaps: Vec<Gap>,
-    /// Readings in the window.
+    /// Number of readings in the window.
     pub readings: usize,
     /// Longest time between two readings, in seconds.
     pub longest_s: f64,
 }
 
-/// A span without readings, in seconds of the recorder's clock.
+/// A span without readings, in seconds on the clock of the recorder.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Gap {
-    /// Its beginning.
+    /// Start of the gap.
     pub from_s: f64,
-    /// Its end.
+    /// End of the gap.
     pub to_s: f64,
-    /// Whether its energy is known all the same, because the hardware went on counting.
+    /// Whether its energy is known nevertheless, because the hardware went on counting.
     pub counted: bool,
 }
 
 impl Energy {
-    /// Mean watts of the covered time; `None` if nothing is covered.
+    /// Mean watts of the time that readings cover; `None` if they cover nothing.
+    #[must_use]
     pub fn watts(&self) -> Option<f64> {
         (self.covered_s > 0.0).then(|| self.joules / self.covered_s)
     }
 
-    /// Whether no part of the window is missing.
+    /// Whether the energy of the whole window is known.
+    #[must_use]
     pub fn complete(&self) -> bool {
         self.gaps.iter().all(|gap| gap.counted) && self.covered_s > 0.0
     }
@@ -82,7 +86,8 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// No readings of `rail` yet, which is read every `every`.
+    /// Starts without readings of `rail`, which is read every `every`.
+    #[must_use]
     pub fn new(rail: &Rail, every: Duration) -> Self {
         Trace {
             counts: rail.method == Method::EnergyCounter,
@@ -92,7 +97,7 @@ impl Trace {
         }
     }
 
-    /// Adds a reading. One that is not later than the last is dropped.
+    /// Adds a reading. One that is not later than the last, or not finite, is dropped.
     pub fn push(&mut self, at: Duration, value: f64) {
         let at = at.as_secs_f64();
         if value.is_finite() && self.points.last().is_none_or(|&(last, _)| at > last) {
@@ -100,14 +105,16 @@ impl Trace {
         }
     }
 
-    /// Times in seconds and values.
+    /// Times in seconds, each with its reading.
+    #[must_use]
     pub fn points(&self) -> &[(f64, f64)] {
         &self.points
     }
 
-    /// The energy in `window`: trapezoids over the real timestamps, or differences of a counter.
+    /// Integrates the energy of `window`: trapezoids over the real timestamps, or differences of a counter.
     ///
-    /// Power is never carried across a gap. A counter's energy is, unless it may have wrapped more than once.
+    /// Power is not interpolated across a gap. The energy of a counter is, unless it may have wrapped twice.
+    #[must_use]
     pub fn energy(&self, window: Window) -> Energy {
         let (from, to) = (window.from.as_secs_f64(), window.to.as_secs_f64());
         let limit = self.limit();
@@ -129,7 +136,7 @@ impl Trace {
             if b <= a {
                 continue;
             }
-            energy.miss(reached, a, limit);
+            energy.add_missing(reached, a, limit);
             reached = b;
             let width = t1 - t0;
             energy.longest_s = energy.longest_s.max(width);
@@ -151,11 +158,11 @@ impl Trace {
                 false => (at(a) + at(b)) / 2.0 * (b - a),
             };
         }
-        energy.miss(reached, to, limit);
+        energy.add_missing(reached, to, limit);
         energy
     }
 
-    /// The longest time between two readings that is no gap, from the usual one.
+    /// Longest time between two readings that is not a gap: [`GAP`] times the median.
     fn limit(&self) -> f64 {
         let mut widths: Vec<f64> = self.points.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
         let middle = widths.len() / 2;
@@ -168,8 +175,8 @@ impl Trace {
 }
 
 impl Energy {
-    /// Notes that no readings reach from `from` to `to`; a sliver at the edge of a window is missing but no gap.
-    fn miss(&mut self, from: f64, to: f64, limit: f64) {
+    /// Counts the time from `from` to `to` as missing; it is a gap only if it is longer than `limit`.
+    fn add_missing(&mut self, from: f64, to: f64, limit: f64) {
         if to <= from {
             return;
         }
@@ -232,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_knows_what_passed_in_a_gap_unless_it_may_have_wrapped() {
+    fn the_energy_of_a_counter_is_known_across_a_gap_unless_it_may_have_wrapped() {
         let points = [(0.0, 100.0), (0.1, 101.0), (0.2, 102.0), (5.2, 152.0), (5.3, 153.0)];
         let energy = trace(Method::EnergyCounter, None, &points).energy(window(0.0, 5.3));
         assert!((energy.joules - 53.0).abs() < 1e-9 && energy.complete() && energy.gaps.len() == 1);
@@ -249,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_readings_do_not_reach_is_missing() {
+    fn time_that_readings_do_not_cover_is_missing() {
         let points: Vec<_> = (0..=10).map(|step| (2.0 + f64::from(step) * 0.1, 3.0)).collect();
         let trace = trace(Method::Power, None, &points);
         let energy = trace.energy(window(0.0, 3.2));

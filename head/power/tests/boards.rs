@@ -1,4 +1,4 @@
-//! Every kind of sensor on a tree of its board: rails with their provenance, and joules of a known waveform.
+//! Every kind of sensor, read from a copy of its board's sysfs: rails with their provenance, and joules of a known waveform.
 //!
 //! Each folder in `fixtures/` names its source. The waveform is played into a copy of the tree on a clock of the test's
 //! own, with jittered readings and a gap of five seconds; joules must come within 1 % of the analytic value.

@@ -1,4 +1,4 @@
-//! The battery of a device that runs on one: what flows out of it is what the device takes.
+//! The battery of a device that runs on one: the power that flows out of it is the power of the device.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,10 +7,10 @@ use std::{
 
 use crate::{
     Absent, Error, Method, Quality, Rail, Scope, Source,
-    sysfs::{HWMON, folders, maybe, number},
+    sysfs::{HWMON, folders, number, optional_text},
 };
 
-/// Fuel gauges have new values about once a second.
+/// Battery gauges have a new value about once a second.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 struct Battery {
@@ -18,13 +18,13 @@ struct Battery {
     folder: PathBuf,
 }
 
-/// The batteries under `sys` that supply the device.
+/// Finds the batteries under `sys` that supply the device.
 pub(crate) fn find(sys: &Path, absent: &mut Vec<Absent>) -> Vec<Box<dyn Source>> {
     let mut found: Vec<Box<dyn Source>> = Vec::new();
     for folder in folders(&sys.join("class/power_supply"), "") {
-        // The batteries of mice and keyboards have the scope `Device`.
-        let own = maybe(&folder.join("scope")).is_none_or(|scope| scope != "Device");
-        if maybe(&folder.join("type")).as_deref() != Some("Battery") || !own {
+        // Batteries of mice and keyboards have the scope `Device`.
+        let own = optional_text(&folder.join("scope")).is_none_or(|scope| scope != "Device");
+        if optional_text(&folder.join("type")).as_deref() != Some("Battery") || !own {
             continue;
         }
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -54,7 +54,7 @@ pub(crate) fn find(sys: &Path, absent: &mut Vec<Absent>) -> Vec<Box<dyn Source>>
 
 impl Battery {
     fn watts(&self) -> Result<f64, Error> {
-        let status = maybe(&self.folder.join("status")).unwrap_or_default();
+        let status = optional_text(&self.folder.join("status")).unwrap_or_default();
         if status != "Discharging" {
             return Err(Error::Silent {
                 sensor: self.rails[0].name.clone(),
@@ -64,7 +64,7 @@ impl Battery {
                 ),
             });
         }
-        // Some gauges count what flows out as negative.
+        // Some gauges report a discharge as negative.
         let micro = |name: &str| {
             Ok::<f64, Error>(number(&self.folder.join(name), HWMON)?.unsigned_abs() as f64 * 1e-6)
         };

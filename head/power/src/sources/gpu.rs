@@ -1,4 +1,4 @@
-//! The energy counters of NVIDIA cards, through NVML. The library belongs to the driver and is loaded at run time.
+//! The energy counters of NVIDIA cards, read through NVML, a library of the driver that is loaded at run time.
 
 use std::{path::Path, time::Duration};
 
@@ -6,7 +6,7 @@ use nvml_wrapper::{Nvml, error::NvmlError};
 
 use crate::{Absent, Error, Method, Quality, Rail, Scope, Source};
 
-/// The counter moves every 10 ms to 100 ms, by card.
+/// The counter has a new value every 10 ms to 100 ms, depending on the card.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 struct Cards {
@@ -15,7 +15,7 @@ struct Cards {
     indices: Vec<u32>,
 }
 
-/// The cards that count energy (Volta and later). Without a driver under `sys` there is nothing to look for.
+/// Finds the cards that count energy (Volta and later); none without a driver under `sys`.
 pub(crate) fn find(sys: &Path, absent: &mut Vec<Absent>) -> Option<Box<dyn Source>> {
     if !sys.join("module/nvidia").exists() {
         return None;

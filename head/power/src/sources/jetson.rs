@@ -1,4 +1,4 @@
-//! The INA3221 of Jetson modules: three channels per chip, by label, never by hwmon number.
+//! The INA3221 of Jetson modules: three channels per chip, identified by label and not by hwmon number.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,12 +7,12 @@ use std::{
 
 use crate::{
     Absent, Error, Method, Quality, Rail, Scope, Source,
-    sysfs::{HWMON, folders, maybe, number, place, text},
+    sysfs::{HWMON, bus_address, folders, number, optional_text, text},
 };
 
-/// Assumed where the driver does not tell how long a conversion takes.
+/// Assumed where the driver does not report the conversion time.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// What the sum over a module without an input rail is called.
+/// Name of the sum over a module without an input rail.
 const SUM: &str = "module sum";
 
 /// The channels of all chips of the module.
@@ -28,14 +28,14 @@ struct Channel {
     milliamperes: PathBuf,
 }
 
-/// What is known of a label.
-struct Known {
+/// The rail of a label.
+struct Description {
     covers: &'static str,
     scope: Scope,
     part_of: Option<&'static str>,
 }
 
-/// The channels under `sys`, from hwmon (JetPack 5 and later) or the older i2c folder (JetPack 4).
+/// Finds the channels under `sys`: in hwmon (JetPack 5 and later) or in the older i2c folder (JetPack 4).
 pub(crate) fn find(sys: &Path, absent: &mut Vec<Absent>) -> Option<Box<dyn Source>> {
     let mut found = hwmon(sys, absent);
     if found.is_empty() {
@@ -44,21 +44,22 @@ pub(crate) fn find(sys: &Path, absent: &mut Vec<Absent>) -> Option<Box<dyn Sourc
     (!found.is_empty()).then(|| Box::new(Jetson::new(found)) as Box<dyn Source>)
 }
 
+/// Label, sensor, conversion time and channel.
 type Found = (String, String, Duration, Channel);
 
 fn hwmon(sys: &Path, absent: &mut Vec<Absent>) -> Vec<Found> {
     let mut found = Vec::new();
     for chip in folders(&sys.join("class/hwmon"), "hwmon") {
-        if maybe(&chip.join("name")).as_deref() != Some("ina3221") {
+        if optional_text(&chip.join("name")).as_deref() != Some("ina3221") {
             continue;
         }
-        let sensor = format!("INA3221 {}", place(&chip).unwrap_or_default()).trim_end().to_owned();
+        let sensor = format!("INA3221 {}", bus_address(&chip).unwrap_or_default()).trim_end().to_owned();
         let interval = number(&chip.join("update_interval"), HWMON).ok().filter(|&ms| ms > 0);
         let interval = interval.map_or(INTERVAL, |ms| Duration::from_millis(ms.unsigned_abs()));
         // Channels 4 to 7 are shunt voltages and their sum.
         for number in 1..=3 {
-            let label = maybe(&chip.join(format!("in{number}_label")));
-            let enabled = maybe(&chip.join(format!("in{number}_enable"))).is_none_or(|on| on != "0");
+            let label = optional_text(&chip.join(format!("in{number}_label")));
+            let enabled = optional_text(&chip.join(format!("in{number}_enable"))).is_none_or(|on| on != "0");
             let channel = Channel {
                 millivolts: chip.join(format!("in{number}_input")),
                 milliamperes: chip.join(format!("curr{number}_input")),
@@ -75,7 +76,7 @@ fn i2c(sys: &Path, absent: &mut Vec<Absent>) -> Vec<Found> {
         let sensor = format!("INA3221 {}", chip.file_name().unwrap_or_default().to_string_lossy());
         for device in folders(&chip, "iio") {
             for number in 0..=2 {
-                let label = maybe(&device.join(format!("rail_name_{number}")));
+                let label = optional_text(&device.join(format!("rail_name_{number}")));
                 let channel = Channel {
                     millivolts: device.join(format!("in_voltage{number}_input")),
                     milliamperes: device.join(format!("in_current{number}_input")),
@@ -87,7 +88,7 @@ fn i2c(sys: &Path, absent: &mut Vec<Absent>) -> Vec<Found> {
     found
 }
 
-/// A labelled channel that can be read. Channels that nothing is wired to are labelled `NC`.
+/// Returns a labelled channel that can be read. Channels that are not connected are labelled `NC`.
 fn usable(
     label: Option<String>,
     sensor: &str,
@@ -107,7 +108,7 @@ fn usable(
 
 impl Channel {
     fn watts(&self) -> Result<f64, Error> {
-        // One right after the other, so that both belong to the same moment.
+        // Right after one another, so that both belong to the same moment.
         let (volts, amperes) = (number(&self.millivolts, HWMON)?, number(&self.milliamperes, HWMON)?);
         Ok(volts as f64 * amperes as f64 * 1e-6)
     }
@@ -115,12 +116,12 @@ impl Channel {
 
 impl Jetson {
     fn new(found: Vec<Found>) -> Self {
-        let whole = found.iter().any(|(label, ..)| known(label).scope == Scope::Module);
+        let whole = found.iter().any(|(label, ..)| describe(label).scope == Scope::Module);
         let mut jetson = Jetson { rails: Vec::new(), channels: Vec::new(), summed: None };
         let mut summed = Vec::new();
         let mut slowest = Duration::ZERO;
         for (label, sensor, interval, channel) in found {
-            let Known { covers, scope, part_of } = known(&label);
+            let Description { covers, scope, part_of } = describe(&label);
             let part_of = match (scope, whole) {
                 (Scope::Part, false) if part_of.is_none() => {
                     summed.push(jetson.rails.len());
@@ -181,8 +182,9 @@ impl Source for Jetson {
     }
 }
 
-fn known(label: &str) -> Known {
-    let of = |covers, scope, part_of| Known { covers, scope, part_of };
+/// Describes the rails of the boards by NVIDIA's documentation.
+fn describe(label: &str) -> Description {
+    let of = |covers, scope, part_of| Description { covers, scope, part_of };
     match label {
         "VDD_IN" => of("the whole module, without the carrier board", Scope::Module, None),
         "POM_5V_IN" => of(
@@ -219,7 +221,7 @@ fn known(label: &str) -> Known {
     }
 }
 
-/// The name of the board in the device tree, if there is one.
+/// Reads the name of the board from the device tree, if there is one.
 pub(crate) fn board(sys: &Path) -> Option<String> {
     text(&sys.join("firmware/devicetree/base/model"), "").ok().filter(|model| !model.is_empty())
 }

@@ -1,5 +1,5 @@
-//! The power chip of the Raspberry Pi 5, through `vcgencmd pmic_read_adc`.
-#![expect(clippy::disallowed_methods, reason = "what the helper program costs is timed here")]
+//! The power management chip (PMIC) of the Raspberry Pi 5, read through `vcgencmd pmic_read_adc`.
+#![expect(clippy::disallowed_methods, reason = "the time of the helper program is measured here")]
 
 use std::{
     collections::BTreeMap,
@@ -11,13 +11,13 @@ use std::{
 
 use crate::{Absent, Error, Method, Quality, Rail, Scope, Source};
 
-/// A program is started for each reading, so not too often.
+/// Every reading starts a program, so it is read four times a second only.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// Sum over the rails.
+/// Name of the sum over the measured rails.
 const SUM: &str = "PMIC sum";
-/// The fit to the whole board.
+/// Name of the estimate for the whole board.
 const BOARD: &str = "board";
-/// Slope and watts of a community's fit of the rails' sum to a meter in the supply.
+/// Slope and offset in watts of a published fit from the sum of the rails to a meter in the supply.
 const FIT: (f64, f64) = (1.1451, 0.5879);
 const REMEDY: &str = "Readings come through /dev/vcio: `usermod -aG video $USER`, then log in again";
 
@@ -28,7 +28,7 @@ struct Pmic {
     spent: Duration,
 }
 
-/// The power chip, if `board` is a Raspberry Pi that has one.
+/// Finds the chip, if `board` is a Raspberry Pi that has one.
 pub(crate) fn find(board: Option<&str>, program: &Path, absent: &mut Vec<Absent>) -> Option<Box<dyn Source>> {
     let board = board.filter(|board| board.starts_with("Raspberry Pi"))?;
     let mut pmic =
@@ -90,19 +90,19 @@ fn rails(names: &[String]) -> Vec<Rail> {
 }
 
 impl Pmic {
-    /// Volts and amperes of the rails that have both.
+    /// Reads volts and amperes of the rails that have both.
     fn pairs(&mut self) -> Result<BTreeMap<String, (f64, f64)>, Error> {
         let began = Instant::now();
         let output = Command::new(&self.program).arg("pmic_read_adc").stdin(Stdio::null()).output();
         self.spent += began.elapsed();
         let output = output.map_err(|source| Error::reading(&self.program, source, REMEDY))?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let said = said.lines().next().unwrap_or_default().to_owned();
+            let message = String::from_utf8_lossy(&output.stderr);
+            let message = message.lines().next().unwrap_or_default().to_owned();
             // vcgencmd exits with an error and a message when it cannot open its device.
-            return Err(match said.contains("denied") || said.contains("Can't open device") {
+            return Err(match message.contains("denied") || message.contains("Can't open device") {
                 true => Error::reading(&self.program, io::ErrorKind::PermissionDenied.into(), REMEDY),
-                false => Error::Silent { sensor: self.program.display().to_string(), reason: said },
+                false => Error::Silent { sensor: self.program.display().to_string(), reason: message },
             });
         }
         parse(&String::from_utf8_lossy(&output.stdout))
@@ -135,11 +135,11 @@ impl Source for Pmic {
     }
 }
 
-/// Reads lines such as `VDD_CORE_A current(7)=0.75012000A` and `VDD_CORE_V volt(15)=0.89745940V`. Rails with a
-/// voltage only (the input and the clock's battery) are left out.
+/// Parses lines such as `VDD_CORE_A current(7)=0.75012000A` and `VDD_CORE_V volt(15)=0.89745940V`. Rails that have a
+/// voltage alone (the input and the battery of the clock) are left out.
 fn parse(text: &str) -> Result<BTreeMap<String, (f64, f64)>, Error> {
     let (mut volts, mut amperes) = (BTreeMap::new(), BTreeMap::new());
-    // What the firmware of a board without the chip answers.
+    // The answer of the firmware on a board without the chip.
     if text.starts_with("error=") {
         return Ok(BTreeMap::new());
     }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strange_line_is_shown() {
+    fn a_malformed_line_is_part_of_the_error() {
         assert!(parse("error=1 error_msg=\"Command not registered\"\n").unwrap().is_empty());
         for text in ["VCHI initialization failed", "VDD_CORE_A current(7)=manyA", "VDD_CORE current(7)=1A"] {
             assert!(parse(text).unwrap_err().to_string().contains(text), "{text}");

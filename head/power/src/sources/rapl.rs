@@ -1,4 +1,4 @@
-//! RAPL, the energy counters of x86 processors, through the kernel's powercap class.
+//! RAPL, the energy counters of x86 processors, read through the kernel's powercap class.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,15 +7,15 @@ use std::{
 
 use crate::{
     Absent, Error, Method, Quality, Rail, Scope, Source,
-    sysfs::{folders, maybe, number},
+    sysfs::{folders, number, optional_text},
 };
 
-/// The counters move about once a millisecond.
+/// The counters have a new value about once a millisecond.
 const TICK: Duration = Duration::from_millis(1);
-/// Often enough for every range, seldom enough to cost nothing: the hardware adds up in between.
+/// Time between two reads. The hardware sums in between, so few are needed.
 const EVERY: Duration = Duration::from_millis(100);
-/// No package draws more. The time in which it would run once through the counter's range is how far apart two
-/// readings may be.
+/// More than any package draws. A counter wraps at most once in the time that this power takes for its range, so
+/// readings may be that far apart.
 const MOST_WATTS: f64 = 1000.0;
 const REMEDY: &str = "The kernel lets only root read RAPL (CVE-2020-8694). To let a group: \
      `groupadd -f power && usermod -aG power $USER`, and in /etc/udev/rules.d/70-power.rules: \
@@ -27,10 +27,10 @@ struct Rapl {
     counters: Vec<Counter>,
 }
 
-/// A counter without its wraps.
+/// A counter whose wraps are added up.
 struct Counter {
     file: PathBuf,
-    /// One more than its highest value, in microjoules.
+    /// One more than its largest value, in microjoules.
     range: i64,
     last: Option<i64>,
     total: i64,
@@ -42,14 +42,14 @@ struct Zone {
     counter: Counter,
 }
 
-/// The zones under `sys`.
+/// Finds the zones under `sys`.
 pub(crate) fn find(sys: &Path, absent: &mut Vec<Absent>) -> Option<Box<dyn Source>> {
-    // intel-rapl-mmio describes the same packages a second time; AMD's processors appear as intel-rapl too.
+    // intel-rapl-mmio has the same packages a second time; AMD's processors appear as intel-rapl too.
     let folders = folders(&sys.join("class/powercap"), "intel-rapl:");
     let mut zones = Vec::new();
     for folder in folders {
         let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let name = maybe(&folder.join("name")).unwrap_or_else(|| id.clone());
+        let name = optional_text(&folder.join("name")).unwrap_or_else(|| id.clone());
         let file = folder.join("energy_uj");
         let range = number(&folder.join("max_energy_range_uj"), REMEDY);
         match number(&file, REMEDY).and(range) {
@@ -66,9 +66,9 @@ pub(crate) fn find(sys: &Path, absent: &mut Vec<Absent>) -> Option<Box<dyn Sourc
 impl Rapl {
     fn new(zones: Vec<Zone>) -> Self {
         let system = zones.iter().find(|zone| zone.name == "psys").map(|zone| zone.name.clone());
-        // Sockets have the same names for their parts.
+        // Parts of different sockets have the same names.
         let sockets = zones.iter().filter(|zone| zone.name.starts_with("package")).count();
-        let called: Vec<(String, String)> = zones
+        let names: Vec<(String, String)> = zones
             .iter()
             .map(|zone| {
                 let parent =
@@ -81,10 +81,10 @@ impl Rapl {
             })
             .collect();
         let mut rapl = Rapl { rails: Vec::new(), counters: Vec::new() };
-        for (zone, (name, parent)) in zones.into_iter().zip(called) {
+        for (zone, (name, parent)) in zones.into_iter().zip(names) {
             let (covers, scope, part_of) = match zone.name.as_str() {
                 "psys" => ("the whole platform, as far as its regulators report", Scope::Processor, None),
-                // Memory is not on the package, although its zone lies below the package's.
+                // Memory is not part of the package, although its zone is below the package's.
                 "dram" => ("memory", Scope::Processor, system.clone()),
                 "core" => ("the cores", Scope::Part, Some(parent)),
                 "uncore" => ("the graphics or other parts beside the cores", Scope::Part, Some(parent)),
@@ -102,7 +102,7 @@ impl Rapl {
                 part_of: part_of.filter(|parent| !parent.is_empty()),
                 sensor: format!("RAPL {}", zone.id),
                 method: Method::EnergyCounter,
-                // On most processors a model in the chip, fed by event counts and regulators.
+                // On most processors the chip models it from event counts and its regulators.
                 quality: Quality::Estimated,
                 interval: TICK,
                 trust: Some(Duration::from_secs_f64(zone.counter.range as f64 * 1e-6 / MOST_WATTS)),

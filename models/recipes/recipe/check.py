@@ -1,8 +1,7 @@
-"""Does the bundle say what PyTorch says? Integer head against ONNX Runtime, tails on both geometries, packets back."""
+"""Check of a bundle against PyTorch: integer head, packets, tails and references, through ONNX Runtime."""
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -11,41 +10,43 @@ import onnxruntime
 from onnx import numpy_helper
 from PIL import Image
 
-from . import packet, tables, vectors
-from .export import BundleParts, digest
+from . import manifest, packet, tables, teacher, vectors
+from .bundle_parts import BundleParts
 
-LOGITS = 0.3  # of the logits' standard deviation, ONNX Runtime's rounding of the local network against ours
-TOLERANCE = 1e-2  # absolute and relative, ONNX Runtime against PyTorch
+LOCAL_TOLERANCE = 0.3  # of the logits' standard deviation: ONNX Runtime rounds the local network's scales differently
+TOLERANCE = 1e-2  # absolute and relative, ONNX Runtime against PyTorch (models/BUNDLE.md, section 8)
 
 
 class Report:
-    """Rows of a table; remembers whether any failed."""
+    """Prints one row per check and remembers whether any failed."""
 
     def __init__(self):
         self.failed = False
 
     def row(self, what: str, good: bool, detail: str) -> None:
+        """Print the result of one check."""
         self.failed |= not good
         print(f"{'ok  ' if good else 'FAIL'} {what:<46} {detail}", flush=True)
 
 
-def session(path: Path | bytes) -> onnxruntime.InferenceSession:
+def session(model: Path | bytes) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on one processor thread, of a file or of serialised bytes."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    source = path if isinstance(path, bytes) else str(path)
+    source = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def excess(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Largest error in units of the tolerance: at most 1 is good."""
-    return float((np.abs(found - wanted) / (TOLERANCE + TOLERANCE * np.abs(wanted))).max())
+def excess(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest error in units of the tolerance; up to 1 passes."""
+    return float((np.abs(found - expected) / (TOLERANCE + TOLERANCE * np.abs(expected))).max())
 
 
-def signed(path: Path) -> bytes:
-    """head.onnx with every u8 tensor shifted to s8: the same integers in the types ONNX Runtime multiplies exactly.
+def as_signed(path: Path) -> bytes:
+    """A quantised network with every u8 tensor shifted to s8: the same integers in the types ONNX Runtime multiplies exactly.
 
-    Image and activations lose 128, so do their zero points; the graph's input is s8.
+    Image, activations and their zero points decrease by 128, so the graph's input is s8.
     """
     model = onnx.load(str(path))
     model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT8
@@ -53,95 +54,99 @@ def signed(path: Path) -> bytes:
     for stored in model.graph.initializer:
         value = numpy_helper.to_array(stored)
         if value.dtype == np.uint8:
-            value = (value.astype(np.int16) - 128).astype(np.int8)
+            value = signed_image(value)
         shifted.append(numpy_helper.from_array(value, stored.name))
     del model.graph.initializer[:]
     model.graph.initializer.extend(shifted)
     return model.SerializeToString()
 
 
+def signed_image(pixels: np.ndarray) -> np.ndarray:
+    """u8 values minus 128 as i8."""
+    return (pixels.astype(np.int16) - 128).astype(np.int8)
+
+
 def run(parts: BundleParts, bundle: Path) -> None:
+    """Compare every file of the bundle with the networks in `parts`; exits where anything differs."""
     report = Report()
-    manifest = tomllib.loads((bundle / "manifest.toml").read_text())
-    wrong = [name for name, value in manifest["digests"].items() if digest(bundle / name) != value]
-    report.row("digests", not wrong, f"{len(manifest['digests'])} files" if not wrong else f"differ: {wrong}")
+    entries = manifest.read(bundle)
+    wrong = [name for name, value in entries["digests"].items() if manifest.digest(bundle / name) != value]
+    report.row("digests", not wrong, f"{len(entries['digests'])} files" if not wrong else f"differ: {wrong}")
     packed = (bundle / "tables.bin").read_bytes()
-    made = tables.unpack(packed)
-    report.row("tables.bin", made.pack() == packed, f"{len(made.static)} levels x {made.channels} channels, {len(packed)} bytes")
-    head = session(signed(bundle / "head.onnx"))
-    tails = {task["name"]: session(bundle / task["tail"]) for task in manifest["task"]}
-    references = {task["name"]: session(bundle / task["reference"]["file"]) for task in manifest["task"]}
-    shapes = {g["name"]: (manifest["head"]["channels"], g["height"] // 8, g["width"] // 8) for g in manifest["geometry"]}
-    for vector in manifest["vector"]:
+    unpacked = tables.unpack(packed)
+    shape = f"{len(unpacked.static)} levels x {unpacked.channels} channels"
+    report.row("tables.bin", unpacked.pack() == packed, f"{shape}, {len(packed)} bytes")
+    head = session(as_signed(bundle / "head.onnx"))
+    tasks = [task for task in entries["task"] if task["name"] in ("classify", "segment")]  # later tasks have no PyTorch form
+    tails = {task["name"]: session(bundle / task["tail"]) for task in tasks}
+    references = {task["name"]: session(bundle / task["reference"]["file"]) for task in tasks}
+    stride, channels = entries["head"]["stride"], entries["head"]["channels"]
+    shapes = {g["name"]: (channels, g["height"] // stride, g["width"] // stride) for g in entries["geometry"]}
+    for vector in entries["vector"]:
         pixels = np.asarray(Image.open(bundle / vector["image"]), np.uint8)
-        one_vector(report, parts, bundle, vector, pixels, shapes[vector["geometry"]], packed, head, tails)
+        check_vector(report, parts, bundle, vector, pixels, shapes[vector["geometry"]], packed, head, tails)
         if vector["level"] == parts.config["levels"]["default"]:
-            whole(report, parts, vector["name"], pixels, references)
-    batched(report, parts, tails)
-    local(report, bundle, manifest)
+            check_references(report, parts, vector["name"], pixels, references)
+    check_batch(report, parts, tails, (21, 37) if not teacher.is_custom(parts.config) else shapes["photo"][1:])
+    check_local(report, bundle, entries)
     if report.failed:
         raise SystemExit("check failed")
 
 
-def one_vector(report: Report, parts: BundleParts, bundle: Path, vector: dict, pixels: np.ndarray, shape, packed, head, tails) -> None:
+def check_vector(
+    report: Report, parts: BundleParts, bundle: Path, vector: dict, pixels: np.ndarray, shape, packed: bytes, head, tails: dict
+) -> None:
+    """Symbols, packet and tails' outputs of one vector."""
     name, level = vector["name"], vector["level"]
     symbols = np.frombuffer((bundle / vector["symbols"]).read_bytes(), np.int8).reshape(shape)
     exact = parts.head.symbols(pixels, parts.gains[level])
     report.row(f"{name}: symbols, numpy", bool((exact == symbols).all()), f"{symbols.size} of {symbols.min()}..{symbols.max()}")
     if parts.gains[level] == 1:
-        image = (pixels.astype(np.int16) - 128).astype(np.int8)[None]
-        off = int((head.run(None, {"image": image})[0][0] != symbols).sum())
+        off = int((head.run(None, {"image": signed_image(pixels)[None]})[0][0] != symbols).sum())
         report.row(f"{name}: symbols, ONNX Runtime s8", off == 0, f"{off} differ")
     coded = (bundle / vector["packet"]).read_bytes()
     again = packet.encode(packed, vectors.GEOMETRIES.index(vector["geometry"]), level, symbols)
-    back = packet.decode(packed, shape, coded)
-    report.row(f"{name}: packet", again == coded and bool((back == symbols).all()), f"{len(coded)} bytes")
+    decoded = packet.decode(packed, shape, coded)
+    report.row(f"{name}: packet", again == coded and bool((decoded == symbols).all()), f"{len(coded)} bytes")
     step = np.float32(parts.steps()[level])
-    feed = {"latent": symbols.astype(np.float32)[None] * step, "step": np.array([step], np.float32)}
-    wanted = vectors.answers(parts, symbols, level)
+    inputs = {"latent": symbols.astype(np.float32)[None] * step, "step": np.array([step], np.float32)}
+    expected = vectors.outputs(parts, symbols, level)
     for output in vector["output"]:
-        found = tails[output["task"]].run(None, feed)[0]
-        error = excess(found, wanted[output["task"]])
-        stride = output["stride"]
-        kept = np.frombuffer((bundle / output["file"]).read_bytes(), "<f4")
-        thinned = found[..., stride // 2 :: stride, stride // 2 :: stride] if found.ndim == 4 else found
-        error = max(error, excess(thinned.reshape(-1), kept))
+        found = tails[output["task"]].run(None, inputs)[0]
+        stored = np.frombuffer((bundle / output["file"]).read_bytes(), "<f4")
+        error = max(excess(found, expected[output["task"]]), excess(vectors.thinned(found, output["stride"]).reshape(-1), stored))
         report.row(f"{name}: {output['task']}", error <= 1, f"{error:.4f} of the tolerance, shape {list(found.shape)}")
 
 
-def whole(report: Report, parts: BundleParts, name: str, pixels: np.ndarray, references: dict) -> None:
-    """The unsplit networks on the same pixels."""
-    import torch
-
-    with torch.inference_mode():
-        split = parts.net.front(torch.from_numpy(pixels).permute(2, 0, 1)[None].float())
-        wanted = {"classify": parts.net.back(split).logits.numpy(), "segment": parts.segmenter(split).numpy()}
-    for task, runtime in references.items():
-        error = excess(runtime.run(None, {"image": pixels[None]})[0], wanted[task])
+def check_references(report: Report, parts: BundleParts, name: str, pixels: np.ndarray, references: dict) -> None:
+    """The unsplit networks on the pixels of one vector."""
+    expected = parts.unsplit_outputs(pixels)
+    for task, reference in references.items():
+        error = excess(reference.run(None, {"image": pixels[None]})[0], expected[task])
         report.row(f"{name}: reference-{task}", error <= 1, f"{error:.4f} of the tolerance")
 
 
-def local(report: Report, bundle: Path, manifest: dict) -> None:
-    """The local network's vectors against ONNX Runtime, whose sums and means round once less or more now and then."""
-    if "local" not in manifest:
+def check_local(report: Report, bundle: Path, entries: dict) -> None:
+    """The local network's vectors through ONNX Runtime, whose sums and means round differently now and then."""
+    if "local" not in entries:
         return
-    runtime = session(signed(bundle / manifest["local"]["file"]))
-    for vector in manifest["local"]["vector"]:
+    network = session(as_signed(bundle / entries["local"]["file"]))
+    for vector in entries["local"]["vector"]:
         pixels = np.asarray(Image.open(bundle / vector["image"]), np.uint8)
-        kept = np.frombuffer((bundle / vector["logits"]).read_bytes(), "<f4")
-        found = runtime.run(None, {"image": (pixels.astype(np.int16) - 128).astype(np.int8)[None]})[0][0]
-        error = np.abs(found - kept)
-        good = int(found.argmax()) == int(kept.argmax()) and float(error.max()) <= LOGITS * float(kept.std())
+        stored = np.frombuffer((bundle / vector["logits"]).read_bytes(), "<f4")
+        found = network.run(None, {"image": signed_image(pixels)[None]})[0][0]
+        error = np.abs(found - stored)
+        good = int(found.argmax()) == int(stored.argmax()) and float(error.max()) <= LOCAL_TOLERANCE * float(stored.std())
         report.row(f"{vector['name']}: logits, ONNX Runtime s8", good, f"{(error > 0).sum()} differ, at most by {error.max():.4f}")
 
 
-def batched(report: Report, parts: BundleParts, tails: dict) -> None:
-    """Two items of different levels in one batch answer as they do alone, at an odd size."""
+def check_batch(report: Report, parts: BundleParts, tails: dict, size: tuple[int, int]) -> None:
+    """Two latents of `size` at different levels give the same outputs in one batch as one by one."""
     rng = np.random.default_rng(5)
     steps = np.array([parts.steps()[0], parts.steps()[-1]], np.float32)
-    latent = rng.integers(-3, 4, (2, parts.config["head"]["latent"], 21, 37)).astype(np.float32) * steps[:, None, None, None]
-    for task, runtime in tails.items():
-        together = runtime.run(None, {"latent": latent, "step": steps})[0]
-        alone = np.concatenate([runtime.run(None, {"latent": latent[i : i + 1], "step": steps[i : i + 1]})[0] for i in (0, 1)])
+    latent = rng.integers(-3, 4, (2, parts.config["head"]["latent"], *size)).astype(np.float32) * steps[:, None, None, None]
+    for task, tail in tails.items():
+        together = tail.run(None, {"latent": latent, "step": steps})[0]
+        alone = np.concatenate([tail.run(None, {"latent": latent[i : i + 1], "step": steps[i : i + 1]})[0] for i in (0, 1)])
         error = excess(together, alone)
         report.row(f"batch of two: {task}", error <= 1, f"{error:.4f} of the tolerance, shape {list(together.shape)}")

@@ -1,4 +1,4 @@
-"""Multiply-accumulates and parameters of a PyTorch module, counted while it runs."""
+"""Multiply-accumulates and parameters of PyTorch modules."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def macs(modules: list[nn.Module], run) -> int:
-    """Multiply-accumulates of convolutions, linear layers and GDN inside `modules` while `run()` works on one image."""
+    """Multiply-accumulates of convolutions, linear layers and GDN in `modules` while `run()` computes one image."""
     total = 0
 
-    def seen(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+    def add(module: nn.Module, inputs: tuple, output: Tensor) -> None:
         nonlocal total
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             total += module.weight[0].numel() * output.numel()
@@ -19,7 +19,7 @@ def macs(modules: list[nn.Module], run) -> int:
             total += output.shape[1] * output.numel()
 
     counted = [part for module in modules for part in module.modules() if costs(part)]
-    hooks = [part.register_forward_hook(seen) for part in counted]
+    hooks = [part.register_forward_hook(add) for part in counted]
     try:
         run()
     finally:
@@ -29,8 +29,10 @@ def macs(modules: list[nn.Module], run) -> int:
 
 
 def costs(module: nn.Module) -> bool:
+    """Whether the module's products are counted."""
     return isinstance(module, (nn.Conv2d, nn.Linear)) or hasattr(module, "gamma_reparam")
 
 
 def parameters(modules: list[nn.Module]) -> int:
+    """Number of parameters of all modules."""
     return sum(p.numel() for module in modules for p in module.parameters())

@@ -1,4 +1,4 @@
-"""ONNX graphs written node by node: exact control over padding, names and stored types."""
+"""ONNX files of the default backbone, written node by node for exact control over padding, names and stored types."""
 
 from __future__ import annotations
 
@@ -17,34 +17,38 @@ from .segmenter import Fusion, Segmenter
 
 OPSET = 17
 FLOAT, BYTE = TensorProto.FLOAT, TensorProto.UINT8
-GLOBAL_CONTEXT = "whole"  # name of a block's global context layer in exported files
+GLOBAL_CONTEXT = "whole"  # the name of a block's global context layer in exported files, part of their bytes
 
 
 class Graph:
-    """A growing list of nodes; every method returns the name of its output."""
+    """A list of nodes to which methods append; each returns the name of its output tensor."""
 
     def __init__(self):
         self.nodes: list = []
         self.stored: dict[str, onnx.TensorProto] = {}
 
     def name(self, hint: str) -> str:
+        """A unique name that contains `hint`."""
         return f"{hint}_{len(self.nodes)}"
 
     def node(self, op: str, inputs: list[str], hint: str | None = None, output: str | None = None, **attributes) -> str:
+        """Append an operator; `output` fixes the name of its output."""
         name = self.name(hint or op.lower())
         self.nodes.append(helper.make_node(op, inputs, [output or name], name=name, **attributes))
         return output or name
 
     def constant(self, name: str, value: np.ndarray) -> str:
+        """Store an initialiser."""
         self.stored[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 
     def weight(self, name: str, value: Tensor) -> str:
-        """Stored as f16, read as f32."""
+        """Store a weight as f16 and cast it to f32."""
         half = value.detach().numpy().astype(np.float16)
         return self.node("Cast", [self.constant(name + ".f16", half)], name, to=FLOAT)
 
     def convolution(self, name: str, conv: nn.Conv2d, x: str) -> str:
+        """A convolution with SAME padding."""
         stored = [self.weight(f"{name}.weight", conv.weight), self.constant(f"{name}.bias", conv.bias.detach().numpy())]
         return self.node(
             "Conv",
@@ -57,16 +61,19 @@ class Graph:
         )
 
     def relu(self, x: str) -> str:
+        """max(x, 0)."""
         return self.node("Relu", [x])
 
     def relu6(self, x: str) -> str:
+        """x limited to 0..6."""
         return self.node("Clip", [x, self.constant("zero", np.float32(0)), self.constant("six", np.float32(6))])
 
     def add(self, x: str, y: str) -> str:
+        """x + y."""
         return self.node("Add", [x, y])
 
     def save(self, path: Path, inputs: list, outputs: list, contrib: bool = False) -> None:
-        """Writes the file; `contrib` if it holds quantised operators that ONNX itself does not have."""
+        """Check and write the file; `contrib` declares the operator set of ONNX Runtime's quantised operators."""
         graph = helper.make_graph(self.nodes, path.stem, inputs, outputs, list(self.stored.values()))
         sets = [helper.make_opsetid("", OPSET), *([helper.make_opsetid("com.microsoft", 1)] if contrib else [])]
         model = helper.make_model(graph, opset_imports=sets, producer_name="narrows recipe")
@@ -76,10 +83,12 @@ class Graph:
 
 
 def value(name: str, kind: int, shape: list) -> onnx.ValueInfoProto:
+    """Declaration of an input or output."""
     return helper.make_tensor_value_info(name, kind, shape)
 
 
 def block(g: Graph, name: str, part: backbone.Block, x: str) -> str:
+    """An inverted bottleneck."""
     y = g.relu6(g.convolution(f"{name}.expand", part.expand, x)) if part.expand is not None else x
     y = g.relu6(g.convolution(f"{name}.depthwise", part.depthwise, y))
     y = g.convolution(f"{name}.project", part.project, y)
@@ -87,7 +96,7 @@ def block(g: Graph, name: str, part: backbone.Block, x: str) -> str:
 
 
 def groups(g: Graph, parts: nn.ModuleList, first: int, x: str) -> list[str]:
-    """Block groups in order; returns the output of each."""
+    """Block groups in order, numbered from `first`; returns the output of each."""
     outputs = []
     for index, group in enumerate(parts):
         for number, part in enumerate(group):
@@ -97,7 +106,7 @@ def groups(g: Graph, parts: nn.ModuleList, first: int, x: str) -> list[str]:
 
 
 def pixels(g: Graph, image: str) -> str:
-    """u8 [N,H,W,3] to the backbone's input range, [N,3,H,W]."""
+    """Pixels u8 [N,H,W,3] to the backbone's normalised input f32 [N,3,H,W]."""
     x = g.node("Cast", [g.node("Transpose", [image], perm=[0, 3, 1, 2])], to=FLOAT)
     x = g.node("Sub", [x, g.constant("image.zero", np.float32(127))])
     return g.node("Mul", [x, g.constant("image.scale", np.float32(1 / 128))])
@@ -110,6 +119,7 @@ def front(g: Graph, net: Backbone, image: str) -> str:
 
 
 def classify(g: Graph, net: Backbone, split: str) -> str:
+    """Split features to logits [N,1000]."""
     x = groups(g, net.groups[backbone.SPLIT_GROUP :], backbone.SPLIT_GROUP + 1, split)[-1]
     x = g.relu6(g.convolution("top", net.top, x))
     x = g.node("Flatten", [g.node("GlobalAveragePool", [x])])
@@ -118,7 +128,7 @@ def classify(g: Graph, net: Backbone, split: str) -> str:
 
 
 def attend(g: Graph, name: str, layer: Attention, x: str) -> str:
-    """Self-attention over a map."""
+    """Multi-head self-attention over a map [N,C,h,w]."""
     width, each = layer.out.in_features, layer.out.in_features // layer.heads
     norm = [g.constant(f"{name}.norm.{key}", getattr(layer.norm, key).detach().numpy()) for key in ("weight", "bias")]
     flat = g.constant("attention.flat", np.array([0, width, -1], np.int64))
@@ -135,11 +145,11 @@ def attend(g: Graph, name: str, layer: Attention, x: str) -> str:
     def heads(part: str, y: str, perm: list[int]) -> str:
         return g.node("Transpose", [g.node("Reshape", [linear(part, y), split])], perm=perm)
 
-    asked = tokens(x)
-    known = tokens(g.node("AveragePool", [x], kernel_shape=[KEY_POOLING] * 2, strides=[KEY_POOLING] * 2))
-    near = g.node("MatMul", [heads("query", asked, [0, 2, 1, 3]), heads("key", known, [0, 2, 3, 1])])
-    near = g.node("Softmax", [g.node("Mul", [near, g.constant("attention.scale", np.float32(each**-0.5))])], axis=-1)
-    found = g.node("Transpose", [g.node("MatMul", [near, heads("value", known, [0, 2, 1, 3])])], perm=[0, 2, 1, 3])
+    queries = tokens(x)
+    pooled = tokens(g.node("AveragePool", [x], kernel_shape=[KEY_POOLING] * 2, strides=[KEY_POOLING] * 2))
+    scores = g.node("MatMul", [heads("query", queries, [0, 2, 1, 3]), heads("key", pooled, [0, 2, 3, 1])])
+    scores = g.node("Softmax", [g.node("Mul", [scores, g.constant("attention.scale", np.float32(each**-0.5))])], axis=-1)
+    found = g.node("Transpose", [g.node("MatMul", [scores, heads("value", pooled, [0, 2, 1, 3])])], perm=[0, 2, 1, 3])
     found = linear("out", g.node("Reshape", [found, g.constant("attention.joined", np.array([0, -1, width], np.int64))]))
     found = g.add(found, g.constant(f"{name}.out.bias", layer.out.bias.detach().numpy()))
     found = g.node("Reshape", [g.node("Transpose", [found], perm=[0, 2, 1]), g.node("Shape", [x])])
@@ -147,7 +157,7 @@ def attend(g: Graph, name: str, layer: Attention, x: str) -> str:
 
 
 def decode(g: Graph, decoder: Decoder, net: Backbone, latent: str, step: str) -> str:
-    """The decoder; the level's scales and shifts are slices of one small perceptron's output."""
+    """Latent and step to split features; scales and shifts of all blocks are slices of one perceptron's output."""
     axis = g.constant("level.axis", np.array([1], np.int64))
     x = g.node("Unsqueeze", [g.node("Log", [step]), axis])
     for index in (0, 2):
@@ -162,42 +172,45 @@ def decode(g: Graph, decoder: Decoder, net: Backbone, latent: str, step: str) ->
     g.nodes.append(helper.make_node("Split", [x, sizes], parts, name="level", axis=1))
     one = g.constant("one", np.float32(1))
 
-    def modulated(y: str, index: int, whole: list[str] | None = None) -> str:
+    def modulate(y: str, index: int, context: list[str] | None = None) -> str:
         scale, shift = parts[2 * index : 2 * index + 2]
-        if whole:
-            scale, shift = g.add(scale, whole[0]), g.add(shift, whole[1])
+        if context:
+            scale, shift = g.add(scale, context[0]), g.add(shift, context[1])
         return g.relu(g.add(g.node("Mul", [y, g.add(scale, one)]), shift))
 
-    def seen_whole(y: str, name: str, layer: nn.Linear) -> list[str]:
+    def global_context(y: str, name: str, layer: nn.Linear) -> list[str]:
         """Scale and shift from the mean of the map."""
         stored = [g.constant(f"{name}.{key}", getattr(layer, key).detach().numpy()) for key in ("weight", "bias")]
         mean = g.node("Gemm", [g.node("Flatten", [g.node("GlobalAveragePool", [y])]), *stored], transB=1)
-        mean = g.node("Reshape", [mean, g.constant("whole.shape", np.array([0, 2 * decoder.width, 1, 1], np.int64))])
+        mean = g.node("Reshape", [mean, g.constant(f"{GLOBAL_CONTEXT}.shape", np.array([0, 2 * decoder.width, 1, 1], np.int64))])
         found = [f"{name}.scale", f"{name}.shift"]
         g.nodes.append(
-            helper.make_node("Split", [mean, g.constant("whole.parts", np.array([decoder.width] * 2, np.int64))], found, name=name, axis=1)
+            helper.make_node(
+                "Split", [mean, g.constant(f"{GLOBAL_CONTEXT}.parts", np.array([decoder.width] * 2, np.int64))], found, name=name, axis=1
+            )
         )
         return found
 
     def residual(y: str, number: int, part: nn.Module) -> str:
-        whole = None if part.global_context is None else seen_whole(y, f"decoder.{number}.{GLOBAL_CONTEXT}", part.global_context)
-        z = modulated(g.convolution(f"decoder.{number}.first", part.first, y), number, whole)
+        context = None if part.global_context is None else global_context(y, f"decoder.{number}.{GLOBAL_CONTEXT}", part.global_context)
+        z = modulate(g.convolution(f"decoder.{number}.first", part.first, y), number, context)
         return g.add(y, g.convolution(f"decoder.{number}.second", part.second, z))
 
-    y = modulated(g.convolution("decoder.enter", decoder.enter, latent), 0)
+    y = modulate(g.convolution("decoder.enter", decoder.enter, latent), 0)
     for index, part in enumerate(decoder.before):
         y = residual(y, index + 1, part)
     if decoder.attention is not None:
         y = attend(g, "decoder.attention", decoder.attention, y)
     sketch = g.add(g.convolution("decoder.sketch", decoder.sketch, y), g.convolution("decoder.shortcut", decoder.shortcut, latent))
-    seen = front(g, net, g.node("DepthToSpace", [sketch], blocksize=STRIDE, mode="CRD"))
-    y = g.add(y, g.convolution("decoder.seen", decoder.seen, seen))
+    features = front(g, net, g.node("DepthToSpace", [sketch], blocksize=STRIDE, mode="CRD"))
+    y = g.add(y, g.convolution("decoder.seen", decoder.seen, features))
     for index, part in enumerate(decoder.after):
         y = residual(y, len(decoder.before) + index + 1, part)
-    return g.add(g.convolution("decoder.leave", decoder.leave, y), seen)
+    return g.add(g.convolution("decoder.leave", decoder.leave, y), features)
 
 
 def segment(g: Graph, net: Segmenter, split: str) -> str:
+    """Split features to class logits [N,11,8h,8w]."""
     outputs = groups(g, net.groups, backbone.SPLIT_GROUP + 1, split)
     stride16, stride32 = outputs[1], outputs[3]
     f: Fusion = net.fusion
@@ -205,30 +218,30 @@ def segment(g: Graph, net: Segmenter, split: str) -> str:
     def conv(name: str, x: str) -> str:
         return g.convolution(f"fusion.{name}", getattr(f, name), x)
 
-    def mixed(name: str, x: str) -> str:
+    def residual(name: str, x: str) -> str:
         return g.add(x, g.relu(conv(name, x)))
 
-    context = conv("context", g.node("GlobalAveragePool", [stride32]))
-    x = g.relu(g.add(conv("from32", stride32), context))
-    x = mixed("mix16", g.relu(g.add(conv("from16", stride16), resize(g, x, stride16))))
+    pooled = conv("context", g.node("GlobalAveragePool", [stride32]))
+    x = g.relu(g.add(conv("from32", stride32), pooled))
+    x = residual("mix16", g.relu(g.add(conv("from16", stride16), resize(g, x, stride16))))
     x = g.relu(g.add(conv("from8", split), resize(g, conv("to8", x), split)))
-    x = conv("score", mixed("last8", mixed("mix8", x)))
+    x = conv("score", residual("last8", residual("mix8", x)))
     x = g.node("DepthToSpace", [x], blocksize=2, mode="CRD")
     scales = g.constant("up.scales", np.array([1, 1, 4, 4], np.float32))
     return g.node("Resize", [x, "", scales], output="mask", mode="linear", coordinate_transformation_mode="half_pixel")
 
 
 def resize(g: Graph, x: str, like: str) -> str:
-    """Bilinear to the height and width of `like`."""
+    """`x` interpolated bilinearly to the height and width of `like`."""
     start, middle, end = (g.constant(f"at{n}", np.array([n], np.int64)) for n in (0, 2, 4))
-    own = g.node("Slice", [g.node("Shape", [x]), start, middle])
-    wanted = g.node("Slice", [g.node("Shape", [like]), middle, end])
-    sizes = g.node("Concat", [own, wanted], axis=0)
+    batch = g.node("Slice", [g.node("Shape", [x]), start, middle])
+    size = g.node("Slice", [g.node("Shape", [like]), middle, end])
+    sizes = g.node("Concat", [batch, size], axis=0)
     return g.node("Resize", [x, "", "", sizes], mode="linear", coordinate_transformation_mode="half_pixel")
 
 
 def tail(path: Path, decoder: Decoder, net: Backbone, finish, output: tuple[str, list]) -> None:
-    """decoder + `finish(graph, split)`; inputs latent and step as models/BUNDLE.md section 5 says."""
+    """Write a tail: the decoder and `finish(graph, split)`, with the inputs of models/BUNDLE.md, section 5."""
     g = Graph()
     finish(g, decode(g, decoder, net, "latent", "step"))
     channels = decoder.enter.in_channels
@@ -237,14 +250,14 @@ def tail(path: Path, decoder: Decoder, net: Backbone, finish, output: tuple[str,
 
 
 def reference(path: Path, net: Backbone, finish, output: tuple[str, list]) -> None:
-    """The unsplit network: front + `finish(graph, split)`, input u8 [N,H,W,3]."""
+    """Write an unsplit network: the front and `finish(graph, split)`, input u8 [N,H,W,3]."""
     g = Graph()
     finish(g, front(g, net, pixels(g, "image")))
     g.save(path, [value("image", BYTE, ["n", "height", "width", 3])], [value(output[0], FLOAT, output[1])])
 
 
 def head(path: Path, net: IntHead, latent: int) -> None:
-    """Transpose, then one QLinearConv per layer; the last one's output is s8 with zero point 0."""
+    """Write head.onnx: a Transpose and one QLinearConv per layer; the output is s8 with zero point 0."""
     g = Graph()
     x = g.node("Transpose", ["image"], perm=[0, 3, 1, 2])
     zero = IMAGE_ZERO

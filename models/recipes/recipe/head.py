@@ -1,8 +1,8 @@
-"""The device's network: patchify 8x8, depthwise 3x3, two 1x1, trained through its own int8 arithmetic.
+"""The head, the network on the device: patchify 8x8, depthwise 3x3, two 1x1, trained on its int8 grid (QAT).
 
     pixels u8 [N,3,H,W] -> conv 8x8/8 -> ReLU -> depthwise 3x3 -> ReLU -> 1x1 -> ReLU -> 1x1 -> latent [N,C,H/8,W/8]
 
-The latent is in symbols of level 0; level l sends round(latent * gain[l]).
+The latent is in symbols of level 0; level l transmits round(latent * gain[l]).
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from torch.nn import functional as F
 
 IMAGE_SCALE, IMAGE_ZERO = np.float32(1 / 128), 127  # (x - 127) / 128
 STRIDE = 8
-HELD = 0.9999  # share of a channel's values that its range holds once ranges are spread
+COVERAGE = 0.9999  # share of a channel's values inside its range after equalisation
 
 
 def straight_through(x: Tensor, y: Tensor) -> Tensor:
-    """Value of `y`, gradient of `x`."""
+    """The value of `y` with the gradient of `x` (straight-through estimator)."""
     return x + (y - x).detach()
 
 
 def fake_weight(w: Tensor) -> Tensor:
-    """Weights on the per-channel int8 grid."""
+    """Weights rounded to the int8 grid of their output channel, with a straight-through gradient."""
     scale = w.detach().abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-8) / 127
     return straight_through(w, torch.round(w / scale) * scale)
 
 
 class Layer(nn.Module):
-    """A convolution with int8 weights whose ReLU output lies on a u8 grid."""
+    """A convolution with int8 weights; all but the last layer end in a ReLU whose output is on a u8 grid."""
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1, last: bool = False):
         super().__init__()
         pad = 0 if kernel == stride else kernel // 2
         self.conv = nn.Conv2d(cin, cout, kernel, stride, pad, groups=groups)
         self.last = last
-        self.quantisation_aware = True  # of its quantisation, in training
-        self.register_buffer("peak", torch.zeros(()))  # largest activation, averaged over batches
+        self.quantisation_aware = True  # whether training rounds too; evaluation always does
+        self.register_buffer("peak", torch.zeros(()))  # largest activation, moving average over batches
 
     def forward(self, x: Tensor) -> Tensor:
         c = self.conv
@@ -58,7 +58,7 @@ class Layer(nn.Module):
 
 
 class Head(nn.Module):
-    """The patchify chain, or the chain of convolutions that `layers` lists (see `chain`); trained on its int8 grid if `aware`."""
+    """The default layers, or the convolutions that `layers` lists (see `chain`), trained on the int8 grid if `quantisation_aware`."""
 
     def __init__(self, width: int, latent: int, stride: int = STRIDE, layers: list[dict] | None = None, quantisation_aware: bool = True):
         super().__init__()
@@ -82,16 +82,16 @@ class Head(nn.Module):
             x = layer(x)
         return x
 
-    def start_from(self, pixels: Tensor, metric: Tensor, bits: float) -> None:
-        """Start as the best linear transform of the patches of `pixels` [N,3,H,W] for a quadratic loss.
+    def initialise(self, pixels: Tensor, metric: Tensor, bits: float) -> None:
+        """Set the weights to the optimal linear transform of the patches of `pixels` [N,3,H,W] for a quadratic loss.
 
-        `metric` [192,192] is the loss of a patch's error e as e^T metric e. The axes are the principal components
-        in that metric, so one quantiser step suits all of them; it is set to meet `bits` per symbol. Component i
-        lives in channels 2i (positive part) and 2i+1 (negative part). A listed chain starts from random weights,
-        scaled so that its symbols spread over a few steps.
+        `metric` [192,192] defines the loss of a patch's error e as e^T metric e. The axes are the principal components in
+        that metric, so one quantiser step suits all of them; it is chosen so that a symbol takes `bits` on average.
+        Component i is in channels 2i (positive part) and 2i+1 (negative part). A head with listed layers keeps its random
+        weights, scaled so that the symbols have a standard deviation of two.
         """
         if self.listed:
-            return self.spread(pixels)
+            return self.scale_output(pixels)
         patches = F.unfold((pixels - IMAGE_ZERO) * float(IMAGE_SCALE), self.stride, stride=self.stride)
         patches = patches.transpose(1, 2).reshape(-1, patches.shape[1]).double()
         mean = patches.mean(0)
@@ -118,8 +118,8 @@ class Head(nn.Module):
             last.bias.zero_()
 
     @torch.no_grad()
-    def spread(self, pixels: Tensor) -> None:
-        """Scale the last layer until its outputs deviate by two symbols."""
+    def scale_output(self, pixels: Tensor) -> None:
+        """Scale the last layer to a standard deviation of two symbols on `pixels`."""
         last = self.layers[-1].conv
         scale = 2 / self.train()(pixels).std().clamp_min(1e-6)
         last.weight.mul_(scale)
@@ -127,17 +127,18 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def equalise_ranges(self, pixels: Tensor) -> None:
-        """Let every inner channel use its whole u8 range on `pixels` [N,3,H,W]; before rounding nothing changes.
+        """Scale every inner channel to the full u8 range on `pixels` [N,3,H,W]; the function before rounding is unchanged.
 
-        In training one step serves all channels of a layer, set by the largest value of any: most use a third of its
-        range. A ReLU's channel can be scaled and the weights behind it scaled back.
+        A layer has one step for all channels, set in training by the largest value of any channel, so most channels use a
+        third of the range. The input of a ReLU can be scaled per channel if the weights behind it are divided by the same
+        factor (cross-layer equalisation, arXiv 1906.04721).
         """
         x = (pixels - IMAGE_ZERO) * float(IMAGE_SCALE)
         for layer, behind in zip(self.layers, self.layers[1:], strict=False):
             c = layer.conv
             x = F.relu(F.conv2d(x, c.weight, c.bias, c.stride, c.padding, 1, c.groups))
             values = x.transpose(0, 1).flatten(1)
-            top = values.kthvalue(max(1, round(HELD * values.shape[1])), 1).values
+            top = values.kthvalue(max(1, round(COVERAGE * values.shape[1])), 1).values
             scale = torch.where(top > 0, top, torch.ones_like(top))
             c.weight.div_(scale[:, None, None, None])
             c.bias.div_(scale)
@@ -147,6 +148,7 @@ class Head(nn.Module):
             x = x / scale[:, None, None]
 
     def parameters_count(self) -> int:
+        """Number of weights and biases."""
         return sum(p.numel() for p in self.parameters())
 
     def macs(self, height: int, width: int) -> int:
@@ -159,16 +161,19 @@ class Head(nn.Module):
 
 
 def chain(layers: list[dict], latent: int, stride: int) -> list[Layer]:
-    """Layers from a config: {channels, kernel, stride = 1, depthwise = false, activation = "relu"} each, the last has the
-    latent's channels and activation "none". What the integer head cannot compute exactly is refused by its name."""
+    """Layers from a config's list of {channels, kernel, stride = 1, depthwise = false, activation = "relu"}.
+
+    The last one has the latent's channels and activation "none". Exits with the name of a layer that the integer head cannot
+    compute exactly.
+    """
     made, cin, reached = [], 3, 1
     for index, row in enumerate(layers):
         name, last = f"head.layers[{index}]", index == len(layers) - 1
         kernel, step, activation = row["kernel"], row.get("stride", 1), row.get("activation", "relu")
         name += f" ({'depthwise' if row.get('depthwise') else 'conv'} {kernel}x{kernel}/{step} {activation})"
         if activation != ("none" if last else "relu"):
-            wanted = "the last layer ends at its sums: none" if last else "only relu is a clamp at the zero point"
-            raise SystemExit(f"{name} cannot be quantised exactly: {wanted}")
+            expected = "the last layer has no activation: none" if last else "only relu is a clamp at the zero point"
+            raise SystemExit(f"{name} cannot be quantised exactly: {expected}")
         if kernel != step and kernel % 2 == 0:
             raise SystemExit(
                 f"{name} cannot be quantised exactly: an even kernel needs uneven padding; make it odd or as wide as its stride"
@@ -177,7 +182,7 @@ def chain(layers: list[dict], latent: int, stride: int) -> list[Layer]:
         if row.get("depthwise") and cout != cin:
             raise SystemExit(f"{name} has {cout} channels behind {cin}: a depthwise layer keeps their number")
         if unknown := set(row) - {"kernel", "stride", "channels", "depthwise", "activation"}:
-            raise SystemExit(f"{name} asks for {', '.join(sorted(unknown))}: not an operation of the integer head")
+            raise SystemExit(f"{name} has {', '.join(sorted(unknown))}: not an operation of the integer head")
         made.append(Layer(cin, cout, kernel, step, cin if row.get("depthwise") else 1, last))
         cin, reached = cout, reached * step
     if cin != latent or reached != stride:
@@ -186,7 +191,7 @@ def chain(layers: list[dict], latent: int, stride: int) -> list[Layer]:
 
 
 def step_for(values: Tensor, bits: float) -> float:
-    """Quantiser step at which values [M,C] take `bits` per symbol on average (empirical entropy)."""
+    """Quantiser step at which values [M,C] have an empirical entropy of `bits` per symbol, by bisection."""
     low, high = 1e-6, 1e3
     for _ in range(40):
         step = (low * high) ** 0.5
@@ -196,14 +201,15 @@ def step_for(values: Tensor, bits: float) -> float:
 
 
 def entropy(symbols: Tensor) -> float:
+    """Empirical entropy in bits per symbol."""
     _, counts = symbols.unique(return_counts=True)
-    share = counts / counts.sum()
-    return float(-(share * share.log2()).sum())
+    probability = counts / counts.sum()
+    return float(-(probability * probability.log2()).sum())
 
 
 @dataclass(frozen=True)
 class IntLayer:
-    """One QLinearConv: everything its exact arithmetic needs."""
+    """One QLinearConv with its exact arithmetic (models/BUNDLE.md, section 4)."""
 
     weight: np.ndarray  # i8 [out, in/group, k, k]
     weight_scale: np.ndarray  # f32 [out]
@@ -217,11 +223,11 @@ class IntLayer:
 
     @property
     def mult(self) -> np.ndarray:
-        """f32 [out]: one product, one quotient."""
+        """Multipliers f32 [out] of the accumulators, from one product and one quotient."""
         return (self.x_scale * self.weight_scale) / self.y_scale
 
     def accumulate(self, x: np.ndarray) -> np.ndarray:
-        """x u8 [C,H,W] to exact i32 sums [out,H',W']."""
+        """Exact sums i32 [out,H',W'] of activations u8 [C,H,W]."""
         centred = np.pad(x.astype(np.int32) - self.x_zero, ((0, 0), (self.pad,) * 2, (self.pad,) * 2))
         out, _, k, _ = self.weight.shape
         height = (centred.shape[1] - k) // self.stride + 1
@@ -230,45 +236,46 @@ class IntLayer:
         weight = self.weight.astype(np.int64)
         for dy in range(k):
             for dx in range(k):
-                seen = centred[:, dy : dy + self.stride * height : self.stride, dx : dx + self.stride * width : self.stride]
+                window = centred[:, dy : dy + self.stride * height : self.stride, dx : dx + self.stride * width : self.stride]
                 if self.group == 1:
-                    acc += np.tensordot(weight[:, :, dy, dx].astype(np.float64), seen.astype(np.float64), 1).astype(np.int64)
+                    acc += np.tensordot(weight[:, :, dy, dx].astype(np.float64), window.astype(np.float64), 1).astype(np.int64)
                 else:
-                    acc += weight[:, 0, dy, dx][:, None, None] * seen
-        assert np.abs(acc).max() < 2**31, "an accumulator left i32"
+                    acc += weight[:, 0, dy, dx][:, None, None] * window
+        assert np.abs(acc).max() < 2**31, "an accumulator exceeds i32"
         return acc.astype(np.int32)
 
 
 @dataclass(frozen=True)
 class IntHead:
-    """The exact head: integers in, integers out, one f32 multiply per value."""
+    """The head in exact integer arithmetic; requantisation is one f32 multiplication per value."""
 
     layers: list[IntLayer]
 
     def latent(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels u8 [H,W,3] to the last layer's accumulators i32 [C,H/8,W/8]."""
+        """Accumulators i32 [C,H/8,W/8] of the last layer for pixels u8 [H,W,3]."""
         x = pixels.transpose(2, 0, 1)
         for layer in self.layers[:-1]:
             x = requantise(layer.accumulate(x), layer.mult, 0, 255).astype(np.uint8)
         return self.layers[-1].accumulate(x)
 
     def symbols(self, pixels: np.ndarray, gain: float) -> np.ndarray:
-        """Pixels u8 [H,W,3] to the symbols i8 of a level."""
+        """Symbols i8 [C,H/8,W/8] of pixels u8 [H,W,3] at the level with this gain."""
         return self.level(self.latent(pixels), gain)
 
     def level(self, latent: np.ndarray, gain: float) -> np.ndarray:
+        """Symbols i8 of the accumulators that `latent` returned."""
         mult = (self.layers[-1].mult * np.float32(gain)).astype(np.float32)
         return requantise(latent, mult, -128, 127).astype(np.int8)
 
 
 def requantise(acc: np.ndarray, mult: np.ndarray, low: int, high: int) -> np.ndarray:
-    """clamp(round_half_even(f32(acc) * mult)), channels first."""
+    """clamp(round_half_even(f32(acc) * mult[c]), low, high) of accumulators [C,H,W]."""
     assert mult.dtype == np.float32
     return np.clip(np.rint(acc.astype(np.float32) * mult[:, None, None]), low, high)
 
 
 def quantise_head(head: Head) -> IntHead:
-    """The integer network that a trained head stands for; the latent's unit is one symbol of level 0."""
+    """The exact integer network of a trained head; the unit of its output is one symbol of level 0."""
     layers = []
     x_scale, x_zero = IMAGE_SCALE, IMAGE_ZERO
     for layer in head.layers:

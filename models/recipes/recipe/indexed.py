@@ -1,7 +1,7 @@
-"""Tables that a packet chooses for each tile of a channel (codec/FORMAT.md, sections 2.3 and 5.2).
+"""The tables of mode indexed, which a packet chooses for each tile of a channel (codec/FORMAT.md, sections 2.3 and 5.2).
 
-Clusters of training tiles by what their symbols cost: every tile goes to the table that codes it in the fewest bits,
-every table follows its tiles.
+Training tiles are clustered by code length, as in k-means: every tile is assigned to the table that codes it in the fewest
+bits, and every table is counted on its tiles.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import numpy as np
 from .tables import Indexed, Table, quantise, table
 
 ROUNDS = 12
-TILES = 40_000  # that the tables are fitted on
-REACH = 64  # symbols beyond are counted as these
-BELIEF = 2.0  # symbols of the mean tile added to every cluster's
-INDEX_BITS = 2.0  # what an index costs about: a table must save as much to be chosen over its neighbour
+TILES = 40_000  # on which the tables are fitted
+REACH = 64  # symbols are clamped to -REACH..REACH
+SMOOTHING = 2.0  # symbols of the mean distribution that are added to the counts of every cluster
+INDEX_BITS = 2.0  # approximate cost of a changed index: another table than the previous tile's must save more
 
 
 def tiles(symbols: np.ndarray, tile: int) -> np.ndarray:
-    """Counts i64 [N,C,rows,columns,2 REACH + 1] of the symbols i8 [N,C,h,w] in each tile."""
+    """Histograms i64 [N,C,rows,columns,2 REACH + 1] of the tiles of symbols i8 [N,C,h,w]; `tile` 0: a tile is a channel."""
     n, c, height, width = symbols.shape
     side = tile or max(height, width)
     rows, columns = -(-height // side), -(-width // side)
@@ -31,15 +31,15 @@ def tiles(symbols: np.ndarray, tile: int) -> np.ndarray:
 
 
 def clusters(counts: np.ndarray, tables: int) -> np.ndarray:
-    """Counts f64 [tables, values] of each cluster, in order of their mean and spread."""
+    """Counts f64 [tables, values] of each cluster of tile histograms, ordered by signed standard deviation."""
     total = counts.sum(0) / counts.sum()
     centre = counts @ np.arange(-REACH, REACH + 1) / counts.sum(1)
-    spread = np.sqrt(counts @ np.arange(-REACH, REACH + 1) ** 2 / counts.sum(1) + 1e-3)
-    # Start with runs of tiles of like spread and mean.
-    start = np.lexsort((centre, np.digitize(spread, np.quantile(spread, np.linspace(0, 1, tables // 2 + 1)[1:-1]))))
+    deviation = np.sqrt(counts @ np.arange(-REACH, REACH + 1) ** 2 / counts.sum(1) + 1e-3)
+    # The initial clusters are runs of tiles with similar standard deviation and mean.
+    start = np.lexsort((centre, np.digitize(deviation, np.quantile(deviation, np.linspace(0, 1, tables // 2 + 1)[1:-1]))))
     sums = np.stack([counts[part].sum(0) for part in np.array_split(start, tables)]).astype(np.float64)
     for _ in range(ROUNDS):
-        share = sums + BELIEF * total
+        share = sums + SMOOTHING * total
         cost = counts @ -np.log2(share / share.sum(1, keepdims=True) + 1e-9).T
         chosen = cost.argmin(1)
         sums = np.stack([counts[chosen == k].sum(0) for k in range(tables)]).astype(np.float64)
@@ -50,15 +50,15 @@ def clusters(counts: np.ndarray, tables: int) -> np.ndarray:
 
 
 def fit(symbols: list[np.ndarray], tile: int, count: int, precision: int) -> Indexed:
-    """From training symbols i8 [N,C,h,w] of each level."""
+    """The section of mode indexed from training symbols i8 [N,C,h,w] of each level; `count` tables."""
     per_level = max(1, TILES // len(symbols))
     counted = [tiles(level[: max(1, len(level) // 4)], tile) for level in symbols]
-    some = []
+    chosen_tiles = []
     rng = np.random.default_rng(0)
     for level in counted:
         rows = level.reshape(-1, level.shape[-1])
-        some.append(rows[rng.permutation(len(rows))[:per_level]])
-    pooled = np.concatenate(some).astype(np.float32)
+        chosen_tiles.append(rows[rng.permutation(len(rows))[:per_level]])
+    pooled = np.concatenate(chosen_tiles).astype(np.float32)
     sums = clusters(pooled, count)
     made = [table(row, pooled.sum(0), -REACH, precision) for row in sums]
     costs = np.stack([t.cost(-REACH, 2 * REACH + 1) for t in made])
@@ -67,12 +67,12 @@ def fit(symbols: list[np.ndarray], tile: int, count: int, precision: int) -> Ind
         chosen = choose(level, costs)
         bases.append([int(np.bincount(channel[:, 0, 0], minlength=count).argmax()) for channel in np.moveaxis(chosen, 1, 0)])
         steps = (chosen - predicted(chosen, bases[-1])) % count
-        deltas.append(whole(np.bincount(steps.reshape(-1), minlength=count), precision))
+        deltas.append(full_table(np.bincount(steps.reshape(-1), minlength=count), precision))
     return Indexed(tile, made, bases, deltas)
 
 
 def choose(counts: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """Index i64 of the table of each tile, [N,C,rows,columns]: that of the tile before where another saves little."""
+    """Table index i64 [N,C,rows,columns] of each tile: the previous tile's unless another saves more than INDEX_BITS."""
     bits = counts @ costs.T
     best = bits.argmin(-1)
     for column in range(1, best.shape[-1]):
@@ -84,7 +84,7 @@ def choose(counts: np.ndarray, costs: np.ndarray) -> np.ndarray:
 
 
 def predicted(index: np.ndarray, bases: list[int]) -> np.ndarray:
-    """The index to the left, in the first column the one above, for the first the base."""
+    """The prediction of each index: the one to the left, in the first column the one above, for the first tile the base."""
     out = np.empty_like(index)
     out[..., 1:] = index[..., :-1]
     out[..., 1:, 0] = index[..., :-1, 0]
@@ -92,7 +92,7 @@ def predicted(index: np.ndarray, bases: list[int]) -> np.ndarray:
     return out
 
 
-def whole(counts: np.ndarray, precision: int) -> Table:
-    """A table of every value from 0 to count - 1, whatever was counted."""
+def full_table(counts: np.ndarray, precision: int) -> Table:
+    """A table that holds every value from 0 to len(counts) - 1, counted or not."""
     share = counts + max(counts.sum(), 1) / 256 / len(counts)
     return Table(0, quantise(np.append(share, 0.0), 1 << precision))

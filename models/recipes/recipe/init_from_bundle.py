@@ -1,12 +1,12 @@
-"""A student with the weights of a finished bundle, to go on training where no checkpoint is left (`train.init_from` in a config).
+"""Initialisation of a student from an exported bundle, to continue training without a checkpoint (`train.init_from`).
 
-The head comes back on its int8 grid, the decoder as f16 stored it. Priors are not in a bundle: they are fitted again.
+The head's weights are those on its int8 grid, the decoder's those stored as f16. A bundle holds no priors: they are fitted
+again.
 """
 
 from __future__ import annotations
 
 import math
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,39 +14,41 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from . import manifest
 from .graph import GLOBAL_CONTEXT
 from .student import Student
 
 
 def load(student: Student, folder: Path) -> None:
-    """Fill head, gains and decoder from `folder`; levels coarser than the bundle's start at the config's gains."""
-    file = folder / "manifest.toml"
-    if not file.is_file():
-        raise SystemExit(f"{file} is missing: train.init_from names the folder of a bundle")
-    manifest = tomllib.loads(file.read_text())
+    """Load head, gains and decoder from the bundle at `folder`; levels that it lacks start at the config's gains.
+
+    Exits with the name of a weight whose size the config does not have.
+    """
+    entries = manifest.read(folder)
     state = student.state_dict()
-    tail = next(task["tail"] for task in manifest["task"] if task["kind"] == "classify")
-    found = head(stored(folder / manifest["head"]["file"])) | decoder(stored(folder / tail), len(student.decoder.before))
-    known = torch.tensor([math.log(level["gain"]) for level in manifest["level"][1:]])
-    found["levels.log_gain"] = torch.cat([known, state["levels.log_gain"][len(known) :]])
+    tail = next(task["tail"] for task in entries["task"] if task["kind"] == "classify")
+    found = head(stored(folder / entries["head"]["file"])) | decoder(stored(folder / tail), len(student.decoder.before))
+    gains = torch.tensor([math.log(level["gain"]) for level in entries["level"][1:]])
+    found["levels.log_gain"] = torch.cat([gains, state["levels.log_gain"][len(gains) :]])
     for name, value in found.items():
         if name not in state or state[name].shape != value.shape:
-            wanted = tuple(state[name].shape) if name in state else "nothing"
+            expected = tuple(state[name].shape) if name in state else "nothing"
             raise SystemExit(
-                f"{folder} has {name} of {tuple(value.shape)}, the config makes {wanted}: give head, decoder and levels its sizes"
+                f"{folder} has {name} of {tuple(value.shape)}, the config makes {expected}: head, decoder and levels must have its sizes"
             )
     missing = [name for name in state if not name.startswith("levels.priors") and name not in found]
     if missing:
-        raise SystemExit(f"{folder} has no {missing[0]}, which the config asks for")
+        raise SystemExit(f"{folder} has no {missing[0]}, which the config needs")
     student.load_state_dict(state | found)
 
 
 def stored(path: Path) -> dict[str, np.ndarray]:
-    """Initialisers of an ONNX file by name."""
+    """The stored weights of an ONNX file by name."""
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(str(path)).graph.initializer}
 
 
 def head(found: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """The student's weights of the head, dequantised."""
     state, index = {}, 0
     while f"layer{index}.weight" in found:
         x_scale, y_scale, scale, weight, bias = (
@@ -62,7 +64,7 @@ def head(found: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 
 def decoder(found: dict[str, np.ndarray], before: int) -> dict[str, torch.Tensor]:
-    """Weights by the names that graph.py gives them; residual blocks are numbered from 1, `before` of them before the sketch."""
+    """The student's weights of the decoder; graph.py numbers residual blocks from 1, of which `before` precede the sketch."""
     state = {}
     for name, value in found.items():
         parts = name.removesuffix(".f16").split(".")

@@ -1,7 +1,7 @@
-"""A whole quantised network: its exact integers, and its ONNX (models/BUNDLE.md, section 9).
+"""A network quantised from input to logits: its exact integer arithmetic and its ONNX file (models/BUNDLE.md, section 9).
 
-Integers are carried as f64, where every sum here is exact; narrowing is the f32 arithmetic of the document. So this
-is the reference that every kernel of the head must equal.
+Sums are computed in f64, which holds all integers that occur here exactly; requantisation is the document's f32 arithmetic.
+The runtime's kernels must give equal results.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from . import graph
 from .graph import BYTE, FLOAT, Graph
 
 
-def narrowed(value: Tensor, zero: int) -> Tensor:
-    """clamp(round_half_even(value) + zero) of f32, as u8."""
+def requantise(value: Tensor, zero: int) -> Tensor:
+    """clamp(round_half_even(value) + zero, 0, 255) of f32 values, as u8."""
     assert value.dtype == torch.float32
     return (torch.round(value) + zero).clamp(0, 255).to(torch.uint8)
 
@@ -42,20 +42,22 @@ class Conv:
     group: int
 
     def accumulate(self, x: Tensor, kind: torch.dtype = torch.float64) -> Tensor:
-        """u8 [N,C,H,W] to the sums: exact as f64, nearly so and faster as f32."""
+        """Sums of activations u8 [N,C,H,W]: exact if `kind` is f64; f32 is faster and exact only for small sums."""
         top, left, bottom, right = self.pads
         centred = F.pad(x.to(kind) - self.x_zero, (left, right, top, bottom))
         weight, bias = (torch.from_numpy(part).to(kind) for part in (self.weight, self.bias))
         return F.conv2d(centred, weight, bias, self.stride, 0, 1, self.group)
 
     def narrow(self, acc: Tensor) -> Tensor:
+        """Output u8 of the sums."""
         mult = (self.x_scale * self.weight_scale) / self.y_scale
-        return narrowed(acc.float() * torch.from_numpy(mult)[:, None, None], self.y_zero)
+        return requantise(acc.float() * torch.from_numpy(mult)[:, None, None], self.y_zero)
 
     def __call__(self, x: Tensor, kind: torch.dtype = torch.float64) -> Tensor:
         return self.narrow(self.accumulate(x, kind))
 
     def macs(self, x: Tensor) -> int:
+        """Multiply-accumulates for an input of this size."""
         top, left, bottom, right = self.pads
         k = self.weight.shape[2]
         height = (x.shape[2] + top + bottom - k) // self.stride + 1
@@ -64,7 +66,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class Add:
-    """A QLinearAdd of what the block read and what it made."""
+    """A QLinearAdd of a block's input and its output."""
 
     name: str
     a_scale: np.float32
@@ -79,7 +81,7 @@ class Add:
             (x.float() - zero) * torch.tensor(scale / self.y_scale)
             for x, zero, scale in ((a, self.a_zero, self.a_scale), (b, self.b_zero, self.b_scale))
         ]
-        return narrowed(parts[0] + parts[1], self.y_zero)
+        return requantise(parts[0] + parts[1], self.y_zero)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Pool:
     def __call__(self, x: Tensor) -> Tensor:
         count = np.float32(x.shape[2] * x.shape[3])
         acc = (x.double() - self.x_zero).sum((2, 3), keepdim=True)
-        return narrowed(acc.float() * torch.tensor(self.x_scale / (self.y_scale * count)), self.y_zero)
+        return requantise(acc.float() * torch.tensor(self.x_scale / (self.y_scale * count)), self.y_zero)
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,12 @@ class Dense:
 
 @dataclass(frozen=True)
 class Network:
-    """Nodes in order; an `Add` adds what the last block read, which is what stood before its first convolution."""
+    """Nodes in order; the first operand of an `Add` is the input of its block's first convolution."""
 
     nodes: list
 
     def walk(self, pixels: np.ndarray, kind: torch.dtype = torch.float64):
-        """Every node with its input and its output, for pixels u8 [N,H,W,3]; convolutions sum in `kind`."""
+        """Iterate over (node, input, output) for pixels u8 [N,H,W,3]; convolutions sum in `kind`."""
         x = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         start, block = x, None
         for node in self.nodes:
@@ -135,22 +137,24 @@ class Network:
 
     @torch.inference_mode()
     def logits(self, pixels: np.ndarray, kind: torch.dtype = torch.float64) -> np.ndarray:
-        """f32 [N,classes] of pixels u8 [N,H,W,3]: exact, or nearly so and faster with f32 sums."""
+        """Logits f32 [N,classes] of pixels u8 [N,H,W,3]; exact if `kind` is f64."""
         *_, (_, _, y) = self.walk(pixels, kind)
         return y.numpy()
 
     @torch.inference_mode()
     def macs(self, height: int, width: int) -> int:
+        """Multiply-accumulates of one image."""
         count = 0
         for node, x, _ in self.walk(np.zeros((1, height, width, 3), np.uint8)):
             count += node.macs(x) if isinstance(node, Conv) else node.weight.size if isinstance(node, Dense) else 0
         return count
 
     def parameters(self) -> int:
+        """Number of weights and biases."""
         return sum(node.weight.size + node.bias.size for node in self.nodes if isinstance(node, (Conv, Dense)))
 
     def save(self, path: Path, height: int, width: int) -> None:
-        """The network as QOperator ONNX."""
+        """Write the network as ONNX with quantised operators (QOperator format)."""
         g = Graph()
         x = g.node("Transpose", ["image"], perm=[0, 3, 1, 2])
         start, block = x, None
@@ -164,13 +168,14 @@ class Network:
 
 
 def constants(g: Graph, name: str, values: dict) -> list[str]:
-    """Stores values under the node's name; scalars stay without a dimension, which ONNX Runtime insists on."""
+    """Store values under the node's name; scalars have no dimension, as ONNX Runtime requires."""
     for key, value in values.items():
         g.stored[f"{name}.{key}"] = numpy_helper.from_array(np.asarray(value), f"{name}.{key}")
     return [f"{name}.{key}" for key in values]
 
 
 def write_conv(g: Graph, node: Conv, _: str, x: str) -> str:
+    """Append a QLinearConv."""
     named = {
         "x_scale": node.x_scale,
         "x_zero": np.uint8(node.x_zero),
@@ -187,6 +192,7 @@ def write_conv(g: Graph, node: Conv, _: str, x: str) -> str:
 
 
 def write_add(g: Graph, node: Add, start: str, x: str) -> str:
+    """Append a QLinearAdd of the block's input `start` and `x`."""
     a = constants(g, node.name, {"a_scale": node.a_scale, "a_zero": np.uint8(node.a_zero)})
     b = constants(g, node.name, {"b_scale": node.b_scale, "b_zero": np.uint8(node.b_zero)})
     y = constants(g, node.name, {"y_scale": node.y_scale, "y_zero": np.uint8(node.y_zero)})
@@ -194,6 +200,7 @@ def write_add(g: Graph, node: Add, start: str, x: str) -> str:
 
 
 def write_pool(g: Graph, node: Pool, _: str, x: str) -> str:
+    """Append a QLinearGlobalAveragePool."""
     x_named = {"x_scale": node.x_scale, "x_zero": np.uint8(node.x_zero)}
     y_named = {"y_scale": node.y_scale, "y_zero": np.uint8(node.y_zero)}
     inputs = [x, *constants(g, node.name, x_named), *constants(g, node.name, y_named)]
@@ -201,6 +208,7 @@ def write_pool(g: Graph, node: Pool, _: str, x: str) -> str:
 
 
 def write_dense(g: Graph, node: Dense, _: str, x: str) -> str:
+    """Append Flatten and QGemm."""
     named = {
         "x_scale": node.x_scale,
         "x_zero": np.uint8(node.x_zero),

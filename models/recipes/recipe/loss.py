@@ -1,6 +1,6 @@
-"""How far decoded features are from the teacher's, weighted by what the teacher's answer feels.
+"""Losses between decoded and the teacher's features, weighted by the sensitivity of the teacher's class probabilities.
 
-Every term is a relative error: 1 for features that are constant at their mean, 0 for perfect ones.
+Every feature loss is a relative error: 1 for features that are constant at their mean, 0 for perfect ones.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ PLACES = ("split", "stride16", "stride32")
 
 
 def sensitivity(net: Backbone, cache: FeatureCache, crops: int, seed: int, batch: int = 16, share: float = 0.5) -> dict[str, Tensor]:
-    """Weights [C] per place: `share` of Fisher information of the label, the rest plain inverse variance.
+    """Weights [C] of the channels at each place: `share` by Fisher information, the rest by inverse variance.
 
-    The Fisher part is E[(d log p(y|x) / d feature)^2] with y drawn from the teacher's own answer.
+    The Fisher information is E[(d log p(y|x) / d feature)^2] with the class y drawn from the teacher's probabilities p.
     """
     rng = np.random.default_rng(seed)
     draw = torch.Generator().manual_seed(seed)
@@ -53,10 +53,10 @@ def sensitivity(net: Backbone, cache: FeatureCache, crops: int, seed: int, batch
 def patch_metric(
     net: Backbone, cache: FeatureCache, weights: dict[str, Tensor], terms: dict[str, float], crops: int, seed: int, side: int = STRIDE
 ) -> Tensor:
-    """Gauss-Newton matrix [192,192] of the training loss in the pixels of one patch of `side` x `side`, averaged over patches.
+    """Gauss-Newton matrix [3 side^2, 3 side^2] of the training loss in the pixels of a patch, averaged over patches.
 
-    A random projection of every term's weighted residual has J^T W J as the second moment of its gradient.
-    A tenth of the mean diagonal is added to all of it: no direction is worthless.
+    It is the second moment of the gradient of a random projection of the weighted residuals, J^T W J. A tenth of the mean
+    diagonal is added to the diagonal, so that no direction of the pixels has weight 0.
     """
     draw = torch.Generator().manual_seed(seed)
     chosen = np.random.default_rng(seed + 1).permutation(cache.count)[:crops]
@@ -78,11 +78,11 @@ def patch_metric(
     return moment + 0.1 * moment.diag().mean() * torch.eye(len(moment), dtype=torch.float64)
 
 
-def distance(found: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
-    """Weighted squared error of [N,C,h,w] features, per item [N]."""
-    return ((found.float() - wanted.float()).square().mean((2, 3)) * weight).sum(1)
+def distance(found: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Squared error of features [N,C,h,w], weighted by channel, for each item [N]."""
+    return ((found.float() - target.float()).square().mean((2, 3)) * weight).sum(1)
 
 
-def divergence(found: Tensor, wanted: Tensor) -> Tensor:
-    """KL divergence of the class probabilities from the teacher's, per item [N]."""
-    return F.kl_div(found.float().log_softmax(1), wanted.float().log_softmax(1), reduction="none", log_target=True).sum(1)
+def divergence(found: Tensor, target: Tensor) -> Tensor:
+    """KL divergence of the class probabilities of logits [N,classes] from the teacher's, for each item [N]."""
+    return F.kl_div(found.float().log_softmax(1), target.float().log_softmax(1), reduction="none", log_target=True).sum(1)

@@ -1,7 +1,8 @@
-"""Training crops cut anew for every step, with the teacher's features of them: where the teacher is cheap, on a GPU.
+"""On-the-fly crops: training crops cut anew for every step, with the teacher's features; for a GPU, where the teacher is fast.
 
-Every photo lies in memory as the file holds it; a crop is a window of it, sampled bicubically, mirrored, tinted and rounded to
-the integers that a camera would give. Half of the crops keep about the photo's own scale, which is what a device sends.
+All photos are kept in memory at full resolution. A crop is a window of a photo, sampled bicubically, mirrored, changed in
+colour, and rounded to integers like a camera's pixels. A share of the crops keeps about the photo's own scale, which is the
+scale of the images that a device encodes.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from .student import autocast
 
 
 class OnTheFlyCrops:
-    """Draws batches of crops f32 [N,3,side,side] and the teacher's features on `device`."""
+    """A source of batches of crops f32 [N,3,side,side] and the teacher's features on `device`."""
 
     def __init__(self, config: dict, source: Path | None, net: Backbone, device: torch.device):
         if source is None:
-            raise SystemExit("the config trains on fresh crops: --data DIR, the folder with the photos")
+            raise SystemExit("the config trains on on-the-fly crops: give the folder with the photos, --data DIR")
         self.plan, self.side, self.net, self.device = config["on_the_fly"], config["photo"]["side"], net, device
         listed = [(photo, crops_of(config, photo)) for photo in photos(config, source)[0]]
         camvid = Tar(source / config["data"]["camvid_train"]) if "camvid_train" in config["data"] else None
@@ -35,11 +36,11 @@ class OnTheFlyCrops:
             listed += [(Photo(camvid, name), config["data"]["camvid_crops"]) for name in camvid.names(".jpg")]
         self.count = len(listed)
         weight = np.array([weight for _, weight in listed], np.float64)
-        self.share = weight / weight.sum()
-        self.read([photo for photo, _ in listed])
+        self.probability = weight / weight.sum()
+        self.decode([photo for photo, _ in listed])
 
-    def read(self, everything: list[Photo]) -> None:
-        """Decode all photos into one array, edges repeated where a photo is smaller than the largest."""
+    def decode(self, everything: list[Photo]) -> None:
+        """Decode all photos into one array u8 [M,3,H,W]; smaller photos are padded by repeating their edges."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             self.sizes = np.array(list(pool.map(lambda photo: photo.image().size, everything)))  # width, height
             width, height = self.sizes.max(0)
@@ -56,16 +57,17 @@ class OnTheFlyCrops:
         self.store = torch.from_numpy(store).to(self.device)
 
     def draw(self, rng: np.random.Generator, size: int, fields: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Crops, integers 0..255, and the asked fields of the teacher."""
-        index = rng.choice(self.count, size, p=self.share)
-        pixels = image_layout(self.tinted(self.cut(index, self.windows(rng, self.sizes[index])), rng))
+        """A batch of `size` crops with integer values 0..255, and the teacher's `fields`."""
+        index = rng.choice(self.count, size, p=self.probability)
+        pixels = image_layout(self.jitter(self.cut(index, self.windows(rng, self.sizes[index])), rng))
         return pixels, self.teacher_features(pixels, fields)
 
     def first(self, size: int) -> Tensor:
+        """The same batch of `size` crops on every call."""
         return self.draw(np.random.default_rng(0), size, ())[0]
 
     def windows(self, rng: np.random.Generator, sizes: np.ndarray) -> np.ndarray:
-        """Left, top, width and height f32 [N,4] in pixels of photos of `sizes` [N,2]; a negative width mirrors."""
+        """Random left, top, width and height f32 [N,4] inside photos of `sizes` (width, height) [N,2]; a negative width mirrors."""
         count, short = len(sizes), sizes.min(1)
         zoom = np.where(rng.random(count) < 0.5, rng.uniform(*self.plan["zoom"], count), 1.0)
         side = np.minimum(self.side / zoom, short)[:, None]
@@ -82,6 +84,7 @@ class OnTheFlyCrops:
         return np.concatenate([start, size], 1).astype(np.float32)
 
     def cut(self, index: np.ndarray, windows: np.ndarray) -> Tensor:
+        """The windows [N,4] of the photos at `index` [N], resampled to [N,3,side,side]."""
         store = self.store[torch.from_numpy(index).to(self.device)].float()
         height, width = store.shape[2:]
         left, top, w, h = torch.from_numpy(windows).to(self.device).T
@@ -92,8 +95,8 @@ class OnTheFlyCrops:
         grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], 3)
         return F.grid_sample(store, grid, "bicubic", "border", align_corners=False)
 
-    def tinted(self, pixels: Tensor, rng: np.random.Generator) -> Tensor:
-        """Brightness, contrast and saturation of half of the crops times up to 1 ± `colour`; rounded."""
+    def jitter(self, pixels: Tensor, rng: np.random.Generator) -> Tensor:
+        """Scale brightness, contrast and saturation of half of the crops by 1 ± `colour_jitter`; rounded to integers."""
         factors = 1 + rng.uniform(-1, 1, (3, len(pixels))) * self.plan["colour_jitter"] * (rng.random(len(pixels)) < 0.5)
         brightness, contrast, saturation = torch.from_numpy(factors.astype(np.float32)).to(self.device)[:, :, None, None, None]
         grey = (pixels * torch.tensor([0.299, 0.587, 0.114], device=self.device)[:, None, None]).sum(1, keepdim=True)
@@ -103,6 +106,7 @@ class OnTheFlyCrops:
 
     @torch.no_grad()
     def teacher_features(self, pixels: Tensor, fields: tuple[str, ...]) -> dict[str, Tensor]:
+        """The teacher's `fields` for a batch of pixels."""
         if not fields:
             return {}
         with autocast(self.device):

@@ -1,7 +1,4 @@
-"""Muon for the dense 3x3 kernels, Adam for the rest, and an average of the weights.
-
-Muon (Jordan et al. 2024): momentum, then the nearest orthogonal matrix by Newton-Schulz iterations.
-"""
+"""The optimiser Muon, which trains dense 3x3 kernels, and the moving average of weights."""
 
 from __future__ import annotations
 
@@ -10,6 +7,8 @@ from torch import Tensor, nn
 
 
 class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, then the nearest semi-orthogonal matrix of the update (Jordan et al. 2024)."""
+
     def __init__(self, params, lr: float, momentum: float = 0.95):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
@@ -29,7 +28,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """Roughly U V^T of the singular value decomposition."""
+    """An approximation of U V^T of the singular value decomposition, by Newton-Schulz iterations."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix / (matrix.norm() + 1e-7)
     for _ in range(iterations):
@@ -39,7 +38,7 @@ def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Average:
-    """Exponential moving average of a module's parameters and buffers."""
+    """Exponential moving average of a module's parameters and buffers; the decay rises to its value over the first steps."""
 
     def __init__(self, module: nn.Module, decay: float):
         self.decay = decay

@@ -1,4 +1,4 @@
-"""The segmentation tail: split features, a copy of groups 4..7, and a light fusion of three strides."""
+"""The segmentation tail: a copy of the backbone's groups 4 to 7, and a small network that fuses features of three strides."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import checkpoint
 from .backbone import SPLIT_GROUP, Backbone
 
-CLASSES = 11
-UNLABELLED = 11
+CLASSES = 11  # of CamVid
+UNLABELLED = 11  # value of pixels without a class
 NAMES = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
 COLOURS = ["#8080ff", "#803030", "#c0c080", "#804080", "#3c28de", "#808000", "#c08080", "#404080", "#400080", "#404000", "#0080c0"]
 
 
 class Fusion(nn.Module):
-    """Features at strides 8, 16 and 32 to class scores at stride 4."""
+    """Features at strides 8, 16 and 32 to class scores [N,11,2h,2w] at stride 4."""
 
     def __init__(self, channels: tuple[int, int, int] = (48, 120, 352), width: int = 96):
         super().__init__()
@@ -46,7 +47,7 @@ class Fusion(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """Split features [N,48,h,w] to logits [N,11,8h,8w]."""
+    """Split features [N,48,h,w] to logits [N,11,8h,8w]; only the fusion is trained."""
 
     def __init__(self, net: Backbone):
         super().__init__()
@@ -66,16 +67,18 @@ class Segmenter(nn.Module):
         return F.interpolate(self.coarse(split), scale_factor=4, mode="bilinear", align_corners=False)
 
 
-def kept(config: dict, net: Backbone, work: Path, *names: str) -> Segmenter:
-    """The first of these checkpoints in WORK; where there is none, the mask of the backbone's bundle."""
+def load(config: dict, net: Backbone, work: Path, *names: str) -> Segmenter:
+    """The first of these checkpoints that WORK has; without any, the segmentation tail of the shipped bundle."""
     segmenter = Segmenter(net)
     found = next((work / name for name in names if (work / name).is_file()), None)
     if found:
-        segmenter.load_state_dict(torch.load(found, weights_only=True)["average"])
+        segmenter.load_state_dict(checkpoint.load(found)["average"])
         return segmenter
     file = Path("../bundles") / config["backbone"]["name"] / "reference-segment.onnx"
     if not file.is_file():
-        raise SystemExit(f"neither {work / names[-1]} nor {file} is there: train the segmentation tail with our config in the same --work")
+        raise SystemExit(
+            f"neither {work / names[-1]} nor {file} exists: train the segmentation tail with configs/lite2.toml in the same --work"
+        )
     stored = {tensor.name.removesuffix(".f16"): numpy_helper.to_array(tensor) for tensor in onnx.load(str(file)).graph.initializer}
     for name, weight in segmenter.fusion.state_dict().items():
         weight.copy_(torch.from_numpy(stored[f"fusion.{name}"].astype("f4")))
@@ -83,24 +86,27 @@ def kept(config: dict, net: Backbone, work: Path, *names: str) -> Segmenter:
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:
+    """`x` interpolated bilinearly to the height and width of `like`."""
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
 class Confusion:
-    """Counts of (true, found) pairs and the mean intersection over union."""
+    """Confusion matrix of segmented images, and the intersection over union computed from it."""
 
     def __init__(self):
         self.counts = torch.zeros(CLASSES, CLASSES, dtype=torch.int64)
 
     def add(self, found: Tensor, true: Tensor) -> None:
-        """Class maps of equal shape; unlabelled pixels do not count."""
-        known = true < CLASSES
-        pairs = true[known].long() * CLASSES + found[known].long()
+        """Count the pixels of two class maps of equal shape; unlabelled pixels are left out."""
+        labelled = true < CLASSES
+        pairs = true[labelled].long() * CLASSES + found[labelled].long()
         self.counts += torch.bincount(pairs, minlength=CLASSES**2).view(CLASSES, CLASSES)
 
     def each(self) -> Tensor:
+        """Intersection over union of every class, f64 [11]."""
         hit = self.counts.diag().double()
         return hit / (self.counts.sum(0) + self.counts.sum(1) - hit).clamp_min(1)
 
     def mean(self) -> float:
+        """Mean intersection over union."""
         return self.each().mean().item()

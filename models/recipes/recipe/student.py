@@ -1,4 +1,4 @@
-"""Everything that is trained for the split: head, rate levels and decoder."""
+"""The student of the distillation, i.e. everything that is trained for the split: head, rate levels and decoder."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from .decoder import Decoder, TokenGrid
 from .head import STRIDE, Head
 from .rate import Levels
 
-SPLIT_CHANNELS = 48
+SPLIT_CHANNELS = 48  # of EfficientNet-Lite2
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """On a GPU, the networks of the server compute in f16; head and rates never do."""
+    """Mixed precision for the server's networks on a GPU; on a processor it does nothing. Head and rates always use f32."""
     return torch.autocast("cuda", torch.float16, enabled=device.type == "cuda")
 
 
 class Student(nn.Module):
+    """Head, rate levels and decoder of a config."""
+
     def __init__(self, config: dict):
         super().__init__()
         width, latent = config["head"]["width"], config["head"]["latent"]
@@ -37,23 +39,30 @@ class Student(nn.Module):
         self.decoder = Decoder(latent, split.get("channels", SPLIT_CHANNELS), **config["decoder"], stride=self.head.stride, grid=grid)
 
     def forward(self, pixels: Tensor, level: Tensor, net: Backbone, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels [N,3,H,W] and level i64 [N] to split features [N,48,H/8,W/8], sketch and bits per symbol [N]."""
+        """Encode and decode pixels [N,3,H,W] at levels i64 [N], for training.
+
+        Returns split features [N,48,H/8,W/8], the sketch [N,3,H,W] and bits per symbol [N]. `noise` is the share of uniform
+        noise in place of rounding.
+        """
         values, step, bits = self.levels(self.head(pixels), level, noise)
         with autocast(pixels.device):
             return *self.decoder(values, step, net), bits
 
-    def start_from(self, pixels: Tensor, metric: Tensor, bits: float, default: int, net: Backbone) -> None:
-        """A transform codec for the teacher's metric, priors that fit it, and its least-squares inverse."""
-        self.head.start_from(pixels, metric, bits)
+    def initialise(self, pixels: Tensor, metric: Tensor, bits: float, default: int, net: Backbone) -> None:
+        """Set the weights to a transform codec of image patches: head, fitted priors, and the least-squares inverse as decoder."""
+        self.head.initialise(pixels, metric, bits)
         with torch.no_grad():
             latent = self.head.train()(pixels)
             gain = self.levels.gains()[default]
         self.levels.fit(latent)
-        self.decoder.start_from(torch.round(latent * gain) / gain, net.normalise(pixels))
+        self.decoder.initialise(torch.round(latent * gain) / gain, net.normalise(pixels))
 
     @torch.no_grad()
     def scale_gains(self, factors: list[float]) -> None:
-        """Multiply each level's gain. The first stays 1: the latent is scaled in its place, and the decoder scales it back."""
+        """Multiply the gain of every level by its factor.
+
+        The gain of level 0 stays 1: the head's output is scaled in its place, and the decoder's input layers are scaled back.
+        """
         scale = factors[0]
         last, entry = self.head.layers[-1].conv, self.decoder.level[0]
         for weight in (last.weight, last.bias):
@@ -64,8 +73,8 @@ class Student(nn.Module):
         self.levels.log_gain.add_(torch.log(torch.tensor(factors[1:]) / scale))
 
     @torch.no_grad()
-    def sent(self, pixels: Tensor, level: int, net: Backbone) -> tuple[Tensor, Tensor]:
-        """Symbols [N,C,h,w] of one level and the features [N,48,h,w] decoded from them."""
+    def transmit(self, pixels: Tensor, level: int, net: Backbone) -> tuple[Tensor, Tensor]:
+        """Symbols [N,C,h,w] of one level, and the split features [N,48,h,w] decoded from them."""
         gain = self.levels.gains()[level]
         gains = self.levels.channel_gains(level, gain)
         symbols = torch.round(self.head(pixels) * gains).clamp(-128, 127)

@@ -1,4 +1,7 @@
-"""The log of test photos: what read them, and when. Photos that are to be read once a campaign leave a trace each time."""
+"""The log of test set uses: every evaluation on the labelled test photos appends one line.
+
+The test photos must not choose between checkpoints. The log shows how often, by what and for which network they were used.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,18 @@ import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-HEADER = ["read", "reader", "system", "photos", "sha256"]  # as bench/src/reads.rs writes it
+FILE = "test-set-log.csv"
+HEADER = ["read", "reader", "system", "photos", "sha256"]  # `narrows-bench evaluate --log` writes the same columns
 
 
 def note(log: Path, reader: str, system: str, tar: Path) -> None:
-    """Append to `log` that `reader` is about to show the photos of `tar` to `system`."""
+    """Append to `log` that the command `reader` is about to evaluate `system` on the photos of `tar`.
+
+    Exits with a message if `log` is another table.
+    """
     new = not log.is_file()
     if not new and log.read_text().split("\n", 1)[0] != ",".join(HEADER):
-        raise SystemExit(f"{log} is no log of reads: its first line is not {','.join(HEADER)}")
+        raise SystemExit(f"{log} is no log of test set uses: its first line is not {','.join(HEADER)}")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

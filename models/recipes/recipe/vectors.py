@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 
 from . import data, packet
+from .bundle_parts import BundleParts
 
-if TYPE_CHECKING:
-    from .export import BundleParts
-
-SAMPLES = Path(__file__).resolve().parent.parent / "samples"
-GEOMETRIES = ("photo", "frame")
-MASK_STRIDE = 8
-
-
-@dataclass(frozen=True)
-class Vector:
-    name: str
-    geometry: str
-    level: int
-    image: str
-    outputs: list[tuple[str, str, int]]  # task, file, stride
-
-    def entry(self) -> str:
-        rows = [
-            f'\n[[vector]]\nname = "{self.name}"\ngeometry = "{self.geometry}"\nlevel = {self.level}\nimage = "{self.image}"',
-            f'symbols = "vectors/{self.name}.symbols"\npacket = "vectors/{self.name}.packet"',
-        ]
-        rows += [f'[[vector.output]]\ntask = "{task}"\nfile = "{file}"\nstride = {stride}' for task, file, stride in self.outputs]
-        return "\n".join(rows)
+SAMPLES = Path(__file__).resolve().parent.parent / "samples"  # free images, named GEOMETRY-NUMBER.png
+GEOMETRIES = ("photo", "frame")  # in the manifest's order; their index travels in a packet
+MASK_STRIDE = 8  # of a stored segmentation output, every eighth row and column is kept
 
 
 def pattern(width: int, height: int, seed: int) -> np.ndarray:
-    """Ramps, a checkerboard and noise, u8 [H,W,3]: every value and every edge case of the first layer."""
+    """Ramps, a checkerboard and noise, u8 [H,W,3]: all 256 values and the extremes that the first layer can reach."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     ramp = np.stack([x * 255 // (width - 1), y * 255 // (height - 1), (x + y) % 256], 2)
@@ -50,20 +29,23 @@ def pattern(width: int, height: int, seed: int) -> np.ndarray:
 
 
 def images(parts: BundleParts) -> list[tuple[str, str, np.ndarray]]:
-    """Name, geometry and pixels of every image."""
-    side, frame = parts.config["photo"]["side"], parts.config["frame"]
+    """Name, geometry and pixels u8 [H,W,3] of every image: the samples of each geometry that the bundle has, and a pattern."""
+    side, frame = parts.config["photo"]["side"], parts.config.get("frame")
     found = []
     for path in sorted(SAMPLES.glob("*.png")):
         image, geometry = Image.open(path).convert("RGB"), path.stem.split("-")[0]
-        fitted = data.fit_photo(image, side, side) if geometry == "photo" else image
-        found.append((path.stem, geometry, np.asarray(fitted, np.uint8)))
+        if geometry == "photo":
+            found.append((path.stem, geometry, np.asarray(data.fit_photo(image, side, side), np.uint8)))
+        elif frame:
+            found.append((path.stem, geometry, np.asarray(image, np.uint8)))
     found.append(("pattern-photo", "photo", pattern(side, side, 1)))
-    found.append(("pattern-frame", "frame", pattern(frame["width"], frame["height"], 2)))
+    if frame:
+        found.append(("pattern-frame", "frame", pattern(frame["width"], frame["height"], 2)))
     return found
 
 
 def plan(parts: BundleParts) -> list[tuple[str, str, np.ndarray, list[int]]]:
-    """Every image at the default level, the first also at all others."""
+    """Name, geometry, pixels and levels of every image: all levels for photo-0, which comes first, else the default level."""
     default, every = parts.config["levels"]["default"], range(len(parts.gains))
     return [
         (name, geometry, pixels, [*every] if index == 0 else [default])
@@ -71,21 +53,24 @@ def plan(parts: BundleParts) -> list[tuple[str, str, np.ndarray, list[int]]]:
     ]
 
 
-def answers(parts: BundleParts, symbols: np.ndarray, level: int) -> dict[str, np.ndarray]:
-    """PyTorch's outputs f32 of both tasks for one packet's symbols i8 [C,h,w]."""
-    step = torch.tensor([parts.steps()[level]])
-    with torch.inference_mode():
-        latent = torch.from_numpy(symbols.astype(np.float32))[None] * step
-        split, _ = parts.student.decoder(latent, step, parts.net)
-        return {"classify": parts.tail.back(split).logits.numpy(), "segment": parts.segmenter(split).numpy()}
+@torch.inference_mode()
+def outputs(parts: BundleParts, symbols: np.ndarray, level: int) -> dict[str, np.ndarray]:
+    """PyTorch's output f32 of every task for one packet's symbols i8 [C,h,w]."""
+    return parts.outputs(parts.decode(symbols, level))
 
 
-def write(parts: BundleParts, packed: bytes, bundle: Path) -> list[Vector]:
-    """Writes the folder `vectors` of a bundle whose tables file is `packed`."""
+def thinned(output: np.ndarray, stride: int) -> np.ndarray:
+    """Every `stride`-th row and column of a segmentation output [N,C,H,W], from the middle of the first cell."""
+    return output[..., stride // 2 :: stride, stride // 2 :: stride] if stride > 1 else output
+
+
+def write(parts: BundleParts, packed: bytes, bundle: Path) -> list[dict]:
+    """Write the folder `vectors` of a bundle whose tables file is `packed`; returns the entries of the manifest."""
     folder = bundle / "vectors"
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copy(SAMPLES / "SOURCES.md", folder / "SOURCES.md")
-    listed = []
+    entries = []
     for image, geometry, pixels, levels in plan(parts):
         Image.fromarray(pixels).save(folder / f"{image}.png", optimize=True)
         latent = parts.head.latent(pixels)
@@ -93,16 +78,15 @@ def write(parts: BundleParts, packed: bytes, bundle: Path) -> list[Vector]:
             name = f"{image}-level{level}"
             symbols = parts.head.level(latent, parts.gains[level])
             (folder / f"{name}.symbols").write_bytes(symbols.tobytes())
-            coded = packet.encode(packed, GEOMETRIES.index(geometry), level, symbols)
-            (folder / f"{name}.packet").write_bytes(coded)
-            outputs = []
-            for task, output in answers(parts, symbols, level).items():
+            (folder / f"{name}.packet").write_bytes(packet.encode(packed, GEOMETRIES.index(geometry), level, symbols))
+            listed = []
+            for task, output in outputs(parts, symbols, level).items():
                 if task == "classify" and geometry == "frame":
-                    continue
+                    continue  # classification of a road frame is no task of the bundle
                 stride = MASK_STRIDE if task == "segment" else 1
-                thinned = output[..., stride // 2 :: stride, stride // 2 :: stride] if task == "segment" else output
                 file = f"vectors/{name}.{task}"
-                (bundle / file).write_bytes(np.ascontiguousarray(thinned, "<f4").tobytes())
-                outputs.append((task, file, stride))
-            listed.append(Vector(name, geometry, level, f"vectors/{image}.png", outputs))
-    return listed
+                (bundle / file).write_bytes(np.ascontiguousarray(thinned(output, stride), "<f4").tobytes())
+                listed.append({"task": task, "file": file, "stride": stride})
+            files = {key: f"vectors/{name}.{key}" for key in ("symbols", "packet")}
+            entries.append({"name": name, "geometry": geometry, "level": level, "image": f"vectors/{image}.png", **files, "output": listed})
+    return entries

@@ -1,4 +1,4 @@
-"""A tiny experiment: eight smooth random crops with the teacher's features."""
+"""A tiny experiment for all tests: eight smooth random crops with the teacher's features."""
 
 import io
 import tarfile
@@ -16,13 +16,14 @@ SIDE = 64
 
 
 def jpeg(rng: np.random.Generator, size: tuple[int, int]) -> bytes:
-    """A smooth random photo."""
+    """A smooth random photo as JPEG."""
     file = io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize(size, Image.BICUBIC).save(file, "JPEG", quality=95)
     return file.getvalue()
 
 
 def tar(path: Path, files: dict[str, bytes]) -> None:
+    """An uncompressed tar of files by name."""
     with tarfile.open(path, "w") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name)

@@ -1,4 +1,4 @@
-"""The baselines: published sizes, the split they land on, and resuming."""
+"""The baselines: published sizes, the shape of their split features, and resuming."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 
 from recipe import complexity
 from recipe.backbone import normalise
-from recipe.baselines.networks import START, BottleFit, EntropicStudent
+from recipe.baselines.networks import INITIAL_STD, BottleFit, EntropicStudent
 from recipe.baselines.train import Trainer, run
 
 WIDTH, FEATURES = 16, 48
@@ -19,14 +19,14 @@ def nets() -> list:
 
 @pytest.mark.parametrize("net", nets(), ids=["bottlefit", "gdn", "relu"])
 @pytest.mark.parametrize("size", [(224, 224), (256, 256), (360, 480)])
-def test_decoders_land_on_the_split(net, size):
-    if net.rated:
+def test_decoders_give_split_features_of_the_right_size(net, size):
+    if net.has_prior:
         net.prior.update(force=True)
-    sent = net.eval().send(torch.zeros(1, 3, *size))
+    sent = net.eval().transmit(torch.zeros(1, 3, *size))
     assert sent.split.shape == (1, FEATURES, size[0] // 8, size[1] // 8)
 
 
-def test_encoders_cost_what_was_published():
+def test_encoders_have_the_published_cost():
     image = torch.zeros(1, 3, 224, 224)
     bottlefit, student = BottleFit(3, WIDTH, FEATURES).encoder.eval(), EntropicStudent(24, WIDTH, FEATURES, "gdn").encoder
     assert round(complexity.macs([student], lambda: student(image)) / 1e6) == 588
@@ -35,9 +35,9 @@ def test_encoders_cost_what_was_published():
     assert 10_300 < complexity.parameters([bottlefit]) < 10_500
 
 
-def test_eight_bits_cost_a_byte_each_and_invert():
+def test_eight_bit_symbols_take_a_byte_each_and_use_the_full_range():
     net = BottleFit(3, WIDTH, FEATURES).eval()
-    sent = net.send(torch.rand(1, 3, 224, 224) * 255)
+    sent = net.transmit(torch.rand(1, 3, 224, 224) * 255)
     assert sent.symbols.shape == (3, 29, 29)
     assert sent.bytes == 12 + 8 + 3 * 29 * 29
     assert sent.symbols.min() == -128 and sent.symbols.max() == 127
@@ -73,7 +73,7 @@ def test_resumed_run_is_bit_equal(config: dict, work: Path, baseline: dict, tmp_
                 assert torch.equal(value, again), name
 
 
-def test_second_stage_leaves_the_device_alone(config: dict, work: Path):
+def test_second_stage_keeps_the_encoder_fixed(config: dict, work: Path):
     baseline = {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "gdn", "warm_start": True}
     stage1 = {"steps": 1, "batch": 2, "lr": 1e-3, "lr_drops": []}
     stage2 = {"steps": 2, "batch": 2, "method": "ft", "lr": 1e-2, "momentum": 0.9, "weight_decay": 5e-4, "lr_drops": []}
@@ -99,7 +99,7 @@ def test_the_rate_weight_rises_over_its_share_of_the_first_stage(config: dict, w
     assert shares == [0.0, 0.5, 1.0, 1.0]
 
 
-def test_a_coarser_rate_goes_on_from_the_finer_ones_first_stage(config: dict, work: Path, tmp_path: Path):
+def test_a_coarser_setting_continues_from_the_first_stage_of_the_finer_one(config: dict, work: Path, tmp_path: Path):
     baseline = {
         "kind": "entropic-student",
         "settings": [16, 48, 144],
@@ -120,7 +120,7 @@ def test_a_coarser_rate_goes_on_from_the_finer_ones_first_stage(config: dict, wo
     assert trainer.rate_scale() == 1.0
 
 
-def test_an_untrained_entropic_student_sends_symbols_and_decodes_near_the_features(config: dict, work: Path):
+def test_an_untrained_entropic_student_has_scaled_symbols_and_decodes_near_the_mean_features(config: dict, work: Path):
     baseline = {"kind": "entropic-student", "settings": [16], "channels": 4, "width": WIDTH, "activation": "relu", "warm_start": True}
     stage = {"steps": 1, "batch": 2, "lr": 1e-3, "lr_drops": []}
     trainer = Trainer(
@@ -128,7 +128,7 @@ def test_an_untrained_entropic_student_sends_symbols_and_decodes_near_the_featur
     )
     pixels, features = trainer.first()
     sent = trainer.student.encoder(normalise(pixels))
-    assert sent.std().item() == pytest.approx(START, rel=1e-3)
+    assert sent.std().item() == pytest.approx(INITIAL_STD, rel=1e-3)
     found, _ = trainer.student(pixels)
     centred = features - features.mean((0, 2, 3), keepdim=True)
     assert (found - features).square().mean() < 2 * centred.square().mean()

@@ -1,4 +1,4 @@
-"""The fitted tail answers decoded features better than the frozen one, and leaves depthwise kernels alone."""
+"""The fine-tuned tail classifies decoded features better than the frozen one, with the same depthwise kernels."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from recipe.features import FeatureCache
 from recipe.train import Trainer
 
 
-def test_a_fitted_tail_comes_nearer_to_the_teacher(config: dict, work: Path):
+def test_a_finetuned_tail_is_nearer_to_the_teacher(config: dict, work: Path):
     trainer = Trainer(config, work, 0, 1)
-    trainer.start()
+    trainer.initialise()
     trainer.advance()
     trainer.save(work / "student.pt")
-    plan = {"items": 8, "steps": 12, "batch": 4, "lr": 1e-3, "ema_decay": 0.5, "features": 0.3}
+    plan = {"items": 8, "steps": 12, "batch": 4, "lr": 1e-3, "ema_decay": 0.5, "feature_weight": 0.3}
     classify.run(config | {"classify": plan}, work, False)
 
     fitted, frozen = backbone.load(), backbone.load()

@@ -1,6 +1,5 @@
-"""A network of any family becomes a bundle: the head is exact, packets come back, the tail answers as PyTorch does."""
+"""Custom backbones of several families become bundles, which the exporter checks against PyTorch."""
 
-import argparse
 import hashlib
 import json
 import subprocess
@@ -14,10 +13,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from recipe import custom_backbone
+from recipe.custom import split_points
+from recipe.custom_backbone import Options
 from recipe.head import chain
-from recipe.custom import split_points, workflow
 
-HEAD = Path(__file__).parents[3] / "target" / "release" / "narrows-head"  # where it was built, it opens every bundle
+HEAD = Path(__file__).parents[3] / "target" / "release" / "narrows-head"  # opens every bundle, if it was built
 
 FAMILIES = {
     "resnet": ("torchvision:resnet18", 64),
@@ -39,18 +40,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def asked(backbone: str, side: int | None, data: Path, work: Path) -> argparse.Namespace:
-    given = {"backbone": backbone, "side": side, "data": data, "work": work, "bundle": work / "bundle", "split": "auto"}
-    rest = {"pretrained": False, "weights": None, "labels": None, "tasks": "classify", "name": None}
-    return argparse.Namespace(**given, **rest, crops=1, steps=3, width=8, threads=1, seed=1)
+def options(backbone: str, side: int | None, data: Path, work: Path) -> Options:
+    return Options(backbone, data, work, work / "bundle", split="auto", side=side, crops=1, steps=3, width=8)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_becomes_a_bundle(family: str, photos: Path, tmp_path: Path):
     backbone, side = FAMILIES[family]
     pytest.importorskip(backbone.split(":")[0])
-    workflow.run(asked(backbone, side, photos, tmp_path))
-    whole(tmp_path / "bundle", backbone)
+    custom_backbone.run(options(backbone, side, photos, tmp_path))
+    check_folder(tmp_path / "bundle", backbone)
 
 
 def test_an_onnx_file_becomes_a_bundle(photos: Path, tmp_path: Path):
@@ -71,12 +70,12 @@ def test_an_onnx_file_becomes_a_bundle(photos: Path, tmp_path: Path):
     ]
     graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], stored)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(file))
-    workflow.run(asked(f"onnx:{file}", 64, photos, tmp_path))
-    whole(tmp_path / "bundle", f"onnx:{file}")
+    custom_backbone.run(options(f"onnx:{file}", 64, photos, tmp_path))
+    check_folder(tmp_path / "bundle", f"onnx:{file}")
 
 
-def whole(bundle: Path, backbone: str) -> None:
-    """`new` ends with its own check of head, packets, tail and reference; here the folder is held to its manifest."""
+def check_folder(bundle: Path, backbone: str) -> None:
+    """The folder agrees with its manifest, and the runtime accepts it; the networks were checked by the export."""
     manifest = tomllib.loads((bundle / "manifest.toml").read_text())
     assert manifest["backbone"] == backbone
     files = {f.relative_to(bundle).as_posix() for f in bundle.rglob("*") if f.is_file()} - {"manifest.toml"}
@@ -84,13 +83,13 @@ def whole(bundle: Path, backbone: str) -> None:
     for name, digest in manifest["digests"].items():
         assert hashlib.sha256((bundle / name).read_bytes()).hexdigest() == digest, name
     if HEAD.is_file():
-        told = subprocess.run([HEAD, "doctor", "--json", "--bundle", bundle], check=False, capture_output=True, text=True)
-        states = {check["what"]: check["state"] for check in json.loads(told.stdout)["checks"]}
-        assert states["bundle"] == states["vectors"] == "ok", told.stdout
+        output = subprocess.run([HEAD, "doctor", "--json", "--bundle", bundle], check=False, capture_output=True, text=True)
+        states = {check["what"]: check["state"] for check in json.loads(output.stdout)["checks"]}
+        assert states["bundle"] == states["vectors"] == "ok", output.stdout
 
 
 class Parallel(torch.nn.Module):
-    """A branch beside everything but the first layer and the last."""
+    """A network with a residual connection around its middle layer."""
 
     def __init__(self):
         super().__init__()
@@ -101,15 +100,15 @@ class Parallel(torch.nn.Module):
         return self.last(self.inner(x) + x).mean((2, 3))
 
 
-def test_a_cut_inside_a_branch_is_not_offered():
+def test_there_is_no_split_point_inside_a_residual_connection():
     program = split_points.trace(Parallel().eval().requires_grad_(False), 16)
-    found, total = split_points.points(program.module(check_guards=False), 16)
+    found, total = split_points.find(program.module(check_guards=False), 16)
     assert [point.name for point in found] == ["first", "last"]
     assert total == 27 * 4 * 64 + 36 * 4 * 64 + 36 * 5 * 16
     assert found[0].macs == 27 * 4 * 64
 
 
-def test_what_the_integer_head_cannot_compute_is_refused_by_name():
+def test_a_layer_that_the_integer_head_cannot_compute_is_refused_by_name():
     first = {"channels": 16, "kernel": 5, "stride": 2}
     last = {"channels": 8, "kernel": 1, "activation": "none"}
     assert len(chain([first, {"channels": 16, "kernel": 5, "stride": 2}, last], 8, 4)) == 3

@@ -1,4 +1,4 @@
-"""Self-attention in the decoder: its graph computes what PyTorch does, on odd sizes too."""
+"""Self-attention in the decoder: its ONNX graph agrees with PyTorch, on odd sizes too."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from recipe import backbone, graph
+from recipe.bundle_parts import round_to_f16
 from recipe.decoder import Attention, Decoder
-from recipe.export import round_to_f16
 
 
 @pytest.mark.parametrize("height, width", [(8, 8), (9, 7)])
-def test_the_graph_attends_as_the_network_does(tmp_path: Path, height: int, width: int):
+def test_the_onnx_graph_with_attention_agrees_with_pytorch(tmp_path: Path, height: int, width: int):
     torch.manual_seed(3)
     decoder = Decoder(latent=8, features=48, width=16, blocks_before=1, blocks_after=1, global_context=True, attention_heads=4)
     for weight in decoder.parameters():
@@ -30,7 +30,7 @@ def test_the_graph_attends_as_the_network_does(tmp_path: Path, height: int, widt
     assert (wanted - without).abs().max() > 1e-2
 
 
-def test_untrained_attention_changes_nothing_and_then_reaches_the_whole_map():
+def test_untrained_attention_is_the_identity_and_trained_attention_spans_the_map():
     torch.manual_seed(3)
     layer, x = Attention(16, 4), torch.randn(1, 16, 6, 6)
     assert torch.equal(layer(x), x)
@@ -40,6 +40,6 @@ def test_untrained_attention_changes_nothing_and_then_reaches_the_whole_map():
     assert not torch.equal(layer(far)[..., 0, 0], layer(x)[..., 0, 0])
 
 
-def test_heads_divide_the_width():
+def test_attention_heads_must_divide_the_width():
     with pytest.raises(SystemExit, match="decoder.attention_heads is 3: decoder.width, 16"):
         Decoder(latent=8, features=48, width=16, blocks_before=1, blocks_after=1, attention_heads=3)

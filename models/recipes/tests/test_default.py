@@ -1,4 +1,4 @@
-"""The default experiment is what it was before any network could be cut: its checkpoints load, its numbers stand."""
+"""The default student: names and shapes of its weights, which checkpoints depend on, and its output for fixed weights."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""The integer head against the fake-quantised one it was trained as."""
+"""The integer head against the fake-quantised head of training."""
 
 import numpy as np
 import torch
@@ -40,12 +40,12 @@ def test_a_lower_gain_makes_smaller_symbols():
     assert coarse < fine
 
 
-def test_equalise_ranges_change_nothing_before_rounding():
+def test_equalised_ranges_leave_the_unrounded_head_unchanged():
     torch.manual_seed(4)
     head = Head(16, 8)
     pixels = torch.nn.functional.interpolate(torch.rand(4, 3, 9, 9), 64, mode="bicubic").clamp(0, 1).mul(255).round()
     with torch.no_grad():
-        head.layers[0].conv.weight[0].mul_(50)  # the others are left a fiftieth of the range
+        head.layers[0].conv.weight[0].mul_(50)  # the other channels use a fiftieth of the range
         head.layers[0].conv.bias[0].mul_(50)
         head.layers[1].conv.weight[0].div_(50)
         head.layers[-1].conv.weight.mul_(30)

@@ -1,4 +1,4 @@
-"""A student that starts from the shipped bundle sends what the bundle's vectors hold and answers as they do."""
+"""A student initialised from the shipped bundle reproduces the symbols and outputs of the bundle's vectors."""
 
 import tomllib
 from pathlib import Path
@@ -16,7 +16,7 @@ BUNDLE = ROOT.parent / "bundles/lite2"
 CONFIG = tomllib.loads((ROOT / "configs/lite2.toml").read_text())
 
 
-def test_the_bundles_vectors_come_back():
+def test_the_bundles_vectors_are_reproduced():
     student, net = Student(CONFIG).eval(), backbone.load()
     init_from_bundle.load(student, BUNDLE)
     vectors = [vector for vector in tomllib.loads((BUNDLE / "manifest.toml").read_text())["vector"] if vector["geometry"] == "photo"]
@@ -25,14 +25,14 @@ def test_the_bundles_vectors_come_back():
         pixels = torch.from_numpy(np.asarray(Image.open(BUNDLE / vector["image"]).convert("RGB"))).permute(2, 0, 1)[None].float()
         wanted = np.fromfile(BUNDLE / vector["symbols"], np.int8)
         with torch.inference_mode():
-            symbols, split = student.sent(pixels, vector["level"], net)
+            symbols, split = student.transmit(pixels, vector["level"], net)
             logits = net.back(split).logits[0]
-        moved = symbols.numpy().reshape(-1) != wanted
-        assert moved.mean() < 2e-3  # a sum in floating point can fall on the other side of a half
+        differs = symbols.numpy().reshape(-1) != wanted
+        assert differs.mean() < 2e-3  # a sum in floating point can round to the neighbouring symbol
         answer = next(output for output in vector["output"] if output["task"] == "classify")
-        kept = torch.from_numpy(np.fromfile(BUNDLE / answer["file"], "<f4"))
-        assert torch.allclose(logits, kept, atol=0.15 * kept.std().item())
-        assert logits.argmax() == kept.argmax()
+        stored = torch.from_numpy(np.fromfile(BUNDLE / answer["file"], "<f4"))
+        assert torch.allclose(logits, stored, atol=0.15 * stored.std().item())
+        assert logits.argmax() == stored.argmax()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_other_sizes_are_refused_by_name(part: str, key: str, value: int):
         init_from_bundle.load(Student(config), BUNDLE)
 
 
-def test_a_coarser_level_than_the_bundles_starts_at_the_configs_gain():
+def test_a_level_that_the_bundle_lacks_starts_at_the_configs_gain():
     levels = CONFIG["levels"] | {"gains": [*CONFIG["levels"]["gains"], 0.03]}
     student = Student(CONFIG | {"levels": levels})
     init_from_bundle.load(student, BUNDLE)
@@ -58,5 +58,5 @@ def test_fewer_levels_than_the_bundles_are_refused():
 
 
 def test_a_folder_without_a_bundle_is_named(tmp_path: Path):
-    with pytest.raises(SystemExit, match="manifest.toml is missing: train.init_from"):
+    with pytest.raises(SystemExit, match="manifest.toml is missing: .* is no bundle"):
         init_from_bundle.load(Student(CONFIG), tmp_path)

@@ -1,17 +1,17 @@
-"""The local network's integers: rounding, sums, and what quantisation makes of a small network."""
+"""The local network: requantisation, sums, and input-dependent rounding of weights."""
 
 import numpy as np
 import torch
 
-from recipe.quantise import rounded
-from recipe.int8_network import Add, Pool, narrowed
+from recipe.int8_network import Add, Pool, requantise
+from recipe.quantise import round_weights
 
 
-def test_narrowing_rounds_halves_to_even_and_clamps():
-    assert narrowed(torch.tensor([0.5, 1.5, 2.5, -0.5, -9.0, 300.0]), 1).tolist() == [1, 3, 3, 1, 0, 255]
+def test_requantisation_rounds_halves_to_even_and_clamps():
+    assert requantise(torch.tensor([0.5, 1.5, 2.5, -0.5, -9.0, 300.0]), 1).tolist() == [1, 3, 3, 1, 0, 255]
 
 
-def test_a_sum_rounds_each_product():
+def test_an_addition_rounds_each_product():
     add = Add("add", np.float32(0.1), 128, np.float32(0.3), 0, np.float32(0.2), 10)
     a, b = torch.tensor([129, 0, 255], dtype=torch.uint8), torch.tensor([1, 0, 255], dtype=torch.uint8)
     first = (a.numpy().astype(np.float32) - 128) * (np.float32(0.1) / np.float32(0.2))
@@ -20,15 +20,15 @@ def test_a_sum_rounds_each_product():
     assert add(a, b).tolist() == wanted.tolist()
 
 
-def test_a_mean_is_exact_until_it_is_narrowed():
+def test_a_mean_is_exact_until_it_is_requantised():
     x = torch.tensor([[[[1, 2], [3, 5]]]], dtype=torch.uint8)
     assert Pool("pool", np.float32(1), 0, np.float32(1), 0)(x).item() == 3
     assert Pool("pool", np.float32(1), 1, np.float32(0.5), 7)(x).item() == 11
 
 
-def test_rounding_knows_its_input():
+def test_rounding_minimises_the_error_of_the_output():
     rng = np.random.default_rng(1)
-    # Inputs that move together: the error of one weight can be made up for by its neighbours.
+    # Correlated inputs: the rounding error of one weight can be compensated by the others.
     seen = (rng.normal(size=(1, 400)) + 0.1 * rng.normal(size=(8, 400)))[:, :, None, None]
     weight, scale = rng.normal(size=(5, 8, 1, 1)), np.full(5, 0.25)
 
@@ -36,12 +36,14 @@ def test_rounding_knows_its_input():
         return float((((whole * 0.25)[:, :, 0, 0] @ seen[:, :, 0, 0] - weight[:, :, 0, 0] @ wanted[:, :, 0, 0]) ** 2).mean())
 
     plain = np.rint(weight / 0.25)
-    assert error(rounded(weight, scale, seen, seen, False), seen) < 0.5 * error(plain, seen)
-    # An input that came out too small is made up for as well.
+    assert error(round_weights(weight, scale, seen, seen, False), seen) < 0.5 * error(plain, seen)
+    # A systematic error of the input is compensated as well.
     wanted = 1.2 * seen
-    assert error(rounded(weight, scale, seen, wanted, False), wanted) < 0.5 * error(rounded(weight, scale, seen, seen, False), wanted)
-    # Depthwise, every channel by itself.
+    assert error(round_weights(weight, scale, seen, wanted, False), wanted) < 0.5 * error(
+        round_weights(weight, scale, seen, seen, False), wanted
+    )
+    # A depthwise layer, each channel separately.
     taps = rng.normal(size=(3, 400, 1, 1)) + 0.1 * rng.normal(size=(3, 400, 3, 3))
     weight = rng.normal(size=(3, 1, 3, 3))
-    found = rounded(weight, np.full(3, 0.25), taps, taps, True)
+    found = round_weights(weight, np.full(3, 0.25), taps, taps, True)
     assert found.shape == weight.shape and np.abs(found * 0.25 - weight).max() < 1

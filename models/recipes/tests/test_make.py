@@ -1,9 +1,9 @@
-"""One config, one command, one bundle; and the same bundle after a kill."""
+"""`make` writes a bundle from a config, and the same bundle if it is killed and started again."""
 
-import argparse
 import copy
 import io
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,9 @@ import torch
 from conftest import jpeg, tar
 from PIL import Image
 
-from recipe import __main__ as recipe
-from recipe import calibrate, train_segmenter
+from recipe import calibrate, measure, pipeline, train_segmenter
 
-FRAME = (96, 64)  # of the tars
+FRAME = (96, 64)  # width and height of the frames in the tars
 
 
 def png(rng: np.random.Generator, size: tuple[int, int]) -> bytes:
@@ -51,7 +50,7 @@ def plan(config: dict) -> dict:
         "crop_area": [0.5, 1.0],
     }
     plan["photo"] |= {"short_side": 72}
-    plan["frame"] = {"width": 480, "height": 360}  # of the sample frames that vectors are made of
+    plan["frame"] = {"width": 480, "height": 360}  # the size of the sample frame, which becomes a vector
     plan["levels"] |= {
         "target_bytes": [300, 150, 60],
         "gains": [1.0, 0.5, 0.2],
@@ -66,8 +65,21 @@ def plan(config: dict) -> dict:
     return plan
 
 
-def given(data: Path, folder: Path) -> argparse.Namespace:
-    return argparse.Namespace(data=data, work=folder / "work", bundle=folder / "bundle", results=folder, reference=False)
+@dataclass
+class Folders:
+    """Where one run of `make` writes."""
+
+    work: Path
+    bundle: Path
+    results: Path
+
+    @staticmethod
+    def inside(folder: Path) -> "Folders":
+        (folder / "work").mkdir(parents=True)
+        return Folders(folder / "work", folder / "bundle", folder)
+
+    def make(self, plan: dict, data: Path) -> None:
+        pipeline.make(plan, data, self.work, self.bundle, self.results)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -76,10 +88,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 def test_a_killed_make_ends_with_the_same_bundle(plan: dict, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     torch.set_num_threads(1)
-    straight, broken = given(data, tmp_path / "a"), given(data, tmp_path / "b")
-    for args in (straight, broken):
-        args.work.mkdir(parents=True)
-    recipe.make(plan, straight)
+    straight, killed = Folders.inside(tmp_path / "a"), Folders.inside(tmp_path / "b")
+    straight.make(plan, data)
     assert calibrate.is_calibrated(straight.work)
     assert len(tomllib.loads((straight.bundle / "manifest.toml").read_text())["level"]) == 3
     for name in ("tiny.csv", "tiny.png"):
@@ -88,28 +98,21 @@ def test_a_killed_make_ends_with_the_same_bundle(plan: dict, data: Path, tmp_pat
     def kill(*_) -> None:
         raise KeyboardInterrupt
 
-    for place in ("calibrate", "curve"):
+    for module, step in ((calibrate, "run"), (measure, "curve")):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(recipe, place, kill)
-            recipe.make(plan, broken)
-    recipe.make(plan, broken)
-    assert digests(broken.bundle) == digests(straight.bundle)
+            patch.setattr(module, step, kill)
+            killed.make(plan, data)
+    killed.make(plan, data)
+    assert digests(killed.bundle) == digests(straight.bundle)
 
 
 def test_features_of_another_number_of_items_are_refused(plan: dict, data: Path, tmp_path: Path):
     train_segmenter.features(plan, tmp_path / "camvid", data, 2, None)
     for count in (1, 3):
-        with pytest.raises(SystemExit, match=f"camvid was begun for 2 items, the config makes {count}"):
+        with pytest.raises(SystemExit, match=f"camvid was created for 2 items, the config has {count}"):
             train_segmenter.features(plan, tmp_path / "camvid", data, count, None)
 
 
-def test_a_founding_system_has_no_bundle(data: Path, tmp_path: Path):
-    with pytest.raises(SystemExit, match="baseline"):
-        recipe.make({"name": "bottlefit", "baseline": {}}, given(data, tmp_path))
-
-
-def test_what_reads_photos_asks_for_them(monkeypatch: pytest.MonkeyPatch):
-    for command in (*recipe.READERS, "train"):
-        monkeypatch.setattr("sys.argv", ["recipe", command])
-        with pytest.raises(SystemExit, match=f"{command} reads photos.*--data DIR"):
-            recipe.main()
+def test_a_baseline_has_no_bundle(data: Path, tmp_path: Path):
+    with pytest.raises(SystemExit, match="is a baseline"):
+        Folders.inside(tmp_path / "a").make({"name": "bottlefit", "baseline": {}}, data)

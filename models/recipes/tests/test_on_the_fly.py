@@ -1,4 +1,4 @@
-"""Crops that are cut anew for every step: where they lie, what they hold, and training on them."""
+"""On-the-fly crops: their windows, their pixels, and training on them."""
 
 import copy
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_resumed_with_a_learning_tail_is_bit_equal(plan: dict, photos: Path, wor
     plan["train"]["stage3"] |= {"tail_lr": 1e-4, "steps": 4}
     plan["train"]["noise_fade"] = 0.5
     straight = Trainer(plan, work, 0, 1, photos)
-    straight.start()
+    straight.initialise()
     for _ in range(10):
         straight.advance()
         if straight.step == 8:

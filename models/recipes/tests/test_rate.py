@@ -1,4 +1,4 @@
-"""Gains per channel: untrained they change nothing, trained they are one gain a channel, and no bundle takes them."""
+"""Gains per channel: without effect before training, one gain per channel after it, and refused by the exporter."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def sent(levels: Levels, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     return values, step
 
 
-def test_untrained_vectors_are_one_gain_a_level(latent: torch.Tensor):
+def test_untrained_channel_gains_equal_the_levels_gain(latent: torch.Tensor):
     torch.manual_seed(4)
     plain = Levels(4, [1.0, 0.4])
     torch.manual_seed(4)
@@ -27,7 +27,7 @@ def test_untrained_vectors_are_one_gain_a_level(latent: torch.Tensor):
     assert plain.export_gains() == pytest.approx([1.0, 0.4])
 
 
-def test_a_channels_gain_is_the_levels_times_its_own(latent: torch.Tensor):
+def test_a_channels_gain_is_the_levels_times_its_factor(latent: torch.Tensor):
     levels = Levels(4, [1.0, 0.4], per_channel=True)
     levels.log_ratio.data[1, 2] = 1.0
     values, step = sent(levels, latent)
@@ -37,7 +37,7 @@ def test_a_channels_gain_is_the_levels_times_its_own(latent: torch.Tensor):
     torch.testing.assert_close(step, torch.tensor([1.0, 2.5, 2.5]))
 
 
-def test_they_learn_and_are_not_exported(latent: torch.Tensor):
+def test_channel_gains_are_trained_but_not_exported(latent: torch.Tensor):
     levels = Levels(4, [1.0, 0.4], per_channel=True)
     values, _ = sent(levels, latent)
     values.square().sum().backward()

@@ -1,4 +1,4 @@
-"""A run that was stopped and resumed ends with the same bits as one that was not."""
+"""Resumed training ends with the same bits as uninterrupted training; the end of the encoder's training."""
 
 import copy
 from pathlib import Path
@@ -13,7 +13,7 @@ from recipe.train import Trainer, total_steps
 
 def test_resumed_run_is_bit_equal(config: dict, work: Path):
     straight = Trainer(config, work, 0, 1)
-    straight.start()
+    straight.initialise()
     for _ in range(8):
         straight.advance()
         if straight.step == 3:
@@ -26,11 +26,11 @@ def test_resumed_run_is_bit_equal(config: dict, work: Path):
         assert torch.equal(value, resumed.average.values[name]), name
 
 
-def test_a_training_without_a_third_stage_ends_with_the_averaged_encoder_in_its_whole_range(config: dict, work: Path):
+def test_without_a_third_stage_training_ends_with_the_averaged_and_equalised_encoder(config: dict, work: Path):
     plan = copy.deepcopy(config)
     plan["train"]["stage3"]["steps"] = 0
     trainer = Trainer(plan, work, 0, 1)
-    trainer.start()
+    trainer.initialise()
     for _ in range(total_steps(plan)):
         trainer.advance()
     assert all(layer.peak == 1 for layer in trainer.student.head.layers[:-1])
@@ -38,7 +38,7 @@ def test_a_training_without_a_third_stage_ends_with_the_averaged_encoder_in_its_
         assert torch.equal(value, trainer.average.values[name]), name
 
 
-def test_a_level_that_is_never_drawn_keeps_its_gain_and_gets_a_prior(config: dict, work: Path):
+def test_a_level_that_is_never_drawn_keeps_its_gain_and_gets_a_fitted_prior(config: dict, work: Path):
     plan = copy.deepcopy(config)
     plan["train"]["stage3"]["steps"] = 0
     plan["levels"] = {
@@ -49,9 +49,9 @@ def test_a_level_that_is_never_drawn_keeps_its_gain_and_gets_a_prior(config: dic
         "default": 0,
     }
     trainer = Trainer(plan, work, 0, 1)
-    trainer.start()
+    trainer.initialise()
     for prior in trainer.student.levels.priors[2].parameters():
-        prior.data.add_(0.5)  # whatever it was before, the end has to fit it
+        prior.data.add_(0.5)  # any other state: the end of the stage must fit it
     for _ in range(total_steps(plan)):
         trainer.advance()
     levels = trainer.student.levels
@@ -62,7 +62,7 @@ def test_a_level_that_is_never_drawn_keeps_its_gain_and_gets_a_prior(config: dic
     assert spent < 1.15 * np.mean([entropy(channel) for channel in symbols.transpose(0, 1)]) + 0.05
 
 
-def test_a_plan_cut_short_freezes_the_encoder_of_a_checkpoint_from_before(config: dict, work: Path, tmp_path: Path):
+def test_a_shortened_stage_freezes_the_encoder_of_an_earlier_checkpoint(config: dict, work: Path, tmp_path: Path):
     plan = copy.deepcopy(config)
     plan["levels"] = {
         "target_bytes": [300, 150, 60],
@@ -72,7 +72,7 @@ def test_a_plan_cut_short_freezes_the_encoder_of_a_checkpoint_from_before(config
         "default": 0,
     }
     trainer = Trainer(plan, work, 0, 1)
-    trainer.start()
+    trainer.initialise()
     for _ in range(4):
         trainer.advance()
     trainer.save(tmp_path / "student.pt")

@@ -4,7 +4,7 @@ import narrows_reference as codec
 import numpy as np
 import pytest
 
-from recipe import context, indexed, channel_order, packet, tables
+from recipe import channel_order, context, indexed, packet, tables
 from recipe.tables import Table, Tables
 
 
@@ -68,10 +68,10 @@ def test_tables_file_reads_back(made):
     assert len(packed) < 8192
 
 
-def test_contexts_save_where_neighbours_tell(made):
-    fresh = smooth(8, 2)
-    static = sum(t.bits(row) for t, row in zip(made.static[0], tables.histogram(fresh), strict=True))
-    assert sum(context.bits(made.context, made.order, 0, feature) for feature in fresh) < 0.9 * static
+def test_contexts_save_bits_where_neighbours_are_informative(made):
+    unseen = smooth(8, 2)
+    static = sum(t.bits(row) for t, row in zip(made.static[0], tables.histogram(unseen), strict=True))
+    assert sum(context.bits(made.context, made.order, 0, feature) for feature in unseen) < 0.9 * static
 
 
 def test_every_mode_of_the_reference_reads_what_was_fitted(made):
@@ -85,19 +85,19 @@ def test_every_mode_of_the_reference_reads_what_was_fitted(made):
 def test_the_estimate_of_a_packet_is_near_its_size(made):
     packed, feature = made.pack(), smooth(1, 5)[0]
     coded = codec.encode(codec.Tables(packed), feature.shape, 0, 0, codec.CONTEXT, feature.tolist())
-    assert abs(len(coded) - packet.size(made, 0, feature)) < 12
+    assert abs(len(coded) - packet.expected_bytes(made, 0, feature)) < 12
 
 
-def test_values_and_kinds_are_those_of_the_reference(made):
+def test_values_and_table_indices_are_those_of_the_reference(made):
     feature = smooth(1, 6)[0]
-    values, kinds = context.kinds(made.context, made.order, 0, feature[None].astype(np.int64))
+    values, indices = context.table_indices(made.context, made.order, 0, feature[None].astype(np.int64))
     costs = np.stack([t.cost(-300, 601) for shape in made.context.shapes for t in shape])
-    mine = costs[kinds, values + 300].sum() / 8
+    mine = costs[indices, values + 300].sum() / 8
     coded = codec.encode(codec.Tables(made.pack()), feature.shape, 0, 0, codec.CONTEXT, feature.tolist())
     assert 0 < len(coded) - mine < 20
 
 
-def test_borders_spread_what_a_cut_loses():
-    # The first channel brings all: a border must follow it.
-    assert channel_order.borders([10.0, 10.0, 10.0, 10.0], [4.0, 0.1, 0.1, 0.1, 0.0], 2) == [1, 3]
-    assert sum(channel_order.borders([1.0] * 7, list(range(8))[::-1], 3)) == 7
+def test_groups_minimise_the_loss_of_truncation():
+    # Only the first channel reduces the divergence, so a group must end behind it.
+    assert channel_order.group_sizes([10.0, 10.0, 10.0, 10.0], [4.0, 0.1, 0.1, 0.1, 0.0], 2) == [1, 3]
+    assert sum(channel_order.group_sizes([1.0] * 7, list(range(8))[::-1], 3)) == 7

@@ -1,4 +1,4 @@
-"""A task is added to the shipped bundle: its tail answers, head and tables stay as they are."""
+"""A task is added to the shipped bundle: its tail computes the new layer, head and tables are unchanged."""
 
 import hashlib
 import tomllib
@@ -12,27 +12,27 @@ from recipe.check import session
 SHIPPED = Path(__file__).resolve().parents[2] / "bundles" / "lite2"
 
 
-def test_a_task_leaves_head_and_tables_alone(tmp_path: Path):
-    whole = task.open_bundle(SHIPPED)
+def test_a_new_task_leaves_head_and_tables_unchanged(tmp_path: Path):
+    bundle = task.open_bundle(SHIPPED)
     rng = np.random.default_rng(2)
-    side = whole.geometry["width"]
+    side = bundle.geometry["width"]
     pixels = rng.integers(0, 256, (side, side, 3), np.uint8)
-    features = whole.decoded(pixels, 1)
+    features = bundle.decoded_features(pixels, 1)
     layer = (rng.normal(size=(2, len(features))).astype(np.float32), np.array([0.5, -0.5], np.float32))
-    rows = [{"level": "unsplit", "bytes": "", "photos": 1, "right": 1.0}]
-    task.write(whole, tmp_path, "which", ["this", "that"], {"tail": layer, "reference": layer}, rows, "")
+    rows = [{"level": "unsplit", "bytes": "", "photos": 1, "accuracy": 1.0}]
+    task.write(bundle, tmp_path, "which", ["this", "that"], {"tail": layer, "reference": layer}, rows, "")
     before, after = (tomllib.loads((folder / "manifest.toml").read_text()) for folder in (SHIPPED, tmp_path))
     assert [t["name"] for t in after["task"]] == [t["name"] for t in before["task"]] + ["which"]
     for name, digest in after["digests"].items():
         assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest, name
         assert name in ("CARD.md", "tail-which.onnx", "reference-which.onnx", "labels-which.tsv") or digest == before["digests"][name]
-    step = np.float32(whole.levels[1]["step"])
-    feed = {whole.task["latent"]: whole.symbols(pixels, 1).astype(np.float32) * step, whole.task["step"]: step[None]}
+    step = np.float32(bundle.levels[1]["step"])
+    feed = {bundle.task["latent"]: bundle.symbols(pixels, 1).astype(np.float32) * step, bundle.task["step"]: step[None]}
     answer = session(tmp_path / "tail-which.onnx").run(None, feed)[0]
     assert np.allclose(answer[0], features @ layer[0].T + layer[1], rtol=1e-4, atol=1e-4)
 
 
-def test_a_linear_layer_separates_what_can_be_separated():
+def test_the_fitted_layer_separates_separable_classes():
     rng = np.random.default_rng(3)
     classes = rng.integers(0, 3, 90)
     features = (rng.normal(size=(90, 5)) + 8 * np.eye(5)[classes]).astype(np.float32)

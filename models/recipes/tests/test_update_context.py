@@ -1,4 +1,4 @@
-"""What `refit` writes beside the tables, and the mask that a campaign takes from the bundle."""
+"""What `update-context` writes besides the tables, and the segmentation tail that is read from a bundle."""
 
 import shutil
 import tomllib
@@ -15,14 +15,14 @@ BUNDLE = Path(__file__).resolve().parents[2] / "bundles/lite2"
 CONFIG = {"backbone": {"name": "lite2"}}
 
 
-def test_card_and_manifest_take_the_new_sizes_and_digests(tmp_path: Path):
+def test_card_and_manifest_have_the_new_sizes_and_digests(tmp_path: Path):
     folder = tmp_path / "bundle"
     shutil.copytree(BUNDLE, folder)
     before = tomllib.loads((folder / "manifest.toml").read_text())
     (folder / "tables.bin").write_bytes(b"other")
     levels = range(len(before["level"]))
     near, far = [float(500 - k) for k in levels], [float(9000 - k) for k in levels]
-    update_context.tell(folder, before, near, far)
+    update_context.write_sizes(folder, near, far)
     after = tomllib.loads((folder / "manifest.toml").read_text())
     assert [level["bytes"] for level in after["level"]] == near
     assert after["digests"].keys() == before["digests"].keys()
@@ -36,13 +36,13 @@ def test_card_and_manifest_take_the_new_sizes_and_digests(tmp_path: Path):
     assert after == before
 
 
-def test_the_mask_of_a_campaign_without_one_is_the_bundles(tmp_path: Path, monkeypatch):
+def test_without_a_checkpoint_the_segmentation_tail_is_the_bundles(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(BUNDLE.parents[1] / "recipes")
     net = backbone.load("lite2")
-    net_segmenter = segmenter.kept(CONFIG, net, tmp_path, "segment.pt").eval()
+    tail = segmenter.load(CONFIG, net, tmp_path, "segment.pt").eval()
     pixels = np.random.default_rng(3).integers(0, 256, (1, 64, 96, 3), np.uint8)
     with torch.inference_mode():
-        found = net_segmenter(net.front(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())).numpy()
+        found = tail(net.front(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())).numpy()
     wanted = session(BUNDLE / "reference-segment.onnx").run(None, {"image": pixels})[0]
     assert found.shape == wanted.shape
     assert np.abs(found - wanted).max() < 0.02 * wanted.std()

@@ -1,1 +1,1 @@
-"""The two baselines on this recipe's backbone and data: BottleFit (arXiv 2201.02693), Entropic Student (2108.11898)."""
+"""Published systems on this recipe's backbone and data: BottleFit (arXiv 2201.02693) and Entropic Student (arXiv 2108.11898)."""

@@ -1,1 +1,1 @@
-"""Bring your own backbone: timm, torchvision or ONNX, cut at any point where one tensor carries everything."""
+"""Custom backbones: loading, split points, partition and ONNX export."""

@@ -1,4 +1,4 @@
-"""Where a backbone comes from: `timm:NAME`, `torchvision:NAME` or `onnx:FILE`."""
+"""Loaders of custom backbones: `timm:NAME`, `torchvision:NAME` or `onnx:FILE`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,30 @@ from pathlib import Path
 
 from torch import nn
 
-IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+IMAGENET = (  # mean and standard deviation of ImageNet's pixels, 0..255
+    [123.675, 116.28, 103.53],
+    [58.395, 57.12, 57.375],
+)
 
 
 @dataclass(frozen=True)
-class Source:
-    """A frozen classifier: normalised images [N,3,side,side] to logits [N,classes]."""
+class LoadedBackbone:
+    """A frozen classifier of normalised images [N,3,side,side] to logits [N,classes], and how to normalise for it."""
 
     name: str
     net: nn.Module
     side: int
-    mean: list[float]  # of pixels 0..255, per channel
+    mean: list[float]  # of each channel, in units of pixels 0..255
     std: list[float]
-    licence: str
+    licence: str  # of the weights
 
 
-def load(text: str, pretrained: bool, weights: Path | None, side: int | None) -> Source:
-    """The network a user named; `weights` is a state dict that replaces its own."""
+def load(text: str, pretrained: bool, weights: Path | None, side: int | None) -> LoadedBackbone:
+    """The network that `--backbone` names.
+
+    `pretrained` fetches the library's weights; `weights` is a file with a state dict that replaces them; `side` replaces the
+    network's own image size. Exits with a message where the network is unknown or cannot be read.
+    """
     kind, _, name = text.partition(":")
     makers = {"timm": timm, "torchvision": torchvision, "onnx": onnx}
     if kind not in makers or not name:
@@ -34,24 +41,26 @@ def load(text: str, pretrained: bool, weights: Path | None, side: int | None) ->
 
         net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     shown = Path(name).stem if kind == "onnx" else name
-    return Source(shown, net.eval().requires_grad_(False), side or found, mean, std, "see the licence of its weights")
+    return LoadedBackbone(shown, net.eval().requires_grad_(False), side or found, mean, std, "see the licence of its weights")
 
 
 def timm(name: str, pretrained: bool) -> tuple[nn.Module, int, list[float], list[float]]:
+    """Network, image side, mean and standard deviation of a timm model."""
     try:
         import timm as library
     except ModuleNotFoundError:
         raise SystemExit("timm is missing: pip install timm") from None
     if not library.is_model(name):
         near = ", ".join(library.list_models(f"*{name.split('_')[0]}*")[:8])
-        raise SystemExit(f"timm has no model {name}; near it: {near}")
+        raise SystemExit(f"timm has no model {name}; similar names: {near}")
     net = library.create_model(name, pretrained=pretrained)
-    seen = library.data.resolve_model_data_config(net)
-    mean, std = ([255 * value for value in seen[key]] for key in ("mean", "std"))
-    return net, seen["input_size"][-1], mean, std
+    settings = library.data.resolve_model_data_config(net)
+    mean, std = ([255 * value for value in settings[key]] for key in ("mean", "std"))
+    return net, settings["input_size"][-1], mean, std
 
 
 def torchvision(name: str, pretrained: bool) -> tuple[nn.Module, int, list[float], list[float]]:
+    """The same of a torchvision classifier, which is normalised as ImageNet networks are."""
     from torchvision import models
 
     if name not in models.list_models(models):
@@ -61,6 +70,7 @@ def torchvision(name: str, pretrained: bool) -> tuple[nn.Module, int, list[float
 
 
 def onnx(path: str, pretrained: bool) -> tuple[nn.Module, int, list[float], list[float]]:
+    """The same of an ONNX file with one image input and one output of logits; its weights are those in the file."""
     import onnx as library
 
     try:
@@ -73,7 +83,7 @@ def onnx(path: str, pretrained: bool) -> tuple[nn.Module, int, list[float], list
     image = model.graph.input[0]
     shape = [d.dim_value for d in image.type.tensor_type.shape.dim]
     if len(shape) != 4 or shape[1] != 3 or len(model.graph.output) != 1:
-        raise SystemExit(f"{path}: its input {image.name} is {shape}; wanted [N,3,H,W] in and one output of logits")
+        raise SystemExit(f"{path}: its input {image.name} has shape {shape}; [N,3,H,W] and exactly one output are needed")
     try:
         return convert(model), shape[2] or 224, *IMAGENET
     except NotImplementedError as error:

@@ -1,7 +1,7 @@
-"""Where a network can be cut, and the pieces.
+"""Split points of a traced network, and its partition at some of them.
 
-The network is traced to a graph of plain tensor operations. After an operation whose output is the only tensor that
-anything later reads, the network can be cut: one tensor carries everything.
+The network is traced to a graph of plain tensor operations. It can be split behind an operation whose output is the only
+tensor that later operations read.
 """
 
 from __future__ import annotations
@@ -14,48 +14,51 @@ from torch import fx, nn
 from torch.export import Dim, ExportedProgram, export
 
 aten = torch.ops.aten
-BATCH = 2  # of the traced example; the batch stays free
-SHALLOW = 8  # `auto` takes the last map at this stride or finer,
-SHARE = 1 / 6  # or, of a network without such maps, the first tokens behind this share of the work
+BATCH = 2  # of the traced example; the traced graph accepts any batch size
+SHALLOW = 8  # `auto` takes the last feature map at this stride or finer,
+WORK_SHARE = 1 / 6  # or, without such maps, the first tokens behind this share of all multiply-accumulates
 
 
 @dataclass(frozen=True)
 class SplitPoint:
-    """A place to cut: behind the layer `name`."""
+    """A place where the network can be split: behind the layer `name`."""
 
     name: str
     node: str
-    shape: tuple[int, ...]  # [C,H,W] of a map, [T,D] of tokens
-    macs: int  # of everything before it, one image
-    side: int
+    shape: tuple[int, ...]  # [C,H,W] of a feature map, [T,D] of tokens
+    macs: int  # multiply-accumulates of all operations up to here, one image
+    side: int  # of the input image, pixels
 
     @property
     def stride(self) -> float:
+        """Image pixels per position; of tokens, as if they were a square of patches."""
         return self.side / self.shape[2] if len(self.shape) == 3 else self.side / math.sqrt(self.shape[0])
 
 
 def trace(net: nn.Module, side: int) -> ExportedProgram:
-    """The network as functional tensor operations, batch size free."""
+    """The network as functional tensor operations for square images of `side` pixels and any batch size."""
     image = torch.zeros(BATCH, 3, side, side)
     return export(net, (image,), dynamic_shapes=({0: Dim.DYNAMIC},)).run_decompositions({})
 
 
 def is_tensor(node: fx.Node) -> bool:
+    """Whether the node's value is a tensor (and not, for example, a batch size)."""
     return isinstance(node.meta.get("val"), torch.Tensor)
 
 
-def image_of(whole: fx.GraphModule) -> fx.Node:
-    return next(node for node in whole.graph.nodes if node.op == "placeholder")
+def image_of(traced: fx.GraphModule) -> fx.Node:
+    """The graph's only input."""
+    return next(node for node in traced.graph.nodes if node.op == "placeholder")
 
 
 def size(value) -> int:
-    """A dimension, the free batch as the example had it."""
+    """A dimension as a number; the free batch size counts as in the traced example."""
     return value if isinstance(value, int) else int(value.node.hint)
 
 
-def points(whole: fx.GraphModule, side: int) -> tuple[list[SplitPoint], int]:
-    """Every cut that lies at the end of a layer, in order, and the work of the whole network."""
-    nodes = list(whole.graph.nodes)
+def find(traced: fx.GraphModule, side: int) -> tuple[list[SplitPoint], int]:
+    """All split points at the end of a layer, in order, and the multiply-accumulates of the entire network."""
+    nodes = list(traced.graph.nodes)
     place = {node: index for index, node in enumerate(nodes)}
     last_use = {node: max((place[user] for user in node.users), default=place[node]) for node in nodes}
     ends: dict[str, fx.Node] = {}
@@ -63,32 +66,32 @@ def points(whole: fx.GraphModule, side: int) -> tuple[list[SplitPoint], int]:
         for path in paths(node):
             ends[path] = node
     reached: set[fx.Node] = set()
-    open_: set[fx.Node] = set()
+    live: set[fx.Node] = set()
     found, work = [], 0
     for index, node in enumerate(nodes):
         if node.op == "placeholder" or any(parent in reached for parent in node.all_input_nodes):
             reached.add(node)
             if is_tensor(node):
-                open_.add(node)
+                live.add(node)
         work += macs(node)
-        open_ = {held for held in open_ if last_use[held] > index}
+        live = {other for other in live if last_use[other] > index}
         names = [path for path, end in ends.items() if end is node]
-        if open_ == {node} and names and len(node.meta["val"].shape) in (3, 4):
+        if live == {node} and names and len(node.meta["val"].shape) in (3, 4):
             shape = tuple(node.meta["val"].shape[1:])
             if all(isinstance(d, int) for d in shape) and math.prod(shape[1:]) > 1:
                 if found and (found[-1].shape, found[-1].macs) == (shape, work):
-                    found.pop()  # before the norm or the ReLU of the same layer
+                    found.pop()  # the same layer before its normalisation or ReLU
                 found.append(SplitPoint(min(names, key=len), node.name, shape, work, side))
     return found, work
 
 
 def paths(node: fx.Node) -> list[str]:
-    """The modules a node belongs to, as dotted paths."""
+    """Dotted paths of the modules that the node belongs to, outermost first."""
     return [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
 
 
 def macs(node: fx.Node) -> int:
-    """Multiply-accumulates of one image."""
+    """Multiply-accumulates of the node for one image; 0 for operations without products."""
     if node.op != "call_function" or not is_tensor(node):
         return 0
     out = math.prod(size(d) for d in node.meta["val"].shape)
@@ -106,69 +109,69 @@ def macs(node: fx.Node) -> int:
 
 
 def choose(found: list[SplitPoint], name: str, total: int) -> SplitPoint:
-    """The point a user named, or the one `auto` stands for."""
+    """The split point that a user named, or the default where the name is `auto`."""
     if not found:
-        raise SystemExit("no layer of this network ends where a single tensor carries everything: it cannot be cut")
+        raise SystemExit("this network has no split point: behind every layer, later ones read more than one tensor")
     if name != "auto":
         named = [point for point in found if point.name == name]
         if not named:
-            raise SystemExit(f"--split {name} is no place to cut; these are: {', '.join(point.name for point in found)}")
+            raise SystemExit(f"--split {name} is no split point; these are: {', '.join(point.name for point in found)}")
         return named[0]
     maps = [point for point in found if len(point.shape) == 3 and point.stride <= SHALLOW]
-    deep = [point for point in found if point.macs >= SHARE * total]
+    deep = [point for point in found if point.macs >= WORK_SHARE * total]
     return maps[-1] if maps else (deep or found)[0]
 
 
 def deeper(found: list[SplitPoint], split: SplitPoint, total: int) -> tuple[SplitPoint, SplitPoint]:
-    """Two places behind the split where features are matched too: half way through the rest, and the last."""
+    """Two split points behind `split` where features are matched too: half way through the remaining work, and the last one."""
     behind = [point for point in found if point.macs > split.macs]
     if len(behind) < 2:
-        raise SystemExit(f"behind {split.name} there are not two more places to match features: split earlier")
+        raise SystemExit(f"behind {split.name} there are fewer than two more split points for the loss: choose an earlier one")
     half = split.macs + (total - split.macs) / 2
     return min(behind[:-1], key=lambda point: abs(point.macs - half)), behind[-1]
 
 
-def last_linear(whole: fx.GraphModule) -> fx.Node | None:
-    """What the last linear layer reads, if the network ends with one."""
-    answer = next(node for node in whole.graph.nodes if node.op == "output").args[0][0]
+def last_linear_input(traced: fx.GraphModule) -> fx.Node | None:
+    """The input of the last linear layer; None if the network does not end with one."""
+    answer = next(node for node in traced.graph.nodes if node.op == "output").args[0][0]
     if answer.target == aten.linear.default:
         return answer.args[0]
     return answer.args[1] if answer.target == aten.addmm.default else None
 
 
-def pieces(whole: fx.GraphModule, cuts: list[fx.Node]) -> list[fx.GraphModule]:
-    """The network between consecutive cuts, the first from the image, the last to the answer."""
-    answer = next(node for node in whole.graph.nodes if node.op == "output").args[0][0]
-    starts = [image_of(whole), *cuts]
-    return [piece(whole, start, end) for start, end in zip(starts, [*cuts, answer], strict=True)]
+def partition(traced: fx.GraphModule, splits: list[fx.Node]) -> list[fx.GraphModule]:
+    """The parts of the network between consecutive split nodes: the first starts at the image, the last ends at the answer."""
+    answer = next(node for node in traced.graph.nodes if node.op == "output").args[0][0]
+    starts = [image_of(traced), *splits]
+    return [part(traced, start, end) for start, end in zip(starts, [*splits, answer], strict=True)]
 
 
-def piece(whole: fx.GraphModule, start: fx.Node, end: fx.Node) -> fx.GraphModule:
-    """Everything `end` needs once `start` is known; its argument is `start`."""
-    image = image_of(whole)
+def part(traced: fx.GraphModule, start: fx.Node, end: fx.Node) -> fx.GraphModule:
+    """The operations that compute `end` from `start`, as a module with one argument."""
+    image = image_of(traced)
     batch = str(image.meta["val"].shape[0])
     graph = fx.Graph()
-    known = {start: graph.placeholder("x")}
+    values = {start: graph.placeholder("x")}
 
-    def counts(node: fx.Node) -> bool:
-        """Whether this is the batch size, which any tensor tells."""
+    def is_batch_size(node: fx.Node) -> bool:
+        """Whether the node is the batch size, which can be read from any tensor."""
         return not is_tensor(node) and str(node.meta.get("val")) == batch
 
     needed, todo = set(), [end]
     while todo:
         node = todo.pop()
-        if node in known or node in needed:
+        if node in values or node in needed:
             continue
         if node is image:
-            raise SystemExit(f"{end.name} needs the image itself besides {start.name}: it cannot be cut there")
+            raise SystemExit(f"{end.name} reads the image besides {start.name}: the network cannot be split there")
         needed.add(node)
-        todo += [] if counts(node) else node.all_input_nodes
-    for node in whole.graph.nodes:
+        todo += [] if is_batch_size(node) else node.all_input_nodes
+    for node in traced.graph.nodes:
         if node not in needed:
             continue
-        if counts(node):
-            known[node] = graph.call_function(aten.sym_size.int, (known[start], 0))
+        if is_batch_size(node):
+            values[node] = graph.call_function(aten.sym_size.int, (values[start], 0))
         else:
-            known[node] = graph.node_copy(node, known.__getitem__)
-    graph.output(known[end])
-    return fx.GraphModule(whole, graph)
+            values[node] = graph.node_copy(node, values.__getitem__)
+    graph.output(values[end])
+    return fx.GraphModule(traced, graph)

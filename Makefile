@@ -56,7 +56,7 @@ test-arm: ## codec and int8 kernels on emulated ARM, with dot product and withou
 # golden files, large features.
 miri: ## the codec's portable code under Miri (skipped without a nightly toolchain that has the miri component)
 	@if $(CARGO) +nightly miri --version >/dev/null 2>&1; then \
-		MIRIFLAGS="-Zmiri-disable-isolation" $(CARGO) +nightly miri test --locked -p narrows-codec --lib --test trip --test hostile; \
+		MIRIFLAGS="-Zmiri-disable-isolation" $(CARGO) +nightly miri test --locked -p narrows-codec --lib --test round_trip --test hostile; \
 	else \
 		echo "miri: skipped; missing: rustup toolchain install nightly --component miri"; \
 	fi

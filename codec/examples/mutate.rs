@@ -6,8 +6,8 @@
 //!
 //! Fails when more than one packet in ten thousand decodes to other symbols than were coded.
 
-#[path = "../tests/make/mod.rs"]
-mod make;
+#[path = "../tests/generate/mod.rs"]
+mod generate;
 #[path = "../tests/mutate/mod.rs"]
 mod mutate;
 

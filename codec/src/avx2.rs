@@ -5,13 +5,13 @@ use std::arch::x86_64::*;
 use fearless_simd::{i16x8, i16x16, prelude::*, u8x16, u32x4, u32x8};
 
 use crate::{
-    model::{Entries, Model, PLACE_BITS, RANGE_BITS, Range, Shared, Step},
-    rans::{BLOCK, GIVEN, LOWEST, WordBlock, Words},
+    model::{BUCKET_BITS, DecodeTables, EncodeEntry, MixedTables, RANGE_BITS, Range, RunTable},
+    rans::{DECODE_BLOCK, ENCODE_BLOCK, LOWEST, WordBlock, Words},
     simd::Avx2,
 };
 
 /// For each set of lanes, where the bytes of their words come from: the highest lane's first.
-static ORDER: [[u64; 2]; 256] = order();
+static PACK_ORDER: [[u64; 2]; 256] = order();
 
 const fn order() -> [[u64; 2]; 256] {
     let mut table = [[0; 2]; 256];
@@ -32,7 +32,7 @@ const fn order() -> [[u64; 2]; 256] {
 }
 
 /// For each set of lanes, where the bytes of the next words come from that the other lanes take; any for those of the set.
-static SHARE: [[u64; 2]; 256] = share();
+static WORD_ORDER: [[u64; 2]; 256] = share();
 
 const fn share() -> [[u64; 2]; 256] {
     let mut table = [[0; 2]; 256];
@@ -50,7 +50,7 @@ const fn share() -> [[u64; 2]; 256] {
     table
 }
 
-/// Four fields of eight entries or steps.
+/// Four fields of eight entries or encode_entries.
 type Lanes = [__m256i; 4];
 
 fearless_simd::kernel!(
@@ -61,23 +61,24 @@ fearless_simd::kernel!(
         avx2: Avx2,
         states: &mut [[u32; 8]],
         groups: &[[u16; 8]],
-        steps: &[Step],
+        encode_entries: &[EncodeEntry],
         words: &mut WordBlock,
     ) -> usize {
         let mut taken = 0;
         if let [states] = states {
             let mut state = <__m256i>::from(u32x8::from_slice(avx2, states));
             for group in groups.iter().rev() {
-                state = put(state, gather(group, steps), words, &mut taken);
+                state = put(state, gather(group, encode_entries), words, &mut taken);
             }
             let state: u32x8<_> = state.simd_into(avx2);
             *states = state.into();
             return taken;
         }
-        for turn in groups.rchunks_exact(states.len()) {
-            for (states, group) in states.iter_mut().zip(turn).rev() {
+        for round in groups.rchunks_exact(states.len()) {
+            for (states, group) in states.iter_mut().zip(round).rev() {
                 let state = <__m256i>::from(u32x8::from_slice(avx2, states));
-                let state: u32x8<_> = put(state, gather(group, steps), words, &mut taken).simd_into(avx2);
+                let state: u32x8<_> =
+                    put(state, gather(group, encode_entries), words, &mut taken).simd_into(avx2);
                 *states = state.into();
             }
         }
@@ -91,7 +92,7 @@ fearless_simd::kernel!(
         avx2: Avx2,
         states: &mut [u32; 4],
         groups: &[[u16; 4]],
-        steps: &[Step],
+        encode_entries: &[EncodeEntry],
         words: &mut WordBlock,
     ) -> usize {
         let mut taken = 0;
@@ -99,7 +100,7 @@ fearless_simd::kernel!(
         let mut state = <__m128i>::from(u32x4::from_slice(avx2, states));
         for group in groups.iter().rev() {
             let [row0, row1, row2, row3] = group.map(|entry| {
-                let Step([low, high]) = steps[usize::from(entry)];
+                let EncodeEntry([low, high]) = encode_entries[usize::from(entry)];
                 _mm_set_epi64x(high.cast_signed(), low.cast_signed())
             });
             let front = (_mm_unpacklo_epi32(row0, row1), _mm_unpacklo_epi32(row2, row3));
@@ -112,8 +113,8 @@ fearless_simd::kernel!(
             let over = _mm_cmpgt_epi32(state, last);
             let full = _mm_movemask_ps(_mm_castsi128_ps(over)) as usize & 0xf;
             let low = _mm_packus_epi32(_mm_and_si128(state, half), _mm_setzero_si128());
-            let given = _mm_shuffle_epi8(low, _mm_set_epi64x(0, ORDER[full][0].cast_signed()));
-            let at = taken % GIVEN * 2;
+            let given = _mm_shuffle_epi8(low, _mm_set_epi64x(0, PACK_ORDER[full][0].cast_signed()));
+            let at = taken % ENCODE_BLOCK * 2;
             words[at..at + 8].copy_from_slice(&_mm_cvtsi128_si64(given).to_le_bytes());
             taken += full.count_ones() as usize;
 
@@ -136,7 +137,7 @@ fearless_simd::kernel!(
     pub(crate) fn decode(
         avx2: Avx2,
         states: &mut [u32; 8],
-        shared: &Shared,
+        shared: &MixedTables,
         precision: u32,
         tables: &[[u8; 8]],
         words: &Words,
@@ -163,7 +164,7 @@ fearless_simd::kernel!(
     pub(crate) fn decode_pairs(
         avx2: Avx2,
         states: &mut [u32; 8],
-        models: (&Shared, u32),
+        models: (&MixedTables, u32),
         tables: (&[[[u8; 8]; 2]], usize),
         words: &Words,
         values: &mut [[i16; 16]],
@@ -178,7 +179,7 @@ fearless_simd::kernel!(
     pub(crate) fn decode_pairs_of_two(
         avx2: Avx2,
         states: [&mut [u32; 8]; 2],
-        models: (&Shared, u32),
+        models: (&MixedTables, u32),
         tables: (&[[[u8; 8]; 2]], usize),
         words: &Words,
         values: &mut [[i16; 16]],
@@ -192,7 +193,7 @@ fearless_simd::kernel!(
 fn pairs<const S: usize>(
     avx2: Avx2,
     states: [&mut [u32; 8]; S],
-    (shared, precision): (&Shared, u32),
+    (shared, precision): (&MixedTables, u32),
     (tables, groups): (&[[[u8; 8]; 2]], usize),
     words: &Words,
     values: &mut [[i16; 16]],
@@ -229,7 +230,7 @@ fearless_simd::kernel!(
     pub(crate) fn decode_run(
         avx2: Avx2,
         states: &mut [[u32; 8]],
-        model: &Model,
+        model: &RunTable,
         precision: u32,
         words: &Words,
         values: &mut [[i16; 8]],
@@ -247,8 +248,8 @@ fearless_simd::kernel!(
             *states = state.into();
             return (taken, _mm256_movemask_ps(_mm256_castsi256_ps(seen)) != 0);
         }
-        for turn in values.chunks_exact_mut(states.len()) {
-            for (states, values) in states.iter_mut().zip(turn) {
+        for round in values.chunks_exact_mut(states.len()) {
+            for (states, values) in states.iter_mut().zip(round) {
                 let state = <__m256i>::from(u32x8::from_slice(avx2, states));
                 let [next, value, escape] = ranged(avx2, state, model, precision);
                 seen = _mm256_or_si256(seen, escape);
@@ -264,7 +265,7 @@ fearless_simd::kernel!(
 /// What eight states hold, of one table: the states before it was coded, its values, and escapes in the highest bit.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn ranged(avx2: Avx2, state: __m256i, model: &Model, precision: u32) -> [__m256i; 3] {
+fn ranged(avx2: Avx2, state: __m256i, model: &RunTable, precision: u32) -> [__m256i; 3] {
     let number = _mm256_srl_epi32(state, _mm_cvtsi32_si128((precision - RANGE_BITS).cast_signed()));
     let number = _mm256_and_si256(number, _mm256_set1_epi32((1 << RANGE_BITS) - 1));
     let number: u32x8<_> = number.simd_into(avx2);
@@ -301,7 +302,7 @@ fn ranged(avx2: Avx2, state: __m256i, model: &Model, precision: u32) -> [__m256i
 
 /// As [`ranged`], one after the other.
 #[cold]
-fn searched(model: &Model, states: [u32; 8], precision: u32) -> [[u32; 8]; 3] {
+fn searched(model: &RunTable, states: [u32; 8], precision: u32) -> [[u32; 8]; 3] {
     let mut parts = [[0; 8]; 3];
     for (lane, state) in states.into_iter().enumerate() {
         let (entry, next) = model.take((), state, precision);
@@ -314,11 +315,11 @@ fn searched(model: &Model, states: [u32; 8], precision: u32) -> [[u32; 8]; 3] {
 /// Where to look for the entries of eight states' slots in these tables.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn named(avx2: Avx2, state: __m256i, shared: &Shared, precision: u32, tables: &[u8; 8]) -> [u32; 8] {
+fn named(avx2: Avx2, state: __m256i, shared: &MixedTables, precision: u32, tables: &[u8; 8]) -> [u32; 8] {
     let first = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(*tables)));
-    let bucket = _mm256_srl_epi32(state, _mm_cvtsi32_si128((precision - PLACE_BITS).cast_signed()));
-    let bucket = _mm256_and_si256(bucket, _mm256_set1_epi32((1 << PLACE_BITS) - 1));
-    let places = _mm256_or_si256(_mm256_slli_epi32::<{ PLACE_BITS as i32 }>(first), bucket);
+    let bucket = _mm256_srl_epi32(state, _mm_cvtsi32_si128((precision - BUCKET_BITS).cast_signed()));
+    let bucket = _mm256_and_si256(bucket, _mm256_set1_epi32((1 << BUCKET_BITS) - 1));
+    let places = _mm256_or_si256(_mm256_slli_epi32::<{ BUCKET_BITS as i32 }>(first), bucket);
     let places: u32x8<_> = places.simd_into(avx2);
     <[u32; 8]>::from(places).map(|place| shared.place(place))
 }
@@ -330,7 +331,7 @@ fn named(avx2: Avx2, state: __m256i, shared: &Shared, precision: u32, tables: &[
 fn find(
     avx2: Avx2,
     state: __m256i,
-    shared: &Shared,
+    shared: &MixedTables,
     precision: u32,
     places: impl Fn(__m256i) -> [u32; 8],
 ) -> [__m256i; 2] {
@@ -358,7 +359,7 @@ fn find(
 
 /// As [`find`], one after the other.
 #[cold]
-fn search(shared: &Shared, places: [u32; 8], slots: [u32; 8]) -> [[u32; 8]; 2] {
+fn search(shared: &MixedTables, places: [u32; 8], slots: [u32; 8]) -> [[u32; 8]; 2] {
     let mut halves = [[0; 8]; 2];
     for (lane, (place, slot)) in places.into_iter().zip(slots).enumerate() {
         let entry = shared.entry(place, slot).bits();
@@ -402,20 +403,20 @@ fn refill(avx2: Avx2, next: __m256i, words: &Words, taken: &mut usize) -> __m256
     // States are below 2^31, so the signed comparison is right.
     let whole = _mm256_cmpgt_epi32(next, _mm256_set1_epi32(LOWEST.cast_signed() - 1));
     let set = _mm256_movemask_ps(_mm256_castsi256_ps(whole)) as usize & 0xff;
-    let at = *taken % BLOCK;
+    let at = *taken % DECODE_BLOCK;
     *taken += 8 - set.count_ones() as usize;
     let given: u8x16<_> = u8x16::from_slice(avx2, words[at..at + 8].as_flattened());
-    let [first, second] = SHARE[set].map(u64::cast_signed);
+    let [first, second] = WORD_ORDER[set].map(u64::cast_signed);
     let given = _mm256_cvtepu16_epi32(_mm_shuffle_epi8(given.into(), _mm_set_epi64x(second, first)));
     _mm256_blendv_epi8(_mm256_or_si256(_mm256_slli_epi32::<16>(next), given), next, whole)
 }
 
-/// Four fields of eight steps, transposed into four vectors of eight lanes: last, reciprocal, start and gap, shift.
+/// Four fields of eight encode_entries, transposed into four vectors of eight lanes: last, reciprocal, start and gap, shift.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn gather(group: &[u16; 8], steps: &[Step]) -> Lanes {
+fn gather(group: &[u16; 8], encode_entries: &[EncodeEntry]) -> Lanes {
     let load = |entry: u16| {
-        let Step([low, high]) = steps[usize::from(entry)];
+        let EncodeEntry([low, high]) = encode_entries[usize::from(entry)];
         _mm_set_epi64x(high.cast_signed(), low.cast_signed())
     };
     let row = |lane: usize| _mm256_set_m128i(load(group[lane + 4]), load(group[lane]));
@@ -451,9 +452,9 @@ fn put(
     let full = _mm256_movemask_ps(_mm256_castsi256_ps(over)) as usize & 0xff;
     let low = _mm256_and_si256(state, half);
     let low: __m128i = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256::<1>(low));
-    let [first, second] = ORDER[full];
+    let [first, second] = PACK_ORDER[full];
     let given = _mm_shuffle_epi8(low, _mm_set_epi64x(second.cast_signed(), first.cast_signed()));
-    let at = *taken % GIVEN * 2;
+    let at = *taken % ENCODE_BLOCK * 2;
     words[at..at + 8].copy_from_slice(&_mm_cvtsi128_si64(given).to_le_bytes());
     words[at + 8..at + 16].copy_from_slice(&_mm_extract_epi64::<1>(given).to_le_bytes());
     *taken += full.count_ones() as usize;

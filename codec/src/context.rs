@@ -3,10 +3,10 @@
 use crate::{
     Error, LevelId, Mode,
     cursor::Cursor,
-    error::Place,
-    model::Shared,
-    sight::WIDTH,
-    table::{Family, Span, cut},
+    error::TableName,
+    kernel::WIDTH,
+    model::MixedTables,
+    table::{Span, TableSet, tables_truncated},
 };
 
 /// The largest threshold, and the largest activity that makes a difference.
@@ -15,18 +15,18 @@ pub(crate) const ACTIVITY_MAX: usize = 4095;
 /// The largest magnitude.
 const CAP_MAX: u8 = 63;
 
-/// Which of [`OWN`] are in the run before, from left to right: the others are in earlier ones.
-pub(crate) const NEAR: [[usize; 2]; 2] = [[1, 2], [0, 1]];
+/// Which of [`NEIGHBORS`] are in the run before, from left to right: the others are in earlier ones.
+pub(crate) const PREVIOUS_RUN: [[usize; 2]; 2] = [[1, 2], [0, 1]];
 
 /// Those in earlier runs, the one above the symbol first; some are named twice.
-pub(crate) const FAR: [[usize; 3]; 2] = [[0, 3, 3], [2, 3, 4]];
+pub(crate) const EARLIER_RUNS: [[usize; 3]; 2] = [[0, 3, 3], [2, 3, 4]];
 
 /// The own neighbours of a symbol in the even and in the odd columns, as (row, column) from its place.
-pub(crate) const OWN: [&[(isize, isize)]; 2] =
+pub(crate) const NEIGHBORS: [&[(isize, isize)]; 2] =
     [&[(-1, 0), (-1, -1), (-1, 1), (-2, 0)], &[(0, -1), (0, 1), (-1, 0), (-1, -1), (-1, 1)]];
 
 /// The most own neighbours.
-pub(crate) const OWN_MAX: usize = 5;
+pub(crate) const NEIGHBORS_MAX: usize = 5;
 
 const SHAPES_MAX: u8 = 32;
 
@@ -37,7 +37,7 @@ const TAPS_MAX: u8 = 8;
 const SETS_MAX: u8 = 16;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Context {
+pub(crate) struct ContextModel {
     pub(crate) cap: u8,
     pub(crate) shift: u8,
     /// For each activity, the first table of its shape.
@@ -46,8 +46,8 @@ pub(crate) struct Context {
     /// where this makes their number even.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by vectors alone"))]
     pub(crate) tops: Box<[[i16; WIDTH]]>,
-    pub(crate) family: Family,
-    pub(crate) shared: Shared,
+    pub(crate) set: TableSet,
+    pub(crate) shared: MixedTables,
     pub(crate) spans: Box<Spans>,
     /// The table of no value.
     pub(crate) nothing: u8,
@@ -62,7 +62,7 @@ pub(crate) struct Context {
 /// How the mean of a symbol is predicted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mean {
-    pub(crate) own: [i16; OWN_MAX],
+    pub(crate) own: [i16; NEIGHBORS_MAX],
     pub(crate) taps: Box<[Tap]>,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Tap {
 /// How the magnitude of a symbol's distance from its mean is predicted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Activity {
-    pub(crate) own: [i16; OWN_MAX],
+    pub(crate) own: [i16; NEIGHBORS_MAX],
     pub(crate) far: i16,
     pub(crate) wide: i16,
 }
@@ -99,14 +99,14 @@ pub(crate) struct Biases {
 
 /// What one channel of a level is predicted with, phase by phase.
 #[derive(Clone, Copy)]
-pub(crate) struct Rules<'a> {
+pub(crate) struct ChannelModel<'a> {
     pub(crate) means: &'a [Mean; 2],
     pub(crate) activities: &'a [Activity; 2],
     pub(crate) biases: [Biases; 2],
     pub(crate) coarse: u8,
 }
 
-impl Context {
+impl ContextModel {
     pub(crate) fn parse(
         cursor: &mut Cursor<'_>,
         precision: u32,
@@ -117,7 +117,7 @@ impl Context {
         let cap = within(cursor, "cap", 1..=CAP_MAX, "1 to 63")?;
         let shift = within(cursor, "shift", 4..=14, "4 to 14")?;
         let count = within(cursor, "shapes", 1..=SHAPES_MAX, "1 to 32")?;
-        let thresholds = cursor.u16s(usize::from(count) - 1, "thresholds").map_err(cut)?;
+        let thresholds = cursor.u16s(usize::from(count) - 1, "thresholds").map_err(tables_truncated)?;
         if let Some(&found) = thresholds.last().filter(|last| usize::from(**last) > ACTIVITY_MAX) {
             return Err(wrong("threshold", found.into(), "at most 4095"));
         }
@@ -131,10 +131,11 @@ impl Context {
         let tops = thresholds.iter().map(|threshold| [threshold.cast_signed() - 1; WIDTH]);
         let never = (thresholds.len() % 2 == 1).then_some([i16::MAX; WIDTH]);
         let tops = tops.chain(never).collect();
-        let (family, shared) = Family::parse_shared(cursor, precision, (0..4 * count).map(Place::Context))?;
-        let mut spans = Box::new([family.spans[0]; 256]);
-        spans[..family.spans.len()].copy_from_slice(&family.spans);
-        let nothing = family.tables.len() as u8;
+        let (set, shared) =
+            TableSet::parse_shared(cursor, precision, (0..4 * count).map(TableName::Context))?;
+        let mut spans = Box::new([set.spans[0]; 256]);
+        spans[..set.spans.len()].copy_from_slice(&set.spans);
+        let nothing = set.tables.len() as u8;
         let mut place = vec![0; channels];
         order.iter().enumerate().for_each(|(at, &channel)| place[usize::from(channel)] = at);
         let count = within(cursor, "means", 1..=SETS_MAX, "1 to 16")?;
@@ -161,44 +162,31 @@ impl Context {
             let activity = within(cursor, "activity", 0..=count - 1, "an index of the activity sets")?;
             let coarse = within(cursor, "coarse", 0..=8, "0 to 8")?;
             let biases = pairs(channels, |_, _| {
-                let mean = cursor.i16("mean bias").map_err(cut)?;
-                Ok(Biases { mean, activity: cursor.i16("activity bias").map_err(cut)? })
+                let mean = cursor.i16("mean bias").map_err(tables_truncated)?;
+                Ok(Biases { mean, activity: cursor.i16("activity bias").map_err(tables_truncated)? })
             })?;
             Ok(Level { mean, activity, coarse, biases })
         });
         let levels = levels.collect::<Result<_, Error>>()?;
-        let above = FAR.map(|[above, ..]| {
+        let above = EARLIER_RUNS.map(|[above, ..]| {
             let mut mean = Mean::default();
             mean.own[above] = 1 << 10;
             mean
         });
-        Ok(Self {
-            cap,
-            shift,
-            shapes,
-            tops,
-            family,
-            shared,
-            spans,
-            nothing,
-            means,
-            above,
-            activities,
-            levels,
-        })
+        Ok(Self { cap, shift, shapes, tops, set, shared, spans, nothing, means, above, activities, levels })
     }
 
     /// The rules of a level and channel, which are those of the tables, in one of the modes that have contexts.
-    pub(crate) fn rules(&self, mode: Mode, level: LevelId, channel: usize) -> Rules<'_> {
+    pub(crate) fn rules(&self, mode: Mode, level: LevelId, channel: usize) -> ChannelModel<'_> {
         let level = &self.levels[level.index()];
         let activities = &self.activities[usize::from(level.activity)][channel];
         let (biases, coarse) = (level.biases[channel], level.coarse);
         if mode == Mode::Context {
             let means = &self.means[usize::from(level.mean)][channel];
-            return Rules { means, activities, biases, coarse };
+            return ChannelModel { means, activities, biases, coarse };
         }
         let biases = biases.map(|biases| Biases { mean: 0, ..biases });
-        Rules { means: &self.above, activities, biases, coarse }
+        ChannelModel { means: &self.above, activities, biases, coarse }
     }
 }
 
@@ -207,9 +195,9 @@ impl Mean {
         let own = own_weights(cursor, phase)?;
         let count = within(cursor, "taps", 0..=TAPS_MAX, "0 to 8")?;
         let tap = |_| {
-            let plane = cursor.u16("plane").map_err(cut)?;
+            let plane = cursor.u16("plane").map_err(tables_truncated)?;
             let place = within(cursor, "place", 0..=8, "0 to 8")?;
-            Ok(Tap { plane, place, weight: cursor.i16("weight").map_err(cut)? })
+            Ok(Tap { plane, place, weight: cursor.i16("weight").map_err(tables_truncated)? })
         };
         let taps = (0..count).map(tap).collect::<Result<Box<[_]>, Error>>()?;
         let weights = own.iter().copied().chain(taps.iter().map(|tap| tap.weight));
@@ -224,15 +212,15 @@ impl Mean {
 impl Activity {
     fn parse(cursor: &mut Cursor<'_>, phase: usize) -> Result<Self, Error> {
         let own = own_weights(cursor, phase)?;
-        let far = cursor.i16("far").map_err(cut)?;
-        Ok(Self { own, far, wide: cursor.i16("wide").map_err(cut)? })
+        let far = cursor.i16("far").map_err(tables_truncated)?;
+        Ok(Self { own, far, wide: cursor.i16("wide").map_err(tables_truncated)? })
     }
 }
 
-fn own_weights(cursor: &mut Cursor<'_>, phase: usize) -> Result<[i16; OWN_MAX], Error> {
-    let mut own = [0; OWN_MAX];
-    for weight in own.iter_mut().take(OWN[phase].len()) {
-        *weight = cursor.i16("own").map_err(cut)?;
+fn own_weights(cursor: &mut Cursor<'_>, phase: usize) -> Result<[i16; NEIGHBORS_MAX], Error> {
+    let mut own = [0; NEIGHBORS_MAX];
+    for weight in own.iter_mut().take(NEIGHBORS[phase].len()) {
+        *weight = cursor.i16("own").map_err(tables_truncated)?;
     }
     Ok(own)
 }
@@ -251,7 +239,7 @@ fn within(
     range: std::ops::RangeInclusive<u8>,
     expected: &'static str,
 ) -> Result<u8, Error> {
-    let found = cursor.u8(field).map_err(cut)?;
+    let found = cursor.u8(field).map_err(tables_truncated)?;
     if range.contains(&found) { Ok(found) } else { Err(wrong(field, found.into(), expected)) }
 }
 

@@ -6,7 +6,7 @@ pub(crate) struct Cursor<'a> {
 }
 
 /// The field that the bytes ran out in.
-pub(crate) struct CutOff(pub(crate) &'static str);
+pub(crate) struct Truncated(pub(crate) &'static str);
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
@@ -17,41 +17,41 @@ impl<'a> Cursor<'a> {
         self.bytes
     }
 
-    pub(crate) fn take(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], CutOff> {
-        let (taken, rest) = self.bytes.split_at_checked(len).ok_or(CutOff(field))?;
+    pub(crate) fn take(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], Truncated> {
+        let (taken, rest) = self.bytes.split_at_checked(len).ok_or(Truncated(field))?;
         self.bytes = rest;
         Ok(taken)
     }
 
-    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], CutOff> {
-        let (taken, rest) = self.bytes.split_first_chunk().ok_or(CutOff(field))?;
+    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], Truncated> {
+        let (taken, rest) = self.bytes.split_first_chunk().ok_or(Truncated(field))?;
         self.bytes = rest;
         Ok(*taken)
     }
 
-    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, CutOff> {
+    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, Truncated> {
         self.array(field).map(|[byte]| byte)
     }
 
-    pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, CutOff> {
+    pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, Truncated> {
         self.array(field).map(u16::from_le_bytes)
     }
 
-    pub(crate) fn i16(&mut self, field: &'static str) -> Result<i16, CutOff> {
+    pub(crate) fn i16(&mut self, field: &'static str) -> Result<i16, Truncated> {
         self.array(field).map(i16::from_le_bytes)
     }
 
-    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, CutOff> {
+    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, Truncated> {
         self.array(field).map(u32::from_le_bytes)
     }
 
-    pub(crate) fn u16s(&mut self, count: usize, field: &'static str) -> Result<Box<[u16]>, CutOff> {
+    pub(crate) fn u16s(&mut self, count: usize, field: &'static str) -> Result<Box<[u16]>, Truncated> {
         let bytes = self.take(2 * count, field)?;
         Ok(bytes.as_chunks().0.iter().map(|&pair| u16::from_le_bytes(pair)).collect())
     }
 
     /// A number of FORMAT.md, section 1. `None` stands for one that is not in its shortest form or too long.
-    pub(crate) fn number(&mut self, field: &'static str) -> Result<Option<usize>, CutOff> {
+    pub(crate) fn number(&mut self, field: &'static str) -> Result<Option<usize>, Truncated> {
         let mut value = 0;
         for place in 0..NUMBER_BYTES {
             let byte = self.u8(field)?;
@@ -83,10 +83,10 @@ mod tests {
     #[test]
     fn reading_past_the_end_names_the_field_and_takes_nothing() {
         let mut cursor = Cursor::new(&[1, 2, 3]);
-        assert!(matches!(cursor.u32("four"), Err(CutOff("four"))));
+        assert!(matches!(cursor.u32("four"), Err(Truncated("four"))));
         assert!(cursor.u16("two").is_ok_and(|value| value == 0x0201));
         assert_eq!(cursor.rest(), [3]);
-        assert!(matches!(cursor.take(2, "rest"), Err(CutOff("rest"))));
+        assert!(matches!(cursor.take(2, "rest"), Err(Truncated("rest"))));
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
             let mut bytes = Vec::new();
             push_number(value, &mut bytes);
             assert!(read(&bytes).is_ok_and(|found| found == Some(value)), "{value}");
-            assert!(matches!(read(&bytes[..bytes.len() - 1]), Err(CutOff("number"))), "{value}");
+            assert!(matches!(read(&bytes[..bytes.len() - 1]), Err(Truncated("number"))), "{value}");
         }
         for bytes in [&[0x80, 0][..], &[0xff, 0x80, 0], &[0x80, 0x80, 0x80, 0x80, 1]] {
             assert!(matches!(read(bytes), Ok(None)), "{bytes:x?}");

@@ -2,15 +2,15 @@
 
 use crate::{
     Error, Feature, GeometryId, HEADER_BYTES, Header, LevelId, Mode, Shape, Tables,
+    checksum::{Checksum, lane_shares},
     cursor::Cursor,
     header::Directory,
     indexed::Indexed,
     packet_max,
-    rans::{LOWEST, Reader},
-    seal::{Seal, shares},
+    rans::{LOWEST, RansDecoder},
     simd::Simd,
+    state::{CodedChannel, ContextState},
     states,
-    window::{Subject, Window},
 };
 
 /// What a packet held.
@@ -66,7 +66,7 @@ pub fn decode_into(
 /// Reads packets, with memory that is used again: for packets of one shape it asks for none after the first.
 pub struct Decoder {
     simd: Simd,
-    window: Window,
+    window: ContextState,
     words: Vec<[u8; 2]>,
     values: Vec<i16>,
     indices: Vec<u8>,
@@ -93,7 +93,7 @@ impl Decoder {
     pub fn portable() -> Self {
         Self {
             simd: Simd::default(),
-            window: Window::default(),
+            window: ContextState::default(),
             words: Vec::new(),
             values: Vec::new(),
             indices: Vec::new(),
@@ -152,14 +152,14 @@ impl Decoder {
         if header.table_id != expected {
             return Err(Error::TableId { found: header.table_id, expected });
         }
-        if !tables.allow(header.mode) {
+        if !tables.supports(header.mode) {
             return Err(Error::Section { mode: header.mode });
         }
         if header.groups() != 1 && header.groups() != tables.groups() {
             return Err(Error::Groups { found: header.groups(), groups: tables.groups() });
         }
         symbols.resize(shape.symbols(), 0);
-        let task = Task { tables, header, shape };
+        let task = Job { tables, header, shape };
         let payload = &packet[HEADER_BYTES..];
         let groups_decoded = match (header.mode, header.lanes()) {
             (Mode::Raw | Mode::Zstd, _) => self.read_plain(task, payload, symbols)?,
@@ -173,9 +173,9 @@ impl Decoder {
         Ok(Decoded { header, groups_decoded })
     }
 
-    fn read_plain(&mut self, task: Task<'_>, payload: &[u8], symbols: &mut [i16]) -> Result<usize, Error> {
+    fn read_plain(&mut self, task: Job<'_>, payload: &[u8], symbols: &mut [i16]) -> Result<usize, Error> {
         let mut cursor = Cursor::new(payload);
-        let found = cursor.u32("seal")?;
+        let found = cursor.u32("checksum")?;
         let width = usize::from(task.header.width());
         if task.header.mode == Mode::Zstd {
             self.raw.clear();
@@ -191,18 +191,18 @@ impl Decoder {
         } else {
             read_raw(width, cursor.rest(), symbols)?;
         }
-        let mut seal = Seal::new(task.tables.digest(), task.header.bytes());
+        let mut checksum = Checksum::new(task.tables.digest(), task.header.bytes());
         let planes = task.tables.order().flatten().map(|&channel| usize::from(channel) * task.shape.plane());
-        planes.for_each(|begin| seal.update(&symbols[begin..][..task.shape.plane()]));
-        match seal.value() {
+        planes.for_each(|begin| checksum.update(&symbols[begin..][..task.shape.plane()]));
+        match checksum.value() {
             expected if expected == found => Ok(1),
-            expected => Err(Error::Seal { found, expected }),
+            expected => Err(Error::Checksum { found, expected }),
         }
     }
 
     fn read_lanes<const N: usize>(
         &mut self,
-        task: Task<'_>,
+        task: Job<'_>,
         payload: &[u8],
         symbols: &mut [i16],
     ) -> Result<usize, Error> {
@@ -215,23 +215,24 @@ impl Decoder {
             return Err(Error::PacketTrailing { field: "words", bytes: odd.len() });
         }
         let groups_decoded = directory.groups_decoded(left.len())?;
-        let mut room = std::mem::take(&mut self.words);
-        let found = self.read_groups(task, (&directory, groups_decoded), states, (left, &mut room), symbols);
-        self.words = room;
+        let mut buffer = std::mem::take(&mut self.words);
+        let found =
+            self.read_groups(task, (&directory, groups_decoded), states, (left, &mut buffer), symbols);
+        self.words = buffer;
         found.map(|()| groups_decoded)
     }
 
     fn read_groups<const N: usize>(
         &mut self,
-        task: Task<'_>,
+        task: Job<'_>,
         (directory, groups_decoded): (&Directory, usize),
         states: [u32; N],
-        (words, room): (&[[u8; 2]], &mut Vec<[u8; 2]>),
+        (words, buffer): (&[[u8; 2]], &mut Vec<[u8; 2]>),
         symbols: &mut [i16],
     ) -> Result<(), Error> {
-        let Task { tables, header, shape } = task;
-        let mut reader = Reader::new(states, (tables.precision(), self.simd), words, room);
-        let mut seal = Seal::new(tables.digest(), header.bytes());
+        let Job { tables, header, shape } = task;
+        let mut reader = RansDecoder::new(states, (tables.precision(), self.simd), words, buffer);
+        let mut checksum = Checksum::new(tables.digest(), header.bytes());
         if header.mode.has_contexts() {
             self.window.begin(shape, header.mode, self.simd);
         }
@@ -242,20 +243,24 @@ impl Decoder {
             for channel in channels.iter().map(|&channel| usize::from(channel)) {
                 let plane = &mut symbols[channel * shape.plane()..][..shape.plane()];
                 self.read_channel(task, &mut reader, channel, plane)?;
-                seal.update(plane);
+                checksum.update(plane);
             }
-            if let Some(border) = directory.borders().get(group) {
-                let found = reader.taken() as u64;
-                if found != border.words {
-                    return Err(Error::GroupWords { group, found, expected: border.words });
+            if let Some(group_end) = directory.group_ends().get(group) {
+                let found = reader.words_read() as u64;
+                if found != group_end.words {
+                    return Err(Error::GroupWords { group, found, expected: group_end.words });
                 }
-                if seal.check() != border.check {
-                    return Err(Error::GroupCheck { group, found: border.check, expected: seal.check() });
+                if checksum.check() != group_end.check {
+                    return Err(Error::GroupCheck {
+                        group,
+                        found: group_end.check,
+                        expected: checksum.check(),
+                    });
                 }
             }
         }
         if whole {
-            check_end(&reader, words.len(), &seal)?;
+            check_end(&reader, words.len(), &checksum)?;
         }
         let missing = tables.order().skip(groups).flatten().map(|&channel| usize::from(channel));
         for channel in missing {
@@ -267,22 +272,22 @@ impl Decoder {
 
     fn read_channel<const N: usize>(
         &mut self,
-        task: Task<'_>,
-        reader: &mut Reader<'_, N>,
+        task: Job<'_>,
+        reader: &mut RansDecoder<'_, N>,
         channel: usize,
         plane: &mut [i16],
     ) -> Result<(), Error> {
-        let Task { tables, header, .. } = task;
+        let Job { tables, header, .. } = task;
         match (header.mode, &tables.indexed, &tables.context) {
             (Mode::Indexed, Some(indexed), _) => self.read_indexed(task, indexed, reader, channel, plane),
             (mode, _, Some(context)) if mode.has_contexts() => {
                 let rules = context.rules(mode, header.level, channel);
-                self.window.follow(Subject { context, rules, channel }, reader, plane)
+                self.window.decode_channel(CodedChannel { context, rules, channel }, reader, plane)
             }
             _ => {
-                let family = tables.family_of(Mode::Static, header.level);
-                if reader.run(&family.models[channel], plane) {
-                    reader.escapes_of(family, channel, plane)?;
+                let set = tables.table_set(Mode::Static, header.level);
+                if reader.run(&set.models[channel], plane) {
+                    reader.escapes_of(set, channel, plane)?;
                 }
                 Ok(())
             }
@@ -291,9 +296,9 @@ impl Decoder {
 
     fn read_indexed<const N: usize>(
         &mut self,
-        task: Task<'_>,
+        task: Job<'_>,
         indexed: &Indexed,
-        reader: &mut Reader<'_, N>,
+        reader: &mut RansDecoder<'_, N>,
         channel: usize,
         plane: &mut [i16],
     ) -> Result<(), Error> {
@@ -313,7 +318,7 @@ impl Decoder {
         }
         tiles.spread(&self.indices, &mut self.places);
         if reader.mixed(&indexed.shared, &self.places, plane) {
-            reader.escapes(&indexed.family, &self.places, plane, channel)?;
+            reader.escapes(&indexed.set, &self.places, plane, channel)?;
         }
         Ok(())
     }
@@ -321,30 +326,34 @@ impl Decoder {
 
 /// What is to be decoded.
 #[derive(Clone, Copy)]
-struct Task<'a> {
+struct Job<'a> {
     tables: &'a Tables,
     header: Header,
     shape: Shape,
 }
 
-/// That all of so many words are taken and the lanes end with the seal.
-fn check_end<const N: usize>(reader: &Reader<'_, N>, words: usize, seal: &Seal) -> Result<(), Error> {
-    if reader.taken() > words {
+/// That all of so many words are taken and the lanes end with the checksum.
+fn check_end<const N: usize>(
+    reader: &RansDecoder<'_, N>,
+    words: usize,
+    checksum: &Checksum,
+) -> Result<(), Error> {
+    if reader.words_read() > words {
         return Err(Error::PacketTruncated { field: "words" });
     }
-    if reader.taken() < words {
-        return Err(Error::PacketTrailing { field: "words", bytes: 2 * (words - reader.taken()) });
+    if reader.words_read() < words {
+        return Err(Error::PacketTrailing { field: "words", bytes: 2 * (words - reader.words_read()) });
     }
     if let Some(lane) = reader.states.iter().position(|state| state >> 15 != 1) {
         return Err(Error::FinalState { lane, found: reader.states[lane] });
     }
-    let expected = shares::<N>(seal.value());
+    let expected = lane_shares::<N>(checksum.value());
     let found = reader.states.map(|state| state - LOWEST);
     if found != expected {
         let join = |shares: [u32; N]| {
             shares.iter().zip(0..).take(3).fold(0, |sum, (share, lane)| sum | share << (15 * lane))
         };
-        return Err(Error::Seal { found: join(found), expected: join(expected) });
+        return Err(Error::Checksum { found: join(found), expected: join(expected) });
     }
     Ok(())
 }

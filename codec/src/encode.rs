@@ -2,11 +2,11 @@
 
 use crate::{
     Error, Feature, GROUPS_MAX, GeometryId, HEADER_BYTES, Header, LevelId, Mode, Tables,
+    checksum::{Checksum, lane_shares},
     cursor::push_number,
     header::{GEOMETRIES_MAX, LANES},
-    plan::{Part, Plan, leaning},
-    rans::{LOWEST, Writer},
-    seal::{Seal, shares},
+    plan::{ChannelPlan, Plan, pick_direction},
+    rans::{LOWEST, RansEncoder},
     simd::Simd,
     states,
 };
@@ -140,12 +140,12 @@ impl Encoder {
         if channels != tables.channels() {
             return Err(Error::Channels { tables: tables.channels(), feature: channels });
         }
-        let task = Task { tables, geometry, level, feature };
+        let task = Job { tables, geometry, level, feature };
         match choice {
             Choice::Auto => self.smallest(task, u8::MAX, out),
             Choice::Within(effort) => self.smallest(task, effort, out),
             Choice::Only(mode) => {
-                if !tables.allow(mode) {
+                if !tables.supports(mode) {
                     return Err(Error::NoMode { mode });
                 }
                 match mode {
@@ -184,7 +184,7 @@ impl Encoder {
         if channels != tables.channels() {
             return Err(Error::Channels { tables: tables.channels(), feature: channels });
         }
-        if !mode.is_coded() || !tables.allow(mode) {
+        if !mode.is_coded() || !tables.supports(mode) {
             return Err(Error::NoMode { mode });
         }
         let plan = &mut self.plans[0];
@@ -192,16 +192,16 @@ impl Encoder {
         Ok(plan.cost(mode, tables, level))
     }
 
-    fn smallest(&mut self, task: Task<'_>, effort: u8, out: &mut Vec<u8>) -> Result<Mode, Error> {
+    fn smallest(&mut self, task: Job<'_>, effort: u8, out: &mut Vec<u8>) -> Result<Mode, Error> {
         let mut left = effort;
         let mut best: Option<(u64, Mode, usize)> = None;
         let (mut zstd, mut along) = (false, None);
         for (at, (mode, price)) in EFFORTS.into_iter().enumerate() {
-            if !task.tables.allow(mode) || price > left {
+            if !task.tables.supports(mode) || price > left {
                 continue;
             }
             if matches!(mode, Mode::Columns | Mode::Rows)
-                && *along.get_or_insert_with(|| leaning(task.feature)) != Some(mode)
+                && *along.get_or_insert_with(|| pick_direction(task.feature)) != Some(mode)
             {
                 continue;
             }
@@ -237,13 +237,13 @@ impl Encoder {
         Ok(taken)
     }
 
-    fn write_raw(&mut self, task: Task<'_>, out: &mut Vec<u8>) {
+    fn write_raw(&mut self, task: Job<'_>, out: &mut Vec<u8>) {
         task.begin_plain(Mode::Raw, out);
         task.push_raw(out);
     }
 
     /// Into `frame`.
-    fn write_zstd(&mut self, task: Task<'_>) -> Result<(), Error> {
+    fn write_zstd(&mut self, task: Job<'_>) -> Result<(), Error> {
         self.raw.clear();
         task.push_raw(&mut self.raw);
         task.begin_plain(Mode::Zstd, &mut self.frame);
@@ -259,7 +259,7 @@ impl Encoder {
         Ok(())
     }
 
-    fn write_coded(&mut self, task: Task<'_>, mode: Mode, plan: usize, out: &mut Vec<u8>) {
+    fn write_coded(&mut self, task: Job<'_>, mode: Mode, plan: usize, out: &mut Vec<u8>) {
         let groups = if self.truncatable { task.tables.groups() } else { 1 };
         let lanes = self.lanes.unwrap_or_else(|| self.plans[plan].lanes(mode));
         if !self.write_groups(task, mode, plan, (groups, lanes), out) {
@@ -269,7 +269,7 @@ impl Encoder {
 
     fn write_groups(
         &mut self,
-        task: Task<'_>,
+        task: Job<'_>,
         mode: Mode,
         plan: usize,
         (groups, lanes): (usize, usize),
@@ -289,33 +289,33 @@ impl Encoder {
     /// Returns whether the packet can be written with so many groups: the last one needs a word.
     fn write_lanes<const N: usize>(
         &mut self,
-        task: Task<'_>,
+        task: Job<'_>,
         header: Header,
         plan: usize,
         out: &mut Vec<u8>,
     ) -> bool {
-        let Task { tables, level, feature, .. } = task;
+        let Job { tables, level, feature, .. } = task;
         let plan = &self.plans[plan];
         let truncatable = header.groups() > 1;
-        let mut seal = Seal::new(tables.digest(), header.bytes());
+        let mut checksum = Checksum::new(tables.digest(), header.bytes());
         let mut checks = [0; GROUPS_MAX];
         for (group, check) in tables.order().zip(&mut checks) {
-            group.iter().for_each(|&channel| seal.update(feature.plane(channel.into())));
+            group.iter().for_each(|&channel| checksum.update(feature.plane(channel.into())));
             if truncatable {
-                *check = seal.check();
+                *check = checksum.check();
             }
         }
         self.words.clear();
-        let states = shares::<N>(seal.value()).map(|share| LOWEST + share);
-        let mut writer = Writer { states, words: &mut self.words, simd: self.simd };
-        let family = tables.family_of(header.mode, level);
+        let states = lane_shares::<N>(checksum.value()).map(|share| LOWEST + share);
+        let mut writer = RansEncoder { states, words: &mut self.words, simd: self.simd };
+        let set = tables.table_set(header.mode, level);
         let mut place = tables.channels();
         let mut counts = [0; GROUPS_MAX];
         for (group, count) in tables.order().zip(&mut counts).rev() {
             let before = writer.words.len();
             for &channel in group.iter().rev() {
                 place -= 1;
-                let part = plan.part(header.mode, tables, family, level, feature, (place, channel.into()));
+                let part = plan.part(header.mode, tables, set, level, feature, (place, channel.into()));
                 put(&mut writer, &part, &mut self.escapes, tables.precision());
             }
             *count = (writer.words.len() - before) / 2;
@@ -339,7 +339,12 @@ impl Encoder {
 }
 
 /// Codes a channel, from its last value to its first.
-fn put<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, escapes: &mut Vec<u8>, precision: u32) {
+fn put<const N: usize>(
+    writer: &mut RansEncoder<'_, N>,
+    part: &ChannelPlan<'_>,
+    escapes: &mut Vec<u8>,
+    precision: u32,
+) {
     let mut end = part.entries.len();
     for &begin in part.escaped.iter().rev() {
         let run = part.run(begin as usize);
@@ -352,35 +357,39 @@ fn put<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, escapes: &mu
         }
         writer.bytes(escapes, precision);
         end = run.start;
-        writer.run(part.steps, &part.entries[run]);
+        writer.run(part.encode_entries, &part.entries[run]);
     }
     put_runs(writer, part, 0..end);
-    if let Some((steps, indices)) = part.indices {
-        writer.run(steps, indices);
+    if let Some((encode_entries, indices)) = part.indices {
+        writer.run(encode_entries, indices);
     }
 }
 
 /// Codes runs without escapes, from the last to the first.
-fn put_runs<const N: usize>(writer: &mut Writer<'_, N>, part: &Part<'_>, mut runs: std::ops::Range<usize>) {
+fn put_runs<const N: usize>(
+    writer: &mut RansEncoder<'_, N>,
+    part: &ChannelPlan<'_>,
+    mut runs: std::ops::Range<usize>,
+) {
     if part.stride.is_multiple_of(N) {
-        return writer.run(part.steps, &part.entries[runs]);
+        return writer.run(part.encode_entries, &part.entries[runs]);
     }
     while !runs.is_empty() {
         runs.end -= part.stride;
-        writer.run(part.steps, &part.entries[part.run(runs.end)]);
+        writer.run(part.encode_entries, &part.entries[part.run(runs.end)]);
     }
 }
 
 /// What is to be coded.
 #[derive(Clone, Copy)]
-struct Task<'a> {
+struct Job<'a> {
     tables: &'a Tables,
     geometry: GeometryId,
     level: LevelId,
     feature: &'a Feature,
 }
 
-impl Task<'_> {
+impl Job<'_> {
     fn header(self, mode: Mode, layout: u8) -> Header {
         let [table_id, ..] = self.tables.id();
         Header { mode, level: self.level, geometry: self.geometry, layout, table_id }
@@ -393,14 +402,17 @@ impl Task<'_> {
         if fits { 1 } else { 2 }
     }
 
-    /// The header and the seal of a mode that holds symbols as they are.
+    /// The header and the checksum of a mode that holds symbols as they are.
     fn begin_plain(self, mode: Mode, out: &mut Vec<u8>) {
         let header = self.header(mode, self.width() as u8);
-        let mut seal = Seal::new(self.tables.digest(), header.bytes());
-        self.tables.order().flatten().for_each(|&channel| seal.update(self.feature.plane(channel.into())));
+        let mut checksum = Checksum::new(self.tables.digest(), header.bytes());
+        self.tables
+            .order()
+            .flatten()
+            .for_each(|&channel| checksum.update(self.feature.plane(channel.into())));
         out.clear();
         out.extend(header.bytes());
-        out.extend(seal.value().to_le_bytes());
+        out.extend(checksum.value().to_le_bytes());
     }
 
     fn push_raw(self, out: &mut Vec<u8>) {

@@ -146,8 +146,8 @@ pub enum Error {
         problem: &'static str,
     },
     /// The symbols are not those that were encoded, or the tables are others.
-    #[error("packet: seal: {found:#010x}, tables and symbols give {expected:#010x}")]
-    Seal {
+    #[error("packet: checksum: {found:#010x}, tables and symbols give {expected:#010x}")]
+    Checksum {
         /// The packet's, as far as it has room for it.
         found: u32,
         /// Of the tables, the header and the decoded symbols, as far as the packet has room for it.
@@ -168,7 +168,7 @@ pub enum Error {
     #[error("tables: {place}: {field}: {found}, expected {expected}")]
     Table {
         /// The table.
-        place: Place,
+        place: TableName,
         /// The field of FORMAT.md.
         field: &'static str,
         /// Its value.
@@ -245,7 +245,7 @@ pub enum Error {
 /// Which table of the tables file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Place {
+pub enum TableName {
     /// That of a level and channel.
     Static {
         /// The level.
@@ -264,7 +264,7 @@ pub enum Place {
     Context(u8),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Static { level, channel } => write!(f, "level {level}, channel {channel}"),
@@ -313,7 +313,7 @@ impl Error {
             | Self::Escape { .. }
             | Self::Index { .. }
             | Self::Frame { .. }
-            | Self::Seal { .. } => ErrorKind::Peer,
+            | Self::Checksum { .. } => ErrorKind::Peer,
             Self::Tables { .. }
             | Self::Table { .. }
             | Self::TablesTruncated { .. }

@@ -57,7 +57,7 @@ impl Shape {
     }
 
     /// Rows and columns exchanged.
-    pub(crate) fn turned(self) -> Self {
+    pub(crate) fn transposed(self) -> Self {
         Self { height: self.width, width: self.height, ..self }
     }
 

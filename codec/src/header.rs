@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     Error, GROUPS_MAX, GeometryId, LEVELS_MAX, LevelId, Shape,
-    cursor::{Cursor, CutOff},
+    cursor::{Cursor, Truncated},
 };
 
 /// Bytes of a packet before its payload.
@@ -57,8 +57,8 @@ impl Mode {
     }
 
     /// The shape in which a feature of `shape` is coded.
-    pub(crate) fn laid(self, shape: Shape) -> Shape {
-        if self == Self::Rows { shape.turned() } else { shape }
+    pub(crate) fn coded_shape(self, shape: Shape) -> Shape {
+        if self == Self::Rows { shape.transposed() } else { shape }
     }
 }
 
@@ -144,7 +144,7 @@ const _: () = assert!(LEVELS_MAX <= 16 && GEOMETRIES_MAX <= 16 && GROUPS_MAX <= 
 
 /// What the directory says of one group: the words up to its end, and the check.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Border {
+pub(crate) struct GroupEnd {
     pub(crate) words: u64,
     pub(crate) check: u16,
 }
@@ -152,31 +152,31 @@ pub(crate) struct Border {
 /// The directory of a packet of so many groups.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Directory {
-    borders: [Border; GROUPS_MAX],
+    group_ends: [GroupEnd; GROUPS_MAX],
     groups: usize,
 }
 
 impl Directory {
     pub(crate) fn parse(cursor: &mut Cursor<'_>, groups: usize) -> Result<Self, Error> {
-        let mut borders = [Border::default(); GROUPS_MAX];
+        let mut group_ends = [GroupEnd::default(); GROUPS_MAX];
         let mut sum = 0;
-        for border in &mut borders[..groups - 1] {
+        for group_end in &mut group_ends[..groups - 1] {
             sum += cursor.number("directory")?.ok_or(Error::Number { field: "directory" })? as u64;
-            *border = Border { words: sum, check: cursor.u16("directory")? };
+            *group_end = GroupEnd { words: sum, check: cursor.u16("directory")? };
         }
-        Ok(Self { borders, groups })
+        Ok(Self { group_ends, groups })
     }
 
-    /// The borders between groups.
-    pub(crate) fn borders(&self) -> &[Border] {
-        &self.borders[..self.groups - 1]
+    /// The group_ends between groups.
+    pub(crate) fn group_ends(&self) -> &[GroupEnd] {
+        &self.group_ends[..self.groups - 1]
     }
 
     /// How many groups a packet of so many words holds.
     pub(crate) fn groups_decoded(&self, words: usize) -> Result<usize, Error> {
         let words = words as u64;
-        match self.borders().iter().rposition(|border| border.words <= words) {
-            Some(last) if self.borders[last].words == words => Ok(last + 1),
+        match self.group_ends().iter().rposition(|group_end| group_end.words <= words) {
+            Some(last) if self.group_ends[last].words == words => Ok(last + 1),
             Some(last) if last + 2 < self.groups => Err(Error::PacketTruncated { field: "words" }),
             None if self.groups > 1 => Err(Error::PacketTruncated { field: "words" }),
             _ => Ok(self.groups),
@@ -199,8 +199,8 @@ pub fn prefixes(packet: &[u8]) -> Result<impl Iterator<Item = usize>, Error> {
     }
     let begin = packet.len() - cursor.rest().len();
     let len = packet.len();
-    let borders = directory.borders;
-    let inner = (0..header.groups() - 1).map(move |group| begin as u64 + 2 * borders[group].words);
+    let group_ends = directory.group_ends;
+    let inner = (0..header.groups() - 1).map(move |group| begin as u64 + 2 * group_ends[group].words);
     Ok(inner.filter(move |end| *end < len as u64).map(|end| end as usize).chain([len]))
 }
 
@@ -211,8 +211,8 @@ pub fn packet_max(shape: Shape) -> usize {
     384 + 8 * shape.symbols()
 }
 
-impl From<CutOff> for Error {
-    fn from(CutOff(field): CutOff) -> Self {
+impl From<Truncated> for Error {
+    fn from(Truncated(field): Truncated) -> Self {
         Self::PacketTruncated { field }
     }
 }

@@ -3,27 +3,27 @@
 use crate::{
     Error, LevelId, Shape,
     cursor::Cursor,
-    error::Place,
-    model::Shared,
+    error::TableName,
+    model::MixedTables,
     rans::LANES_MAX,
-    table::{Family, cut},
+    table::{TableSet, tables_truncated},
 };
 
 /// The section of the tables file.
 #[derive(Clone, Debug)]
 pub(crate) struct Indexed {
     tile: usize,
-    pub(crate) family: Family,
-    pub(crate) shared: Shared,
+    pub(crate) set: TableSet,
+    pub(crate) shared: MixedTables,
     /// Level by level, in a level channel by channel.
     bases: Box<[u8]>,
     /// One family of one table per level.
-    deltas: Box<[Family]>,
+    deltas: Box<[TableSet]>,
     channels: usize,
     costs: Costs,
 }
 
-/// What a value costs in each table of the family, in 1/256 bit.
+/// What a value costs in each table of the set, in 1/256 bit.
 #[derive(Clone, Debug)]
 struct Costs {
     low: i32,
@@ -45,30 +45,30 @@ impl Indexed {
         levels: usize,
     ) -> Result<Self, Error> {
         let wrong = |field, found, expected| Err(Error::Tables { field, found, expected });
-        let tile = usize::from(cursor.u8("tile").map_err(cut)?);
-        let count = cursor.u8("indexed tables").map_err(cut)?;
+        let tile = usize::from(cursor.u8("tile").map_err(tables_truncated)?);
+        let count = cursor.u8("indexed tables").map_err(tables_truncated)?;
         if !(2..=128).contains(&count) {
             return wrong("indexed tables", count.into(), "2 to 128");
         }
-        let (family, shared) = Family::parse_shared(cursor, precision, (0..count).map(Place::Indexed))?;
+        let (set, shared) = TableSet::parse_shared(cursor, precision, (0..count).map(TableName::Indexed))?;
         let mut bases = Vec::new();
         let mut deltas = Vec::new();
         for level in 0..levels {
-            let of_level = cursor.take(channels, "bases").map_err(cut)?;
+            let of_level = cursor.take(channels, "bases").map_err(tables_truncated)?;
             if let Some(&base) = of_level.iter().find(|base| **base >= count) {
                 return wrong("base", base.into(), "an index of the tables");
             }
             bases.extend_from_slice(of_level);
-            let place = Place::Deltas { level: level as u8 };
-            let table = Family::parse(cursor, precision, std::iter::once(place))?;
+            let place = TableName::Deltas { level: level as u8 };
+            let table = TableSet::parse(cursor, precision, std::iter::once(place))?;
             let span = table.spans[0];
             if (span.low, span.escape) != (0, count.into()) {
                 return wrong("deltas", span.escape.into(), "low 0, and as many values as tables");
             }
             deltas.push(table);
         }
-        let costs = Costs::new(&family);
-        Ok(Self { tile, family, shared, bases: bases.into(), deltas: deltas.into(), channels, costs })
+        let costs = Costs::new(&set);
+        Ok(Self { tile, set, shared, bases: bases.into(), deltas: deltas.into(), channels, costs })
     }
 
     /// The base of a level and channel.
@@ -77,13 +77,13 @@ impl Indexed {
     }
 
     /// The table of a level's indices.
-    pub(crate) fn deltas(&self, level: LevelId) -> &Family {
+    pub(crate) fn deltas(&self, level: LevelId) -> &TableSet {
         &self.deltas[level.index()]
     }
 
     /// Number of tables.
     pub(crate) fn count(&self) -> u8 {
-        self.family.tables.len() as u8
+        self.set.tables.len() as u8
     }
 
     /// How the planes of `shape` are cut.
@@ -108,7 +108,7 @@ impl Indexed {
         (level, predicted): (LevelId, u8),
         sums: &mut Vec<u64>,
     ) -> u8 {
-        let count = self.family.tables.len();
+        let count = self.set.tables.len();
         let deltas = &self.deltas(level).costs[..count];
         let (back, front) = deltas.split_at(count - usize::from(predicted));
         sums.clear();
@@ -126,8 +126,8 @@ impl Indexed {
 }
 
 impl Costs {
-    fn new(family: &Family) -> Self {
-        let spans = &family.spans[..family.tables.len()];
+    fn new(set: &TableSet) -> Self {
+        let spans = &set.spans[..set.tables.len()];
         let low = spans.iter().map(|span| i32::from(span.low)).min().unwrap_or(0) - 1;
         let end = |span: &crate::table::Span| i32::from(span.low) + i32::from(span.escape);
         let high = spans.iter().map(end).max().unwrap_or(0);
@@ -135,7 +135,7 @@ impl Costs {
             let tables = spans.iter().zip(0..);
             let costs = tables.map(move |(span, table)| {
                 let at = usize::try_from(value - i32::from(span.low)).unwrap_or(usize::MAX);
-                family.costs_of(table)[at.min(span.escape.into())]
+                set.costs_of(table)[at.min(span.escape.into())]
             });
             let mut row = vec![[0; BLOCK]; spans.len().div_ceil(BLOCK)];
             row.as_flattened_mut().iter_mut().zip(costs).for_each(|(to, cost)| *to = cost);

@@ -28,31 +28,31 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod checksum;
 mod context;
 mod cursor;
 mod decode;
 mod encode;
 mod error;
 mod feature;
-#[cfg(target_arch = "x86_64")]
-mod hand;
 mod header;
 mod ids;
 mod indexed;
+mod kernel;
+#[cfg(target_arch = "x86_64")]
+mod kernel_avx2;
 mod model;
 mod plan;
 mod rans;
-mod seal;
-mod sight;
 mod simd;
+mod state;
 mod states;
 mod table;
 mod tables;
-mod window;
 
 pub use decode::{Decoded, Decoder, Packet, decode, decode_into};
 pub use encode::{Choice, Encoder, encode};
-pub use error::{Error, ErrorKind, Place};
+pub use error::{Error, ErrorKind, TableName};
 pub use feature::{Feature, SIDE_MAX, SYMBOLS_MAX, Shape};
 pub use header::{HEADER_BYTES, Header, Mode, packet_max, prefixes};
 pub use ids::{GeometryId, LevelId};

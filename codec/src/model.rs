@@ -3,7 +3,7 @@
 use std::hint::select_unpredictable;
 
 /// Buckets of a table of which any may be next, as a logarithm.
-pub(crate) const PLACE_BITS: u32 = 8;
+pub(crate) const BUCKET_BITS: u32 = 8;
 
 /// As many places as 16 bits can name.
 const PLACES: usize = 1 << 16;
@@ -20,9 +20,9 @@ pub(crate) const RANGE_BITS: u32 = 9;
 /// large by less than `state / 2^(s + 31) < 1 / frequency` for states below 2^31, and exact. For a frequency of 1 the
 /// quotient comes out as `state − 1`, and `start` is larger by the missing `gap`.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Step(pub(crate) [u64; 2]);
+pub(crate) struct EncodeEntry(pub(crate) [u64; 2]);
 
-impl Step {
+impl EncodeEntry {
     /// For an entry of `frequency`, which is below `2^precision`.
     pub(crate) fn new(frequency: u16, start: u32, precision: u32) -> Self {
         let wide = u64::from(frequency);
@@ -37,7 +37,7 @@ impl Step {
     }
 
     /// Leaves any state as it is.
-    pub(crate) const NOTHING: Self = Self([0x7fff_ffff, 0]);
+    pub(crate) const NO_OP: Self = Self([0x7fff_ffff, 0]);
 
     /// The largest state that gives off no word first.
     #[inline(always)]
@@ -58,9 +58,9 @@ impl Step {
 /// One entry as a decoder sees it: from the lowest bit, `start` (u16), `frequency` (u16), `value` (i16), and the
 /// highest bit for the escape.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry(u64);
+pub(crate) struct DecodeEntry(u64);
 
-impl Entry {
+impl DecodeEntry {
     #[inline(always)]
     fn start(self) -> u32 {
         self.0 as u32 & 0xffff
@@ -83,27 +83,27 @@ impl Entry {
     }
 }
 
-/// Whether gathered [`Entry::bits`] hold an escape.
+/// Whether gathered [`DecodeEntry::bits`] hold an escape.
 #[inline(always)]
 pub(crate) fn any_escape(bits: u64) -> bool {
     bits >> 63 != 0
 }
 
 /// Tables as a decoder sees them.
-pub(crate) trait Entries {
+pub(crate) trait DecodeTables {
     /// What names a table.
     type Name: Copy;
 
     /// The entry of a state's slot, of which only the value and the escape count, and the state before that entry was coded:
     /// `frequency * (state div 2^precision) + state mod 2^precision − start`.
-    fn take(&self, name: Self::Name, state: u32, precision: u32) -> (Entry, u32);
+    fn take(&self, name: Self::Name, state: u32, precision: u32) -> (DecodeEntry, u32);
 }
 
 /// A table that whole runs have: eight bytes for each of 512 ranges of its slots, and for each entry.
 #[derive(Clone, Debug)]
-pub(crate) struct Model {
+pub(crate) struct RunTable {
     ranges: Box<[Range; RANGES]>,
-    entries: Box<[Entry]>,
+    entries: Box<[DecodeEntry]>,
 }
 
 /// Two entries as a decoder sees them, the one that the first slot of a range is in and the next: from the lowest bit, the
@@ -113,17 +113,17 @@ pub(crate) struct Model {
 pub(crate) struct Range(pub(crate) u64);
 
 impl Range {
-    fn new(first: Entry, second: Option<Entry>) -> Self {
-        let escape = |entry: Entry| entry.bits() >> 63;
+    fn new(first: DecodeEntry, second: Option<DecodeEntry>) -> Self {
+        let escape = |entry: DecodeEntry| entry.bits() >> 63;
         let second = second.map_or(0, |second| u64::from(second.frequency()) << 48 | escape(second) << 63);
         Self(first.bits() & 0xffff_ffff_ffff | escape(first) << 62 | second)
     }
 }
 
-impl Model {
+impl RunTable {
     /// The table with this lowest value and these frequencies.
     pub(crate) fn new(low: i16, frequencies: &[u16], precision: u32) -> Self {
-        let entries: Box<[Entry]> = entries(low, frequencies).collect();
+        let entries: Box<[DecodeEntry]> = entries(low, frequencies).collect();
         let mut at = 0;
         let ranges = std::array::from_fn(|range| {
             let slot = (range as u32) << (precision - RANGE_BITS);
@@ -148,16 +148,16 @@ impl Model {
 
     /// The entry of a slot that is in a range's third entry or one after it.
     #[cold]
-    pub(crate) fn search(&self, slot: u32) -> Entry {
+    pub(crate) fn search(&self, slot: u32) -> DecodeEntry {
         self.entries[self.entries.partition_point(|entry| entry.start() <= slot) - 1]
     }
 }
 
-impl Entries for Model {
+impl DecodeTables for RunTable {
     type Name = ();
 
     #[inline(always)]
-    fn take(&self, (): (), state: u32, precision: u32) -> (Entry, u32) {
+    fn take(&self, (): (), state: u32, precision: u32) -> (DecodeEntry, u32) {
         let (slot, whole) = (state & ((1 << precision) - 1), state >> precision);
         let Range(bits) = self.range(state >> (precision - RANGE_BITS));
         let (over, first) = (slot - (bits as u32 & 0xffff), bits as u32 >> 16);
@@ -167,7 +167,7 @@ impl Entries for Model {
         if over < frequency {
             let value = bits.wrapping_add(u64::from(later) << 32) & 0xffff << 32;
             let escape = bits << u32::from(!later) & 1 << 63;
-            return (Entry(value | escape), frequency * whole + over);
+            return (DecodeEntry(value | escape), frequency * whole + over);
         }
         let entry = self.search(slot);
         (entry, entry.frequency() * whole + slot - entry.start())
@@ -177,7 +177,7 @@ impl Entries for Model {
 /// Tables of which any may be next. Any 16 bits name a place and an entry, so that none is out of bounds; the pages behind
 /// those in use are never touched.
 #[derive(Clone, Debug)]
-pub(crate) struct Shared {
+pub(crate) struct MixedTables {
     /// For each table, one after the other, and each of 256 equal ranges of its slots the entry of the first one, or the one
     /// before where that is the last of its table.
     index: Box<[u16; PLACES]>,
@@ -185,16 +185,16 @@ pub(crate) struct Shared {
     entries: Box<[u64; PLACES + 1]>,
 }
 
-impl Shared {
+impl MixedTables {
     /// Tables with these lowest values and frequencies, at most 256 with at most 65535 entries in all, and after them one
     /// that stands for no value and leaves any state as it is.
     pub(crate) fn new<'a>(tables: impl Iterator<Item = (i16, &'a [u16])>, precision: u32) -> Self {
         let (mut index, mut all) = (vec![0; PLACES], vec![0; PLACES + 1]);
-        let (mut places, mut left) = (index.chunks_exact_mut(1 << PLACE_BITS), &mut all[..]);
+        let (mut places, mut left) = (index.chunks_exact_mut(1 << BUCKET_BITS), &mut all[..]);
         let mut first = 0;
         for ((low, frequencies), places) in tables.zip(places.by_ref()) {
-            let found: Vec<Entry> = entries(low, frequencies).collect();
-            fill(places, &found, precision - PLACE_BITS, |at| (first + at) as u16);
+            let found: Vec<DecodeEntry> = entries(low, frequencies).collect();
+            fill(places, &found, precision - BUCKET_BITS, |at| (first + at) as u16);
             for (to, entry) in left.iter_mut().zip(&found) {
                 *to = entry.0;
             }
@@ -211,8 +211,8 @@ impl Shared {
     /// Where to look for the entry of a state's slot in a table.
     #[inline(always)]
     fn at(&self, table: u8, state: u32, precision: u32) -> u32 {
-        let bucket = state >> (precision - PLACE_BITS) & ((1 << PLACE_BITS) - 1);
-        self.place(u32::from(table) << PLACE_BITS | bucket)
+        let bucket = state >> (precision - BUCKET_BITS) & ((1 << BUCKET_BITS) - 1);
+        self.place(u32::from(table) << BUCKET_BITS | bucket)
     }
 
     /// Where to look for the entries of a bucket of a table: its number and then that of the bucket, in 16 bits.
@@ -223,17 +223,17 @@ impl Shared {
 
     /// The entry at a place and the next.
     #[inline(always)]
-    pub(crate) fn pair(&self, at: u32) -> [Entry; 2] {
+    pub(crate) fn pair(&self, at: u32) -> [DecodeEntry; 2] {
         let at = usize::from(at as u16);
-        [Entry(self.entries[at]), Entry(self.entries[at + 1])]
+        [DecodeEntry(self.entries[at]), DecodeEntry(self.entries[at + 1])]
     }
 
     /// The entry of a slot, which is looked for from `at` on. Most buckets lie in one entry or two, between which no
     /// branch is needed.
     #[inline(always)]
-    pub(crate) fn entry(&self, mut at: u32, slot: u32) -> Entry {
+    pub(crate) fn entry(&self, mut at: u32, slot: u32) -> DecodeEntry {
         let [first, second] = self.pair(at);
-        let mut entry = Entry(select_unpredictable(slot >= second.start(), second.0, first.0));
+        let mut entry = DecodeEntry(select_unpredictable(slot >= second.start(), second.0, first.0));
         while slot - entry.start() >= entry.frequency() {
             at += 1;
             [_, entry] = self.pair(at);
@@ -242,11 +242,11 @@ impl Shared {
     }
 }
 
-impl Entries for Shared {
+impl DecodeTables for MixedTables {
     type Name = u8;
 
     #[inline(always)]
-    fn take(&self, table: u8, state: u32, precision: u32) -> (Entry, u32) {
+    fn take(&self, table: u8, state: u32, precision: u32) -> (DecodeEntry, u32) {
         let slot = state & ((1 << precision) - 1);
         let entry = self.entry(self.at(table, state, precision), slot);
         (entry, entry.frequency() * (state >> precision) + slot - entry.start())
@@ -254,18 +254,18 @@ impl Entries for Shared {
 }
 
 /// The entries of a table.
-fn entries(low: i16, frequencies: &[u16]) -> impl Iterator<Item = Entry> {
+fn entries(low: i16, frequencies: &[u16]) -> impl Iterator<Item = DecodeEntry> {
     let escape = frequencies.len() - 1;
     starts(frequencies).enumerate().map(move |(at, (frequency, start))| {
         let value = low.wrapping_add_unsigned(at as u16).cast_unsigned();
         let flag = u64::from(at == escape) << 63;
-        Entry(u64::from(start) | u64::from(frequency) << 16 | u64::from(value) << 32 | flag)
+        DecodeEntry(u64::from(start) | u64::from(frequency) << 16 | u64::from(value) << 32 | flag)
     })
 }
 
 /// Names, for each range of `2^bits` slots, the place of the entry that the first one is in, among those of its table; of
 /// the one before where it is the last.
-fn fill<T: Copy>(ranges: &mut [T], entries: &[Entry], bits: u32, name: impl Fn(usize) -> T) {
+fn fill<T: Copy>(ranges: &mut [T], entries: &[DecodeEntry], bits: u32, name: impl Fn(usize) -> T) {
     let mut begin = 0;
     for (at, pair) in entries.windows(2).enumerate() {
         let next = pair[1].start().div_ceil(1 << bits) as usize;
@@ -306,7 +306,7 @@ mod tests {
     fn steps_are_exact_for_every_frequency_at_the_borders_of_the_quotients() {
         for precision in [12, 14] {
             for frequency in (1..1 << precision).step_by(if cfg!(miri) { 997 } else { 1 }) {
-                let step = Step::new(frequency, 1, precision);
+                let step = EncodeEntry::new(frequency, 1, precision);
                 let f = u32::from(frequency);
                 let last = (step.last() + 1) / f - 1;
                 for quotient in [(1 << 15) / f + 1, 4095, 65535, last / 3, last - 1, last] {
@@ -340,8 +340,8 @@ mod tests {
         // Miri takes minutes for the large ones.
         for (frequencies, precision) in cases.into_iter().filter(|(f, _)| !cfg!(miri) || f.len() < 1000) {
             let tables = [(5, &[1, (1 << precision) - 1][..]), (-3, &frequencies)];
-            let model = Model::new(-3, &frequencies, precision);
-            let shared = Shared::new(tables.into_iter(), precision);
+            let model = RunTable::new(-3, &frequencies, precision);
+            let shared = MixedTables::new(tables.into_iter(), precision);
             let slots = (0..).zip(&frequencies).flat_map(|(at, &f)| (0..f).map(move |back| (at, f, back)));
             let stride = if cfg!(miri) { 211 } else { 1 };
             for (slot, (at, frequency, back)) in slots.enumerate().step_by(stride) {

@@ -3,11 +3,11 @@
 
 use crate::{
     Feature, LevelId, Mode, Tables,
-    model::Step,
-    sight::WIDTH,
+    kernel::WIDTH,
+    model::EncodeEntry,
     simd::Simd,
-    table::Family,
-    window::{Sheet, Subject, Window},
+    state::{ChannelEntries, CodedChannel, ContextState},
+    table::TableSet,
 };
 
 /// One value in so many is looked at to estimate the size: strides are multiples of it.
@@ -16,7 +16,7 @@ const SAMPLED: usize = 8;
 /// The values of a feature in the order of coding, for one mode.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// For each symbol, an entry: of the channel's table in mode static, of the shared family in the others. With contexts
+    /// For each symbol, an entry: of the channel's table in mode static, of the shared set in the others. With contexts
     /// runs are a stride apart, and between them entries stand for no value.
     entries: Vec<u16>,
     /// For each tile, an entry of the table of indices.
@@ -35,16 +35,16 @@ pub(crate) struct Plan {
 
 #[derive(Debug, Default)]
 struct Scratch {
-    window: Window,
+    window: ContextState,
     chosen: Vec<u8>,
     places: Vec<u8>,
     sums: Vec<u64>,
 }
 
 /// What is coded of one channel.
-pub(crate) struct Part<'a> {
-    pub(crate) steps: &'a [Step],
-    /// Which of the steps are escapes.
+pub(crate) struct ChannelPlan<'a> {
+    pub(crate) encode_entries: &'a [EncodeEntry],
+    /// Which of the encode_entries are escapes.
     pub(crate) escapes: &'a [bool],
     pub(crate) entries: &'a [u16],
     /// What the entries stand for; only escapes are looked up here.
@@ -55,10 +55,10 @@ pub(crate) struct Part<'a> {
     /// Where those of its runs begin that have escapes.
     pub(crate) escaped: &'a [u32],
     /// The run of tile indices before it.
-    pub(crate) indices: Option<(&'a [Step], &'a [u16])>,
+    pub(crate) indices: Option<(&'a [EncodeEntry], &'a [u16])>,
 }
 
-impl Part<'_> {
+impl ChannelPlan<'_> {
     /// The places of the run that begins at one.
     pub(crate) fn run(&self, begin: usize) -> std::ops::Range<usize> {
         begin..begin + self.runs[begin / self.stride % 2]
@@ -69,19 +69,19 @@ impl Plan {
     /// Which number of lanes is chosen, by the estimated size in bytes (FORMAT.md, section 4.3).
     pub(crate) fn lanes(&self, mode: Mode) -> usize {
         // Sixteen are for contexts alone, and thirty-two for the others.
-        let borders =
+        let limits =
             if mode.has_contexts() { &[256, 896, 1920, 4608][..] } else { &[256, 1792, 3840, 24576, 24576] };
         let estimate = self.sampled * SAMPLED as u64 / (8 * 256);
-        borders.iter().filter(|border| estimate >= **border).count()
+        limits.iter().filter(|limit| estimate >= **limit).count()
     }
 
     /// What every value costs, and the indices, in 1/256 bit.
     pub(crate) fn cost(&self, mode: Mode, tables: &Tables, level: LevelId) -> u64 {
-        let family = tables.family_of(mode, level);
+        let set = tables.table_set(mode, level);
         let plane = self.entries.len() / tables.channels();
         let order = tables.order().flatten().map(|&channel| usize::from(channel));
         let values = order.zip(self.entries.chunks_exact(plane)).map(|(channel, entries)| {
-            let costs = if mode == Mode::Static { family.costs_of(channel) } else { &family.costs[..] };
+            let costs = if mode == Mode::Static { set.costs_of(channel) } else { &set.costs[..] };
             entries.iter().map(|&entry| u64::from(costs[usize::from(entry)])).sum::<u64>()
         });
         values.sum::<u64>() + self.indices_cost
@@ -111,10 +111,10 @@ impl Plan {
     }
 
     fn fill_static(&mut self, tables: &Tables, level: LevelId, feature: &Feature) {
-        let family = tables.family_of(Mode::Static, level);
+        let set = tables.table_set(Mode::Static, level);
         self.entries.clear();
         for channel in tables.order().flatten().map(|&channel| usize::from(channel)) {
-            let span = family.spans[channel];
+            let span = set.spans[channel];
             let begin = self.entries.len();
             let mut escaped = false;
             self.entries.extend(feature.plane(channel).iter().map(|symbol| {
@@ -124,7 +124,7 @@ impl Plan {
             }));
             self.escaped.extend(escaped.then_some(0));
             self.escaped_ends.push(self.escaped.len());
-            self.sampled += sampled(&self.entries[begin..], family.costs_of(channel));
+            self.sampled += sampled(&self.entries[begin..], set.costs_of(channel));
         }
     }
 
@@ -132,7 +132,7 @@ impl Plan {
         let Some(indexed) = &tables.indexed else { return };
         self.entries.clear();
         let tiles = indexed.tiles(feature.shape());
-        let (family, deltas) = (&indexed.family, indexed.deltas(level));
+        let (set, deltas) = (&indexed.set, indexed.deltas(level));
         let Scratch { chosen, places, sums, .. } = &mut self.scratch;
         for channel in tables.order().flatten().map(|&channel| usize::from(channel)) {
             let plane = feature.plane(channel);
@@ -151,19 +151,19 @@ impl Plan {
             let begin = self.entries.len();
             let mut escaped = false;
             self.entries.extend(plane.iter().zip(places.iter()).map(|(&symbol, &table)| {
-                let entry = family.spans[usize::from(table)].entry(symbol);
-                escaped |= family.escapes[usize::from(entry)];
+                let entry = set.spans[usize::from(table)].entry(symbol);
+                escaped |= set.escapes[usize::from(entry)];
                 entry
             }));
             self.escaped.extend(escaped.then_some(0));
             self.escaped_ends.push(self.escaped.len());
-            self.sampled += sampled(&self.entries[begin..], &family.costs);
+            self.sampled += sampled(&self.entries[begin..], &set.costs);
         }
     }
 
     fn fill_contexts(&mut self, mode: Mode, tables: &Tables, level: LevelId, feature: &Feature, simd: Simd) {
         let Some(context) = &tables.context else { return };
-        let shape = mode.laid(feature.shape());
+        let shape = mode.coded_shape(feature.shape());
         let window = &mut self.scratch.window;
         window.begin(feature.shape(), mode, simd);
         let plane = 2 * shape.height() * window.stride();
@@ -171,15 +171,15 @@ impl Plan {
         self.values.resize(shape.channels() * plane + WIDTH, 0);
         for (place, channel) in tables.order().flatten().map(|&channel| usize::from(channel)).enumerate() {
             let here = place * plane..(place + 1) * plane + WIDTH;
-            let sheet = Sheet {
+            let sheet = ChannelEntries {
                 values: &mut self.values[here.clone()],
                 entries: &mut self.entries[here.clone()],
                 escaped: &mut self.escaped,
             };
             let rules = context.rules(mode, level, channel);
-            window.survey(Subject { context, rules, channel }, feature.plane(channel), sheet);
+            window.encode_channel(CodedChannel { context, rules, channel }, feature.plane(channel), sheet);
             self.escaped_ends.push(self.escaped.len());
-            self.sampled += sampled(&self.entries[here][..plane], &context.family.costs);
+            self.sampled += sampled(&self.entries[here][..plane], &context.set.costs);
         }
         self.entries.truncate(shape.channels() * plane);
     }
@@ -189,17 +189,17 @@ impl Plan {
         &'a self,
         mode: Mode,
         tables: &'a Tables,
-        family: &'a Family,
+        set: &'a TableSet,
         level: LevelId,
         feature: &'a Feature,
         (place, channel): (usize, usize),
-    ) -> Part<'a> {
+    ) -> ChannelPlan<'a> {
         let plane = self.entries.len() / tables.channels();
         let here = place * plane..(place + 1) * plane;
         let begin = if place == 0 { 0 } else { self.escaped_ends[place - 1] };
-        let mut part = Part {
-            steps: &family.steps,
-            escapes: &family.escapes,
+        let mut part = ChannelPlan {
+            encode_entries: &set.encode_entries,
+            escapes: &set.escapes,
             entries: &self.entries[here.clone()],
             values: feature.plane(channel),
             runs: [plane, 0],
@@ -209,7 +209,7 @@ impl Plan {
         };
         match (mode, &tables.indexed) {
             _ if mode.has_contexts() => {
-                let shape = mode.laid(feature.shape());
+                let shape = mode.coded_shape(feature.shape());
                 part.values = &self.values[here];
                 part.runs = [shape.width().div_ceil(2), shape.width() / 2];
                 part.stride = plane / (2 * shape.height());
@@ -217,16 +217,19 @@ impl Plan {
             (Mode::Indexed, Some(indexed)) => {
                 let count = indexed.tiles(feature.shape()).count();
                 let indices = &self.indices[place * count..(place + 1) * count];
-                part.indices = Some((&indexed.deltas(level).steps, indices));
+                part.indices = Some((&indexed.deltas(level).encode_entries, indices));
             }
-            _ => (part.steps, part.escapes) = (family.steps_of(channel), family.escapes_of(channel)),
+            _ => {
+                (part.encode_entries, part.escapes) =
+                    (set.encode_entries_of(channel), set.escapes_of(channel))
+            }
         }
         part
     }
 }
 
 /// The one of modes columns and rows that is worth a try: where symbols change by a quarter less along it than across.
-pub(crate) fn leaning(feature: &Feature) -> Option<Mode> {
+pub(crate) fn pick_direction(feature: &Feature) -> Option<Mode> {
     let width = feature.shape().width();
     let apart = |(a, b): (&i16, &i16)| u64::from(a.abs_diff(*b));
     let changes = |plane: &[i16]| -> [u64; 2] {

@@ -2,12 +2,12 @@
 
 use crate::{
     Error,
-    cursor::{Cursor, CutOff},
-    error::Place,
-    model::{Model, Shared, Step, cost, starts},
+    cursor::{Cursor, Truncated},
+    error::TableName,
+    model::{EncodeEntry, MixedTables, RunTable, cost, starts},
 };
 
-/// The most entries of a family of which any table may be next: one name is left for [`Step::NOTHING`].
+/// The most entries of a family of which any table may be next: one name is left for [`EncodeEntry::NO_OP`].
 const ENTRIES_MAX: usize = (1 << 16) - 1;
 
 /// The distribution of one channel's symbols at one level.
@@ -18,10 +18,10 @@ pub struct Table {
 }
 
 impl Table {
-    fn parse(cursor: &mut Cursor<'_>, precision: u32, place: Place) -> Result<Self, Error> {
+    fn parse(cursor: &mut Cursor<'_>, precision: u32, place: TableName) -> Result<Self, Error> {
         let wrong = |field, found, expected| Err(Error::Table { place, field, found, expected });
-        let low = cursor.i16("low").map_err(cut)?;
-        let Some(count) = cursor.number("count").map_err(cut)? else {
+        let low = cursor.i16("low").map_err(tables_truncated)?;
+        let Some(count) = cursor.number("count").map_err(tables_truncated)? else {
             return wrong("count", 0, "a number in its shortest form");
         };
         if !(1..1 << precision).contains(&count) {
@@ -36,7 +36,7 @@ impl Table {
         let mut frequencies = Vec::with_capacity(count + 1);
         let mut left = 1 << precision;
         for _ in 0..=count {
-            let Some(frequency) = cursor.number("frequencies").map_err(cut)? else {
+            let Some(frequency) = cursor.number("frequencies").map_err(tables_truncated)? else {
                 return wrong("frequency", 0, "a number in its shortest form");
             };
             if frequency == 0 {
@@ -107,12 +107,12 @@ impl Table {
 
 /// Tables, with what encoder and decoder derive from them.
 #[derive(Clone, Debug)]
-pub(crate) struct Family {
+pub(crate) struct TableSet {
     pub(crate) tables: Box<[Table]>,
     /// As a decoder sees tables that whole runs have.
-    pub(crate) models: Box<[Model]>,
-    /// The entries of all tables, one table after the other; of shared ones, then [`Step::NOTHING`].
-    pub(crate) steps: Box<[Step]>,
+    pub(crate) models: Box<[RunTable]>,
+    /// The entries of all tables, one table after the other; of shared ones, then [`EncodeEntry::NO_OP`].
+    pub(crate) encode_entries: Box<[EncodeEntry]>,
     /// What those entries cost in 1/256 bit, with what an escape stands for.
     pub(crate) costs: Box<[u16]>,
     /// Which of them are escapes.
@@ -120,7 +120,7 @@ pub(crate) struct Family {
     pub(crate) spans: Box<[Span]>,
 }
 
-/// Where a table's entries are in its family.
+/// Where a table's entries are in its set.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Span {
@@ -131,7 +131,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// The entry of `value` in a family whose entries have 16-bit names.
+    /// The entry of `value` in a set whose entries have 16-bit names.
     #[inline(always)]
     pub(crate) fn entry(self, value: i16) -> u16 {
         (self.first as u16).wrapping_add(self.offset(value))
@@ -151,28 +151,29 @@ impl Span {
     }
 }
 
-impl Family {
+impl TableSet {
     /// Reads one table for each place, which whole runs have.
     pub(crate) fn parse(
         cursor: &mut Cursor<'_>,
         precision: u32,
-        places: impl Iterator<Item = Place>,
+        places: impl Iterator<Item = TableName>,
     ) -> Result<Self, Error> {
-        let mut family = Self::parse_tables(cursor, precision, places)?;
-        family.models =
-            family.tables.iter().map(|table| Model::new(table.low, &table.frequencies, precision)).collect();
-        Ok(family)
+        let mut set = Self::parse_tables(cursor, precision, places)?;
+        set.models =
+            set.tables.iter().map(|table| RunTable::new(table.low, &table.frequencies, precision)).collect();
+        Ok(set)
     }
 
     fn parse_tables(
         cursor: &mut Cursor<'_>,
         precision: u32,
-        places: impl Iterator<Item = Place>,
+        places: impl Iterator<Item = TableName>,
     ) -> Result<Self, Error> {
         let tables =
             places.map(|place| Table::parse(cursor, precision, place)).collect::<Result<Box<[_]>, _>>()?;
-        let steps = tables.iter().flat_map(|table| starts(&table.frequencies));
-        let steps = steps.map(|(frequency, start)| Step::new(frequency, start, precision));
+        let encode_entries = tables.iter().flat_map(|table| starts(&table.frequencies));
+        let encode_entries =
+            encode_entries.map(|(frequency, start)| EncodeEntry::new(frequency, start, precision));
         let costs = tables.iter().flat_map(|table| {
             let escape = table.regular();
             let entries = table.frequencies.iter().enumerate();
@@ -186,7 +187,7 @@ impl Family {
         });
         Ok(Self {
             models: Box::default(),
-            steps: steps.collect(),
+            encode_entries: encode_entries.collect(),
             costs: costs.collect(),
             escapes: escapes.collect(),
             spans: spans.collect(),
@@ -199,30 +200,30 @@ impl Family {
     pub(crate) fn parse_shared(
         cursor: &mut Cursor<'_>,
         precision: u32,
-        places: impl Iterator<Item = Place>,
-    ) -> Result<(Self, Shared), Error> {
-        let mut family = Self::parse_tables(cursor, precision, places)?;
-        if family.steps.len() > ENTRIES_MAX {
-            let found = family.steps.len();
+        places: impl Iterator<Item = TableName>,
+    ) -> Result<(Self, MixedTables), Error> {
+        let mut set = Self::parse_tables(cursor, precision, places)?;
+        if set.encode_entries.len() > ENTRIES_MAX {
+            let found = set.encode_entries.len();
             return Err(Error::Tables {
                 field: "entries of shared tables",
                 found,
                 expected: "at most 65535",
             });
         }
-        let tables = family.tables.iter().map(|table| (table.low, &table.frequencies[..]));
-        let shared = Shared::new(tables, precision);
-        let first = family.steps.len() as u32;
-        family.steps = family.steps.into_iter().chain([Step::NOTHING]).collect();
-        family.costs = family.costs.into_iter().chain([0]).collect();
-        family.escapes = family.escapes.into_iter().chain([false]).collect();
-        family.spans = family.spans.into_iter().chain([Span { first, low: 0, escape: 1 }]).collect();
-        Ok((family, shared))
+        let tables = set.tables.iter().map(|table| (table.low, &table.frequencies[..]));
+        let shared = MixedTables::new(tables, precision);
+        let first = set.encode_entries.len() as u32;
+        set.encode_entries = set.encode_entries.into_iter().chain([EncodeEntry::NO_OP]).collect();
+        set.costs = set.costs.into_iter().chain([0]).collect();
+        set.escapes = set.escapes.into_iter().chain([false]).collect();
+        set.spans = set.spans.into_iter().chain([Span { first, low: 0, escape: 1 }]).collect();
+        Ok((set, shared))
     }
 
     /// The entries of one of the tables.
-    pub(crate) fn steps_of(&self, table: usize) -> &[Step] {
-        &self.steps[self.range(table)]
+    pub(crate) fn encode_entries_of(&self, table: usize) -> &[EncodeEntry] {
+        &self.encode_entries[self.range(table)]
     }
 
     /// What the entries of one of the tables cost.
@@ -244,6 +245,6 @@ impl Family {
 /// What the sixteen bits of an escaped value cost.
 const ESCAPE_COST: u16 = 16 * 256;
 
-pub(crate) fn cut(CutOff(field): CutOff) -> Error {
+pub(crate) fn tables_truncated(Truncated(field): Truncated) -> Error {
     Error::TablesTruncated { field }
 }

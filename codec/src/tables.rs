@@ -4,11 +4,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Error, LevelId, Mode, Table,
-    context::Context,
+    context::ContextModel,
     cursor::Cursor,
-    error::Place,
+    error::TableName,
     indexed::Indexed,
-    table::{Family, cut},
+    table::{TableSet, tables_truncated},
 };
 
 /// The largest number of channels.
@@ -40,9 +40,9 @@ pub struct Tables {
     /// The channels in the order of coding, and where in it each group ends.
     order: Box<[u16]>,
     ends: Box<[u16]>,
-    levels: Box<[Family]>,
+    levels: Box<[TableSet]>,
     pub(crate) indexed: Option<Indexed>,
-    pub(crate) context: Option<Context>,
+    pub(crate) context: Option<ContextModel>,
 }
 
 impl Tables {
@@ -58,36 +58,36 @@ impl Tables {
             return wrong("length", bytes.len(), "at most 4194304 bytes");
         }
         let mut cursor = Cursor::new(bytes);
-        let magic: [u8; 4] = cursor.array("magic").map_err(cut)?;
+        let magic: [u8; 4] = cursor.array("magic").map_err(tables_truncated)?;
         if magic != MAGIC {
             return wrong("magic", u32::from_be_bytes(magic) as usize, "NRWT");
         }
-        let version = cursor.u8("version").map_err(cut)?;
+        let version = cursor.u8("version").map_err(tables_truncated)?;
         if version != VERSION {
             return wrong("version", version.into(), "2: export the bundle again");
         }
-        let precision = cursor.u8("precision").map_err(cut)?;
+        let precision = cursor.u8("precision").map_err(tables_truncated)?;
         if precision != 12 && precision != 14 {
             return wrong("precision", precision.into(), "12 or 14");
         }
         let precision = u32::from(precision);
-        let channels = usize::from(cursor.u16("channels").map_err(cut)?);
+        let channels = usize::from(cursor.u16("channels").map_err(tables_truncated)?);
         if !(1..=CHANNELS_MAX).contains(&channels) {
             return wrong("channels", channels, "1 to 1024");
         }
-        let levels = cursor.u8("levels").map_err(cut)?;
+        let levels = cursor.u8("levels").map_err(tables_truncated)?;
         if !(1..=LEVELS_MAX).contains(&levels.into()) {
             return wrong("levels", levels.into(), "1 to 16");
         }
-        let groups = usize::from(cursor.u8("groups").map_err(cut)?);
+        let groups = usize::from(cursor.u8("groups").map_err(tables_truncated)?);
         if !(1..=GROUPS_MAX.min(channels)).contains(&groups) {
             return wrong("groups", groups, "1 to 32, and at most one per channel");
         }
-        let sections = cursor.u8("sections").map_err(cut)?;
+        let sections = cursor.u8("sections").map_err(tables_truncated)?;
         if sections > ORDER | INDEXED | CONTEXT {
             return wrong("sections", sections.into(), "0 to 7");
         }
-        let reserved = cursor.u8("reserved").map_err(cut)?;
+        let reserved = cursor.u8("reserved").map_err(tables_truncated)?;
         if reserved != 0 {
             return wrong("reserved", reserved.into(), "0");
         }
@@ -99,15 +99,15 @@ impl Tables {
             return wrong("groups", groups, "1 without an order");
         };
         let level = |level| {
-            let places = (0..channels).map(|channel| Place::Static { level, channel });
-            Family::parse(&mut cursor, precision, places)
+            let places = (0..channels).map(|channel| TableName::Static { level, channel });
+            TableSet::parse(&mut cursor, precision, places)
         };
         let levels: Box<[_]> = (0..levels).map(level).collect::<Result<_, _>>()?;
         let indexed = (sections & INDEXED != 0)
             .then(|| Indexed::parse(&mut cursor, precision, channels, levels.len()))
             .transpose()?;
         let context = (sections & CONTEXT != 0)
-            .then(|| Context::parse(&mut cursor, precision, &order, levels.len()))
+            .then(|| ContextModel::parse(&mut cursor, precision, &order, levels.len()))
             .transpose()?;
         if !cursor.rest().is_empty() {
             return wrong("bytes after the last section", cursor.rest().len(), "0");
@@ -117,7 +117,7 @@ impl Tables {
     }
 
     /// The first four bytes of the SHA-256 of the file. Packets carry the first one, and the whole digest is part of
-    /// their seal.
+    /// their checksum.
     #[must_use]
     pub fn id(&self) -> [u8; 4] {
         let [a, b, c, d, ..] = self.digest;
@@ -153,10 +153,10 @@ impl Tables {
     }
 
     /// The tables that code the symbols of one of the coded modes; `level` is one of these tables.
-    pub(crate) fn family_of(&self, mode: Mode, level: LevelId) -> &Family {
+    pub(crate) fn table_set(&self, mode: Mode, level: LevelId) -> &TableSet {
         match (mode, &self.indexed, &self.context) {
-            (Mode::Indexed, Some(indexed), _) => &indexed.family,
-            (Mode::Context | Mode::Columns | Mode::Rows, _, Some(context)) => &context.family,
+            (Mode::Indexed, Some(indexed), _) => &indexed.set,
+            (Mode::Context | Mode::Columns | Mode::Rows, _, Some(context)) => &context.set,
             _ => &self.levels[level.index()],
         }
     }
@@ -182,7 +182,7 @@ impl Tables {
 
     /// Whether packets of this mode can be written and read.
     #[must_use]
-    pub fn allow(&self, mode: Mode) -> bool {
+    pub fn supports(&self, mode: Mode) -> bool {
         match mode {
             Mode::Raw | Mode::Static | Mode::Zstd => true,
             Mode::Indexed => self.indexed.is_some(),
@@ -195,12 +195,12 @@ type Order = (Box<[u16]>, Box<[u16]>);
 
 fn parse_order(cursor: &mut Cursor<'_>, channels: usize, groups: usize) -> Result<Order, Error> {
     let wrong = |field, found, expected| Err(Error::Tables { field, found, expected });
-    let sizes = cursor.u16s(groups, "sizes").map_err(cut)?;
+    let sizes = cursor.u16s(groups, "sizes").map_err(tables_truncated)?;
     let sum: usize = sizes.iter().map(|&size| usize::from(size)).sum();
     if sum != channels || sizes.contains(&0) {
         return wrong("sizes", sum, "groups of 1 and more that sum to the channels");
     }
-    let order = cursor.u16s(channels, "order").map_err(cut)?;
+    let order = cursor.u16s(channels, "order").map_err(tables_truncated)?;
     let mut seen = vec![false; channels];
     for &channel in &order {
         match seen.get_mut(usize::from(channel)) {

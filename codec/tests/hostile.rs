@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod make;
+mod generate;
 mod mutate;
 
 use std::sync::LazyLock;
@@ -15,9 +15,9 @@ use narrows_codec::{
 /// A feature of four channels with a few escapes.
 fn small() -> &'static (Tables, [Shape; 2], Feature) {
     static SMALL: LazyLock<(Tables, [Shape; 2], Feature)> = LazyLock::new(|| {
-        let tables = Tables::parse(&make::tables(2, 4, 2, 12)).unwrap();
+        let tables = Tables::parse(&generate::tables(2, 4, 2, 12)).unwrap();
         let shapes = [Shape::new(4, 3, 5).unwrap(), Shape::new(4, 5, 3).unwrap()];
-        (tables, shapes, make::feature(8, shapes[0], 20))
+        (tables, shapes, generate::feature(8, shapes[0], 20))
     });
     &SMALL
 }
@@ -33,11 +33,11 @@ fn packet(mode: Mode) -> Vec<u8> {
 #[test]
 fn every_truncation_but_at_borders_is_refused() {
     let (tables, shapes, _) = small();
-    for mode in make::modes() {
+    for mode in generate::modes() {
         let packet = packet(mode);
         let ends: Vec<_> = prefixes(&packet).unwrap().collect();
         assert_eq!(ends.len(), if mode.is_coded() { 3 } else { 1 });
-        for len in (0..packet.len()).step_by(make::unless_miri(1, 5)) {
+        for len in (0..packet.len()).step_by(generate::unless_miri(1, 5)) {
             match decode(tables, shapes, &packet[..len]) {
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Peer, "{mode} {len}: {error}"),
                 Ok(found) => {
@@ -51,12 +51,12 @@ fn every_truncation_but_at_borders_is_refused() {
 #[test]
 fn every_flipped_bit_is_refused() {
     let (tables, shapes, feature) = small();
-    for mode in make::modes() {
+    for mode in generate::modes() {
         let packet = packet(mode);
-        for bit in (0..8 * packet.len()).step_by(make::unless_miri(1, 37)) {
+        for bit in (0..8 * packet.len()).step_by(generate::unless_miri(1, 37)) {
             let mut flipped = packet.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            if make::beyond_miri(&flipped) {
+            if generate::beyond_miri(&flipped) {
                 continue;
             }
             match decode(tables, shapes, &flipped) {
@@ -78,7 +78,7 @@ fn every_flipped_bit_is_refused() {
 #[test]
 fn bytes_after_the_end_are_refused() {
     let (tables, shapes, _) = small();
-    for mode in make::modes() {
+    for mode in generate::modes() {
         for tail in [&[0][..], &[0, 0], &[0; 7], &[0xff; 64]] {
             let packet = [&packet(mode), tail].concat();
             assert!(decode(tables, shapes, &packet).is_err(), "{mode} {tail:?}");
@@ -88,9 +88,9 @@ fn bytes_after_the_end_are_refused() {
 
 #[test]
 fn mutated_packets_are_refused() {
-    let report = mutate::run(make::unless_miri(200_000, 60), 11);
+    let report = mutate::run(generate::unless_miri(200_000, 60), 11);
     assert!(report.wrong * 10_000 <= report.packets, "{report:?}");
-    assert!(make::modes().all(|mode| report.per_mode[mode as usize] > 0), "{report:?}");
+    assert!(generate::modes().all(|mode| report.per_mode[mode as usize] > 0), "{report:?}");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn each_field_is_named() {
         ("check: ", name(Mode::Static, &|p| p[5] ^= 1)),
         ("words: 1 bytes left over", name(Mode::Static, &|p| p.push(0))),
         ("words: 2 bytes left over", name(Mode::Static, &|p| p.extend([0, 0]))),
-        ("seal", name(Mode::Raw, &|p| p[5] ^= 1)),
+        ("checksum", name(Mode::Raw, &|p| p[5] ^= 1)),
         ("symbols: the packet ends", name(Mode::Raw, &|p| p.truncate(p.len() - 1))),
         ("symbols: 1 bytes left over", name(Mode::Raw, &|p| p.push(0))),
         ("frame: not a whole frame", name(Mode::Zstd, &|p| p.truncate(p.len() - 1))),
@@ -150,7 +150,7 @@ fn modes_without_a_section_are_refused() {
 #[cfg_attr(miri, ignore = "tries 65536 tables")]
 fn other_tables_are_told_by_the_seal_even_where_their_id_begins_the_same() {
     let (tables, shapes, feature) = small();
-    let bytes = make::tables(2, 4, 2, 12);
+    let bytes = generate::tables(2, 4, 2, 12);
     // Unused biases of the last level: the same symbols come out, from other tables.
     let twin = (0..=255_u8).flat_map(|a| (0..=255).map(move |b| (a, b))).find_map(|(a, b)| {
         let mut bytes = bytes.clone();
@@ -165,7 +165,7 @@ fn other_tables_are_told_by_the_seal_even_where_their_id_begins_the_same() {
             .encode(tables, GeometryId(0), LevelId(0), Choice::Only(Mode::Static), feature, &mut packet)
             .unwrap();
         let error = decode(twin.as_ref().unwrap(), shapes, &packet).unwrap_err();
-        assert!(matches!(error, Error::Seal { .. }), "{lanes}: {error}");
+        assert!(matches!(error, Error::Checksum { .. }), "{lanes}: {error}");
     }
 }
 
@@ -223,7 +223,7 @@ fn arguments_that_do_not_fit_are_refused() {
 #[test]
 #[cfg_attr(miri, ignore = "parses hundreds of tables")]
 fn tables_outside_the_format_are_refused_by_name() {
-    let good = make::tables(2, 3, 2, 12);
+    let good = generate::tables(2, 3, 2, 12);
     assert!(Tables::parse(&good).is_ok());
     let name = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = good.clone();
@@ -257,11 +257,11 @@ fn tables_outside_the_format_are_refused_by_name() {
     ] {
         assert!(message.starts_with("tables: ") && message.contains(expected), "{expected}: {message}");
     }
-    for len in (0..good.len()).step_by(make::unless_miri(1, 397)) {
+    for len in (0..good.len()).step_by(generate::unless_miri(1, 397)) {
         assert!(Tables::parse(&good[..len]).is_err(), "{len}");
     }
-    let random = &mut make::Random::new(1);
-    for _ in 0..make::unless_miri(4000, 3) {
+    let random = &mut generate::Random::new(1);
+    for _ in 0..generate::unless_miri(4000, 3) {
         let mut bytes = good.clone();
         let at = random.below(bytes.len());
         bytes[at] = random.below(256) as u8;

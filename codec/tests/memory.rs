@@ -1,14 +1,14 @@
 //! Once warm, encoder and decoder ask for no memory, in every mode.
 
-mod make;
+mod generate;
 
 use narrows_codec::{Choice, Decoder, Encoder, GeometryId, LevelId, Mode, Shape, Tables};
 
 #[test]
 fn a_warm_pair_takes_no_memory() {
     let shape = Shape::new(4, 24, 18).unwrap();
-    let tables = Tables::parse(&make::tables(9, 4, 1, 12)).unwrap();
-    let features = [0, 100, 7].map(|strays| make::feature(4, shape, strays));
+    let tables = Tables::parse(&generate::tables(9, 4, 1, 12)).unwrap();
+    let features = [0, 100, 7].map(|outliers| generate::feature(4, shape, outliers));
     let choices = Mode::ALL.map(Choice::Only).into_iter().chain([Choice::Auto, Choice::Within(11)]);
     for choice in choices {
         let mut encoder = Encoder::new().truncatable(true);

@@ -46,7 +46,7 @@ pub(super) fn measure(set: &Set) -> Result<Bound> {
     let mixing = measured.iter().map(|feature| model.code(feature, &mut mixer.clone())).sum();
     let mut encoder = Encoder::new();
     let mut cost = |mode: Mode| -> Result<Option<f64>> {
-        if !set.tables.allow(mode) {
+        if !set.tables.supports(mode) {
             return Ok(None);
         }
         let bits = measured

@@ -65,7 +65,7 @@ pub(super) fn measure(bundle: &Path) -> Result<Vec<Count>> {
     let (tables, features) = vectors(bundle)?;
     let symbols: usize = features.iter().map(|(_, feature)| feature.symbols().len()).sum();
     let mut counts = Vec::new();
-    for mode in CODED.into_iter().filter(|&mode: &Mode| tables.allow(mode)) {
+    for mode in CODED.into_iter().filter(|&mode: &Mode| tables.supports(mode)) {
         for way in ["encode", "decode"] {
             let work = format!("{mode}-{way}");
             let more = callgrind(bundle, &work, TURNS)? - callgrind(bundle, &work, 1)?;

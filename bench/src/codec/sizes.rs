@@ -91,7 +91,7 @@ pub(super) fn measure(set: &Set) -> Result<Sizes> {
         Size { over_static_entropy: over(size.bytes - UNCOUNTED as f64), ..size }
     };
     let mut coders = vec![ours("auto", &auto)];
-    for mode in CODED.into_iter().filter(|&mode| set.tables.allow(mode)) {
+    for mode in CODED.into_iter().filter(|&mode| set.tables.supports(mode)) {
         let (mut bytes, mut cost) = (Vec::new(), 0.0);
         for feature in &set.features {
             encoder.encode(

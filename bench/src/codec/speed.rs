@@ -101,7 +101,7 @@ pub(super) fn measure(set: &Set, rounds: usize, python: Option<&Path>) -> Result
     let features = &set.features[..set.features.len().min(FEATURES)];
     let channels = &set.channels()?.iter().map(channel).collect::<Result<Vec<_>>>()?;
     let shapes = &[set.shape()];
-    let modes: Vec<Mode> = CODED.into_iter().filter(|&mode| set.tables.allow(mode)).collect();
+    let modes: Vec<Mode> = CODED.into_iter().filter(|&mode| set.tables.supports(mode)).collect();
     let packets = modes.iter().map(|&mode| packets(set, features, mode)).collect::<Result<Vec<_>>>()?;
     let bundles = (0..BUNDLES).map(|_| Tables::parse(&set.file)).collect::<Result<Vec<_>, _>>()?;
     let raws = &features.iter().map(raw).collect::<Vec<_>>();

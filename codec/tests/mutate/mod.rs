@@ -2,7 +2,7 @@
 
 use narrows_codec::{Choice, Decoder, Encoder, GeometryId, LevelId, Mode, Shape, Tables, packet_max};
 
-use crate::make::{self, Random};
+use crate::generate::{self, Random};
 
 /// What became of the packets.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,14 +22,14 @@ pub(crate) struct Report {
 /// Damages and decodes `packets` packets. A panic is one of the decoder's.
 pub(crate) fn run(packets: u64, seed: u64) -> Report {
     let random = &mut Random::new(seed);
-    let tables = Tables::parse(&make::tables(2, 4, 2, 12)).expect("tables made here");
+    let tables = Tables::parse(&generate::tables(2, 4, 2, 12)).expect("tables made here");
     let shapes = [(3, 5), (8, 8), (1, 1), (11, 6)].map(|(h, w)| Shape::new(4, h, w).expect("a shape"));
     let mut sound = Vec::new();
-    for (geometry, shape) in (0..).zip(shapes).take(make::unless_miri(4, 1)) {
+    for (geometry, shape) in (0..).zip(shapes).take(generate::unless_miri(4, 1)) {
         for lanes in [1, 2, 4, 8, 16, 32] {
-            for mode in make::modes() {
+            for mode in generate::modes() {
                 for truncatable in [false, true] {
-                    let feature = make::feature(u64::from(geometry) + 5, shape, 40);
+                    let feature = generate::feature(u64::from(geometry) + 5, shape, 40);
                     let mut packet = Vec::new();
                     let mut encoder = Encoder::new().lanes(lanes).truncatable(truncatable);
                     encoder
@@ -55,7 +55,7 @@ pub(crate) fn run(packets: u64, seed: u64) -> Report {
         let (whole, mode, lanes, feature) = &sound[random.below(sound.len())];
         packet.clone_from(whole);
         damage(&mut packet, random);
-        if packet == *whole || make::beyond_miri(&packet) {
+        if packet == *whole || generate::beyond_miri(&packet) {
             continue;
         }
         report.packets += 1;

@@ -8,11 +8,11 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use narrows_codec::{Decoder, Encoder, Choice, Feature, Mode, Shape, Tables, packet_max};
 
-#[path = "../../../codec/tests/make/mod.rs"]
-mod make;
+#[path = "../../../codec/tests/generate/mod.rs"]
+mod generate;
 
 static TABLES: LazyLock<[Tables; 2]> = LazyLock::new(|| {
-    [12, 14].map(|precision| Tables::parse(&make::tables(2, 4, 2, precision)).expect("tables made here"))
+    [12, 14].map(|precision| Tables::parse(&generate::tables(2, 4, 2, precision)).expect("tables made here"))
 });
 
 fuzz_target!(|data: &[u8]| {

@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
         }
         let feature = Feature::new(shape, values).expect("symbols of the shape");
         for mode in Mode::ALL.into_iter().filter(|mode| mode.is_coded()) {
-            if !tables.allow(mode) {
+            if !tables.supports(mode) {
                 continue;
             }
             let choice = Choice::Only(mode);

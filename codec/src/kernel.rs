@@ -1,9 +1,9 @@
 //! What follows from what is already known around symbols: their means and tables (FORMAT.md, section 5.3).
 
 use crate::{
-    context::{ACTIVITY_MAX, Context, FAR, NEAR, OWN_MAX, Rules, Spans},
-    model::Shared,
-    rans::Reader,
+    context::{ACTIVITY_MAX, ChannelModel, ContextModel, EARLIER_RUNS, NEIGHBORS_MAX, PREVIOUS_RUN, Spans},
+    model::MixedTables,
+    rans::RansDecoder,
 };
 
 /// Symbols that are worked on at once.
@@ -18,36 +18,41 @@ pub(crate) struct Sums {
     /// The symbols above.
     pub(crate) above: [i16; WIDTH],
     /// Zero where the other own neighbours in earlier runs equal those.
-    pub(crate) differ: [i16; WIDTH],
+    pub(crate) differences: [i16; WIDTH],
 }
 
 /// How symbols are worked on: the portable way, or with the instructions of a processor.
-pub(crate) trait Hand: Copy {
+pub(crate) trait ContextKernel: Copy {
     /// What is known of the symbols from a place on, as an index of all planes and one of its own.
-    fn sums(self, sight: &Sight<'_>, symbols: (&[i16], usize), magnitudes: (&[i16], usize)) -> Sums;
+    fn sums(
+        self,
+        phase_model: &PhaseModel<'_>,
+        symbols: (&[i16], usize),
+        magnitudes: (&[i16], usize),
+    ) -> Sums;
 
     /// The means, in quarter symbols, given the symbols of the run before, to the left and to the right.
-    fn means(self, sight: &Sight<'_>, sums: &Sums, near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH];
+    fn means(self, phase_model: &PhaseModel<'_>, sums: &Sums, neighbors: &[[i16; WIDTH]; 2]) -> [i32; WIDTH];
 
     /// The tables of the first `count` symbols, given their means and the magnitudes of the run before; that of no value
     /// for the others.
     fn tables(
         self,
-        sight: &Sight<'_>,
+        phase_model: &PhaseModel<'_>,
         of: (&Sums, &[i32; WIDTH]),
-        near: &[[i16; WIDTH]; 2],
+        neighbors: &[[i16; WIDTH]; 2],
         count: usize,
     ) -> [u8; WIDTH];
 
     /// What the next run, in the other phase, has to the left and to the right, with zeros outside.
-    fn beside(self, own: &[i16; WIDTH], phase: usize) -> [[i16; WIDTH]; 2];
+    fn shift_neighbors(self, own: &[i16; WIDTH], phase: usize) -> [[i16; WIDTH]; 2];
 
     /// Decodes the first `count` values, which have these tables. Returns whether there are escapes. Both go on to the end
     /// of a chunk.
     fn decode<const N: usize>(
         self,
-        reader: &mut Reader<'_, N>,
-        shared: &Shared,
+        reader: &mut RansDecoder<'_, N>,
+        shared: &MixedTables,
         tables: &[u8],
         values: &mut [i16],
         count: usize,
@@ -68,31 +73,31 @@ pub(crate) trait Hand: Copy {
 
 /// Two terms of a sum: how far each is from the symbol, and the weights.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pair {
+pub(crate) struct TermPair {
     pub(crate) offsets: [isize; 2],
     pub(crate) weights: [i16; 2],
 }
 
 /// Pairs of the terms; the last one may have a partner without weight.
-pub(crate) fn pair(terms: impl Iterator<Item = (isize, i16)>, pairs: &mut Vec<Pair>) {
+pub(crate) fn pair_terms(terms: impl Iterator<Item = (isize, i16)>, pairs: &mut Vec<TermPair>) {
     pairs.clear();
     let mut first = None;
     for (offset, weight) in terms {
         match first.take() {
-            Some((other, held)) => pairs.push(Pair { offsets: [other, offset], weights: [held, weight] }),
+            Some((other, held)) => pairs.push(TermPair { offsets: [other, offset], weights: [held, weight] }),
             None => first = Some((offset, weight)),
         }
     }
     if let Some((offset, weight)) = first {
-        pairs.push(Pair { offsets: [offset; 2], weights: [weight, 0] });
+        pairs.push(TermPair { offsets: [offset; 2], weights: [weight, 0] });
     }
 }
 
 /// What the means and tables of one phase of a channel follow from.
-pub(crate) struct Sight<'a> {
-    pub(crate) context: &'a Context,
-    pub(crate) mean_pairs: &'a [Pair],
-    pub(crate) activity_pairs: &'a [Pair],
+pub(crate) struct PhaseModel<'a> {
+    pub(crate) context: &'a ContextModel,
+    pub(crate) mean_pairs: &'a [TermPair],
+    pub(crate) activity_pairs: &'a [TermPair],
     /// How far the own neighbours in earlier runs are from the symbol, the one above first.
     pub(crate) level: [isize; 3],
     pub(crate) far: &'a [i16],
@@ -100,17 +105,17 @@ pub(crate) struct Sight<'a> {
     /// The weights of far and wide.
     pub(crate) weights: [i16; 2],
     /// The weights of the run before, in means and activities.
-    pub(crate) mean_near: [i16; 2],
-    pub(crate) activity_near: [i16; 2],
+    pub(crate) mean_neighbors: [i16; 2],
+    pub(crate) activity_neighbors: [i16; 2],
     /// Where the sums begin.
     pub(crate) mean_bias: i32,
     pub(crate) activity_bias: i32,
 }
 
-impl<'a> Sight<'a> {
+impl<'a> PhaseModel<'a> {
     pub(crate) fn new(
-        (context, rules, phase): (&'a Context, Rules<'_>, usize),
-        (mean_pairs, activity_pairs, own): (&'a [Pair], &'a [Pair], [isize; OWN_MAX]),
+        (context, rules, phase): (&'a ContextModel, ChannelModel<'_>, usize),
+        (mean_pairs, activity_pairs, own): (&'a [TermPair], &'a [TermPair], [isize; NEIGHBORS_MAX]),
         (far, wide): (&'a [i16], &'a [i16]),
     ) -> Self {
         let (mean, activity, biases) = (&rules.means[phase], &rules.activities[phase], rules.biases[phase]);
@@ -118,12 +123,12 @@ impl<'a> Sight<'a> {
             context,
             mean_pairs,
             activity_pairs,
-            level: FAR[phase].map(|at| own[at]),
+            level: EARLIER_RUNS[phase].map(|at| own[at]),
             far,
             wide,
             weights: [activity.far, activity.wide],
-            mean_near: NEAR[phase].map(|at| mean.own[at]),
-            activity_near: NEAR[phase].map(|at| activity.own[at]),
+            mean_neighbors: PREVIOUS_RUN[phase].map(|at| mean.own[at]),
+            activity_neighbors: PREVIOUS_RUN[phase].map(|at| activity.own[at]),
             mean_bias: 16 * i32::from(biases.mean),
             activity_bias: i32::from(biases.activity) << (context.shift - 4),
         }
@@ -134,55 +139,62 @@ impl<'a> Sight<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 
-impl Hand for Portable {
+impl ContextKernel for Portable {
     #[inline(always)]
     fn sums(
         self,
-        sight: &Sight<'_>,
+        phase_model: &PhaseModel<'_>,
         (symbols, from): (&[i16], usize),
         (magnitudes, at): (&[i16], usize),
     ) -> Sums {
-        let mut means = [sight.mean_bias; WIDTH];
-        add_pairs(&mut means, symbols, from, sight.mean_pairs);
-        let mut activities = [sight.activity_bias; WIDTH];
-        let [far, wide] = sight.weights;
-        add(&mut activities, chunk(sight.far, at), far);
-        add(&mut activities, chunk(sight.wide, at), wide);
-        add_pairs(&mut activities, magnitudes, at, sight.activity_pairs);
-        let [above, others @ ..] = sight.level.map(|offset| chunk(symbols, from.wrapping_add_signed(offset)));
-        let differ = |lane: usize| others.iter().fold(0, |all, other| all | (other[lane] ^ above[lane]));
-        Sums { means, activities, above: *above, differ: std::array::from_fn(differ) }
+        let mut means = [phase_model.mean_bias; WIDTH];
+        add_pairs(&mut means, symbols, from, phase_model.mean_pairs);
+        let mut activities = [phase_model.activity_bias; WIDTH];
+        let [far, wide] = phase_model.weights;
+        add(&mut activities, chunk(phase_model.far, at), far);
+        add(&mut activities, chunk(phase_model.wide, at), wide);
+        add_pairs(&mut activities, magnitudes, at, phase_model.activity_pairs);
+        let [above, others @ ..] =
+            phase_model.level.map(|offset| chunk(symbols, from.wrapping_add_signed(offset)));
+        let differences = |lane: usize| others.iter().fold(0, |all, other| all | (other[lane] ^ above[lane]));
+        Sums { means, activities, above: *above, differences: std::array::from_fn(differences) }
     }
 
     #[inline(always)]
-    fn means(self, sight: &Sight<'_>, sums: &Sums, near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
-        let Sums { mut means, above, differ, .. } = *sums;
-        near.iter().zip(sight.mean_near).for_each(|(near, weight)| add(&mut means, near, weight));
+    fn means(self, phase_model: &PhaseModel<'_>, sums: &Sums, neighbors: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
+        let Sums { mut means, above, differences, .. } = *sums;
+        neighbors
+            .iter()
+            .zip(phase_model.mean_neighbors)
+            .for_each(|(neighbors, weight)| add(&mut means, neighbors, weight));
         std::array::from_fn(|lane| {
-            let [left, right] = near.map(|near| near[lane] ^ above[lane]);
-            if left | right | differ[lane] == 0 { 4 * i32::from(above[lane]) } else { means[lane] >> 8 }
+            let [left, right] = neighbors.map(|neighbors| neighbors[lane] ^ above[lane]);
+            if left | right | differences[lane] == 0 { 4 * i32::from(above[lane]) } else { means[lane] >> 8 }
         })
     }
 
     #[inline(always)]
     fn tables(
         self,
-        sight: &Sight<'_>,
+        phase_model: &PhaseModel<'_>,
         (sums, means): (&Sums, &[i32; WIDTH]),
-        near: &[[i16; WIDTH]; 2],
+        neighbors: &[[i16; WIDTH]; 2],
         count: usize,
     ) -> [u8; WIDTH] {
         let mut sums = sums.activities;
-        near.iter().zip(sight.activity_near).for_each(|(near, weight)| add(&mut sums, near, weight));
+        neighbors
+            .iter()
+            .zip(phase_model.activity_neighbors)
+            .for_each(|(neighbors, weight)| add(&mut sums, neighbors, weight));
         std::array::from_fn(|lane| {
-            let level = (sums[lane] >> sight.context.shift).clamp(0, ACTIVITY_MAX as i32) as usize;
-            let table = sight.context.shapes[level] | (means[lane] & 3) as u8;
-            if lane < count { table } else { sight.context.nothing }
+            let level = (sums[lane] >> phase_model.context.shift).clamp(0, ACTIVITY_MAX as i32) as usize;
+            let table = phase_model.context.shapes[level] | (means[lane] & 3) as u8;
+            if lane < count { table } else { phase_model.context.nothing }
         })
     }
 
     #[inline(always)]
-    fn beside(self, own: &[i16; WIDTH], phase: usize) -> [[i16; WIDTH]; 2] {
+    fn shift_neighbors(self, own: &[i16; WIDTH], phase: usize) -> [[i16; WIDTH]; 2] {
         let mut moved = [0; WIDTH];
         if phase == 0 {
             moved[..WIDTH - 1].copy_from_slice(&own[1..]);
@@ -196,8 +208,8 @@ impl Hand for Portable {
     #[inline(always)]
     fn decode<const N: usize>(
         self,
-        reader: &mut Reader<'_, N>,
-        shared: &Shared,
+        reader: &mut RansDecoder<'_, N>,
+        shared: &MixedTables,
         tables: &[u8],
         values: &mut [i16],
         count: usize,
@@ -240,7 +252,7 @@ impl Hand for Portable {
 }
 
 /// Ones for as many lanes as are in use, then zeros.
-static USED: [i16; 2 * WIDTH] = {
+static LANE_MASKS: [i16; 2 * WIDTH] = {
     let mut lanes = [0; 2 * WIDTH];
     let mut lane = 0;
     while lane < WIDTH {
@@ -252,15 +264,15 @@ static USED: [i16; 2 * WIDTH] = {
 
 /// All bits of the first `count` lanes.
 #[inline(always)]
-pub(crate) fn used(count: usize) -> &'static [i16; WIDTH] {
-    chunk(&USED, WIDTH - count.min(WIDTH))
+pub(crate) fn lane_mask(count: usize) -> &'static [i16; WIDTH] {
+    chunk(&LANE_MASKS, WIDTH - count.min(WIDTH))
 }
 
 /// The first `count` as they are, zeros after them.
 #[inline(always)]
-pub(crate) fn first(count: usize, of: [i16; WIDTH]) -> [i16; WIDTH] {
-    let used = used(count);
-    std::array::from_fn(|lane| of[lane] & used[lane])
+pub(crate) fn keep_first(count: usize, of: [i16; WIDTH]) -> [i16; WIDTH] {
+    let mask = lane_mask(count);
+    std::array::from_fn(|lane| of[lane] & mask[lane])
 }
 
 /// What is at a place and after it. Places are below 2^32, so that one comparison is enough.
@@ -278,8 +290,8 @@ pub(crate) fn chunk_mut<T>(plane: &mut [T], place: usize) -> &mut [T; WIDTH] {
 }
 
 #[inline(always)]
-fn add_pairs(sums: &mut [i32; WIDTH], plane: &[i16], at: usize, pairs: &[Pair]) {
-    for Pair { offsets, weights } in pairs {
+fn add_pairs(sums: &mut [i32; WIDTH], plane: &[i16], at: usize, pairs: &[TermPair]) {
+    for TermPair { offsets, weights } in pairs {
         for (offset, weight) in offsets.iter().zip(weights) {
             add(sums, chunk(plane, at.wrapping_add_signed(*offset)), *weight);
         }

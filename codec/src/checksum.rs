@@ -2,11 +2,11 @@
 
 /// CRC-32 over the tables' digest, the header and symbols, in the order of coding.
 #[derive(Clone)]
-pub(crate) struct Seal {
+pub(crate) struct Checksum {
     hasher: crc32fast::Hasher,
 }
 
-impl Seal {
+impl Checksum {
     pub(crate) fn new(digest: &[u8; 32], header: [u8; 4]) -> Self {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(digest);
@@ -36,7 +36,7 @@ impl Seal {
     }
 }
 
-/// What the states of `N` lanes carry of the seal: 15 bits each, the low ones first.
-pub(crate) fn shares<const N: usize>(seal: u32) -> [u32; N] {
-    std::array::from_fn(|lane| (u64::from(seal) >> (15 * lane).min(63)) as u32 & 0x7fff)
+/// What the states of `N` lanes carry of the checksum: 15 bits each, the low ones first.
+pub(crate) fn lane_shares<const N: usize>(checksum: u32) -> [u32; N] {
+    std::array::from_fn(|lane| (u64::from(checksum) >> (15 * lane).min(63)) as u32 & 0x7fff)
 }

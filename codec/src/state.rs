@@ -9,9 +9,11 @@ use fearless_simd::Simd as _;
 
 use crate::{
     Error, Mode, Shape,
-    context::{Context, NEAR, OWN, OWN_MAX, Rules},
-    rans::{LANES_MAX, Reader},
-    sight::{self, Hand, Pair, Portable, Sight, Sums, WIDTH, chunk, chunk_mut, pair},
+    context::{ChannelModel, ContextModel, NEIGHBORS, NEIGHBORS_MAX, PREVIOUS_RUN},
+    kernel::{
+        self, ContextKernel, PhaseModel, Portable, Sums, TermPair, WIDTH, chunk, chunk_mut, pair_terms,
+    },
+    rans::{LANES_MAX, RansDecoder},
     simd::Simd,
 };
 
@@ -21,15 +23,15 @@ const BELOW: usize = 1;
 
 /// The planes of one feature, used again for the next.
 #[derive(Debug, Default)]
-pub(crate) struct Window {
+pub(crate) struct ContextState {
     /// As symbols are coded.
     shape: Option<Shape>,
     /// Whether rows of the feature are columns here, and a channel of it.
-    turned: bool,
+    transposed: bool,
     plane: Vec<i16>,
     height: usize,
     width: usize,
-    grid: Grid,
+    grid: PlaneLayout,
     simd: Simd,
     symbols: Vec<i16>,
     magnitudes: Vec<i16>,
@@ -38,10 +40,10 @@ pub(crate) struct Window {
     smooth: Vec<i16>,
     wide: Vec<i16>,
     /// What the means and the activities of the current channel are summed from, phase by phase.
-    mean_pairs: [Vec<Pair>; 2],
-    activity_pairs: [Vec<Pair>; 2],
+    mean_pairs: [Vec<TermPair>; 2],
+    activity_pairs: [Vec<TermPair>; 2],
     /// What the run before is for the current one, chunk by chunk.
-    near: Vec<Near>,
+    neighbors: Vec<Neighbors>,
     /// Of the current run: what means and activities are summed from, means in quarter symbols, tables, values.
     sums: Vec<Sums>,
     means: Vec<[i32; WIDTH]>,
@@ -53,16 +55,16 @@ pub(crate) struct Window {
 
 /// What is to the left and to the right of a chunk in the run before.
 #[derive(Clone, Copy, Debug, Default)]
-struct Near {
+struct Neighbors {
     symbols: [[i16; WIDTH]; 2],
     magnitudes: [[i16; WIDTH]; 2],
 }
 
 /// Carries over what crosses from one chunk of a run in this phase to another.
 #[inline(always)]
-fn join(near: &mut [Near], phase: usize) {
-    for at in 1..near.len() {
-        if let [before, after] = &mut near[at - 1..=at] {
+fn join(neighbors: &mut [Neighbors], phase: usize) {
+    for at in 1..neighbors.len() {
+        if let [before, after] = &mut neighbors[at - 1..=at] {
             for (right, left) in [
                 (&mut before.symbols[1], &mut after.symbols[0]),
                 (&mut before.magnitudes[1], &mut after.magnitudes[0]),
@@ -75,7 +77,7 @@ fn join(near: &mut [Near], phase: usize) {
 }
 
 /// Makes columns of rows of so many values.
-fn turn(rows: &[i16], width: usize, columns: &mut [i16]) {
+fn transpose(rows: &[i16], width: usize, columns: &mut [i16]) {
     let height = rows.len() / width;
     for (x, column) in columns.chunks_exact_mut(height).enumerate() {
         column.iter_mut().zip(rows[x..].iter().step_by(width)).for_each(|(to, symbol)| *to = *symbol);
@@ -84,16 +86,16 @@ fn turn(rows: &[i16], width: usize, columns: &mut [i16]) {
 
 /// A channel, and how it is predicted.
 #[derive(Clone, Copy)]
-pub(crate) struct Subject<'a> {
-    pub(crate) context: &'a Context,
-    pub(crate) rules: Rules<'a>,
+pub(crate) struct CodedChannel<'a> {
+    pub(crate) context: &'a ContextModel,
+    pub(crate) rules: ChannelModel<'a>,
     pub(crate) channel: usize,
 }
 
 /// Where a channel's values go, and the entries that code them, run by run, each as far from the next as
-/// [`Window::stride`] says, with entries of no value in between: both have room for [`WIDTH`] more. Then the places of the
+/// [`ContextState::stride`] says, with entries of no value in between: both have room for [`WIDTH`] more. Then the places of the
 /// runs that have escapes.
-pub(crate) struct Sheet<'a> {
+pub(crate) struct ChannelEntries<'a> {
     pub(crate) values: &'a mut [i16],
     pub(crate) entries: &'a mut [u16],
     pub(crate) escaped: &'a mut Vec<u32>,
@@ -101,15 +103,15 @@ pub(crate) struct Sheet<'a> {
 
 /// Where things are in a plane that is kept in two halves.
 #[derive(Clone, Copy, Debug, Default)]
-struct Grid {
+struct PlaneLayout {
     /// From a row of the even columns to that of the odd ones; a row is two of these.
     half: usize,
     plane: usize,
-    own: [[isize; OWN_MAX]; 2],
+    own: [[isize; NEIGHBORS_MAX]; 2],
     around: [[isize; 9]; 2],
 }
 
-impl Grid {
+impl PlaneLayout {
     fn new(shape: Shape) -> Self {
         let half = shape.width().div_ceil(2) + 2;
         let step = half.cast_signed();
@@ -123,10 +125,10 @@ impl Grid {
             };
             2 * step * dy + aside
         };
-        let mut own = [[0; OWN_MAX]; 2];
+        let mut own = [[0; NEIGHBORS_MAX]; 2];
         let mut around = [[0; 9]; 2];
         for phase in 0..2 {
-            own[phase].iter_mut().zip(OWN[phase]).for_each(|(to, &place)| *to = offset(phase, place));
+            own[phase].iter_mut().zip(NEIGHBORS[phase]).for_each(|(to, &place)| *to = offset(phase, place));
             let places = (-1..=1).flat_map(|dy| (-1..=1).map(move |dx| (dy, dx)));
             around[phase].iter_mut().zip(places).for_each(|(to, place)| *to = offset(phase, place));
         }
@@ -139,20 +141,20 @@ impl Grid {
     }
 }
 
-impl Window {
+impl ContextState {
     /// Forgets what was known and makes room for a feature of `shape` that is coded in `mode`.
     pub(crate) fn begin(&mut self, shape: Shape, mode: Mode, simd: Simd) {
-        let shape = mode.laid(shape);
-        (self.simd, self.turned) = (simd, mode == Mode::Rows);
+        let shape = mode.coded_shape(shape);
+        (self.simd, self.transposed) = (simd, mode == Mode::Rows);
         if self.shape == Some(shape) {
-            // Of the others only borders are read before they are written, and those stay zero.
+            // Of the others only group_ends are read before they are written, and those stay zero.
             self.far.fill(0);
             self.wide.fill(0);
             return;
         }
         self.shape = Some(shape);
         (self.height, self.width) = (shape.height(), shape.width());
-        self.grid = Grid::new(shape);
+        self.grid = PlaneLayout::new(shape);
         let plane = self.grid.plane + WIDTH;
         for (buffer, len) in [
             (&mut self.symbols, shape.channels() * self.grid.plane + WIDTH),
@@ -166,8 +168,8 @@ impl Window {
         }
         // Whole turns of lanes.
         let chunks = self.runs()[0].next_multiple_of(LANES_MAX) / WIDTH;
-        self.near.resize(self.runs()[0].div_ceil(WIDTH), Near::default());
-        self.sums.resize(self.near.len(), Sums::default());
+        self.neighbors.resize(self.runs()[0].div_ceil(WIDTH), Neighbors::default());
+        self.sums.resize(self.neighbors.len(), Sums::default());
         self.named.resize(2 * self.height * self.stride() + WIDTH, 0);
         self.means.resize(chunks, [0; WIDTH]);
         self.tables.resize(chunks, [0; WIDTH]);
@@ -179,66 +181,77 @@ impl Window {
         [self.width.div_ceil(2), self.width / 2]
     }
 
-    /// How far runs are apart in a [`Sheet`]: whole turns of eight lanes.
+    /// How far runs are apart in a [`ChannelEntries`]: whole turns of eight lanes.
     pub(crate) fn stride(&self) -> usize {
         self.runs()[0].next_multiple_of(8)
     }
 
     /// Takes in a channel before it is coded, and tells what is to be coded.
-    pub(crate) fn survey(&mut self, subject: Subject<'_>, plane: &[i16], sheet: Sheet<'_>) {
-        self.turn(subject);
+    pub(crate) fn encode_channel(
+        &mut self,
+        subject: CodedChannel<'_>,
+        plane: &[i16],
+        sheet: ChannelEntries<'_>,
+    ) {
+        self.set_channel(subject);
         match self.simd {
             #[cfg(target_arch = "x86_64")]
             Simd { avx2: Some(token) } => token.vectorize(
                 #[inline(always)]
-                || self.survey_by(token, subject, plane, sheet),
+                || self.encode_channel_with(token, subject, plane, sheet),
             ),
-            _ => self.survey_by(Portable, subject, plane, sheet),
+            _ => self.encode_channel_with(Portable, subject, plane, sheet),
         }
     }
 
     #[inline(always)]
-    fn survey_by<H: Hand>(&mut self, hand: H, subject: Subject<'_>, plane: &[i16], sheet: Sheet<'_>) {
-        let Subject { context, rules, channel } = subject;
-        let Sheet { values, entries, escaped } = sheet;
+    fn encode_channel_with<H: ContextKernel>(
+        &mut self,
+        kernel: H,
+        subject: CodedChannel<'_>,
+        plane: &[i16],
+        sheet: ChannelEntries<'_>,
+    ) {
+        let CodedChannel { context, rules, channel } = subject;
+        let ChannelEntries { values, entries, escaped } = sheet;
         self.load(channel, plane);
         let (runs, stride) = (self.runs(), self.stride());
         let limits = (context.cap, rules.coarse);
         let (symbols, magnitudes) = (&self.symbols[..], &mut self.magnitudes[..]);
-        let sights = [0, 1].map(|phase| {
+        let phases = [0, 1].map(|phase| {
             let pairs = (&self.mean_pairs[phase][..], &self.activity_pairs[phase][..], self.grid.own[phase]);
-            Sight::new((context, rules, phase), pairs, (&self.far, &self.wide))
+            PhaseModel::new((context, rules, phase), pairs, (&self.far, &self.wide))
         });
-        let (near, tables) = (&mut self.near[..], &mut self.named[..]);
-        near.fill(Near::default());
+        let (neighbors, tables) = (&mut self.neighbors[..], &mut self.named[..]);
+        neighbors.fill(Neighbors::default());
         let (first, mut begin, mut to) = (channel * self.grid.plane, self.grid.at(0, 0), 0);
         for run in 0..2 * self.height {
-            let (sight, count) = (&sights[run % 2], runs[run % 2]);
-            for (at, near) in near.iter_mut().enumerate() {
+            let (phase_model, count) = (&phases[run % 2], runs[run % 2]);
+            for (at, neighbors) in neighbors.iter_mut().enumerate() {
                 let (here, left) = (begin + at * WIDTH, count.saturating_sub(at * WIDTH));
                 let own = chunk(symbols, first + here);
-                let sums = hand.sums(sight, (symbols, first + here), (magnitudes, here));
-                let means = hand.means(sight, &sums, &near.symbols);
-                let named = hand.tables(sight, (&sums, &means), &near.magnitudes, left);
+                let sums = kernel.sums(phase_model, (symbols, first + here), (magnitudes, here));
+                let means = kernel.means(phase_model, &sums, &neighbors.symbols);
+                let named = kernel.tables(phase_model, (&sums, &means), &neighbors.magnitudes, left);
                 *chunk_mut(tables, to + at * WIDTH) = named;
-                *chunk_mut(values, to + at * WIDTH) = sight::first(left, hand.values(own, &means));
-                let found = sight::first(left, hand.magnitudes(own, &means, limits));
+                *chunk_mut(values, to + at * WIDTH) = kernel::keep_first(left, kernel.values(own, &means));
+                let found = kernel::keep_first(left, kernel.magnitudes(own, &means, limits));
                 *chunk_mut(magnitudes, here) = found;
-                near.symbols = hand.beside(&sight::first(left, *own), run % 2);
-                near.magnitudes = hand.beside(&found, run % 2);
+                neighbors.symbols = kernel.shift_neighbors(&kernel::keep_first(left, *own), run % 2);
+                neighbors.magnitudes = kernel.shift_neighbors(&found, run % 2);
             }
-            join(near, run % 2);
+            join(neighbors, run % 2);
             begin += self.grid.half;
             to += stride;
         }
         let mut any = false;
         for at in (0..to).step_by(WIDTH) {
-            let (named, escapes) = hand.entries(&context.spans, chunk(tables, at), chunk(values, at));
+            let (named, escapes) = kernel.entries(&context.spans, chunk(tables, at), chunk(values, at));
             *chunk_mut(entries, at) = named;
             any |= escapes;
         }
         if any {
-            let escapes = &context.family.escapes;
+            let escapes = &context.set.escapes;
             let escape = |run: &[u16]| run.iter().any(|&entry| escapes[usize::from(entry)]);
             let runs = entries[..to].chunks_exact(stride).zip((0..).step_by(stride));
             escaped.extend(runs.filter_map(|(run, at)| escape(run).then_some(at)));
@@ -247,79 +260,79 @@ impl Window {
     }
 
     /// Decodes a channel.
-    pub(crate) fn follow<const N: usize>(
+    pub(crate) fn decode_channel<const N: usize>(
         &mut self,
-        subject: Subject<'_>,
-        reader: &mut Reader<'_, N>,
+        subject: CodedChannel<'_>,
+        reader: &mut RansDecoder<'_, N>,
         plane: &mut [i16],
     ) -> Result<(), Error> {
-        self.turn(subject);
+        self.set_channel(subject);
         match self.simd {
             #[cfg(target_arch = "x86_64")]
             Simd { avx2: Some(token) } => token.vectorize(
                 #[inline(always)]
-                || self.follow_by(token, subject, reader, plane),
+                || self.decode_channel_with(token, subject, reader, plane),
             ),
-            _ => self.follow_by(Portable, subject, reader, plane),
+            _ => self.decode_channel_with(Portable, subject, reader, plane),
         }
     }
 
     #[inline(always)]
-    fn follow_by<H: Hand, const N: usize>(
+    fn decode_channel_with<H: ContextKernel, const N: usize>(
         &mut self,
-        hand: H,
-        subject: Subject<'_>,
-        reader: &mut Reader<'_, N>,
+        kernel: H,
+        subject: CodedChannel<'_>,
+        reader: &mut RansDecoder<'_, N>,
         plane: &mut [i16],
     ) -> Result<(), Error> {
-        let Subject { context, rules, channel } = subject;
+        let CodedChannel { context, rules, channel } = subject;
         let runs = self.runs();
         let limits = (context.cap, rules.coarse);
         let (symbols, magnitudes) = (&mut self.symbols[..], &mut self.magnitudes[..]);
         let (means, tables, values) = (&mut self.means[..], &mut self.tables[..], &mut self.values[..]);
-        let sights = [0, 1].map(|phase| {
+        let phases = [0, 1].map(|phase| {
             let pairs = (&self.mean_pairs[phase][..], &self.activity_pairs[phase][..], self.grid.own[phase]);
-            Sight::new((context, rules, phase), pairs, (&self.far, &self.wide))
+            PhaseModel::new((context, rules, phase), pairs, (&self.far, &self.wide))
         });
-        let (near, sums) = (&mut self.near[..], &mut self.sums[..]);
-        near.fill(Near::default());
+        let (neighbors, sums) = (&mut self.neighbors[..], &mut self.sums[..]);
+        neighbors.fill(Neighbors::default());
         let (first, half, mut begin) = (channel * self.grid.plane, self.grid.half, self.grid.at(0, 0));
         for (at, sums) in sums.iter_mut().enumerate() {
             let here = begin + at * WIDTH;
-            *sums = hand.sums(&sights[0], (symbols, first + here), (magnitudes, here));
+            *sums = kernel.sums(&phases[0], (symbols, first + here), (magnitudes, here));
         }
         for run in 0..2 * self.height {
-            let (sight, next, count) = (&sights[run % 2], &sights[(run + 1) % 2], runs[run % 2]);
-            for (at, (near, sums)) in near.iter().zip(&mut *sums).enumerate() {
+            let (phase_model, next, count) = (&phases[run % 2], &phases[(run + 1) % 2], runs[run % 2]);
+            for (at, (neighbors, sums)) in neighbors.iter().zip(&mut *sums).enumerate() {
                 let left = count.saturating_sub(at * WIDTH);
-                means[at] = hand.means(sight, sums, &near.symbols);
-                tables[at] = hand.tables(sight, (sums, &means[at]), &near.magnitudes, left);
+                means[at] = kernel.means(phase_model, sums, &neighbors.symbols);
+                tables[at] = kernel.tables(phase_model, (sums, &means[at]), &neighbors.magnitudes, left);
                 // Of the next run, while the states of this one are waited for.
                 if run + 1 < 2 * self.height {
                     let here = begin + half + at * WIDTH;
-                    *sums = hand.sums(next, (symbols, first + here), (magnitudes, here));
+                    *sums = kernel.sums(next, (symbols, first + here), (magnitudes, here));
                 }
             }
             let shared = &context.shared;
-            if hand.decode(reader, shared, tables.as_flattened(), values.as_flattened_mut(), count) {
+            if kernel.decode(reader, shared, tables.as_flattened(), values.as_flattened_mut(), count) {
                 reader.escapes(
-                    &context.family,
+                    &context.set,
                     tables.as_flattened(),
                     &mut values.as_flattened_mut()[..count],
                     channel,
                 )?;
             }
-            for (at, near) in near.iter_mut().enumerate() {
+            for (at, neighbors) in neighbors.iter_mut().enumerate() {
                 let (here, left) = (begin + at * WIDTH, count.saturating_sub(at * WIDTH));
-                let own = hand.symbols(&values[at], &means[at]);
-                let found = sight::first(left, hand.magnitudes(&own, &means[at], limits));
-                let own = sight::first(left, own);
+                let own = kernel.symbols(&values[at], &means[at]);
+                let found = kernel::keep_first(left, kernel.magnitudes(&own, &means[at], limits));
+                let own = kernel::keep_first(left, own);
                 *chunk_mut(symbols, first + here) = own;
                 *chunk_mut(magnitudes, here) = found;
-                near.symbols = hand.beside(&own, run % 2);
-                near.magnitudes = hand.beside(&found, run % 2);
+                neighbors.symbols = kernel.shift_neighbors(&own, run % 2);
+                neighbors.magnitudes = kernel.shift_neighbors(&found, run % 2);
             }
-            join(near, run % 2);
+            join(neighbors, run % 2);
             begin += half;
         }
         self.finish();
@@ -328,32 +341,32 @@ impl Window {
     }
 
     /// Turns to a channel.
-    fn turn(&mut self, Subject { rules, channel, .. }: Subject<'_>) {
-        let Grid { plane, own, around, .. } = self.grid;
+    fn set_channel(&mut self, CodedChannel { rules, channel, .. }: CodedChannel<'_>) {
+        let PlaneLayout { plane, own, around, .. } = self.grid;
         for phase in 0..2 {
-            let count = OWN[phase].len();
+            let count = NEIGHBORS[phase].len();
             let (mean, activity) = (&rules.means[phase], &rules.activities[phase]);
             let own = |weights| {
-                let far = |(at, place)| (!NEAR[phase].contains(&at)).then_some(place);
+                let far = |(at, place)| (!PREVIOUS_RUN[phase].contains(&at)).then_some(place);
                 own[phase].into_iter().zip(weights).take(count).enumerate().filter_map(far)
             };
             let taps = mean.taps.iter().map(|tap| {
                 let planes = (usize::from(tap.plane) * plane).cast_signed() - (channel * plane).cast_signed();
                 (planes + around[phase][usize::from(tap.place)], tap.weight)
             });
-            pair(own(mean.own).chain(taps), &mut self.mean_pairs[phase]);
-            pair(own(activity.own), &mut self.activity_pairs[phase]);
+            pair_terms(own(mean.own).chain(taps), &mut self.mean_pairs[phase]);
+            pair_terms(own(activity.own), &mut self.activity_pairs[phase]);
         }
     }
 
     #[inline(always)]
     fn load(&mut self, channel: usize, plane: &[i16]) {
-        let mut turned = std::mem::take(&mut self.plane);
-        if self.turned {
-            turned.resize(plane.len(), 0);
-            turn(plane, self.height, &mut turned);
+        let mut transposed = std::mem::take(&mut self.plane);
+        if self.transposed {
+            transposed.resize(plane.len(), 0);
+            transpose(plane, self.height, &mut transposed);
         }
-        let plane = if self.turned { &turned } else { plane };
+        let plane = if self.transposed { &transposed } else { plane };
         let first = channel * self.grid.plane;
         for (row, line) in plane.chunks_exact(self.width).enumerate() {
             let (even, odd) = (first + self.grid.at(row, 0), first + self.grid.at(row, 1));
@@ -366,16 +379,16 @@ impl Window {
                     std::array::from_fn(|lane| both[2 * lane + 1]);
             }
         }
-        self.plane = turned;
+        self.plane = transposed;
     }
 
     #[inline(always)]
     fn store(&mut self, channel: usize, plane: &mut [i16]) {
-        let mut turned = std::mem::take(&mut self.plane);
-        if self.turned {
-            turned.resize(plane.len(), 0);
+        let mut transposed = std::mem::take(&mut self.plane);
+        if self.transposed {
+            transposed.resize(plane.len(), 0);
         }
-        let to = if self.turned { &mut turned[..] } else { &mut *plane };
+        let to = if self.transposed { &mut transposed[..] } else { &mut *plane };
         let first = channel * self.grid.plane;
         for (row, line) in to.chunks_exact_mut(self.width).enumerate() {
             let (even, odd) = (first + self.grid.at(row, 0), first + self.grid.at(row, 1));
@@ -385,10 +398,10 @@ impl Window {
                 block.copy_from_slice(&both[..block.len()]);
             }
         }
-        if self.turned {
-            turn(&turned, self.width, plane);
+        if self.transposed {
+            transpose(&transposed, self.width, plane);
         }
-        self.plane = turned;
+        self.plane = transposed;
     }
 
     /// Adds the magnitudes of a finished channel to what later ones see.

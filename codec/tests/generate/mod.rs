@@ -144,9 +144,9 @@ pub(crate) fn tables(seed: u64, channels: usize, levels: usize, precision: u32) 
     out
 }
 
-/// A feature that is smooth in places, and of one value in the upper half of some channels; one symbol in `strays` is any
+/// A feature that is smooth in places, and of one value in the upper half of some channels; one symbol in `outliers` is any
 /// i16, none where that is 0.
-pub(crate) fn feature(seed: u64, shape: Shape, strays: usize) -> Feature {
+pub(crate) fn feature(seed: u64, shape: Shape, outliers: usize) -> Feature {
     let random = &mut Random::new(seed);
     let mut symbols = Vec::with_capacity(shape.symbols());
     for _ in 0..shape.channels() {
@@ -158,7 +158,7 @@ pub(crate) fn feature(seed: u64, shape: Shape, strays: usize) -> Feature {
                 continue;
             }
             value = (value + random.from(-top, top + 1)) * 2 / 3;
-            let stray = strays > 0 && random.below(strays) == 0;
+            let stray = outliers > 0 && random.below(outliers) == 0;
             symbols.push(if stray { random.from(-32768, 32768) } else { value } as i16);
         }
     }

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod make;
+mod generate;
 
 use constriction::stream::{model::ContiguousCategoricalEntropyModel, stack::SmallAnsCoder};
 use narrows_codec::{
@@ -16,11 +16,11 @@ const CODED: [Mode; 5] = [Mode::Static, Mode::Indexed, Mode::Context, Mode::Colu
 
 fn choices() -> impl Iterator<Item = Choice> {
     // Auto tries zstd.
-    let auto = make::modes().find(|mode| *mode == Mode::Zstd).map(|_| Choice::Auto);
-    make::modes().map(Choice::Only).chain([Choice::Within(5)]).chain(auto)
+    let auto = generate::modes().find(|mode| *mode == Mode::Zstd).map(|_| Choice::Auto);
+    generate::modes().map(Choice::Only).chain([Choice::Within(5)]).chain(auto)
 }
 
-fn goes_round(
+fn round_trip(
     tables: &Tables,
     level: u8,
     choice: Choice,
@@ -40,35 +40,35 @@ fn goes_round(
 }
 
 fn case() -> impl Strategy<Value = (Tables, u8, Feature, u8, bool)> {
-    let precision = prop_oneof![Just(12), Just(make::unless_miri(14, 12))];
-    let strays = prop_oneof![4 => Just(0_usize), 2 => Just(50), 1 => Just(1)];
+    let precision = prop_oneof![Just(12), Just(generate::unless_miri(14, 12))];
+    let outliers = prop_oneof![4 => Just(0_usize), 2 => Just(50), 1 => Just(1)];
     let lanes = prop_oneof![Just(0), Just(1), Just(2), Just(4), Just(8), Just(16), Just(32)];
     (
-        (any::<u64>(), 1..make::unless_miri(5, 3_usize), 1..make::unless_miri(3, 2_usize), precision),
-        (1..make::unless_miri(24, 4_usize), 1..make::unless_miri(40, 12_usize)),
-        strays,
+        (any::<u64>(), 1..generate::unless_miri(5, 3_usize), 1..generate::unless_miri(3, 2_usize), precision),
+        (1..generate::unless_miri(24, 4_usize), 1..generate::unless_miri(40, 12_usize)),
+        outliers,
         lanes,
         any::<bool>(),
     )
         .prop_map(
-            |((seed, channels, levels, precision), (height, width), strays, lanes, truncatable)| {
-                let tables = Tables::parse(&make::tables(seed, channels, levels, precision)).unwrap();
+            |((seed, channels, levels, precision), (height, width), outliers, lanes, truncatable)| {
+                let tables = Tables::parse(&generate::tables(seed, channels, levels, precision)).unwrap();
                 let shape = Shape::new(channels, height, width).unwrap();
-                let feature = make::feature(seed ^ 1, shape, strays);
+                let feature = generate::feature(seed ^ 1, shape, outliers);
                 (tables, (levels - 1) as u8, feature, lanes, truncatable)
             },
         )
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(make::unless_miri(150, 1)))]
+    #![proptest_config(ProptestConfig::with_cases(generate::unless_miri(150, 1)))]
 
     #[test]
     fn every_feature_survives_every_mode((tables, level, feature, lanes, truncatable) in case()) {
         let mut encoder = Encoder::new().lanes(lanes).truncatable(truncatable);
         let mut sizes = Vec::new();
         for choice in choices() {
-            sizes.push((choice, goes_round(&tables, level, choice, &feature, &mut encoder).len()));
+            sizes.push((choice, round_trip(&tables, level, choice, &feature, &mut encoder).len()));
         }
         let size = |of| sizes.iter().find(|(choice, _)| *choice == of).map(|(_, size)| *size);
         let (raw, zstd) = (size(Choice::Only(Mode::Raw)), size(Choice::Only(Mode::Zstd)));
@@ -95,7 +95,7 @@ proptest! {
     fn every_border_is_a_place_to_cut((tables, level, feature, lanes, _) in case()) {
         let mut encoder = Encoder::new().lanes(lanes).truncatable(true);
         for mode in CODED {
-            let packet = goes_round(&tables, level, Choice::Only(mode), &feature, &mut encoder);
+            let packet = round_trip(&tables, level, Choice::Only(mode), &feature, &mut encoder);
             let groups = Header::parse(&packet).unwrap().groups();
             let ends: Vec<_> = prefixes(&packet).unwrap().collect();
             prop_assert_eq!(ends.last(), Some(&packet.len()));
@@ -128,7 +128,7 @@ proptest! {
         let layout = if mode % 2 == 0 && mode < 4 { 1 + u8::from(truncatable) } else { groups << 3 | code };
         let mut packet = vec![0x20 | mode, level, layout, tables.id()[0]];
         packet.extend(payload);
-        prop_assume!(!make::beyond_miri(&packet));
+        prop_assume!(!generate::beyond_miri(&packet));
         // A feature of one symbol and a prefix of no word are within reach of chance.
         prop_assume!(feature.symbols().len() > 8 && !truncatable);
         prop_assert!(decode(&tables, &[feature.shape()], &packet).is_err());
@@ -141,25 +141,25 @@ fn static_tables(precision: u32, tables: &[(i16, Vec<usize>)]) -> Tables {
     bytes.push(precision as u8);
     bytes.extend((tables.len() as u16).to_le_bytes());
     bytes.extend([1, 1, 0, 0]);
-    tables.iter().for_each(|(low, frequencies)| make::table(*low, frequencies, &mut bytes));
+    tables.iter().for_each(|(low, frequencies)| generate::table(*low, frequencies, &mut bytes));
     Tables::parse(&bytes).unwrap()
 }
 
 #[test]
 fn extreme_features_survive() {
     for precision in [12, 14] {
-        let entries = make::unless_miri((1 << precision) - 96, 200);
+        let entries = generate::unless_miri((1 << precision) - 96, 200);
         let tables = static_tables(
             precision,
             &[
-                (-3, make::frequencies(&[1, 5, 20, 60, 20, 5, 1], precision)),
-                (-2000, make::frequencies(&vec![1; entries], precision)),
-                (i16::MAX, make::frequencies(&[7], precision)),
-                (i16::MIN, make::frequencies(&[7], precision)),
+                (-3, generate::frequencies(&[1, 5, 20, 60, 20, 5, 1], precision)),
+                (-2000, generate::frequencies(&vec![1; entries], precision)),
+                (i16::MAX, generate::frequencies(&[7], precision)),
+                (i16::MIN, generate::frequencies(&[7], precision)),
             ],
         );
         let shapes = [(1, 1), (1, 2), (3, 85), (16, 16), (1, 257), (61, 67)];
-        for &(height, width) in make::unless_miri(&shapes[..], &shapes[1..2]) {
+        for &(height, width) in generate::unless_miri(&shapes[..], &shapes[1..2]) {
             let shape = Shape::new(4, height, width).unwrap();
             for values in
                 [vec![0], vec![i16::MIN], vec![i16::MAX], vec![3], vec![4], vec![-4, 2000, 1, -32768, 32767]]
@@ -168,8 +168,8 @@ fn extreme_features_survive() {
                 let feature = Feature::new(shape, symbols).unwrap();
                 for lanes in [1, 2, 4, 8, 16, 32] {
                     let mut encoder = Encoder::new().lanes(lanes);
-                    for mode in make::modes().filter(|&mode| tables.allow(mode)) {
-                        goes_round(&tables, 0, Choice::Only(mode), &feature, &mut encoder);
+                    for mode in generate::modes().filter(|&mode| tables.supports(mode)) {
+                        round_trip(&tables, 0, Choice::Only(mode), &feature, &mut encoder);
                     }
                 }
             }
@@ -179,16 +179,16 @@ fn extreme_features_survive() {
 
 #[test]
 fn contexts_survive_symbols_at_the_ends_of_their_range() {
-    let tables = Tables::parse(&make::tables(3, 3, 1, 12)).unwrap();
+    let tables = Tables::parse(&generate::tables(3, 3, 1, 12)).unwrap();
     let shapes = [(1, 1), (2, 2), (7, 33), (40, 1), (1, 64)];
-    for &(height, width) in make::unless_miri(&shapes[..], &shapes[1..2]) {
+    for &(height, width) in generate::unless_miri(&shapes[..], &shapes[1..2]) {
         let shape = Shape::new(3, height, width).unwrap();
         for values in [vec![i16::MIN], vec![i16::MAX], vec![i16::MIN, i16::MAX], vec![0, 1, -32768, 5, 32767]]
         {
             let symbols = values.iter().copied().cycle().take(shape.symbols()).collect();
             let feature = Feature::new(shape, symbols).unwrap();
             for mode in CODED {
-                goes_round(&tables, 0, Choice::Only(mode), &feature, &mut Encoder::new());
+                round_trip(&tables, 0, Choice::Only(mode), &feature, &mut Encoder::new());
             }
         }
     }
@@ -198,11 +198,11 @@ fn contexts_survive_symbols_at_the_ends_of_their_range() {
 #[cfg_attr(miri, ignore = "four million symbols")]
 fn the_largest_feature_survives() {
     let shape = Shape::new(1, 1024, 4096).unwrap();
-    let tables = Tables::parse(&make::tables(5, 1, 1, 12)).unwrap();
+    let tables = Tables::parse(&generate::tables(5, 1, 1, 12)).unwrap();
     let symbols = (0..shape.symbols()).map(|i| (i * i % 8) as i16 - 3).collect();
     let feature = Feature::new(shape, symbols).unwrap();
     for mode in CODED {
-        goes_round(&tables, 0, Choice::Only(mode), &feature, &mut Encoder::new());
+        round_trip(&tables, 0, Choice::Only(mode), &feature, &mut Encoder::new());
     }
 }
 
@@ -210,24 +210,25 @@ fn the_largest_feature_survives() {
 fn lanes_follow_the_estimated_size() {
     // A symbol costs a byte: 16 of 4096.
     let tables = static_tables(12, &[(0, vec![16; 256].into_iter().take(255).chain([16]).collect())]);
-    let borders = [(248, 1), (256, 2), (1784, 2), (1792, 4), (3832, 4), (3840, 8), (24568, 8), (24576, 32)];
-    for &(bytes, lanes) in make::unless_miri(&borders[..], &borders[..4]) {
+    let group_ends =
+        [(248, 1), (256, 2), (1784, 2), (1792, 4), (3832, 4), (3840, 8), (24568, 8), (24576, 32)];
+    for &(bytes, lanes) in generate::unless_miri(&group_ends[..], &group_ends[..4]) {
         let (height, width) = if bytes > 4096 { (8, bytes / 8) } else { (1, bytes) };
         let shape = Shape::new(1, height, width).unwrap();
         let feature = Feature::new(shape, (0..bytes).map(|i| (i * 7 % 255) as i16).collect()).unwrap();
-        let packet = goes_round(&tables, 0, Choice::Only(Mode::Static), &feature, &mut Encoder::new());
+        let packet = round_trip(&tables, 0, Choice::Only(Mode::Static), &feature, &mut Encoder::new());
         assert_eq!(Header::parse(&packet).unwrap().lanes(), lanes, "{bytes}");
     }
 }
 
 #[test]
 fn contexts_take_lanes_sooner() {
-    let tables = Tables::parse(&make::tables(3, 1, 1, 12)).unwrap();
+    let tables = Tables::parse(&generate::tables(3, 1, 1, 12)).unwrap();
     // Each symbol is an escape of frequency 1: 28 bits.
-    let borders = [(64, 1), (80, 2), (240, 2), (256, 4), (544, 4), (560, 8), (1312, 8), (1328, 16)];
-    for &(symbols, lanes) in make::unless_miri(&borders[..], &borders[..2]) {
-        let feature = make::feature(5, Shape::new(1, 1, symbols).unwrap(), 1);
-        let packet = goes_round(&tables, 0, Choice::Only(Mode::Context), &feature, &mut Encoder::new());
+    let group_ends = [(64, 1), (80, 2), (240, 2), (256, 4), (544, 4), (560, 8), (1312, 8), (1328, 16)];
+    for &(symbols, lanes) in generate::unless_miri(&group_ends[..], &group_ends[..2]) {
+        let feature = generate::feature(5, Shape::new(1, 1, symbols).unwrap(), 1);
+        let packet = round_trip(&tables, 0, Choice::Only(Mode::Context), &feature, &mut Encoder::new());
         assert_eq!(Header::parse(&packet).unwrap().lanes(), lanes, "{symbols}");
     }
 }
@@ -235,14 +236,14 @@ fn contexts_take_lanes_sooner() {
 #[test]
 #[cfg_attr(miri, ignore = "zstd is C")]
 fn auto_leaves_static_only_for_something_smaller() {
-    let tables = static_tables(12, &[(0, make::frequencies(&[1, 1], 12))]);
+    let tables = static_tables(12, &[(0, generate::frequencies(&[1, 1], 12))]);
     let shape = Shape::new(1, 20, 20).unwrap();
     let mut packet = Vec::new();
     let mut auto = |choice, symbol: &dyn Fn(usize) -> i16| {
         let feature = Feature::new(shape, (0..400).map(symbol).collect()).unwrap();
         encode(&tables, GeometryId(0), LevelId(0), choice, &feature, &mut packet).unwrap()
     };
-    let random = &mut make::Random::new(3);
+    let random = &mut generate::Random::new(3);
     let coins: Vec<_> = (0..400).map(|_| random.below(2) as i16).collect();
     let coin = |i: usize| coins[i];
     assert_eq!(auto(Choice::Auto, &coin), Mode::Static);
@@ -255,15 +256,15 @@ fn auto_leaves_static_only_for_something_smaller() {
 #[test]
 #[cfg_attr(miri, ignore = "large features")]
 fn stripes_are_coded_along_them() {
-    let tables = Tables::parse(&make::tables(9, 4, 1, 12)).unwrap();
+    let tables = Tables::parse(&generate::tables(9, 4, 1, 12)).unwrap();
     let shape = Shape::new(4, 24, 24).unwrap();
-    let random = &mut make::Random::new(5);
+    let random = &mut generate::Random::new(5);
     let lines: Vec<_> = (0..4 * 24).map(|_| random.from(-9, 10) as i16).collect();
     let plane = shape.plane();
     let taken = |place: &dyn Fn(usize) -> usize| {
         let symbols = (0..shape.symbols()).map(|at| lines[at / plane * 24 + place(at % plane)]).collect();
         let feature = Feature::new(shape, symbols).unwrap();
-        let packet = goes_round(&tables, 0, Choice::Within(9), &feature, &mut Encoder::new());
+        let packet = round_trip(&tables, 0, Choice::Within(9), &feature, &mut Encoder::new());
         Header::parse(&packet).unwrap().mode
     };
     assert_eq!((taken(&|at| at / 24), taken(&|at| at % 24)), (Mode::Rows, Mode::Columns));
@@ -276,13 +277,13 @@ fn constriction_needs_as_many_bytes() {
     let scales: Vec<_> = (1..9_u32)
         .map(|scale| {
             let weights: Vec<u32> = (-20..=20_i32).map(|s| 8000 / (1 + (s * s) as u32 / scale)).collect();
-            (-20, make::frequencies(&weights, 12))
+            (-20, generate::frequencies(&weights, 12))
         })
         .collect();
     let tables = static_tables(12, &scales);
     let shape = Shape::new(8, 40, 40).unwrap();
     let level = tables.level(LevelId(0)).unwrap();
-    let random = &mut make::Random::new(1);
+    let random = &mut generate::Random::new(1);
     let mut symbols = Vec::new();
     for table in level {
         for _ in 0..shape.plane() {
@@ -296,7 +297,7 @@ fn constriction_needs_as_many_bytes() {
         }
     }
     let feature = Feature::new(shape, symbols).unwrap();
-    let packet = goes_round(&tables, 0, Choice::Only(Mode::Static), &feature, &mut Encoder::new());
+    let packet = round_trip(&tables, 0, Choice::Only(Mode::Static), &feature, &mut Encoder::new());
 
     let mut coder = SmallAnsCoder::new();
     let mut escapes = 0;

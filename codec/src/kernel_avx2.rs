@@ -6,53 +6,58 @@ use fearless_simd::{i16x16, i32x8, prelude::*, u8x16, u16x16};
 
 use crate::{
     context::Spans,
-    model::Shared,
-    rans::{BLOCK, Reader},
-    sight::{Hand, Sight, Sums, WIDTH, chunk, used},
+    kernel::{ContextKernel, PhaseModel, Sums, WIDTH, chunk, lane_mask},
+    model::MixedTables,
+    rans::{DECODE_BLOCK, RansDecoder},
     simd::Avx2,
 };
 
-impl Hand for Avx2 {
+impl ContextKernel for Avx2 {
     #[inline(always)]
-    fn sums(self, sight: &Sight<'_>, symbols: (&[i16], usize), magnitudes: (&[i16], usize)) -> Sums {
-        sums(self, sight, symbols, magnitudes)
+    fn sums(
+        self,
+        phase_model: &PhaseModel<'_>,
+        symbols: (&[i16], usize),
+        magnitudes: (&[i16], usize),
+    ) -> Sums {
+        sums(self, phase_model, symbols, magnitudes)
     }
 
     #[inline(always)]
-    fn means(self, sight: &Sight<'_>, sums: &Sums, near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
-        means(self, sight, sums, near)
+    fn means(self, phase_model: &PhaseModel<'_>, sums: &Sums, neighbors: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
+        means(self, phase_model, sums, neighbors)
     }
 
     #[inline(always)]
     fn tables(
         self,
-        sight: &Sight<'_>,
+        phase_model: &PhaseModel<'_>,
         of: (&Sums, &[i32; WIDTH]),
-        near: &[[i16; WIDTH]; 2],
+        neighbors: &[[i16; WIDTH]; 2],
         count: usize,
     ) -> [u8; WIDTH] {
-        tables(self, sight, of, near, count)
+        tables(self, phase_model, of, neighbors, count)
     }
 
     #[inline(always)]
-    fn beside(self, own: &[i16; WIDTH], phase: usize) -> [[i16; WIDTH]; 2] {
-        beside(self, own, phase)
+    fn shift_neighbors(self, own: &[i16; WIDTH], phase: usize) -> [[i16; WIDTH]; 2] {
+        shift_neighbors(self, own, phase)
     }
 
     #[inline(always)]
     fn decode<const N: usize>(
         self,
-        reader: &mut Reader<'_, N>,
-        shared: &Shared,
+        reader: &mut RansDecoder<'_, N>,
+        shared: &MixedTables,
         tables: &[u8],
         values: &mut [i16],
         count: usize,
     ) -> bool {
-        if (N == 8 || N == 16) && count <= BLOCK {
+        if (N == 8 || N == 16) && count <= DECODE_BLOCK {
             let whole = count.div_ceil(WIDTH);
             let tables = &tables.as_chunks::<8>().0.as_chunks().0[..whole];
             let values = &mut values.as_chunks_mut().0[..whole];
-            if let Some(seen) = reader.turns(self, shared, tables, values, count) {
+            if let Some(seen) = reader.decode_rounds(self, shared, tables, values, count) {
                 return seen;
             }
         }
@@ -82,20 +87,26 @@ impl Hand for Avx2 {
 
 fearless_simd::kernel!(
     #[inline(always)]
-    fn sums(avx2: Avx2, sight: &Sight<'_>, symbols: (&[i16], usize), magnitudes: (&[i16], usize)) -> Sums {
+    fn sums(
+        avx2: Avx2,
+        phase_model: &PhaseModel<'_>,
+        symbols: (&[i16], usize),
+        magnitudes: (&[i16], usize),
+    ) -> Sums {
         let (plane, from) = symbols;
         let [above, second, third] =
-            sight.level.map(|offset| load(avx2, plane, from.wrapping_add_signed(offset)));
-        let differ = _mm256_or_si256(_mm256_xor_si256(second, above), _mm256_xor_si256(third, above));
-        let mut means = [_mm256_set1_epi32(sight.mean_bias); 2];
-        for pair in sight.mean_pairs {
+            phase_model.level.map(|offset| load(avx2, plane, from.wrapping_add_signed(offset)));
+        let differences = _mm256_or_si256(_mm256_xor_si256(second, above), _mm256_xor_si256(third, above));
+        let mut means = [_mm256_set1_epi32(phase_model.mean_bias); 2];
+        for pair in phase_model.mean_pairs {
             let terms = pair.offsets.map(|offset| load(avx2, plane, from.wrapping_add_signed(offset)));
             means = add(means, terms, pair.weights);
         }
         let (magnitudes, at) = magnitudes;
-        let terms = [load(avx2, sight.far, at), load(avx2, sight.wide, at)];
-        let mut activities = add([_mm256_set1_epi32(sight.activity_bias); 2], terms, sight.weights);
-        for pair in sight.activity_pairs {
+        let terms = [load(avx2, phase_model.far, at), load(avx2, phase_model.wide, at)];
+        let mut activities =
+            add([_mm256_set1_epi32(phase_model.activity_bias); 2], terms, phase_model.weights);
+        for pair in phase_model.activity_pairs {
             let terms = pair.offsets.map(|offset| load(avx2, magnitudes, at.wrapping_add_signed(offset)));
             activities = add(activities, terms, pair.weights);
         }
@@ -103,20 +114,25 @@ fearless_simd::kernel!(
             means: whole(avx2, means),
             activities: whole(avx2, activities),
             above: narrow(avx2, above),
-            differ: narrow(avx2, differ),
+            differences: narrow(avx2, differences),
         }
     }
 );
 
 fearless_simd::kernel!(
     #[inline(always)]
-    fn means(avx2: Avx2, sight: &Sight<'_>, sums: &Sums, near: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
-        let near = near.map(|near| load(avx2, &near, 0));
+    fn means(
+        avx2: Avx2,
+        phase_model: &PhaseModel<'_>,
+        sums: &Sums,
+        neighbors: &[[i16; WIDTH]; 2],
+    ) -> [i32; WIDTH] {
+        let neighbors = neighbors.map(|neighbors| load(avx2, &neighbors, 0));
         let (above, zero) = (load(avx2, &sums.above, 0), _mm256_setzero_si256());
-        let [left, right] = near.map(|near| _mm256_xor_si256(near, above));
-        let differ = _mm256_or_si256(_mm256_or_si256(left, right), load(avx2, &sums.differ, 0));
-        let level = _mm256_cmpeq_epi16(differ, zero);
-        let [low, high] = add(halves(avx2, &sums.means), near, sight.mean_near);
+        let [left, right] = neighbors.map(|neighbors| _mm256_xor_si256(neighbors, above));
+        let differences = _mm256_or_si256(_mm256_or_si256(left, right), load(avx2, &sums.differences, 0));
+        let level = _mm256_cmpeq_epi16(differences, zero);
+        let [low, high] = add(halves(avx2, &sums.means), neighbors, phase_model.mean_neighbors);
         let choose = |sum, level, above| {
             // Four times the symbol, which is in the upper half.
             _mm256_blendv_epi8(_mm256_srai_epi32::<8>(sum), _mm256_srai_epi32::<14>(above), level)
@@ -129,7 +145,7 @@ fearless_simd::kernel!(
 
 fearless_simd::kernel!(
     #[inline(always)]
-    fn beside(avx2: Avx2, own: &[i16; WIDTH], phase: usize) -> [[i16; WIDTH]; 2] {
+    fn shift_neighbors(avx2: Avx2, own: &[i16; WIDTH], phase: usize) -> [[i16; WIDTH]; 2] {
         let values = load(avx2, own, 0);
         if phase == 0 {
             let moved = _mm256_alignr_epi8::<2>(_mm256_permute2x128_si256::<0x81>(values, values), values);
@@ -182,20 +198,20 @@ fearless_simd::kernel!(
     #[inline(always)]
     fn tables(
         avx2: Avx2,
-        sight: &Sight<'_>,
+        phase_model: &PhaseModel<'_>,
         of: (&Sums, &[i32; WIDTH]),
-        near: &[[i16; WIDTH]; 2],
+        neighbors: &[[i16; WIDTH]; 2],
         count: usize,
     ) -> [u8; WIDTH] {
         let (sums, means) = of;
-        let near = near.map(|near| load(avx2, &near, 0));
-        let sums = add(halves(avx2, &sums.activities), near, sight.activity_near);
+        let neighbors = neighbors.map(|neighbors| load(avx2, &neighbors, 0));
+        let sums = add(halves(avx2, &sums.activities), neighbors, phase_model.activity_neighbors);
         // Packing undoes the order of unpacking, and what does not fit 16 bits is above every top either way.
-        let shift = _mm_cvtsi32_si128(sight.context.shift.into());
+        let shift = _mm_cvtsi32_si128(phase_model.context.shift.into());
         let [low, high] = sums.map(|sum| _mm256_sra_epi32(sum, shift));
         let level = _mm256_max_epi16(_mm256_packs_epi32(low, high), _mm256_setzero_si256());
         let mut shapes = [_mm256_setzero_si256(); 2];
-        for tops in sight.context.tops.as_chunks().0 {
+        for tops in phase_model.context.tops.as_chunks().0 {
             let above = |top: &[i16; WIDTH]| _mm256_cmpgt_epi16(level, load(avx2, top, 0));
             let [first, second] = tops;
             shapes = [_mm256_sub_epi16(shapes[0], above(first)), _mm256_sub_epi16(shapes[1], above(second))];
@@ -204,8 +220,8 @@ fearless_simd::kernel!(
         let [low, high] = halves(avx2, means).map(|means| _mm256_and_si256(means, _mm256_set1_epi32(3)));
         let fraction = _mm256_packs_epi32(low, high);
         let table = _mm256_or_si256(_mm256_slli_epi16::<2>(shape), fraction);
-        let nothing = _mm256_set1_epi16(sight.context.nothing.into());
-        let table = _mm256_blendv_epi8(nothing, table, load(avx2, used(count), 0));
+        let nothing = _mm256_set1_epi16(phase_model.context.nothing.into());
+        let table = _mm256_blendv_epi8(nothing, table, load(avx2, lane_mask(count), 0));
         let packed = _mm_packus_epi16(_mm256_castsi256_si128(table), _mm256_extracti128_si256::<1>(table));
         let packed: u8x16<_> = packed.simd_into(avx2);
         packed.into()

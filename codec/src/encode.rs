@@ -1,36 +1,41 @@
 //! Features to packets (FORMAT.md, sections 3 to 6).
 
+mod plan;
+
+use std::ops::Range;
+
 use crate::{
     Error, Feature, GROUPS_MAX, GeometryId, HEADER_BYTES, Header, LevelId, Mode, Tables,
-    checksum::{Checksum, lane_shares},
-    cursor::push_number,
-    header::{GEOMETRIES_MAX, LANES},
-    plan::{ChannelPlan, Plan, pick_direction},
-    rans::{LOWEST, RansEncoder},
+    encode::plan::{ChannelPlan, Plan, pick_direction},
+    format::{
+        checksum::{Checksum, lane_shares},
+        cursor::push_number,
+        header::LANES,
+        plain::{FrameWriter, bytes_per_symbol, write_symbols},
+        states::{self, LOWEST_STATE},
+    },
+    limits::GEOMETRIES_MAX,
+    rans::encoder::RansEncoder,
     simd::Simd,
-    states,
 };
 
-/// How hard zstd tries. It is for features that the tables do not fit, where speed matters more than the last byte.
-const ZSTD_LEVEL: i32 = 3;
-
-/// Which mode an encoder takes.
+/// Which mode an encoder uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Choice {
-    /// The smallest of all that the tables allow; never larger than raw or zstd.
+    /// The mode with the smallest packet of all that the tables support. It is never larger than with raw or zstd.
     #[default]
     Auto,
-    /// The smallest of those that can be tried within so much effort per symbol. Raw and [`Mode::Static`] together
-    /// take 1, [`Mode::Context`] 4, [`Mode::Indexed`] 6, [`Mode::Columns`] 4, [`Mode::Rows`] 4 and [`Mode::Zstd`] 6; they
-    /// are tried in this order, and one that does not fit into what is left is passed over. So is one of columns and rows,
-    /// or both, where symbols do not change less along it than across.
+    /// The mode with the smallest packet of those that can be tried within so much effort per symbol. Raw and
+    /// [`Mode::Static`] together take 1, [`Mode::Context`] 4, [`Mode::Indexed`] 6, [`Mode::Columns`] 4, [`Mode::Rows`] 4 and
+    /// [`Mode::Zstd`] 6. They are tried in this order; one that takes more than what is left is skipped. So are columns and
+    /// rows when symbols do not change clearly less in that direction than in the other.
     Within(u8),
-    /// This one, whatever its size.
+    /// This mode, whatever its size.
     Only(Mode),
 }
 
-/// What the modes take in [`Choice::Within`], in the order in which they are tried.
+/// The effort of each mode in [`Choice::Within`], in the order in which they are tried.
 const EFFORTS: [(Mode, u8); 6] = [
     (Mode::Static, 1),
     (Mode::Context, 4),
@@ -40,7 +45,7 @@ const EFFORTS: [(Mode, u8); 6] = [
     (Mode::Zstd, 6),
 ];
 
-/// [`Encoder::encode`] with memory of its own, for a packet now and then.
+/// Encodes one feature with a new [`Encoder`]. To encode many, keep an encoder: it uses its memory again.
 ///
 /// # Errors
 /// Those of [`Encoder::encode`].
@@ -55,18 +60,21 @@ pub fn encode(
     Encoder::new().encode(tables, geometry, level, choice, feature, out)
 }
 
-/// Makes packets, with memory that is used again: for features of one shape it asks for none once every mode that it tries
-/// was tried.
+/// Writes packets. It uses its memory again: for features of one shape it allocates none once it has tried every mode that
+/// it tries.
 pub struct Encoder {
     simd: Simd,
     truncatable: bool,
+    /// Index of the number of lanes in [`LANES`]; none when it follows from the size.
     lanes: Option<usize>,
+    /// The plans of the coded modes, so that the smallest can be written after all are known.
     plans: [Plan; 5],
     words: Vec<u8>,
     escapes: Vec<u8>,
     raw: Vec<u8>,
-    frame: Vec<u8>,
-    zstd: Option<zstd::bulk::Compressor<'static>>,
+    /// A packet of mode zstd.
+    zstd_packet: Vec<u8>,
+    frame_writer: FrameWriter,
 }
 
 impl Default for Encoder {
@@ -76,13 +84,13 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// An encoder that uses what this processor has.
+    /// An encoder that uses the vector instructions of this processor.
     #[must_use]
     pub fn new() -> Self {
         Self { simd: Simd::detect(), ..Self::portable() }
     }
 
-    /// An encoder that uses the portable code alone. Its packets are the same, byte for byte.
+    /// An encoder that uses portable code alone. Its packets are the same, byte for byte.
     #[must_use]
     pub fn portable() -> Self {
         Self {
@@ -93,34 +101,33 @@ impl Encoder {
             words: Vec::new(),
             escapes: Vec::new(),
             raw: Vec::new(),
-            frame: Vec::new(),
-            zstd: None,
+            zstd_packet: Vec::new(),
+            frame_writer: FrameWriter::default(),
         }
     }
 
-    /// Whether packets get a directory, so that they can be cut where a group of channels ends: about four bytes for
-    /// each group but the last. Off at first.
+    /// Sets whether packets have a directory, so that they can be cut where a group of channels ends. It takes about four
+    /// bytes for each group but the last. Off by default.
     #[must_use]
     pub fn truncatable(mut self, truncatable: bool) -> Self {
         self.truncatable = truncatable;
         self
     }
 
-    /// The number of lanes of all packets, whatever their size: 1, 2, 4, 8, 16 or 32. Any other number leaves it to the size,
-    /// as at first.
+    /// Sets the number of lanes of all packets: 1, 2, 4, 8, 16 or 32. With any other number, and by default, it follows from
+    /// the size of the packet.
     #[must_use]
     pub fn lanes(mut self, lanes: u8) -> Self {
         self.lanes = LANES.iter().position(|known| *known == lanes);
         self
     }
 
-    /// Codes `feature` into `out`, whose former content is dropped and whose memory is used again. Returns the mode
-    /// that was taken.
+    /// Encodes `feature` and replaces the content of `out` by the packet. Returns the mode that was used.
     ///
     /// # Errors
-    /// [`Error::NoLevel`] and [`Error::NoGeometry`] for an index that no packet can carry, [`Error::NoMode`] for a mode
-    /// that the tables do not hold, [`Error::Channels`] when the feature has another number of channels than the
-    /// tables, [`Error::Zstd`] when the compressor fails.
+    /// [`Error::NoLevel`] and [`Error::NoGeometry`] for an index that no packet can hold, [`Error::NoMode`] for a mode that
+    /// the tables do not support, [`Error::Channels`] when the feature has another number of channels than the tables,
+    /// [`Error::Zstd`] when the compressor fails.
     pub fn encode(
         &mut self,
         tables: &Tables,
@@ -133,30 +140,24 @@ impl Encoder {
         if geometry.index() >= GEOMETRIES_MAX {
             return Err(Error::NoGeometry { found: geometry.0, max: GEOMETRIES_MAX });
         }
-        if level.index() >= tables.levels() {
-            return Err(Error::NoLevel { found: level.0, levels: tables.levels() });
-        }
-        let channels = feature.shape().channels();
-        if channels != tables.channels() {
-            return Err(Error::Channels { tables: tables.channels(), feature: channels });
-        }
-        let task = Job { tables, geometry, level, feature };
+        check_fit(tables, level, feature)?;
+        let job = Job { tables, geometry, level, feature };
         match choice {
-            Choice::Auto => self.smallest(task, u8::MAX, out),
-            Choice::Within(effort) => self.smallest(task, effort, out),
+            Choice::Auto => self.write_smallest(job, u8::MAX, out),
+            Choice::Within(effort) => self.write_smallest(job, effort, out),
             Choice::Only(mode) => {
                 if !tables.supports(mode) {
                     return Err(Error::NoMode { mode });
                 }
                 match mode {
-                    Mode::Raw => self.write_raw(task, out),
+                    Mode::Raw => job.write_raw(out),
                     Mode::Zstd => {
-                        self.write_zstd(task)?;
-                        std::mem::swap(&mut self.frame, out);
+                        self.write_zstd(job)?;
+                        std::mem::swap(&mut self.zstd_packet, out);
                     }
                     _ => {
                         self.plans[0].fill(mode, tables, level, feature, self.simd);
-                        self.write_coded(task, mode, 0, out);
+                        self.write_coded(job, mode, 0, out);
                     }
                 }
                 Ok(mode)
@@ -164,12 +165,12 @@ impl Encoder {
         }
     }
 
-    /// What the symbols of `feature` cost under the tables of `mode`, in 1/256 bit: each by section 4.3 of FORMAT.md, with
-    /// the indices of mode indexed, without header, directory and states.
+    /// The cost of the symbols of `feature` under the tables of `mode`, in 1/256 bit, as FORMAT.md defines it in section 4.3.
+    /// It includes the tile indices of mode indexed, but neither header, directory nor states.
     ///
     /// # Errors
-    /// [`Error::NoLevel`], [`Error::Channels`] as [`encode`](Self::encode); [`Error::NoMode`] for a mode that the tables do
-    /// not hold or that has none.
+    /// [`Error::NoLevel`] and [`Error::Channels`] as for [`encode`](Self::encode); [`Error::NoMode`] for a mode that the
+    /// tables do not support or that uses none.
     pub fn cost(
         &mut self,
         tables: &Tables,
@@ -177,13 +178,7 @@ impl Encoder {
         mode: Mode,
         feature: &Feature,
     ) -> Result<u64, Error> {
-        if level.index() >= tables.levels() {
-            return Err(Error::NoLevel { found: level.0, levels: tables.levels() });
-        }
-        let channels = feature.shape().channels();
-        if channels != tables.channels() {
-            return Err(Error::Channels { tables: tables.channels(), feature: channels });
-        }
+        check_fit(tables, level, feature)?;
         if !mode.is_coded() || !tables.supports(mode) {
             return Err(Error::NoMode { mode });
         }
@@ -192,109 +187,99 @@ impl Encoder {
         Ok(plan.cost(mode, tables, level))
     }
 
-    fn smallest(&mut self, task: Job<'_>, effort: u8, out: &mut Vec<u8>) -> Result<Mode, Error> {
+    /// Writes the smallest packet that can be found within `effort`.
+    fn write_smallest(&mut self, job: Job<'_>, effort: u8, out: &mut Vec<u8>) -> Result<Mode, Error> {
         let mut left = effort;
         let mut best: Option<(u64, Mode, usize)> = None;
-        let (mut zstd, mut along) = (false, None);
+        let (mut try_zstd, mut direction) = (false, None);
         for (at, (mode, price)) in EFFORTS.into_iter().enumerate() {
-            if !task.tables.supports(mode) || price > left {
+            if !job.tables.supports(mode) || price > left {
                 continue;
             }
             if matches!(mode, Mode::Columns | Mode::Rows)
-                && *along.get_or_insert_with(|| pick_direction(task.feature)) != Some(mode)
+                && *direction.get_or_insert_with(|| pick_direction(job.feature)) != Some(mode)
             {
                 continue;
             }
             left -= price;
             if mode == Mode::Zstd {
-                zstd = true;
+                try_zstd = true;
                 continue;
             }
             let plan = &mut self.plans[at];
-            plan.fill(mode, task.tables, task.level, task.feature, self.simd);
-            let cost = plan.cost(mode, task.tables, task.level);
+            plan.fill(mode, job.tables, job.level, job.feature, self.simd);
+            let cost = plan.cost(mode, job.tables, job.level);
             if best.is_none_or(|(least, ..)| cost < least) {
                 best = Some((cost, mode, at));
             }
         }
-        let raw_bytes = HEADER_BYTES + 4 + task.width() * task.feature.symbols().len();
-        let mut taken = Mode::Raw;
+        let raw_bytes = HEADER_BYTES + 4 + job.width() * job.feature.symbols().len();
+        let mut used = Mode::Raw;
         if let Some((_, mode, at)) = best {
-            self.write_coded(task, mode, at, out);
-            taken = mode;
+            self.write_coded(job, mode, at, out);
+            used = mode;
         }
         if best.is_none() || raw_bytes < out.len() {
-            self.write_raw(task, out);
-            taken = Mode::Raw;
+            job.write_raw(out);
+            used = Mode::Raw;
         }
-        if zstd {
-            self.write_zstd(task)?;
-            if self.frame.len() < out.len() {
-                std::mem::swap(&mut self.frame, out);
-                taken = Mode::Zstd;
+        if try_zstd {
+            self.write_zstd(job)?;
+            if self.zstd_packet.len() < out.len() {
+                std::mem::swap(&mut self.zstd_packet, out);
+                used = Mode::Zstd;
             }
         }
-        Ok(taken)
+        Ok(used)
     }
 
-    fn write_raw(&mut self, task: Job<'_>, out: &mut Vec<u8>) {
-        task.begin_plain(Mode::Raw, out);
-        task.push_raw(out);
-    }
-
-    /// Into `frame`.
-    fn write_zstd(&mut self, task: Job<'_>) -> Result<(), Error> {
+    /// Writes a packet of mode zstd to `zstd_packet`.
+    fn write_zstd(&mut self, job: Job<'_>) -> Result<(), Error> {
         self.raw.clear();
-        task.push_raw(&mut self.raw);
-        task.begin_plain(Mode::Zstd, &mut self.frame);
-        let front = self.frame.len();
-        self.frame.resize(front + zstd::zstd_safe::compress_bound(self.raw.len()), 0);
-        let failed = |source| Error::Zstd { source };
-        let zstd = match &mut self.zstd {
-            Some(zstd) => zstd,
-            none => none.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(failed)?),
-        };
-        let written = zstd.compress_to_buffer(&self.raw, &mut self.frame[front..]).map_err(failed)?;
-        self.frame.truncate(front + written);
-        Ok(())
+        write_symbols(job.width(), job.feature.symbols(), &mut self.raw);
+        job.begin_plain(Mode::Zstd, &mut self.zstd_packet);
+        self.frame_writer.write(&self.raw, &mut self.zstd_packet)
     }
 
-    fn write_coded(&mut self, task: Job<'_>, mode: Mode, plan: usize, out: &mut Vec<u8>) {
-        let groups = if self.truncatable { task.tables.groups() } else { 1 };
+    /// Writes a packet of a coded mode, whose entries are in the plan with this index.
+    fn write_coded(&mut self, job: Job<'_>, mode: Mode, plan: usize, out: &mut Vec<u8>) {
+        let groups = if self.truncatable { job.tables.groups() } else { 1 };
         let lanes = self.lanes.unwrap_or_else(|| self.plans[plan].lanes(mode));
-        if !self.write_groups(task, mode, plan, (groups, lanes), out) {
-            self.write_groups(task, mode, plan, (1, lanes), out);
+        if !self.write_groups(job, mode, plan, (groups, lanes), out) {
+            self.write_groups(job, mode, plan, (1, lanes), out);
         }
     }
 
+    /// Writes a packet with a directory of so many groups; `lanes` is an index in [`LANES`]. Returns whether that is possible.
     fn write_groups(
         &mut self,
-        task: Job<'_>,
+        job: Job<'_>,
         mode: Mode,
         plan: usize,
         (groups, lanes): (usize, usize),
         out: &mut Vec<u8>,
     ) -> bool {
-        let header = task.header(mode, ((groups - 1) << 3 | lanes) as u8);
+        let header = job.header(mode, ((groups - 1) << 3 | lanes) as u8);
         match LANES[lanes] {
-            1 => self.write_lanes::<1>(task, header, plan, out),
-            2 => self.write_lanes::<2>(task, header, plan, out),
-            4 => self.write_lanes::<4>(task, header, plan, out),
-            8 => self.write_lanes::<8>(task, header, plan, out),
-            16 => self.write_lanes::<16>(task, header, plan, out),
-            _ => self.write_lanes::<32>(task, header, plan, out),
+            1 => self.write_lanes::<1>(job, header, plan, out),
+            2 => self.write_lanes::<2>(job, header, plan, out),
+            4 => self.write_lanes::<4>(job, header, plan, out),
+            8 => self.write_lanes::<8>(job, header, plan, out),
+            16 => self.write_lanes::<16>(job, header, plan, out),
+            _ => self.write_lanes::<32>(job, header, plan, out),
         }
     }
 
-    /// Returns whether the packet can be written with so many groups: the last one needs a word.
+    /// Writes a packet with this header. Returns false when the last of several groups has no word, which the directory
+    /// cannot express.
     fn write_lanes<const N: usize>(
         &mut self,
-        task: Job<'_>,
+        job: Job<'_>,
         header: Header,
         plan: usize,
         out: &mut Vec<u8>,
     ) -> bool {
-        let Job { tables, level, feature, .. } = task;
+        let Job { tables, level, feature, .. } = job;
         let plan = &self.plans[plan];
         let truncatable = header.groups() > 1;
         let mut checksum = Checksum::new(tables.digest(), header.bytes());
@@ -302,25 +287,25 @@ impl Encoder {
         for (group, check) in tables.order().zip(&mut checks) {
             group.iter().for_each(|&channel| checksum.update(feature.plane(channel.into())));
             if truncatable {
-                *check = checksum.check();
+                *check = checksum.group_check();
             }
         }
         self.words.clear();
-        let states = lane_shares::<N>(checksum.value()).map(|share| LOWEST + share);
-        let mut writer = RansEncoder { states, words: &mut self.words, simd: self.simd };
+        let states = lane_shares::<N>(checksum.value()).map(|share| LOWEST_STATE + share);
+        let mut encoder = RansEncoder { states, words: &mut self.words, simd: self.simd };
         let set = tables.table_set(header.mode, level);
         let mut place = tables.channels();
         let mut counts = [0; GROUPS_MAX];
         for (group, count) in tables.order().zip(&mut counts).rev() {
-            let before = writer.words.len();
+            let before = encoder.words.len();
             for &channel in group.iter().rev() {
                 place -= 1;
-                let part = plan.part(header.mode, tables, set, level, feature, (place, channel.into()));
-                put(&mut writer, &part, &mut self.escapes, tables.precision());
+                let plan = plan.channel(header.mode, tables, set, level, feature, (place, channel.into()));
+                encode_channel(&mut encoder, &plan, &mut self.escapes, tables.precision());
             }
-            *count = (writer.words.len() - before) / 2;
+            *count = (encoder.words.len() - before) / 2;
         }
-        let states = writer.states;
+        let states = encoder.states;
         if truncatable && counts[header.groups() - 1] == 0 {
             return false;
         }
@@ -331,56 +316,69 @@ impl Encoder {
             out.extend(check.to_le_bytes());
         }
         states::write(&states, out);
-        let front = out.len();
+        let first_word = out.len();
         out.extend_from_slice(&self.words);
-        out[front..].as_chunks_mut::<2>().0.reverse();
+        out[first_word..].as_chunks_mut::<2>().0.reverse();
         true
     }
 }
 
-/// Codes a channel, from its last value to its first.
-fn put<const N: usize>(
-    writer: &mut RansEncoder<'_, N>,
-    part: &ChannelPlan<'_>,
+/// Encodes a channel, from its last value to its first.
+fn encode_channel<const N: usize>(
+    encoder: &mut RansEncoder<'_, N>,
+    plan: &ChannelPlan<'_>,
     escapes: &mut Vec<u8>,
     precision: u32,
 ) {
-    let mut end = part.entries.len();
-    for &begin in part.escaped.iter().rev() {
-        let run = part.run(begin as usize);
-        put_runs(writer, part, run.start + part.stride..end);
+    let mut end = plan.entries.len();
+    for &begin in plan.escaped.iter().rev() {
+        let run = plan.run(begin as usize);
+        encode_runs(encoder, plan, run.start + plan.stride..end);
         escapes.clear();
-        for (&entry, value) in part.entries[run.clone()].iter().zip(&part.values[run.clone()]) {
-            if part.escapes[usize::from(entry)] {
+        for (&entry, value) in plan.entries[run.clone()].iter().zip(&plan.values[run.clone()]) {
+            if plan.escapes[usize::from(entry)] {
                 escapes.extend(value.to_le_bytes());
             }
         }
-        writer.bytes(escapes, precision);
+        encoder.bytes(escapes, precision);
         end = run.start;
-        writer.run(part.encode_entries, &part.entries[run]);
+        encoder.run(plan.table, &plan.entries[run]);
     }
-    put_runs(writer, part, 0..end);
-    if let Some((encode_entries, indices)) = part.indices {
-        writer.run(encode_entries, indices);
+    encode_runs(encoder, plan, 0..end);
+    if let Some((table, indices)) = plan.indices {
+        encoder.run(table, indices);
     }
 }
 
-/// Codes runs without escapes, from the last to the first.
-fn put_runs<const N: usize>(
-    writer: &mut RansEncoder<'_, N>,
-    part: &ChannelPlan<'_>,
-    mut runs: std::ops::Range<usize>,
+/// Encodes runs without escapes, from the last to the first.
+fn encode_runs<const N: usize>(
+    encoder: &mut RansEncoder<'_, N>,
+    plan: &ChannelPlan<'_>,
+    mut runs: Range<usize>,
 ) {
-    if part.stride.is_multiple_of(N) {
-        return writer.run(part.encode_entries, &part.entries[runs]);
+    // Where a stride is a whole number of rounds, the entries of no value between runs keep the lanes in step.
+    if plan.stride.is_multiple_of(N) {
+        return encoder.run(plan.table, &plan.entries[runs]);
     }
     while !runs.is_empty() {
-        runs.end -= part.stride;
-        writer.run(part.encode_entries, &part.entries[part.run(runs.end)]);
+        runs.end -= plan.stride;
+        encoder.run(plan.table, &plan.entries[plan.run(runs.end)]);
     }
 }
 
-/// What is to be coded.
+/// Checks that the tables have this level and the channels of the feature.
+fn check_fit(tables: &Tables, level: LevelId, feature: &Feature) -> Result<(), Error> {
+    if level.index() >= tables.levels() {
+        return Err(Error::NoLevel { found: level.0, levels: tables.levels() });
+    }
+    let channels = feature.shape().channels();
+    if channels != tables.channels() {
+        return Err(Error::Channels { tables: tables.channels(), feature: channels });
+    }
+    Ok(())
+}
+
+/// The arguments of an encoder, checked.
 #[derive(Clone, Copy)]
 struct Job<'a> {
     tables: &'a Tables,
@@ -395,31 +393,24 @@ impl Job<'_> {
         Header { mode, level: self.level, geometry: self.geometry, layout, table_id }
     }
 
-    /// Bytes per symbol in the modes that hold them as they are.
+    /// Bytes per symbol in modes raw and zstd.
     fn width(self) -> usize {
-        let symbols = self.feature.symbols();
-        let fits = symbols.iter().fold(true, |fits, &symbol| fits & (i16::from(symbol as i8) == symbol));
-        if fits { 1 } else { 2 }
+        bytes_per_symbol(self.feature.symbols())
     }
 
-    /// The header and the checksum of a mode that holds symbols as they are.
+    fn write_raw(self, out: &mut Vec<u8>) {
+        self.begin_plain(Mode::Raw, out);
+        write_symbols(self.width(), self.feature.symbols(), out);
+    }
+
+    /// Replaces the content of `out` by the header and the checksum of a packet of mode raw or zstd.
     fn begin_plain(self, mode: Mode, out: &mut Vec<u8>) {
         let header = self.header(mode, self.width() as u8);
         let mut checksum = Checksum::new(self.tables.digest(), header.bytes());
-        self.tables
-            .order()
-            .flatten()
-            .for_each(|&channel| checksum.update(self.feature.plane(channel.into())));
+        let order = self.tables.order().flatten();
+        order.for_each(|&channel| checksum.update(self.feature.plane(channel.into())));
         out.clear();
         out.extend(header.bytes());
         out.extend(checksum.value().to_le_bytes());
-    }
-
-    fn push_raw(self, out: &mut Vec<u8>) {
-        let symbols = self.feature.symbols();
-        match self.width() {
-            1 => out.extend(symbols.iter().map(|&symbol| symbol as u8)),
-            _ => out.extend(symbols.iter().flat_map(|symbol| symbol.to_le_bytes())),
-        }
     }
 }

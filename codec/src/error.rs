@@ -1,10 +1,10 @@
-//! What can be wrong, and whose fault it is.
+//! Errors, by what was refused and who caused it.
 
-use std::fmt;
+use std::{fmt, io};
 
 use crate::Mode;
 
-/// Why a packet, a tables file or an argument was not accepted.
+/// Why a packet, a tables file or an argument was refused. The text names the field of FORMAT.md.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -27,7 +27,7 @@ pub enum Error {
     PacketTrailing {
         /// The last field of FORMAT.md.
         field: &'static str,
-        /// How many.
+        /// How many bytes.
         bytes: usize,
     },
     /// The format's version is not one that this crate reads.
@@ -66,7 +66,7 @@ pub enum Error {
         /// The packet's mode.
         mode: Mode,
     },
-    /// The packet was cut into another number of groups than the tables have.
+    /// The packet has another number of channel groups than the tables.
     #[error("packet: groups: {found}, the tables have {groups}")]
     Groups {
         /// The packet's.
@@ -80,7 +80,7 @@ pub enum Error {
         /// The packet's.
         mode: Mode,
     },
-    /// The packet was made with other tables.
+    /// The packet was encoded with other tables.
     #[error("packet: table id: {found:#04x}, these tables are {expected:#04x}")]
     TableId {
         /// The packet's.
@@ -88,7 +88,7 @@ pub enum Error {
         /// The reader's, the first byte of [`Tables::id`](crate::Tables::id).
         expected: u8,
     },
-    /// A number is longer than it needs to be, or than any may be.
+    /// A LEB128 number is longer than necessary or than four bytes.
     #[error("packet: {field}: a number that is not in its shortest form")]
     Number {
         /// The field of FORMAT.md.
@@ -97,27 +97,27 @@ pub enum Error {
     /// The bits after the last state are not zero.
     #[error("packet: states: bits are set after the last one")]
     Padding,
-    /// A group takes another number of words than the directory says.
+    /// A group has another number of words than the directory states.
     #[error("packet: words: group {group} ends after {found} words instead of {expected}")]
     GroupWords {
         /// The group, from 0.
         group: usize,
         /// Words up to its end.
         found: u64,
-        /// What the directory says.
+        /// The number in the directory.
         expected: u64,
     },
-    /// The symbols up to a group's end are not those that were encoded.
+    /// The symbols up to the end of a group are not those that were encoded.
     #[error("packet: check: {found:#06x} after group {group}, the symbols give {expected:#06x}")]
     GroupCheck {
         /// The group, from 0.
         group: usize,
         /// The packet's.
         found: u16,
-        /// Of the tables, the header and the decoded symbols.
+        /// That of the tables, the header and the decoded symbols.
         expected: u16,
     },
-    /// A lane does not end where a lane can end.
+    /// The final state of a lane is not one that an encoder begins with.
     #[error("packet: words: lane {lane} ends at {found:#x}, expected 0x8000 to 0xffff")]
     FinalState {
         /// The lane.
@@ -125,7 +125,7 @@ pub enum Error {
         /// Its state.
         found: u32,
     },
-    /// An escape holds a value that needed none.
+    /// An escape stands for a value that the table holds.
     #[error("packet: escapes: {found} is a regular value in channel {channel}")]
     Escape {
         /// The value.
@@ -133,7 +133,7 @@ pub enum Error {
         /// Its channel.
         channel: usize,
     },
-    /// A tile's index is the escape.
+    /// The table index of a tile is an escape.
     #[error("packet: index: an escape in channel {channel}")]
     Index {
         /// The tile's channel.
@@ -144,13 +144,16 @@ pub enum Error {
     Frame {
         /// What is wrong with it.
         problem: &'static str,
+        /// The error of the zstd library, if it found the problem.
+        #[source]
+        source: Option<io::Error>,
     },
-    /// The symbols are not those that were encoded, or the tables are others.
+    /// The symbols are not those that were encoded, or the tables are not those they were encoded with.
     #[error("packet: checksum: {found:#010x}, tables and symbols give {expected:#010x}")]
     Checksum {
-        /// The packet's, as far as it has room for it.
+        /// The packet's, as many bits as its lanes hold.
         found: u32,
-        /// Of the tables, the header and the decoded symbols, as far as the packet has room for it.
+        /// That of the tables, the header and the decoded symbols, as many bits.
         expected: u32,
     },
 
@@ -165,10 +168,10 @@ pub enum Error {
         expected: &'static str,
     },
     /// One table has a value that FORMAT.md does not allow.
-    #[error("tables: {place}: {field}: {found}, expected {expected}")]
+    #[error("tables: {table}: {field}: {found}, expected {expected}")]
     Table {
         /// The table.
-        place: TableName,
+        table: TableName,
         /// The field of FORMAT.md.
         field: &'static str,
         /// Its value.
@@ -185,36 +188,36 @@ pub enum Error {
     /// The shape of a geometry has another number of channels than the tables.
     #[error("tables: channels: {tables}, the feature has {feature}")]
     Channels {
-        /// Of the tables.
+        /// The channels of the tables.
         tables: usize,
-        /// Of the feature's shape.
+        /// The channels of the shape.
         feature: usize,
     },
 
-    /// The shape is empty or over a limit.
+    /// The shape is empty or exceeds a limit.
     #[error("shape {channels}x{height}x{width}: {problem}")]
     Shape {
-        /// Channels asked for.
+        /// The channels of the shape.
         channels: usize,
-        /// Rows asked for.
+        /// The rows of the shape.
         height: usize,
-        /// Columns asked for.
+        /// The columns of the shape.
         width: usize,
-        /// The limit that it breaks.
+        /// The limit that it exceeds.
         problem: &'static str,
     },
-    /// The number of symbols is not the shape's.
+    /// The number of symbols is not that of the shape.
     #[error("{found} symbols for a shape of {expected}")]
     Symbols {
-        /// Symbols given.
+        /// The number of symbols.
         found: usize,
-        /// Symbols of the shape.
+        /// The number that the shape has.
         expected: usize,
     },
     /// The level to encode with is outside the tables.
     #[error("level {found}: the tables have {levels}")]
     NoLevel {
-        /// The level asked for.
+        /// The level.
         found: u8,
         /// How many levels there are.
         levels: usize,
@@ -222,45 +225,45 @@ pub enum Error {
     /// The geometry to encode for is over the format's limit.
     #[error("geometry {found}: the format has room for {max}")]
     NoGeometry {
-        /// The geometry asked for.
+        /// The geometry.
         found: u8,
-        /// How many geometries a packet can name.
+        /// How many geometries a packet can tell apart.
         max: usize,
     },
     /// The mode to encode with needs a section that the tables do not hold.
     #[error("mode {mode}: these tables have no section for it; export them with one or take another mode")]
     NoMode {
-        /// The mode asked for.
+        /// The mode.
         mode: Mode,
     },
-    /// The compressor failed.
-    #[error("zstd")]
+    /// The zstd library failed.
+    #[error("the zstd library failed")]
     Zstd {
-        /// Its own words.
+        /// The error of the library.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
-/// Which table of the tables file.
+/// A table of the tables file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TableName {
-    /// That of a level and channel.
+    /// The static table of a level and channel.
     Static {
         /// The level.
         level: u8,
         /// The channel.
         channel: usize,
     },
-    /// One that tiles choose from.
+    /// A table that tiles choose from, by its index.
     Indexed(u8),
-    /// That of the tiles' indices.
+    /// The table of a level's tile index differences.
     Deltas {
         /// The level.
         level: u8,
     },
-    /// One that contexts choose from.
+    /// A table that contexts choose from, by its index.
     Context(u8),
 }
 
@@ -275,7 +278,7 @@ impl fmt::Display for TableName {
     }
 }
 
-/// Whose fault an [`Error`] is.
+/// Who caused an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -283,14 +286,14 @@ pub enum ErrorKind {
     Peer,
     /// The tables file, or tables and geometries that do not fit together.
     Bundle,
-    /// An argument.
+    /// The caller: an argument.
     Caller,
-    /// This machine.
+    /// This machine, for example for want of memory.
     Device,
 }
 
 impl Error {
-    /// Whose fault this is.
+    /// Who caused the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -1,12 +1,6 @@
 //! A feature: integer symbols and their shape.
 
-use crate::{CHANNELS_MAX, Error};
-
-/// The largest height or width of a feature.
-pub const SIDE_MAX: usize = 4096;
-
-/// The largest number of symbols in a feature.
-pub const SYMBOLS_MAX: usize = 1 << 22;
+use crate::{CHANNELS_MAX, Error, Mode, SIDE_MAX, SYMBOLS_MAX};
 
 /// The shape of a feature: channels, height and width, each at least 1 and within the limits of FORMAT.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,10 +11,10 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// A shape of `channels` planes of `height` rows and `width` columns.
+    /// The shape of `channels` planes of `height` rows and `width` columns.
     ///
     /// # Errors
-    /// [`Error::Shape`] when one of them is 0, or when [`CHANNELS_MAX`], [`SIDE_MAX`] or [`SYMBOLS_MAX`] is broken.
+    /// [`Error::Shape`] when one of them is 0, or when [`CHANNELS_MAX`], [`SIDE_MAX`] or [`SYMBOLS_MAX`] is exceeded.
     pub fn new(channels: usize, height: usize, width: usize) -> Result<Self, Error> {
         let refuse = |problem| Err(Error::Shape { channels, height, width, problem });
         if channels == 0 || height == 0 || width == 0 {
@@ -38,43 +32,43 @@ impl Shape {
         Ok(Self { channels, height, width })
     }
 
-    /// Number of channels.
+    /// The number of channels.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// Number of rows.
+    /// The number of rows.
     #[must_use]
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// Number of columns.
+    /// The number of columns.
     #[must_use]
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Rows and columns exchanged.
-    pub(crate) fn transposed(self) -> Self {
-        Self { height: self.width, width: self.height, ..self }
+    /// The shape in which a feature of this shape is coded: mode rows exchanges rows and columns.
+    pub(crate) fn coded_shape(self, mode: Mode) -> Self {
+        if mode == Mode::Rows { Self { height: self.width, width: self.height, ..self } } else { self }
     }
 
-    /// Symbols in one channel: height times width.
+    /// The number of symbols in one channel: height times width.
     #[must_use]
     pub fn plane(&self) -> usize {
         self.height * self.width
     }
 
-    /// Symbols in all: channels times height times width.
+    /// The number of symbols in all channels.
     #[must_use]
     pub fn symbols(&self) -> usize {
         self.channels * self.plane()
     }
 }
 
-/// The symbols of a bottleneck in channel, row, column order.
+/// The integer symbols that a bottleneck outputs, in channel, row, column order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feature {
     shape: Shape,
@@ -82,10 +76,10 @@ pub struct Feature {
 }
 
 impl Feature {
-    /// A feature of `symbols` in channel, row, column order.
+    /// The feature of these symbols, in channel, row, column order.
     ///
     /// # Errors
-    /// [`Error::Symbols`] when their number is not the shape's.
+    /// [`Error::Symbols`] when their number is not that of the shape.
     pub fn new(shape: Shape, symbols: Vec<i16>) -> Result<Self, Error> {
         if symbols.len() != shape.symbols() {
             return Err(Error::Symbols { found: symbols.len(), expected: shape.symbols() });
@@ -93,34 +87,35 @@ impl Feature {
         Ok(Self { shape, symbols })
     }
 
-    /// Its shape.
+    /// The shape.
     #[must_use]
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
-    /// Its symbols in channel, row, column order.
+    /// The symbols in channel, row, column order.
     #[must_use]
     pub fn symbols(&self) -> &[i16] {
         &self.symbols
     }
 
-    /// Its symbols, without a copy.
+    /// The symbols, without copying them.
     #[must_use]
     pub fn into_symbols(self) -> Vec<i16> {
         self.symbols
     }
 
-    /// The symbols of one channel, rows after each other.
+    /// The symbols of one channel, row by row.
     ///
     /// # Panics
-    /// When there is no such channel.
+    /// When the feature has no such channel.
     #[must_use]
     pub fn plane(&self, channel: usize) -> &[i16] {
         &self.symbols[channel * self.shape.plane()..][..self.shape.plane()]
     }
 
-    /// The symbols of each channel in turn, rows after each other.
+    /// The symbols of each channel, row by row.
+    #[must_use]
     pub fn planes(&self) -> impl DoubleEndedIterator<Item = &[i16]> + ExactSizeIterator {
         self.symbols.chunks_exact(self.shape.plane())
     }

@@ -1,4 +1,4 @@
-//! Indices that travel in a packet's header, as types of their own so that they cannot be swapped.
+//! The indices in a packet's header, as types of their own so that they cannot be swapped.
 
 use std::fmt;
 

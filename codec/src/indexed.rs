@@ -1,123 +1,93 @@
-//! Tables chosen per tile, with the choice sent beside them (FORMAT.md, sections 2.3 and 5.2).
+//! Mode indexed: tables chosen per tile of a channel, with the choice in the packet (FORMAT.md, section 5.2).
 
 use crate::{
-    Error, LevelId, Shape,
-    cursor::Cursor,
-    error::TableName,
-    model::MixedTables,
-    rans::LANES_MAX,
-    table::{TableSet, tables_truncated},
+    LevelId, Shape,
+    format::{indexed_section::IndexedSection, table::Table},
+    limits::LANES_MAX,
+    rans::table_set::{MixedTableSet, RunTableSet, TableSet},
 };
 
-/// The section of the tables file.
+/// The indexed section with what encoder and decoder derive from it.
 #[derive(Clone, Debug)]
-pub(crate) struct Indexed {
-    tile: usize,
-    pub(crate) set: TableSet,
-    pub(crate) shared: MixedTables,
-    /// Level by level, in a level channel by channel.
-    bases: Box<[u8]>,
-    /// One family of one table per level.
-    deltas: Box<[TableSet]>,
-    channels: usize,
+pub(crate) struct IndexedModel {
+    section: IndexedSection,
+    /// The tables that tiles choose from.
+    pub(crate) tables: MixedTableSet,
+    /// The table of the index differences, per level.
+    deltas: RunTableSet,
     costs: Costs,
 }
 
-/// What a value costs in each table of the set, in 1/256 bit.
+/// The cost of every value in every table, in 1/256 bit.
 #[derive(Clone, Debug)]
 struct Costs {
+    /// The value of the first row, which is below every table's regular values.
     low: i32,
-    /// Value by value from `low`, for each a block after the other; those outside cost as much as the first and the last,
-    /// which are outside of every table.
+    /// For each value a row of blocks, each of which holds the costs in [`BLOCK`] tables. The values of the first and the
+    /// last row are escapes in every table, as are all values beyond them.
     rows: Box<[[u16; BLOCK]]>,
-    /// Blocks of a value.
+    /// The number of blocks in a row.
     blocks: usize,
 }
 
-/// Tables whose costs are summed at once.
+/// Tables whose costs are added at once.
 const BLOCK: usize = 32;
 
-impl Indexed {
-    pub(crate) fn parse(
-        cursor: &mut Cursor<'_>,
-        precision: u32,
-        channels: usize,
-        levels: usize,
-    ) -> Result<Self, Error> {
-        let wrong = |field, found, expected| Err(Error::Tables { field, found, expected });
-        let tile = usize::from(cursor.u8("tile").map_err(tables_truncated)?);
-        let count = cursor.u8("indexed tables").map_err(tables_truncated)?;
-        if !(2..=128).contains(&count) {
-            return wrong("indexed tables", count.into(), "2 to 128");
-        }
-        let (set, shared) = TableSet::parse_shared(cursor, precision, (0..count).map(TableName::Indexed))?;
-        let mut bases = Vec::new();
-        let mut deltas = Vec::new();
-        for level in 0..levels {
-            let of_level = cursor.take(channels, "bases").map_err(tables_truncated)?;
-            if let Some(&base) = of_level.iter().find(|base| **base >= count) {
-                return wrong("base", base.into(), "an index of the tables");
-            }
-            bases.extend_from_slice(of_level);
-            let place = TableName::Deltas { level: level as u8 };
-            let table = TableSet::parse(cursor, precision, std::iter::once(place))?;
-            let span = table.spans[0];
-            if (span.low, span.escape) != (0, count.into()) {
-                return wrong("deltas", span.escape.into(), "low 0, and as many values as tables");
-            }
-            deltas.push(table);
-        }
-        let costs = Costs::new(&set);
-        Ok(Self { tile, set, shared, bases: bases.into(), deltas: deltas.into(), channels, costs })
+impl IndexedModel {
+    pub(crate) fn new(section: IndexedSection, precision: u32) -> Self {
+        let tables = MixedTableSet::new(&section.tables, precision);
+        let deltas = RunTableSet::new(&section.deltas, precision);
+        let costs = Costs::new(&tables.set, &section.tables);
+        Self { section, tables, deltas, costs }
     }
 
-    /// The base of a level and channel.
+    /// The predicted index of the first tile of a channel.
     pub(crate) fn base(&self, level: LevelId, channel: usize) -> u8 {
-        self.bases[level.index() * self.channels + channel]
+        self.section.base(level, channel)
     }
 
-    /// The table of a level's indices.
-    pub(crate) fn deltas(&self, level: LevelId) -> &TableSet {
-        &self.deltas[level.index()]
+    /// The tables of the index differences, one per level.
+    pub(crate) fn deltas(&self) -> &RunTableSet {
+        &self.deltas
     }
 
-    /// Number of tables.
+    /// The number of tables that tiles choose from.
     pub(crate) fn count(&self) -> u8 {
-        self.set.tables.len() as u8
+        self.tables.no_value
     }
 
-    /// How the planes of `shape` are cut.
+    /// The tiles of a plane of `shape`.
     pub(crate) fn tiles(&self, shape: Shape) -> Tiles {
-        let side = if self.tile == 0 { usize::MAX } else { self.tile };
+        let side = if self.section.tile == 0 { usize::MAX } else { self.section.tile };
         let (height, width) = (side.min(shape.height()), side.min(shape.width()));
         Tiles {
             height,
             width,
             rows: shape.height().div_ceil(height),
             columns: shape.width().div_ceil(width),
-            down: shape.height(),
-            across: shape.width(),
+            plane_height: shape.height(),
+            plane_width: shape.width(),
         }
     }
 
-    /// The table in which `values` cost least, with what the index costs where `predicted` is expected; of those that
-    /// cost as much, the one with the lowest index. `sums` has room for a sum per table.
-    pub(crate) fn best<'a>(
+    /// The index of the table in which the symbols of a tile cost least, including the cost of the index itself when
+    /// `predicted` is expected; the lowest of several. `lines` are the rows of the tile, `sums` is memory to work in.
+    pub(crate) fn best_index<'a>(
         &self,
-        values: impl Iterator<Item = &'a [i16]>,
+        lines: impl Iterator<Item = &'a [i16]>,
         (level, predicted): (LevelId, u8),
         sums: &mut Vec<u64>,
     ) -> u8 {
-        let count = self.set.tables.len();
-        let deltas = &self.deltas(level).costs[..count];
+        let count = usize::from(self.count());
+        let deltas = &self.deltas.set.costs_of(level.index())[..count];
         let (back, front) = deltas.split_at(count - usize::from(predicted));
         sums.clear();
         sums.extend(front.iter().chain(back).map(|&cost| u64::from(cost)));
-        for line in values {
-            // A line of at most 4096 values costs less than 2^32.
+        for line in lines {
+            // The costs of a line of at most 4096 values sum to less than 2^32.
             for (block, sums) in sums.chunks_mut(BLOCK).enumerate() {
-                let line = self.costs.of(line, block);
-                sums.iter_mut().zip(line).for_each(|(sum, cost)| *sum += u64::from(cost));
+                let costs = self.costs.of_line(line, block);
+                sums.iter_mut().zip(costs).for_each(|(sum, cost)| *sum += u64::from(cost));
             }
         }
         let best = (0..).zip(sums.iter()).min_by_key(|(_, sum)| **sum);
@@ -126,26 +96,25 @@ impl Indexed {
 }
 
 impl Costs {
-    fn new(set: &TableSet) -> Self {
-        let spans = &set.spans[..set.tables.len()];
-        let low = spans.iter().map(|span| i32::from(span.low)).min().unwrap_or(0) - 1;
-        let end = |span: &crate::table::Span| i32::from(span.low) + i32::from(span.escape);
-        let high = spans.iter().map(end).max().unwrap_or(0);
+    fn new(set: &TableSet, tables: &[Table]) -> Self {
+        let spans = &set.spans[..tables.len()];
+        let low = spans.iter().map(|span| span.range()[0]).min().unwrap_or(0) - 1;
+        let high = spans.iter().map(|span| span.range()[1]).max().unwrap_or(0);
+        let blocks = tables.len().div_ceil(BLOCK);
         let row = |value: i32| {
-            let tables = spans.iter().zip(0..);
-            let costs = tables.map(move |(span, table)| {
-                let at = usize::try_from(value - i32::from(span.low)).unwrap_or(usize::MAX);
+            let costs = spans.iter().enumerate().map(move |(table, span)| {
+                let at = usize::try_from(value - span.range()[0]).unwrap_or(usize::MAX);
                 set.costs_of(table)[at.min(span.escape.into())]
             });
-            let mut row = vec![[0; BLOCK]; spans.len().div_ceil(BLOCK)];
+            let mut row = vec![[0; BLOCK]; blocks];
             row.as_flattened_mut().iter_mut().zip(costs).for_each(|(to, cost)| *to = cost);
             row
         };
-        Self { low, rows: (low..=high).flat_map(row).collect(), blocks: spans.len().div_ceil(BLOCK) }
+        Self { low, rows: (low..=high).flat_map(row).collect(), blocks }
     }
 
-    /// What a line of values costs in the tables of a block.
-    fn of(&self, line: &[i16], block: usize) -> [u32; BLOCK] {
+    /// The costs of a line of values in each table of a block.
+    fn of_line(&self, line: &[i16], block: usize) -> [u32; BLOCK] {
         let last = (self.rows.len() / self.blocks) as i32 - 1;
         let mut sums = [0; BLOCK];
         for &value in line {
@@ -158,34 +127,36 @@ impl Costs {
     }
 }
 
-/// The tiles of a plane.
+/// The tiles of a plane, row by row from the top left. Those at the right and lower edge may be smaller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tiles {
+    /// The sides of a tile in symbols.
     height: usize,
     width: usize,
+    /// The number of tiles down and across.
     rows: usize,
     columns: usize,
-    /// The sides of the plane.
-    down: usize,
-    across: usize,
+    plane_height: usize,
+    plane_width: usize,
 }
 
 impl Tiles {
+    /// The number of tiles.
     pub(crate) fn count(self) -> usize {
         self.rows * self.columns
     }
 
-    /// The rows of each tile of a plane, tile by tile.
-    pub(crate) fn cut(self, plane: &[i16]) -> impl Iterator<Item = impl Iterator<Item = &[i16]>> {
+    /// The lines of each tile of a plane, tile by tile.
+    pub(crate) fn lines(self, plane: &[i16]) -> impl Iterator<Item = impl Iterator<Item = &[i16]>> {
         (0..self.count()).map(move |tile| {
             let (row, column) = (tile / self.columns, tile % self.columns);
-            let lines = plane.chunks_exact(self.across).skip(row * self.height).take(self.height);
+            let lines = plane.chunks_exact(self.plane_width).skip(row * self.height).take(self.height);
             let begin = column * self.width;
             lines.map(move |line| &line[begin..(begin + self.width).min(line.len())])
         })
     }
 
-    /// The index from which a tile's is predicted, given those before it.
+    /// The predicted index of the next tile, given the base of the channel and the indices of the tiles before it.
     pub(crate) fn predicted(self, base: u8, before: &[u8]) -> u8 {
         let tile = before.len();
         match (tile / self.columns, tile % self.columns) {
@@ -195,16 +166,17 @@ impl Tiles {
         }
     }
 
-    /// The index of every place of a plane, from that of every tile, and zeros for one turn of lanes after them.
-    pub(crate) fn spread(self, indices: &[u8], places: &mut Vec<u8>) {
-        places.clear();
-        for line in 0..self.down {
+    /// Replaces `tables` by the table index of every symbol of a plane, given that of every tile, and zeros for a round of
+    /// lanes.
+    pub(crate) fn expand(self, indices: &[u8], tables: &mut Vec<u8>) {
+        tables.clear();
+        for line in 0..self.plane_height {
             let row = &indices[line / self.height * self.columns..][..self.columns];
             for (column, &index) in row.iter().enumerate() {
                 let begin = column * self.width;
-                places.extend(std::iter::repeat_n(index, self.width.min(self.across - begin)));
+                tables.extend(std::iter::repeat_n(index, self.width.min(self.plane_width - begin)));
             }
         }
-        places.extend([0; LANES_MAX]);
+        tables.extend([0; LANES_MAX]);
     }
 }

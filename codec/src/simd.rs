@@ -1,12 +1,10 @@
-//! Which instructions of the processor may be used. The one door to `fearless_simd`, whose tokens prove that the
-//! processor has them, so that they can be used without `unsafe`.
-//!
-//! The portable code is the truth: a token changes how fast bytes come out, and never which.
+//! The vector instructions that the processor has, as `fearless_simd` tokens. A token proves that its instructions can be
+//! executed, so that no `unsafe` is needed. It changes how fast packets are coded, never their bytes.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use fearless_simd::Avx2;
 
-/// What this processor has.
+/// The instructions that may be used. None by default.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Simd {
     #[cfg(target_arch = "x86_64")]
@@ -14,7 +12,7 @@ pub(crate) struct Simd {
 }
 
 impl Simd {
-    /// All that this processor has and the crate uses.
+    /// All instructions that this processor has and the crate uses.
     pub(crate) fn detect() -> Self {
         Self {
             #[cfg(target_arch = "x86_64")]

@@ -1,12 +1,13 @@
-//! The sum over what was coded that a packet carries (FORMAT.md, section 3).
+//! The checksum of a packet (FORMAT.md, section 3).
 
-/// CRC-32 over the tables' digest, the header and symbols, in the order of coding.
+/// CRC-32 over the digest of the tables file, the header and the symbols in the order of coding.
 #[derive(Clone)]
 pub(crate) struct Checksum {
     hasher: crc32fast::Hasher,
 }
 
 impl Checksum {
+    /// Starts the checksum of a packet that has this header.
     pub(crate) fn new(digest: &[u8; 32], header: [u8; 4]) -> Self {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(digest);
@@ -14,7 +15,7 @@ impl Checksum {
         Self { hasher }
     }
 
-    /// Takes in symbols as i16, little-endian.
+    /// Adds symbols, as little-endian i16.
     pub(crate) fn update(&mut self, symbols: &[i16]) {
         let mut bytes = [[0; 2]; 1024];
         for chunk in symbols.chunks(bytes.len()) {
@@ -25,18 +26,19 @@ impl Checksum {
         }
     }
 
-    /// The sum so far.
+    /// The checksum of everything added so far.
     pub(crate) fn value(&self) -> u32 {
         self.hasher.clone().finalize()
     }
 
-    /// The sum so far in the 16 bits of a directory.
-    pub(crate) fn check(&self) -> u16 {
+    /// The low 16 bits of [`value`](Self::value), which the directory holds for each group but the last.
+    pub(crate) fn group_check(&self) -> u16 {
         self.value() as u16
     }
 }
 
-/// What the states of `N` lanes carry of the checksum: 15 bits each, the low ones first.
+/// The bits of the checksum that the encoder's initial state of each of `N` lanes holds: 15 per lane, the low ones in
+/// lane 0 (FORMAT.md, section 4.2).
 pub(crate) fn lane_shares<const N: usize>(checksum: u32) -> [u32; N] {
     std::array::from_fn(|lane| (u64::from(checksum) >> (15 * lane).min(63)) as u32 & 0x7fff)
 }

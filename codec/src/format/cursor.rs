@@ -1,28 +1,48 @@
-//! The one reader of bytes from outside: bounds-checked, and it names what it was reading.
+//! A bounds-checked reader of little-endian fields. Every parser of the crate reads through it.
 
-/// Bytes not yet read.
+use crate::Error;
+
+/// The largest size of a LEB128 number, in bytes.
+const NUMBER_BYTES_MAX: usize = 4;
+
+/// A position in a packet or a tables file.
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
 }
 
-/// The field that the bytes ran out in.
+/// The bytes ended inside the named field. Which [`Error`] that is depends on what is parsed.
 pub(crate) struct Truncated(pub(crate) &'static str);
+
+impl Truncated {
+    /// The error for a packet.
+    pub(crate) fn packet(self) -> Error {
+        Error::PacketTruncated { field: self.0 }
+    }
+
+    /// The error for a tables file.
+    pub(crate) fn tables(self) -> Error {
+        Error::TablesTruncated { field: self.0 }
+    }
+}
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
+    /// The bytes that are not read yet.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.bytes
     }
 
+    /// Reads `len` bytes.
     pub(crate) fn take(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], Truncated> {
         let (taken, rest) = self.bytes.split_at_checked(len).ok_or(Truncated(field))?;
         self.bytes = rest;
         Ok(taken)
     }
 
+    /// Reads `N` bytes.
     pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], Truncated> {
         let (taken, rest) = self.bytes.split_first_chunk().ok_or(Truncated(field))?;
         self.bytes = rest;
@@ -45,15 +65,17 @@ impl<'a> Cursor<'a> {
         self.array(field).map(u32::from_le_bytes)
     }
 
+    /// Reads `count` integers of 16 bits.
     pub(crate) fn u16s(&mut self, count: usize, field: &'static str) -> Result<Box<[u16]>, Truncated> {
         let bytes = self.take(2 * count, field)?;
         Ok(bytes.as_chunks().0.iter().map(|&pair| u16::from_le_bytes(pair)).collect())
     }
 
-    /// A number of FORMAT.md, section 1. `None` stands for one that is not in its shortest form or too long.
+    /// Reads a LEB128 number (FORMAT.md, section 1). `None` when it is longer than necessary or than
+    /// [`NUMBER_BYTES_MAX`].
     pub(crate) fn number(&mut self, field: &'static str) -> Result<Option<usize>, Truncated> {
         let mut value = 0;
-        for place in 0..NUMBER_BYTES {
+        for place in 0..NUMBER_BYTES_MAX {
             let byte = self.u8(field)?;
             value |= usize::from(byte & 0x7f) << (7 * place);
             if byte < 0x80 {
@@ -64,10 +86,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The most bytes of a number.
-pub(crate) const NUMBER_BYTES: usize = 4;
-
-/// Appends a number of FORMAT.md, section 1, which is below 2^28.
+/// Appends a number below 2^28 in LEB128 (FORMAT.md, section 1).
 pub(crate) fn push_number(mut value: usize, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);

@@ -1,42 +1,56 @@
-//! Contexts on x86-64 with AVX2: the same means, tables and entries as the portable ones.
+//! The context model's operations for x86-64 with AVX2. They compute the same as the portable ones.
+//!
+//! Sums and means of a chunk are two vectors of 32-bit lanes in the order in which unpacking leaves them: in each half of
+//! 128 bits the lower four symbols in the first, the upper four in the second. Packing restores the order of symbols.
 
 use std::arch::x86_64::*;
 
 use fearless_simd::{i16x16, i32x8, prelude::*, u8x16, u16x16};
 
 use crate::{
-    context::Spans,
-    kernel::{ContextKernel, PhaseModel, Sums, WIDTH, chunk, lane_mask},
-    model::MixedTables,
-    rans::{DECODE_BLOCK, RansDecoder},
+    context::{
+        kernel::{ContextKernel, Sums},
+        lanes::{WIDTH, chunk, lane_mask},
+        phase::PhaseModel,
+    },
+    rans::{
+        decoder::RansDecoder,
+        table_set::{MixedTableSet, Span},
+        words::DECODE_BLOCK,
+    },
     simd::Avx2,
 };
 
 impl ContextKernel for Avx2 {
-    #[inline(always)]
-    fn sums(
-        self,
-        phase_model: &PhaseModel<'_>,
-        symbols: (&[i16], usize),
-        magnitudes: (&[i16], usize),
-    ) -> Sums {
-        sums(self, phase_model, symbols, magnitudes)
+    fn prepare_thresholds(self, thresholds: &[u16], prepared: &mut Vec<[i16; WIDTH]>) {
+        // One less than each threshold, for comparisons by "greater than", in every lane. They are compared two by two, so
+        // one that is never exceeded makes their number even.
+        prepared.clear();
+        prepared.extend(thresholds.iter().map(|threshold| [threshold.cast_signed() - 1; WIDTH]));
+        if prepared.len() % 2 == 1 {
+            prepared.push([i16::MAX; WIDTH]);
+        }
     }
 
     #[inline(always)]
-    fn means(self, phase_model: &PhaseModel<'_>, sums: &Sums, neighbors: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
-        means(self, phase_model, sums, neighbors)
+    fn sums(self, phase: &PhaseModel<'_>, symbols: (&[i16], usize), magnitudes: (&[i16], usize)) -> Sums {
+        sums(self, phase, symbols, magnitudes)
+    }
+
+    #[inline(always)]
+    fn means(self, phase: &PhaseModel<'_>, sums: &Sums, neighbors: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
+        means(self, phase, sums, neighbors)
     }
 
     #[inline(always)]
     fn tables(
         self,
-        phase_model: &PhaseModel<'_>,
-        of: (&Sums, &[i32; WIDTH]),
+        phase: &PhaseModel<'_>,
+        predicted: (&Sums, &[i32; WIDTH]),
         neighbors: &[[i16; WIDTH]; 2],
         count: usize,
     ) -> [u8; WIDTH] {
-        tables(self, phase_model, of, neighbors, count)
+        tables(self, phase, predicted, neighbors, count)
     }
 
     #[inline(always)]
@@ -47,21 +61,21 @@ impl ContextKernel for Avx2 {
     #[inline(always)]
     fn decode<const N: usize>(
         self,
-        reader: &mut RansDecoder<'_, N>,
-        shared: &MixedTables,
+        decoder: &mut RansDecoder<'_, N>,
+        set: &MixedTableSet,
         tables: &[u8],
         values: &mut [i16],
         count: usize,
     ) -> bool {
         if (N == 8 || N == 16) && count <= DECODE_BLOCK {
-            let whole = count.div_ceil(WIDTH);
-            let tables = &tables.as_chunks::<8>().0.as_chunks().0[..whole];
-            let values = &mut values.as_chunks_mut().0[..whole];
-            if let Some(seen) = reader.decode_rounds(self, shared, tables, values, count) {
-                return seen;
+            let chunks = count.div_ceil(WIDTH);
+            let tables = &tables.as_chunks::<8>().0.as_chunks().0[..chunks];
+            let values = &mut values.as_chunks_mut().0[..chunks];
+            if let Some(escapes) = decoder.mixed_rounds(self, &set.lookup, tables, values, count) {
+                return escapes;
             }
         }
-        reader.mixed(shared, tables, &mut values[..count])
+        decoder.mixed_run(&set.lookup, tables, &mut values[..count])
     }
 
     #[inline(always)]
@@ -80,7 +94,12 @@ impl ContextKernel for Avx2 {
     }
 
     #[inline(always)]
-    fn entries(self, spans: &Spans, tables: &[u8; WIDTH], values: &[i16; WIDTH]) -> ([u16; WIDTH], bool) {
+    fn entries(
+        self,
+        spans: &[Span; 256],
+        tables: &[u8; WIDTH],
+        values: &[i16; WIDTH],
+    ) -> ([u16; WIDTH], bool) {
         entries(self, spans, tables, values)
     }
 }
@@ -89,30 +108,29 @@ fearless_simd::kernel!(
     #[inline(always)]
     fn sums(
         avx2: Avx2,
-        phase_model: &PhaseModel<'_>,
+        phase: &PhaseModel<'_>,
         symbols: (&[i16], usize),
         magnitudes: (&[i16], usize),
     ) -> Sums {
         let (plane, from) = symbols;
         let [above, second, third] =
-            phase_model.level.map(|offset| load(avx2, plane, from.wrapping_add_signed(offset)));
+            phase.earlier.map(|offset| load(avx2, plane, from.wrapping_add_signed(offset)));
         let differences = _mm256_or_si256(_mm256_xor_si256(second, above), _mm256_xor_si256(third, above));
-        let mut means = [_mm256_set1_epi32(phase_model.mean_bias); 2];
-        for pair in phase_model.mean_pairs {
+        let mut means = [_mm256_set1_epi32(phase.mean_bias); 2];
+        for pair in &phase.terms.means {
             let terms = pair.offsets.map(|offset| load(avx2, plane, from.wrapping_add_signed(offset)));
             means = add(means, terms, pair.weights);
         }
         let (magnitudes, at) = magnitudes;
-        let terms = [load(avx2, phase_model.far, at), load(avx2, phase_model.wide, at)];
-        let mut activities =
-            add([_mm256_set1_epi32(phase_model.activity_bias); 2], terms, phase_model.weights);
-        for pair in phase_model.activity_pairs {
+        let terms = [load(avx2, phase.far, at), load(avx2, phase.wide, at)];
+        let mut activities = add([_mm256_set1_epi32(phase.activity_bias); 2], terms, phase.far_weights);
+        for pair in &phase.terms.activities {
             let terms = pair.offsets.map(|offset| load(avx2, magnitudes, at.wrapping_add_signed(offset)));
             activities = add(activities, terms, pair.weights);
         }
         Sums {
-            means: whole(avx2, means),
-            activities: whole(avx2, activities),
+            means: to_array(avx2, means),
+            activities: to_array(avx2, activities),
             above: narrow(avx2, above),
             differences: narrow(avx2, differences),
         }
@@ -121,25 +139,22 @@ fearless_simd::kernel!(
 
 fearless_simd::kernel!(
     #[inline(always)]
-    fn means(
-        avx2: Avx2,
-        phase_model: &PhaseModel<'_>,
-        sums: &Sums,
-        neighbors: &[[i16; WIDTH]; 2],
-    ) -> [i32; WIDTH] {
+    fn means(avx2: Avx2, phase: &PhaseModel<'_>, sums: &Sums, neighbors: &[[i16; WIDTH]; 2]) -> [i32; WIDTH] {
         let neighbors = neighbors.map(|neighbors| load(avx2, &neighbors, 0));
         let (above, zero) = (load(avx2, &sums.above, 0), _mm256_setzero_si256());
         let [left, right] = neighbors.map(|neighbors| _mm256_xor_si256(neighbors, above));
         let differences = _mm256_or_si256(_mm256_or_si256(left, right), load(avx2, &sums.differences, 0));
-        let level = _mm256_cmpeq_epi16(differences, zero);
-        let [low, high] = add(halves(avx2, &sums.means), neighbors, phase_model.mean_neighbors);
-        let choose = |sum, level, above| {
-            // Four times the symbol, which is in the upper half.
-            _mm256_blendv_epi8(_mm256_srai_epi32::<8>(sum), _mm256_srai_epi32::<14>(above), level)
+        let all_equal = _mm256_cmpeq_epi16(differences, zero);
+        let [low, high] = add(halves(avx2, &sums.means), neighbors, phase.mean_weights);
+        let choose = |sum, all_equal, above| {
+            // The symbol is in the upper half of its lane; shifted by 14 it is four times its value.
+            _mm256_blendv_epi8(_mm256_srai_epi32::<8>(sum), _mm256_srai_epi32::<14>(above), all_equal)
         };
-        let low = choose(low, _mm256_unpacklo_epi16(level, level), _mm256_unpacklo_epi16(zero, above));
-        let high = choose(high, _mm256_unpackhi_epi16(level, level), _mm256_unpackhi_epi16(zero, above));
-        whole(avx2, [low, high])
+        let low =
+            choose(low, _mm256_unpacklo_epi16(all_equal, all_equal), _mm256_unpacklo_epi16(zero, above));
+        let high =
+            choose(high, _mm256_unpackhi_epi16(all_equal, all_equal), _mm256_unpackhi_epi16(zero, above));
+        to_array(avx2, [low, high])
     }
 );
 
@@ -148,11 +163,11 @@ fearless_simd::kernel!(
     fn shift_neighbors(avx2: Avx2, own: &[i16; WIDTH], phase: usize) -> [[i16; WIDTH]; 2] {
         let values = load(avx2, own, 0);
         if phase == 0 {
-            let moved = _mm256_alignr_epi8::<2>(_mm256_permute2x128_si256::<0x81>(values, values), values);
-            [*own, narrow(avx2, moved)]
+            let shifted = _mm256_alignr_epi8::<2>(_mm256_permute2x128_si256::<0x81>(values, values), values);
+            [*own, narrow(avx2, shifted)]
         } else {
-            let moved = _mm256_alignr_epi8::<14>(values, _mm256_permute2x128_si256::<0x08>(values, values));
-            [narrow(avx2, moved), *own]
+            let shifted = _mm256_alignr_epi8::<14>(values, _mm256_permute2x128_si256::<0x08>(values, values));
+            [narrow(avx2, shifted), *own]
         }
     }
 );
@@ -160,14 +175,14 @@ fearless_simd::kernel!(
 fearless_simd::kernel!(
     #[inline(always)]
     fn values(avx2: Avx2, symbols: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH] {
-        narrow(avx2, _mm256_sub_epi16(load(avx2, symbols, 0), base(halves(avx2, means))))
+        narrow(avx2, _mm256_sub_epi16(load(avx2, symbols, 0), whole_symbols(halves(avx2, means))))
     }
 );
 
 fearless_simd::kernel!(
     #[inline(always)]
     fn symbols(avx2: Avx2, values: &[i16; WIDTH], means: &[i32; WIDTH]) -> [i16; WIDTH] {
-        narrow(avx2, _mm256_add_epi16(load(avx2, values, 0), base(halves(avx2, means))))
+        narrow(avx2, _mm256_add_epi16(load(avx2, values, 0), whole_symbols(halves(avx2, means))))
     }
 );
 
@@ -182,14 +197,14 @@ fearless_simd::kernel!(
         let (cap, coarse) = limits;
         let (symbols, zero) = (load(avx2, symbols, 0), _mm256_setzero_si256());
         let [low, high] = halves(avx2, means);
-        let away = |wide: __m256i, mean: __m256i| {
-            // Four times the symbol, which is in the upper half.
-            let away = _mm256_abs_epi32(_mm256_sub_epi32(_mm256_srai_epi32::<14>(wide), mean));
-            let away = _mm256_srl_epi32(away, _mm_cvtsi32_si128(coarse.into()));
-            _mm256_min_epu32(away, _mm256_set1_epi32(cap.into()))
+        let distance = |symbol: __m256i, mean: __m256i| {
+            // The symbol is in the upper half of its lane; shifted by 14 it is four times its value.
+            let distance = _mm256_abs_epi32(_mm256_sub_epi32(_mm256_srai_epi32::<14>(symbol), mean));
+            let distance = _mm256_srl_epi32(distance, _mm_cvtsi32_si128(coarse.into()));
+            _mm256_min_epu32(distance, _mm256_set1_epi32(cap.into()))
         };
-        let low = away(_mm256_unpacklo_epi16(zero, symbols), low);
-        let high = away(_mm256_unpackhi_epi16(zero, symbols), high);
+        let low = distance(_mm256_unpacklo_epi16(zero, symbols), low);
+        let high = distance(_mm256_unpackhi_epi16(zero, symbols), high);
         narrow(avx2, _mm256_packs_epi32(low, high))
     }
 );
@@ -198,30 +213,31 @@ fearless_simd::kernel!(
     #[inline(always)]
     fn tables(
         avx2: Avx2,
-        phase_model: &PhaseModel<'_>,
-        of: (&Sums, &[i32; WIDTH]),
+        phase: &PhaseModel<'_>,
+        predicted: (&Sums, &[i32; WIDTH]),
         neighbors: &[[i16; WIDTH]; 2],
         count: usize,
     ) -> [u8; WIDTH] {
-        let (sums, means) = of;
+        let (sums, means) = predicted;
         let neighbors = neighbors.map(|neighbors| load(avx2, &neighbors, 0));
-        let sums = add(halves(avx2, &sums.activities), neighbors, phase_model.activity_neighbors);
-        // Packing undoes the order of unpacking, and what does not fit 16 bits is above every top either way.
-        let shift = _mm_cvtsi32_si128(phase_model.context.shift.into());
+        let sums = add(halves(avx2, &sums.activities), neighbors, phase.activity_weights);
+        // Packing saturates: an activity that does not fit 16 bits is above every threshold either way.
+        let shift = _mm_cvtsi32_si128(phase.context.shift().into());
         let [low, high] = sums.map(|sum| _mm256_sra_epi32(sum, shift));
-        let level = _mm256_max_epi16(_mm256_packs_epi32(low, high), _mm256_setzero_si256());
+        let activity = _mm256_max_epi16(_mm256_packs_epi32(low, high), _mm256_setzero_si256());
         let mut shapes = [_mm256_setzero_si256(); 2];
-        for tops in phase_model.context.tops.as_chunks().0 {
-            let above = |top: &[i16; WIDTH]| _mm256_cmpgt_epi16(level, load(avx2, top, 0));
-            let [first, second] = tops;
-            shapes = [_mm256_sub_epi16(shapes[0], above(first)), _mm256_sub_epi16(shapes[1], above(second))];
+        for pair in phase.thresholds.as_chunks().0 {
+            let exceeds = |threshold: &[i16; WIDTH]| _mm256_cmpgt_epi16(activity, load(avx2, threshold, 0));
+            let [first, second] = pair;
+            shapes =
+                [_mm256_sub_epi16(shapes[0], exceeds(first)), _mm256_sub_epi16(shapes[1], exceeds(second))];
         }
         let shape = _mm256_add_epi16(shapes[0], shapes[1]);
         let [low, high] = halves(avx2, means).map(|means| _mm256_and_si256(means, _mm256_set1_epi32(3)));
         let fraction = _mm256_packs_epi32(low, high);
         let table = _mm256_or_si256(_mm256_slli_epi16::<2>(shape), fraction);
-        let nothing = _mm256_set1_epi16(phase_model.context.nothing.into());
-        let table = _mm256_blendv_epi8(nothing, table, load(avx2, lane_mask(count), 0));
+        let no_value = _mm256_set1_epi16(phase.context.tables.no_value.into());
+        let table = _mm256_blendv_epi8(no_value, table, load(avx2, lane_mask(count), 0));
         let packed = _mm_packus_epi16(_mm256_castsi256_si128(table), _mm256_extracti128_si256::<1>(table));
         let packed: u8x16<_> = packed.simd_into(avx2);
         packed.into()
@@ -232,12 +248,13 @@ fearless_simd::kernel!(
     #[inline(always)]
     fn entries(
         avx2: Avx2,
-        spans: &Spans,
+        spans: &[Span; 256],
         tables: &[u8; WIDTH],
         values: &[i16; WIDTH],
     ) -> ([u16; WIDTH], bool) {
         let span = |lane: usize| spans[usize::from(tables[lane])].bits().cast_signed();
-        // In each half the 16-bit fields of two spans, sorted by field: the first of four holds all that counts of `first`.
+        // Each row holds two spans per half. This sorts their fields of 16 bits, of which the first two make up `Span::first`;
+        // its lower part is all that an entry of 16 bits needs.
         let sorted = _mm256_set_epi64x(
             0x0f0e_0706_0d0c_0504,
             0x0b0a_0302_0908_0100,
@@ -263,13 +280,15 @@ fearless_simd::kernel!(
     }
 );
 
+/// The chunk that begins at index `at`.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(avx2: Avx2, plane: &[i16], place: usize) -> __m256i {
-    let values: i16x16<_> = (*chunk(plane, place)).simd_into(avx2);
+fn load(avx2: Avx2, plane: &[i16], at: usize) -> __m256i {
+    let values: i16x16<_> = (*chunk(plane, at)).simd_into(avx2);
     values.into()
 }
 
+/// A vector of 16-bit lanes as an array.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn narrow(avx2: Avx2, values: __m256i) -> [i16; WIDTH] {
@@ -277,36 +296,36 @@ fn narrow(avx2: Avx2, values: __m256i) -> [i16; WIDTH] {
     values.into()
 }
 
-/// Both halves, in the order of unpacking.
+/// Two vectors of 32-bit lanes as an array, in the order of unpacking.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn whole(avx2: Avx2, halves: [__m256i; 2]) -> [i32; WIDTH] {
-    let mut whole = [0; WIDTH];
-    for (to, half) in whole.as_chunks_mut::<8>().0.iter_mut().zip(halves) {
+fn to_array(avx2: Avx2, halves: [__m256i; 2]) -> [i32; WIDTH] {
+    let mut array = [0; WIDTH];
+    for (to, half) in array.as_chunks_mut::<8>().0.iter_mut().zip(halves) {
         let half: i32x8<_> = half.simd_into(avx2);
         *to = half.into();
     }
-    whole
+    array
 }
 
-/// Sums or means in the order of unpacking, which packing undoes.
+/// An array in the order of unpacking as two vectors of 32-bit lanes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn halves(avx2: Avx2, whole: &[i32; WIDTH]) -> [__m256i; 2] {
-    let (front, back) = whole.split_at(8);
+fn halves(avx2: Avx2, array: &[i32; WIDTH]) -> [__m256i; 2] {
+    let (front, back) = array.split_at(8);
     [i32x8::from_slice(avx2, front).into(), i32x8::from_slice(avx2, back).into()]
 }
 
-/// The whole symbols in means, cut to 16 bits.
+/// Means in whole symbols, rounded down, modulo 2^16.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn base(means: [__m256i; 2]) -> __m256i {
-    let cut = |means| _mm256_blend_epi16::<0xaa>(_mm256_srli_epi32::<2>(means), _mm256_setzero_si256());
-    let [low, high] = means.map(cut);
+fn whole_symbols(means: [__m256i; 2]) -> __m256i {
+    let low_half = |mean| _mm256_blend_epi16::<0xaa>(_mm256_srli_epi32::<2>(mean), _mm256_setzero_si256());
+    let [low, high] = means.map(low_half);
     _mm256_packus_epi32(low, high)
 }
 
-/// Adds both terms times their weights, in the order of unpacking.
+/// Adds two terms times their weights.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn add([low, high]: [__m256i; 2], [first, second]: [__m256i; 2], weights: [i16; 2]) -> [__m256i; 2] {
@@ -317,7 +336,7 @@ fn add([low, high]: [__m256i; 2], [first, second]: [__m256i; 2], weights: [i16; 
     ]
 }
 
-/// Two weights in each lane of 32 bits.
+/// Two weights, in every lane of 32 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn both([first, second]: [i16; 2]) -> __m256i {

@@ -1,50 +1,57 @@
-//! The states of the lanes at the front of a payload (FORMAT.md, section 4).
+//! The final states of the lanes, at the front of a coded payload (FORMAT.md, section 4).
 
-use crate::{Error, cursor::Cursor, rans::LOWEST};
+use super::cursor::{Cursor, Truncated};
+use crate::Error;
 
-/// Appends the states, each in four bits and as many as it has below the highest.
+/// The smallest state that a lane can have.
+pub(crate) const LOWEST_STATE: u32 = 1 << 15;
+
+/// Appends the states: for each, the position of its highest bit in four bits and then the bits below it.
 pub(crate) fn write(states: &[u32], out: &mut Vec<u8>) {
-    let (mut held, mut bits) = (0_u64, 0);
+    let (mut pending, mut bits) = (0_u64, 0);
     for &state in states {
         let top = state.ilog2();
-        held |= u64::from(top - LOWEST.ilog2()) << bits | u64::from(state ^ 1 << top) << (bits + 4);
+        pending |= u64::from(top - LOWEST_STATE.ilog2()) << bits | u64::from(state ^ 1 << top) << (bits + 4);
         bits += 4 + top;
         while bits >= 8 {
-            out.push(held as u8);
-            held >>= 8;
+            out.push(pending as u8);
+            pending >>= 8;
             bits -= 8;
         }
     }
     if bits > 0 {
-        out.push(held as u8);
+        out.push(pending as u8);
     }
 }
 
-/// Reads the states. None is below 2^15 or above 2^31 − 1.
+/// Reads the states of `N` lanes, each from 2^15 to 2^31 − 1.
+///
+/// # Errors
+/// [`Error::PacketTruncated`] when the bytes end too early, [`Error::Padding`] when bits after the last state are set.
 pub(crate) fn read<const N: usize>(cursor: &mut Cursor<'_>) -> Result<[u32; N], Error> {
-    let (mut held, mut bits) = (0_u64, 0);
+    let (mut pending, mut bits) = (0_u64, 0);
     let mut take = |count: u32| -> Result<u32, Error> {
         while bits < count {
-            held |= u64::from(cursor.u8("states")?) << bits;
+            pending |= u64::from(cursor.u8("states").map_err(Truncated::packet)?) << bits;
             bits += 8;
         }
-        let value = held & ((1 << count) - 1);
-        held >>= count;
+        let value = pending & ((1 << count) - 1);
+        pending >>= count;
         bits -= count;
         Ok(value as u32)
     };
     let mut states = [0; N];
     for state in &mut states {
-        let top = take(4)? + LOWEST.ilog2();
+        let top = take(4)? + LOWEST_STATE.ilog2();
         *state = 1 << top | take(top)?;
     }
-    if held != 0 {
+    if pending != 0 {
         return Err(Error::Padding);
     }
     Ok(states)
 }
 
-/// Reads past the states of so many lanes.
+/// Moves the cursor behind the states of `lanes` lanes, with the errors of [`read`].
 pub(crate) fn skip(cursor: &mut Cursor<'_>, lanes: u8) -> Result<(), Error> {
     match lanes {
         1 => read::<1>(cursor).map(drop),
@@ -62,7 +69,8 @@ mod tests {
 
     #[test]
     fn states_survive_their_bits() {
-        let states = [LOWEST, (1 << 31) - 1, LOWEST + 1, 0x1234_5678, 1 << 30, 0xffff, 0x1_0000, 77_777];
+        let states =
+            [LOWEST_STATE, (1 << 31) - 1, LOWEST_STATE + 1, 0x1234_5678, 1 << 30, 0xffff, 0x1_0000, 77_777];
         let mut bytes = Vec::new();
         write(&states, &mut bytes);
         assert_eq!(bytes.len(), (8 * 4 + 15 + 30 + 15 + 28 + 30 + 15 + 16 + 16_usize).div_ceil(8));

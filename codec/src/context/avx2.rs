@@ -117,14 +117,14 @@ fearless_simd::kernel!(
             phase.earlier.map(|offset| load(avx2, plane, from.wrapping_add_signed(offset)));
         let differences = _mm256_or_si256(_mm256_xor_si256(second, above), _mm256_xor_si256(third, above));
         let mut means = [_mm256_set1_epi32(phase.mean_bias); 2];
-        for pair in &phase.terms.means {
+        for pair in phase.mean_terms {
             let terms = pair.offsets.map(|offset| load(avx2, plane, from.wrapping_add_signed(offset)));
             means = add(means, terms, pair.weights);
         }
         let (magnitudes, at) = magnitudes;
         let terms = [load(avx2, phase.far, at), load(avx2, phase.wide, at)];
         let mut activities = add([_mm256_set1_epi32(phase.activity_bias); 2], terms, phase.far_weights);
-        for pair in &phase.terms.activities {
+        for pair in phase.activity_terms {
             let terms = pair.offsets.map(|offset| load(avx2, magnitudes, at.wrapping_add_signed(offset)));
             activities = add(activities, terms, pair.weights);
         }
@@ -222,7 +222,7 @@ fearless_simd::kernel!(
         let neighbors = neighbors.map(|neighbors| load(avx2, &neighbors, 0));
         let sums = add(halves(avx2, &sums.activities), neighbors, phase.activity_weights);
         // Packing saturates: an activity that does not fit 16 bits is above every threshold either way.
-        let shift = _mm_cvtsi32_si128(phase.context.shift().into());
+        let shift = _mm_cvtsi32_si128(phase.shift.into());
         let [low, high] = sums.map(|sum| _mm256_sra_epi32(sum, shift));
         let activity = _mm256_max_epi16(_mm256_packs_epi32(low, high), _mm256_setzero_si256());
         let mut shapes = [_mm256_setzero_si256(); 2];
@@ -236,7 +236,7 @@ fearless_simd::kernel!(
         let [low, high] = halves(avx2, means).map(|means| _mm256_and_si256(means, _mm256_set1_epi32(3)));
         let fraction = _mm256_packs_epi32(low, high);
         let table = _mm256_or_si256(_mm256_slli_epi16::<2>(shape), fraction);
-        let no_value = _mm256_set1_epi16(phase.context.tables.no_value.into());
+        let no_value = _mm256_set1_epi16(phase.no_value.into());
         let table = _mm256_blendv_epi8(no_value, table, load(avx2, lane_mask(count), 0));
         let packed = _mm_packus_epi16(_mm256_castsi256_si128(table), _mm256_extracti128_si256::<1>(table));
         let packed: u8x16<_> = packed.simd_into(avx2);

@@ -39,10 +39,16 @@ pub(crate) struct PhaseTerms {
 /// The predictors of one phase of a channel, with the planes of earlier channels' magnitudes.
 pub(crate) struct PhaseModel<'a> {
     pub(crate) context: &'a ContextModel,
+    /// The shift from an activity sum to an activity.
+    pub(crate) shift: u8,
+    /// The table of lanes without a symbol.
+    pub(crate) no_value: u8,
     /// The thresholds as the kernel has prepared them.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "used by vector code alone"))]
     pub(crate) thresholds: &'a [[i16; WIDTH]],
-    pub(crate) terms: &'a PhaseTerms,
+    /// The terms of the mean and of the activity that are known before the previous run is.
+    pub(crate) mean_terms: &'a [TermPair],
+    pub(crate) activity_terms: &'a [TermPair],
     /// The distances to the own neighbors in earlier runs, the one above first.
     pub(crate) earlier: [isize; 3],
     /// A and B of FORMAT.md: the decayed magnitudes of earlier channels, and those blurred. Then their weights.
@@ -68,8 +74,11 @@ impl<'a> PhaseModel<'a> {
         let biases = model.biases[phase];
         Self {
             context: model.context,
+            shift: model.context.shift(),
+            no_value: model.context.tables.no_value,
             thresholds,
-            terms,
+            mean_terms: &terms.means,
+            activity_terms: &terms.activities,
             earlier: IN_EARLIER_RUNS[phase].map(|at| layout.own[phase][at]),
             far,
             wide,

@@ -31,12 +31,12 @@ impl ContextKernel for Portable {
         (magnitudes, in_plane): (&[i16], usize),
     ) -> Sums {
         let mut means = [phase.mean_bias; WIDTH];
-        add_pairs(&mut means, symbols, at, &phase.terms.means);
+        add_pairs(&mut means, symbols, at, phase.mean_terms);
         let mut activities = [phase.activity_bias; WIDTH];
         let [far, wide] = phase.far_weights;
         add(&mut activities, chunk(phase.far, in_plane), far);
         add(&mut activities, chunk(phase.wide, in_plane), wide);
-        add_pairs(&mut activities, magnitudes, in_plane, &phase.terms.activities);
+        add_pairs(&mut activities, magnitudes, in_plane, phase.activity_terms);
         let [above, others @ ..] = phase.earlier.map(|offset| chunk(symbols, at.wrapping_add_signed(offset)));
         let differences = |lane: usize| others.iter().fold(0, |all, other| all | (other[lane] ^ above[lane]));
         Sums { means, activities, above: *above, differences: std::array::from_fn(differences) }
@@ -67,9 +67,9 @@ impl ContextKernel for Portable {
             .zip(phase.activity_weights)
             .for_each(|(values, weight)| add(&mut sums, values, weight));
         std::array::from_fn(|lane| {
-            let activity = (sums[lane] >> phase.context.shift()).clamp(0, ACTIVITY_MAX as i32) as usize;
+            let activity = (sums[lane] >> phase.shift).clamp(0, ACTIVITY_MAX as i32) as usize;
             let table = phase.context.shape(activity) | (means[lane] & 3) as u8;
-            if lane < count { table } else { phase.context.tables.no_value }
+            if lane < count { table } else { phase.no_value }
         })
     }
 

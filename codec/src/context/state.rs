@@ -162,7 +162,8 @@ impl ContextState {
         });
         let (neighbors, tables) = (&mut self.neighbors[..], &mut self.channel_tables[..]);
         neighbors.fill(Neighbors::default());
-        let first = model.channel * self.layout.len;
+        let (set, limits) = (&model.context.tables, model.limits);
+        let (first, phase_stride) = (model.channel * self.layout.len, self.layout.phase_stride);
         let (mut begin, mut to) = (self.layout.run_start(0, 0), 0);
         for run in 0..2 * self.height {
             let (phase, count) = (&phases[run % 2], runs[run % 2]);
@@ -174,19 +175,18 @@ impl ContextState {
                 let of_chunk = kernel.tables(phase, (&sums, &means), &neighbors.magnitudes, left);
                 *chunk_mut(tables, to + at * WIDTH) = of_chunk;
                 *chunk_mut(values, to + at * WIDTH) = keep_first(left, kernel.values(own, &means));
-                let magnitude = keep_first(left, kernel.magnitudes(own, &means, model.limits));
+                let magnitude = keep_first(left, kernel.magnitudes(own, &means, limits));
                 *chunk_mut(magnitudes, here) = magnitude;
                 neighbors.symbols = kernel.shift_neighbors(&keep_first(left, *own), run % 2);
                 neighbors.magnitudes = kernel.shift_neighbors(&magnitude, run % 2);
             }
             join_chunks(neighbors, run % 2);
-            begin += self.layout.phase_stride;
+            begin += phase_stride;
             to += stride;
         }
-        let set = &model.context.tables;
-        let mut any_escape = false;
+        let (spans, mut any_escape) = (&*set.spans, false);
         for at in (0..to).step_by(WIDTH) {
-            let (of_chunk, escapes) = kernel.entries(&set.spans, chunk(tables, at), chunk(values, at));
+            let (of_chunk, escapes) = kernel.entries(spans, chunk(tables, at), chunk(values, at));
             *chunk_mut(entries, at) = of_chunk;
             any_escape |= escapes;
         }
@@ -228,7 +228,7 @@ impl ContextState {
         plane: &mut [i16],
     ) -> Result<(), Error> {
         let runs = self.runs();
-        let set = &model.context.tables;
+        let (set, limits) = (&model.context.tables, model.limits);
         let (symbols, magnitudes) = (&mut self.symbols[..], &mut self.magnitudes[..]);
         let (means, tables, values) = (&mut self.means[..], &mut self.tables[..], &mut self.values[..]);
         let phases = [0, 1].map(|phase| {
@@ -262,7 +262,7 @@ impl ContextState {
             for (at, neighbors) in neighbors.iter_mut().enumerate() {
                 let (here, left) = (begin + at * WIDTH, count.saturating_sub(at * WIDTH));
                 let own = kernel.symbols(&values[at], &means[at]);
-                let magnitude = keep_first(left, kernel.magnitudes(&own, &means[at], model.limits));
+                let magnitude = keep_first(left, kernel.magnitudes(&own, &means[at], limits));
                 let own = keep_first(left, own);
                 *chunk_mut(symbols, first + here) = own;
                 *chunk_mut(magnitudes, here) = magnitude;

@@ -69,7 +69,10 @@ def measured(parts: BundleParts, figures: dict) -> str:
     text = f"{parts.config['data']['held_out']} photos that no training step used"
     if frames:
         text += ", and CamVid's 101 validation frames at 480x360"
-    text += ". Agreement is with the unsplit\nnetwork's top-1 class, KL is of the class probabilities. Bytes are entire packets, header included."
+    text += (
+        ".\nAgreement is with the unsplit network's top-1 class, KL is of the class probabilities. "
+        "Bytes are entire packets, header included."
+    )
     if frames:
         text += f"\nUnsplit segmentation: mIoU {shown(figures['miou_unsplit'], '{:.3f}')}."
     return text + "\n\n" + "\n".join(rows)

@@ -1,5 +1,6 @@
 """The command line: help of every command without PyTorch, required options, and no options that a command ignores."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,18 @@ def test_every_command_has_help_and_an_example_without_importing_torch(name: str
 def test_every_example_is_accepted_by_the_parser(name: str):
     arguments = cli.COMMANDS[name].example.removeprefix(cli.RECIPE).split()
     assert cli.parser().parse_args(arguments).command == name
+
+
+def documented() -> list[str]:
+    """The recipe commands in the documents, without comments and placeholders."""
+    text = "".join((ROOT / file).read_text() for file in ("README.md", "../results/README.md", "configs/ablations.toml"))
+    found = re.findall(r"python -m recipe ([a-z][^\n`#&]*)", text)
+    return [line.strip() for line in found if len(line.split()) > 1]
+
+
+@pytest.mark.parametrize("line", documented())
+def test_every_documented_command_is_accepted_by_the_parser(line: str):
+    assert cli.parser().parse_args(line.split()).command == line.split()[0]
 
 
 @pytest.mark.parametrize("name", [name for name, command in cli.COMMANDS.items() if cli.data_option in command.options])

@@ -4,7 +4,7 @@
 //! cargo run --release -p narrows-codec --example mutate -- 10000000
 //! ```
 //!
-//! Fails when more than one packet in ten thousand decodes to other symbols than were coded.
+//! Fails when more than one packet in ten thousand decodes to other symbols than were encoded.
 
 #[path = "../tests/generate/mod.rs"]
 mod generate;
@@ -14,7 +14,7 @@ mod mutate;
 fn main() -> std::process::ExitCode {
     let packets = std::env::args().nth(1).map_or(Ok(1_000_000), |text| text.parse());
     let Ok(packets) = packets else {
-        eprintln!("mutate [PACKETS]: how many packets to damage, 1000000 unless told");
+        eprintln!("mutate [PACKETS]: how many packets to damage, by default 1000000");
         return std::process::ExitCode::from(2);
     };
     let report = mutate::run(packets, 1);
@@ -25,7 +25,7 @@ fn main() -> std::process::ExitCode {
         report.per_mode
     );
     println!(
-        "rejected {rejected}; accepted: cut where a group ends {}, whole {:?}, with other symbols {} ({} of one lane)",
+        "rejected {rejected}; accepted: cut where a group ends {}, whole {:?}, with other symbols {} ({} with one lane)",
         report.cut, report.same, report.wrong, report.wrong_of_one_lane
     );
     if report.wrong * 10_000 > packets {

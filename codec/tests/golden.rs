@@ -1,4 +1,4 @@
-//! Packets equal, byte for byte, those that `codec/reference`, the second implementation of FORMAT.md, has written.
+//! Packets equal, byte for byte, those of `codec/reference`, the second implementation of FORMAT.md.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -57,7 +57,7 @@ fn packets_equal_the_reference() {
             let mut encoder = encoder().truncatable(golden.truncatable).lanes(golden.lanes);
             for (mode, expected) in &golden.packets {
                 let mut packet = Vec::new();
-                let taken = encoder
+                let used = encoder
                     .encode(
                         &golden.tables,
                         golden.geometry,
@@ -67,7 +67,7 @@ fn packets_equal_the_reference() {
                         &mut packet,
                     )
                     .unwrap();
-                assert_eq!(taken, *mode);
+                assert_eq!(used, *mode);
                 assert!(fixed(*mode, &packet) == fixed(*mode, expected), "{name}.{mode} differs");
             }
         }
@@ -155,7 +155,7 @@ fn prefixes_of_the_reference_decode_to_medians_beyond_them() {
 
 /// The bytes in FORMAT.md's worked example are those of the golden files.
 #[test]
-fn the_worked_example_of_the_document_is_golden() {
+fn the_worked_example_of_the_document_equals_the_golden_files() {
     let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/FORMAT.md")).unwrap();
     let example = &document[document.find("## 7.").unwrap()..];
     let hex = |block: &str| -> Vec<u8> {

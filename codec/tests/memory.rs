@@ -1,11 +1,11 @@
-//! Once warm, encoder and decoder ask for no memory, in every mode.
+//! An encoder and a decoder that are used again allocate no memory, in any mode.
 
 mod generate;
 
 use narrows_codec::{Choice, Decoder, Encoder, GeometryId, LevelId, Mode, Shape, Tables};
 
 #[test]
-fn a_warm_pair_takes_no_memory() {
+fn an_encoder_and_a_decoder_that_are_used_again_allocate_nothing() {
     let shape = Shape::new(4, 24, 18).unwrap();
     let tables = Tables::parse(&generate::tables(9, 4, 1, 12)).unwrap();
     let features = [0, 100, 7].map(|outliers| generate::feature(4, shape, outliers));
@@ -22,7 +22,7 @@ fn a_warm_pair_takes_no_memory() {
             }
         };
         (0..3).for_each(|_| round());
-        let taken = allocation_counter::measure(|| (0..3).for_each(|_| round()));
-        assert_eq!(taken.count_total, 0, "{choice:?}");
+        let allocated = allocation_counter::measure(|| (0..3).for_each(|_| round()));
+        assert_eq!(allocated.count_total, 0, "{choice:?}");
     }
 }

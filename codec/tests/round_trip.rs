@@ -1,5 +1,5 @@
-//! What goes in comes out, for every mode, shape, table, number of lanes and prefix; and constriction agrees on the
-//! static model.
+//! Features are decoded as they were encoded, in every mode, for every shape, table, number of lanes and prefix. The crate
+//! constriction needs as many bytes for the static model.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -79,13 +79,13 @@ proptest! {
     }
 
     #[test]
-    fn the_portable_way_writes_and_reads_the_same((tables, level, feature, lanes, truncatable) in case()) {
-        let mut fast = Encoder::new().lanes(lanes).truncatable(truncatable);
-        let mut plain = Encoder::portable().lanes(lanes).truncatable(truncatable);
+    fn portable_code_writes_and_reads_the_same_bytes((tables, level, feature, lanes, truncatable) in case()) {
+        let mut vector = Encoder::new().lanes(lanes).truncatable(truncatable);
+        let mut portable = Encoder::portable().lanes(lanes).truncatable(truncatable);
         for mode in CODED {
             let (mut expected, mut found) = (Vec::new(), Vec::new());
-            plain.encode(&tables, GeometryId(0), LevelId(level), Choice::Only(mode), &feature, &mut expected).unwrap();
-            fast.encode(&tables, GeometryId(0), LevelId(level), Choice::Only(mode), &feature, &mut found).unwrap();
+            portable.encode(&tables, GeometryId(0), LevelId(level), Choice::Only(mode), &feature, &mut expected).unwrap();
+            vector.encode(&tables, GeometryId(0), LevelId(level), Choice::Only(mode), &feature, &mut found).unwrap();
             prop_assert_eq!(&expected, &found);
             let mut symbols = Vec::new();
             Decoder::portable().decode_into(&tables, &[feature.shape()], &found, &mut symbols).unwrap();
@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn every_border_is_a_place_to_cut((tables, level, feature, lanes, _) in case()) {
+    fn a_packet_can_be_cut_exactly_where_groups_end((tables, level, feature, lanes, _) in case()) {
         let mut encoder = Encoder::new().lanes(lanes).truncatable(true);
         for mode in CODED {
             let packet = round_trip(&tables, level, Choice::Only(mode), &feature, &mut encoder);
@@ -130,14 +130,14 @@ proptest! {
         let layout = if mode % 2 == 0 && mode < 4 { 1 + u8::from(truncatable) } else { groups << 3 | code };
         let mut packet = vec![0x20 | mode, level, layout, tables.id()[0]];
         packet.extend(payload);
-        prop_assume!(!generate::beyond_miri(&packet));
-        // A feature of one symbol and a prefix of no word are within reach of chance.
+        prop_assume!(!generate::unsupported_by_miri(&packet));
+        // A random payload may well be a packet of one symbol, or a prefix without words.
         prop_assume!(feature.symbols().len() > 8 && !truncatable);
         prop_assert!(decode(&tables, &[feature.shape()], &packet).is_err());
     }
 }
 
-/// Static tables alone, one level.
+/// A tables file of one level with static tables alone.
 fn static_tables(precision: u32, tables: &[(i16, Vec<usize>)]) -> Tables {
     let mut bytes = b"NRWT\x02".to_vec();
     bytes.push(precision as u8);
@@ -210,11 +210,10 @@ fn the_largest_feature_survives() {
 
 #[test]
 fn lanes_follow_the_estimated_size() {
-    // A symbol costs a byte: 16 of 4096.
+    // Every frequency is 16 of 4096, so each symbol costs one byte.
     let tables = static_tables(12, &[(0, vec![16; 256].into_iter().take(255).chain([16]).collect())]);
-    let group_ends =
-        [(248, 1), (256, 2), (1784, 2), (1792, 4), (3832, 4), (3840, 8), (24568, 8), (24576, 32)];
-    for &(bytes, lanes) in generate::unless_miri(&group_ends[..], &group_ends[..4]) {
+    let cases = [(248, 1), (256, 2), (1784, 2), (1792, 4), (3832, 4), (3840, 8), (24568, 8), (24576, 32)];
+    for &(bytes, lanes) in generate::unless_miri(&cases[..], &cases[..4]) {
         let (height, width) = if bytes > 4096 { (8, bytes / 8) } else { (1, bytes) };
         let shape = Shape::new(1, height, width).unwrap();
         let feature = Feature::new(shape, (0..bytes).map(|i| (i * 7 % 255) as i16).collect()).unwrap();
@@ -224,11 +223,11 @@ fn lanes_follow_the_estimated_size() {
 }
 
 #[test]
-fn contexts_take_lanes_sooner() {
+fn modes_with_contexts_use_more_lanes_at_smaller_sizes() {
     let tables = Tables::parse(&generate::tables(3, 1, 1, 12)).unwrap();
-    // Each symbol is an escape of frequency 1: 28 bits.
-    let group_ends = [(64, 1), (80, 2), (240, 2), (256, 4), (544, 4), (560, 8), (1312, 8), (1328, 16)];
-    for &(symbols, lanes) in generate::unless_miri(&group_ends[..], &group_ends[..2]) {
+    // Nearly every symbol is an escape of frequency 1, which costs 28 bits.
+    let cases = [(64, 1), (80, 2), (240, 2), (256, 4), (544, 4), (560, 8), (1312, 8), (1328, 16)];
+    for &(symbols, lanes) in generate::unless_miri(&cases[..], &cases[..2]) {
         let feature = generate::feature(5, Shape::new(1, 1, symbols).unwrap(), 1);
         let packet = round_trip(&tables, 0, Choice::Only(Mode::Context), &feature, &mut Encoder::new());
         assert_eq!(Header::parse(&packet).unwrap().lanes(), lanes, "{symbols}");
@@ -237,42 +236,42 @@ fn contexts_take_lanes_sooner() {
 
 #[test]
 #[cfg_attr(miri, ignore = "zstd is C")]
-fn auto_leaves_static_only_for_something_smaller() {
+fn auto_uses_another_mode_than_static_only_when_it_is_smaller() {
     let tables = static_tables(12, &[(0, generate::frequencies(&[1, 1], 12))]);
     let shape = Shape::new(1, 20, 20).unwrap();
     let mut packet = Vec::new();
-    let mut auto = |choice, symbol: &dyn Fn(usize) -> i16| {
+    let mut chosen = |choice, symbol: &dyn Fn(usize) -> i16| {
         let feature = Feature::new(shape, (0..400).map(symbol).collect()).unwrap();
         encode(&tables, GeometryId(0), LevelId(0), choice, &feature, &mut packet).unwrap()
     };
     let random = &mut generate::Random::new(3);
     let coins: Vec<_> = (0..400).map(|_| random.below(2) as i16).collect();
     let coin = |i: usize| coins[i];
-    assert_eq!(auto(Choice::Auto, &coin), Mode::Static);
-    assert_eq!(auto(Choice::Auto, &|_| 77), Mode::Zstd);
-    assert_eq!(auto(Choice::Within(1), &|_| 77), Mode::Raw);
-    assert_eq!(auto(Choice::Within(0), &coin), Mode::Raw);
-    assert_eq!(auto(Choice::Auto, &|i| ((i as u32).wrapping_mul(2_654_435_761) >> 16) as i16), Mode::Raw);
+    assert_eq!(chosen(Choice::Auto, &coin), Mode::Static);
+    assert_eq!(chosen(Choice::Auto, &|_| 77), Mode::Zstd);
+    assert_eq!(chosen(Choice::Within(1), &|_| 77), Mode::Raw);
+    assert_eq!(chosen(Choice::Within(0), &coin), Mode::Raw);
+    assert_eq!(chosen(Choice::Auto, &|i| ((i as u32).wrapping_mul(2_654_435_761) >> 16) as i16), Mode::Raw);
 }
 
 #[test]
 #[cfg_attr(miri, ignore = "large features")]
-fn stripes_are_coded_along_them() {
+fn auto_codes_stripes_in_their_direction() {
     let tables = Tables::parse(&generate::tables(9, 4, 1, 12)).unwrap();
     let shape = Shape::new(4, 24, 24).unwrap();
     let random = &mut generate::Random::new(5);
     let lines: Vec<_> = (0..4 * 24).map(|_| random.from(-9, 10) as i16).collect();
     let plane = shape.plane();
-    let taken = |place: &dyn Fn(usize) -> usize| {
+    let mode_of = |place: &dyn Fn(usize) -> usize| {
         let symbols = (0..shape.symbols()).map(|at| lines[at / plane * 24 + place(at % plane)]).collect();
         let feature = Feature::new(shape, symbols).unwrap();
         let packet = round_trip(&tables, 0, Choice::Within(9), &feature, &mut Encoder::new());
         Header::parse(&packet).unwrap().mode
     };
-    assert_eq!((taken(&|at| at / 24), taken(&|at| at % 24)), (Mode::Rows, Mode::Columns));
+    assert_eq!((mode_of(&|at| at / 24), mode_of(&|at| at % 24)), (Mode::Rows, Mode::Columns));
 }
 
-/// constriction codes the same entries with the same frequencies into as many bytes, up to what lanes cost.
+/// constriction codes the same entries with the same frequencies to as many bytes, but for the states of the lanes.
 #[test]
 #[cfg_attr(miri, ignore = "most of it is constriction")]
 fn constriction_needs_as_many_bytes() {

@@ -1,13 +1,15 @@
-//! The Python door of narrows-codec: `narrows_codec._narrows_codec`.
+//! The Python binding of narrows-codec: the extension module `narrows_codec._narrows_codec`.
 //!
-//! Arguments and results are documented in `narrows_codec/__init__.pyi`. Every packet is made and read by the crate
-//! `narrows-codec`; here arrays become features and errors become exceptions.
+//! It converts numpy arrays to features and errors to exceptions; the crate `narrows-codec` writes and reads the packets.
+//! `narrows_codec/__init__.pyi` documents arguments and results.
 
-use narrows_codec::{Choice, Decoder, Encoder, Error, Feature, Mode, Shape, Tables, GeometryId, LevelId};
+use std::error::Error as _;
+
+use narrows_codec::{Choice, Decoder, Encoder, Error, Feature, GeometryId, LevelId, Mode, Shape, Tables};
 use numpy::{IntoPyArray, PyArray3, PyArrayMethods, PyReadonlyArray3, PyUntypedArrayMethods};
 use pyo3::{create_exception, exceptions::PyValueError, prelude::*, types::PyBytes};
 
-/// Geometries that a packet can name.
+/// The number of geometries that a packet can tell apart.
 const GEOMETRIES: usize = 16;
 
 create_exception!(
@@ -17,11 +19,15 @@ create_exception!(
     "A packet, a tables file or an argument was refused."
 );
 
-fn refused(error: Error) -> PyErr {
-    CodecError::new_err(error.to_string())
+/// The exception for an error of the codec: its text, and that of its source if it has one.
+fn codec_error(error: Error) -> PyErr {
+    CodecError::new_err(match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    })
 }
 
-/// The tables of a bundle, checked (codec/FORMAT.md, section 2).
+/// The parsed tables of a bundle (codec/FORMAT.md, section 2).
 #[pyclass(frozen, name = "Tables", module = "narrows_codec")]
 struct PyTables(Tables);
 
@@ -29,7 +35,7 @@ struct PyTables(Tables);
 impl PyTables {
     #[new]
     fn new(data: &[u8]) -> PyResult<Self> {
-        Tables::parse(data).map(Self).map_err(refused)
+        Tables::parse(data).map(Self).map_err(codec_error)
     }
 
     #[getter]
@@ -52,8 +58,8 @@ impl PyTables {
     }
 }
 
-/// A mode by its name; `None` is "auto".
-fn mode_of(name: &str) -> PyResult<Option<Mode>> {
+/// The mode with this name; `None` for "auto".
+fn parse_mode(name: &str) -> PyResult<Option<Mode>> {
     Ok(Some(match name {
         "auto" => return Ok(None),
         "static" => Mode::Static,
@@ -65,19 +71,20 @@ fn mode_of(name: &str) -> PyResult<Option<Mode>> {
         "zstd" => Mode::Zstd,
         _ => {
             return Err(CodecError::new_err(format!(
-                "mode {name:?}: it is one of auto, static, indexed, context, columns, rows, raw, zstd"
+                "mode {name:?}: expected one of auto, static, indexed, context, columns, rows, raw, zstd"
             )));
         }
     }))
 }
 
+/// The feature in an array of int8, uint8 or int16.
 fn feature(symbols: &Bound<'_, PyAny>) -> PyResult<Feature> {
-    let (sides, symbols) = if let Ok(array) = symbols.extract::<PyReadonlyArray3<'_, i8>>() {
-        (sides(&array), array.as_array().iter().map(|&symbol| symbol.into()).collect())
+    let (shape, symbols) = if let Ok(array) = symbols.extract::<PyReadonlyArray3<'_, i8>>() {
+        (shape_of(&array), array.as_array().iter().map(|&symbol| symbol.into()).collect())
     } else if let Ok(array) = symbols.extract::<PyReadonlyArray3<'_, u8>>() {
-        (sides(&array), array.as_array().iter().map(|&symbol| symbol.into()).collect())
+        (shape_of(&array), array.as_array().iter().map(|&symbol| symbol.into()).collect())
     } else if let Ok(array) = symbols.extract::<PyReadonlyArray3<'_, i16>>() {
-        (sides(&array), array.as_array().iter().copied().collect())
+        (shape_of(&array), array.as_array().iter().copied().collect())
     } else {
         let found = symbols
             .getattr("dtype")
@@ -86,16 +93,17 @@ fn feature(symbols: &Bound<'_, PyAny>) -> PyResult<Feature> {
             "symbols: {found}, expected an array [channels, height, width] of int8, uint8 or int16"
         )));
     };
-    let [channels, height, width] = sides;
-    Feature::new(Shape::new(channels, height, width).map_err(refused)?, symbols).map_err(refused)
+    let [channels, height, width] = shape;
+    Feature::new(Shape::new(channels, height, width).map_err(codec_error)?, symbols).map_err(codec_error)
 }
 
-fn sides<T: numpy::Element>(array: &PyReadonlyArray3<'_, T>) -> [usize; 3] {
+/// Channels, height and width of an array.
+fn shape_of<T: numpy::Element>(array: &PyReadonlyArray3<'_, T>) -> [usize; 3] {
     let shape = array.shape();
     [shape[0], shape[1], shape[2]]
 }
 
-#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+#[expect(clippy::too_many_arguments, reason = "they are keyword arguments in Python")]
 #[pyfunction]
 #[pyo3(signature = (tables, symbols, *, level = 0, geometry = 0, mode = "auto", truncatable = false, lanes = 0))]
 fn encode<'py>(
@@ -110,17 +118,17 @@ fn encode<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     if ![0, 1, 2, 4, 8, 16, 32].contains(&lanes) {
         return Err(CodecError::new_err(format!(
-            "lanes {lanes}: it is one of 1, 2, 4, 8, 16, 32, or 0 to go by the size"
+            "lanes {lanes}: expected 1, 2, 4, 8, 16, 32, or 0 to let it follow from the size"
         )));
     }
     let feature = feature(symbols)?;
-    let choice = mode_of(mode)?.map_or(Choice::Auto, Choice::Only);
+    let choice = parse_mode(mode)?.map_or(Choice::Auto, Choice::Only);
     let packet = py.detach(|| {
         let mut packet = Vec::new();
         let mut encoder = Encoder::new().truncatable(truncatable).lanes(lanes);
         encoder.encode(&tables.0, GeometryId(geometry), LevelId(level), choice, &feature, &mut packet).map(|_| packet)
     });
-    Ok(PyBytes::new(py, &packet.map_err(refused)?))
+    Ok(PyBytes::new(py, &packet.map_err(codec_error)?))
 }
 
 #[pyfunction]
@@ -131,12 +139,12 @@ fn decode<'py>(
     shape: (usize, usize, usize),
 ) -> PyResult<Bound<'py, PyArray3<i16>>> {
     let (channels, height, width) = shape;
-    let shapes = [Shape::new(channels, height, width).map_err(refused)?; GEOMETRIES];
+    let shapes = [Shape::new(channels, height, width).map_err(codec_error)?; GEOMETRIES];
     let symbols = py.detach(|| {
         let mut symbols = Vec::new();
         Decoder::new().decode_into(&tables.0, &shapes, packet, &mut symbols).map(|_| symbols)
     });
-    symbols.map_err(refused)?.into_pyarray(py).reshape([channels, height, width])
+    symbols.map_err(codec_error)?.into_pyarray(py).reshape([channels, height, width])
 }
 
 #[pyfunction]
@@ -149,14 +157,14 @@ fn bits(
     mode: &str,
 ) -> PyResult<f64> {
     let feature = feature(symbols)?;
-    let Some(mode) = mode_of(mode)? else {
+    let Some(mode) = parse_mode(mode)? else {
         return Err(CodecError::new_err(
-            "mode \"auto\": bits are asked for of one of static, indexed, context, columns, rows",
+            "mode \"auto\": expected one of static, indexed, context, columns, rows",
         ));
     };
     let cost = py.detach(|| Encoder::new().cost(&tables.0, LevelId(level), mode, &feature));
-    // The sum is in 1/256 bit.
-    Ok(cost.map_err(refused)? as f64 / 256.0)
+    // The cost is in 1/256 bit.
+    Ok(cost.map_err(codec_error)? as f64 / 256.0)
 }
 
 #[pymodule]

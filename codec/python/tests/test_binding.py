@@ -1,4 +1,4 @@
-"""The door against the golden packets of the crate, and what it refuses."""
+"""The binding against the golden packets of the crate, and the errors that it raises."""
 
 from pathlib import Path
 
@@ -9,18 +9,19 @@ from narrows_codec import CodecError, Tables, bits, decode, encode
 GOLDEN = Path(__file__).resolve().parents[2] / "tests/golden"
 CODED = ("static", "indexed", "context", "columns", "rows")
 PACKETS = sorted(path for mode in (*CODED, "raw") for path in GOLDEN.glob(f"*.{mode}"))
+FRAMES = sorted(path for ending in ("zstd", "compressed") for path in GOLDEN.glob(f"*.{ending}"))
 
 
 def case(name: str) -> tuple[Tables, np.ndarray, dict]:
-    """Tables, symbols i16 [C,H,W] and the arguments that gave a golden packet."""
+    """Tables, symbols i16 [C,H,W] and the encoder arguments of a golden case."""
     *sides, geometry, level, truncatable, lanes = (int(word) for word in (GOLDEN / f"{name}.shape").read_text().split())
     symbols = np.frombuffer((GOLDEN / f"{name}.symbols").read_bytes(), "<i2").reshape(sides)
     made = {"geometry": geometry, "level": level, "truncatable": truncatable == 1, "lanes": lanes}
     return Tables((GOLDEN / f"{name}.tables").read_bytes()), symbols, made
 
 
-def wide() -> tuple[Tables, np.ndarray, int]:
-    """The first golden case whose symbols fit i8."""
+def small_symbols() -> tuple[Tables, np.ndarray, int]:
+    """Tables, symbols and level of the first golden case whose symbols fit i8."""
     for path in PACKETS:
         tables, symbols, made = case(path.stem)
         if symbols.min() >= -128 and symbols.max() <= 127:
@@ -35,8 +36,14 @@ def test_packets_equal_the_golden_ones_and_decode(path):
     assert (decode(tables, path.read_bytes(), symbols.shape) == symbols).all()
 
 
+@pytest.mark.parametrize("path", FRAMES, ids=lambda path: path.name)
+def test_golden_zstd_packets_decode(path):
+    tables, symbols, _ = case(path.stem)
+    assert (decode(tables, path.read_bytes(), symbols.shape) == symbols).all()
+
+
 def test_arrays_of_one_byte_and_of_any_strides_give_the_same_bytes():
-    tables, symbols, level = wide()
+    tables, symbols, level = small_symbols()
     packet = encode(tables, symbols, level=level)
     assert encode(tables, symbols.astype(np.int8), level=level) == packet
     assert encode(tables, np.asfortranarray(symbols), level=level) == packet
@@ -45,7 +52,7 @@ def test_arrays_of_one_byte_and_of_any_strides_give_the_same_bytes():
 
 
 @pytest.mark.parametrize("path", [path for path in PACKETS if path.suffix[1:] in CODED], ids=lambda path: path.name)
-def test_bits_are_what_the_packet_takes_within_its_overhead(path):
+def test_bits_are_the_size_of_the_packet_less_its_overhead(path):
     tables, symbols, made = case(path.stem)
     cost = bits(tables, symbols, level=made["level"], mode=path.suffix[1:]) / 8
     rest = len(path.read_bytes()) - cost
@@ -53,7 +60,7 @@ def test_bits_are_what_the_packet_takes_within_its_overhead(path):
 
 
 def test_errors_are_exceptions_with_the_text_of_the_codec():
-    tables, symbols, level = wide()
+    tables, symbols, level = small_symbols()
     packet = encode(tables, symbols, level=level)
     with pytest.raises(CodecError, match="packet"):
         decode(tables, packet[:-1] + bytes([packet[-1] ^ 1]), symbols.shape)
@@ -70,8 +77,8 @@ def test_errors_are_exceptions_with_the_text_of_the_codec():
     assert issubclass(CodecError, ValueError)
 
 
-def test_no_bytes_make_it_panic():
-    tables, symbols, level = wide()
+def test_damaged_packets_raise_and_do_not_panic():
+    tables, symbols, level = small_symbols()
     packet = encode(tables, symbols, level=level)
     rng = np.random.default_rng(7)
     for _ in range(300):

@@ -1,25 +1,25 @@
-//! Tables files with every section, and features, from a seed.
+//! Random tables files with every section, and random features, from a seed.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use narrows_codec::{Feature, Mode, Shape};
 
-/// All modes; under Miri those without zstd, which is C.
+/// All modes; under Miri, which cannot run C, all but zstd.
 pub(crate) fn modes() -> impl Iterator<Item = Mode> {
     Mode::ALL.into_iter().filter(|mode| !cfg!(miri) || *mode != Mode::Zstd)
 }
 
-/// Whether a packet names a mode that Miri cannot run, and Miri runs.
-pub(crate) fn beyond_miri(packet: &[u8]) -> bool {
+/// Whether this is Miri and the packet has a mode that Miri cannot run.
+pub(crate) fn unsupported_by_miri(packet: &[u8]) -> bool {
     cfg!(miri) && packet.first().is_some_and(|first| first & 15 == Mode::Zstd as u8)
 }
 
-/// `all`, or `few` under Miri, which is some thousand times slower.
+/// `all`; under Miri, which is a thousand times slower, `few`.
 pub(crate) fn unless_miri<T>(all: T, few: T) -> T {
     if cfg!(miri) { few } else { all }
 }
 
-/// xorshift64*.
+/// The generator xorshift64*.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -27,6 +27,7 @@ impl Random {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
+    /// A number from 0 to `end` − 1.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -34,11 +35,13 @@ impl Random {
         ((u128::from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)) * end as u128) >> 64) as usize
     }
 
+    /// A number from `low` to `high` − 1.
     pub(crate) fn from(&mut self, low: i32, high: i32) -> i32 {
         low + self.below((high - low) as usize) as i32
     }
 }
 
+/// Appends a number in LEB128.
 pub(crate) fn number(mut value: usize, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -47,7 +50,7 @@ pub(crate) fn number(mut value: usize, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Frequencies that follow the weights, the escape's the last.
+/// Frequencies in proportion to `weights`, then that of the escape.
 pub(crate) fn frequencies(weights: &[u32], precision: u32) -> Vec<usize> {
     let spare = (1 << precision) - weights.len() - 1;
     let sum = weights.iter().map(|&w| w as usize).sum::<usize>().max(1);
@@ -56,20 +59,21 @@ pub(crate) fn frequencies(weights: &[u32], precision: u32) -> Vec<usize> {
     all
 }
 
+/// Appends a table of the tables file.
 pub(crate) fn table(low: i16, frequencies: &[usize], out: &mut Vec<u8>) {
     out.extend(low.to_le_bytes());
     number(frequencies.len() - 1, out);
     frequencies.iter().for_each(|&frequency| number(frequency, out));
 }
 
-/// A table that falls off on both sides of its middle, faster for a small `scale`.
+/// Appends a table from `-reach` to `reach` with its peak at 0, which is narrower for a smaller `scale`.
 pub(crate) fn peak(scale: u32, reach: i16, precision: u32, out: &mut Vec<u8>) {
     let weight = |s: i16| 60_000 * scale / (scale + u32::from(s.unsigned_abs()).pow(2) * 3);
     let weights: Vec<_> = (-reach..=reach).map(weight).collect();
     table(-reach, &frequencies(&weights, precision), out);
 }
 
-/// A tables file with an order, indexed tables and contexts.
+/// A tables file with the sections order, indexed and context.
 pub(crate) fn tables(seed: u64, channels: usize, levels: usize, precision: u32) -> Vec<u8> {
     let random = &mut Random::new(seed);
     let groups = channels.min(3);
@@ -111,7 +115,7 @@ pub(crate) fn tables(seed: u64, channels: usize, levels: usize, precision: u32) 
             peak(1 + shape * shape, 2 + 2 * shape as i16, precision, &mut out);
         }
     }
-    let put = |random: &mut Random, count: usize, top: i32, out: &mut Vec<u8>| {
+    let weights = |random: &mut Random, count: usize, top: i32, out: &mut Vec<u8>| {
         for _ in 0..count {
             out.extend((random.from(-top / 3, top) as i16).to_le_bytes());
         }
@@ -120,46 +124,46 @@ pub(crate) fn tables(seed: u64, channels: usize, levels: usize, precision: u32) 
     for channel in (0..channels as u16).chain(0..channels as u16) {
         let place = order.iter().position(|at| *at == channel).expect("a permutation");
         for own in [4, 5] {
-            put(random, own, 320, &mut out);
+            weights(random, own, 320, &mut out);
             let taps = if place == 0 { 0 } else { random.from(0, 5) as u8 };
             out.push(taps);
             for _ in 0..taps {
                 out.extend(order[random.below(place)].to_le_bytes());
                 out.push(random.below(9) as u8);
-                put(random, 1, 400, &mut out);
+                weights(random, 1, 400, &mut out);
             }
         }
     }
     out.push(1);
     for _ in 0..channels {
         for own in [4, 5] {
-            put(random, own, 300, &mut out);
-            put(random, 2, 40, &mut out);
+            weights(random, own, 300, &mut out);
+            weights(random, 2, 40, &mut out);
         }
     }
     for level in 0..levels {
         out.extend([level as u8 % 2, 0, random.from(0, 3) as u8]);
-        put(random, 4 * channels, 90, &mut out);
+        weights(random, 4 * channels, 90, &mut out);
     }
     out
 }
 
-/// A feature that is smooth in places, and of one value in the upper half of some channels; one symbol in `outliers` is any
-/// i16, none where that is 0.
+/// A smooth feature, of one value in the upper half of some channels. One symbol in `outliers` is a random i16; none when that
+/// is 0.
 pub(crate) fn feature(seed: u64, shape: Shape, outliers: usize) -> Feature {
     let random = &mut Random::new(seed);
     let mut symbols = Vec::with_capacity(shape.symbols());
     for _ in 0..shape.channels() {
-        let (top, even) = (random.from(1, 12), random.below(3) == 0);
+        let (step, flat) = (random.from(1, 12), random.below(3) == 0);
         let mut value = random.from(-9, 10);
         for at in 0..shape.plane() {
-            if even && at < shape.plane() / 2 {
+            if flat && at < shape.plane() / 2 {
                 symbols.push(value as i16);
                 continue;
             }
-            value = (value + random.from(-top, top + 1)) * 2 / 3;
-            let stray = outliers > 0 && random.below(outliers) == 0;
-            symbols.push(if stray { random.from(-32768, 32768) } else { value } as i16);
+            value = (value + random.from(-step, step + 1)) * 2 / 3;
+            let outlier = outliers > 0 && random.below(outliers) == 0;
+            symbols.push(if outlier { random.from(-32768, 32768) } else { value } as i16);
         }
     }
     Feature::new(shape, symbols).expect("symbols of the shape")

@@ -1,30 +1,33 @@
-//! Damaged packets of all modes and numbers of lanes, and what the decoder makes of them.
+//! Damages packets of all modes and numbers of lanes, and counts what the decoder accepts.
 
 use narrows_codec::{Choice, Decoder, Encoder, GeometryId, LevelId, Mode, Shape, Tables, packet_max};
 
 use crate::generate::{self, Random};
 
-/// What became of the packets.
+/// How many packets were accepted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) packets: u64,
-    /// Accepted, with the symbols that were coded and without the groups that were cut off.
+    /// Accepted as cut where a group ends, with the encoded symbols up to there.
     pub(crate) cut: u64,
-    /// Accepted, with all symbols that were coded, by mode.
+    /// Accepted with all symbols as they were encoded, by mode.
     pub(crate) same: [u64; Mode::ALL.len()],
-    /// Accepted, with other symbols.
+    /// Accepted with other symbols, and those of them that have one lane.
     pub(crate) wrong: u64,
     pub(crate) wrong_of_one_lane: u64,
-    /// By mode: how many were tried.
+    /// Tried, by mode.
     pub(crate) per_mode: [u64; Mode::ALL.len()],
 }
 
-/// Damages and decodes `packets` packets. A panic is one of the decoder's.
+/// Damages and decodes `packets` packets, from `seed`.
+///
+/// # Panics
+/// When the decoder panics, or when vector and portable code differ.
 pub(crate) fn run(packets: u64, seed: u64) -> Report {
     let random = &mut Random::new(seed);
-    let tables = Tables::parse(&generate::tables(2, 4, 2, 12)).expect("tables made here");
-    let shapes = [(3, 5), (8, 8), (1, 1), (11, 6)].map(|(h, w)| Shape::new(4, h, w).expect("a shape"));
-    let mut sound = Vec::new();
+    let tables = Tables::parse(&generate::tables(2, 4, 2, 12)).expect("generated tables");
+    let shapes = [(3, 5), (8, 8), (1, 1), (11, 6)].map(|(h, w)| Shape::new(4, h, w).expect("a valid shape"));
+    let mut intact_packets = Vec::new();
     for (geometry, shape) in (0..).zip(shapes).take(generate::unless_miri(4, 1)) {
         for lanes in [1, 2, 4, 8, 16, 32] {
             for mode in generate::modes() {
@@ -41,28 +44,28 @@ pub(crate) fn run(packets: u64, seed: u64) -> Report {
                             &feature,
                             &mut packet,
                         )
-                        .expect("a feature of these tables");
-                    sound.push((packet, mode, lanes, feature));
+                        .expect("a feature that fits the tables");
+                    intact_packets.push((packet, mode, lanes, feature));
                 }
             }
         }
     }
-    let (mut decoder, mut plain) = (Decoder::new(), Decoder::portable());
+    let (mut decoder, mut portable_decoder) = (Decoder::new(), Decoder::portable());
     let (mut symbols, mut expected) = (Vec::new(), Vec::new());
     let mut packet = Vec::new();
     let mut report = Report::default();
     while report.packets < packets {
-        let (whole, mode, lanes, feature) = &sound[random.below(sound.len())];
+        let (whole, mode, lanes, feature) = &intact_packets[random.below(intact_packets.len())];
         packet.clone_from(whole);
         damage(&mut packet, random);
-        if packet == *whole || generate::beyond_miri(&packet) {
+        if packet == *whole || generate::unsupported_by_miri(&packet) {
             continue;
         }
         report.packets += 1;
         report.per_mode[*mode as usize] += 1;
         let found = decoder.decode_into(&tables, &shapes, &packet, &mut symbols);
         if report.packets % 8 == 0 {
-            let portable = plain.decode_into(&tables, &shapes, &packet, &mut expected);
+            let portable = portable_decoder.decode_into(&tables, &shapes, &packet, &mut expected);
             assert_eq!(found.is_ok(), portable.is_ok(), "{packet:x?}");
             assert!(found.is_err() || symbols == expected, "{packet:x?}");
         }
@@ -87,6 +90,7 @@ pub(crate) fn run(packets: u64, seed: u64) -> Report {
     report
 }
 
+/// Truncates, extends, cuts or changes a packet in one to four places.
 fn damage(packet: &mut Vec<u8>, random: &mut Random) {
     for _ in 0..=random.below(4) {
         let at = random.below(packet.len().max(1));

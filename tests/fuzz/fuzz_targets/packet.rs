@@ -1,22 +1,22 @@
-//! Arbitrary packets against fixed tables with every section. After an even first byte the header is made whole, so
-//! that the payload's reader is reached. The portable decoder says the same as the fast one.
+//! Arbitrary packets, with fixed tables that have every section. When the first byte is even, a valid header replaces the
+//! first four bytes, so that the payload is parsed. The portable and the vector decoder must agree.
 
 #![no_main]
 
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use narrows_codec::{Decoder, Encoder, Choice, Feature, Mode, Shape, Tables, packet_max};
+use narrows_codec::{Choice, Decoder, Encoder, Feature, Mode, Shape, Tables, packet_max};
 
 #[path = "../../../codec/tests/generate/mod.rs"]
 mod generate;
 
 static TABLES: LazyLock<[Tables; 2]> = LazyLock::new(|| {
-    [12, 14].map(|precision| Tables::parse(&generate::tables(2, 4, 2, precision)).expect("tables made here"))
+    [12, 14].map(|precision| Tables::parse(&generate::tables(2, 4, 2, precision)).expect("generated tables"))
 });
 
 fuzz_target!(|data: &[u8]| {
-    let shapes = [(4, 5), (1, 1), (17, 9)].map(|(h, w)| Shape::new(4, h, w).expect("a shape made here"));
+    let shapes = [(4, 5), (1, 1), (17, 9)].map(|(h, w)| Shape::new(4, h, w).expect("a valid shape"));
     let mut packet = data.to_vec();
     let tables = &TABLES[usize::from(data.get(3).is_some_and(|byte| byte & 1 == 1))];
     if data.len() >= 4 && data[0] & 1 == 0 {
@@ -28,8 +28,8 @@ fuzz_target!(|data: &[u8]| {
     }
     let (mut symbols, mut expected) = (Vec::new(), Vec::new());
     let found = Decoder::new().decode_into(tables, &shapes, &packet, &mut symbols);
-    let plain = Decoder::portable().decode_into(tables, &shapes, &packet, &mut expected);
-    assert_eq!(found.is_ok(), plain.is_ok());
+    let portable = Decoder::portable().decode_into(tables, &shapes, &packet, &mut expected);
+    assert_eq!(found.is_ok(), portable.is_ok());
     let Ok(found) = found else { return };
     assert_eq!(symbols, expected);
     let shape = shapes[found.header.geometry.index()];
@@ -39,9 +39,9 @@ fuzz_target!(|data: &[u8]| {
     let mut encoder = Encoder::new().lanes(found.header.lanes()).truncatable(found.header.groups() > 1);
     let mut again = Vec::new();
     encoder.encode(tables, geometry, level, Choice::Only(mode), &feature, &mut again).expect("a feature");
-    // One feature has one packet of these modes for a number of lanes and groups.
-    let one_form = !matches!(mode, Mode::Zstd | Mode::Indexed);
-    if one_form && found.groups_decoded == found.header.groups() && again[2] == packet[2] {
+    // In these modes a feature has exactly one packet for a number of lanes and groups.
+    let unique = !matches!(mode, Mode::Zstd | Mode::Indexed);
+    if unique && found.groups_decoded == found.header.groups() && again[2] == packet[2] {
         assert_eq!(again, packet);
     }
 });

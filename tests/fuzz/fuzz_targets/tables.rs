@@ -1,15 +1,15 @@
-//! Arbitrary tables files. Accepted ones code a feature there and back, in every mode that they allow, the portable way
-//! like the fast one.
+//! Arbitrary tables files. With those that are accepted a feature is encoded and decoded in every mode that they support, by
+//! portable and by vector code, with the same bytes.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use narrows_codec::{Choice, Decoder, Encoder, Feature, Mode, Shape, Tables, GeometryId, LevelId};
+use narrows_codec::{Choice, Decoder, Encoder, Feature, GeometryId, LevelId, Mode, Shape, Tables};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(tables) = Tables::parse(data) else { return };
     let shape = Shape::new(tables.channels(), 3, 7).expect("as many channels as tables may have");
-    let (mut packet, mut plain, mut symbols) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut packet, mut portable_packet, mut symbols) = (Vec::new(), Vec::new(), Vec::new());
     let mut encoder = Encoder::new().truncatable(true);
     let mut portable = Encoder::portable().truncatable(true);
     for level in 0..tables.levels() {
@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
             let sum: u32 = table.frequencies().iter().map(|&frequency| u32::from(frequency)).sum();
             assert_eq!(sum, 1 << tables.precision());
             let regular = table.frequencies().len() as i16 - 1;
-            // Inside, at both ends, just outside on both sides, and far off.
+            // Regular symbols including both ends, the symbols just outside of them, and one far away.
             let around =
                 [0, 1, regular / 2, regular - 1, regular, -1, 17_000].map(|o| table.low().wrapping_add(o));
             values.extend(around.iter().cycle().take(shape.plane()));
@@ -30,9 +30,9 @@ fuzz_target!(|data: &[u8]| {
             }
             let choice = Choice::Only(mode);
             encoder.encode(&tables, GeometryId(0), LevelId(level as u8), choice, &feature, &mut packet).expect("a feature");
-            portable.encode(&tables, GeometryId(0), LevelId(level as u8), choice, &feature, &mut plain).expect("a feature");
-            assert_eq!(packet, plain);
-            Decoder::new().decode_into(&tables, &[shape], &packet, &mut symbols).expect("our own packet");
+            portable.encode(&tables, GeometryId(0), LevelId(level as u8), choice, &feature, &mut portable_packet).expect("a feature");
+            assert_eq!(packet, portable_packet);
+            Decoder::new().decode_into(&tables, &[shape], &packet, &mut symbols).expect("a packet of the encoder");
             assert_eq!(symbols, feature.symbols());
         }
     }

@@ -1,4 +1,4 @@
-"""Integer features to bytes and back: the codec of narrows on numpy arrays."""
+"""The entropy codec of narrows: integer features as numpy arrays to packets and back."""
 
 from ._narrows_codec import CodecError, Tables, bits, decode, encode
 

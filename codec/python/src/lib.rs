@@ -126,7 +126,9 @@ fn encode<'py>(
     let packet = py.detach(|| {
         let mut packet = Vec::new();
         let mut encoder = Encoder::new().truncatable(truncatable).lanes(lanes);
-        encoder.encode(&tables.0, GeometryId(geometry), LevelId(level), choice, &feature, &mut packet).map(|_| packet)
+        encoder
+            .encode(&tables.0, GeometryId(geometry), LevelId(level), choice, &feature, &mut packet)
+            .map(|_| packet)
     });
     Ok(PyBytes::new(py, &packet.map_err(codec_error)?))
 }

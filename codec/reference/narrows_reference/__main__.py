@@ -1,5 +1,7 @@
 """Decodes packets and writes the golden ones, by codec/FORMAT.md alone.
 
+Examples:
+
     python -m narrows_reference decode tables.bin packet --shape C,H,W > symbols     # i16, little-endian, C, H, W
     python -m narrows_reference golden codec/tests/golden                            # rewrites the folder's files
 """

@@ -64,16 +64,13 @@ class ChannelCoder:
                 y, x = tile // columns * tall, tile % columns * wide
                 inside = [s for row in known[y : y + tall] for s in row[x : x + wide]]
 
-                def delta(k: int) -> int:
-                    return (k - predicted(indices)) % count
-
-                def price(k: int) -> int:
-                    table = tables.indexed[k]
+                costs = []
+                for k, table in enumerate(tables.indexed):
+                    delta = (k - predicted(indices)) % count
                     symbols = sum(cost(table, table.entry(s), tables.precision) for s in inside)
-                    return symbols + cost(deltas, delta(k), tables.precision)
-
-                best = min(range(count), key=lambda k: (price(k), k))
-                values.append(delta(best))
+                    costs.append(symbols + cost(deltas, delta, tables.precision))
+                best = costs.index(min(costs))
+                values.append((best - predicted(indices)) % count)
                 indices.append(best)
         values = run([deltas] * (rows * columns), values, sampled=False)
         indices = []

@@ -132,8 +132,8 @@ def context_section(rng: random.Random, order: list[int], levels: int, shapes: i
     return out
 
 
-def picture(rng: random.Random, shape: tuple[int, int, int], stray: float) -> list[Plane]:
-    """Symbols that look a little like a feature: smooth, in some places less so; `stray` is the share of outliers."""
+def picture(rng: random.Random, shape: tuple[int, int, int], outliers: float) -> list[Plane]:
+    """Symbols that look a little like a feature: smooth, in some places less so; `outliers` is the share of those that are far off."""
     planes = []
     for c in range(shape[0]):
         scale, plane, even = 0.3 + 4 * rng.random(), [], rng.randrange(-9, 10)
@@ -144,8 +144,8 @@ def picture(rng: random.Random, shape: tuple[int, int, int], stray: float) -> li
                 s = round(before * 0.3 + rng.gauss(0, scale * (0.2 + (x * y % 97) / 60)))
                 if c % 3 == 1 and 2 * y < shape[1]:
                     s = even
-                outlier = rng.random() < stray
-                row.append(rng.choice([-32768, 32767, 500, -500]) if outlier else max(-120, min(120, s)))
+                is_outlier = rng.random() < outliers
+                row.append(rng.choice([-32768, 32767, 500, -500]) if is_outlier else max(-120, min(120, s)))
             plane.append(row)
         planes.append(plane)
     return planes

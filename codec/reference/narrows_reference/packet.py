@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from functools import partial
 
 from . import zstd_frame
 from .channel import CONTEXT_MODES, INDEXED, RAW, ROWS, ZSTD, ChannelCoder, Plane
@@ -22,7 +23,7 @@ def crc(tables: Tables, header: bytes, planes, channels: list[int]) -> int:
     return zlib.crc32(tables.digest + header + struct.pack(f"<{len(flat)}h", *flat))
 
 
-def shares(checksum: int, lanes: int) -> list[int]:
+def lane_shares(checksum: int, lanes: int) -> list[int]:
     """The bits of the checksum that the first state of each lane holds."""
     return [checksum >> 15 * lane & 0x7FFF if lane < 3 else 0 for lane in range(lanes)]
 
@@ -106,7 +107,7 @@ def decode_coded(tables: Tables, shape: Shape, header: bytes, data: FieldReader)
     if groups_decoded == groups:
         require(rans.at == count, "words")
         checksum = crc(tables, header, feature_planes(), done)
-        require([state - LOWEST for state in rans.states] == shares(checksum, lanes), "checksum")
+        require([state - LOWEST for state in rans.states] == lane_shares(checksum, lanes), "checksum")
     planes = feature_planes()
     for channel in set(tables.order) - set(done):
         median = tables.static[level][channel].median()
@@ -163,17 +164,16 @@ def encode(
         return header(width) + checksum + (zstd_frame.store(body) if mode == ZSTD else body)
     coder = ChannelCoder(tables, shape, level, mode)
     coder.planes = {c: transposed(plane) if mode == ROWS else [list(row) for row in plane] for c, plane in enumerate(planes)}
-    runs = {}
+    runs = {channel: [] for channel in tables.order}
+
+    def run(channel: int, chosen: list[Table], values: list[int], sampled: bool = True) -> list[int]:
+        runs[channel].append((chosen, values))
+        for table, value in list(zip(chosen, values))[::8] if sampled else ():
+            coder.cost += cost(table, table.entry(value), tables.precision)
+        return values
 
     for channel in tables.order:
-
-        def run(chosen: list[Table], values: list[int], sampled: bool = True) -> list[int]:
-            runs.setdefault(channel, []).append((chosen, values))
-            for table, value in list(zip(chosen, values))[::8] if sampled else ():
-                coder.cost += cost(table, table.entry(value), tables.precision)
-            return values
-
-        coder.code(channel, run)
+        coder.code(channel, partial(run, channel))
     estimate = coder.cost // 256
     limits = (256, 896, 1920, 4608) if mode in CONTEXT_MODES else (256, 1792, 3840, 24576, 24576)
     code = LANES.index(lanes) if lanes else sum(estimate >= limit for limit in limits)
@@ -181,7 +181,7 @@ def encode(
     lanes = LANES[code]
     layout = (groups - 1) << 3 | code
     checksum = crc(tables, header(layout), planes, tables.order)
-    rans = Lanes([LOWEST + share for share in shares(checksum, lanes)], [], tables.precision)
+    rans = Lanes([LOWEST + share for share in lane_shares(checksum, lanes)], [], tables.precision)
     counts = []
     for members in reversed(tables.groups):
         before = len(rans.words)

@@ -1,4 +1,4 @@
-"""The reference codec against the golden packets beside the crate's tests."""
+"""The reference codec against the golden packets of the crate."""
 
 import shutil
 import struct

@@ -32,7 +32,7 @@ pub(crate) struct ContextState {
     shape: Option<Shape>,
     height: usize,
     width: usize,
-    /// Whether rows and columns are exchanged, and room for a plane with its rows and columns in that order.
+    /// Whether rows and columns are exchanged, and memory for a plane in which they are.
     transposed: bool,
     plane: Vec<i16>,
     layout: PlaneLayout,
@@ -354,7 +354,7 @@ impl ContextState {
         for line in 0..self.height {
             for (phase, count) in self.runs().into_iter().enumerate() {
                 let begin = self.layout.run_start(line, phase);
-                // The columns to the left and right of an even column are odd, and the other way round.
+                // The columns to the left and right of an even column are odd, those of an odd column even.
                 let to_left = if phase == 0 { stride - 1 } else { 0_usize.wrapping_sub(stride) };
                 for at in (begin..begin + count).step_by(WIDTH) {
                     let left = at.wrapping_add(to_left);
@@ -375,7 +375,7 @@ impl ContextState {
     }
 }
 
-/// Sets the neighbors at the border between chunks, after each chunk has set its own for the run after one in `phase`.
+/// Copies neighbors from one chunk to the next where a run in `phase` is divided into chunks.
 #[inline(always)]
 fn join_chunks(neighbors: &mut [Neighbors], phase: usize) {
     for at in 1..neighbors.len() {

@@ -11,7 +11,7 @@ use crate::{
     rans::{
         entry::EncodeEntry,
         lookup::{BUCKET_BITS, DecodeTables, MixedTables, RANGE_BITS, Range, RunTable},
-        words::{BlockWords, DECODE_BLOCK, ENCODE_BLOCK, WordWindow},
+        words::{BlockWords, DECODE_BLOCK, ENCODE_BLOCK, LookaheadWords},
     },
     simd::Avx2,
 };
@@ -146,7 +146,7 @@ fearless_simd::kernel!(
         lookup: &MixedTables,
         precision: u32,
         tables: &[[u8; 8]],
-        words: &WordWindow,
+        words: &LookaheadWords,
         values: &mut [[i16; 8]],
     ) -> (usize, bool) {
         let (mut read, mut escapes) = (0, _mm256_setzero_si256());
@@ -173,7 +173,7 @@ fearless_simd::kernel!(
         states: &mut [u32; 8],
         lookup: (&MixedTables, u32),
         tables: (&[[[u8; 8]; 2]], usize),
-        words: &WordWindow,
+        words: &LookaheadWords,
         values: &mut [[i16; 16]],
     ) -> (usize, bool) {
         octet_pairs(avx2, [states], lookup, tables, words, values)
@@ -188,7 +188,7 @@ fearless_simd::kernel!(
         states: [&mut [u32; 8]; 2],
         lookup: (&MixedTables, u32),
         tables: (&[[[u8; 8]; 2]], usize),
-        words: &WordWindow,
+        words: &LookaheadWords,
         values: &mut [[i16; 16]],
     ) -> (usize, bool) {
         octet_pairs(avx2, states, lookup, tables, words, values)
@@ -202,7 +202,7 @@ fn octet_pairs<const S: usize>(
     states: [&mut [u32; 8]; S],
     (lookup, precision): (&MixedTables, u32),
     (tables, octets): (&[[[u8; 8]; 2]], usize),
-    words: &WordWindow,
+    words: &LookaheadWords,
     values: &mut [[i16; 16]],
 ) -> (usize, bool) {
     let (mut read, mut left) = (0, octets);
@@ -240,7 +240,7 @@ fearless_simd::kernel!(
         states: &mut [[u32; 8]],
         table: &RunTable,
         precision: u32,
-        words: &WordWindow,
+        words: &LookaheadWords,
         values: &mut [[i16; 8]],
     ) -> (usize, bool) {
         let (mut read, mut escapes) = (0, _mm256_setzero_si256());
@@ -394,7 +394,7 @@ fn advance(
     state: __m256i,
     span: __m256i,
     precision: u32,
-    words: &WordWindow,
+    words: &LookaheadWords,
     read: &mut usize,
 ) -> __m256i {
     let slot = _mm256_and_si256(state, _mm256_set1_epi32((1 << precision) - 1));
@@ -407,7 +407,7 @@ fn advance(
 /// Reads a word for each state below 2^15.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn refill(avx2: Avx2, next: __m256i, words: &WordWindow, read: &mut usize) -> __m256i {
+fn refill(avx2: Avx2, next: __m256i, words: &LookaheadWords, read: &mut usize) -> __m256i {
     // A signed comparison, since states are below 2^31.
     let whole = _mm256_cmpgt_epi32(next, _mm256_set1_epi32(LOWEST_STATE.cast_signed() - 1));
     let set = _mm256_movemask_ps(_mm256_castsi256_ps(whole)) as usize & 0xff;

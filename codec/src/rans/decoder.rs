@@ -7,7 +7,7 @@ use crate::{
         lookup::{DecodeTables, MixedTables, RunTable, any_escape},
         portable::decode,
         table_set::{MixedTableSet, RunTableSet, Span},
-        words::{DECODE_BLOCK, WordWindow, word_window},
+        words::{DECODE_BLOCK, LookaheadWords, lookahead},
     },
     simd::Simd,
 };
@@ -19,13 +19,13 @@ pub(crate) struct RansDecoder<'a, const N: usize> {
     precision: u32,
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "used by vector code alone"))]
     simd: Simd,
-    /// The words, and a window of zeros.
+    /// The words, and zeros for a block after them.
     words: &'a [[u8; 2]],
     words_read: usize,
 }
 
 impl<'a, const N: usize> RansDecoder<'a, N> {
-    /// A decoder of `words`, which it copies to `buffer` so that a whole window can be read at any of them.
+    /// A decoder of `words`, which it copies to `buffer` so that zeros follow them.
     pub(crate) fn new(
         states: [u32; N],
         (precision, simd): (u32, Simd),
@@ -34,7 +34,7 @@ impl<'a, const N: usize> RansDecoder<'a, N> {
     ) -> Self {
         buffer.clear();
         buffer.extend_from_slice(words);
-        buffer.resize(words.len() + size_of::<WordWindow>() / 2, [0; 2]);
+        buffer.resize(words.len() + size_of::<LookaheadWords>() / 2, [0; 2]);
         Self { states, precision, simd, words: buffer, words_read: 0 }
     }
 
@@ -59,7 +59,7 @@ impl<'a, const N: usize> RansDecoder<'a, N> {
             && let (states @ [_, ..], []) = self.states.as_chunks_mut()
         {
             let (values, rest) = values.split_at_mut(values.len() - values.len() % N);
-            let (words, values) = (word_window(self.words, self.words_read), values.as_chunks_mut().0);
+            let (words, values) = (lookahead(self.words, self.words_read), values.as_chunks_mut().0);
             let (read, escapes) =
                 crate::rans::avx2::decode_run(token, states, table, self.precision, words, values);
             self.words_read += read;
@@ -91,7 +91,7 @@ impl<'a, const N: usize> RansDecoder<'a, N> {
         values: &mut [[i16; 16]],
         count: usize,
     ) -> Option<bool> {
-        let (words, octets) = (word_window(self.words, self.words_read), count.div_ceil(8));
+        let (words, octets) = (lookahead(self.words, self.words_read), count.div_ceil(8));
         let lookup = (lookup, self.precision);
         let (read, escapes) = match self.states.as_chunks_mut().0 {
             [states] => {
@@ -120,7 +120,7 @@ impl<'a, const N: usize> RansDecoder<'a, N> {
         {
             let (values, rest) = values.split_at_mut(values.len() - values.len() % N);
             let (tables, of_rest) = tables.split_at(values.len());
-            let words = word_window(self.words, self.words_read);
+            let words = lookahead(self.words, self.words_read);
             let (tables, values) = (tables.as_chunks().0, values.as_chunks_mut().0);
             let (read, escapes) =
                 crate::rans::avx2::decode_mixed(token, states, lookup, self.precision, tables, words, values);
@@ -198,7 +198,7 @@ impl<'a, const N: usize> RansDecoder<'a, N> {
     /// Decodes at most a block of values with the portable code, and returns the combined bits of their entries.
     #[inline(always)]
     fn block<T: DecodeTables>(&mut self, lookup: &T, tables: &[T::Index], values: &mut [i16]) -> u64 {
-        let words = word_window(self.words, self.words_read);
+        let words = lookahead(self.words, self.words_read);
         let (read, bits) = match self.precision {
             12 => decode::<N, 12, _>(&mut self.states, lookup, words, tables, values),
             _ => decode::<N, 14, _>(&mut self.states, lookup, words, tables, values),

@@ -7,7 +7,7 @@ use crate::{
     rans::{
         entry::EncodeEntry,
         lookup::DecodeTables,
-        words::{BlockWords, DECODE_BLOCK, ENCODE_BLOCK, WordWindow},
+        words::{BlockWords, DECODE_BLOCK, ENCODE_BLOCK, LookaheadWords},
     },
 };
 
@@ -48,7 +48,7 @@ pub(crate) fn encode(state: u32, entry: EncodeEntry, words: &mut BlockWords, wri
 pub(crate) fn decode<const N: usize, const PRECISION: u32, T: DecodeTables>(
     states: &mut [u32; N],
     lookup: &T,
-    words: &WordWindow,
+    words: &LookaheadWords,
     tables: &[T::Index],
     values: &mut [i16],
 ) -> (usize, u64) {

@@ -14,11 +14,11 @@ pub(crate) const ENCODE_BLOCK: usize = 256;
 pub(crate) type BlockWords = [u8; 2 * ENCODE_BLOCK + 16];
 
 /// The words that a block of the decoder may read, with as many more as a vector reads beyond them.
-pub(crate) type WordWindow = [[u8; 2]; DECODE_BLOCK + 8];
+pub(crate) type LookaheadWords = [[u8; 2]; DECODE_BLOCK + 8];
 
-/// The window at the word with index `words_read`. `words` ends with a whole window of zeros.
+/// The words from index `words_read` on, of which a block may read some. `words` ends with as many zeros.
 #[inline(always)]
-pub(crate) fn word_window(words: &[[u8; 2]], words_read: usize) -> &WordWindow {
-    // Where no whole window is left, every word of the packet has been read.
+pub(crate) fn lookahead(words: &[[u8; 2]], words_read: usize) -> &LookaheadWords {
+    // Where fewer are left, every word of the packet has been read.
     words.get(words_read..).and_then(|words| words.first_chunk()).unwrap_or(&[[0; 2]; DECODE_BLOCK + 8])
 }

@@ -47,8 +47,8 @@ pub struct Flags {
     pub path: Path,
 
     /// When this device answers instead of the server, where the bundle's local network can
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Lost)]
-    pub fallback: When,
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = FallbackMode::Lost)]
+    pub fallback: FallbackMode,
 
     /// Rate level, 0 is the finest and largest [default: the bundle's]
     #[arg(long, value_name = "N")]
@@ -113,7 +113,7 @@ pub enum Path {
 
 /// When this device answers instead of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum When {
+pub enum FallbackMode {
     /// The server was looked for as long as --retry-for says; it is looked for further and taken again when back
     Lost,
     /// Never: frames without a server fail and end the run
@@ -191,10 +191,10 @@ impl Config {
     /// # Errors
     /// [`Error::Usage`], naming the flag and what it may be.
     pub fn new(flags: &Flags, bundle: &Bundle) -> Result<Self, Error> {
-        let tasks: Vec<Offer> = bundle
+        let tasks: Vec<TaskOption> = bundle
             .tasks()
             .iter()
-            .map(|task| Offer { name: &task.name, kind: task.kind, geometry: task.geometry })
+            .map(|task| TaskOption { name: &task.name, kind: task.kind, geometry: task.geometry })
             .collect();
         let (split, image) = (flags.path == Path::Split, flags.path == Path::Image);
         for (flag, given, used, path) in [
@@ -221,8 +221,8 @@ impl Config {
         let local = local_task(bundle, &tasks_asked);
         let server = match flags.path {
             Path::Split | Path::Image => Some((
-                Server::parse(needed("--server", flags.server.as_ref())?)?,
-                needed("--identity", flags.identity.as_ref())?.clone(),
+                Server::parse(required("--server", flags.server.as_ref())?)?,
+                required("--identity", flags.identity.as_ref())?.clone(),
             )),
             Path::Local => {
                 local.clone().map_err(|reason| Error::usage("--path", reason))?;
@@ -236,7 +236,8 @@ impl Config {
             server,
             path: flags.path,
             // A device may have been given the bundle without this part.
-            fallback: flags.fallback == When::Lost && local.is_ok_and(|part| bundle.path(part).is_file()),
+            fallback: flags.fallback == FallbackMode::Lost
+                && local.is_ok_and(|part| bundle.path(part).is_file()),
             geometry: choose_geometry(flags.geometry.as_deref(), &geometries, first)?,
             level: choose_level(flags.level, bundle.levels().len(), bundle.default_level())?,
             coding: flags.coding.unwrap_or(Coding::Auto).into(),
@@ -247,10 +248,10 @@ impl Config {
             },
             tasks: tasks_asked,
             out: flags.out.clone(),
-            budget: Duration::from_millis(within("--budget", flags.budget, 1, HOUR * 1000)?),
-            in_flight: within("--in-flight", flags.in_flight as u64, 1, MAX_IN_FLIGHT.into())? as usize,
-            retry_for: Duration::from_secs(within("--retry-for", flags.retry_for, 0, HOUR)?),
-            repeat: within("--repeat", flags.repeat as u64, 1, u32::MAX.into())? as usize,
+            budget: Duration::from_millis(in_range("--budget", flags.budget, 1, HOUR * 1000)?),
+            in_flight: in_range("--in-flight", flags.in_flight as u64, 1, MAX_IN_FLIGHT.into())? as usize,
+            retry_for: Duration::from_secs(in_range("--retry-for", flags.retry_for, 0, HOUR)?),
+            repeat: in_range("--repeat", flags.repeat as u64, 1, u32::MAX.into())? as usize,
         })
     }
 }
@@ -300,32 +301,32 @@ impl std::fmt::Display for Server {
 }
 
 /// What choosing needs to know of a task.
-struct Offer<'a> {
+struct TaskOption<'a> {
     name: &'a str,
     kind: TaskKind,
     geometry: usize,
 }
 
-fn choose_tasks(wanted: &[String], offers: &[Offer<'_>]) -> Result<Vec<usize>, Error> {
-    let all = || offers.iter().map(|offer| offer.name).collect::<Vec<_>>().join(", ");
+fn choose_tasks(wanted: &[String], options: &[TaskOption<'_>]) -> Result<Vec<usize>, Error> {
+    let all = || options.iter().map(|option| option.name).collect::<Vec<_>>().join(", ");
     let mut chosen: Vec<usize> = Vec::new();
     if wanted.is_empty() {
-        for (index, offer) in offers.iter().enumerate() {
-            if chosen.iter().all(|&other| offers[other].kind != offer.kind) {
+        for (index, option) in options.iter().enumerate() {
+            if chosen.iter().all(|&other| options[other].kind != option.kind) {
                 chosen.push(index);
             }
         }
     }
     for name in wanted {
         let name = name.trim();
-        let index = offers.iter().position(|offer| offer.name == name).ok_or_else(|| {
+        let index = options.iter().position(|option| option.name == name).ok_or_else(|| {
             Error::usage("--tasks", format!("the bundle has no task {name:?}; it has {}", all()))
         })?;
-        if let Some(&other) = chosen.iter().find(|&&other| offers[other].kind == offers[index].kind) {
+        if let Some(&other) = chosen.iter().find(|&&other| options[other].kind == options[index].kind) {
             let reason = match other == index {
                 true => format!("{name} stands twice"),
                 false => {
-                    format!("{} and {name} are of one kind; ask for them in two runs", offers[other].name)
+                    format!("{} and {name} are of one kind; ask for them in two runs", options[other].name)
                 }
             };
             return Err(Error::usage("--tasks", reason));
@@ -372,11 +373,11 @@ fn local_task<'a>(bundle: &'a Bundle, tasks: &[usize]) -> Result<&'a str, String
     Err(format!("the bundle's local network answers {own}, not {}; ask a server for that", names.join(", ")))
 }
 
-fn needed<'a, T>(flag: &'static str, value: Option<&'a T>) -> Result<&'a T, Error> {
+fn required<'a, T>(flag: &'static str, value: Option<&'a T>) -> Result<&'a T, Error> {
     value.ok_or_else(|| Error::usage(flag, "is missing; only --path local needs no server"))
 }
 
-fn within(flag: &'static str, value: u64, low: u64, high: u64) -> Result<u64, Error> {
+fn in_range(flag: &'static str, value: u64, low: u64, high: u64) -> Result<u64, Error> {
     match (low..=high).contains(&value) {
         true => Ok(value),
         false => Err(Error::usage(flag, format!("{value} is out of range; give {low} to {high}"))),
@@ -387,14 +388,14 @@ fn within(flag: &'static str, value: u64, low: u64, high: u64) -> Result<u64, Er
 mod tests {
     use super::*;
 
-    const OFFERS: [Offer<'static>; 3] = [
-        Offer { name: "classify", kind: TaskKind::Classify, geometry: 0 },
-        Offer { name: "segment", kind: TaskKind::Segment, geometry: 1 },
-        Offer { name: "depth", kind: TaskKind::Segment, geometry: 1 },
+    const OPTIONS: [TaskOption<'static>; 3] = [
+        TaskOption { name: "classify", kind: TaskKind::Classify, geometry: 0 },
+        TaskOption { name: "segment", kind: TaskKind::Segment, geometry: 1 },
+        TaskOption { name: "depth", kind: TaskKind::Segment, geometry: 1 },
     ];
 
     fn tasks(names: &[&str]) -> Result<Vec<usize>, Error> {
-        choose_tasks(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(), &OFFERS)
+        choose_tasks(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(), &OPTIONS)
     }
 
     #[test]
@@ -414,7 +415,7 @@ mod tests {
                 ["--geometry: ", "photo, frame"],
             ),
             (choose_level(Some(5), 5, 1).unwrap_err(), ["--level: ", "0 (finest) to 4"]),
-            (within("--in-flight", 0, 1, 256).unwrap_err(), ["--in-flight: ", "1 to 256"]),
+            (in_range("--in-flight", 0, 1, 256).unwrap_err(), ["--in-flight: ", "1 to 256"]),
         ] {
             let text = error.to_string();
             assert!(parts.iter().all(|part| text.contains(part)), "{text}");

@@ -14,7 +14,7 @@ use crate::pipeline::Timings;
 
 /// A frame that has been taken from the source.
 #[derive(Debug)]
-pub(crate) struct Shot {
+pub(crate) struct Frame {
     /// Its number within the run.
     pub(crate) number: u64,
     /// Where it came from.
@@ -39,14 +39,14 @@ pub(crate) struct Shot {
 
 /// A frame and how it ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) shot: Shot,
-    pub(crate) ending: Ending,
+pub(crate) struct FinishedFrame {
+    pub(crate) frame: Frame,
+    pub(crate) outcome: Outcome,
 }
 
 /// How a frame ended.
 #[derive(Debug)]
-pub(crate) enum Ending {
+pub(crate) enum Outcome {
     /// The server answered, in these many bytes.
     Answered { reply: Reply, sent: usize, received: usize, at: Instant },
     /// The server said no.
@@ -57,7 +57,7 @@ pub(crate) enum Ending {
     Failed(String),
 }
 
-impl Shot {
+impl Frame {
     /// All the time that the frame was given.
     pub(crate) fn budget(&self) -> Duration {
         self.deadline - self.started

@@ -8,12 +8,12 @@
 
 mod canvas;
 pub mod config;
-mod dial;
+mod connect;
 pub mod doctor;
 pub mod encoding;
 mod error;
 mod frame;
-mod link;
+mod jsonl;
 mod local;
 pub mod net;
 mod offload;
@@ -22,13 +22,13 @@ mod pipeline;
 mod policy;
 pub mod power;
 pub mod report;
-mod reporter;
 mod run;
 pub mod source;
+mod uplink;
 
 pub use error::{Error, ErrorKind};
 pub use local::{Local, LocalAnswer};
 pub use narrows_models::image;
 pub use offload::Offload;
 pub use pipeline::{Encoded, Head, Timings, load};
-pub use run::{Ran, Stop, run};
+pub use run::{RunReport, Stop, run};

@@ -12,7 +12,7 @@ use narrows_wire::Class;
 
 use crate::{
     Error,
-    frame::{Ended, Ending, Shot},
+    frame::{FinishedFrame, Frame, Outcome},
     image::Fitter,
     load,
     net::LocalNet,
@@ -115,30 +115,30 @@ impl std::fmt::Debug for Local {
 pub(crate) struct Fallback {
     pub(crate) local: Local,
     /// Frames that no server answers, and why.
-    pub(crate) shots: Receiver<(Shot, String)>,
-    pub(crate) endings: Sender<Ended>,
+    pub(crate) frames: Receiver<(Frame, String)>,
+    pub(crate) outcomes: Sender<FinishedFrame>,
 }
 
 impl Fallback {
     /// Answers until no frame can come any more.
     pub(crate) fn run(mut self) {
-        for (shot, why) in self.shots {
+        for (frame, why) in self.frames {
             // The photo is read again: keeping every one until its answer comes would be memory for nothing.
             let begun = Instant::now();
-            let answered = load(&shot.file).and_then(|photo| {
+            let answered = load(&frame.file).and_then(|photo| {
                 let decode: Duration = begun.elapsed();
                 self.local
                     .answer(&photo)
                     .map(|answer| (answer.classes(), Timings { decode, ..answer.timings }))
             });
-            let ending = match answered {
+            let outcome = match answered {
                 Ok((classes, timings)) => {
-                    Ending::Local { classes, timings, at: Instant::now(), instead: Some(why) }
+                    Outcome::Local { classes, timings, at: Instant::now(), instead: Some(why) }
                 }
-                Err(error) => Ending::Failed(format!("{why}; on this device: {error}")),
+                Err(error) => Outcome::Failed(format!("{why}; on this device: {error}")),
             };
             // The reporter outlives every sender unless it has failed, and then says so itself.
-            if self.endings.send(Ended { shot, ending }).is_err() {
+            if self.outcomes.send(FinishedFrame { frame, outcome }).is_err() {
                 return;
             }
         }

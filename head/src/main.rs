@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use narrows_head::{Error, ErrorKind, Ran, Stop, config::Flags, doctor, power, run};
+use narrows_head::{Error, ErrorKind, RunReport, Stop, config::Flags, doctor, power, run};
 use tracing_subscriber::{filter::Targets, prelude::*};
 
 const EXAMPLES: &str = "\
@@ -124,7 +124,7 @@ fn main() -> ExitCode {
         .with(asked.unwrap_or_else(|| level.parse().expect("the levels above are filters")))
         .init();
     let done = match cli.command {
-        Command::Run(flags) => run(&flags).map(|ran| finish(&ran)),
+        Command::Run(flags) => run(&flags).map(|report| finish(&report)),
         Command::Power(flags) => power::power(&flags).map(ExitCode::from),
         Command::Doctor(flags) => doctor::doctor(&flags).map(ExitCode::from),
     };
@@ -137,20 +137,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn finish(ran: &Ran) -> ExitCode {
-    if ran.stop == Some(Stop::Unread) {
+fn finish(report: &RunReport) -> ExitCode {
+    if report.stop == Some(Stop::Unread) {
         return ExitCode::SUCCESS;
     }
     // Standard error may be closed as well; the exit code still tells.
-    let _ = writeln!(std::io::stderr(), "{}", ran.summary);
-    if let Some(error) = &ran.error {
+    let _ = writeln!(std::io::stderr(), "{}", report.summary);
+    if let Some(error) = &report.error {
         say(error);
     }
-    ExitCode::from(match (ran.stop, &ran.error) {
+    ExitCode::from(match (report.stop, &report.error) {
         (Some(Stop::Interrupt), _) => 130,
         (Some(_), _) => 143,
         (None, Some(error)) => code(error),
-        (None, None) if ran.summary.complete() => 0,
+        (None, None) if report.summary.complete() => 0,
         (None, None) => 1,
     })
 }

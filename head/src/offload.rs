@@ -31,7 +31,7 @@ impl Offload {
     /// # Errors
     /// [`Error::Usage`] for a geometry that the bundle does not have, [`Error::Encode`] for an image that is too large
     /// to be sent as it is.
-    pub fn frame_of(&mut self, image: &RgbImage, geometry: usize) -> Result<(Image, Timings), Error> {
+    pub fn encode_image(&mut self, image: &RgbImage, geometry: usize) -> Result<(Image, Timings), Error> {
         let Some(target) = self.geometries.get(geometry) else {
             return Err(Error::usage("--geometry", format!("the bundle has no geometry {geometry}")));
         };

@@ -6,7 +6,7 @@ use narrows_models::{Filter, Geometry};
 use crate::{
     canvas::{Canvas, Colour, Face},
     image::{Fitter, Window},
-    report::{Guess, Share},
+    report::{ClassScore, Share},
 };
 
 /// The photo is scaled to fit into this size.
@@ -45,7 +45,7 @@ pub(crate) fn draw(
     photo: &RgbImage,
     geometry: &Geometry,
     name: &str,
-    guesses: &[Guess],
+    scores: &[ClassScore],
     map: Option<Map<'_>>,
 ) -> RgbImage {
     let window = Window::of(photo.width(), photo.height(), geometry);
@@ -56,23 +56,23 @@ pub(crate) fn draw(
         tint(&mut pixels, (width, height), map);
     }
     let title = Face::Title.height() + PAD;
-    let chips = map.map_or(Vec::new(), |map| legend(map.shares, width));
+    let entries = map.map_or(Vec::new(), |map| legend(map.shares, width));
     let rows = match map {
-        Some(_) => chips.last().map_or(0, |chip| chip.row + 1),
-        None => guesses.len() as u32,
+        Some(_) => entries.last().map_or(0, |entry| entry.row + 1),
+        None => scores.len() as u32,
     };
     let foot = if rows > 0 { rows * ROW + PAD } else { 0 };
     let mut canvas = Canvas::new(width, title + height + foot, BACKGROUND);
-    caption(&mut canvas, name, guesses.first());
+    caption(&mut canvas, name, scores.first());
     canvas.paste(0, title, width, &pixels);
     let top = title + height + PAD / 2;
     match map {
         Some(map) => {
-            for chip in &chips {
-                chip.draw(&mut canvas, top, map.colours);
+            for entry in &entries {
+                entry.draw(&mut canvas, top, map.colours);
             }
         }
-        None => bars(&mut canvas, top, guesses),
+        None => bars(&mut canvas, top, scores),
     }
     canvas.into_image()
 }
@@ -146,10 +146,10 @@ fn tint(pixels: &mut [u8], (width, height): (u32, u32), map: Map<'_>) {
 /// The map at another size. Where four neighbours disagree, the class with most of the bilinear weight wins, so
 /// borders come out smooth instead of as steps.
 fn enlarge(map: Map<'_>, width: u32, height: u32) -> Vec<u8> {
-    let columns: Vec<_> = (0..width).map(|x| between(x, width, map.width)).collect();
+    let columns: Vec<_> = (0..width).map(|x| neighbors(x, width, map.width)).collect();
     let mut classes = Vec::with_capacity(width as usize * height as usize);
     for y in 0..height {
-        let (top, bottom, down) = between(y, height, map.height);
+        let (top, bottom, down) = neighbors(y, height, map.height);
         for &(left, right, across) in &columns {
             let at = |x: u32, y: u32| map.pixels[(y * map.width + x) as usize];
             let corners = [at(left, top), at(right, top), at(left, bottom), at(right, bottom)];
@@ -177,7 +177,7 @@ fn enlarge(map: Map<'_>, width: u32, height: u32) -> Vec<u8> {
 }
 
 /// The two samples of `from` around sample `at` of `to`, and how far it is from the first to the second.
-fn between(at: u32, to: u32, from: u32) -> (u32, u32, f32) {
+fn neighbors(at: u32, to: u32, from: u32) -> (u32, u32, f32) {
     let place = ((at as f32 + 0.5) * from as f32 / to as f32 - 0.5).clamp(0.0, (from - 1) as f32);
     let low = place as u32;
     (low, (low + 1).min(from - 1), place - low as f32)
@@ -185,7 +185,7 @@ fn between(at: u32, to: u32, from: u32) -> (u32, u32, f32) {
 
 /// A class in the legend.
 #[derive(Debug, Clone, PartialEq)]
-struct Chip {
+struct LegendEntry {
     class: u16,
     text: String,
     percent: String,
@@ -194,7 +194,7 @@ struct Chip {
 }
 
 /// Sets the classes worth naming into rows of `width`, in columns of equal width.
-fn legend(shares: &[Share], width: u32) -> Vec<Chip> {
+fn legend(shares: &[Share], width: u32) -> Vec<LegendEntry> {
     let named: Vec<&Share> = shares.iter().filter(|share| share.share > LEGEND_LEAST).collect();
     let percent = |share: &Share| percent(share.share);
     let need = |share: &&Share| {
@@ -203,10 +203,10 @@ fn legend(shares: &[Share], width: u32) -> Vec<Chip> {
     let inner = width - 2 * PAD;
     let column = named.iter().map(need).max().unwrap_or(inner).min(inner);
     let columns = (inner / column).max(1);
-    let chips = named.into_iter().zip(0u32..).map(|(share, place)| {
+    let entries = named.into_iter().zip(0u32..).map(|(share, place)| {
         let percent = percent(share);
         let room = column.saturating_sub(SWATCH + 8 + 9 + Face::Strong.width(&percent));
-        Chip {
+        LegendEntry {
             class: share.index,
             text: Face::Plain.fit(&share.label, room),
             percent,
@@ -214,10 +214,10 @@ fn legend(shares: &[Share], width: u32) -> Vec<Chip> {
             row: place / columns,
         }
     });
-    chips.collect()
+    entries.collect()
 }
 
-impl Chip {
+impl LegendEntry {
     fn draw(&self, canvas: &mut Canvas, top: u32, colours: &[Colour; 256]) {
         let y = top + self.row * ROW;
         let line = y + (ROW - Face::Plain.height()) / 2;
@@ -229,12 +229,12 @@ impl Chip {
 }
 
 /// The best guess on the left, the file's name on the right.
-fn caption(canvas: &mut Canvas, name: &str, guess: Option<&Guess>) {
+fn caption(canvas: &mut Canvas, name: &str, score: Option<&ClassScore>) {
     let (line, inner) = (PAD / 2, canvas.width() - 2 * PAD);
     let mut used = 0;
-    if let Some(guess) = guess {
-        let percent = format!(" {}", percent(guess.probability));
-        let label = Face::Title.fit(&guess.label, inner.saturating_sub(Face::Title.width(&percent)));
+    if let Some(score) = score {
+        let percent = format!(" {}", percent(score.probability));
+        let label = Face::Title.fit(&score.label, inner.saturating_sub(Face::Title.width(&percent)));
         canvas.text(PAD, line, Face::Title, BRIGHT, &label);
         canvas.text(PAD + Face::Title.width(&label), line, Face::Title, DIM, &percent);
         used = Face::Title.width(&label) + Face::Title.width(&percent) + 2 * PAD;
@@ -246,21 +246,21 @@ fn caption(canvas: &mut Canvas, name: &str, guess: Option<&Guess>) {
 }
 
 /// One bar per guess.
-fn bars(canvas: &mut Canvas, top: u32, guesses: &[Guess]) {
+fn bars(canvas: &mut Canvas, top: u32, scores: &[ClassScore]) {
     let inner = canvas.width() - 2 * PAD;
-    let longest = guesses.iter().map(|guess| Face::Plain.width(&guess.label)).max().unwrap_or(0);
+    let longest = scores.iter().map(|score| Face::Plain.width(&score.label)).max().unwrap_or(0);
     let (label, number) = (longest.min(inner / 2), Face::Strong.width("100 %"));
     let room = inner.saturating_sub(label + number + 2 * PAD);
-    for (guess, row) in guesses.iter().zip(0u32..) {
+    for (score, row) in scores.iter().zip(0u32..) {
         let y = top + row * ROW;
         let line = y + (ROW - Face::Plain.height()) / 2;
         let face = if row == 0 { Face::Strong } else { Face::Plain };
-        canvas.text(PAD, line, face, if row == 0 { BRIGHT } else { DIM }, &face.fit(&guess.label, label));
+        canvas.text(PAD, line, face, if row == 0 { BRIGHT } else { DIM }, &face.fit(&score.label, label));
         let x = PAD + label + PAD;
         canvas.block(x, y + 7, room, ROW - 14, GROOVE);
-        let filled = (f64::from(room) * guess.probability.clamp(0.0, 1.0)).round() as u32;
+        let filled = (f64::from(room) * score.probability.clamp(0.0, 1.0)).round() as u32;
         canvas.block(x, y + 7, filled.max(2), ROW - 14, BAR);
-        let text = percent(guess.probability);
+        let text = percent(score.probability);
         canvas.text(PAD + inner - face.width(&text), line, face, BRIGHT, &text);
     }
 }
@@ -284,14 +284,19 @@ mod tests {
     fn the_legend_names_what_is_worth_it_in_columns_that_fit() {
         let shares =
             [share(3, "road", 0.5), share(1, "building", 0.3), share(0, "sky", 0.19), share(2, "pole", 0.01)];
-        let chips = legend(&shares, 480);
+        let entries = legend(&shares, 480);
         let names: Vec<_> =
-            chips.iter().map(|chip| (chip.text.as_str(), chip.percent.as_str(), chip.row)).collect();
+            entries.iter().map(|entry| (entry.text.as_str(), entry.percent.as_str(), entry.row)).collect();
         assert_eq!(names, [("road", "50 %", 0), ("building", "30 %", 0), ("sky", "19 %", 1)]);
-        assert_eq!(chips[0].x, chips[2].x);
-        for chip in legend(&[share(0, &"long ".repeat(40), 1.0)], 320) {
+        assert_eq!(entries[0].x, entries[2].x);
+        for entry in legend(&[share(0, &"long ".repeat(40), 1.0)], 320) {
             assert!(
-                chip.x + SWATCH + 8 + Face::Plain.width(&chip.text) + 9 + Face::Strong.width(&chip.percent)
+                entry.x
+                    + SWATCH
+                    + 8
+                    + Face::Plain.width(&entry.text)
+                    + 9
+                    + Face::Strong.width(&entry.percent)
                     <= 320
             );
         }

@@ -27,7 +27,7 @@ use crate::{
 /// let bundle = Bundle::open("models/bundles/lite2", Parts::Head)?;
 /// let level = bundle.default_level();
 /// let mut head = Head::open(bundle)?;
-/// let frame = head.frame(&std::fs::read("cat.jpg")?, 0, level)?;
+/// let frame = head.encode_file(&std::fs::read("cat.jpg")?, 0, level)?;
 /// println!("{} bytes, {:?} in the network", frame.packet.len(), frame.timings.head);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -105,12 +105,12 @@ impl Head {
     /// Codes the image in `file`, the bytes of a JPEG, PNG, WebP or BMP.
     ///
     /// # Errors
-    /// [`Error::Image`] for what is no image; otherwise as [`Head::frame_of`].
-    pub fn frame(&mut self, file: &[u8], geometry: usize, level: usize) -> Result<Encoded, Error> {
+    /// [`Error::Image`] for what is no image; otherwise as [`Head::encode_image`].
+    pub fn encode_file(&mut self, file: &[u8], geometry: usize, level: usize) -> Result<Encoded, Error> {
         let started = Instant::now();
         let image = decode(file).map_err(|source| Error::Image { file: "(bytes)".into(), source })?;
         let decoded = started.elapsed();
-        let mut encoded = self.frame_of(&image, geometry, level)?;
+        let mut encoded = self.encode_image(&image, geometry, level)?;
         encoded.timings.decode = decoded;
         Ok(encoded)
     }
@@ -120,7 +120,12 @@ impl Head {
     /// # Errors
     /// [`Error::Usage`] for a geometry or level that the bundle does not have, [`Error::Net`] and [`Error::Code`]
     /// when the network or the coder fail.
-    pub fn frame_of(&mut self, image: &RgbImage, geometry: usize, level: usize) -> Result<Encoded, Error> {
+    pub fn encode_image(
+        &mut self,
+        image: &RgbImage,
+        geometry: usize,
+        level: usize,
+    ) -> Result<Encoded, Error> {
         let Some(target) = self.bundle.geometries().get(geometry) else {
             return Err(Error::usage("--geometry", format!("the bundle has no geometry {geometry}")));
         };

@@ -28,10 +28,10 @@ impl Backoff {
         self.deadline
     }
 
-    /// How long to wait before the next try, or `None` when patience has run out. `chance` lies in 0 to 1.
-    pub(crate) fn next(&mut self, now: Instant, chance: f64) -> Option<Duration> {
+    /// How long to wait before the next try, or `None` when patience has run out. `random_unit` lies in 0 to 1.
+    pub(crate) fn next(&mut self, now: Instant, random_unit: f64) -> Option<Duration> {
         let left = self.deadline.checked_duration_since(now).filter(|left| !left.is_zero())?;
-        let pause = self.pause.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0);
+        let pause = self.pause.mul_f64(1.0 - random_unit.clamp(0.0, 1.0) / 2.0);
         self.pause = (self.pause * 2).min(LONGEST);
         // The last try is made at the deadline rather than given up early.
         Some(pause.min(left))
@@ -61,11 +61,11 @@ mod tests {
 
     #[test]
     fn the_time_spent_is_bounded_whatever_chance_does() {
-        for chance in [0.0, 0.3, 1.0] {
+        for random_unit in [0.0, 0.3, 1.0] {
             let start = clock();
             let (mut now, mut tries) = (start, 0);
             let mut backoff = Backoff::new(now, PATIENCE);
-            while let Some(pause) = backoff.next(now, chance) {
+            while let Some(pause) = backoff.next(now, random_unit) {
                 now += pause;
                 tries += 1;
             }

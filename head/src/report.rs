@@ -36,12 +36,12 @@ pub struct Line {
     pub coding: Option<String>,
     /// How the image was encoded, where one was to be sent.
     #[serde(flatten)]
-    pub image: Option<Sent>,
+    pub image: Option<ImageSettings>,
     /// Name of the geometry that made the head's input; `local` where this device answered.
     pub geometry: String,
     /// The most probable classes, best first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub classify: Option<Vec<Guess>>,
+    pub classify: Option<Vec<ClassScore>>,
     /// The class map.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<Segment>,
@@ -67,7 +67,7 @@ pub struct Line {
 
 /// How an image is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sent {
+pub struct ImageSettings {
     /// `jpeg` or `webp`.
     pub format: String,
     /// 1 to 100.
@@ -92,7 +92,7 @@ pub enum Status {
 
 /// One class and its probability.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Guess {
+pub struct ClassScore {
     /// Index of the class.
     pub index: u16,
     /// Its name in the bundle.
@@ -207,9 +207,9 @@ pub struct Summary {
     totals: Vec<f64>,
 }
 
-impl Sent {
+impl ImageSettings {
     pub(crate) fn of(config: &Config) -> Self {
-        Sent {
+        ImageSettings {
             format: config.encoding.format.name().to_owned(),
             quality: config.encoding.quality,
             subsampling: config.encoding.chroma.name().to_owned(),
@@ -233,7 +233,7 @@ impl Line {
 
 impl Summary {
     /// A run of these many frames that never began.
-    pub(crate) fn unbegun(left: usize) -> Self {
+    pub(crate) fn not_started(left: usize) -> Self {
         Summary { left, ..Summary::default() }
     }
 
@@ -339,7 +339,7 @@ mod tests {
         let mut answered = line(Status::Answered, 5400, 41.23456);
         (answered.path, answered.coding) = (Some("split".into()), Some("static".into()));
         answered.classify =
-            Some(vec![Guess { index: 281, label: "tabby".into(), probability: 0.61f32.into() }]);
+            Some(vec![ClassScore { index: 281, label: "tabby".into(), probability: 0.61f32.into() }]);
         answered.segment = Some(Segment {
             mask: Some("out/cat.mask.png".into()),
             overlay: Some("out/cat.overlay.png".into()),
@@ -401,7 +401,7 @@ mod tests {
     fn a_line_of_an_image_says_how_it_was_sent() {
         let mut answered = line(Status::Answered, 9000, 20.0);
         (answered.path, answered.level, answered.ms) = (Some("image".into()), None, None);
-        answered.image = Some(Sent {
+        answered.image = Some(ImageSettings {
             format: "jpeg".into(),
             quality: 75,
             subsampling: "420".into(),

@@ -21,15 +21,15 @@ use tokio::{
 use crate::{
     Error, Head, Local, Offload,
     config::{self, Config, Flags},
-    dial::Dialer,
-    frame::{Ended, Ending, Shot},
-    link::{Link, reach},
+    connect::Connector,
+    frame::{FinishedFrame, Frame, Outcome},
+    jsonl::{JsonlSink, PictureFolder, SinkReport},
     load,
     local::Fallback,
     pipeline::Timings,
     report::Summary,
-    reporter::{Gallery, Reported, Reporter},
     source,
+    uplink::{Uplink, connect_with_retry},
 };
 
 /// Classes asked of a classifier.
@@ -40,7 +40,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How a run ended.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Ran {
+pub struct RunReport {
     /// What became of the frames.
     pub summary: Summary,
     /// What asked the run to end early.
@@ -64,120 +64,121 @@ pub enum Stop {
 /// Does what the flags say: frames in, lines on standard output.
 ///
 /// # Errors
-/// What kept the run from beginning. What ends it later is in [`Ran::error`], along with what was done until then.
-pub fn run(flags: &Flags) -> Result<Ran, Error> {
+/// What kept the run from beginning. What ends it later is in [`RunReport::error`], along with what was done until then.
+pub fn run(flags: &Flags) -> Result<RunReport, Error> {
     let bundle = Bundle::open(&flags.bundle, Parts::Head)?;
     let config = Config::new(flags, &bundle)?;
     let identity = config.server.as_ref().map(|(_, folder)| Identity::load(folder)).transpose()?;
     let files = source::list(&flags.source)?;
-    let gallery = config.out.as_deref().map(|dir| Gallery::open(dir, &files)).transpose()?;
-    let dialer = config.server.as_ref().zip(identity).map(|((server, _), identity)| {
+    let pictures = config.out.as_deref().map(|dir| PictureFolder::open(dir, &files)).transpose()?;
+    let connector = config.server.as_ref().zip(identity).map(|((server, _), identity)| {
         let tasks = config.tasks.iter().map(|&task| bundle.tasks()[task].name.clone()).collect();
-        Dialer::new(server.clone(), &identity, BundleId(*bundle.digest().bytes()), tasks)
+        Connector::new(server.clone(), &identity, BundleId(*bundle.digest().bytes()), tasks)
     });
-    let dialer = dialer.transpose()?;
+    let connector = connector.transpose()?;
     let coder = match config.path {
         config::Path::Split => Coder::Split(Box::new(Head::open(bundle.clone())?.coding(config.coding))),
         config::Path::Image => Coder::Image(Offload::new(&bundle, config.encoding, config.framing)),
         config::Path::Local => Coder::Local(Box::new(Local::open(&bundle)?)),
     };
-    let fallback = (dialer.is_some() && config.fallback).then(|| Local::open(&bundle)).transpose()?;
+    let fallback = (connector.is_some() && config.fallback).then(|| Local::open(&bundle)).transpose()?;
     // One thread for everything that waits: an answer is passed on without waking another core.
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::Device(format!("no runtime: {error}")))?;
-    let bar = bar(files.len() * config.repeat);
-    let reporter = Reporter { bundle, config: config.clone(), gallery, bar, out: std::io::stdout() };
-    runtime.block_on(drive(dialer, coder, fallback, reporter, files, config))
+    let progress_bar = progress_bar(files.len() * config.repeat);
+    let sink = JsonlSink { bundle, config: config.clone(), pictures, bar: progress_bar, out: std::io::stdout() };
+    runtime.block_on(run_pipeline(connector, coder, fallback, sink, files, config))
 }
 
-async fn drive(
-    dialer: Option<Dialer>,
+async fn run_pipeline(
+    connector: Option<Connector>,
     coder: Coder,
     fallback: Option<Local>,
-    reporter: Reporter<std::io::Stdout>,
+    sink: JsonlSink<std::io::Stdout>,
     files: Vec<PathBuf>,
     config: Config,
-) -> Result<Ran, Error> {
-    let places = Arc::new(Semaphore::new(config.in_flight));
+) -> Result<RunReport, Error> {
+    let permits = Arc::new(Semaphore::new(config.in_flight));
     let (stop, stopped) = watch::channel(false);
     let signals = signals()?;
-    let mut watcher = tokio::spawn(watch_signals(signals, Arc::clone(&places), stop.clone()));
-    let task_requests = task_requests(&reporter.bundle, &config.tasks);
+    let mut watcher = tokio::spawn(watch_signals(signals, Arc::clone(&permits), stop.clone()));
+    let task_requests = task_requests(&sink.bundle, &config.tasks);
     let all = files.len() * config.repeat;
 
     let mut first = None;
-    if let Some(dialer) = &dialer {
+    if let Some(connector) = &connector {
         tokio::select! {
-            session = reach(dialer, config.retry_for) => match session {
+            session = connect_with_retry(connector, config.retry_for) => match session {
                 Err(error) if fallback.is_none() || !matches!(error, Error::Unreachable { .. }) => return Err(error),
                 session => first = Some(session),
             },
-            stop = &mut watcher => return Ok(Ran { summary: Summary::unbegun(all), stop: stop.ok(), error: None }),
+            stop = &mut watcher => return Ok(RunReport { summary: Summary::not_started(all), stop: stop.ok(), error: None }),
         }
     }
 
-    let (shots_in, shots) = channel::channel(config.in_flight);
-    let (endings_in, endings) = mpsc::channel();
-    let (alone_in, alone) = mpsc::channel();
+    let (frames_in, frames) = channel::channel(config.in_flight);
+    let (outcomes_in, outcomes) = mpsc::channel();
+    let (fallback_frames_in, fallback_frames) = mpsc::channel();
     let has_fallback = fallback.is_some();
-    let fallback = fallback.map(|local| Fallback { local, shots: alone, endings: endings_in.clone() });
-    let link = dialer.map(|dialer| Link {
-        dialer,
+    let fallback =
+        fallback.map(|local| Fallback { local, frames: fallback_frames, outcomes: outcomes_in.clone() });
+    let uplink = connector.map(|connector| Uplink {
+        connector,
         task_requests,
         retry_for: config.retry_for,
-        shots,
-        endings: endings_in.clone(),
-        fallback: has_fallback.then_some(alone_in),
+        frames,
+        outcomes: outcomes_in.clone(),
+        fallback: has_fallback.then_some(fallback_frames_in),
         stop: stopped,
-        again: Default::default(),
+        resend: Default::default(),
     });
-    let camera = Camera {
+    let producer = Producer {
         coder,
         files,
         config,
-        places: Arc::clone(&places),
-        shots: shots_in,
-        endings: endings_in,
+        permits: Arc::clone(&permits),
+        frames: frames_in,
+        outcomes: outcomes_in,
         runtime: Handle::current(),
     };
-    let hurt = {
-        let (places, stop) = (Arc::clone(&places), stop.clone());
+    let on_write_error = {
+        let (permits, stop) = (Arc::clone(&permits), stop.clone());
         move || {
-            places.close();
+            permits.close();
             stop.send_replace(true);
         }
     };
-    let camera = spawn("camera", move || camera.run())?;
-    let reporter = spawn("reporter", move || reporter.run(&endings, hurt))?;
+    let producer = spawn("camera", move || producer.run())?;
+    let sink = spawn("reporter", move || sink.run(&outcomes, on_write_error))?;
     let fallback = fallback.map(|fallback| spawn("fallback", move || fallback.run())).transpose()?;
 
-    let linked = match link.zip(first) {
-        Some((link, first)) => {
-            let linked = link.run(first).await;
+    let uplink_result = match uplink.zip(first) {
+        Some((uplink, first)) => {
+            let uplink_result = uplink.run(first).await;
             // Whatever the reason, no new frame is worth taking now.
-            places.close();
-            linked
+            permits.close();
+            uplink_result
         }
         None => Ok(()),
     };
     if let Some(fallback) = fallback {
-        let ended = tokio::task::spawn_blocking(|| fallback.join()).await;
+        let finished = tokio::task::spawn_blocking(|| fallback.join()).await;
         let failed = || Error::Device("the thread that answers on this device failed".to_owned());
-        ended.map_err(|_| failed())?.map_err(|_| failed())?;
+        finished.map_err(|_| failed())?.map_err(|_| failed())?;
     }
-    let (taken, reported) = tokio::task::spawn_blocking(|| (camera.join(), reporter.join()))
+    let (captured, sink_report) = tokio::task::spawn_blocking(|| (producer.join(), sink.join()))
         .await
         .map_err(|error| Error::Device(error.to_string()))?;
-    let taken = taken.map_err(|_| Error::Device("the thread that runs the head failed".to_owned()))?;
-    let Reported { mut summary, unread, error } =
-        reported.map_err(|_| Error::Device("the thread that writes the results failed".to_owned()))?;
-    summary.left = all - taken;
+    let captured = captured.map_err(|_| Error::Device("the thread that runs the head failed".to_owned()))?;
+    let SinkReport { mut summary, unread, error } =
+        sink_report.map_err(|_| Error::Device("the thread that writes the results failed".to_owned()))?;
+    summary.left = all - captured;
     let stop = match unread {
         true => Some(Stop::Unread),
         false if *stop.borrow() || watcher.is_finished() => watcher.await.ok(),
         false => None,
     };
-    Ok(Ran { summary, stop, error: linked.err().or(error) })
+    Ok(RunReport { summary, stop, error: uplink_result.err().or(error) })
 }
 
 /// What becomes of a photo on this device.
@@ -191,57 +192,57 @@ enum Coder {
 }
 
 /// Takes frames from the source and codes them.
-struct Camera {
+struct Producer {
     coder: Coder,
     files: Vec<PathBuf>,
     config: Config,
-    places: Arc<Semaphore>,
-    shots: channel::Sender<Shot>,
-    endings: mpsc::Sender<Ended>,
+    permits: Arc<Semaphore>,
+    frames: channel::Sender<Frame>,
+    outcomes: mpsc::Sender<FinishedFrame>,
     runtime: Handle,
 }
 
-impl Camera {
+impl Producer {
     /// Works through the source while there are places; returns how many frames were taken.
     fn run(mut self) -> usize {
         let rounds = self.files.len() * self.config.repeat;
         for number in 0..rounds {
-            let place = self.runtime.block_on(Arc::clone(&self.places).acquire_owned());
-            let Ok(place) = place else { return number };
+            let permit = self.runtime.block_on(Arc::clone(&self.permits).acquire_owned());
+            let Ok(permit) = permit else { return number };
             let file = self.files[number % self.files.len()].clone();
             // Pictures of the first round would be drawn again.
             let keep = self.config.out.is_some() && number < self.files.len();
-            let (shot, coded) = self.take(number as u64, &file, place, keep);
-            let ended = match coded {
-                Err(error) => Ended { shot, ending: Ending::Failed(error.to_string()) },
+            let (frame, coded) = self.capture(number as u64, &file, permit, keep);
+            let finished = match coded {
+                Err(error) => FinishedFrame { frame, outcome: Outcome::Failed(error.to_string()) },
                 Ok(Some(classes)) => {
-                    let (timings, at) = (shot.timings, shot.ready);
-                    Ended { shot, ending: Ending::Local { classes, timings, at, instead: None } }
+                    let (timings, at) = (frame.timings, frame.ready);
+                    FinishedFrame { frame, outcome: Outcome::Local { classes, timings, at, instead: None } }
                 }
-                Ok(None) => match self.shots.blocking_send(shot) {
+                Ok(None) => match self.frames.blocking_send(frame) {
                     Ok(()) => continue,
-                    Err(back) => Ended {
-                        shot: back.0,
-                        ending: Ending::Failed("not sent: the run was ending".to_owned()),
+                    Err(back) => FinishedFrame {
+                        frame: back.0,
+                        outcome: Outcome::Failed("not sent: the run was ending".to_owned()),
                     },
                 },
             };
-            if self.endings.send(ended).is_err() {
+            if self.outcomes.send(finished).is_err() {
                 return number + 1;
             }
         }
         rounds
     }
 
-    fn take(
+    fn capture(
         &mut self,
         number: u64,
         file: &Path,
-        place: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         keep: bool,
-    ) -> (Shot, Result<Option<Vec<Class>>, Error>) {
+    ) -> (Frame, Result<Option<Vec<Class>>, Error>) {
         let started = Instant::now();
-        let mut shot = Shot {
+        let mut frame = Frame {
             number,
             file: file.to_owned(),
             started,
@@ -251,28 +252,28 @@ impl Camera {
             payload: Payload::Packet(Vec::new()),
             coding: None,
             photo: None,
-            _place: place,
+            _place: permit,
         };
-        let coded = self.code(&mut shot, keep);
-        shot.ready = Instant::now();
-        (shot, coded)
+        let coded = self.code(&mut frame, keep);
+        frame.ready = Instant::now();
+        (frame, coded)
     }
 
     /// Makes the frame's payload, or its answer where nothing travels.
-    fn code(&mut self, shot: &mut Shot, keep: bool) -> Result<Option<Vec<Class>>, Error> {
-        let photo = load(&shot.file)?;
-        let decode = shot.started.elapsed();
+    fn code(&mut self, frame: &mut Frame, keep: bool) -> Result<Option<Vec<Class>>, Error> {
+        let photo = load(&frame.file)?;
+        let decode = frame.started.elapsed();
         let geometry = self.config.geometry;
         let (timings, classes) = match &mut self.coder {
             Coder::Split(head) => {
-                let encoded = head.frame_of(&photo, geometry, self.config.level)?;
-                shot.payload = Payload::Packet(encoded.packet);
-                shot.coding = Some(encoded.mode);
+                let encoded = head.encode_image(&photo, geometry, self.config.level)?;
+                frame.payload = Payload::Packet(encoded.packet);
+                frame.coding = Some(encoded.mode);
                 (encoded.timings, None)
             }
             Coder::Image(offload) => {
-                let (image, timings) = offload.frame_of(&photo, geometry)?;
-                shot.payload = Payload::Image(image);
+                let (image, timings) = offload.encode_image(&photo, geometry)?;
+                frame.payload = Payload::Image(image);
                 (timings, None)
             }
             Coder::Local(local) => {
@@ -280,8 +281,8 @@ impl Camera {
                 (answer.timings, Some(answer.classes()))
             }
         };
-        shot.timings = Timings { decode, ..timings };
-        shot.photo = keep.then_some(photo);
+        frame.timings = Timings { decode, ..timings };
+        frame.photo = keep.then_some(photo);
         Ok(classes)
     }
 }
@@ -310,9 +311,9 @@ pub(crate) fn signals() -> Result<Signals, Error> {
 }
 
 /// On the first signal no new frame is taken; the answers that are out have a while, or until the next signal.
-async fn watch_signals(mut signals: Signals, places: Arc<Semaphore>, stop: watch::Sender<bool>) -> Stop {
+async fn watch_signals(mut signals: Signals, permits: Arc<Semaphore>, stop: watch::Sender<bool>) -> Stop {
     let first = next(&mut signals).await;
-    places.close();
+    permits.close();
     tokio::spawn(async move {
         let _ = tokio::time::timeout(GRACE, next(&mut signals)).await;
         stop.send_replace(true);
@@ -335,11 +336,12 @@ fn spawn<T: Send + 'static>(
     thread.map_err(|error| Error::Device(format!("no thread: {error}")))
 }
 
-fn bar(frames: usize) -> ProgressBar {
+fn progress_bar(frames: usize) -> ProgressBar {
     if frames < 2 || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:32.cyan/238} {pos}/{len} frames  {per_sec}  {eta} left");
+    let style =
+        ProgressStyle::with_template("{progress_bar:32.cyan/238} {pos}/{len} frames  {per_sec}  {eta} left");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(frames as u64).with_style(style)
 }

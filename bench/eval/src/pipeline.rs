@@ -100,7 +100,7 @@ impl InProcessPipeline {
         let (geometry, size) = self.geometry(task);
         let mut coded = Coded { pixels: Vec::new(), size, packets: Vec::new() };
         for &level in levels {
-            let encoded = self.head.frame_of(image, geometry, level)?;
+            let encoded = self.head.encode_image(image, geometry, level)?;
             let decoded = decode(&self.tables, &self.shapes, &encoded.packet)?;
             ensure!(decoded.feature == encoded.feature, "the packet does not decode to what was encoded");
             let output = self.run_tail(task, level, &decoded.feature)?;
@@ -117,7 +117,7 @@ impl InProcessPipeline {
     /// When a stage fails.
     pub fn run_prefixes(&mut self, task: usize, level: usize, image: &RgbImage) -> Result<Coded> {
         let (geometry, size) = self.geometry(task);
-        let encoded = self.head.frame_of(image, geometry, level)?;
+        let encoded = self.head.encode_image(image, geometry, level)?;
         let (at, of) = (GeometryId(u8::try_from(geometry)?), LevelId(u8::try_from(level)?));
         let (mut encoder, mut packet) = (Encoder::new().truncatable(true), Vec::new());
         encoder.encode(&self.tables, at, of, Choice::Auto, &encoded.feature, &mut packet)?;

@@ -65,7 +65,7 @@ pub(super) fn real(bundle: &Path, tars: &[PathBuf], folder: &Path) -> Result<Vec
     for (name, bytes) in images {
         let image: RgbImage = image::load_from_memory(&bytes).with_context(|| name)?.into_rgb8();
         for (level, features) in features.iter_mut().enumerate() {
-            features.push(head.frame_of(&image, 0, level)?.feature);
+            features.push(head.encode_image(&image, 0, level)?.feature);
         }
     }
     let sets = features.into_iter().enumerate().map(|(level, features)| {

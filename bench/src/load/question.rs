@@ -73,6 +73,6 @@ fn recorded(bundle: &Bundle, geometry: usize, level: usize) -> Result<Vec<Vec<u8
 fn code(bundle: &Bundle, source: &str, geometry: usize, level: usize) -> Result<Vec<Vec<u8>>> {
     let mut head = Head::open(Bundle::open(bundle.dir(), Parts::Head)?)?;
     let files = source::list(source)?;
-    let packets = files.iter().map(|file| Ok(head.frame_of(&load(file)?, geometry, level)?.packet));
+    let packets = files.iter().map(|file| Ok(head.encode_image(&load(file)?, geometry, level)?.packet));
     packets.collect()
 }

@@ -71,7 +71,7 @@ pub(super) fn speed(head: &mut Head, more: impl Fn() -> bool) -> Check {
     });
     let mut stages: [Vec<Duration>; 4] = Default::default();
     loop {
-        match head.frame_of(&image, geometry, level) {
+        match head.encode_image(&image, geometry, level) {
             Ok(frame) => {
                 let timings = frame.timings;
                 let whole = timings.resize + timings.head + timings.encode;

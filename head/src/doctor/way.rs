@@ -15,7 +15,7 @@ use super::check::Check;
 use crate::{
     Error,
     config::Server,
-    dial::{Dialer, Miss, TRY},
+    connect::{CONNECT_TIMEOUT, ConnectError, Connector},
 };
 
 /// How long QUIC may probe for a larger packet size, and how often it is looked at.
@@ -26,41 +26,41 @@ const LEAST: u16 = 1200;
 
 /// Goes to `server` as the head would.
 pub(super) fn way(server: &Server, identity: &Identity, bundle: BundleId, tasks: Vec<String>) -> Vec<Check> {
-    let dialer = match Dialer::new(server.clone(), identity, bundle, tasks) {
-        Ok(dialer) => dialer,
+    let connector = match Connector::new(server.clone(), identity, bundle, tasks) {
+        Ok(connector) => connector,
         Err(error) => return vec![Check::failed("tail", error.to_string(), super::identity::MAKE)],
     };
     match runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(go(&dialer)),
+        Ok(runtime) => runtime.block_on(go(&connector)),
         Err(error) => {
             vec![Check::failed("tail", format!("no runtime: {error}"), "Free memory or file handles")]
         }
     }
 }
 
-async fn go(dialer: &Dialer) -> Vec<Check> {
-    let server = dialer.server();
+async fn go(connector: &Connector) -> Vec<Check> {
+    let server = connector.server();
     let mut checks = Vec::new();
-    let addresses = match bounded(TRY, dialer.resolve()).await {
+    let addresses = match bounded(CONNECT_TIMEOUT, connector.resolve()).await {
         Ok(addresses) => addresses,
-        Err(miss) => {
+        Err(failure) => {
             let remedy =
                 format!("Check the name {}, or give the address that its certificate carries", server.host);
-            checks.push(Check::failed("name", miss.to_string(), remedy));
+            checks.push(Check::failed("name", failure.to_string(), remedy));
             return checks;
         }
     };
     let list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
     checks.push(Check::ok("name", format!("{} is {}", server.host, list.join(", "))));
 
-    let (endpoint, connection) = match bounded(TRY, dialer.connect(addresses)).await {
+    let (endpoint, connection) = match bounded(CONNECT_TIMEOUT, connector.connect_any(addresses)).await {
         Ok(reached) => reached,
-        Err(Miss::Lasting(error)) => {
+        Err(ConnectError::Permanent(error)) => {
             checks.push(Check::ok("udp", format!("{server} answers")));
-            checks.push(lasting(error));
+            checks.push(permanent(error));
             return checks;
         }
-        Err(Miss::Passing(reason)) => {
+        Err(ConnectError::Transient(reason)) => {
             let remedy = format!(
                 "Is the tail running, and does every firewall on the way let UDP port {} through? TCP does not help",
                 server.port
@@ -70,7 +70,7 @@ async fn go(dialer: &Dialer) -> Vec<Check> {
         }
     };
     checks.push(Check::ok("udp", format!("{server} answers")));
-    match bounded(HELLO_TIMEOUT, dialer.greet(&connection)).await {
+    match bounded(HELLO_TIMEOUT, connector.exchange_hello(&connection)).await {
         Ok((client, _)) => {
             checks.push(Check::ok(
                 "welcome",
@@ -79,8 +79,8 @@ async fn go(dialer: &Dialer) -> Vec<Check> {
             checks.extend(path(settle(&connection).await));
             farewell(&connection, &endpoint).await;
         }
-        Err(Miss::Lasting(error)) => checks.push(lasting(error)),
-        Err(Miss::Passing(reason)) => {
+        Err(ConnectError::Permanent(error)) => checks.push(permanent(error)),
+        Err(ConnectError::Transient(reason)) => {
             checks.push(Check::warning(
                 "welcome",
                 reason,
@@ -92,7 +92,7 @@ async fn go(dialer: &Dialer) -> Vec<Check> {
 }
 
 /// What no second try would change: trust, another bundle, a refusal, a stranger on the port.
-fn lasting(error: Error) -> Check {
+fn permanent(error: Error) -> Check {
     let (what, remedy) = match &error {
         Error::Trust { .. } => ("trust", super::identity::MAKE),
         Error::Mismatch { .. } => {
@@ -140,9 +140,12 @@ async fn farewell(connection: &Connection, endpoint: &Endpoint) {
     let _ = timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
 }
 
-async fn bounded<T>(limit: Duration, step: impl Future<Output = Result<T, Miss>>) -> Result<T, Miss> {
+async fn bounded<T>(
+    limit: Duration,
+    step: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
     match timeout(limit, step).await {
         Ok(done) => done,
-        Err(_) => Err(Miss::Passing("it does not answer".to_owned())),
+        Err(_) => Err(ConnectError::Transient("it does not answer".to_owned())),
     }
 }

@@ -11,36 +11,36 @@ use std::{
 
 use indicatif::ProgressBar;
 use narrows_models::{Bundle, Geometry, Task};
-use narrows_wire::{Class, ClassMap, Outcome, Refusal, Reply, TaskAnswer};
+use narrows_wire::{Class, ClassMap, Outcome as TaskOutcome, Refusal, Reply, TaskAnswer};
 
 use crate::{
     Error,
     canvas::Colour,
     config::{self, Config},
-    frame::{Ended, Ending, Shot},
+    frame::{FinishedFrame, Frame, Outcome},
     overlay::{self, Map},
     pipeline::Timings,
-    report::{Bytes, Guess, Line, Millis, Segment, Sent, Share, Status, Summary, Unanswered},
+    report::{Bytes, ClassScore, ImageSettings, Line, Millis, Segment, Share, Status, Summary, Unanswered},
 };
 
 /// Writes a line per frame, and pictures.
-pub(crate) struct Reporter<W> {
+pub(crate) struct JsonlSink<W> {
     pub(crate) bundle: Bundle,
     pub(crate) config: Config,
-    pub(crate) gallery: Option<Gallery>,
+    pub(crate) pictures: Option<PictureFolder>,
     pub(crate) bar: ProgressBar,
     pub(crate) out: W,
 }
 
 /// Names for pictures in one folder, unique per file of the source.
-pub(crate) struct Gallery {
+pub(crate) struct PictureFolder {
     dir: PathBuf,
     names: Vec<String>,
 }
 
 /// How reporting ended.
 #[derive(Debug, Default)]
-pub(crate) struct Reported {
+pub(crate) struct SinkReport {
     pub(crate) summary: Summary,
     /// Nobody reads the lines any more.
     pub(crate) unread: bool,
@@ -48,42 +48,46 @@ pub(crate) struct Reported {
     pub(crate) error: Option<Error>,
 }
 
-impl<W: Write> Reporter<W> {
-    /// Reports frames until no more can come. `hurt` is called once when lines cannot be written any more; the
+impl<W: Write> JsonlSink<W> {
+    /// Reports frames until no more can come. `on_write_error` is called once when lines cannot be written any more; the
     /// frames that are still out are taken in silence then.
-    pub(crate) fn run(mut self, endings: &Receiver<Ended>, hurt: impl FnOnce()) -> Reported {
-        let mut reported = Reported::default();
-        let mut hurt = Some(hurt);
-        for ended in endings {
-            let line = self.line(&ended, &mut reported.error);
-            reported.summary.add(&line);
+    pub(crate) fn run(
+        mut self,
+        outcomes: &Receiver<FinishedFrame>,
+        on_write_error: impl FnOnce(),
+    ) -> SinkReport {
+        let mut report = SinkReport::default();
+        let mut on_write_error = Some(on_write_error);
+        for finished in outcomes {
+            let line = self.line(&finished, &mut report.error);
+            report.summary.add(&line);
             self.bar.inc(1);
-            if hurt.is_none() {
+            if on_write_error.is_none() {
                 continue;
             }
             let (bar, out) = (&self.bar, &mut self.out);
             if let Err(source) = bar.suspend(|| line.write(out)) {
                 match source.kind() {
-                    io::ErrorKind::BrokenPipe => reported.unread = true,
+                    io::ErrorKind::BrokenPipe => report.unread = true,
                     _ => {
                         let place = "standard output".to_owned();
-                        reported.error.get_or_insert(Error::Output { place, source });
+                        report.error.get_or_insert(Error::Output { place, source });
                     }
                 }
-                if let Some(hurt) = hurt.take() {
-                    hurt();
+                if let Some(on_write_error) = on_write_error.take() {
+                    on_write_error();
                 }
             }
         }
         self.bar.finish_and_clear();
-        reported
+        report
     }
 
-    fn line(&self, ended: &Ended, problem: &mut Option<Error>) -> Line {
-        let Ended { shot, ending } = ended;
+    fn line(&self, finished: &FinishedFrame, problem: &mut Option<Error>) -> Line {
+        let FinishedFrame { frame, outcome } = finished;
         let mut line = Line {
-            frame: shot.number,
-            file: shot.file.clone(),
+            frame: frame.number,
+            file: frame.file.clone(),
             status: Status::Failed,
             path: None,
             fallback: None,
@@ -103,47 +107,47 @@ impl<W: Write> Reporter<W> {
         match self.config.path {
             config::Path::Split => {
                 line.level = Some(self.config.level);
-                line.coding = shot.coding.map(|mode| mode.to_string());
+                line.coding = frame.coding.map(|mode| mode.to_string());
             }
-            config::Path::Image => line.image = Some(Sent::of(&self.config)),
+            config::Path::Image => line.image = Some(ImageSettings::of(&self.config)),
             config::Path::Local => {}
         }
-        match ending {
-            Ending::Failed(reason) => line.error = Some(reason.clone()),
-            Ending::Refused { refusal, sent, received, at } => {
+        match outcome {
+            Outcome::Failed(reason) => line.error = Some(reason.clone()),
+            Outcome::Refused { refusal, sent, received, at } => {
                 line.status = Status::Refused;
                 line.code = Some(refusal.code.into());
                 line.error = Some(refusal.to_string());
-                line.bytes = Some(sizes(shot, *sent, *received));
-                line.ms = Some(stages(shot, *at, None));
+                line.bytes = Some(sizes(frame, *sent, *received));
+                line.ms = Some(stage_times(frame, *at, None));
             }
-            Ending::Answered { reply, sent, received, at } => {
-                line.bytes = Some(sizes(shot, *sent, *received));
-                line.ms = Some(stages(shot, *at, Some(reply)));
+            Outcome::Answered { reply, sent, received, at } => {
+                line.bytes = Some(sizes(frame, *sent, *received));
+                line.ms = Some(stage_times(frame, *at, Some(reply)));
                 line.path = Some(reply.path.to_string());
                 line.status = Status::Answered;
-                self.answer(shot, reply, &mut line, problem);
+                self.fill_answer(frame, reply, &mut line, problem);
             }
-            Ending::Local { classes, timings, at, instead } => {
+            Outcome::Local { classes, timings, at, instead } => {
                 line.status = Status::Answered;
                 line.path = Some("local".to_owned());
                 line.fallback = instead.clone();
                 (line.level, line.coding, line.image) = (None, None, None);
-                line.ms = Some(own_stages(shot, timings, *at, instead.is_some()));
-                self.own_answer(shot, classes, &mut line, problem);
+                line.ms = Some(local_stage_times(frame, timings, *at, instead.is_some()));
+                self.fill_local_answer(frame, classes, &mut line, problem);
             }
         }
         line
     }
 
     /// Fills in what the tasks said, and draws it.
-    fn answer(&self, shot: &Shot, reply: &Reply, line: &mut Line, problem: &mut Option<Error>) {
+    fn fill_answer(&self, frame: &Frame, reply: &Reply, line: &mut Line, problem: &mut Option<Error>) {
         let mut drawn = None;
         for TaskAnswer { task, outcome, .. } in &reply.answers {
             let Some(task) = self.bundle.tasks().get(usize::from(*task)) else { continue };
             match outcome {
-                Outcome::Classes(classes) => line.classify = Some(guesses(task, classes)),
-                Outcome::Map(map) => match map.unpack() {
+                TaskOutcome::Classes(classes) => line.classify = Some(scores(task, classes)),
+                TaskOutcome::Map(map) => match map.unpack() {
                     Ok(pixels) => {
                         line.segment = Some(segment(task, map, &pixels));
                         drawn = Some((task, pixels));
@@ -156,7 +160,7 @@ impl<W: Write> Reporter<W> {
                         });
                     }
                 },
-                Outcome::Refused(refusal) => line.unanswered.push(unanswered(task, refusal)),
+                TaskOutcome::Refused(refusal) => line.unanswered.push(unanswered(task, refusal)),
                 // The session lets no other outcome through.
                 _ => {}
             }
@@ -166,16 +170,22 @@ impl<W: Write> Reporter<W> {
             line.error = Some("no task was answered".to_owned());
             return;
         }
-        self.draw(shot, self.geometry(), drawn, line, problem);
+        self.draw(frame, self.geometry(), drawn, line, problem);
     }
 
     /// Fills in what this device said, and draws it.
-    fn own_answer(&self, shot: &Shot, classes: &[Class], line: &mut Line, problem: &mut Option<Error>) {
+    fn fill_local_answer(
+        &self,
+        frame: &Frame,
+        classes: &[Class],
+        line: &mut Line,
+        problem: &mut Option<Error>,
+    ) {
         let Some(local) = self.bundle.local() else { return };
         line.geometry = local.geometry.name.clone();
         for &task in &self.config.tasks {
             match (task == local.task, &self.bundle.tasks()[task]) {
-                (true, task) => line.classify = Some(guesses(task, classes)),
+                (true, task) => line.classify = Some(scores(task, classes)),
                 (false, task) => line.unanswered.push(Unanswered {
                     task: task.name.clone(),
                     code: None,
@@ -183,7 +193,7 @@ impl<W: Write> Reporter<W> {
                 }),
             }
         }
-        self.draw(shot, &local.geometry, None, line, problem);
+        self.draw(frame, &local.geometry, None, line, problem);
     }
 
     /// The geometry of a frame unless it turns out otherwise.
@@ -197,22 +207,24 @@ impl<W: Write> Reporter<W> {
     /// Draws classes and class map, if pictures are wanted.
     fn draw(
         &self,
-        shot: &Shot,
+        frame: &Frame,
         geometry: &Geometry,
         drawn: Option<(&Task, Vec<u8>)>,
         line: &mut Line,
         problem: &mut Option<Error>,
     ) {
-        let (Some(gallery), Some(photo)) = (&self.gallery, &shot.photo) else { return };
-        let name = shot.file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let guesses = line.classify.as_deref().unwrap_or_default();
+        let (Some(pictures), Some(photo)) = (&self.pictures, &frame.photo) else { return };
+        let name =
+            frame.file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let scores = line.classify.as_deref().unwrap_or_default();
         let palette =
             drawn.as_ref().map(|(task, _)| overlay::palette(task.labels.iter().map(|label| label.colour)));
         let map = line.segment.as_ref().zip(drawn.as_ref()).zip(palette.as_ref());
         let map = map.map(|((segment, (_, pixels)), colours)| picture(segment, pixels, colours));
-        let overlay = overlay::draw(photo, geometry, &name, guesses, map);
-        let written = gallery.write(shot.number, "overlay", &encode(&overlay)).and_then(|overlay| {
-            let mask = map.map(|map| gallery.write(shot.number, "mask", &overlay::mask(map))).transpose()?;
+        let overlay = overlay::draw(photo, geometry, &name, scores, map);
+        let written = pictures.write(frame.number, "overlay", &encode(&overlay)).and_then(|overlay| {
+            let mask =
+                map.map(|map| pictures.write(frame.number, "mask", &overlay::mask(map))).transpose()?;
             Ok((overlay, mask))
         });
         match written {
@@ -228,12 +240,12 @@ impl<W: Write> Reporter<W> {
     }
 }
 
-impl Gallery {
+impl PictureFolder {
     /// Makes the folder, and a name for each file.
     pub(crate) fn open(dir: &Path, files: &[PathBuf]) -> Result<Self, Error> {
         let place = format!("into --out {}", dir.display());
         fs::create_dir_all(dir).map_err(|source| Error::Output { place, source })?;
-        Ok(Gallery { dir: dir.to_owned(), names: unique(files) })
+        Ok(PictureFolder { dir: dir.to_owned(), names: unique(files) })
     }
 
     fn write(&self, number: u64, what: &str, bytes: &Result<Vec<u8>, String>) -> Result<PathBuf, Error> {
@@ -269,32 +281,32 @@ fn unique(files: &[PathBuf]) -> Vec<String> {
     names.collect()
 }
 
-fn sizes(shot: &Shot, sent: usize, received: usize) -> Bytes {
-    Bytes { packet: shot.payload.size(), sent, received }
+fn sizes(frame: &Frame, sent: usize, received: usize) -> Bytes {
+    Bytes { packet: frame.payload.size(), sent, received }
 }
 
-fn stages(shot: &Shot, at: Instant, reply: Option<&Reply>) -> Millis {
+fn stage_times(frame: &Frame, at: Instant, reply: Option<&Reply>) -> Millis {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let tail = reply.map(|reply| reply.timings).unwrap_or_default();
-    let away = at.saturating_duration_since(shot.ready);
+    let away = at.saturating_duration_since(frame.ready);
     Millis {
-        decode: ms(shot.timings.decode),
-        resize: ms(shot.timings.resize),
-        head: ms(shot.timings.head),
-        encode: ms(shot.timings.encode),
+        decode: ms(frame.timings.decode),
+        resize: ms(frame.timings.resize),
+        head: ms(frame.timings.head),
+        encode: ms(frame.timings.encode),
         network: ms(away.saturating_sub(tail.decode + tail.queue + tail.infer + tail.answer)),
         tail_queue: ms(tail.queue),
         tail_decode: ms(tail.decode),
         tail_infer: ms(tail.infer),
         tail_answer: ms(tail.answer),
-        total: ms(at.saturating_duration_since(shot.started)),
+        total: ms(at.saturating_duration_since(frame.started)),
     }
 }
 
 /// Stages of a frame that this device answered; `instead` of a server it waited for, if so.
-fn own_stages(shot: &Shot, timings: &Timings, at: Instant, instead: bool) -> Millis {
+fn local_stage_times(frame: &Frame, timings: &Timings, at: Instant, instead: bool) -> Millis {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let total = at.saturating_duration_since(shot.started);
+    let total = at.saturating_duration_since(frame.started);
     let work = timings.decode + timings.resize + timings.head;
     Millis {
         decode: ms(timings.decode),
@@ -306,13 +318,13 @@ fn own_stages(shot: &Shot, timings: &Timings, at: Instant, instead: bool) -> Mil
     }
 }
 
-fn guesses(task: &Task, classes: &[Class]) -> Vec<Guess> {
-    let guess = |class: &Class| Guess {
+fn scores(task: &Task, classes: &[Class]) -> Vec<ClassScore> {
+    let score = |class: &Class| ClassScore {
         index: class.index,
         label: label(task, class.index),
         probability: class.probability.into(),
     };
-    classes.iter().map(guess).collect()
+    classes.iter().map(score).collect()
 }
 
 fn segment(task: &Task, map: &ClassMap, pixels: &[u8]) -> Segment {

@@ -27,35 +27,35 @@ use tokio::{
 
 use crate::{
     Error,
-    dial::{Dialer, Miss, Session},
-    frame::{Ended, Ending, Shot},
+    connect::{ConnectError, Connector, Session},
+    frame::{FinishedFrame, Frame, Outcome},
     policy::Backoff,
 };
 
 /// Shortest time that a try at reaching the server is given, however little patience is left.
-const TRY_LEAST: Duration = Duration::from_secs(1);
+const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Pause between tries at reaching the server while this device stands in for it, and the longest that one takes.
-const MEANWHILE: Duration = Duration::from_secs(2);
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
 /// Takes shots, gives endings; every shot that came in ends.
 #[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) dialer: Dialer,
+pub(crate) struct Uplink {
+    pub(crate) connector: Connector,
     pub(crate) task_requests: Vec<TaskRequest>,
     pub(crate) retry_for: Duration,
-    pub(crate) shots: Receiver<Shot>,
-    pub(crate) endings: Sender<Ended>,
+    pub(crate) frames: Receiver<Frame>,
+    pub(crate) outcomes: Sender<FinishedFrame>,
     /// Where frames go that no server answers, and why none does.
-    pub(crate) fallback: Option<Sender<(Shot, String)>>,
+    pub(crate) fallback: Option<Sender<(Frame, String)>>,
     /// True once nobody waits for answers any more.
     pub(crate) stop: watch::Receiver<bool>,
     /// Shots that were out when a connection was lost.
-    pub(crate) again: VecDeque<Shot>,
+    pub(crate) resend: VecDeque<Frame>,
 }
 
 /// How a connection ended.
-enum End {
+enum ConnectionEnd {
     /// No shots are left.
     Done,
     /// Nobody waits for answers any more.
@@ -65,23 +65,23 @@ enum End {
 }
 
 /// How a frame's stream ended.
-enum Flight {
+enum RequestResult {
     Reply(Vec<u8>, Instant),
     Late,
     Gone(StreamError),
 }
 
 /// What a flight means for its frame and the connection.
-enum Landed {
+enum AfterReply {
     /// The frame has been reported.
-    Ended,
+    FinishedFrame,
     /// The server is shutting down and did not take the frame.
-    Leaving(Shot),
+    Leaving(Frame),
     /// The connection is of no more use; the frame, if it may go out again, and why.
-    Lost(Option<Shot>, String),
+    Lost(Option<Frame>, String),
 }
 
-impl Link {
+impl Uplink {
     /// Works until no shots are left; `first` is what came of looking for the server.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Link {
     pub(crate) async fn run(mut self, first: Result<Session, Error>) -> Result<(), Error> {
         let mut session = match first {
             Ok(session) => session,
-            Err(error) => match self.stand_in(error).await? {
+            Err(error) => match self.serve_locally(error).await? {
                 Some(session) => session,
                 None => return Ok(()),
             },
@@ -97,21 +97,21 @@ impl Link {
         let mut backoff = None;
         loop {
             let mut answered = 0;
-            match self.serve(&mut session, &mut answered).await {
-                End::Done => {
+            match self.exchange_frames(&mut session, &mut answered).await {
+                ConnectionEnd::Done => {
                     session.close().await;
                     return Ok(());
                 }
-                End::Stopped => {
-                    self.give_up("interrupted before the answer came");
+                ConnectionEnd::Stopped => {
+                    self.fail_remaining("interrupted before the answer came");
                     session.close().await;
                     return Ok(());
                 }
-                End::Lost(reason) => {
-                    let server = self.dialer.server();
+                ConnectionEnd::Lost(reason) => {
+                    let server = self.connector.server();
                     tracing::warn!(
                         "lost the server at {server}: {reason}; unanswered frames: {}",
-                        self.again.len()
+                        self.resend.len()
                     );
                     // A server that takes connections and drops them again is not a server that is back.
                     if answered > 0 {
@@ -122,7 +122,7 @@ impl Link {
                     match self.reconnect(patience, &reason).await {
                         Ok(Some(new)) => session = new,
                         Ok(None) => return Ok(()),
-                        Err(error) => match self.stand_in(error).await? {
+                        Err(error) => match self.serve_locally(error).await? {
                             Some(new) => (session, backoff) = (new, None),
                             None => return Ok(()),
                         },
@@ -133,119 +133,127 @@ impl Link {
     }
 
     /// Sends shots and takes replies until the connection ends.
-    async fn serve(&mut self, session: &mut Session, answered: &mut usize) -> End {
-        let mut flights = JoinSet::new();
-        let mut out: BTreeMap<u64, (Shot, usize)> = BTreeMap::new();
+    async fn exchange_frames(&mut self, session: &mut Session, answered: &mut usize) -> ConnectionEnd {
+        let mut requests = JoinSet::new();
+        let mut out: BTreeMap<u64, (Frame, usize)> = BTreeMap::new();
         let (mut open, mut leaving) = (true, false);
-        let end = loop {
+        let finish = loop {
             while !leaving
                 && session.client.room() > 0
-                && let Some(shot) = self.again.pop_front()
+                && let Some(frame) = self.resend.pop_front()
             {
-                if let Some(shot) = self.in_time(shot) {
-                    self.send(session, shot, &mut flights, &mut out);
+                if let Some(frame) = self.unless_expired(frame) {
+                    self.send(session, frame, &mut requests, &mut out);
                 }
             }
-            if !open && out.is_empty() && self.again.is_empty() {
-                break End::Done;
+            if !open && out.is_empty() && self.resend.is_empty() {
+                break ConnectionEnd::Done;
             }
             if leaving && out.is_empty() {
-                break End::Lost("it is shutting down".to_owned());
+                break ConnectionEnd::Lost("it is shutting down".to_owned());
             }
             tokio::select! {
                 biased;
-                Some(flight) = flights.join_next() => {
-                    let Ok((id, flight)) = flight else { break End::Lost("a task failed".to_owned()) };
-                    let Some((shot, sent)) = out.remove(&id) else { continue };
-                    match self.land(session, id, shot, sent, flight) {
-                        Landed::Ended => *answered += 1,
+                Some(result) = requests.join_next() => {
+                    let Ok((id, result)) = result else { break ConnectionEnd::Lost("a task failed".to_owned()) };
+                    let Some((frame, sent)) = out.remove(&id) else { continue };
+                    match self.handle_reply(session, id, frame, sent, result) {
+                        AfterReply::FinishedFrame => *answered += 1,
                         // What it has accepted it still answers; the rest is for the server that comes back.
-                        Landed::Leaving(shot) => {
+                        AfterReply::Leaving(frame) => {
                             leaving = true;
-                            self.again.push_back(shot);
+                            self.resend.push_back(frame);
                         }
-                        Landed::Lost(shot, reason) => {
-                            self.again.extend(shot);
-                            break End::Lost(reason);
+                        AfterReply::Lost(frame, reason) => {
+                            self.resend.extend(frame);
+                            break ConnectionEnd::Lost(reason);
                         }
                     }
                 }
-                shot = self.shots.recv(), if open && !leaving && session.client.room() > 0 => match shot {
-                    Some(shot) => self.again.push_back(shot),
+                frame = self.frames.recv(), if open && !leaving && session.client.room() > 0 => match frame {
+                    Some(frame) => self.resend.push_back(frame),
                     None => open = false,
                 },
-                error = session.connection.closed() => break End::Lost(self.dialer.judge(&error).to_string()),
-                () = stopped(&mut self.stop) => break End::Stopped,
+                error = session.connection.closed() => break ConnectionEnd::Lost(self.connector.classify(&error).to_string()),
+                () = stopped(&mut self.stop) => break ConnectionEnd::Stopped,
             }
         };
-        self.again.extend(out.into_values().map(|(shot, _)| shot));
-        self.again.make_contiguous().sort_by_key(|shot| shot.number);
-        end
+        self.resend.extend(out.into_values().map(|(frame, _)| frame));
+        self.resend.make_contiguous().sort_by_key(|frame| frame.number);
+        finish
     }
 
     fn send(
         &self,
         session: &mut Session,
-        shot: Shot,
-        flights: &mut JoinSet<(u64, Flight)>,
-        out: &mut BTreeMap<u64, (Shot, usize)>,
+        frame: Frame,
+        requests: &mut JoinSet<(u64, RequestResult)>,
+        out: &mut BTreeMap<u64, (Frame, usize)>,
     ) {
-        let (task_requests, deadline) = (self.task_requests.clone(), shot.deadline);
+        let (task_requests, deadline) = (self.task_requests.clone(), frame.deadline);
         // The payload is kept in case it must go out again.
         let request = session.client.request(
             Instant::now(),
             session.bundle,
             Some(deadline),
             task_requests,
-            shot.payload.clone(),
+            frame.payload.clone(),
         );
         match request {
             Ok((id, bytes)) => {
                 let sent = bytes.len();
                 // The newest frame is worth most.
-                let priority = i32::try_from(shot.number).unwrap_or(i32::MAX);
-                out.insert(id, (shot, sent));
+                let priority = i32::try_from(frame.number).unwrap_or(i32::MAX);
+                out.insert(id, (frame, sent));
                 let connection = session.connection.clone();
-                flights.spawn(async move { (id, fly(connection, priority, deadline, bytes).await) });
+                requests
+                    .spawn(async move { (id, send_request(connection, priority, deadline, bytes).await) });
             }
-            Err(error) => self.end(shot, Ending::Failed(format!("cannot be sent: {error}"))),
+            Err(error) => self.finish(frame, Outcome::Failed(format!("cannot be sent: {error}"))),
         }
     }
 
     /// Reports what came of a flight, if it came to an end.
-    fn land(&self, session: &mut Session, id: u64, shot: Shot, sent: usize, flight: Flight) -> Landed {
-        let ending = match flight {
-            Flight::Reply(bytes, at) => {
+    fn handle_reply(
+        &self,
+        session: &mut Session,
+        id: u64,
+        frame: Frame,
+        sent: usize,
+        result: RequestResult,
+    ) -> AfterReply {
+        let outcome = match result {
+            RequestResult::Reply(bytes, at) => {
                 let received = bytes.len();
                 match session.client.reply(at, id, &bytes).map(|answered| answered.reply) {
-                    Ok(FrameReply::Answered(reply)) => Ending::Answered { reply, sent, received, at },
+                    Ok(FrameReply::Answered(reply)) => Outcome::Answered { reply, sent, received, at },
                     Ok(FrameReply::Refused { refusal, .. }) => match refusal.code {
-                        RefusalCode::Draining => return Landed::Leaving(shot),
-                        _ => Ending::Refused { refusal, sent, received, at },
+                        RefusalCode::Draining => return AfterReply::Leaving(frame),
+                        _ => Outcome::Refused { refusal, sent, received, at },
                     },
                     Err(error) => {
-                        self.end(shot, Ending::Failed(error.to_string()));
+                        self.finish(frame, Outcome::Failed(error.to_string()));
                         if error.kind() == ErrorKind::Peer {
                             close(&session.connection, Close::Violation, &error.to_string());
                         }
-                        return Landed::Lost(None, error.to_string());
+                        return AfterReply::Lost(None, error.to_string());
                     }
                 }
             }
-            Flight::Late => {
+            RequestResult::Late => {
                 session.client.abandon(id);
-                Ending::Failed(format!("no answer within the budget of {} ms", shot.budget().as_millis()))
+                Outcome::Failed(format!("no answer within the budget of {} ms", frame.budget().as_millis()))
             }
-            Flight::Gone(StreamError::Connection(error)) => {
-                return Landed::Lost(Some(shot), self.dialer.judge(&error).to_string());
+            RequestResult::Gone(StreamError::Connection(error)) => {
+                return AfterReply::Lost(Some(frame), self.connector.classify(&error).to_string());
             }
-            Flight::Gone(error) => {
+            RequestResult::Gone(error) => {
                 session.client.abandon(id);
-                Ending::Failed(format!("no answer: {error}"))
+                Outcome::Failed(format!("no answer: {error}"))
             }
         };
-        self.end(shot, ending);
-        Landed::Ended
+        self.finish(frame, outcome);
+        AfterReply::FinishedFrame
     }
 
     /// Looks for the server until it is back, patience runs out, or there is nothing to send.
@@ -253,32 +261,33 @@ impl Link {
         let started = Instant::now();
         let mut reason = lost.to_owned();
         loop {
-            let due: Vec<Shot> = self.again.drain(..).collect();
-            self.again = due.into_iter().filter_map(|shot| self.in_time(shot)).collect();
-            if self.again.is_empty() && self.shots.is_closed() && self.shots.is_empty() {
+            let due: Vec<Frame> = self.resend.drain(..).collect();
+            self.resend = due.into_iter().filter_map(|frame| self.unless_expired(frame)).collect();
+            if self.resend.is_empty() && self.frames.is_closed() && self.frames.is_empty() {
                 return Ok(None);
             }
-            let Some(pause) = backoff.next(Instant::now(), chance()) else {
-                let server = self.dialer.server().to_string();
+            let Some(pause) = backoff.next(Instant::now(), random_unit()) else {
+                let server = self.connector.server().to_string();
                 return Err(Error::Unreachable { server, waited: started.elapsed(), reason });
             };
-            let left = backoff.deadline().saturating_duration_since(Instant::now() + pause).max(TRY_LEAST);
+            let left =
+                backoff.deadline().saturating_duration_since(Instant::now() + pause).max(MIN_CONNECT_TIMEOUT);
             let attempt = async {
                 tokio::time::sleep(pause).await;
-                self.dialer.dial(left).await
+                self.connector.connect(left).await
             };
             tokio::select! {
                 () = stopped(&mut self.stop) => {
-                    self.give_up("interrupted before the answer came");
+                    self.fail_remaining("interrupted before the answer came");
                     return Ok(None);
                 }
                 attempt = attempt => match attempt {
                     Ok(session) => {
-                        tracing::warn!("the server at {} is back; frames that go out again: {}", self.dialer.server(), self.again.len());
+                        tracing::warn!("the server at {} is back; frames that go out again: {}", self.connector.server(), self.resend.len());
                         return Ok(Some(session));
                     }
-                    Err(Miss::Lasting(error)) => return Err(error),
-                    Err(Miss::Passing(why)) => reason = why,
+                    Err(ConnectError::Permanent(error)) => return Err(error),
+                    Err(ConnectError::Transient(why)) => reason = why,
                 },
             }
         }
@@ -289,9 +298,9 @@ impl Link {
     /// # Errors
     /// `error`, if it is not that the server is away or nothing here can answer, and what makes looking further
     /// useless; the frames have failed then.
-    async fn stand_in(&mut self, error: Error) -> Result<Option<Session>, Error> {
+    async fn serve_locally(&mut self, error: Error) -> Result<Option<Session>, Error> {
         let (Some(fallback), Error::Unreachable { .. }) = (self.fallback.clone(), &error) else {
-            self.give_up(&format!("no answer: {error}"));
+            self.fail_remaining(&format!("no answer: {error}"));
             return Err(error);
         };
         let why = error.to_string();
@@ -299,18 +308,18 @@ impl Link {
         loop {
             let attempt = {
                 let mut attempt = pin!(async {
-                    tokio::time::sleep(MEANWHILE).await;
-                    self.dialer.dial(MEANWHILE).await
+                    tokio::time::sleep(RETRY_PERIOD).await;
+                    self.connector.connect(RETRY_PERIOD).await
                 });
                 loop {
-                    for shot in self.again.drain(..) {
+                    for frame in self.resend.drain(..) {
                         // The thread that answers outlives the link unless it has failed, which ends the run.
-                        fallback.send((shot, why.clone())).ok();
+                        fallback.send((frame, why.clone())).ok();
                     }
                     tokio::select! {
                         () = stopped(&mut self.stop) => break None,
-                        shot = self.shots.recv() => match shot {
-                            Some(shot) => self.again.push_back(shot),
+                        frame = self.frames.recv() => match frame {
+                            Some(frame) => self.resend.push_back(frame),
                             None => return Ok(None),
                         },
                         attempt = &mut attempt => break Some(attempt),
@@ -318,48 +327,48 @@ impl Link {
                 }
             };
             let Some(attempt) = attempt else {
-                self.give_up("interrupted before the answer came");
+                self.fail_remaining("interrupted before the answer came");
                 return Ok(None);
             };
             match attempt {
                 Ok(session) => {
-                    tracing::warn!("the server at {} is back", self.dialer.server());
+                    tracing::warn!("the server at {} is back", self.connector.server());
                     return Ok(Some(session));
                 }
-                Err(Miss::Lasting(error)) => {
-                    self.give_up(&format!("no answer: {error}"));
+                Err(ConnectError::Permanent(error)) => {
+                    self.fail_remaining(&format!("no answer: {error}"));
                     return Err(error);
                 }
-                Err(Miss::Passing(_)) => {}
+                Err(ConnectError::Transient(_)) => {}
             }
         }
     }
 
     /// The shot, unless its time is over; then that is reported.
-    fn in_time(&self, shot: Shot) -> Option<Shot> {
-        if shot.deadline > Instant::now() {
-            return Some(shot);
+    fn unless_expired(&self, frame: Frame) -> Option<Frame> {
+        if frame.deadline > Instant::now() {
+            return Some(frame);
         }
         let reason =
-            format!("its budget of {} ms was spent while the server was away", shot.budget().as_millis());
-        self.end(shot, Ending::Failed(reason));
+            format!("its budget of {} ms was spent while the server was away", frame.budget().as_millis());
+        self.finish(frame, Outcome::Failed(reason));
         None
     }
 
     /// Ends every shot that is left.
-    fn give_up(&mut self, reason: &str) {
-        self.shots.close();
-        for shot in self.again.drain(..) {
-            self.endings.send(Ended { shot, ending: Ending::Failed(reason.to_owned()) }).ok();
+    fn fail_remaining(&mut self, reason: &str) {
+        self.frames.close();
+        for frame in self.resend.drain(..) {
+            self.outcomes.send(FinishedFrame { frame, outcome: Outcome::Failed(reason.to_owned()) }).ok();
         }
-        while let Ok(shot) = self.shots.try_recv() {
-            self.endings.send(Ended { shot, ending: Ending::Failed(reason.to_owned()) }).ok();
+        while let Ok(frame) = self.frames.try_recv() {
+            self.outcomes.send(FinishedFrame { frame, outcome: Outcome::Failed(reason.to_owned()) }).ok();
         }
     }
 
-    fn end(&self, shot: Shot, ending: Ending) {
+    fn finish(&self, frame: Frame, outcome: Outcome) {
         // The reporter outlives the link unless it has failed, and then says so itself.
-        self.endings.send(Ended { shot, ending }).ok();
+        self.outcomes.send(FinishedFrame { frame, outcome }).ok();
     }
 }
 
@@ -367,34 +376,34 @@ impl Link {
 ///
 /// # Errors
 /// [`Error::Unreachable`] after `patience`, or at once what no other try would change.
-pub(crate) async fn reach(dialer: &Dialer, patience: Duration) -> Result<Session, Error> {
+pub(crate) async fn connect_with_retry(connector: &Connector, patience: Duration) -> Result<Session, Error> {
     let started = Instant::now();
     let mut backoff = Backoff::new(started, patience);
-    let mut left = patience.max(TRY_LEAST);
-    let mut told = String::new();
+    let mut left = patience.max(MIN_CONNECT_TIMEOUT);
+    let mut last_reason = String::new();
     loop {
-        let reason = match dialer.dial(left).await {
+        let reason = match connector.connect(left).await {
             Ok(session) => return Ok(session),
-            Err(Miss::Lasting(error)) => return Err(error),
-            Err(Miss::Passing(reason)) => reason,
+            Err(ConnectError::Permanent(error)) => return Err(error),
+            Err(ConnectError::Transient(reason)) => reason,
         };
         let now = Instant::now();
-        let Some(pause) = backoff.next(now, chance()) else {
-            let server = dialer.server().to_string();
+        let Some(pause) = backoff.next(now, random_unit()) else {
+            let server = connector.server().to_string();
             return Err(Error::Unreachable { server, waited: started.elapsed(), reason });
         };
         left = backoff.deadline().saturating_duration_since(now);
         // The same news is told once.
-        if told != reason {
-            let server = dialer.server();
+        if last_reason != reason {
+            let server = connector.server();
             tracing::warn!(
                 "no server at {server} yet: {reason}; trying for {:.1} s more",
                 left.as_secs_f64()
             );
-            told = reason;
+            last_reason = reason;
         }
         tokio::time::sleep(pause).await;
-        left = left.saturating_sub(pause).max(TRY_LEAST);
+        left = left.saturating_sub(pause).max(MIN_CONNECT_TIMEOUT);
     }
 }
 
@@ -406,11 +415,16 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// One request and its reply on a stream of their own.
-async fn fly(connection: Connection, priority: i32, deadline: Instant, request: Vec<u8>) -> Flight {
+async fn send_request(
+    connection: Connection,
+    priority: i32,
+    deadline: Instant,
+    request: Vec<u8>,
+) -> RequestResult {
     let (mut send, mut receive) = match timeout_at(deadline.into(), connection.open_bi()).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Flight::Gone(StreamError::Connection(error)),
-        Err(_) => return Flight::Late,
+        Ok(Err(error)) => return RequestResult::Gone(StreamError::Connection(error)),
+        Err(_) => return RequestResult::Late,
     };
     // Fails only for a stream that is closed, which writing would tell as well.
     let _ = send.set_priority(priority);
@@ -419,18 +433,18 @@ async fn fly(connection: Connection, priority: i32, deadline: Instant, request: 
         read_message(&mut receive, MAX_REPLY).await
     };
     match timeout_at(deadline.into(), exchange).await {
-        Ok(Ok(bytes)) => Flight::Reply(bytes, Instant::now()),
-        Ok(Err(error)) => Flight::Gone(error),
+        Ok(Ok(bytes)) => RequestResult::Reply(bytes, Instant::now()),
+        Ok(Err(error)) => RequestResult::Gone(error),
         Err(_) => {
             let stale = VarInt::from_u32(Reset::Stale.into());
             let _ = send.reset(stale);
             let _ = receive.stop(stale);
-            Flight::Late
+            RequestResult::Late
         }
     }
 }
 
 /// A number from 0 to 1; good enough to keep devices from marching in step.
-fn chance() -> f64 {
+fn random_unit() -> f64 {
     (RandomState::new().hash_one(0u8) >> 11) as f64 / (1u64 << 53) as f64
 }

@@ -18,7 +18,7 @@ pub use chain::Chain;
 pub use error::Error;
 pub use layer::Layer;
 pub use local::LocalNet;
-use narrows_codec::{Feature, Shape};
+use narrows_codec::{Feature, GeometryId, LevelId, Shape};
 use narrows_int8::{Conv, Isa, Requant, Scratch};
 use narrows_models::Bundle;
 use op::{Finish, Int8Conv, Node, Operator, Plan};
@@ -128,9 +128,9 @@ impl Net {
     }
 
     /// Runs the head on one image: rows of RGB pixels of the geometry's size.
-    pub fn run(&self, geometry: usize, level: usize, pixels: &[u8]) -> Result<Feature, Error> {
-        let plan = at("geometry", &self.plans, geometry)?;
-        let requant = at("level", &self.symbols, level)?;
+    pub fn run(&self, geometry: GeometryId, level: LevelId, pixels: &[u8]) -> Result<Feature, Error> {
+        let plan = at("geometry", &self.plans, geometry.index())?;
+        let requant = at("level", &self.symbols, level.index())?;
         let expected = plan.height * plan.width * 3;
         if pixels.len() != expected {
             return Err(Error::Pixels { found: pixels.len(), expected });
@@ -148,8 +148,8 @@ impl Net {
     }
 
     /// Multiply-accumulates for one image of this geometry.
-    pub fn macs(&self, geometry: usize) -> Result<u64, Error> {
-        at("geometry", &self.macs, geometry).copied()
+    pub fn macs(&self, geometry: GeometryId) -> Result<u64, Error> {
+        at("geometry", &self.macs, geometry.index()).copied()
     }
 
     /// The kernels in use.

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
+use narrows_codec::GeometryId;
 use narrows_models::{Bundle, Geometry};
 use narrows_wire::{Framing, Image, limits::MAX_IMAGE_PIXELS};
 
@@ -31,8 +32,12 @@ impl Offload {
     /// # Errors
     /// [`Error::Usage`] for a geometry that the bundle does not have, [`Error::Encode`] for an image that is too large
     /// to be sent as it is.
-    pub fn encode_image(&mut self, image: &RgbImage, geometry: usize) -> Result<(Image, Timings), Error> {
-        let Some(target) = self.geometries.get(geometry) else {
+    pub fn encode_image(
+        &mut self,
+        image: &RgbImage,
+        geometry: GeometryId,
+    ) -> Result<(Image, Timings), Error> {
+        let Some(target) = self.geometries.get(geometry.index()) else {
             return Err(Error::usage("--geometry", format!("the bundle has no geometry {geometry}")));
         };
         let started = Instant::now();
@@ -60,13 +65,8 @@ impl Offload {
             head: Duration::ZERO,
             encode: fitted.elapsed(),
         };
-        // A bundle has at most 16 geometries.
-        let image = Image {
-            geometry: geometry as u8,
-            format: self.encoding.format.wire(),
-            framing: self.framing,
-            file,
-        };
+        let image =
+            Image { geometry: geometry.0, format: self.encoding.format.wire(), framing: self.framing, file };
         Ok((image, timings))
     }
 }

@@ -21,13 +21,14 @@ use crate::{
 /// The device's half of a bundle, ready to run.
 ///
 /// ```no_run
+/// use narrows_codec::{GeometryId, LevelId};
 /// use narrows_head::Head;
 /// use narrows_models::{Bundle, Parts};
 ///
 /// let bundle = Bundle::open("models/bundles/lite2", Parts::Head)?;
-/// let level = bundle.default_level();
+/// let level = LevelId(bundle.default_level() as u8);
 /// let mut head = Head::open(bundle)?;
-/// let frame = head.encode_file(&std::fs::read("cat.jpg")?, 0, level)?;
+/// let frame = head.encode_file(&std::fs::read("cat.jpg")?, GeometryId(0), level)?;
 /// println!("{} bytes, {:?} in the network", frame.packet.len(), frame.timings.head);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -98,7 +99,7 @@ impl Head {
     }
 
     /// Multiply-accumulates for one image of this geometry; 0 for one that the bundle does not have.
-    pub fn macs(&self, geometry: usize) -> u64 {
+    pub fn macs(&self, geometry: GeometryId) -> u64 {
         self.net.macs(geometry).unwrap_or(0)
     }
 
@@ -106,7 +107,12 @@ impl Head {
     ///
     /// # Errors
     /// [`Error::Image`] for what is no image; otherwise as [`Head::encode_image`].
-    pub fn encode_file(&mut self, file: &[u8], geometry: usize, level: usize) -> Result<Encoded, Error> {
+    pub fn encode_file(
+        &mut self,
+        file: &[u8],
+        geometry: GeometryId,
+        level: LevelId,
+    ) -> Result<Encoded, Error> {
         let started = Instant::now();
         let image = decode(file).map_err(|source| Error::Image { file: "(bytes)".into(), source })?;
         let decoded = started.elapsed();
@@ -123,13 +129,13 @@ impl Head {
     pub fn encode_image(
         &mut self,
         image: &RgbImage,
-        geometry: usize,
-        level: usize,
+        geometry: GeometryId,
+        level: LevelId,
     ) -> Result<Encoded, Error> {
-        let Some(target) = self.bundle.geometries().get(geometry) else {
+        let Some(target) = self.bundle.geometries().get(geometry.index()) else {
             return Err(Error::usage("--geometry", format!("the bundle has no geometry {geometry}")));
         };
-        if level >= self.bundle.levels().len() {
+        if level.index() >= self.bundle.levels().len() {
             return Err(Error::usage("--level", format!("the bundle has no level {level}")));
         }
         let started = Instant::now();
@@ -139,17 +145,9 @@ impl Head {
         let feature = self.net.run(geometry, level, &pixels)?;
         let ran = Instant::now();
         let mut packet = Vec::new();
-        // A bundle has at most 16 of each, so the indices are bytes.
         let mode = self
             .encoder
-            .encode(
-                &self.tables,
-                GeometryId(geometry as u8),
-                LevelId(level as u8),
-                self.choice,
-                &feature,
-                &mut packet,
-            )
+            .encode(&self.tables, geometry, level, self.choice, &feature, &mut packet)
             .map_err(Error::Code)?;
         let timings = Timings {
             decode: Duration::ZERO,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use narrows_codec::{GeometryId, LevelId};
 use narrows_models::{Bundle, Parts, TaskKind};
 use narrows_wire::{BundleId, Class, Payload, Query, TaskRequest, identity::Identity};
 use tokio::{
@@ -263,10 +264,10 @@ impl Producer {
     fn code(&mut self, frame: &mut Frame, keep: bool) -> Result<Option<Vec<Class>>, Error> {
         let photo = load(&frame.file)?;
         let decode = frame.started.elapsed();
-        let geometry = self.config.geometry;
+        let geometry = GeometryId(self.config.geometry as u8);
         let (timings, classes) = match &mut self.coder {
             Coder::Split(head) => {
-                let encoded = head.encode_image(&photo, geometry, self.config.level)?;
+                let encoded = head.encode_image(&photo, geometry, LevelId(self.config.level as u8))?;
                 frame.payload = Payload::Packet(encoded.packet);
                 frame.coding = Some(encoded.mode);
                 (encoded.timings, None)

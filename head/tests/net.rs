@@ -6,6 +6,7 @@ mod onnx;
 
 use std::path::Path;
 
+use narrows_codec::{GeometryId, LevelId};
 use narrows_head::net::{Error, Interface, Net};
 use narrows_int8::Isa;
 use narrows_models::{Bundle, Parts};
@@ -87,9 +88,10 @@ fn symbols_equal_the_formula_at_every_geometry_and_level() {
         let net = Net::from_onnx(&bytes, &interface, isa).unwrap();
         assert_eq!(net.isa(), isa);
         for (geometry, &(height, width)) in interface.geometries.iter().enumerate() {
+            let geometry_id = GeometryId(geometry as u8);
             let pixels: Vec<u8> = onnx::noise(geometry as u32 + 9).take(height * width * 3).collect();
             for (level, &gain) in interface.gains.iter().enumerate() {
-                let feature = net.run(geometry, level, &pixels).unwrap();
+                let feature = net.run(geometry_id, LevelId(level as u8), &pixels).unwrap();
                 let expected = reference(&layers, height, width, &pixels, gain);
                 assert_eq!(feature.symbols(), expected, "{isa}, geometry {geometry}, level {level}");
                 let shape = feature.shape();
@@ -98,7 +100,7 @@ fn symbols_equal_the_formula_at_every_geometry_and_level() {
                 assert!(spread > 40, "the vector says little: a spread of {spread}");
             }
             let positions = (height / 4 * width / 4) as u64;
-            assert_eq!(net.macs(geometry).unwrap(), positions * (10 * 48 + 10 * 9 + 50));
+            assert_eq!(net.macs(geometry_id).unwrap(), positions * (10 * 48 + 10 * 9 + 50));
         }
     }
 }
@@ -111,10 +113,11 @@ fn committed_bundles_reproduce_their_vectors() {
         let bundle = Bundle::open(&dir, Parts::All).unwrap();
         for isa in supported() {
             let net = Net::with_isa(&bundle, isa).unwrap();
-            assert_eq!(net.macs(0).unwrap(), bundle.head().macs, "{}", dir.display());
+            assert_eq!(net.macs(GeometryId(0)).unwrap(), bundle.head().macs, "{}", dir.display());
             for vector in bundle.vectors() {
+                let (geometry, level) = (GeometryId(vector.geometry as u8), LevelId(vector.level as u8));
                 let pixels = image::open(bundle.path(&vector.image)).unwrap().into_rgb8();
-                let feature = net.run(vector.geometry, vector.level, &pixels).unwrap();
+                let feature = net.run(geometry, level, &pixels).unwrap();
                 let expected = bundle.read(&vector.symbols).unwrap();
                 let equal = feature.symbols().iter().zip(&expected).all(|(&a, &b)| a == i16::from(b as i8));
                 assert!(equal && feature.symbols().len() == expected.len(), "{isa}, vector {}", vector.name);
@@ -223,10 +226,19 @@ fn manifest_and_file_must_agree() {
 fn calls_are_checked() {
     let net = Net::from_onnx(&onnx::model(&onnx::layers()).bytes(), &interface(), Isa::detect()).unwrap();
     let pixels = vec![0; 16 * 24 * 3];
-    assert!(matches!(net.run(2, 0, &pixels), Err(Error::Index { what: "geometry", index: 2, count: 2 })));
-    assert!(matches!(net.run(0, 2, &pixels), Err(Error::Index { what: "level", index: 2, count: 2 })));
-    assert!(matches!(net.run(0, 0, &pixels[1..]), Err(Error::Pixels { found: 1151, expected: 1152 })));
-    assert!(net.run(0, 0, &pixels).is_ok());
+    assert!(matches!(
+        net.run(GeometryId(2), LevelId(0), &pixels),
+        Err(Error::Index { what: "geometry", index: 2, count: 2 })
+    ));
+    assert!(matches!(
+        net.run(GeometryId(0), LevelId(2), &pixels),
+        Err(Error::Index { what: "level", index: 2, count: 2 })
+    ));
+    assert!(matches!(
+        net.run(GeometryId(0), LevelId(0), &pixels[1..]),
+        Err(Error::Pixels { found: 1151, expected: 1152 })
+    ));
+    assert!(net.run(GeometryId(0), LevelId(0), &pixels).is_ok());
 }
 
 #[test]

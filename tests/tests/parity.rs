@@ -40,7 +40,9 @@ fn the_head_gives_the_exporters_integers_on_every_kernel() -> Result<()> {
         let net = Net::with_isa(&bundle, isa)?;
         for vector in bundle.vectors() {
             let pixels = image::load_from_memory(&bundle.read(&vector.image)?)?.into_rgb8().into_raw();
-            let feature = net.run(vector.geometry, vector.level, &pixels)?;
+            let (geometry, level) =
+                (GeometryId(u8::try_from(vector.geometry)?), LevelId(u8::try_from(vector.level)?));
+            let feature = net.run(geometry, level, &pixels)?;
             assert_eq!(feature, expected(&bundle, vector)?, "{} on {isa:?}", vector.name);
         }
     }
@@ -149,7 +151,7 @@ fn tails_agree_with_pytorch_within_the_tolerance() -> Result<()> {
 #[test]
 fn the_head_is_as_small_as_the_manifest_says() -> Result<()> {
     let bundle = open()?;
-    let macs = Net::open(&bundle)?.macs(0).context("geometry 0")?;
+    let macs = Net::open(&bundle)?.macs(GeometryId(0)).context("geometry 0")?;
     assert_eq!(macs, bundle.head().macs);
     assert!(macs <= 30_000_000, "{macs} multiply-accumulates");
     Ok(())

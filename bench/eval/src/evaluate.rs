@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use narrows_codec::GeometryId;
 use narrows_models::{Bundle, Digest, Parts};
 use narrows_tail::engine::Runtime;
 use serde::Serialize;
@@ -155,7 +156,7 @@ impl Evaluate {
             classify: ClassifyReport { split: levels[0].classify.clone(), jpeg },
             segment: levels[0].segment.clone(),
             head: HeadReport {
-                mmac: pipeline.head_macs(0) as f64 / 1e6,
+                mmac: pipeline.head_macs(GeometryId(0)) as f64 / 1e6,
                 bytes: bundle.path(&bundle.head().file).metadata().context("the head's size")?.len(),
             },
             local: local::measure(&bundle, &runtime, &photos)?,

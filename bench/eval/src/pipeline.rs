@@ -77,7 +77,7 @@ impl InProcessPipeline {
 
     /// Multiply-accumulates of the head at a geometry.
     #[must_use]
-    pub fn head_macs(&self, geometry: usize) -> u64 {
+    pub fn head_macs(&self, geometry: GeometryId) -> u64 {
         self.head.macs(geometry)
     }
 
@@ -97,10 +97,10 @@ impl InProcessPipeline {
     /// # Errors
     /// When a stage fails, or a packet does not decode to the feature that was encoded.
     pub fn run_levels(&mut self, task: usize, levels: &[usize], image: &RgbImage) -> Result<Coded> {
-        let (geometry, size) = self.geometry(task);
+        let (geometry, size) = self.geometry(task)?;
         let mut coded = Coded { pixels: Vec::new(), size, packets: Vec::new() };
         for &level in levels {
-            let encoded = self.head.encode_image(image, geometry, level)?;
+            let encoded = self.head.encode_image(image, geometry, LevelId(u8::try_from(level)?))?;
             let decoded = decode(&self.tables, &self.shapes, &encoded.packet)?;
             ensure!(decoded.feature == encoded.feature, "the packet does not decode to what was encoded");
             let output = self.run_tail(task, level, &decoded.feature)?;
@@ -116,11 +116,11 @@ impl InProcessPipeline {
     /// # Errors
     /// When a stage fails.
     pub fn run_prefixes(&mut self, task: usize, level: usize, image: &RgbImage) -> Result<Coded> {
-        let (geometry, size) = self.geometry(task);
-        let encoded = self.head.encode_image(image, geometry, level)?;
-        let (at, of) = (GeometryId(u8::try_from(geometry)?), LevelId(u8::try_from(level)?));
+        let (geometry, size) = self.geometry(task)?;
+        let level_id = LevelId(u8::try_from(level)?);
+        let encoded = self.head.encode_image(image, geometry, level_id)?;
         let (mut encoder, mut packet) = (Encoder::new().truncatable(true), Vec::new());
-        encoder.encode(&self.tables, at, of, Choice::Auto, &encoded.feature, &mut packet)?;
+        encoder.encode(&self.tables, geometry, level_id, Choice::Auto, &encoded.feature, &mut packet)?;
         let mut coded = Coded { pixels: encoded.pixels, size, packets: Vec::new() };
         for bytes in prefixes(&packet)? {
             let decoded = decode(&self.tables, &self.shapes, &packet[..bytes])?;
@@ -139,10 +139,10 @@ impl InProcessPipeline {
     }
 
     /// The geometry of a task, and width and height of its input.
-    fn geometry(&self, task: usize) -> (usize, (usize, usize)) {
+    fn geometry(&self, task: usize) -> Result<(GeometryId, (usize, usize))> {
         let geometry = self.head.bundle().tasks()[task].geometry;
         let input = &self.head.bundle().geometries()[geometry];
-        (geometry, (input.width, input.height))
+        Ok((GeometryId(u8::try_from(geometry)?), (input.width, input.height)))
     }
 
     /// The tail's output for one feature of a rate level.

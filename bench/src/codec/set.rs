@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
-use narrows_codec::{Feature, LevelId, Shape, Table, Tables};
 use narrows_eval::data;
+use narrows_codec::{Feature, GeometryId, LevelId, Shape, Table, Tables};
 use narrows_head::Head;
 use narrows_models::{Bundle, Parts};
 use sha2::{Digest, Sha256};
@@ -65,7 +65,7 @@ pub(super) fn real(bundle: &Path, tars: &[PathBuf], folder: &Path) -> Result<Vec
     for (name, bytes) in images {
         let image: RgbImage = image::load_from_memory(&bytes).with_context(|| name)?.into_rgb8();
         for (level, features) in features.iter_mut().enumerate() {
-            features.push(head.encode_image(&image, 0, level)?.feature);
+            features.push(head.encode_image(&image, GeometryId(0), LevelId(u8::try_from(level)?))?.feature);
         }
     }
     let sets = features.into_iter().enumerate().map(|(level, features)| {

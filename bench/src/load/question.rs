@@ -1,6 +1,7 @@
 //! What simulated heads send: packets that a real head made, and the questions about them.
 
 use anyhow::{Context, Result, ensure};
+use narrows_codec::{GeometryId, LevelId};
 use narrows_head::{Head, load, source};
 use narrows_models::{Bundle, Parts, TaskKind};
 use narrows_wire::{BundleId, Hello, Query, TaskRequest};
@@ -47,7 +48,10 @@ impl Question {
         let last = bundle.levels().len() - 1;
         ensure!(level <= last, "--level: the bundle has no level {level}; it has 0 (finest) to {last}");
         let packets = match source {
-            Some(source) => code(bundle, source, geometry, level)?,
+            Some(source) => {
+                let (geometry, level) = (GeometryId(u8::try_from(geometry)?), LevelId(u8::try_from(level)?));
+                code(bundle, source, geometry, level)?
+            }
             None => recorded(bundle, geometry, level)?,
         };
         ensure!(
@@ -70,7 +74,7 @@ fn recorded(bundle: &Bundle, geometry: usize, level: usize) -> Result<Vec<Vec<u8
     Ok(fits.map(|vector| bundle.read(&vector.packet)).collect::<Result<_, _>>()?)
 }
 
-fn code(bundle: &Bundle, source: &str, geometry: usize, level: usize) -> Result<Vec<Vec<u8>>> {
+fn code(bundle: &Bundle, source: &str, geometry: GeometryId, level: LevelId) -> Result<Vec<Vec<u8>>> {
     let mut head = Head::open(Bundle::open(bundle.dir(), Parts::Head)?)?;
     let files = source::list(source)?;
     let packets = files.iter().map(|file| Ok(head.encode_image(&load(file)?, geometry, level)?.packet));

@@ -9,6 +9,7 @@ use narrows_eval::{
     onnx::{INPUT, OUTPUT},
     pipeline::encode_jpeg,
 };
+use narrows_codec::{GeometryId, LevelId};
 use narrows_head::net::{Chain, LocalNet, Net};
 use narrows_int8::Isa;
 use narrows_models::Bundle;
@@ -52,8 +53,8 @@ const JPEG_LARGE: &str = "JPEG of 640x480, quality 75";
 pub(super) fn measure(bundle: &Bundle, runtime: &Runtime, rounds: usize) -> Result<Head> {
     let photo = image::load_from_memory(PHOTO).context("the built-in photo")?.into_rgb8();
     let classify = bundle.tasks().first().context("the bundle has no task")?;
-    let geometry = classify.geometry;
-    let spec = &bundle.geometries()[geometry];
+    let geometry = GeometryId(u8::try_from(classify.geometry)?);
+    let spec = &bundle.geometries()[geometry.index()];
     let (height, width) = (spec.height, spec.width);
     let pixels = narrows_head::image::fit(&photo, spec);
     let view = ArrayView4::from_shape((1, height, width, 3), &pixels)?;
@@ -90,7 +91,7 @@ pub(super) fn measure(bundle: &Bundle, runtime: &Runtime, rounds: usize) -> Resu
     });
     let local = local.transpose()?;
     let macs = net.macs(geometry)?;
-    let level = bundle.default_level();
+    let level = LevelId(u8::try_from(bundle.default_level())?);
     let mut contest = Contest::default();
     contest.add(OURS, Some(macs), || {
         black_box(net.run(geometry, level, &pixels)?);
@@ -158,11 +159,11 @@ fn difference(
     net: &Net,
     chain: &Chain,
     twin: &mut Session,
-    geometry: usize,
+    geometry: GeometryId,
     pixels: &[u8],
     view: ArrayView4<'_, u8>,
 ) -> Result<f64> {
-    let feature = net.run(geometry, 0, pixels)?;
+    let feature = net.run(geometry, LevelId(0), pixels)?;
     let latent = twin.run(&[(INPUT, Input::U8(view.into_dyn()))], OUTPUT)?;
     let scale = chain.layers.last().context("a head without layers")?.y_scale;
     ensure!(latent.len() == feature.symbols().len(), "the f32 twin has another shape");

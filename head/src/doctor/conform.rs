@@ -76,7 +76,9 @@ pub(super) fn conform_local(bundle: &Bundle) -> Option<Check> {
 fn compare(bundle: &Bundle, net: &Net, tables: &Tables, vector: &Vector) -> Result<(), String> {
     let read = |part: &str| bundle.read(part).map_err(|error| error.to_string());
     let pixels = image::decode(&read(&vector.image)?).map_err(|error| error.to_string())?.into_raw();
-    let feature = net.run(vector.geometry, vector.level, &pixels).map_err(|error| error.to_string())?;
+    // A bundle has at most 16 geometries and levels.
+    let (geometry, level) = (GeometryId(vector.geometry as u8), LevelId(vector.level as u8));
+    let feature = net.run(geometry, level, &pixels).map_err(|error| error.to_string())?;
     let (height, width) = bundle.geometries()[vector.geometry].latent(bundle.head().stride);
     let symbols = read(&vector.symbols)?.into_iter().map(|byte| i16::from(byte as i8)).collect();
     let shape = Shape::new(bundle.head().channels, height, width).map_err(|error| error.to_string())?;
@@ -86,8 +88,6 @@ fn compare(bundle: &Bundle, net: &Net, tables: &Tables, vector: &Vector) -> Resu
         return Err(format!("{wrong} of {} symbols are wrong on {}", wanted.symbols().len(), net.isa()));
     }
     let mut packet = Vec::new();
-    // A bundle has at most 16 geometries and levels.
-    let (geometry, level) = (GeometryId(vector.geometry as u8), LevelId(vector.level as u8));
     encode(tables, geometry, level, Choice::Only(Mode::Static), &feature, &mut packet)
         .map_err(|error| error.to_string())?;
     match packet == read(&vector.packet)? {

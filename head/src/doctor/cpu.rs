@@ -3,6 +3,7 @@
 use std::{fs, num::NonZero, path::Path, thread, time::Duration};
 
 use image::RgbImage;
+use narrows_codec::{GeometryId, LevelId};
 use narrows_int8::Isa;
 
 use super::check::Check;
@@ -62,8 +63,9 @@ pub(super) fn kernels(isa: Isa) -> Check {
 
 /// Runs the head at the bundle's default level, at least once and as long as `more` says.
 pub(super) fn speed(head: &mut Head, more: impl Fn() -> bool) -> Check {
-    let (geometry, level) = (0, head.bundle().default_level());
-    let size = &head.bundle().geometries()[geometry];
+    // A bundle has at most 16 levels.
+    let (geometry, level) = (GeometryId(0), LevelId(head.bundle().default_level() as u8));
+    let size = &head.bundle().geometries()[geometry.index()];
     let size = (size.width as u32, size.height as u32);
     // Structure in every place, so that neither network nor coder has it easy.
     let image = RgbImage::from_fn(size.0, size.1, |x, y| {

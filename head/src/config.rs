@@ -1,182 +1,67 @@
-//! Flags, and what they mean for a given bundle.
+//! Settings of a run: flags checked against the bundle.
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::ValueEnum;
-use narrows_codec::{Choice, Mode};
+use narrows_codec::{Choice, GeometryId, LevelId, Mode};
 use narrows_models::{Bundle, TaskKind};
 use narrows_wire::{Framing, limits::MAX_IN_FLIGHT};
 
 use crate::{
     Error,
     encoding::{Chroma, Encoding, Format},
-    pipeline::SMALLEST,
 };
 
-/// Quality of images when nobody asks for another.
+mod flags;
+
+pub use flags::{Coding, FallbackMode, Flags, Path, Size};
+
+/// Classes in the answer of a classification task.
+pub(crate) const TOP_K: u16 = 5;
+/// Coding of packets unless another one is chosen: context tables, along columns or rows for the few frames that change
+/// little along them, or static tables where those give smaller packets. Indexed tables and zstd take more time on a device
+/// than the bytes that they saved on any measured feature are worth.
+pub(crate) const SMALLEST: Choice = Choice::Within(9);
+
+/// Quality of images unless another one is chosen.
 const QUALITY: u8 = 75;
-/// Longest `--budget`, `--retry-for`: an hour.
+/// Longest `--budget` and `--retry-for` in seconds.
 const HOUR: u64 = 3600;
-
-/// The flags of `narrows-head run`, as typed.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Flags {
-    /// Folder of the bundle; the server must serve the same one
-    #[arg(long, value_name = "DIR")]
-    pub bundle: PathBuf,
-
-    /// The tail: a name in its certificate and a port; not needed with --path local
-    #[arg(long, value_name = "HOST:PORT")]
-    pub server: Option<String>,
-
-    /// Folder with ca.pem, cert.pem and key.pem of this device (`narrows-tail certs device` makes one); not needed
-    /// with --path local
-    #[arg(long, value_name = "DIR")]
-    pub identity: Option<PathBuf>,
-
-    /// An image file, a folder of images (one level), or a quoted pattern such as 'photos/**/*.jpg'
-    #[arg(long, value_name = "FILE|DIR|GLOB")]
-    pub source: String,
-
-    /// What to ask, by task name [default: the bundle's first task of each kind]
-    #[arg(long, value_name = "TASK,…", value_delimiter = ',')]
-    pub tasks: Vec<String>,
-
-    /// Where the network runs
-    #[arg(long, value_name = "PATH", value_enum, default_value_t = Path::Split)]
-    pub path: Path,
-
-    /// When this device answers instead of the server, where the bundle's local network can
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = FallbackMode::Lost)]
-    pub fallback: FallbackMode,
-
-    /// Rate level, 0 is the finest and largest [default: the bundle's]
-    #[arg(long, value_name = "N")]
-    pub level: Option<usize>,
-
-    /// How the split's packet is coded [default: auto]
-    #[arg(long, value_name = "MODE", value_enum)]
-    pub coding: Option<Coding>,
-
-    /// File format of --path image [default: jpeg]
-    #[arg(long, value_name = "FORMAT", value_enum)]
-    pub format: Option<Format>,
-
-    /// Quality of --path image, 1 (smallest) to 100 [default: 75]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
-    pub quality: Option<u8>,
-
-    /// Colour planes of --path image: 420 halves them both ways, 444 (JPEG only) keeps them [default: 420]
-    #[arg(long, value_name = "420|444", value_enum)]
-    pub subsampling: Option<Chroma>,
-
-    /// Size of --path image [default: fitted]
-    #[arg(long, value_name = "SIZE", value_enum)]
-    pub send: Option<Size>,
-
-    /// How an image becomes the network's input [default: the first task's geometry]
-    #[arg(long, value_name = "NAME")]
-    pub geometry: Option<String>,
-
-    /// Write a mask and an annotated picture per image into this folder, which is made if missing
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-
-    /// Milliseconds from the start of a frame to its answer; what is left of it travels with the frame, and work
-    /// past it is dropped on both sides
-    #[arg(long, value_name = "MS", default_value_t = 30_000)]
-    pub budget: u64,
-
-    /// Frames between decoding and their answer; 1 finishes each before the next begins
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    pub in_flight: usize,
-
-    /// Seconds to look for a server that is away, at the start and after a loss
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    pub retry_for: u64,
-
-    /// Work through the source this many times
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub repeat: usize,
-}
-
-/// Where the network runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Path {
-    /// Here up to the bottleneck, on the server from there: features travel
-    Split,
-    /// On the server, which must serve the whole network (`narrows-tail serve --offload`): an image travels
-    Image,
-    /// Here, the bundle's local network: nothing travels
-    Local,
-}
-
-/// When this device answers instead of the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FallbackMode {
-    /// The server was looked for as long as --retry-for says; it is looked for further and taken again when back
-    Lost,
-    /// Never: frames without a server fail and end the run
-    Never,
-}
-
-/// How a packet is coded (codec/FORMAT.md).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Coding {
-    /// Tables chosen by context, along columns or rows where that suits, or one table for each channel: the smallest
-    Auto,
-    /// One table for each channel
-    Static,
-    /// Zstandard over the 8-bit symbols
-    Zstd,
-    /// The 8-bit symbols as they are
-    Raw,
-}
-
-/// At which size an image is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Size {
-    /// Resized and cropped here to the network's input: both paths see the same pixels
-    Fitted,
-    /// At its own size; the server resizes and crops
-    Original,
-}
 
 /// A run's settings, checked against the bundle.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where the server is and who this device is; none where nothing travels.
+    /// Address of the server and folder of this device's identity; `None` where nothing is sent.
     pub server: Option<(Server, PathBuf)>,
     /// Where the network runs.
     pub path: Path,
     /// Whether this device answers when the server is away.
     pub fallback: bool,
-    /// Indices of the tasks to ask, at most one of each kind, in the order they were asked for.
+    /// Indices in the bundle of the tasks to answer, at most one of each kind, in the order given.
     pub tasks: Vec<usize>,
-    /// Index of the rate level.
-    pub level: usize,
+    /// Rate level of the packets.
+    pub level: LevelId,
     /// How packets are coded.
     pub coding: Choice,
     /// How images are encoded.
     pub encoding: Encoding,
-    /// At which size images are sent.
+    /// The size at which images are sent.
     pub framing: Framing,
-    /// Index of the geometry.
-    pub geometry: usize,
-    /// Where pictures go.
+    /// Geometry of the network's input.
+    pub geometry: GeometryId,
+    /// Folder for pictures, if any are wanted.
     pub out: Option<PathBuf>,
-    /// From a frame's start to its answer.
+    /// Time from a frame's capture to its answer.
     pub budget: Duration,
-    /// Frames between decoding and their answer.
+    /// Most frames between capture and answer.
     pub in_flight: usize,
     /// How long to look for a server that is away.
     pub retry_for: Duration,
-    /// How often to work through the source.
-    pub repeat: usize,
+    /// How often to read the whole source; `None` repeats without end.
+    pub repeat: Option<u64>,
 }
 
-/// A server's address as given: the host is also the name that its certificate must carry.
+/// Address of a server. The host is also the name that its certificate must contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// A DNS name or an IP address, an IPv6 one without brackets.
@@ -186,10 +71,10 @@ pub struct Server {
 }
 
 impl Config {
-    /// Resolves flags for `bundle`.
+    /// Checks flags against `bundle` and fills in its defaults.
     ///
     /// # Errors
-    /// [`Error::Usage`], naming the flag and what it may be.
+    /// [`Error::Usage`] with the flag and the values that it may have.
     pub fn new(flags: &Flags, bundle: &Bundle) -> Result<Self, Error> {
         let tasks: Vec<TaskOption> = bundle
             .tasks()
@@ -217,8 +102,8 @@ impl Config {
         if (encoding.format, encoding.chroma) == (Format::Webp, Chroma::Full) {
             return Err(Error::usage("--subsampling", "lossy WebP has 420 only; leave it out or send JPEG"));
         }
-        let tasks_asked = choose_tasks(&flags.tasks, &tasks)?;
-        let local = local_task(bundle, &tasks_asked);
+        let chosen = choose_tasks(&flags.tasks, &tasks)?;
+        let local = local_task(bundle, &chosen);
         let server = match flags.path {
             Path::Split | Path::Image => Some((
                 Server::parse(required("--server", flags.server.as_ref())?)?,
@@ -231,27 +116,28 @@ impl Config {
         };
         let geometries: Vec<&str> =
             bundle.geometries().iter().map(|geometry| geometry.name.as_str()).collect();
-        let first = tasks_asked.first().map_or(0, |&index| tasks[index].geometry);
+        let first = chosen.first().map_or(0, |&index| tasks[index].geometry);
         Ok(Config {
             server,
             path: flags.path,
-            // A device may have been given the bundle without this part.
+            // A bundle may be installed on a device without this part.
             fallback: flags.fallback == FallbackMode::Lost
                 && local.is_ok_and(|part| bundle.path(part).is_file()),
-            geometry: choose_geometry(flags.geometry.as_deref(), &geometries, first)?,
-            level: choose_level(flags.level, bundle.levels().len(), bundle.default_level())?,
+            // A bundle has at most 16 geometries and 16 levels.
+            geometry: GeometryId(choose_geometry(flags.geometry.as_deref(), &geometries, first)? as u8),
+            level: LevelId(choose_level(flags.level, bundle.levels().len(), bundle.default_level())? as u8),
             coding: flags.coding.unwrap_or(Coding::Auto).into(),
             encoding,
             framing: match flags.send.unwrap_or(Size::Fitted) {
                 Size::Fitted => Framing::Fitted,
                 Size::Original => Framing::Original,
             },
-            tasks: tasks_asked,
+            tasks: chosen,
             out: flags.out.clone(),
             budget: Duration::from_millis(in_range("--budget", flags.budget, 1, HOUR * 1000)?),
             in_flight: in_range("--in-flight", flags.in_flight as u64, 1, MAX_IN_FLIGHT.into())? as usize,
             retry_for: Duration::from_secs(in_range("--retry-for", flags.retry_for, 0, HOUR)?),
-            repeat: in_range("--repeat", flags.repeat as u64, 1, u32::MAX.into())? as usize,
+            repeat: (flags.repeat > 0).then_some(flags.repeat.into()),
         })
     }
 }
@@ -268,10 +154,10 @@ impl From<Coding> for Choice {
 }
 
 impl Server {
-    /// Reads `HOST:PORT`, an IPv6 address in brackets.
+    /// Parses `HOST:PORT`, with an IPv6 address in brackets.
     ///
     /// # Errors
-    /// [`Error::Usage`] for `--server`.
+    /// [`Error::Usage`] for `--server` if host or port are missing or malformed.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let wrong = |what: &str| {
             Error::usage(
@@ -282,7 +168,7 @@ impl Server {
         let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong("has no port"))?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         if host.is_empty() || bare.is_none() && host.contains([':', '[', ']', '/']) {
-            return Err(wrong("has no host that can be dialled"));
+            return Err(wrong("has no usable host"));
         }
         match port.parse() {
             Ok(0) | Err(_) => Err(wrong("has no port from 1 to 65535")),
@@ -300,13 +186,14 @@ impl std::fmt::Display for Server {
     }
 }
 
-/// What choosing needs to know of a task.
+/// The properties of a task by which tasks are chosen.
 struct TaskOption<'a> {
     name: &'a str,
     kind: TaskKind,
     geometry: usize,
 }
 
+/// Indices of the tasks named in `wanted`, or of the first task of each kind.
 fn choose_tasks(wanted: &[String], options: &[TaskOption<'_>]) -> Result<Vec<usize>, Error> {
     let all = || options.iter().map(|option| option.name).collect::<Vec<_>>().join(", ");
     let mut chosen: Vec<usize> = Vec::new();
@@ -360,7 +247,7 @@ fn choose_level(wanted: Option<usize>, levels: usize, default: usize) -> Result<
     }
 }
 
-/// The part that answers one of the tasks on this device, or why there is none.
+/// The bundle's part that answers one of the tasks on this device, or why there is none.
 fn local_task<'a>(bundle: &'a Bundle, tasks: &[usize]) -> Result<&'a str, String> {
     let Some(local) = bundle.local() else {
         return Err("the bundle brings no local network".to_owned());
@@ -405,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_choice_names_the_flag_and_the_way_out() {
+    fn a_wrong_choice_names_the_flag_and_its_possible_values() {
         for (error, parts) in [
             (tasks(&["classfy"]).unwrap_err(), ["--tasks: ", "classify, segment, depth"]),
             (tasks(&["segment", "depth"]).unwrap_err(), ["--tasks: ", "two runs"]),
@@ -424,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_default_to_the_bundles() {
+    fn choices_default_to_those_of_the_bundle() {
         assert_eq!(choose_geometry(None, &["photo", "frame"], 1).unwrap(), 1);
         assert_eq!(choose_geometry(Some("photo"), &["photo", "frame"], 1).unwrap(), 0);
         assert_eq!(choose_level(None, 5, 2).unwrap(), 2);
@@ -432,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_read_and_printed() {
+    fn addresses_are_parsed_and_displayed() {
         for text in ["tail.local:7461", "127.0.0.1:1", "[::1]:65535"] {
             assert_eq!(Server::parse(text).unwrap().to_string(), text);
         }

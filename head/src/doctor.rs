@@ -14,7 +14,7 @@ use narrows_models::{Bundle, Parts};
 use narrows_power::{Places, discover};
 use narrows_wire::{BundleId, identity::Identity};
 
-use crate::{Error, Head, config::Server};
+use crate::{Chain, Error, Head, config::Server};
 
 pub mod check;
 mod clocks;
@@ -78,7 +78,7 @@ pub fn doctor(flags: &Flags) -> Result<u8, Error> {
             Some(identity)
         }
         Err(error) => {
-            checks.push(Check::failed("identity", error.to_string(), identity::MAKE));
+            checks.push(Check::failed("identity", Chain(&error).to_string(), identity::MAKE));
             None
         }
     });
@@ -114,7 +114,7 @@ fn bundle(flags: &Flags, checks: &mut Checks) -> Option<Bundle> {
         Err(error) => {
             checks.push(Check::failed(
                 "bundle",
-                error.to_string(),
+                Chain(&error).to_string(),
                 "Copy the bundle folder again from where it was made",
             ));
             return None;
@@ -126,7 +126,7 @@ fn bundle(flags: &Flags, checks: &mut Checks) -> Option<Bundle> {
         Err(error) => {
             checks.push(Check::failed(
                 "head",
-                error.to_string(),
+                Chain(&error).to_string(),
                 "Install a bundle that this version of narrows can run",
             ));
             return None;

@@ -1,19 +1,61 @@
-//! Pixels to a JPEG or WebP file, for the server's whole network.
+//! JPEG and WebP files of pixels, for a server that runs the whole network.
 
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-use narrows_wire::ImageFormat;
+use narrows_wire::{ImageFormat, limits::MAX_IMAGE_PIXELS};
 
-use crate::Error;
-
-/// How images are encoded.
+/// How an image is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoding {
-    /// The file's format.
+    /// Format of the file.
     pub format: Format,
     /// 1 (smallest) to 100.
     pub quality: u8,
-    /// What becomes of the colour planes; WebP halves them always.
+    /// Resolution of the colour planes; WebP always halves it.
     pub chroma: Chroma,
+}
+
+/// Why an image cannot be encoded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// More pixels than a server accepts of an image that is not resized.
+    #[error("{width}×{height} pixels, a server takes at most {MAX_IMAGE_PIXELS}; send it fitted")]
+    TooManyPixels {
+        /// Width of the image.
+        width: usize,
+        /// Height of the image.
+        height: usize,
+    },
+    /// A side is longer than the format can express.
+    #[error("{width}×{height} pixels as {format}: a side is over 65535")]
+    Side {
+        /// Width of the image.
+        width: usize,
+        /// Height of the image.
+        height: usize,
+        /// Name of the format.
+        format: &'static str,
+    },
+    /// The JPEG encoder failed.
+    #[error("{width}×{height} pixels as jpeg")]
+    Jpeg {
+        /// Width of the image.
+        width: usize,
+        /// Height of the image.
+        height: usize,
+        /// The encoder's error.
+        source: jpeg_encoder::EncodingError,
+    },
+    /// libwebp failed; its error is only a name.
+    #[error("{width}×{height} pixels as webp: {reason}")]
+    Webp {
+        /// Width of the image.
+        width: usize,
+        /// Height of the image.
+        height: usize,
+        /// Name of the error.
+        reason: String,
+    },
 }
 
 /// An image file format.
@@ -21,36 +63,34 @@ pub struct Encoding {
 pub enum Format {
     /// Baseline JPEG with the standard Huffman tables.
     Jpeg,
-    /// Lossy WebP as libwebp makes it by default.
+    /// Lossy WebP with libwebp's default settings.
     Webp,
 }
 
 /// Resolution of the colour planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Chroma {
-    /// Half, both ways.
+    /// Half the image's height and width.
     #[value(name = "420")]
     Half,
-    /// Full.
+    /// That of the image.
     #[value(name = "444")]
     Full,
 }
 
 impl Encoding {
-    /// The file of `pixels`, u8 RGB, row by row.
+    /// Encodes `pixels`, u8 RGB row by row, as a file.
     ///
     /// # Errors
-    /// [`Error::Encode`] for a size that the format cannot express.
+    /// [`EncodeError`] for a size that the format cannot express.
     ///
     /// # Panics
-    /// When `pixels` are not three bytes for each of `width` × `height`.
-    pub fn encode(&self, pixels: &[u8], width: usize, height: usize) -> Result<Vec<u8>, Error> {
+    /// If `pixels` are not three bytes for each of `width` × `height`.
+    pub fn encode(&self, pixels: &[u8], width: usize, height: usize) -> Result<Vec<u8>, EncodeError> {
         assert_eq!(pixels.len(), 3 * width * height, "three bytes a pixel");
-        let failed = |reason: String| {
-            Error::Encode(format!("{width}×{height} pixels as {}: {reason}", self.format.name()))
-        };
+        let format = self.format.name();
         let size = u16::try_from(width).ok().zip(u16::try_from(height).ok());
-        let (columns, rows) = size.ok_or_else(|| failed("a side is over 65535".to_owned()))?;
+        let (columns, rows) = size.ok_or(EncodeError::Side { width, height, format })?;
         match self.format {
             Format::Jpeg => {
                 let mut file = Vec::new();
@@ -60,19 +100,24 @@ impl Encoding {
                     Chroma::Full => SamplingFactor::F_1_1,
                 });
                 let encoded = encoder.encode(pixels, columns, rows, ColorType::Rgb);
-                encoded.map(|()| file).map_err(|error| failed(error.to_string()))
+                encoded.map(|()| file).map_err(|source| EncodeError::Jpeg { width, height, source })
             }
             Format::Webp => {
                 let encoder = webp::Encoder::from_rgb(pixels, columns.into(), rows.into());
                 let encoded = encoder.encode_simple(false, self.quality.into());
-                encoded.map(|file| file.to_vec()).map_err(|error| failed(format!("{error:?}")))
+                encoded.map(|file| file.to_vec()).map_err(|error| EncodeError::Webp {
+                    width,
+                    height,
+                    reason: format!("{error:?}"),
+                })
             }
         }
     }
 }
 
 impl Format {
-    /// The format on the wire.
+    /// The format's code in the protocol.
+    #[must_use]
     pub fn wire(self) -> ImageFormat {
         match self {
             Format::Jpeg => ImageFormat::Jpeg,
@@ -80,7 +125,8 @@ impl Format {
         }
     }
 
-    /// As flags and lines write it.
+    /// Name in flags and in JSON lines.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Format::Jpeg => "jpeg",
@@ -90,7 +136,8 @@ impl Format {
 }
 
 impl Chroma {
-    /// As flags and lines write it.
+    /// Name in flags and in JSON lines.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Chroma::Half => "420",
@@ -115,8 +162,8 @@ mod tests {
         (0..SIDES.0 * SIDES.1).flat_map(pixel).collect()
     }
 
-    /// Bytes of the file, and the mean square error of what it decodes to.
-    fn trip(format: Format, quality: u8, chroma: Chroma) -> (usize, f64) {
+    /// Size of the file in bytes, and mean square error of the decoded pixels.
+    fn round_trip(format: Format, quality: u8, chroma: Chroma) -> (usize, f64) {
         let pixels = pixels();
         let file = Encoding { format, quality, chroma }.encode(&pixels, SIDES.0, SIDES.1).unwrap();
         let back = decode(&file).unwrap();
@@ -126,17 +173,19 @@ mod tests {
     }
 
     #[test]
-    fn quality_costs_bytes_and_comes_closer() {
+    fn higher_quality_takes_more_bytes_and_has_less_error() {
         for format in [Format::Jpeg, Format::Webp] {
-            let trips: Vec<_> = [5, 30, 75, 95].map(|quality| trip(format, quality, Chroma::Half)).into();
-            assert!(trips.windows(2).all(|pair| pair[0].0 < pair[1].0), "{format:?}: {trips:?}");
-            assert!(trips.windows(2).all(|pair| pair[0].1 > pair[1].1), "{format:?}: {trips:?}");
+            let results: Vec<_> =
+                [5, 30, 75, 95].map(|quality| round_trip(format, quality, Chroma::Half)).into();
+            assert!(results.windows(2).all(|pair| pair[0].0 < pair[1].0), "{format:?}: {results:?}");
+            assert!(results.windows(2).all(|pair| pair[0].1 > pair[1].1), "{format:?}: {results:?}");
         }
     }
 
     #[test]
-    fn full_chroma_costs_bytes_and_comes_closer() {
-        let (half, full) = (trip(Format::Jpeg, 75, Chroma::Half), trip(Format::Jpeg, 75, Chroma::Full));
+    fn full_chroma_takes_more_bytes_and_has_less_error() {
+        let (half, full) =
+            (round_trip(Format::Jpeg, 75, Chroma::Half), round_trip(Format::Jpeg, 75, Chroma::Full));
         assert!(half.0 < full.0 && half.1 > full.1, "{half:?} {full:?}");
     }
 

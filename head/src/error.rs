@@ -1,46 +1,50 @@
-//! What can go wrong on the device, split by blame.
+//! Errors of the device, each with its sources and a kind that tells who can mend it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{error::Error as StdError, fmt, io, path::PathBuf, time::Duration};
 
-use narrows_wire::{BundleId, HelloRefusal, identity::IdentityError, quic::SetupError};
+use narrows_wire::{
+    BundleId, Close, HelloRefusal, Refusal, identity::IdentityError, quic::SetupError, stream::StreamError,
+};
 
-use crate::{image::ImageFault, net, source::SourceFault};
+use crate::{encoding::EncodeError, image::ImageFault, net, source::SourceError};
 
-/// Why a run could not start or go on.
+/// Why a run could not start or continue, or why a frame failed.
+///
+/// Its text does not repeat its sources; [`Chain`] prints it with them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A flag has a value that cannot work.
+    /// The value of a flag cannot be used.
     #[error("{flag}: {reason}")]
     Usage {
         /// The flag.
         flag: &'static str,
-        /// What is wrong, and the way out.
+        /// What is wrong, and which values can be used.
         reason: String,
     },
     /// The bundle cannot be opened.
-    #[error("--bundle: {0}")]
+    #[error("--bundle")]
     Bundle(#[from] narrows_models::Error),
-    /// The bundle's tables are not what FORMAT.md describes.
-    #[error("--bundle: {part}: {source}")]
+    /// The bundle's tables do not follow codec/FORMAT.md.
+    #[error("--bundle: {part}")]
     Tables {
-        /// The part.
+        /// The part, relative to the bundle's folder.
         part: String,
         /// What is wrong with it.
         source: narrows_codec::Error,
     },
-    /// The bundle's head is a network that cannot be run exactly.
-    #[error("--bundle: {part}: {source}")]
+    /// The bundle's head or local network cannot be run exactly.
+    #[error("--bundle: {part}")]
     Head {
-        /// The part.
+        /// The part, relative to the bundle's folder.
         part: String,
         /// What is wrong with it, and at which node.
         source: net::Error,
     },
-    /// A frame failed in the head's network.
-    #[error("--bundle: {0}")]
+    /// A network failed on a frame.
+    #[error("--bundle")]
     Net(#[from] net::Error),
-    /// Head and tail hold different bundles.
+    /// Head and tail have different bundles.
     #[error(
         "the server at {server} serves another bundle: {theirs}; this head holds {ours}. \
          Install the same bundle folder on both sides",
@@ -48,95 +52,160 @@ pub enum Error {
         theirs = if .theirs.is_empty() { "none".into() } else { .theirs.iter().map(short).collect::<Vec<_>>().join(", ") }
     )]
     Mismatch {
-        /// Where the server was looked for.
+        /// Address of the server.
         server: String,
-        /// The identity of this head's bundle.
+        /// Identity of this head's bundle.
         ours: BundleId,
-        /// What the server said it has.
+        /// Identities of the server's bundles.
         theirs: Vec<BundleId>,
     },
-    /// The identity folder is at fault.
-    #[error("--identity: {0}")]
+    /// The identity folder cannot be used.
+    #[error("--identity")]
     Identity(#[from] IdentityError),
-    /// The two sides do not accept each other's certificates.
+    /// Head and tail do not accept each other's certificates.
     #[error(
         "no trust between this head and the server at {server}: {reason}. \
          --identity must come from the CA that the server was set up with, and --server must use a name in its certificate"
     )]
     Trust {
-        /// Where the server was looked for.
+        /// Address of the server.
         server: String,
-        /// What TLS said.
+        /// The reason that TLS gave.
         reason: String,
     },
-    /// There is nothing to work on.
-    #[error("{0}")]
-    Source(#[from] SourceFault),
+    /// The source holds no images.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// The server could not be reached in time.
-    #[error("no server at {server} within {:.1} s: {reason}", .waited.as_secs_f64())]
+    #[error("no server at {server} within {:.1} s", .waited.as_secs_f64())]
     Unreachable {
-        /// Where it was looked for.
+        /// Address of the server.
         server: String,
-        /// For how long.
+        /// How long it was tried.
         waited: Duration,
-        /// What the last try ended with.
-        reason: String,
+        /// Why the last attempt failed.
+        source: Box<Unavailable>,
     },
-    /// The server is there and does not want this head.
+    /// The server refused this head.
     #[error("the server at {server}: {refusal}")]
     Refused {
-        /// Where the server is.
+        /// Address of the server.
         server: String,
-        /// In its own words.
+        /// The server's code and text.
         refusal: Box<HelloRefusal>,
     },
-    /// The server is not one of ours, or broken.
-    #[error("the server at {server} breaks the protocol: {source}")]
+    /// The server does not follow the protocol.
+    #[error("the server at {server} breaks the protocol")]
     Protocol {
-        /// Where the server is.
+        /// Address of the server.
         server: String,
         /// What it did.
         source: narrows_wire::Error,
     },
-    /// A frame's file cannot be read.
-    #[error("{}: {source}", file.display())]
+    /// A file cannot be read.
+    #[error("{}", file.display())]
     File {
         /// The file.
         file: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the operating system reported.
+        source: io::Error,
     },
-    /// A frame's file is not an image that can be used.
-    #[error("{}: {source}{}", file.display(), because(source))]
+    /// A file holds no usable image.
+    #[error("{}", file.display())]
     Image {
         /// The file.
         file: PathBuf,
         /// What is wrong with it.
         source: ImageFault,
     },
-    /// The feature could not be coded.
-    #[error("the frame cannot be coded: {0}")]
+    /// The symbols of a frame could not be coded.
+    #[error("the frame cannot be coded")]
     Code(#[source] narrows_codec::Error),
-    /// Power cannot be measured, or what a meter recorded cannot be used.
-    #[error("{0}")]
+    /// Power cannot be measured, or a meter's recording cannot be used.
+    #[error(transparent)]
     Power(#[from] narrows_power::Error),
-    /// The image could not be encoded for the server.
-    #[error("the image cannot be encoded: {0}")]
-    Encode(String),
+    /// An image could not be encoded for the server.
+    #[error("the image cannot be encoded")]
+    Encode(#[from] EncodeError),
     /// A result cannot be written.
-    #[error("cannot write {place}: {source}")]
+    #[error("cannot write {place}")]
     Output {
         /// A file, or standard output.
         place: String,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the operating system reported.
+        source: io::Error,
     },
-    /// This machine gives no socket, thread or random bytes.
-    #[error("this device: {0}")]
-    Device(String),
+    /// QUIC cannot be set up on this device.
+    #[error("this device")]
+    Quic(#[source] SetupError),
+    /// The operating system refused something that every run needs.
+    #[error("this device: {problem}")]
+    Device {
+        /// What could not be done.
+        problem: &'static str,
+        /// What the operating system reported.
+        source: io::Error,
+    },
+    /// A thread ended by a panic.
+    #[error("this device: the thread that {task} failed")]
+    Thread {
+        /// What the thread does.
+        task: &'static str,
+    },
 }
 
-/// The sort of an [`Error`], for those who choose what to do next.
+/// Why the server cannot be used at the moment; a later attempt may succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unavailable {
+    /// The name server did not answer in time.
+    #[error("the name server does not answer")]
+    NameServer,
+    /// The name could not be resolved.
+    #[error("the name cannot be resolved")]
+    Name(#[source] io::Error),
+    /// The name resolves to no address.
+    #[error("the name has no address")]
+    NoAddress,
+    /// No address answered in time.
+    #[error("it does not answer")]
+    NoAnswer,
+    /// No connection could be begun.
+    #[error(transparent)]
+    Connect(quinn::ConnectError),
+    /// The server speaks another version of QUIC.
+    #[error("it speaks another version of QUIC")]
+    QuicVersion,
+    /// The server closed the connection with a code of the protocol.
+    #[error("it closed the connection: {0}")]
+    Closed(Close),
+    /// The connection was lost.
+    #[error(transparent)]
+    Lost(quinn::ConnectionError),
+    /// The hello was not answered in time.
+    #[error("it took the connection and did not answer the hello")]
+    NoWelcome,
+    /// The stream of the hello ended early.
+    #[error("during the hello")]
+    Hello(#[source] StreamError),
+    /// The server refuses heads for now.
+    #[error("{0}")]
+    Busy(Refusal),
+    /// The server is shutting down.
+    #[error("it is shutting down")]
+    ShuttingDown,
+    /// The server sent a reply that does not fit its request.
+    #[error(transparent)]
+    Reply(narrows_wire::Error),
+    /// An established connection was lost for a reason that another attempt would not change.
+    #[error(transparent)]
+    Rejected(Box<Error>),
+    /// A task of this process failed.
+    #[error("a task failed")]
+    Task(#[source] tokio::task::JoinError),
+}
+
+/// What kind of problem an [`Error`] is, for callers that choose what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -146,18 +215,19 @@ pub enum ErrorKind {
     Bundle,
     /// The certificates are missing, damaged, or not trusted.
     Identity,
-    /// There is nothing to work on.
+    /// The source holds no images.
     Source,
-    /// The server is away, or said no.
+    /// The server cannot be reached, or refuses.
     Server,
     /// One frame cannot be used; the next one may.
     Frame,
-    /// This machine failed.
+    /// The device failed.
     Device,
 }
 
 impl Error {
-    /// The sort of this error.
+    /// The kind of this error.
+    #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Usage { .. } => ErrorKind::Usage,
@@ -171,7 +241,11 @@ impl Error {
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol { .. } => ErrorKind::Server,
             Error::File { .. } | Error::Image { .. } | Error::Code(_) | Error::Encode(_) => ErrorKind::Frame,
             Error::Power(error) if error.kind() == narrows_power::ErrorKind::Input => ErrorKind::Usage,
-            Error::Power(_) | Error::Output { .. } | Error::Device(_) => ErrorKind::Device,
+            Error::Power(_)
+            | Error::Output { .. }
+            | Error::Quic(_)
+            | Error::Device { .. }
+            | Error::Thread { .. } => ErrorKind::Device,
         }
     }
 
@@ -184,21 +258,31 @@ impl From<SetupError> for Error {
     fn from(error: SetupError) -> Self {
         match error {
             SetupError::Identity(error) => Error::Identity(error),
-            other => Error::Device(other.to_string()),
+            other => Error::Quic(other),
         }
     }
 }
 
-/// The first 12 digits of an identity, as models/ prints it.
-fn short(id: &BundleId) -> String {
-    id.to_string()[..12].to_owned()
+/// Displays an error and its sources, outermost first, as `a: b: c`.
+#[derive(Debug)]
+pub struct Chain<'a>(pub &'a (dyn StdError + 'a));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            // Messages of image decoders end in a line break.
+            write!(f, ": {}", error.to_string().trim_end())?;
+            source = error.source();
+        }
+        Ok(())
+    }
 }
 
-fn because(fault: &ImageFault) -> String {
-    match std::error::Error::source(fault) {
-        Some(source) => format!(": {}", source.to_string().trim_end()),
-        None => String::new(),
-    }
+/// The first 12 digits of a bundle's identity, as `narrows_models::Digest` shortens it.
+fn short(id: &BundleId) -> String {
+    id.to_string()[..12].to_owned()
 }
 
 #[cfg(test)]
@@ -220,9 +304,24 @@ mod tests {
     #[test]
     fn an_image_error_names_file_and_cause() {
         let error = Error::Image { file: "a/b.jpg".into(), source: ImageFault::Truncated };
-        assert_eq!(error.to_string(), "a/b.jpg: the image is truncated");
+        assert_eq!(Chain(&error).to_string(), "a/b.jpg: the image is truncated");
         let source = crate::image::decode(b"text").unwrap_err();
-        let text = Error::Image { file: "x.png".into(), source }.to_string();
+        let text = Chain(&Error::Image { file: "x.png".into(), source }).to_string();
         assert!(text.starts_with("x.png: the image cannot be decoded: "), "{text}");
+    }
+
+    #[test]
+    fn a_chain_says_each_source_once() {
+        let source = Unavailable::Name(io::Error::other("no such host")).into();
+        let error = Error::Unreachable { server: "pi:1".into(), waited: Duration::from_millis(1500), source };
+        let text = "no server at pi:1 within 1.5 s: the name cannot be resolved: no such host";
+        assert_eq!(Chain(&error).to_string(), text);
+        let lost = quinn::ConnectionError::TimedOut;
+        let error = Error::Unreachable {
+            server: "pi:1".into(),
+            waited: Duration::from_secs(1),
+            source: Unavailable::Lost(lost.clone()).into(),
+        };
+        assert_eq!(Chain(&error).to_string(), format!("no server at pi:1 within 1.0 s: {lost}"));
     }
 }

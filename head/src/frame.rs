@@ -1,65 +1,215 @@
-//! A frame on its way through a run.
+//! A frame on its way from the source to its outcome, with what was decided about it and what was measured on it.
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use image::RgbImage;
-use narrows_codec::Mode;
-use narrows_wire::{Class, Payload, Refusal, Reply};
+use narrows_codec::{GeometryId, LevelId, Mode};
+use narrows_wire::{Class, Framing, Payload, Refusal, Reply, TaskRequest};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::pipeline::Timings;
+use crate::{Error, encoding::Encoding};
 
-/// A frame that has been taken from the source.
+/// Position of a frame within its run, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FrameId(pub(crate) u64);
+
+/// One picture as a source delivers it.
 #[derive(Debug)]
-pub(crate) struct Frame {
-    /// Its number within the run.
-    pub(crate) number: u64,
-    /// Where it came from.
+pub(crate) struct Capture {
+    /// Where it was read from.
     pub(crate) file: PathBuf,
-    /// When its budget began to run.
-    pub(crate) started: Instant,
-    /// When its payload was ready.
-    pub(crate) ready: Instant,
-    /// When its answer is due.
-    pub(crate) deadline: Instant,
-    /// What each stage before that cost.
-    pub(crate) timings: Timings,
-    /// What is sent.
-    pub(crate) payload: Payload,
-    /// How a packet is coded.
-    pub(crate) coding: Option<Mode>,
-    /// The upright picture, kept if something will be drawn on it.
-    pub(crate) photo: Option<RgbImage>,
-    /// Its place among the frames in flight, given back when the frame has been reported.
-    pub(crate) _place: OwnedSemaphorePermit,
+    /// Name of its pictures in the output folder, unique within the source; `None` if it was delivered before.
+    pub(crate) picture_name: Option<String>,
+    /// When it came into being; its budget is counted from here.
+    pub(crate) captured_at: Instant,
+    /// Duration of reading and decoding.
+    pub(crate) decode: Duration,
+    /// The upright picture, or why this one cannot be used; the source may still deliver others.
+    pub(crate) pixels: Result<RgbImage, Error>,
+    /// Whether reading `file` again gives the same picture.
+    pub(crate) can_reload: bool,
 }
 
-/// A frame and how it ended.
+/// Everything that is decided about a frame before work on it begins.
+#[derive(Debug, Clone)]
+pub(crate) struct FramePlan {
+    /// Where the network runs, with the settings of that path.
+    pub(crate) path: FramePath,
+    /// The tasks to answer, at most one of each kind.
+    pub(crate) tasks: Arc<[TaskRequest]>,
+    /// When the answer is due; later work on the frame is dropped.
+    pub(crate) deadline: Instant,
+    /// Whether the answer is drawn onto the picture.
+    pub(crate) draw: bool,
+    /// Whether the pixels are kept until the outcome: they will be drawn on, or the fallback could not read them again.
+    pub(crate) keep_pixels: bool,
+}
+
+/// Where the network runs for one frame.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum FramePath {
+    /// Here up to the bottleneck and on the server from there.
+    Split {
+        /// Size of the network's input.
+        geometry: GeometryId,
+        /// Rate level of the packet.
+        level: LevelId,
+    },
+    /// On the server, from an image file.
+    Image {
+        /// Size of the network's input.
+        geometry: GeometryId,
+        /// How the file is encoded.
+        encoding: Encoding,
+        /// At which size it is sent.
+        framing: Framing,
+    },
+    /// Here, with the bundle's local network.
+    Local,
+}
+
+/// A frame in one of its stages: nothing yet (`()`), [`Captured`], [`Encoded`] or [`Finished`].
 #[derive(Debug)]
-pub(crate) struct FinishedFrame {
-    pub(crate) frame: Frame,
+pub(crate) struct Frame<S> {
+    pub(crate) id: FrameId,
+    /// Where it was read from.
+    pub(crate) file: PathBuf,
+    /// Name of its pictures in the output folder, if it has one.
+    pub(crate) picture_name: Option<String>,
+    /// When it came into being.
+    pub(crate) captured_at: Instant,
+    pub(crate) plan: FramePlan,
+    pub(crate) stage: S,
+    /// One of the run's places in flight. It is freed when the frame is dropped, which bounds how many frames exist.
+    permit: OwnedSemaphorePermit,
+}
+
+/// A frame that has been read and decoded.
+#[derive(Debug)]
+pub(crate) struct Captured {
+    /// The upright picture.
+    pub(crate) pixels: RgbImage,
+    /// Duration of reading and decoding.
+    pub(crate) decode: Duration,
+}
+
+/// A frame that is ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) payload: Payload,
+    pub(crate) stats: EncodeStats,
+    /// The picture, if the plan keeps it.
+    pub(crate) pixels: Option<RgbImage>,
+}
+
+/// What encoding a frame took and gave.
+#[derive(Debug, Clone)]
+pub(crate) struct EncodeStats {
+    /// Size of the payload: the codec's packet or the image file.
+    pub(crate) packet_bytes: usize,
+    /// How a packet is coded; `None` for images.
+    pub(crate) coding: Option<Mode>,
+    pub(crate) timings: Timings,
+    /// When the payload was ready.
+    pub(crate) encoded_at: Instant,
+}
+
+/// A frame whose outcome is known.
+#[derive(Debug)]
+pub(crate) struct Finished {
     pub(crate) outcome: Outcome,
+    /// `None` for frames that were never encoded.
+    pub(crate) encoded: Option<EncodeStats>,
+    /// The picture, if the plan keeps it.
+    pub(crate) pixels: Option<RgbImage>,
 }
 
 /// How a frame ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The server answered, in these many bytes.
-    Answered { reply: Reply, sent: usize, received: usize, at: Instant },
-    /// The server said no.
-    Refused { refusal: Refusal, sent: usize, received: usize, at: Instant },
-    /// This device answered; `instead` says why no server did where one was asked.
-    Local { classes: Vec<Class>, timings: Timings, at: Instant, instead: Option<String> },
-    /// No answer, and why.
+    /// The server answered at least one task.
+    Answered { reply: Reply, traffic: Traffic },
+    /// The server refused the frame.
+    Refused { refusal: Refusal, traffic: Traffic },
+    /// This device answered.
+    Local {
+        classes: Vec<Class>,
+        timings: Timings,
+        answered_at: Instant,
+        /// Why the server did not, where one was to.
+        fallback: Option<Arc<str>>,
+    },
+    /// Nobody answered. The text says why and becomes the `error` of the frame's line.
     Failed(String),
 }
 
-impl Frame {
-    /// All the time that the frame was given.
+/// Size of a request and its reply before QUIC's own headers, and when the reply was complete.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Traffic {
+    pub(crate) sent: usize,
+    pub(crate) received: usize,
+    pub(crate) received_at: Instant,
+}
+
+/// Duration of each stage on the device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Reading and decoding the image; zero where it was given decoded.
+    pub decode: Duration,
+    /// Resizing and cropping to the network's input.
+    pub resize: Duration,
+    /// The network that runs on the device; zero where an image is sent.
+    pub head: Duration,
+    /// The entropy coder, or the image encoder.
+    pub encode: Duration,
+}
+
+impl Frame<()> {
+    /// Starts a frame from a capture: the frame without pixels, and the pixels or why there are none.
+    pub(crate) fn begin(
+        id: FrameId,
+        capture: Capture,
+        plan: FramePlan,
+        permit: OwnedSemaphorePermit,
+    ) -> (Self, Result<Captured, Error>) {
+        let Capture { file, picture_name, captured_at, decode, pixels, .. } = capture;
+        let frame = Frame { id, file, picture_name, captured_at, plan, stage: (), permit };
+        (frame, pixels.map(|pixels| Captured { pixels, decode }))
+    }
+
+    /// Ends a frame that was never encoded.
+    pub(crate) fn finish(self, outcome: Outcome, pixels: Option<RgbImage>) -> Frame<Finished> {
+        self.with(Finished { outcome, encoded: None, pixels })
+    }
+}
+
+impl Frame<Encoded> {
+    /// Ends a frame that was encoded, whether or not it was sent.
+    pub(crate) fn finish(self, outcome: Outcome) -> Frame<Finished> {
+        let (Encoded { stats, pixels, .. }, frame) = self.take();
+        frame.with(Finished { outcome, encoded: Some(stats), pixels })
+    }
+}
+
+impl<S> Frame<S> {
+    /// Puts the frame into another stage.
+    pub(crate) fn with<T>(self, stage: T) -> Frame<T> {
+        let Frame { id, file, picture_name, captured_at, plan, permit, .. } = self;
+        Frame { id, file, picture_name, captured_at, plan, stage, permit }
+    }
+
+    /// Separates what the stage holds from the frame.
+    pub(crate) fn take(self) -> (S, Frame<()>) {
+        let Frame { id, file, picture_name, captured_at, plan, stage, permit } = self;
+        (stage, Frame { id, file, picture_name, captured_at, plan, stage: (), permit })
+    }
+
+    /// The time that the frame was given, from its capture to its answer.
     pub(crate) fn budget(&self) -> Duration {
-        self.deadline - self.started
+        self.plan.deadline.saturating_duration_since(self.captured_at)
     }
 }

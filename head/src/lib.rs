@@ -1,34 +1,53 @@
-//! The device: photos to features, answers to JSON lines.
+//! The device's side of a split network: images in, compact features to the server, answers out as JSON lines.
 //!
-//! [`Head`] is the device's half of a bundle: decode, fit, network, entropy coder, without any link; [`Local`] is the
-//! whole network on the device. [`Offload`] makes a small file of an image instead, for a server that runs the whole
-//! network.
-//! [`run()`] is what `narrows-head run` does: frames from a [`source`] through a head and over QUIC to the tail, one
-//! [`report::Line`] per frame.
+//! The crate is what the `narrows-head` program is made of, and can be used without it:
+//!
+//! * [`Head`] runs the first layers of a bundle's network in int8 and codes their output as a packet of a few kilobytes
+//!   for the server. It needs no connection.
+//! * [`Local`] runs a whole, smaller network on the device. [`ImageEncoder`] makes a JPEG or WebP file of an image, for a
+//!   server that runs the whole network.
+//! * [`run()`] does what `narrows-head run` does: it takes the frames of a [`source`] along one of these paths, over QUIC to
+//!   the server where one is needed, and writes a [`report::Line`] for each frame.
+//! * [`doctor`] checks the device, its bundle and the connection to the server; [`power`] measures energy.
+//!
+//! ```
+//! use narrows_codec::{GeometryId, LevelId};
+//! use narrows_head::Head;
+//! use narrows_models::{Bundle, Parts};
+//!
+//! # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bundles/lite2");
+//! # let photo = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/photos/orange.jpg");
+//! let mut head = Head::open(Bundle::open(folder, Parts::Head)?)?;
+//! let encoded = head.encode_file(&std::fs::read(photo)?, GeometryId(0), LevelId(0))?;
+//! println!("a packet of {} bytes, {:?} in the network", encoded.packet.len(), encoded.timings.head);
+//! # assert!(encoded.packet.len() < 20_000);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Files use each other in one direction: source, stage, uplink, sink, run; below them lie frame, policy, config and error.
 
 mod canvas;
 pub mod config;
-mod connect;
 pub mod doctor;
 pub mod encoding;
 mod error;
 mod frame;
-mod jsonl;
-mod local;
 pub mod net;
-mod offload;
-mod overlay;
-mod pipeline;
 mod policy;
 pub mod power;
 pub mod report;
 mod run;
+mod shutdown;
+mod signals;
+mod sink;
 pub mod source;
+mod stage;
 mod uplink;
 
-pub use error::{Error, ErrorKind};
-pub use local::{Local, LocalAnswer};
+pub use error::{Chain, Error, ErrorKind, Unavailable};
+pub use frame::Timings;
 pub use narrows_models::image;
-pub use offload::Offload;
-pub use pipeline::{Encoded, Head, Timings, load};
-pub use run::{RunReport, Stop, run};
+pub use run::{RunReport, run};
+pub use signals::Stop;
+pub use source::load;
+pub use stage::{EncodedImage, Head, ImageEncoder, Local, LocalAnswer};

@@ -1,4 +1,4 @@
-//! `narrows-head`: the device's command line.
+//! `narrows-head`: the command line of the device.
 
 use std::{
     io::{IsTerminal, Write},
@@ -6,38 +6,42 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use narrows_head::{Error, ErrorKind, RunReport, Stop, config::Flags, doctor, power, run};
+use narrows_head::{Chain, Error, ErrorKind, RunReport, Stop, config::Flags, doctor, power, run};
 use tracing_subscriber::{filter::Targets, prelude::*};
 
 const EXAMPLES: &str = "\
 Examples:
-  One photo, classes and class map, pictures in out/:
+  Classify and segment one photo, with pictures in out/:
     narrows-head run --bundle models/bundles/lite2 --server tail.local:7461 \\
         --identity certs/pi --source cat.jpg --out out
 
-  A folder at the coarsest level, only classes:
+  Classify a folder of photos at the coarsest level:
     narrows-head run … --source photos/ --tasks classify --level 4
 
-  The server runs the whole network, on a JPEG of what the head would see:
+  Let the server run the whole network, on a JPEG of the network's input:
     narrows-head run … --source photos/ --path image --quality 50
 
-  Without a server, the bundle's local network:
+  Answer without a server, with the bundle's local network:
     narrows-head run --bundle models/bundles/lite2 --path local --source cat.jpg
 
-  Latency of one frame at a time, a hundred rounds:
+  Measure latency one frame at a time, a hundred times:
     narrows-head run … --source cat.jpg --in-flight 1 --repeat 100 | jq .ms.total
 
-Standard output holds one JSON line per frame, in the order of the answers; everything else goes to standard error.
+  Run without end on photos that another program writes into a FIFO, one for each time that it opens it:
+    mkfifo photos.fifo
+    narrows-head run … --source photos.fifo --repeat 0
+
+Standard output has one JSON line for each frame, in the order of the answers. Everything else goes to standard error.
 
 Exit codes:
-    0  every frame was answered, by the server or on this device, or nobody reads standard output any more
-    1  some frames got no answer: no image, refused, or out of time
-    2  a flag cannot be understood
+    0  every frame was answered, by the server or on this device, or the reader of standard output closed it
+    1  some frames got no answer: not an image, refused, or out of time
+    2  a flag has a wrong value
     3  the bundle is missing, damaged, or not the server's
     4  the identity is missing, damaged, or not trusted
     5  the source holds no images
     6  the server could not be reached, was lost for good, or refused
-    7  this device failed: a result could not be written, or no socket was to be had
+    7  this device failed: a result could not be written, or no socket could be opened
   130  interrupted (SIGINT); 143 terminated (SIGTERM)";
 
 const POWER_EXAMPLES: &str = "\
@@ -82,26 +86,26 @@ Exit codes:
     1  something failed
     2  a flag cannot be understood";
 
-/// Runs the head of a bundle on images and asks the tail what is in them
+/// Run the first layers of a network on this device and the rest on a server
 #[derive(Parser)]
-#[command(name = "narrows-head", version, about, after_help = EXAMPLES)]
+#[command(name = "narrows-head", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// More on standard error; RUST_LOG, if set, says exactly what
+    /// Log more on standard error; RUST_LOG, if set, selects what is logged
     #[arg(long, short, global = true, display_order = 100, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Work through images and print one JSON line per frame
+    /// Classify or segment images and print a JSON line for each
     #[command(after_help = EXAMPLES)]
     Run(Box<Flags>),
     /// Measure joules: list the sensors, or measure a command or a span of time
     #[command(after_help = POWER_EXAMPLES)]
     Power(Box<power::Flags>),
-    /// Check this device, its bundle and the way to the tail
+    /// Check this device, its bundle and the connection to the server
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(Box<doctor::Flags>),
 }
@@ -131,20 +135,21 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            say(&error);
+            print(&error);
             ExitCode::from(code(&error))
         }
     }
 }
 
+/// Prints the summary and the error of a run and chooses its exit code.
 fn finish(report: &RunReport) -> ExitCode {
     if report.stop == Some(Stop::Unread) {
         return ExitCode::SUCCESS;
     }
-    // Standard error may be closed as well; the exit code still tells.
+    // Standard error may be closed as well; the exit code still reports the outcome.
     let _ = writeln!(std::io::stderr(), "{}", report.summary);
     if let Some(error) = &report.error {
-        say(error);
+        print(error);
     }
     ExitCode::from(match (report.stop, &report.error) {
         (Some(Stop::Interrupt), _) => 130,
@@ -155,8 +160,8 @@ fn finish(report: &RunReport) -> ExitCode {
     })
 }
 
-fn say(error: &Error) {
-    let _ = writeln!(std::io::stderr(), "narrows-head: {error}");
+fn print(error: &Error) {
+    let _ = writeln!(std::io::stderr(), "narrows-head: {}", Chain(error));
 }
 
 fn code(error: &Error) -> u8 {

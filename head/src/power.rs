@@ -19,10 +19,7 @@ use narrows_power::{
 use serde::{Deserialize, Serialize};
 use tokio::runtime;
 
-use crate::{
-    Error, Stop,
-    run::{next, signals},
-};
+use crate::{Error, Stop, signals::Signals};
 
 mod table;
 
@@ -213,7 +210,7 @@ fn start(command: &[OsString]) -> Result<Child, Error> {
 
 /// Waits for the command; an interrupt gives it a while to end by itself, as the terminal has told it too.
 fn attend(child: &mut Child, stopped: &dyn Fn() -> bool) -> Result<Option<i32>, Error> {
-    let lost = |error: io::Error| Error::Device(format!("the command cannot be waited for: {error}"));
+    let lost = |source: io::Error| Error::Device { problem: "the command cannot be waited for", source };
     let mut patience = None;
     loop {
         if let Some(status) = child.try_wait().map_err(lost)? {
@@ -283,7 +280,7 @@ fn finish(report: &Report, json: bool, stop: Option<Stop>) -> Result<u8, Error> 
 
 fn text(value: &impl Serialize) -> Result<String, Error> {
     let text = serde_json::to_string_pretty(value);
-    text.map(|text| text + "\n").map_err(|error| Error::Device(format!("no JSON: {error}")))
+    text.map(|text| text + "\n").map_err(|error| Error::Device { problem: "no JSON", source: error.into() })
 }
 
 fn print(text: &str) -> Result<(), Error> {
@@ -299,18 +296,18 @@ fn print(text: &str) -> Result<(), Error> {
 
 /// Watches for SIGINT and SIGTERM; the first one is kept.
 fn watch() -> Result<Arc<OnceLock<Stop>>, Error> {
-    let device = |error: io::Error| Error::Device(format!("signals cannot be watched: {error}"));
+    let device = |source: io::Error| Error::Device { problem: "signals cannot be watched", source };
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(device)?;
     let mut signals = {
         let _inside = runtime.enter();
-        signals()?
+        Signals::watch()?
     };
     let stop = Arc::new(OnceLock::new());
     let told = Arc::clone(&stop);
     let thread = thread::Builder::new().name("signals".to_owned());
     thread
         .spawn(move || {
-            let which = runtime.block_on(next(&mut signals));
+            let which = runtime.block_on(signals.next());
             // Only this thread sets it.
             let _ = told.set(which);
         })

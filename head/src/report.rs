@@ -1,71 +1,75 @@
-//! One JSON line per frame, and the summary of a run.
+//! The JSON line of each frame, and the summary of a run.
 
 use std::{
-    fmt,
     io::{self, Write},
     path::PathBuf,
 };
 
+use narrows_wire::Framing;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::config::Config;
+use crate::encoding::Encoding;
 
-/// One frame's line on standard output.
+mod summary;
+
+pub use summary::Summary;
+
+/// The line of one frame on standard output.
 ///
-/// Lines come in the order in which frames end, which need not be the order in which they began: `frame` counts
-/// those. Parts that a frame does not have are left out.
+/// Lines are written in the order in which frames finish; `frame` counts them in the order of capture. Fields that do not
+/// apply to a frame are left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// Number of the frame within the run, from 0.
+    /// Position of the frame within the run, from 0.
     pub frame: u64,
-    /// The file it came from.
+    /// The file that it was read from.
     pub file: PathBuf,
-    /// How it ended.
+    /// Whether it was answered.
     pub status: Status,
-    /// Which path made the answer: `split`, `image`, or `local` for this device alone.
+    /// The path that gave the answer: `split`, `image`, or `local` for this device alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Why this device answered although a server was asked.
+    /// Why this device answered although the server was to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
-    /// Rate level of the split, 0 is the finest.
+    /// Rate level of the split; 0 is the finest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<usize>,
-    /// How the packet of the split is coded: `static`, `context`, `indexed`, `zstd` or `raw`.
+    /// Coding of the split's packet: `static`, `context`, `indexed`, `zstd` or `raw`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coding: Option<String>,
-    /// How the image was encoded, where one was to be sent.
+    /// How the image is encoded on the image path.
     #[serde(flatten)]
     pub image: Option<ImageSettings>,
-    /// Name of the geometry that made the head's input; `local` where this device answered.
+    /// Name of the geometry of the network's input; `local` where this device answered.
     pub geometry: String,
     /// The most probable classes, best first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classify: Option<Vec<ClassScore>>,
-    /// The class map.
+    /// The class map of the segmentation task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<Segment>,
-    /// The photo with bars for the classes, where there is no class map; with `--out`.
+    /// With `--out`, the photo with bars for the classes, where there is no class map.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay: Option<PathBuf>,
-    /// Tasks that got no answer while another one of the frame did.
+    /// Tasks without an answer on a line that has another answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unanswered: Vec<Unanswered>,
     /// Number of the refusal (wire/PROTOCOL.md, section 7), on refused lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
-    /// Why there is no answer, on refused and failed lines; or what could not be written.
+    /// Why there is no answer, on refused and failed lines; on answered lines, the picture that could not be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Sizes, once the server said something.
+    /// Sizes, where the server replied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Bytes>,
-    /// Stages, once there is an answer or a refusal.
+    /// Durations, where there is an answer or a refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<Millis>,
 }
 
-/// How an image is sent.
+/// How an image is encoded on the image path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageSettings {
     /// `jpeg` or `webp`.
@@ -74,19 +78,19 @@ pub struct ImageSettings {
     pub quality: u8,
     /// `420` or `444`.
     pub subsampling: String,
-    /// `fitted` to the geometry, or of its `original` size.
+    /// `fitted` to the geometry, or at its `original` size.
     pub send: String,
 }
 
-/// How a frame ended.
+/// Whether a frame was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// At least one task was answered.
     Answered,
-    /// The server said no, with a code.
+    /// The server refused it with a code.
     Refused,
-    /// Nobody answered, or the file is no image.
+    /// Nobody answered it, or the file holds no usable image.
     Failed,
 }
 
@@ -97,36 +101,36 @@ pub struct ClassScore {
     pub index: u16,
     /// Its name in the bundle.
     pub label: String,
-    /// Softmax over all classes, 0 to 1.
+    /// Softmax over all classes, from 0 to 1.
     #[serde(serialize_with = "four_digits")]
     pub probability: f64,
 }
 
-/// A class per pixel.
+/// A class map: a class for each pixel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
-    /// The map as a PNG whose palette indices are the classes; with `--out`.
+    /// With `--out`, the map as a PNG whose palette indices are the classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<PathBuf>,
-    /// The photo under the map, with a legend; with `--out`.
+    /// With `--out`, the photo tinted by the map, with a legend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay: Option<PathBuf>,
-    /// Width of the map.
+    /// Width of the map in pixels.
     pub width: u16,
-    /// Height of the map.
+    /// Height of the map in pixels.
     pub height: u16,
     /// Every class in the map, largest share first.
     pub classes: Vec<Share>,
 }
 
-/// How much of the map a class covers.
+/// The part of the map that a class covers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Share {
     /// Index of the class.
     pub index: u16,
     /// Its name in the bundle.
     pub label: String,
-    /// Pixels of the class over pixels of the map, 0 to 1.
+    /// Pixels of the class divided by pixels of the map, from 0 to 1.
     #[serde(serialize_with = "four_digits")]
     pub share: f64,
 }
@@ -134,163 +138,84 @@ pub struct Share {
 /// A task without an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unanswered {
-    /// Its name.
+    /// Name of the task.
     pub task: String,
-    /// Number of the refusal, if it is one.
+    /// Number of the refusal, if the server refused the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
-    /// Why.
+    /// Why there is no answer.
     pub error: String,
 }
 
 /// Sizes of a frame in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bytes {
-    /// The codec's packet, or the image's file.
+    /// The codec's packet, or the image file.
     pub packet: usize,
-    /// The whole request, before QUIC's own headers.
+    /// The request, without QUIC's own headers.
     pub sent: usize,
-    /// The whole reply, before QUIC's own headers.
+    /// The reply, without QUIC's own headers.
     pub received: usize,
 }
 
-/// Stages of a frame in milliseconds, from reading the file to having the answer.
+/// Durations of a frame's stages in milliseconds, from reading the file to the complete answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Millis {
     /// Reading the file and decoding the image.
     #[serde(serialize_with = "three_digits")]
     pub decode: f64,
-    /// To the head's input.
+    /// Resizing and cropping to the network's input.
     #[serde(serialize_with = "three_digits")]
     pub resize: f64,
-    /// The head's network, or the local one; 0 where an image was sent.
+    /// The head or the local network; 0 where an image was sent.
     #[serde(serialize_with = "three_digits")]
     pub head: f64,
-    /// The entropy coder, or the image's encoder.
+    /// The entropy coder, or the image encoder.
     #[serde(serialize_with = "three_digits")]
     pub encode: f64,
-    /// From the packet to the reply, without the server's stages: the link, and queues on this side. Where this device
-    /// stood in for a server: how long that was waited for.
+    /// From the packet to the reply, less the server's stages: the link, and queues on this device. Where this device
+    /// answered as the fallback: how long the server was waited for.
     #[serde(serialize_with = "three_digits")]
     pub network: f64,
-    /// Waiting on the server.
+    /// Waiting in the server's queues.
     #[serde(serialize_with = "three_digits")]
     pub tail_queue: f64,
-    /// Packet to features, or image file to pixels.
+    /// Decoding on the server: packet to features, or image file to pixels.
     #[serde(serialize_with = "three_digits")]
     pub tail_decode: f64,
-    /// The server's network.
+    /// The network on the server.
     #[serde(serialize_with = "three_digits")]
     pub tail_infer: f64,
-    /// Softmax, or class map and its compression.
+    /// Postprocessing on the server: softmax, or the class map and its compression.
     #[serde(serialize_with = "three_digits")]
     pub tail_answer: f64,
-    /// From the start of the frame to its answer; pictures are drawn after that.
+    /// From the capture to the answer; pictures are drawn after that.
     #[serde(serialize_with = "three_digits")]
     pub total: f64,
 }
 
-/// What a run came to.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Summary {
-    /// Frames that at least one task was answered for.
-    pub answered: usize,
-    /// Frames the server refused.
-    pub refused: usize,
-    /// Frames that got no answer.
-    pub failed: usize,
-    /// Frames of the source that were never begun.
-    pub left: usize,
-    /// Answered frames that this device answered alone.
-    pub local: usize,
-    packets: u64,
-    totals: Vec<f64>,
-}
-
 impl ImageSettings {
-    pub(crate) fn of(config: &Config) -> Self {
+    /// The settings as a line shows them.
+    pub(crate) fn new(encoding: Encoding, framing: Framing) -> Self {
         ImageSettings {
-            format: config.encoding.format.name().to_owned(),
-            quality: config.encoding.quality,
-            subsampling: config.encoding.chroma.name().to_owned(),
-            send: config.framing.to_string(),
+            format: encoding.format.name().to_owned(),
+            quality: encoding.quality,
+            subsampling: encoding.chroma.name().to_owned(),
+            send: framing.to_string(),
         }
     }
 }
 
 impl Line {
-    /// Writes the line and its end.
+    /// Writes the line and a line feed, and flushes the writer.
     ///
     /// # Errors
-    /// What the writer says.
+    /// The writer's error.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(self)?;
         bytes.push(b'\n');
         out.write_all(&bytes)?;
         out.flush()
-    }
-}
-
-impl Summary {
-    /// A run of these many frames that never began.
-    pub(crate) fn not_started(left: usize) -> Self {
-        Summary { left, ..Summary::default() }
-    }
-
-    /// Counts a frame.
-    pub fn add(&mut self, line: &Line) {
-        match line.status {
-            Status::Answered => {
-                self.answered += 1;
-                self.local += usize::from(line.bytes.is_none());
-                self.packets += line.bytes.map_or(0, |bytes| bytes.packet as u64);
-                self.totals.extend(line.ms.map(|ms| ms.total));
-            }
-            Status::Refused => self.refused += 1,
-            Status::Failed => self.failed += 1,
-        }
-    }
-
-    /// Whether every frame of the source was answered.
-    pub fn complete(&self) -> bool {
-        self.refused + self.failed + self.left == 0
-    }
-
-    /// Mean packet of the frames that a server answered.
-    pub fn bytes_mean(&self) -> Option<f64> {
-        let sent = self.answered - self.local;
-        (sent > 0).then(|| self.packets as f64 / sent as f64)
-    }
-
-    /// The total that this share of the answered frames stays within, by nearest rank.
-    pub fn total(&self, share: f64) -> Option<f64> {
-        let mut totals = self.totals.clone();
-        totals.sort_by(f64::total_cmp);
-        let rank = (share * totals.len() as f64).ceil() as usize;
-        totals.get(rank.clamp(1, totals.len().max(1)) - 1).copied()
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let frames = self.answered + self.refused + self.failed;
-        let s = if frames == 1 { "" } else { "s" };
-        write!(f, "{frames} frame{s}: {} answered", self.answered)?;
-        for (count, word) in [(self.refused, "refused"), (self.failed, "failed"), (self.left, "not begun")] {
-            if count > 0 || word == "refused" || word == "failed" {
-                write!(f, ", {count} {word}")?;
-            }
-        }
-        if self.local > 0 {
-            write!(f, ", {} on this device alone", self.local)?;
-        }
-        if let Some(bytes) = self.bytes_mean() {
-            write!(f, "; packet {bytes:.0} bytes on average")?;
-        }
-        if let (Some(p50), Some(p95)) = (self.total(0.5), self.total(0.95)) {
-            write!(f, "; total p50 {p50:.1} ms, p95 {p95:.1} ms")?;
-        }
-        Ok(())
     }
 }
 
@@ -393,7 +318,7 @@ mod tests {
         );
         let mut summary = Summary::default();
         summary.add(&local);
-        assert_eq!((summary.answered, summary.local, summary.bytes_mean()), (1, 1, None));
+        assert_eq!((summary.answered, summary.local, summary.mean_packet_bytes()), (1, 1, None));
         assert_eq!(summary.to_string(), "1 frame: 1 answered, 0 refused, 0 failed, 1 on this device alone");
     }
 
@@ -431,22 +356,30 @@ mod tests {
     fn the_summary_counts_and_ranks() {
         let mut summary = Summary::default();
         assert_eq!(summary.to_string(), "0 frames: 0 answered, 0 refused, 0 failed");
+        assert_eq!(summary.total_ms(0.5), None);
         for total in 1..=20 {
             summary.add(&line(Status::Answered, 100 + total, total as f64));
         }
         assert!(summary.complete());
-        assert_eq!(
-            (summary.total(0.5), summary.total(0.95), summary.total(1.0)),
-            (Some(10.0), Some(19.0), Some(20.0))
-        );
+        for (quantile, exact) in [(0.5, 10.0), (0.95, 19.0), (1.0, 20.0)] {
+            let found = summary.total_ms(quantile).unwrap();
+            assert!((found / exact - 1.0).abs() <= 1e-3, "{quantile}: {found}");
+        }
         summary.add(&line(Status::Refused, 0, 0.0));
         summary.add(&line(Status::Failed, 0, 0.0));
-        summary.left = 2;
+        summary.not_begun = 2;
         assert!(!summary.complete());
         assert_eq!(
             summary.to_string(),
             "22 frames: 20 answered, 1 refused, 1 failed, 2 not begun; \
              packet 110 bytes on average; total p50 10.0 ms, p95 19.0 ms"
         );
+    }
+
+    #[test]
+    fn the_summary_keeps_durations_beyond_its_range_at_the_end_of_it() {
+        let mut summary = Summary::default();
+        summary.add(&line(Status::Answered, 1, 1e9));
+        assert!(summary.total_ms(0.5).unwrap() >= 7.2e6);
     }
 }

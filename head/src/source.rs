@@ -1,154 +1,22 @@
-//! Where frames come from: a file, a folder or a pattern.
+//! Sources of frames: today image files; cameras, pipes and commands implement the same trait.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+mod files;
+mod listing;
 
-/// File name endings that a folder or a pattern is searched for, whatever their case.
-pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
+pub(crate) use files::FileSource;
+pub use files::load;
+pub use listing::{EXTENSIONS, SourceError, list};
 
-/// Why there is nothing to work on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SourceFault {
-    /// Neither a file nor a folder.
-    #[error("--source {0}: no such file or folder")]
-    Missing(String),
-    /// The folder cannot be listed, or the file not be looked at.
-    #[error("--source {path}: cannot be read")]
-    Read {
-        /// What was asked for.
-        path: String,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The folder holds no images.
-    #[error("--source {0}: no images in this folder; looked for {list}", list = endings())]
-    Folder(String),
-    /// The pattern matches no images.
-    #[error("--source {0}: the pattern matches no images; looked for {list}", list = endings())]
-    Pattern(String),
-    /// Not a pattern at all.
-    #[error("--source {pattern}: not a pattern: {reason}")]
-    Syntax {
-        /// What was asked for.
-        pattern: String,
-        /// Place and reason.
-        reason: String,
-    },
-}
+use crate::{frame::Capture, shutdown::StopSignal};
 
-/// Lists the image files that `source` names, in byte order of their paths.
-///
-/// A file is taken whatever it is called. A folder is searched one level deep, without hidden files; a pattern
-/// (`*`, `?`, `[…]`, `**`) as far as it reaches. Both keep only names that end in one of [`EXTENSIONS`].
-///
-/// # Errors
-/// [`SourceFault`], also when nothing is left.
-pub fn list(source: &str) -> Result<Vec<PathBuf>, SourceFault> {
-    let path = Path::new(source);
-    let read = |e| SourceFault::Read { path: source.to_owned(), source: e };
-    match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => {
-            let mut files = Vec::new();
-            for entry in fs::read_dir(path).map_err(read)? {
-                files.push(entry.map_err(read)?.path());
-            }
-            keep_images(files).ok_or_else(|| SourceFault::Folder(source.to_owned()))
-        }
-        Ok(_) => Ok(vec![path.to_owned()]),
-        Err(_) if source.contains(['*', '?', '[']) => {
-            let paths = glob::glob(source).map_err(|e| SourceFault::Syntax {
-                pattern: source.to_owned(),
-                reason: format!("{} at character {}", e.msg, e.pos),
-            })?;
-            // What a pattern may not look into, it does not match.
-            keep_images(paths.flatten().collect()).ok_or_else(|| SourceFault::Pattern(source.to_owned()))
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(SourceFault::Missing(source.to_owned())),
-        Err(e) => Err(read(e)),
-    }
-}
+/// Delivers one picture after the other.
+pub(crate) trait FrameSource: Send {
+    /// How many pictures there will be; `None` if that is unknown or there is no end.
+    fn total(&self) -> Option<u64>;
 
-fn keep_images(mut files: Vec<PathBuf>) -> Option<Vec<PathBuf>> {
-    files.retain(|path| is_image(path) && path.is_file());
-    files.sort_unstable();
-    files.dedup();
-    (!files.is_empty()).then_some(files)
-}
-
-fn is_image(path: &Path) -> bool {
-    let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-    let known = path
-        .extension()
-        .and_then(|e| e.to_str())
-        .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)));
-    known && !hidden
-}
-
-fn endings() -> String {
-    EXTENSIONS.map(|extension| format!(".{extension}")).join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn folder(names: &[&str]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for name in names {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, b"x").unwrap();
-        }
-        dir
-    }
-
-    fn names(dir: &Path, found: Vec<PathBuf>) -> Vec<String> {
-        found.iter().map(|p| p.strip_prefix(dir).unwrap().to_str().unwrap().to_owned()).collect()
-    }
-
-    #[test]
-    fn a_folder_gives_its_images_in_order() {
-        let dir = folder(&[
-            "b.JPG",
-            "a.png",
-            "notes.txt",
-            ".hidden.jpg",
-            "c.webp",
-            "deep/d.jpg",
-            "folder.jpg/x.txt",
-        ]);
-        let found = list(dir.path().to_str().unwrap()).unwrap();
-        assert_eq!(names(dir.path(), found), ["a.png", "b.JPG", "c.webp"]);
-    }
-
-    #[test]
-    fn a_pattern_reaches_into_folders() {
-        let dir = folder(&["a.jpg", "deep/b.jpg", "deep/er/c.bmp", "deep/d.txt"]);
-        let all = list(&format!("{}/**/*", dir.path().display())).unwrap();
-        assert_eq!(names(dir.path(), all), ["a.jpg", "deep/b.jpg", "deep/er/c.bmp"]);
-        let one = list(&format!("{}/*/?.jpg", dir.path().display())).unwrap();
-        assert_eq!(names(dir.path(), one), ["deep/b.jpg"]);
-    }
-
-    #[test]
-    fn a_file_is_taken_whatever_it_is_called() {
-        let dir = folder(&["photo[1].data"]);
-        let path = dir.path().join("photo[1].data");
-        assert_eq!(list(path.to_str().unwrap()).unwrap(), [path]);
-    }
-
-    #[test]
-    fn nothing_to_work_on_is_an_error_that_names_the_place() {
-        let dir = folder(&["readme.md"]);
-        let place = dir.path().to_str().unwrap();
-        let folder = list(place).unwrap_err().to_string();
-        assert!(folder.contains(place) && folder.contains(".jpg, .jpeg, .png, .webp, .bmp"), "{folder}");
-        assert!(matches!(list(&format!("{place}/*.jpg")), Err(SourceFault::Pattern(_))));
-        assert!(matches!(list(&format!("{place}/none.jpg")), Err(SourceFault::Missing(_))));
-        assert!(matches!(list(&format!("{place}/[")), Err(SourceFault::Syntax { .. })));
-    }
+    /// Waits for the next picture and delivers it; `None` at the end, or soon after `stop` is raised.
+    ///
+    /// A picture that cannot be used is delivered with its error, and the next one may be fine. The source holds no more
+    /// than the picture that it delivers.
+    fn next_frame(&mut self, stop: &StopSignal) -> Option<Capture>;
 }

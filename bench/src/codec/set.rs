@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
-use narrows_eval::data;
 use narrows_codec::{Feature, GeometryId, LevelId, Shape, Table, Tables};
+use narrows_eval::data;
 use narrows_head::Head;
 use narrows_models::{Bundle, Parts};
 use sha2::{Digest, Sha256};

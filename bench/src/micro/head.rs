@@ -4,12 +4,12 @@ use std::{hint::black_box, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use image::{RgbImage, imageops};
+use narrows_codec::{GeometryId, LevelId};
 use narrows_eval::{
     lite0,
     onnx::{INPUT, OUTPUT},
     pipeline::encode_jpeg,
 };
-use narrows_codec::{GeometryId, LevelId};
 use narrows_head::net::{Chain, LocalNet, Net};
 use narrows_int8::Isa;
 use narrows_models::Bundle;

@@ -79,7 +79,8 @@ impl Checks {
     /// [`Error::Device`] if there is no memory for it.
     pub fn json(&self) -> Result<String, Error> {
         let text = serde_json::to_string_pretty(self);
-        text.map(|text| text + "\n").map_err(|error| Error::Device(format!("no JSON: {error}")))
+        text.map(|text| text + "\n")
+            .map_err(|error| Error::Device { problem: "no JSON", source: error.into() })
     }
 }
 

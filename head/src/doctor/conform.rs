@@ -6,7 +6,7 @@ use narrows_models::{Bundle, LocalVector, Vector};
 
 use super::check::Check;
 use crate::{
-    image,
+    Chain, image,
     net::{LocalNet, Net},
 };
 
@@ -26,9 +26,9 @@ pub(super) fn conform(bundle: &Bundle) -> Check {
         );
     }
     let run = || -> Result<(), String> {
-        let net = Net::open(bundle).map_err(|error| error.to_string())?;
-        let tables = bundle.read(bundle.tables()).map_err(|error| error.to_string())?;
-        let tables = Tables::parse(&tables).map_err(|error| error.to_string())?;
+        let net = Net::open(bundle).map_err(|error| Chain(&error).to_string())?;
+        let tables = bundle.read(bundle.tables()).map_err(|error| Chain(&error).to_string())?;
+        let tables = Tables::parse(&tables).map_err(|error| Chain(&error).to_string())?;
         vectors.iter().try_for_each(|vector| {
             compare(bundle, &net, &tables, vector).map_err(|reason| format!("{}: {reason}", vector.name))
         })
@@ -53,11 +53,11 @@ pub(super) fn conform_local(bundle: &Bundle) -> Option<Check> {
         |vector: &&LocalVector| bundle.path(&vector.image).exists() && bundle.path(&vector.logits).exists();
     let vectors: Vec<&LocalVector> = local.vectors.iter().filter(here).collect();
     let run = || -> Result<usize, String> {
-        let net = LocalNet::open(bundle, local).map_err(|error| error.to_string())?;
+        let net = LocalNet::open(bundle, local).map_err(|error| Chain(&error).to_string())?;
         for vector in &vectors {
-            let read = |part: &str| bundle.read(part).map_err(|error| error.to_string());
-            let pixels = image::decode(&read(&vector.image)?).map_err(|error| error.to_string())?;
-            let logits = net.run(pixels.as_raw()).map_err(|error| error.to_string())?;
+            let read = |part: &str| bundle.read(part).map_err(|error| Chain(&error).to_string());
+            let pixels = image::decode(&read(&vector.image)?).map_err(|error| Chain(&error).to_string())?;
+            let logits = net.run(pixels.as_raw()).map_err(|error| Chain(&error).to_string())?;
             if !logits.iter().flat_map(|logit| logit.to_le_bytes()).eq(read(&vector.logits)?) {
                 return Err(format!("{}: wrong scores on {}", vector.name, net.isa()));
             }
@@ -74,22 +74,23 @@ pub(super) fn conform_local(bundle: &Bundle) -> Option<Check> {
 }
 
 fn compare(bundle: &Bundle, net: &Net, tables: &Tables, vector: &Vector) -> Result<(), String> {
-    let read = |part: &str| bundle.read(part).map_err(|error| error.to_string());
-    let pixels = image::decode(&read(&vector.image)?).map_err(|error| error.to_string())?.into_raw();
+    let read = |part: &str| bundle.read(part).map_err(|error| Chain(&error).to_string());
+    let pixels = image::decode(&read(&vector.image)?).map_err(|error| Chain(&error).to_string())?.into_raw();
     // A bundle has at most 16 geometries and levels.
     let (geometry, level) = (GeometryId(vector.geometry as u8), LevelId(vector.level as u8));
-    let feature = net.run(geometry, level, &pixels).map_err(|error| error.to_string())?;
+    let feature = net.run(geometry, level, &pixels).map_err(|error| Chain(&error).to_string())?;
     let (height, width) = bundle.geometries()[vector.geometry].latent(bundle.head().stride);
     let symbols = read(&vector.symbols)?.into_iter().map(|byte| i16::from(byte as i8)).collect();
-    let shape = Shape::new(bundle.head().channels, height, width).map_err(|error| error.to_string())?;
-    let wanted = Feature::new(shape, symbols).map_err(|error| error.to_string())?;
+    let shape =
+        Shape::new(bundle.head().channels, height, width).map_err(|error| Chain(&error).to_string())?;
+    let wanted = Feature::new(shape, symbols).map_err(|error| Chain(&error).to_string())?;
     let wrong = feature.symbols().iter().zip(wanted.symbols()).filter(|(one, other)| one != other).count();
     if wrong > 0 || feature.shape() != wanted.shape() {
         return Err(format!("{wrong} of {} symbols are wrong on {}", wanted.symbols().len(), net.isa()));
     }
     let mut packet = Vec::new();
     encode(tables, geometry, level, Choice::Only(Mode::Static), &feature, &mut packet)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Chain(&error).to_string())?;
     match packet == read(&vector.packet)? {
         true => Ok(()),
         false => Err("the packet differs from the golden bytes".to_owned()),

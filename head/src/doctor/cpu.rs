@@ -7,7 +7,7 @@ use narrows_codec::{GeometryId, LevelId};
 use narrows_int8::Isa;
 
 use super::check::Check;
-use crate::Head;
+use crate::{Chain, Head};
 
 /// Fewer frames than this make no figure to rely on.
 const FEW: usize = 20;
@@ -86,7 +86,7 @@ pub(super) fn speed(head: &mut Head, more: impl Fn() -> bool) -> Check {
             Err(error) => {
                 return Check::failed(
                     "head",
-                    error.to_string(),
+                    Chain(&error).to_string(),
                     "Install a bundle that this version of narrows can run",
                 );
             }

@@ -3,6 +3,7 @@
 use narrows_wire::identity::{IdentityError, Validity};
 
 use super::check::Check;
+use crate::Chain;
 
 /// How an identity is made.
 pub(super) const MAKE: &str = "Make one beside the server, `narrows-tail certs device NAME --dir certs`, and copy certs/devices/NAME here";
@@ -15,7 +16,7 @@ const SOON: i64 = 30;
 pub(super) fn dates(validity: Result<Vec<Validity>, IdentityError>, now: i64) -> Vec<Check> {
     let validity = match validity {
         Ok(validity) => validity,
-        Err(error) => return vec![Check::failed("identity", error.to_string(), MAKE)],
+        Err(error) => return vec![Check::failed("identity", Chain(&error).to_string(), MAKE)],
     };
     validity.into_iter().map(|one| date(one.file, one.from, one.until, now)).collect()
 }

@@ -13,9 +13,9 @@ use tokio::{runtime, time::timeout};
 
 use super::check::Check;
 use crate::{
-    Error,
+    Chain, Error, Unavailable,
     config::Server,
-    connect::{CONNECT_TIMEOUT, ConnectError, Connector},
+    uplink::{CONNECT_TIMEOUT, ConnectError, Connector},
 };
 
 /// How long QUIC may probe for a larger packet size, and how often it is looked at.
@@ -28,7 +28,7 @@ const LEAST: u16 = 1200;
 pub(super) fn way(server: &Server, identity: &Identity, bundle: BundleId, tasks: Vec<String>) -> Vec<Check> {
     let connector = match Connector::new(server.clone(), identity, bundle, tasks) {
         Ok(connector) => connector,
-        Err(error) => return vec![Check::failed("tail", error.to_string(), super::identity::MAKE)],
+        Err(error) => return vec![Check::failed("tail", Chain(&error).to_string(), super::identity::MAKE)],
     };
     match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(go(&connector)),
@@ -46,7 +46,7 @@ async fn go(connector: &Connector) -> Vec<Check> {
         Err(failure) => {
             let remedy =
                 format!("Check the name {}, or give the address that its certificate carries", server.host);
-            checks.push(Check::failed("name", failure.to_string(), remedy));
+            checks.push(Check::failed("name", Chain(&failure).to_string(), remedy));
             return checks;
         }
     };
@@ -65,7 +65,7 @@ async fn go(connector: &Connector) -> Vec<Check> {
                 "Is the tail running, and does every firewall on the way let UDP port {} through? TCP does not help",
                 server.port
             );
-            checks.push(Check::failed("udp", format!("{server}: {reason}"), remedy));
+            checks.push(Check::failed("udp", format!("{server}: {}", Chain(&reason)), remedy));
             return checks;
         }
     };
@@ -83,7 +83,7 @@ async fn go(connector: &Connector) -> Vec<Check> {
         Err(ConnectError::Transient(reason)) => {
             checks.push(Check::warning(
                 "welcome",
-                reason,
+                Chain(&reason).to_string(),
                 "It is busy or leaving; try again, or look at its log",
             ));
         }
@@ -103,7 +103,7 @@ fn permanent(error: Error) -> Check {
         }
         _ => ("welcome", "The server's log says more"),
     };
-    Check::failed(what, error.to_string(), remedy)
+    Check::failed(what, Chain(&error).to_string(), remedy)
 }
 
 /// Waits until the size of packets has not changed for a while.
@@ -146,6 +146,6 @@ async fn bounded<T>(
 ) -> Result<T, ConnectError> {
     match timeout(limit, step).await {
         Ok(done) => done,
-        Err(_) => Err(ConnectError::Transient("it does not answer".to_owned())),
+        Err(_) => Err(ConnectError::Transient(Unavailable::NoAnswer)),
     }
 }

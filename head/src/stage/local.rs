@@ -1,26 +1,13 @@
-//! The whole network on the device: a photo to the most probable classes, without a server.
+//! The whole network on the device: an image to the most probable classes, without a server.
 #![expect(clippy::disallowed_methods, reason = "every stage is timed here")]
 
-use std::{
-    sync::mpsc::{Receiver, Sender},
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
 use image::RgbImage;
 use narrows_models::{Bundle, Geometry};
 use narrows_wire::Class;
 
-use crate::{
-    Error,
-    frame::{FinishedFrame, Frame, Outcome},
-    image::Fitter,
-    load,
-    net::LocalNet,
-    pipeline::Timings,
-};
-
-/// Classes in an answer.
-const TOP_K: usize = 5;
+use crate::{Error, config::TOP_K, frame::Timings, image::Fitter, net::LocalNet};
 
 /// The bundle's local network, ready to run (BUNDLE.md, section 9).
 ///
@@ -41,13 +28,13 @@ pub struct Local {
     fitter: Fitter,
 }
 
-/// What the local network says to a photo.
+/// The local network's answer to one image.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct LocalAnswer {
-    /// One score per class.
+    /// One score per class, before the softmax.
     pub logits: Vec<f32>,
-    /// What each stage cost: `resize` and `head`, the network.
+    /// Duration of the stages `resize` and `head`, which is the network; the others are zero.
     pub timings: Timings,
 }
 
@@ -55,7 +42,8 @@ impl Local {
     /// Plans the bundle's local network.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the bundle has none; otherwise of [`ErrorKind::Bundle`](crate::ErrorKind::Bundle).
+    /// [`Error::Usage`] if the bundle has none, an error of [`ErrorKind::Bundle`](crate::ErrorKind::Bundle) if it cannot
+    /// be run exactly.
     pub fn open(bundle: &Bundle) -> Result<Self, Error> {
         let Some(spec) = bundle.local() else {
             return Err(Error::usage("--path", "the bundle brings no local network"));
@@ -65,20 +53,22 @@ impl Local {
         Ok(Local { task: spec.task, geometry: spec.geometry.clone(), net, fitter: Fitter::default() })
     }
 
-    /// Index of the task that it answers.
+    /// Index in the bundle of the task that it answers.
+    #[must_use]
     pub fn task(&self) -> usize {
         self.task
     }
 
-    /// Multiply-accumulates for one image.
+    /// Multiply-accumulate operations for one image.
+    #[must_use]
     pub fn macs(&self) -> u64 {
         self.net.macs()
     }
 
-    /// Runs the network on an image.
+    /// Runs the network on an image of any size.
     ///
     /// # Errors
-    /// [`Error::Net`] when the network fails.
+    /// [`Error::Net`] if the network fails.
     pub fn answer(&mut self, image: &RgbImage) -> Result<LocalAnswer, Error> {
         let started = Instant::now();
         let mut pixels = Vec::new();
@@ -91,7 +81,8 @@ impl Local {
 }
 
 impl LocalAnswer {
-    /// The most probable classes, best first, of equal ones the lower first; probabilities are the softmax over all.
+    /// The [`TOP_K`] most probable classes, best first, and of equally probable ones the lower index first.
+    /// Probabilities are the softmax over all classes.
     pub(crate) fn classes(&self) -> Vec<Class> {
         let logits = &self.logits;
         let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -101,47 +92,13 @@ impl LocalAnswer {
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
         // A bundle has at most 65536 labels, so the indices fit.
         let class = |index| Class { index: index as u16, probability: (weight(index) / sum) as f32 };
-        order.into_iter().take(TOP_K).map(class).collect()
+        order.into_iter().take(TOP_K.into()).map(class).collect()
     }
 }
 
 impl std::fmt::Debug for Local {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Local").field("task", &self.task).finish_non_exhaustive()
-    }
-}
-
-/// Stands in for a server that is away: a thread of its own, so that the link goes on looking.
-pub(crate) struct Fallback {
-    pub(crate) local: Local,
-    /// Frames that no server answers, and why.
-    pub(crate) frames: Receiver<(Frame, String)>,
-    pub(crate) outcomes: Sender<FinishedFrame>,
-}
-
-impl Fallback {
-    /// Answers until no frame can come any more.
-    pub(crate) fn run(mut self) {
-        for (frame, why) in self.frames {
-            // The photo is read again: keeping every one until its answer comes would be memory for nothing.
-            let begun = Instant::now();
-            let answered = load(&frame.file).and_then(|photo| {
-                let decode: Duration = begun.elapsed();
-                self.local
-                    .answer(&photo)
-                    .map(|answer| (answer.classes(), Timings { decode, ..answer.timings }))
-            });
-            let outcome = match answered {
-                Ok((classes, timings)) => {
-                    Outcome::Local { classes, timings, at: Instant::now(), instead: Some(why) }
-                }
-                Err(error) => Outcome::Failed(format!("{why}; on this device: {error}")),
-            };
-            // The reporter outlives every sender unless it has failed, and then says so itself.
-            if self.outcomes.send(FinishedFrame { frame, outcome }).is_err() {
-                return;
-            }
-        }
     }
 }
 

@@ -1,4 +1,6 @@
-//! What a frame's answer looks like: the photo under its class map, with a legend, and the map itself.
+//! Drawing of answers: the photo tinted by its class map with a legend, or with bars for its classes; and the mask.
+
+use std::io;
 
 use image::RgbImage;
 use narrows_models::{Filter, Geometry};
@@ -9,21 +11,22 @@ use crate::{
     report::{ClassScore, Share},
 };
 
-/// The photo is scaled to fit into this size.
-const FRAME: (u32, u32) = (960, 720);
-/// Least share of the map that a class needs to stand in the legend.
-const LEGEND_LEAST: f64 = 0.01;
-/// How much of a pixel is class colour, in 1/256.
+/// Largest width and height of the photo in a picture.
+const PHOTO_SIZE: (u32, u32) = (960, 720);
+/// Share of the map above which a class is listed in the legend.
+const LEGEND_SHARE: f64 = 0.01;
+/// Part of a pixel that is the colour of its class, in 1/256.
 const TINT: u32 = 108;
-/// Space around things.
+/// Margin around text and photo in pixels.
 const PAD: u32 = 14;
-/// Side of a swatch.
+/// Side of a colour swatch in the legend in pixels.
 const SWATCH: u32 = 16;
 
 const BACKGROUND: Colour = [22, 24, 29];
 const BRIGHT: Colour = [242, 243, 245];
 const DIM: Colour = [150, 156, 166];
 const BAR: Colour = [86, 156, 214];
+/// Background of a bar.
 const GROOVE: Colour = [44, 48, 56];
 
 /// A class map with the colours of its classes.
@@ -35,12 +38,12 @@ pub(crate) struct Map<'a> {
     pub(crate) pixels: &'a [u8],
     /// Colour by class index; all 256 of them.
     pub(crate) colours: &'a [Colour; 256],
-    /// What the map holds, largest share first.
+    /// Classes in the map, largest share first.
     pub(crate) shares: &'a [Share],
 }
 
-/// Draws what `geometry` shows of `photo`: tinted with the map and its legend, titled with the best guess; without a
-/// map, with bars for the guesses.
+/// Draws the part of `photo` that `geometry` crops, titled with the best class: with a map, tinted by it and with a legend;
+/// without one, with bars for the classes.
 pub(crate) fn draw(
     photo: &RgbImage,
     geometry: &Geometry,
@@ -77,15 +80,15 @@ pub(crate) fn draw(
     canvas.into_image()
 }
 
-/// Height of a legend's or bar's row.
+/// Height of a row of the legend or of a bar in pixels.
 const ROW: u32 = 26;
 
-/// The map as an indexed PNG: class indices as pixels, class colours as palette.
-pub(crate) fn mask(map: Map<'_>) -> Result<Vec<u8>, String> {
-    indexed(map).map_err(|error| error.to_string())
+/// Encodes the map as an indexed PNG: class indices as pixels, class colours as palette.
+pub(crate) fn mask(map: Map<'_>) -> io::Result<Vec<u8>> {
+    Ok(indexed_png(map)?)
 }
 
-fn indexed(map: Map<'_>) -> Result<Vec<u8>, png::EncodingError> {
+fn indexed_png(map: Map<'_>) -> Result<Vec<u8>, png::EncodingError> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, map.width, map.height);
     encoder.set_color(png::ColorType::Indexed);
@@ -97,7 +100,7 @@ fn indexed(map: Map<'_>) -> Result<Vec<u8>, png::EncodingError> {
     Ok(bytes)
 }
 
-/// Colours for 256 classes: the given ones, and for the rest hues a golden angle apart.
+/// Colours for 256 classes: the given ones, and for the others hues at steps of the golden angle.
 pub(crate) fn palette(given: impl Iterator<Item = Option<Colour>>) -> [Colour; 256] {
     let mut colours = [[0; 3]; 256];
     for (index, colour) in colours.iter_mut().enumerate() {
@@ -109,7 +112,7 @@ pub(crate) fn palette(given: impl Iterator<Item = Option<Colour>>) -> [Colour; 2
     colours
 }
 
-/// HSV with a saturation of 0.65.
+/// Converts HSV with a saturation of 0.65 to RGB.
 fn hue(degrees: f32, value: f32) -> Colour {
     [5.0, 3.0, 1.0].map(|offset| {
         let k = (offset + degrees / 60.0) % 6.0;
@@ -118,17 +121,17 @@ fn hue(degrees: f32, value: f32) -> Colour {
     })
 }
 
-/// The size within [`FRAME`] that keeps the aspect.
+/// The largest size within [`PHOTO_SIZE`] of the same aspect ratio.
 fn scaled(width: f64, height: f64) -> (u32, u32) {
-    let scale = (f64::from(FRAME.0) / width).min(f64::from(FRAME.1) / height);
+    let scale = (f64::from(PHOTO_SIZE.0) / width).min(f64::from(PHOTO_SIZE.1) / height);
     let side = |side: f64, most: u32| ((side * scale).round() as u32).clamp(1, most);
-    // A sliver still has room for words.
-    (side(width, FRAME.0).max(320), side(height, FRAME.1).max(40))
+    // A very narrow photo is widened so that there is room for text.
+    (side(width, PHOTO_SIZE.0).max(320), side(height, PHOTO_SIZE.1).max(40))
 }
 
-/// Tints each pixel with its class, and draws a line where two classes meet.
+/// Tints each pixel with the colour of its class, and brightens the border between two classes.
 fn tint(pixels: &mut [u8], (width, height): (u32, u32), map: Map<'_>) {
-    let classes = enlarge(map, width, height);
+    let classes = resize_map(map, width, height);
     let at = |x: u32, y: u32| classes[(y * width + x) as usize];
     for y in 0..height {
         for x in 0..width {
@@ -143,9 +146,9 @@ fn tint(pixels: &mut [u8], (width, height): (u32, u32), map: Map<'_>) {
     }
 }
 
-/// The map at another size. Where four neighbours disagree, the class with most of the bilinear weight wins, so
-/// borders come out smooth instead of as steps.
-fn enlarge(map: Map<'_>, width: u32, height: u32) -> Vec<u8> {
+/// Resizes the map. Where the four neighbours of a pixel differ, the class with the largest bilinear weight is taken, which
+/// makes borders smooth instead of stepped.
+fn resize_map(map: Map<'_>, width: u32, height: u32) -> Vec<u8> {
     let columns: Vec<_> = (0..width).map(|x| neighbors(x, width, map.width)).collect();
     let mut classes = Vec::with_capacity(width as usize * height as usize);
     for y in 0..height {
@@ -176,14 +179,14 @@ fn enlarge(map: Map<'_>, width: u32, height: u32) -> Vec<u8> {
     classes
 }
 
-/// The two samples of `from` around sample `at` of `to`, and how far it is from the first to the second.
+/// The two samples of a row of `from` around sample `at` of a row of `to`, and its fractional distance from the first.
 fn neighbors(at: u32, to: u32, from: u32) -> (u32, u32, f32) {
     let place = ((at as f32 + 0.5) * from as f32 / to as f32 - 0.5).clamp(0.0, (from - 1) as f32);
     let low = place as u32;
     (low, (low + 1).min(from - 1), place - low as f32)
 }
 
-/// A class in the legend.
+/// A class in the legend, with its position.
 #[derive(Debug, Clone, PartialEq)]
 struct LegendEntry {
     class: u16,
@@ -193,9 +196,9 @@ struct LegendEntry {
     row: u32,
 }
 
-/// Sets the classes worth naming into rows of `width`, in columns of equal width.
+/// Arranges the classes above [`LEGEND_SHARE`] in rows of `width`, in columns of equal width.
 fn legend(shares: &[Share], width: u32) -> Vec<LegendEntry> {
-    let named: Vec<&Share> = shares.iter().filter(|share| share.share > LEGEND_LEAST).collect();
+    let named: Vec<&Share> = shares.iter().filter(|share| share.share > LEGEND_SHARE).collect();
     let percent = |share: &Share| percent(share.share);
     let need = |share: &&Share| {
         SWATCH + 8 + Face::Plain.width(&share.label) + 9 + Face::Strong.width(&percent(share)) + 22
@@ -228,7 +231,7 @@ impl LegendEntry {
     }
 }
 
-/// The best guess on the left, the file's name on the right.
+/// Draws the title line: the best class on the left, the file's name on the right.
 fn caption(canvas: &mut Canvas, name: &str, score: Option<&ClassScore>) {
     let (line, inner) = (PAD / 2, canvas.width() - 2 * PAD);
     let mut used = 0;
@@ -245,7 +248,7 @@ fn caption(canvas: &mut Canvas, name: &str, score: Option<&ClassScore>) {
     }
 }
 
-/// One bar per guess.
+/// Draws a bar for each class.
 fn bars(canvas: &mut Canvas, top: u32, scores: &[ClassScore]) {
     let inner = canvas.width() - 2 * PAD;
     let longest = scores.iter().map(|score| Face::Plain.width(&score.label)).max().unwrap_or(0);
@@ -281,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_legend_names_what_is_worth_it_in_columns_that_fit() {
+    fn the_legend_lists_large_classes_in_columns_that_fit() {
         let shares =
             [share(3, "road", 0.5), share(1, "building", 0.3), share(0, "sky", 0.19), share(2, "pole", 0.01)];
         let entries = legend(&shares, 480);
@@ -308,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_keep_the_aspect() {
+    fn pictures_keep_the_aspect_ratio() {
         assert_eq!(scaled(4000.0, 3000.0), (960, 720));
         assert_eq!(scaled(100.0, 100.0), (720, 720));
         assert_eq!(scaled(1920.0, 1080.0), (960, 540));
@@ -316,12 +319,12 @@ mod tests {
     }
 
     #[test]
-    fn enlarging_keeps_classes_and_smooths_a_diagonal() {
+    fn resizing_keeps_classes_and_smooths_a_diagonal() {
         let colours = palette(std::iter::empty());
         let pixels = [1, 1, 2, 1, 2, 2, 2, 2, 2];
         let map = Map { width: 3, height: 3, pixels: &pixels, colours: &colours, shares: &[] };
-        assert_eq!(enlarge(map, 3, 3), pixels);
-        let large = enlarge(map, 30, 30);
+        assert_eq!(resize_map(map, 3, 3), pixels);
+        let large = resize_map(map, 30, 30);
         assert!(large.iter().all(|class| [1, 2].contains(class)));
         assert_eq!((large[0], large[899]), (1, 2));
         let rows: Vec<usize> =
@@ -343,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_without_a_choice_differ() {
+    fn colours_that_are_not_given_differ() {
         let mut colours = palette(std::iter::empty())[..24].to_vec();
         colours.sort_unstable();
         colours.dedup();

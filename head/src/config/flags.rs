@@ -1,0 +1,131 @@
+//! The command line of `narrows-head run`.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use crate::encoding::{Chroma, Format};
+
+/// The flags of `narrows-head run`, as given.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Flags {
+    /// Folder of the bundle; the server must serve the same bundle
+    #[arg(long, value_name = "DIR")]
+    pub bundle: PathBuf,
+
+    /// Address of the tail: a name in its certificate, and a port; not needed with --path local
+    #[arg(long, value_name = "HOST:PORT")]
+    pub server: Option<String>,
+
+    /// Folder with ca.pem, cert.pem and key.pem of this device, as `narrows-tail certs device` makes it; not needed with
+    /// --path local
+    #[arg(long, value_name = "DIR")]
+    pub identity: Option<PathBuf>,
+
+    /// An image file, a folder of images (without its subfolders), a quoted pattern such as 'photos/**/*.jpg', or a FIFO,
+    /// which is opened anew for every frame
+    #[arg(long, value_name = "FILE|DIR|GLOB")]
+    pub source: String,
+
+    /// Names of the tasks to answer [default: the bundle's first task of each kind]
+    #[arg(long, value_name = "TASK,…", value_delimiter = ',')]
+    pub tasks: Vec<String>,
+
+    /// Where the network runs
+    #[arg(long, value_name = "PATH", value_enum, default_value_t = Path::Split)]
+    pub path: Path,
+
+    /// When this device answers instead of the server, where the bundle's local network can
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = FallbackMode::Lost)]
+    pub fallback: FallbackMode,
+
+    /// Rate level; 0 is the finest and makes the largest packets [default: the bundle's]
+    #[arg(long, value_name = "N")]
+    pub level: Option<usize>,
+
+    /// Coding of the packets of --path split [default: auto]
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub coding: Option<Coding>,
+
+    /// File format of --path image [default: jpeg]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub format: Option<Format>,
+
+    /// Quality of --path image, 1 (smallest) to 100 [default: 75]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub quality: Option<u8>,
+
+    /// Colour planes of --path image: 420 halves their height and width, 444 (JPEG only) keeps them [default: 420]
+    #[arg(long, value_name = "420|444", value_enum)]
+    pub subsampling: Option<Chroma>,
+
+    /// Size of --path image [default: fitted]
+    #[arg(long, value_name = "SIZE", value_enum)]
+    pub send: Option<Size>,
+
+    /// Geometry by which an image is resized and cropped to the network's input [default: the first task's]
+    #[arg(long, value_name = "NAME")]
+    pub geometry: Option<String>,
+
+    /// Write an annotated picture and a mask for each image into this folder, which is created if missing
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Milliseconds from the capture of a frame to its answer; work past that is dropped on both sides
+    #[arg(long, value_name = "MS", default_value_t = 30_000)]
+    pub budget: u64,
+
+    /// Frames between capture and answer; 1 finishes each frame before the next one begins
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub in_flight: usize,
+
+    /// Seconds to look for the server, at the start and after the connection was lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub retry_for: u64,
+
+    /// How often to read the whole source; 0 repeats without end
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub repeat: u32,
+}
+
+/// Where the network runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Path {
+    /// Here up to the bottleneck, on the server from there: features are sent
+    Split,
+    /// On the server, which must serve the whole network (`narrows-tail serve --offload`): an image is sent
+    Image,
+    /// Here, with the bundle's local network: nothing is sent
+    Local,
+}
+
+/// When this device answers instead of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FallbackMode {
+    /// When the server was not found within --retry-for; it is used again as soon as it is back
+    Lost,
+    /// Never: without a server, frames fail and the run ends
+    Never,
+}
+
+/// How a packet is coded (codec/FORMAT.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Coding {
+    /// The smallest of: tables chosen by context, along columns or rows where that suits, and one table for each channel
+    Auto,
+    /// One table for each channel
+    Static,
+    /// Zstandard on the 8-bit symbols
+    Zstd,
+    /// The 8-bit symbols as they are
+    Raw,
+}
+
+/// The size at which an image is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Size {
+    /// The network's input size, resized and cropped here: both paths use the same pixels
+    Fitted,
+    /// The image's own size; the server resizes and crops
+    Original,
+}

@@ -1,0 +1,113 @@
+//! The plan of each frame: which path it takes, with which settings and by when.
+
+use std::{sync::Arc, time::Duration};
+
+use narrows_models::{Task, TaskKind};
+use narrows_wire::{Query, TaskRequest};
+
+use crate::{
+    config::{Config, Path, TOP_K},
+    frame::{Capture, FramePath, FramePlan},
+};
+
+/// Plans every frame alike, as the run's configuration says.
+///
+/// This is the only place where plans are made. Rate control belongs here: it would choose level and path from
+/// observations of link, server and device.
+#[derive(Debug, Clone)]
+pub(crate) struct FixedPolicy {
+    path: FramePath,
+    tasks: Arc<[TaskRequest]>,
+    budget: Duration,
+    draw: bool,
+    fallback: bool,
+}
+
+impl FixedPolicy {
+    /// A policy for `config`, whose task indices refer to `tasks`. With `fallback` this device answers when the server
+    /// is away.
+    pub(crate) fn new(config: &Config, tasks: &[Task], fallback: bool) -> Self {
+        let geometry = config.geometry;
+        let path = match config.path {
+            Path::Split => FramePath::Split { geometry, level: config.level },
+            Path::Image => FramePath::Image { geometry, encoding: config.encoding, framing: config.framing },
+            Path::Local => FramePath::Local,
+        };
+        let request = |&task: &usize| TaskRequest {
+            // A bundle has at most 16 tasks.
+            task: task as u8,
+            query: match tasks[task].kind {
+                TaskKind::Classify => Query::Classify { top_k: TOP_K },
+                TaskKind::Segment => Query::Segment { size: None },
+            },
+        };
+        FixedPolicy {
+            path,
+            tasks: config.tasks.iter().map(request).collect(),
+            budget: config.budget,
+            draw: config.out.is_some(),
+            fallback,
+        }
+    }
+
+    /// The plan of one frame.
+    pub(crate) fn plan(&self, capture: &Capture) -> FramePlan {
+        // A picture that was delivered before has been drawn before.
+        let draw = self.draw && capture.picture_name.is_some();
+        FramePlan {
+            path: self.path,
+            tasks: Arc::clone(&self.tasks),
+            deadline: capture.captured_at + self.budget,
+            draw,
+            keep_pixels: draw || (self.fallback && !capture.can_reload),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use image::RgbImage;
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    fn capture(first_time: bool, can_reload: bool) -> Capture {
+        Capture {
+            file: "cat.jpg".into(),
+            picture_name: first_time.then(|| "cat".to_owned()),
+            captured_at: Instant::now(),
+            decode: Duration::ZERO,
+            pixels: Ok(RgbImage::new(1, 1)),
+            can_reload,
+        }
+    }
+
+    fn policy(draw: bool, fallback: bool) -> FixedPolicy {
+        let budget = Duration::from_millis(250);
+        FixedPolicy { path: FramePath::Local, tasks: [].into(), budget, draw, fallback }
+    }
+
+    #[test]
+    fn the_budget_counts_from_the_capture() {
+        let capture = capture(true, true);
+        let plan = policy(false, false).plan(&capture);
+        assert_eq!(plan.deadline - capture.captured_at, Duration::from_millis(250));
+    }
+
+    #[test]
+    fn a_picture_is_drawn_once() {
+        assert!(policy(true, false).plan(&capture(true, true)).draw);
+        assert!(!policy(true, false).plan(&capture(false, true)).draw);
+        assert!(!policy(false, false).plan(&capture(true, true)).draw);
+    }
+
+    #[test]
+    fn pixels_are_kept_to_be_drawn_on_or_where_a_fallback_could_not_read_them_again() {
+        let kept =
+            |draw, fallback, can_reload| policy(draw, fallback).plan(&capture(true, can_reload)).keep_pixels;
+        assert!(kept(true, false, true) && kept(false, true, false));
+        assert!(!kept(false, false, false) && !kept(false, true, true));
+    }
+}

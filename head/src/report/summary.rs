@@ -1,0 +1,104 @@
+//! Totals of a run, in memory that does not grow with the number of frames.
+
+use std::fmt;
+
+use hdrhistogram::Histogram;
+
+use super::{Line, Status};
+
+/// Significant decimal digits of the durations in the histogram: quantiles are exact within 0.1 %.
+const DIGITS: u8 = 3;
+/// Longest duration in the histogram in microseconds, two hours; `--budget` allows one.
+const LONGEST: u64 = 7_200_000_000;
+
+/// Totals of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Frames for which at least one task was answered.
+    pub answered: u64,
+    /// Frames that the server refused.
+    pub refused: u64,
+    /// Frames that nobody answered.
+    pub failed: u64,
+    /// Frames of the source that were not begun because the run ended early; 0 if the source has no known total.
+    pub not_begun: u64,
+    /// Answered frames that this device answered.
+    pub local: u64,
+    /// Bytes of the packets of all frames that a server answered.
+    packet_bytes: u64,
+    /// Microseconds from the capture to the answer of the answered frames.
+    totals: Histogram<u64>,
+}
+
+impl Default for Summary {
+    fn default() -> Self {
+        let totals = Histogram::new_with_bounds(1, LONGEST, DIGITS).expect("the bounds are in range");
+        Summary { answered: 0, refused: 0, failed: 0, not_begun: 0, local: 0, packet_bytes: 0, totals }
+    }
+}
+
+impl Summary {
+    /// The summary of a run of which no frame was begun.
+    pub(crate) fn of_none(not_begun: u64) -> Self {
+        Summary { not_begun, ..Summary::default() }
+    }
+
+    /// Counts a frame.
+    pub fn add(&mut self, line: &Line) {
+        match line.status {
+            Status::Answered => {
+                self.answered += 1;
+                self.local += u64::from(line.bytes.is_none());
+                self.packet_bytes += line.bytes.map_or(0, |bytes| bytes.packet as u64);
+                if let Some(ms) = line.ms {
+                    self.totals.saturating_record((ms.total * 1e3).round() as u64);
+                }
+            }
+            Status::Refused => self.refused += 1,
+            Status::Failed => self.failed += 1,
+        }
+    }
+
+    /// Whether every frame of the source was answered.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.refused + self.failed + self.not_begun == 0
+    }
+
+    /// Mean packet size in bytes of the frames that a server answered.
+    #[must_use]
+    pub fn mean_packet_bytes(&self) -> Option<f64> {
+        let sent = self.answered - self.local;
+        (sent > 0).then(|| self.packet_bytes as f64 / sent as f64)
+    }
+
+    /// Quantile of the milliseconds from capture to answer over the answered frames, by nearest rank and exact within
+    /// 0.1 %. `quantile` is from 0 to 1.
+    #[must_use]
+    pub fn total_ms(&self, quantile: f64) -> Option<f64> {
+        let value = || self.totals.value_at_quantile(quantile) as f64 / 1e3;
+        (!self.totals.is_empty()).then(value)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let frames = self.answered + self.refused + self.failed;
+        let s = if frames == 1 { "" } else { "s" };
+        write!(f, "{frames} frame{s}: {} answered", self.answered)?;
+        write!(f, ", {} refused, {} failed", self.refused, self.failed)?;
+        if self.not_begun > 0 {
+            write!(f, ", {} not begun", self.not_begun)?;
+        }
+        if self.local > 0 {
+            write!(f, ", {} on this device alone", self.local)?;
+        }
+        if let Some(bytes) = self.mean_packet_bytes() {
+            write!(f, "; packet {bytes:.0} bytes on average")?;
+        }
+        if let (Some(p50), Some(p95)) = (self.total_ms(0.5), self.total_ms(0.95)) {
+            write!(f, "; total p50 {p50:.1} ms, p95 {p95:.1} ms")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! The signals by which a process is asked to end.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::Error;
+
+/// What asked a run to end early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stop {
+    /// SIGINT, which a terminal sends on Ctrl-C.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+    /// The reader of standard output closed it.
+    Unread,
+}
+
+/// SIGINT and SIGTERM, which no longer end the process by themselves once this exists.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Registers for both signals; needs the context of a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the operating system refuses.
+    pub(crate) fn watch() -> Result<Self, Error> {
+        let watch = |kind| {
+            signal(kind).map_err(|source| Error::Device { problem: "signals cannot be watched", source })
+        };
+        Ok(Signals { interrupt: watch(SignalKind::interrupt())?, terminate: watch(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next of them.
+    pub(crate) async fn next(&mut self) -> Stop {
+        tokio::select! {
+            _ = self.interrupt.recv() => Stop::Interrupt,
+            _ = self.terminate.recv() => Stop::Terminate,
+        }
+    }
+}

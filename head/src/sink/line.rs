@@ -1,0 +1,220 @@
+//! The JSON line of a finished frame, from its plan and its outcome.
+
+use std::time::{Duration, Instant};
+
+use narrows_models::{Bundle, Task};
+use narrows_wire::{Class, ClassMap, Outcome as TaskOutcome, Refusal, Reply, TaskAnswer};
+
+use crate::{
+    frame::{EncodeStats, Finished, Frame, FramePath, Outcome, Timings, Traffic},
+    report::{Bytes, ClassScore, ImageSettings, Line, Millis, Segment, Share, Status, Unanswered},
+};
+
+/// A line, and what pictures need beyond it.
+pub(super) struct FinishedLine {
+    pub(super) line: Line,
+    /// Index of the segmentation task that was answered and its class map: a class per pixel, row by row.
+    pub(super) map: Option<(usize, Vec<u8>)>,
+}
+
+/// Builds the line of a frame.
+pub(super) fn line_of(frame: &Frame<Finished>, bundle: &Bundle) -> FinishedLine {
+    let mut finished = FinishedLine { line: failed_line(frame, bundle), map: None };
+    let line = &mut finished.line;
+    match &frame.stage.outcome {
+        Outcome::Failed(reason) => line.error = Some(reason.clone()),
+        Outcome::Refused { refusal, traffic } => {
+            line.status = Status::Refused;
+            line.code = Some(refusal.code.into());
+            line.error = Some(refusal.to_string());
+            fill_traffic(frame, traffic, None, line);
+        }
+        Outcome::Answered { reply, traffic } => {
+            line.path = Some(reply.path.to_string());
+            fill_traffic(frame, traffic, Some(reply), line);
+            finished.map = fill_answers(reply, bundle, line);
+        }
+        Outcome::Local { classes, timings, answered_at, fallback } => {
+            line.status = Status::Answered;
+            line.path = Some("local".to_owned());
+            line.fallback = fallback.as_deref().map(str::to_owned);
+            (line.level, line.coding, line.image) = (None, None, None);
+            line.ms = Some(local_times(frame, timings, *answered_at, fallback.is_some()));
+            fill_local_answer(frame, classes, bundle, line);
+        }
+    }
+    finished
+}
+
+/// The line of a frame that nobody answered, with what is known from its plan.
+fn failed_line(frame: &Frame<Finished>, bundle: &Bundle) -> Line {
+    let (geometry, level, image) = match frame.plan.path {
+        FramePath::Split { geometry, level } => (Some(geometry), Some(level.index()), None),
+        FramePath::Image { geometry, encoding, framing } => {
+            (Some(geometry), None, Some(ImageSettings::new(encoding, framing)))
+        }
+        FramePath::Local => (None, None, None),
+    };
+    let local = || bundle.local().map(|local| &local.geometry);
+    let geometry = geometry.map_or_else(local, |geometry| bundle.geometries().get(geometry.index()));
+    let coding = frame.stage.encoded.as_ref().and_then(|encoded| encoded.coding);
+    Line {
+        frame: frame.id.0,
+        file: frame.file.clone(),
+        status: Status::Failed,
+        path: None,
+        fallback: None,
+        level,
+        coding: coding.map(|mode| mode.to_string()),
+        image,
+        geometry: geometry.map(|geometry| geometry.name.clone()).unwrap_or_default(),
+        classify: None,
+        segment: None,
+        overlay: None,
+        unanswered: Vec::new(),
+        code: None,
+        error: None,
+        bytes: None,
+        ms: None,
+    }
+}
+
+/// Fills in the server's answers; returns the class map if there is one.
+fn fill_answers(reply: &Reply, bundle: &Bundle, line: &mut Line) -> Option<(usize, Vec<u8>)> {
+    let mut drawable = None;
+    for TaskAnswer { task, outcome, .. } in &reply.answers {
+        let index = usize::from(*task);
+        let Some(task) = bundle.tasks().get(index) else { continue };
+        match outcome {
+            TaskOutcome::Classes(classes) => line.classify = Some(scores(task, classes)),
+            TaskOutcome::Map(map) => match map.unpack() {
+                Ok(pixels) => {
+                    line.segment = Some(segment(task, map, &pixels));
+                    drawable = Some((index, pixels));
+                }
+                Err(error) => {
+                    line.unanswered.push(Unanswered {
+                        task: task.name.clone(),
+                        code: None,
+                        error: error.to_string(),
+                    });
+                }
+            },
+            TaskOutcome::Refused(refusal) => line.unanswered.push(refused(task, refusal)),
+            // The session rejects replies with any other outcome.
+            _ => {}
+        }
+    }
+    if line.classify.is_some() || line.segment.is_some() {
+        line.status = Status::Answered;
+    } else {
+        line.error = Some("no task was answered".to_owned());
+    }
+    drawable
+}
+
+/// Fills in the answer of the local network, which answers one task.
+fn fill_local_answer(frame: &Frame<Finished>, classes: &[Class], bundle: &Bundle, line: &mut Line) {
+    let Some(local) = bundle.local() else { return };
+    line.geometry = local.geometry.name.clone();
+    for request in frame.plan.tasks.iter() {
+        let index = usize::from(request.task);
+        let Some(task) = bundle.tasks().get(index) else { continue };
+        match index == local.task {
+            true => line.classify = Some(scores(task, classes)),
+            false => line.unanswered.push(Unanswered {
+                task: task.name.clone(),
+                code: None,
+                error: "the local network does not answer it".to_owned(),
+            }),
+        }
+    }
+}
+
+/// Fills in sizes and times of a frame that the server replied to.
+fn fill_traffic(frame: &Frame<Finished>, traffic: &Traffic, reply: Option<&Reply>, line: &mut Line) {
+    let Some(encoded) = &frame.stage.encoded else { return };
+    let Traffic { sent, received, received_at } = *traffic;
+    line.bytes = Some(Bytes { packet: encoded.packet_bytes, sent, received });
+    line.ms = Some(stage_times(frame.captured_at, encoded, received_at, reply));
+}
+
+fn stage_times(
+    captured_at: Instant,
+    encoded: &EncodeStats,
+    received_at: Instant,
+    reply: Option<&Reply>,
+) -> Millis {
+    let tail = reply.map(|reply| reply.timings).unwrap_or_default();
+    let away = received_at.saturating_duration_since(encoded.encoded_at);
+    Millis {
+        decode: ms(encoded.timings.decode),
+        resize: ms(encoded.timings.resize),
+        head: ms(encoded.timings.head),
+        encode: ms(encoded.timings.encode),
+        network: ms(away.saturating_sub(tail.decode + tail.queue + tail.infer + tail.answer)),
+        tail_queue: ms(tail.queue),
+        tail_decode: ms(tail.decode),
+        tail_infer: ms(tail.infer),
+        tail_answer: ms(tail.answer),
+        total: ms(received_at.saturating_duration_since(captured_at)),
+    }
+}
+
+/// Times of a frame that this device answered. As a fallback, `network` is how long the server was waited for.
+fn local_times(
+    frame: &Frame<Finished>,
+    timings: &Timings,
+    answered_at: Instant,
+    is_fallback: bool,
+) -> Millis {
+    let total = answered_at.saturating_duration_since(frame.captured_at);
+    let work = timings.decode + timings.resize + timings.head;
+    Millis {
+        decode: ms(timings.decode),
+        resize: ms(timings.resize),
+        head: ms(timings.head),
+        network: if is_fallback { ms(total.saturating_sub(work)) } else { 0.0 },
+        total: ms(total),
+        ..Millis::default()
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn scores(task: &Task, classes: &[Class]) -> Vec<ClassScore> {
+    let score = |class: &Class| ClassScore {
+        index: class.index,
+        label: label(task, class.index),
+        probability: class.probability.into(),
+    };
+    classes.iter().map(score).collect()
+}
+
+fn segment(task: &Task, map: &ClassMap, pixels: &[u8]) -> Segment {
+    let mut counts = [0usize; 256];
+    for &class in pixels {
+        counts[usize::from(class)] += 1;
+    }
+    let present = (0u16..).zip(counts).filter(|(_, count)| *count > 0);
+    let mut classes: Vec<Share> = present
+        .map(|(index, count)| Share {
+            index,
+            label: label(task, index),
+            share: count as f64 / pixels.len() as f64,
+        })
+        .collect();
+    classes.sort_by(|a, b| b.share.total_cmp(&a.share));
+    Segment { mask: None, overlay: None, width: map.width(), height: map.height(), classes }
+}
+
+fn label(task: &Task, index: u16) -> String {
+    let label = task.labels.get(usize::from(index));
+    label.map_or_else(|| format!("class {index}"), |label| label.name.clone())
+}
+
+fn refused(task: &Task, refusal: &Refusal) -> Unanswered {
+    Unanswered { task: task.name.clone(), code: Some(refusal.code.into()), error: refusal.to_string() }
+}

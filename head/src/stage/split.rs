@@ -1,0 +1,148 @@
+//! The split's head: an image to a packet of coded features, timed stage by stage.
+#![expect(clippy::disallowed_methods, reason = "every stage is timed here")]
+
+use std::time::{Duration, Instant};
+
+use image::RgbImage;
+use narrows_codec::{Choice, Encoder, Feature, GeometryId, LevelId, Mode, Tables};
+use narrows_models::Bundle;
+
+use crate::{
+    Error,
+    config::SMALLEST,
+    frame::Timings,
+    image::{Fitter, decode},
+    net::Net,
+};
+
+/// The head of a bundle, ready to run: resize, network up to the bottleneck, entropy coder.
+///
+/// ```no_run
+/// use narrows_codec::{GeometryId, LevelId};
+/// use narrows_head::Head;
+/// use narrows_models::{Bundle, Parts};
+///
+/// let bundle = Bundle::open("models/bundles/lite2", Parts::Head)?;
+/// let mut head = Head::open(bundle)?;
+/// let encoded = head.encode_file(&std::fs::read("cat.jpg")?, GeometryId(0), LevelId(0))?;
+/// println!("{} bytes, {:?} in the network", encoded.packet.len(), encoded.timings.head);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Head {
+    bundle: Bundle,
+    tables: Tables,
+    net: Net,
+    fitter: Fitter,
+    encoder: Encoder,
+    choice: Choice,
+}
+
+/// An encoded image.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EncodedImage {
+    /// The packet for the server (codec/FORMAT.md).
+    pub packet: Vec<u8>,
+    /// How the packet is coded.
+    pub mode: Mode,
+    /// The symbols in the packet.
+    pub feature: Feature,
+    /// The network's input: u8 RGB, row by row, of the geometry's size.
+    pub pixels: Vec<u8>,
+    /// Duration of each stage.
+    pub timings: Timings,
+}
+
+impl Head {
+    /// Plans the head's network for every geometry and parses the entropy coder's tables.
+    ///
+    /// # Errors
+    /// An error of [`ErrorKind::Bundle`](crate::ErrorKind::Bundle) for tables or a network that cannot be used.
+    pub fn open(bundle: Bundle) -> Result<Self, Error> {
+        let part = bundle.tables().to_owned();
+        let tables = Tables::parse(&bundle.read(&part)?).map_err(|source| Error::Tables { part, source })?;
+        let part = bundle.head().file.clone();
+        let net = Net::open(&bundle).map_err(|source| Error::Head { part, source })?;
+        let (fitter, encoder) = (Fitter::default(), Encoder::new());
+        Ok(Head { bundle, tables, net, fitter, encoder, choice: SMALLEST })
+    }
+
+    /// Chooses how packets are coded; the default is the smallest of the modes that suit a device.
+    #[must_use]
+    pub fn coding(self, choice: Choice) -> Self {
+        Head { choice, ..self }
+    }
+
+    /// The bundle that it was made from.
+    #[must_use]
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// Multiply-accumulate operations for one image of this geometry; 0 for a geometry that the bundle does not have.
+    #[must_use]
+    pub fn macs(&self, geometry: GeometryId) -> u64 {
+        self.net.macs(geometry).unwrap_or(0)
+    }
+
+    /// Encodes the image in `file`, the bytes of a JPEG, PNG, WebP or BMP file.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if the bytes hold no usable image; otherwise as [`Head::encode_image`].
+    pub fn encode_file(
+        &mut self,
+        file: &[u8],
+        geometry: GeometryId,
+        level: LevelId,
+    ) -> Result<EncodedImage, Error> {
+        let started = Instant::now();
+        let image = decode(file).map_err(|source| Error::Image { file: "(bytes)".into(), source })?;
+        let decoded = started.elapsed();
+        let mut encoded = self.encode_image(&image, geometry, level)?;
+        encoded.timings.decode = decoded;
+        Ok(encoded)
+    }
+
+    /// Encodes a decoded image of any size.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a geometry or level that the bundle does not have, [`Error::Net`] and [`Error::Code`]
+    /// if the network or the entropy coder fail.
+    pub fn encode_image(
+        &mut self,
+        image: &RgbImage,
+        geometry: GeometryId,
+        level: LevelId,
+    ) -> Result<EncodedImage, Error> {
+        let Some(target) = self.bundle.geometries().get(geometry.index()) else {
+            return Err(Error::usage("--geometry", format!("the bundle has no geometry {geometry}")));
+        };
+        if level.index() >= self.bundle.levels().len() {
+            return Err(Error::usage("--level", format!("the bundle has no level {level}")));
+        }
+        let started = Instant::now();
+        let mut pixels = Vec::new();
+        self.fitter.fit(image, target, &mut pixels);
+        let fitted = Instant::now();
+        let feature = self.net.run(geometry, level, &pixels)?;
+        let inferred = Instant::now();
+        let mut packet = Vec::new();
+        let mode = self
+            .encoder
+            .encode(&self.tables, geometry, level, self.choice, &feature, &mut packet)
+            .map_err(Error::Code)?;
+        let timings = Timings {
+            decode: Duration::ZERO,
+            resize: fitted - started,
+            head: inferred - fitted,
+            encode: inferred.elapsed(),
+        };
+        Ok(EncodedImage { packet, mode, feature, pixels, timings })
+    }
+}
+
+impl std::fmt::Debug for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Head").field("bundle", &self.bundle.name()).finish_non_exhaustive()
+    }
+}

@@ -13,7 +13,7 @@ SOURCE_classify := bench/photos
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench test-arm test-python miri mutate evaluate micro bench-codec fuzz fmt audit runtime runtime-cpu runtime-gpu build clean
+.PHONY: help demo test bench test-arm test-python miri mutate evaluate micro bench-codec soak fuzz fmt audit runtime runtime-cpu runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -79,6 +79,10 @@ test-python: ## build codec/python and codec/reference into a temporary environm
 		&& CARGO_TARGET_DIR="$(CURDIR)/target/python" "$$folder/bin/pip" install --quiet './codec/python[test]' \
 			'./codec/reference[test]' \
 		&& "$$folder/bin/pytest" codec/python && "$$folder/bin/pytest" codec/reference
+
+FRAMES ?= 100000
+soak: build ## answer FRAMES=100000 photos from a FIFO on this device and check that its memory stays flat
+	FRAMES=$(FRAMES) $(CARGO) test $(BUILD) --test endless -- --nocapture memory
 
 SECONDS_EACH ?= 600
 fuzz: ## run every fuzz target SECONDS_EACH=600 seconds (needs cargo-fuzz and a nightly toolchain)

@@ -1,4 +1,4 @@
-//! Input that is broken, and halves that go away: the real binaries say what is wrong and how to go on.
+//! Broken input, and heads or tails that go away: the real binaries say what is wrong and what to do.
 #![expect(clippy::disallowed_methods, reason = "what must end is given a bound")]
 
 use std::{
@@ -14,7 +14,7 @@ use narrows_pair::Pair;
 use narrows_tests::{bundle, changed_bundle, lines, photos, root, runtime, said};
 use serde_json::Value;
 
-/// Exit codes that both binaries document.
+/// Exit codes, as both binaries document them.
 const SOME_UNANSWERED: i32 = 1;
 const BAD_BUNDLE: i32 = 3;
 const BAD_IDENTITY: i32 = 4;
@@ -27,7 +27,7 @@ fn start() -> Result<Pair> {
 }
 
 #[test]
-fn a_tampered_part_is_named_by_both_halves() -> Result<()> {
+fn a_tampered_part_is_named_by_head_and_tail() -> Result<()> {
     let tampered = changed_bundle("tables.bin", false, |bytes| bytes[20] ^= 1)?;
     for output in [lone_head(tampered.path())?, lone_tail(tampered.path(), &runtime())?] {
         assert_fails(&output, BAD_BUNDLE, &["tables.bin", "SHA-256"]);
@@ -86,7 +86,7 @@ fn cuda_that_is_not_there_is_an_error_and_never_the_cpu() -> Result<()> {
     let certs = certificates()?;
     let mut command = serve(&bundle(), &certs.path().join("server"), &runtime());
     let output = command.args(["--device", "cuda"]).output()?;
-    // `make runtime` fetches the CPU build, which cannot serve CUDA on any machine.
+    // `make runtime` fetches the CPU build of ONNX Runtime, which supports CUDA on no machine.
     assert_fails(&output, TAIL_NO_RUNTIME, &["CUDA"]);
     Ok(())
 }
@@ -185,7 +185,7 @@ fn a_tail_killed_mid_run_leaves_no_frame_unaccounted() -> Result<()> {
 }
 
 #[test]
-fn a_draining_tail_answers_what_it_took() -> Result<()> {
+fn a_draining_tail_answers_the_frames_it_accepted() -> Result<()> {
     let pair = start()?;
     let mut head = pair
         .head(&bundle())
@@ -199,7 +199,7 @@ fn a_draining_tail_answers_what_it_took() -> Result<()> {
         assert_eq!(serde_json::from_str::<Value>(&line?)?["status"], "answered");
     }
     pair.drain()?;
-    // Whatever the head still says, it ends by itself and says it line by line.
+    // The head ends by itself, and everything that it still writes are complete lines.
     for line in reader {
         assert!(serde_json::from_str::<Value>(&line?)?["status"].is_string());
     }
@@ -216,7 +216,7 @@ fn assert_fails(output: &Output, code: i32, words: &[&str]) {
     assert!(!text.contains("panicked"), "{text}");
 }
 
-/// A head that gets as far as its bundle: nobody listens where it would connect.
+/// The output of a head whose server address has no listener, so that only errors before connecting matter.
 fn lone_head(bundle: &Path) -> Result<Output> {
     let certs = certificates()?;
     let identity = certs.path().join("devices/device");
@@ -255,7 +255,7 @@ fn certificates() -> Result<tempfile::TempDir> {
     Ok(folder)
 }
 
-/// A PNG that says it has no columns.
+/// A PNG whose header says that it has no columns.
 fn no_size() -> Vec<u8> {
     let mut chunk = b"IHDR\0\0\0\0\0\0\0\x01\x08\x02\0\0\0".to_vec();
     let check = crc32fast::hash(&chunk).to_be_bytes();

@@ -1,11 +1,11 @@
-//! Every command of every program explains itself, with an example to copy.
+//! The help of every command of every program has an example of that command.
 
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use narrows_tests::said;
 
-/// The commands below `path`, each by its words, as the help of the real program lists them.
+/// Checks the help of the command `path` and of every command below it; returns how many there are.
 fn walk(program: &dyn Fn() -> Command, name: &str, path: &[String]) -> Result<usize> {
     let output = program().args(path).arg("--help").output()?;
     let help = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -15,7 +15,7 @@ fn walk(program: &dyn Fn() -> Command, name: &str, path: &[String]) -> Result<us
     assert!(examples.contains(&full), "{full}: its examples are of something else:\n{examples}");
     let listed = options.split_once("\nCommands:\n").map(|(_, rest)| rest).unwrap_or_default();
     let commands = listed.lines().take_while(|line| !line.is_empty());
-    // A long description goes on in further columns.
+    // Descriptions that are too long for a line continue with more indentation.
     let commands = commands.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     let commands = commands.filter_map(|line| line.split_whitespace().next());
     let mut seen = 1;

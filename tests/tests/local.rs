@@ -1,4 +1,4 @@
-//! The device alone: asked to be, without a server from the beginning, and after the server is gone.
+//! Answers from this device alone: with --path local, when no server is found, and after the server is lost.
 
 use std::{
     io::{BufRead, BufReader},
@@ -16,9 +16,10 @@ use serde_json::Value;
 
 const BAD_FLAG: i32 = 2;
 const NO_SERVER: i32 = 6;
+const DEVICE_FAILED: i32 = 7;
 
-/// A head without server and identity.
-fn alone() -> Command {
+/// A head with --path local, which needs no server and no identity.
+fn local_head() -> Command {
     let mut command = narrows_pair::head();
     command.args(["run", "--path", "local", "--bundle"]).arg(bundle());
     command.arg("--source").arg(photos()).current_dir(root()).stdin(Stdio::null());
@@ -35,8 +36,8 @@ fn is_local(line: &Value) -> bool {
 }
 
 #[test]
-fn a_head_alone_answers_what_its_network_says() -> Result<()> {
-    let output = alone().output()?;
+fn a_local_head_gives_the_answers_of_its_network() -> Result<()> {
+    let output = local_head().output()?;
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let lines = lines(&output)?;
     assert!(lines.len() > 3);
@@ -54,9 +55,9 @@ fn a_head_alone_answers_what_its_network_says() -> Result<()> {
 }
 
 #[test]
-fn a_head_alone_draws_what_it_saw() -> Result<()> {
+fn a_local_head_draws_its_answers() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let output = alone().arg("--out").arg(folder.path()).args(["--tasks", "classify"]).output()?;
+    let output = local_head().arg("--out").arg(folder.path()).args(["--tasks", "classify"]).output()?;
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     for line in lines(&output)? {
         let overlay = line["overlay"].as_str().context("a picture")?;
@@ -67,7 +68,7 @@ fn a_head_alone_draws_what_it_saw() -> Result<()> {
 
 #[test]
 fn a_task_that_the_device_cannot_answer_is_named() -> Result<()> {
-    let output = alone().args(["--tasks", "segment"]).output()?;
+    let output = local_head().args(["--tasks", "segment"]).output()?;
     assert_eq!(output.status.code(), Some(BAD_FLAG), "{}", said(&output));
     assert!(said(&output).contains("--path: ") && said(&output).contains("segment"), "{}", said(&output));
     Ok(())
@@ -85,8 +86,8 @@ fn a_split_needs_a_server_and_an_identity() -> Result<()> {
     Ok(())
 }
 
-/// A head whose server was there for its certificates and is gone.
-fn orphan(tail: &mut Pair) -> Result<Command> {
+/// A head with valid certificates whose server is not running.
+fn head_without_server(tail: &mut Pair) -> Result<Command> {
     tail.kill()?;
     let mut command = tail.head(&bundle());
     command.args(["--retry-for", "1", "--source"]).arg(photos()).current_dir(root());
@@ -101,7 +102,7 @@ fn start() -> Result<Pair> {
 fn a_head_that_finds_no_server_answers_itself_and_says_why() -> Result<()> {
     let mut tail = start()?;
     let address = tail.address().to_owned();
-    let output = orphan(&mut tail)?.output()?;
+    let output = head_without_server(&mut tail)?.output()?;
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     for line in lines(&output)? {
         assert!(is_local(&line), "{line}");
@@ -109,14 +110,40 @@ fn a_head_that_finds_no_server_answers_itself_and_says_why() -> Result<()> {
         assert_eq!(line["unanswered"][0]["task"], "segment", "{line}");
     }
     for args in [&["--fallback", "never"][..], &["--tasks", "segment"]] {
-        let output = orphan(&mut tail)?.args(args).output()?;
+        let output = head_without_server(&mut tail)?.args(args).output()?;
         assert_eq!(output.status.code(), Some(NO_SERVER), "{args:?}: {}", said(&output));
     }
     Ok(())
 }
 
 #[test]
-fn a_head_that_loses_its_server_goes_on_alone() -> Result<()> {
+fn a_head_that_finds_no_server_answers_photos_that_cannot_be_read_again() -> Result<()> {
+    let mut tail = start()?;
+    tail.kill()?;
+    let folder = tempfile::tempdir()?;
+    let fifo = folder.path().join("photos.fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status()?.success());
+    let mut command = tail.head(&bundle());
+    command.args(["--retry-for", "1", "--tasks", "classify", "--source"]).arg(&fifo).current_dir(root());
+    let head = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    std::fs::copy(photos().join("orange.jpg"), &fifo)?;
+    let output = head.wait_with_output()?;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let lines = lines(&output)?;
+    assert!(lines.len() == 1 && is_local(&lines[0]) && lines[0]["fallback"].is_string(), "{lines:?}");
+    Ok(())
+}
+
+#[test]
+fn a_head_whose_lines_cannot_be_written_says_so_and_ends() -> Result<()> {
+    let output = local_head().args(["--repeat", "0"]).stdout(std::fs::File::create("/dev/full")?).output()?;
+    assert_eq!(output.status.code(), Some(DEVICE_FAILED), "{}", said(&output));
+    assert!(said(&output).contains("cannot write standard output: "), "{}", said(&output));
+    Ok(())
+}
+
+#[test]
+fn a_head_that_loses_its_server_continues_on_this_device() -> Result<()> {
     let mut tail = start()?;
     let mut head = tail
         .head(&bundle())
@@ -144,7 +171,7 @@ fn a_head_that_loses_its_server_goes_on_alone() -> Result<()> {
         entry.as_ref().is_ok_and(|entry| entry.path().extension().is_some_and(|kind| kind != "md"))
     });
     assert_eq!((frames.len(), seen.len()), (seen.len(), 40 * pictures.count()));
-    let alone: Vec<_> = seen.iter().filter(|line| line["path"] == "local").collect();
-    assert!(!alone.is_empty() && alone.iter().all(|line| is_local(line) && line["fallback"].is_string()));
+    let local: Vec<_> = seen.iter().filter(|line| line["path"] == "local").collect();
+    assert!(!local.is_empty() && local.iter().all(|line| is_local(line) && line["fallback"].is_string()));
     Ok(())
 }

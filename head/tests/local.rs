@@ -16,7 +16,8 @@ const SIZE: (usize, usize) = (9, 14);
 const CLASSES: usize = 3;
 const CONTRIB: &str = "com.microsoft";
 
-/// A stride with lopsided padding, a depthwise and a pointwise layer whose sum with the first's output is pooled.
+/// A strided layer with asymmetric padding, a depthwise and a pointwise layer. The sum of the first and the last output is
+/// averaged over all positions.
 fn layers() -> Vec<Layer> {
     let noise = |seed, count| onnx::noise(seed).map(|b| b as i8).take(count).collect::<Vec<i8>>();
     let make = |seed, per_output: usize, kernel: usize, pads, group| Layer {
@@ -70,7 +71,7 @@ fn value(name: &str) -> Vec<(String, Option<Tensor>)> {
     vec![(name.to_owned(), None)]
 }
 
-/// The network as a model of BUNDLE.md, section 9: nodes 0 to 3 are the layers, then sum, mean, flatten, scores.
+/// The network as an ONNX model of BUNDLE.md, section 9: nodes 0 to 3 are the layers; sum, mean, flatten and scores follow.
 fn model() -> Model {
     let mut model = onnx::model(&layers());
     model.nodes[3].outputs = vec!["v3".into()];
@@ -78,10 +79,10 @@ fn model() -> Model {
     model.nodes.push(Node::plain(CONTRIB, "QLinearAdd", sum, "v4"));
     let mean = [value("v4"), grid("x", SUM[2]), grid("mean", MEAN)].concat();
     let mut mean = Node::plain(CONTRIB, "QLinearGlobalAveragePool", mean, "v5");
-    mean.wholes = vec![("channels_last".into(), 0)];
+    mean.int_attributes = vec![("channels_last".into(), 0)];
     model.nodes.push(mean);
     let mut flatten = Node::plain("", "Flatten", value("v5"), "v6");
-    flatten.wholes = vec![("axis".into(), 1)];
+    flatten.int_attributes = vec![("axis".into(), 1)];
     model.nodes.push(flatten);
     let scores = [value("v6"), grid("flat", MEAN)].concat();
     let constants = [
@@ -92,7 +93,7 @@ fn model() -> Model {
     ];
     let constants = constants.map(|(name, tensor)| (format!("gemm.{name}"), Some(tensor)));
     let mut gemm = Node::plain(CONTRIB, "QGemm", [scores, constants.to_vec()].concat(), "logits");
-    gemm.wholes = vec![("transB".into(), 1)];
+    gemm.int_attributes = vec![("transB".into(), 1)];
     model.nodes.push(gemm);
     model.output = ("logits".into(), onnx::FLOAT, vec![1, CLASSES as i64]);
     model.input.2 = vec![1, SIZE.0 as i64, SIZE.1 as i64, 3];
@@ -103,7 +104,7 @@ fn open(model: &Model, isa: Isa) -> Result<LocalNet, Error> {
     LocalNet::from_onnx(&model.bytes(), ["image", "logits"], SIZE, isa)
 }
 
-/// Channel planes of u8 values.
+/// Values of channel planes, one plane after the other, and their height and width.
 struct Planes {
     values: Vec<i64>,
     size: (usize, usize),
@@ -140,7 +141,7 @@ fn layer(layer: &Layer, x: &Planes) -> Planes {
     Planes { values, size: (rows, columns) }
 }
 
-/// Section 9 of BUNDLE.md in 64-bit integers and single roundings.
+/// The scores by the formulas of BUNDLE.md, section 9, in 64-bit integers with one rounding for each step.
 fn reference(pixels: &[u8]) -> Vec<f32> {
     let planes = (0..3).flat_map(|c| pixels[c..].iter().step_by(3).map(|&p| i64::from(p))).collect();
     let [first, depthwise, pointwise] = &layers()[..] else { panic!("three layers") };
@@ -170,7 +171,7 @@ fn scores_equal_the_formula_bit_for_bit() {
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_supported()) {
         let net = open(&model, isa).unwrap();
         assert_eq!(net.isa(), isa);
-        // Sums and means count as none.
+        // Sums and means count as no multiply-accumulates.
         let output = 4 * 7;
         assert_eq!(net.macs(), (output * 8 * (27 + 25 + 8) + 8 * CLASSES) as u64);
         let mut seen = Vec::new();
@@ -182,7 +183,7 @@ fn scores_equal_the_formula_bit_for_bit() {
             seen.push(bits(&found));
         }
         seen.dedup();
-        assert!(seen.len() > 10, "the vectors say little");
+        assert!(seen.len() > 10, "the scores hardly differ");
     }
 }
 
@@ -204,7 +205,7 @@ fn committed_bundles_reproduce_their_local_vectors() {
     }
 }
 
-/// Breaks the small network and checks that the message holds every one of `words`.
+/// Changes the small network and checks that it is refused with a message that contains each of `words`.
 fn refused(words: &[&str], change: impl FnOnce(&mut Model)) {
     let mut model = model();
     change(&mut model);
@@ -223,7 +224,7 @@ fn nodes_that_cannot_be_run_exactly_are_refused_by_name() {
     refused(&["qlinearadd", "Relu", "QGemm"], |m| m.nodes[4].op = "Relu".into());
     refused(&["qlinearadd", "cannot be run exactly"], |m| m.nodes[4].domain.clear());
     refused(&["qlinearadd", "`v9`"], |m| m.nodes[4].inputs[3].0 = "v9".into());
-    refused(&["qlinearadd", "attribute `axis`"], |m| m.nodes[4].wholes = vec![("axis".into(), 1)]);
+    refused(&["qlinearadd", "attribute `axis`"], |m| m.nodes[4].int_attributes = vec![("axis".into(), 1)]);
     refused(&["qlinearadd", "first input zero point", "type"], |m| constant(m, 4, 2, Tensor::i8(&[], &[0])));
     refused(&["qlinearadd", "output scale"], |m| constant(m, 4, 6, Tensor::f32(&[2], &[0.1; 2])));
     refused(&["qlinearadd", "term a"], |m| constant(m, 4, 1, Tensor::f32(&[], &[f32::NAN])));
@@ -235,9 +236,9 @@ fn nodes_that_cannot_be_run_exactly_are_refused_by_name() {
         m.nodes[3].ints[1].1 = vec![2; 2];
     });
     refused(&["qlinearadd", "it adds 8 channels to 3"], |m| m.nodes[4].inputs[3].0 = "v0".into());
-    refused(&["averagepool", "channels_last must be 0"], |m| m.nodes[5].wholes[0].1 = 1);
+    refused(&["averagepool", "channels_last must be 0"], |m| m.nodes[5].int_attributes[0].1 = 1);
     refused(&["averagepool", "multiplier"], |m| constant(m, 5, 3, Tensor::f32(&[], &[0.0])));
-    refused(&["flatten", "axis must be 1"], |m| m.nodes[6].wholes[0].1 = 2);
+    refused(&["flatten", "axis must be 1"], |m| m.nodes[6].int_attributes[0].1 = 2);
     refused(&["flatten", "not pooled"], |m| m.nodes[6].inputs[0].0 = "v4".into());
     refused(&["v4", "made twice"], |m| m.nodes[5].outputs = vec!["v4".into()]);
     refused(&["conv1", "weight zero point"], |m| constant(m, 2, 5, Tensor::u8(0)));
@@ -248,9 +249,9 @@ fn scores_that_cannot_be_computed_exactly_are_refused() {
     refused(&["the last node must be a QGemm"], |m| drop(m.nodes.pop()));
     refused(&["no QGemm"], |m| m.nodes.truncate(1));
     refused(&["qgemm", "not flattened"], |m| m.nodes[7].inputs[0].0 = "v5".into());
-    refused(&["qgemm", "transB must be 1"], |m| m.nodes[7].wholes.clear());
-    refused(&["qgemm", "`transA`"], |m| m.nodes[7].wholes.push(("transA".into(), 1)));
-    refused(&["qgemm", "alpha"], |m| m.nodes[7].wholes.push(("alpha".into(), 2)));
+    refused(&["qgemm", "transB must be 1"], |m| m.nodes[7].int_attributes.clear());
+    refused(&["qgemm", "`transA`"], |m| m.nodes[7].int_attributes.push(("transA".into(), 1)));
+    refused(&["qgemm", "alpha"], |m| m.nodes[7].int_attributes.push(("alpha".into(), 2)));
     refused(&["qgemm", "not be quantised"], |m| m.nodes[7].inputs.extend(grid("y", (0.1, 0))));
     refused(&["qgemm", "7 inputs, there are 8"], |m| {
         constant(m, 7, 3, Tensor::i8(&[3, 7], &[1; 21]));
@@ -284,7 +285,7 @@ fn broken_files_are_errors_and_never_a_panic() {
         for _ in 0..1 + next() % 4 {
             broken[(next() << 8 | next()) % bytes.len()] = next() as u8;
         }
-        // A flip among the weights leaves a network.
+        // A changed weight still gives a valid network.
         let _ = open(&broken);
     }
     for length in 0..bytes.len() {

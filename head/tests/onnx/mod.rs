@@ -88,7 +88,7 @@ pub(crate) struct Node {
     pub(crate) inputs: Vec<(String, Option<Tensor>)>,
     pub(crate) outputs: Vec<String>,
     pub(crate) ints: Vec<(String, Vec<i64>)>,
-    pub(crate) wholes: Vec<(String, i64)>,
+    pub(crate) int_attributes: Vec<(String, i64)>,
     pub(crate) group: i64,
     pub(crate) auto_pad: Option<String>,
 }
@@ -103,7 +103,7 @@ impl Node {
             inputs,
             outputs: vec![output.into()],
             ints: Vec::new(),
-            wholes: Vec::new(),
+            int_attributes: Vec::new(),
             group: 1,
             auto_pad: None,
         }
@@ -121,7 +121,7 @@ impl Node {
         for (name, values) in &self.ints {
             message = message.nest(5, &Message::default().text(1, name).int(20, 7).ints(8, values));
         }
-        for (name, value) in &self.wholes {
+        for (name, value) in &self.int_attributes {
             message = message.nest(5, &Message::default().text(1, name).int(20, 2).int(3, *value));
         }
         if self.group != 1 {
@@ -240,7 +240,7 @@ pub(crate) fn model(layers: &[Layer]) -> Model {
         inputs: vec![("image".into(), None)],
         outputs: vec!["v0".into()],
         ints: vec![("perm".into(), vec![0, 3, 1, 2])],
-        wholes: Vec::new(),
+        int_attributes: Vec::new(),
         group: 1,
         auto_pad: None,
     };
@@ -273,7 +273,7 @@ pub(crate) fn model(layers: &[Layer]) -> Model {
                 ("pads".into(), layer.pads.to_vec()),
                 ("dilations".into(), vec![1, 1]),
             ],
-            wholes: Vec::new(),
+            int_attributes: Vec::new(),
             group: layer.group,
             auto_pad: None,
         });

@@ -157,12 +157,12 @@ class Calibration:
             last = centres[add if block.residual else project]
         for tensor, centre in centres.items():
             halves[tensor] = self.ranges.half(tensor, centre)
-        shares = [half / np.exp(np.log(half).mean()) for half in halves.values()]
-        share = np.max(shares, 0)
+        ratios = [half / np.exp(np.log(half).mean()) for half in halves.values()]
+        ratio = np.max(ratios, 0)
         grids = {}
         for tensor, half in halves.items():
-            scale = float((half / share).max()) / 127
-            grids[tensor] = Grid(scale * share, SIGNED_ZERO - centres[tensor] / (scale * share), SIGNED_ZERO, scale)
+            scale = float((half / ratio).max()) / 127
+            grids[tensor] = Grid(scale * ratio, SIGNED_ZERO - centres[tensor] / (scale * ratio), SIGNED_ZERO, scale)
         return grids
 
     # Layers

@@ -93,10 +93,10 @@ def test_the_rate_weight_rises_over_its_share_of_the_first_stage(config: dict, w
     stage1 = {"steps": 10, "batch": 2, "lr": 1e-3, "lr_drops": [], "rate_warmup": 0.4}
     plan = {"seed": 7, "backbone": config["backbone"], "name": "tiny", "baseline": baseline, "stage1": stage1, "stage2": {"steps": 1}}
     trainer = Trainer(plan, work, 16)
-    shares = []
+    scales = []
     for trainer.step in (0, 2, 4, 9):
-        shares.append(trainer.rate_scale())
-    assert shares == [0.0, 0.5, 1.0, 1.0]
+        scales.append(trainer.rate_scale())
+    assert scales == [0.0, 0.5, 1.0, 1.0]
 
 
 def test_a_coarser_setting_continues_from_the_first_stage_of_the_finer_one(config: dict, work: Path, tmp_path: Path):

@@ -16,8 +16,8 @@ def test_an_addition_rounds_each_product():
     a, b = torch.tensor([129, 0, 255], dtype=torch.uint8), torch.tensor([1, 0, 255], dtype=torch.uint8)
     first = (a.numpy().astype(np.float32) - 128) * (np.float32(0.1) / np.float32(0.2))
     second = b.numpy().astype(np.float32) * (np.float32(0.3) / np.float32(0.2))
-    wanted = np.clip(np.rint(first + second) + 10, 0, 255)
-    assert add(a, b).tolist() == wanted.tolist()
+    exact = np.clip(np.rint(first + second) + 10, 0, 255)
+    assert add(a, b).tolist() == exact.tolist()
 
 
 def test_a_mean_is_exact_until_it_is_requantised():
@@ -29,18 +29,18 @@ def test_a_mean_is_exact_until_it_is_requantised():
 def test_rounding_minimises_the_error_of_the_output():
     rng = np.random.default_rng(1)
     # Correlated inputs: the rounding error of one weight can be compensated by the others.
-    seen = (rng.normal(size=(1, 400)) + 0.1 * rng.normal(size=(8, 400)))[:, :, None, None]
+    quantised = (rng.normal(size=(1, 400)) + 0.1 * rng.normal(size=(8, 400)))[:, :, None, None]
     weight, scale = rng.normal(size=(5, 8, 1, 1)), np.full(5, 0.25)
 
-    def error(whole: np.ndarray, wanted: np.ndarray) -> float:
-        return float((((whole * 0.25)[:, :, 0, 0] @ seen[:, :, 0, 0] - weight[:, :, 0, 0] @ wanted[:, :, 0, 0]) ** 2).mean())
+    def error(integers: np.ndarray, exact: np.ndarray) -> float:
+        return float((((integers * 0.25)[:, :, 0, 0] @ quantised[:, :, 0, 0] - weight[:, :, 0, 0] @ exact[:, :, 0, 0]) ** 2).mean())
 
     plain = np.rint(weight / 0.25)
-    assert error(round_weights(weight, scale, seen, seen, False), seen) < 0.5 * error(plain, seen)
+    assert error(round_weights(weight, scale, quantised, quantised, False), quantised) < 0.5 * error(plain, quantised)
     # A systematic error of the input is compensated as well.
-    wanted = 1.2 * seen
-    assert error(round_weights(weight, scale, seen, wanted, False), wanted) < 0.5 * error(
-        round_weights(weight, scale, seen, seen, False), wanted
+    exact = 1.2 * quantised
+    assert error(round_weights(weight, scale, quantised, exact, False), exact) < 0.5 * error(
+        round_weights(weight, scale, quantised, quantised, False), exact
     )
     # A depthwise layer, each channel separately.
     taps = rng.normal(size=(3, 400, 1, 1)) + 0.1 * rng.normal(size=(3, 400, 3, 3))

@@ -1,7 +1,7 @@
 //! `narrows-bench compare`: the same frames through the device alone, through images sent to the server and through the
 //! split, over a ladder of links, between the real head and the real tail.
 //!
-//! Every cell of link, task and variant has a turn in every round, in an order drawn anew: what the machine does
+//! Every cell of link, task and variant has a run in every round, in an order drawn anew: what the machine does
 //! meanwhile meets all of them alike. Accuracy is measured once, over loopback, since the link changes no pixel.
 
 #![expect(clippy::disallowed_methods, reason = "the report says when it was made")]
@@ -9,18 +9,18 @@
 pub mod accuracy;
 pub mod cells;
 pub mod claims;
+pub mod comparison;
+pub mod dataset;
 pub mod draw;
 #[cfg(test)]
 mod fixture;
-pub mod frames;
-pub mod html;
+pub mod harness;
 pub mod judge;
-mod physics;
+mod link_models;
+pub mod page;
 pub mod plan;
+pub mod provenance;
 pub mod report;
-pub mod rig;
-pub mod run;
-pub mod story;
 
 use std::{
     fs::{self, File},
@@ -32,15 +32,15 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use cells::Measured;
 use clap::Args;
+use comparison::{Comparison, Measurements};
+use harness::Harness;
 use narrows_eval::local_f32::LocalF32;
 use narrows_models::{Bundle, Parts, Task, TaskKind};
 use narrows_netsim::{Ladder, Link};
 use narrows_pair::{INTERRUPTED, Interrupt};
 use narrows_tail::engine::Runtime;
-use plan::Extent;
-use report::{Group, Report, Rung, SCHEMA, Story, Variant};
-use rig::Rig;
-use run::{Harvest, Run};
+use plan::Scope;
+use report::{LinkSummary, Method, Provenance, Report, SCHEMA, Variant};
 
 use crate::{
     links::{self, Links},
@@ -86,7 +86,7 @@ pub struct Compare {
     /// Turns of every cell [default: 2; with --full 5]
     #[arg(long, value_name = "N")]
     pub rounds: Option<usize>,
-    /// Most frames in a turn; slow links get fewer [default: 12; with --full 24]
+    /// Most frames in a run; slow links get fewer [default: 12; with --full 24]
     #[arg(long, value_name = "N")]
     pub frames: Option<usize>,
     /// Labelled photos for the accuracy [default: 100; with --full all]
@@ -98,7 +98,7 @@ pub struct Compare {
     /// Frames under way at once when throughput is measured; 1 leaves it out
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub in_flight: usize,
-    /// Decides the order of turns, what the links lose and what is resampled
+    /// Decides the order of runs, what the links lose and what is resampled
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
@@ -144,8 +144,8 @@ impl Compare {
             }
             None => Ladder::shipped(),
         };
-        let extent = self.extent(&ladder);
-        let tasks = self.tasks(&bundle, &extent)?;
+        let scope = self.scope(&ladder);
+        let tasks = self.tasks(&bundle, &scope)?;
         let links: Vec<Link> = ladder
             .links
             .iter()
@@ -159,13 +159,13 @@ impl Compare {
         let folder = tempfile::Builder::new().prefix("narrows-").tempdir().context("no temporary folder")?;
         let sets = tasks.iter().map(|(name, _)| {
             let (task, _) = bundle.task(name).context("a task of the bundle")?;
-            frames::set(&bundle, task, self.data.as_deref(), &self.source, &extent, folder.path())
+            dataset::set(&bundle, task, self.data.as_deref(), &self.source, &scope, folder.path())
         });
         let sets: Vec<_> = sets.collect::<Result<_>>()?;
-        let variants = self.chosen(extent.variants(&bundle))?;
+        let variants = self.chosen(scope.variants(&bundle))?;
         let runtime = Runtime::open(self.runtime.as_deref())?;
         // As the head's own kernels: on one thread.
-        let float = match variants.iter().any(|variant| variant.group == Group::Reference) {
+        let float = match variants.iter().any(|variant| variant.group == Method::Reference) {
             true => LocalF32::open(&bundle, &runtime, 1)?,
             false => None,
         };
@@ -174,68 +174,70 @@ impl Compare {
 
         println!("bundle {} {}", bundle.name(), bundle.digest().short());
         let found = self.fidelity(&links, &interrupt)?;
-        let mut rig = Rig::start(path, self.runtime.as_deref(), float, &links, self.seed, &interrupt)?;
-        let run = Run {
+        let mut harness =
+            Harness::start(path, self.runtime.as_deref(), float, &links, self.seed, &interrupt)?;
+        let comparison = Comparison {
             bundle: &bundle,
             sets: &sets,
             tasks: &tasks,
             variants: &variants,
             links: &links,
-            extent: &extent,
+            scope: &scope,
             in_flight: self.in_flight,
             seed: self.seed,
             folder: folder.path(),
             out: &self.out,
             runtime: &runtime,
         };
-        let mut harvest = Harvest::default();
-        let measured = run.measure(&mut rig, &mut harvest);
-        let seconds = rig.seconds();
-        let sensor = rig.finish(&mut harvest.turns)?;
+        let mut measurements = Measurements::default();
+        let measured = comparison.measure(&mut harness, &mut measurements);
+        let seconds = harness.seconds();
+        let sensor = harness.finish(&mut measurements.runs)?;
         let cut = match (&measured, interrupt.seen()) {
-            (_, true) => Some(format!("Interrupted after {} turns.", harvest.turns.len())),
+            (_, true) => Some(format!("Interrupted after {} runs.", measurements.runs.len())),
             (Err(error), false) => Some(format!("{error:#}")),
             (Ok(()), false) => None,
         };
-        let rungs: Vec<Rung> = links.iter().map(|link| physics::rung(link, &found.links)).collect();
+        let summaries: Vec<LinkSummary> =
+            links.iter().map(|link| link_models::rung(link, &found.links)).collect();
         let cells = cells::cells(
             &Measured {
-                rows: &harvest.rows,
-                turns: &harvest.turns,
-                links: &rungs,
+                rows: &measurements.rows,
+                runs: &measurements.runs,
+                links: &summaries,
                 energy: &sensor,
                 seed: self.seed,
             },
-            &|rung, up, down| physics::serialisation(&links, rung, up, down),
+            &|rung, up, down| link_models::serialisation(&links, rung, up, down),
         );
         let mut report = Report {
             schema: SCHEMA,
-            story: Story {
+            provenance: Provenance {
                 complete: cut.is_none(),
                 incomplete_because: cut,
                 version: env!("CARGO_PKG_VERSION").into(),
                 commit: machine::commit(),
                 bundle: format!("{} {} {}", bundle.name(), bundle.manifest().version(), bundle.digest()),
-                command: story::command(),
+                command: provenance::command(),
                 started,
                 seconds,
                 seed: self.seed,
-                rounds: harvest.turns.iter().map(|turn| turn.round + 1).max().unwrap_or(0),
+                rounds: measurements.runs.iter().map(|run| run.round + 1).max().unwrap_or(0),
                 cross_check_skipped: found.cross_check_skipped,
-                machine: story::machine(throttled, &sensor, &runtime.version(), &harvest.turns),
+                machine: provenance::machine(throttled, &sensor, &runtime.version(), &measurements.runs),
                 data: sets.iter().map(|set| set.about.clone()).collect(),
-                notes: story::notes(&bundle, &sets, &variants),
+                notes: provenance::notes(&bundle, &sets, &variants),
             },
-            links: rungs,
+            links: summaries,
             variants,
-            accuracy: harvest.accuracy,
+            accuracy: measurements.accuracy,
             cells,
             winners: Vec::new(),
             claims: Vec::new(),
-            turns: harvest.turns,
+            runs: measurements.runs,
         };
         report.sort();
-        physics::model_radios(&mut report)?;
+        link_models::model_radios(&mut report)?;
         report.winners = judge::winners(&report);
         report.claims = claims::claims(&report);
         self.write(&report)?;
@@ -252,20 +254,20 @@ impl Compare {
         }
     }
 
-    fn extent(&self, ladder: &Ladder) -> Extent {
+    fn scope(&self, ladder: &Ladder) -> Scope {
         let every = || ladder.links.iter().map(|link| link.name.clone()).collect();
-        let mut extent = if self.full { Extent::full(every()) } else { Extent::reduced() };
+        let mut scope = if self.full { Scope::full(every()) } else { Scope::reduced() };
         if self.ladder.is_some() && self.links.is_empty() {
-            (extent.links, extent.frame_links) = (every(), every());
+            (scope.links, scope.frame_links) = (every(), every());
         }
         if !self.links.is_empty() {
-            (extent.links, extent.frame_links) = (self.links.clone(), self.links.clone());
+            (scope.links, scope.frame_links) = (self.links.clone(), self.links.clone());
         }
-        extent.rounds = self.rounds.unwrap_or(extent.rounds);
-        extent.frames = self.frames.unwrap_or(extent.frames);
-        extent.photos = self.photos.unwrap_or(extent.photos);
-        extent.scenes = self.scenes.unwrap_or(extent.scenes);
-        extent
+        scope.rounds = self.rounds.unwrap_or(scope.rounds);
+        scope.frames = self.frames.unwrap_or(scope.frames);
+        scope.photos = self.photos.unwrap_or(scope.photos);
+        scope.scenes = self.scenes.unwrap_or(scope.scenes);
+        scope
     }
 
     /// What every link really does, before the run, while the machine has nothing else to do.
@@ -297,7 +299,7 @@ impl Compare {
     }
 
     /// The tasks by name with the links that each goes over.
-    fn tasks(&self, bundle: &Bundle, extent: &Extent) -> Result<Vec<(String, Vec<String>)>> {
+    fn tasks(&self, bundle: &Bundle, scope: &Scope) -> Result<Vec<(String, Vec<String>)>> {
         for name in &self.tasks {
             let known = bundle.tasks().iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
             ensure!(bundle.task(name).is_some(), "--tasks: the bundle has no task `{name}`; it has {known}");
@@ -320,8 +322,8 @@ impl Compare {
         );
         let tasks = tasks.into_iter().map(|task| {
             let links = match task.kind {
-                TaskKind::Classify => &extent.links,
-                TaskKind::Segment => &extent.frame_links,
+                TaskKind::Classify => &scope.links,
+                TaskKind::Segment => &scope.frame_links,
             };
             (task.name.clone(), links.clone())
         });
@@ -331,7 +333,7 @@ impl Compare {
     /// Writes the report, its pictures and what it says in short.
     fn write(&self, report: &Report) -> Result<()> {
         let pictures = draw::pictures(report)?;
-        let page = html::page(report, &pictures)?;
+        let page = page::page(report, &pictures)?;
         let folder = self.out.join("pictures");
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let write = |path: PathBuf, text: &str| {

@@ -10,12 +10,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use narrows_bench::compare::report::{Energy, Metric, NO_LINK, Report, Turn, UNSPLIT};
+use narrows_bench::compare::report::{Energy, Metric, NO_LINK, Report, Run, UNSPLIT};
 use narrows_eval::local_f32::Weights;
 use narrows_models::{Bundle, Parts};
 use narrows_tests::{bundle, photos, runtime, said};
 
-/// Twentieths of a second that a run may take until its first turn is over.
+/// Twentieths of a second that a run may take until its first run is over.
 const TRIES: usize = 1200;
 
 /// A comparison of a few variants that classify the bundled photos.
@@ -43,7 +43,7 @@ fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
     let output = command.stderr(Stdio::piped()).output()?;
     assert!(output.status.success(), "{}", said(&output));
     let report = report(out)?;
-    assert!(report.story.complete && report.story.notes[0].starts_with("No labelled data"));
+    assert!(report.provenance.complete && report.provenance.notes[0].starts_with("No labelled data"));
 
     let unsplit = report.accuracy("classify", UNSPLIT).context("the unsplit network")?;
     assert_eq!((unsplit.metric, unsplit.count, unsplit.value), (Metric::Agreement, 5, 1.0));
@@ -71,7 +71,7 @@ fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
     let own = Weights::of(&Bundle::open(bundle(), Parts::All)?) == Some(Weights::Bundle);
     assert!(report.accuracy("classify", "local int8").is_some());
     assert_eq!(report.accuracy("classify", "local f32").is_some(), own);
-    assert_eq!(report.story.notes.iter().any(|note| note.contains("its accuracy is not known")), !own);
+    assert_eq!(report.provenance.notes.iter().any(|note| note.contains("its accuracy is not known")), !own);
     assert!(report.winners.iter().all(|winner| {
         winner.best.iter().chain(&winner.others).all(|place| place.variant != "local f32")
     }));
@@ -82,8 +82,7 @@ fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
         let (request, _) = cell.request.context("bytes of the request")?;
         assert!(up > request * 0.8, "{up} {request}");
     }
-    let of =
-        |round: usize| -> Vec<&Turn> { report.turns.iter().filter(|turn| turn.round == round).collect() };
+    let of = |round: usize| -> Vec<&Run> { report.runs.iter().filter(|run| run.round == round).collect() };
     assert_eq!((of(0).len(), of(1).len()), (8, 8));
     assert_eq!(report.claims.len(), 2);
     assert_eq!(report.claims.iter().filter(|claim| claim.wanted.is_some()).count(), 1);
@@ -91,7 +90,9 @@ fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
     assert_eq!(fs::read_to_string(out.join("rows.csv"))?.lines().count(), 1 + 16 * 4);
     assert_eq!(fs::read_to_string(out.join("accuracy.csv"))?.lines().count(), 1 + (5 + usize::from(own)) * 5);
     let page = fs::read_to_string(out.join("report.html"))?;
-    assert!(page.contains("<svg") && page.contains(&report.story.bundle) && !page.contains("INCOMPLETE"));
+    assert!(
+        page.contains("<svg") && page.contains(&report.provenance.bundle) && !page.contains("INCOMPLETE")
+    );
     assert!(out.join("pictures/latency-classify-bluetooth.svg").is_file());
 
     // The recorded report draws the same page again.
@@ -127,7 +128,7 @@ fn an_interrupted_comparison_writes_what_it_has() -> Result<()> {
     let output = child.wait_with_output()?;
     assert_eq!(output.status.code(), Some(130), "{}", said(&output));
     let report = report(out)?;
-    assert!(!report.story.complete && !report.turns.is_empty() && !report.cells.is_empty());
+    assert!(!report.provenance.complete && !report.runs.is_empty() && !report.cells.is_empty());
     assert!(fs::read_to_string(out.join("report.html"))?.contains("INCOMPLETE"));
     Ok(())
 }

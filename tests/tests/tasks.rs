@@ -69,7 +69,7 @@ fn a_comparison_takes_the_tasks_that_there_are() -> Result<()> {
         let report = Report::parse(&fs::read_to_string(out.path().join("report.json"))?)?;
         assert_eq!((report.tasks(), report.cells.len()), (vec![other], 2));
         // No labels; and without classes no local network.
-        assert_eq!(report.story.notes.len(), notes, "{:?}", report.story.notes);
+        assert_eq!(report.provenance.notes.len(), notes, "{:?}", report.provenance.notes);
     }
     Ok(())
 }
@@ -87,7 +87,7 @@ fn labels_of_other_classes_are_not_taken() -> Result<()> {
     let output = command.output()?;
     assert!(output.status.success(), "{}", said(&output));
     let report = Report::parse(&fs::read_to_string(out.path().join("report.json"))?)?;
-    let about = &report.story.data;
+    let about = &report.provenance.data;
     assert!(about[0].contains("imagenet500.csv has labels of other classes"), "{about:?}");
     assert!(about[1].contains("camvid-val.tar is not there"), "{about:?}");
     assert!(report.accuracy("classify", "split 1").is_some_and(|of| of.count == 5));

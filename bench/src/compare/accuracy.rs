@@ -17,7 +17,7 @@ use narrows_models::{Bundle, TaskKind};
 use serde::Serialize;
 
 use super::{
-    frames::{Set, Truth},
+    dataset::{Dataset, Label},
     report::{Accuracy, Metric, UNSPLIT},
 };
 
@@ -25,14 +25,14 @@ use super::{
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The answer itself.
-    pub said: Said,
+    pub prediction: Prediction,
     /// Bytes of the packet or image file; `None` where nothing is sent.
     pub bytes: Option<usize>,
 }
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub enum Said {
+pub enum Prediction {
     /// The most probable class.
     Class(usize),
     /// The class of every pixel, rows of this width and height.
@@ -46,7 +46,7 @@ enum Score {
     Counts(Confusion),
 }
 
-/// Answers of one variant to a set, item by item, held against the truth.
+/// Answers of one variant to a set, item by item, held against the label.
 #[derive(Debug, Clone)]
 pub struct Scores {
     variant: String,
@@ -56,7 +56,7 @@ pub struct Scores {
 
 /// One item's line in accuracy.csv.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Judged {
+pub struct ItemScore {
     /// Name of the task.
     pub task: String,
     /// Name of the variant.
@@ -72,7 +72,7 @@ pub struct Judged {
 /// What the network in one piece says to the pixels that the head would see.
 pub fn unsplit(
     bundle: &Bundle,
-    set: &Set,
+    set: &Dataset,
     network: &mut UnsplitNetworks,
     step: impl Fn(),
 ) -> Result<Vec<Answer>> {
@@ -84,11 +84,11 @@ pub fn unsplit(
         let pixels = fit(&decode(&fs::read(&item.file).with_context(place)?).with_context(place)?, geometry);
         let logits = network.run(set.task, &pixels, size)?;
         step();
-        let said = match task.kind {
-            TaskKind::Classify => Said::Class(argmax(&logits)),
-            TaskKind::Segment => Said::Map(pixelwise_argmax(&logits, task.labels.len()), size),
+        let prediction = match task.kind {
+            TaskKind::Classify => Prediction::Class(argmax(&logits)),
+            TaskKind::Segment => Prediction::Map(pixelwise_argmax(&logits, task.labels.len()), size),
         };
-        Ok(Answer { said, bytes: None })
+        Ok(Answer { prediction, bytes: None })
     });
     answers.collect()
 }
@@ -96,19 +96,19 @@ pub fn unsplit(
 /// The answer in a head's line. Maps are read from the mask that the head wrote.
 pub fn answer(line: &Line, kind: TaskKind) -> Result<Answer> {
     let bytes = line.bytes.map(|bytes| bytes.packet);
-    let said = match kind {
+    let prediction = match kind {
         TaskKind::Classify => {
             let best = line.classify.as_ref().and_then(|guesses| guesses.first());
-            Said::Class(usize::from(best.context("an answer without classes")?.index))
+            Prediction::Class(usize::from(best.context("an answer without classes")?.index))
         }
         TaskKind::Segment => {
             let segment = line.segment.as_ref().context("an answer without a class map")?;
             let mask = segment.mask.as_deref().context("a class map without its file")?;
             let map = indices(mask).with_context(|| mask.display().to_string())?;
-            Said::Map(map, (segment.width.into(), segment.height.into()))
+            Prediction::Map(map, (segment.width.into(), segment.height.into()))
         }
     };
-    Ok(Answer { said, bytes })
+    Ok(Answer { prediction, bytes })
 }
 
 /// The pixels of a PNG with a palette, as they are: classes, not colours.
@@ -134,7 +134,7 @@ impl Scores {
     /// When an answer is not of the task's kind.
     pub fn of(
         variant: &str,
-        set: &Set,
+        set: &Dataset,
         answers: &[Answer],
         unsplit: &[Answer],
         classes: usize,
@@ -147,18 +147,18 @@ impl Scores {
         );
         let mut scores = Vec::new();
         for ((item, answer), unsplit) in set.items.iter().zip(answers).zip(unsplit) {
-            let right = |class: &usize, truth: usize| Score::Right(*class == truth);
-            scores.push(match (&answer.said, &item.truth, &unsplit.said) {
-                (Said::Class(class), Some(Truth::Class(truth)), _) => right(class, *truth),
-                (Said::Class(class), None, Said::Class(truth)) => right(class, *truth),
-                (Said::Map(map, size), truth, other) => {
-                    let truth = match (truth, other) {
-                        (Some(Truth::Map(truth)), _) => truth.clone(),
-                        (None, Said::Map(truth, (width, height))) => grey(truth, *width, *height)?,
+            let right = |class: &usize, label: usize| Score::Right(*class == label);
+            scores.push(match (&answer.prediction, &item.label, &unsplit.prediction) {
+                (Prediction::Class(class), Some(Label::Class(label)), _) => right(class, *label),
+                (Prediction::Class(class), None, Prediction::Class(label)) => right(class, *label),
+                (Prediction::Map(map, size), label, other) => {
+                    let label = match (label, other) {
+                        (Some(Label::Map(label)), _) => label.clone(),
+                        (None, Prediction::Map(label, (width, height))) => grey(label, *width, *height)?,
                         _ => bail!("{variant}: a map where a class was asked for"),
                     };
                     let mut counts = Confusion::new(classes);
-                    counts.add_frame(&truth, map, *size);
+                    counts.add_frame(&label, map, *size);
                     Score::Counts(counts)
                 }
                 _ => bail!("{variant}: a class where a map was asked for"),
@@ -185,7 +185,7 @@ impl Scores {
     }
 
     /// The accuracy and what is lost to `unsplit`, with their intervals. The same items are drawn for both.
-    pub fn accuracy(&self, set: &Set, unsplit: &Scores, seed: u64) -> Accuracy {
+    pub fn accuracy(&self, set: &Dataset, unsplit: &Scores, seed: u64) -> Accuracy {
         let count = self.scores.len();
         let all: Vec<usize> = (0..count).collect();
         let drop = |items: &[usize]| 100.0 * (unsplit.value(items) - self.value(items));
@@ -214,8 +214,12 @@ impl Scores {
     }
 
     /// A line of accuracy.csv for every item.
-    pub fn lines<'a>(&'a self, set: &'a Set, answers: &'a [Answer]) -> impl Iterator<Item = Judged> + 'a {
-        set.items.iter().zip(answers).zip(&self.scores).map(|((item, answer), score)| Judged {
+    pub fn lines<'a>(
+        &'a self,
+        set: &'a Dataset,
+        answers: &'a [Answer],
+    ) -> impl Iterator<Item = ItemScore> + 'a {
+        set.items.iter().zip(answers).zip(&self.scores).map(|((item, answer), score)| ItemScore {
             task: set.name.clone(),
             variant: self.variant.clone(),
             file: item.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -237,21 +241,21 @@ fn grey(map: &[usize], width: usize, height: usize) -> Result<image::GrayImage> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::frames::Item;
+    use crate::compare::dataset::Item;
 
-    fn set(kind: TaskKind, truths: Vec<Option<Truth>>) -> Set {
-        let items = truths.into_iter().map(|truth| Item { file: "a.jpg".into(), truth });
+    fn set(kind: TaskKind, truths: Vec<Option<Label>>) -> Dataset {
+        let items = truths.into_iter().map(|label| Item { file: "a.jpg".into(), label });
         let (name, folder, about) = ("task".into(), "folder".into(), String::new());
-        Set { task: 0, name, kind, folder, items: items.collect(), about }
+        Dataset { task: 0, name, kind, folder, items: items.collect(), about }
     }
 
     fn class(class: usize) -> Answer {
-        Answer { said: Said::Class(class), bytes: Some(100 * (class + 1)) }
+        Answer { prediction: Prediction::Class(class), bytes: Some(100 * (class + 1)) }
     }
 
     #[test]
     fn classes_are_held_against_labels() {
-        let truths = (0..100).map(|_| Some(Truth::Class(1))).collect();
+        let truths = (0..100).map(|_| Some(Label::Class(1))).collect();
         let set = set(TaskKind::Classify, truths);
         let unsplit: Vec<Answer> = (0..100).map(|i| class(usize::from(i < 90))).collect();
         let split: Vec<Answer> = (0..100).map(|i| class(usize::from(i < 84))).collect();
@@ -279,10 +283,13 @@ mod tests {
 
     #[test]
     fn maps_add_up_over_frames() {
-        let truth =
-            |classes: [u8; 4]| Some(Truth::Map(image::GrayImage::from_raw(2, 2, classes.to_vec()).unwrap()));
-        let set = set(TaskKind::Segment, vec![truth([0, 0, 1, 1]), truth([0, 0, 0, 255])]);
-        let map = |classes: [usize; 4]| Answer { said: Said::Map(classes.to_vec(), (2, 2)), bytes: Some(10) };
+        let label =
+            |classes: [u8; 4]| Some(Label::Map(image::GrayImage::from_raw(2, 2, classes.to_vec()).unwrap()));
+        let set = set(TaskKind::Segment, vec![label([0, 0, 1, 1]), label([0, 0, 0, 255])]);
+        let map = |classes: [usize; 4]| Answer {
+            prediction: Prediction::Map(classes.to_vec(), (2, 2)),
+            bytes: Some(10),
+        };
         let answers = [map([0, 0, 1, 0]), map([0, 0, 0, 1])];
         let scores = Scores::of("split 1", &set, &answers, &answers, 2).unwrap();
         // Class 0: 5 of 6 pixels. Class 1: 1 of 2.

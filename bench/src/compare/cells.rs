@@ -1,23 +1,23 @@
-//! From rows and turns to cells.
+//! From rows and runs to cells.
 
 use std::collections::BTreeMap;
 
 use narrows_eval::stats::{bootstrap, mean, quantile};
 
-use super::report::{Cell, Energy, Floor, NO_LINK, Percentiles, Pipelined, Row, Rung, STAGES, Turn};
+use super::report::{Cell, Energy, Floor, LinkSummary, NO_LINK, Percentiles, Pipelined, Row, Run, STAGES};
 
 /// Milliseconds that a frame's bytes take on a link, beside one round trip.
-pub type Serialisation<'a> = &'a dyn Fn(&Rung, f64, f64) -> f64;
+pub type Serialisation<'a> = &'a dyn Fn(&LinkSummary, f64, f64) -> f64;
 
 /// What the cells are made from.
 pub struct Measured<'a> {
     /// One per frame.
     pub rows: &'a [Row],
     /// One per head that was started.
-    pub turns: &'a [Turn],
+    pub runs: &'a [Run],
     /// The links that the rows name.
-    pub links: &'a [Rung],
-    /// What read the joules of the turns, or why nothing did.
+    pub links: &'a [LinkSummary],
+    /// What read the joules of the runs, or why nothing did.
     pub energy: &'a str,
     /// For the intervals.
     pub seed: u64,
@@ -52,9 +52,9 @@ fn cell(measured: &Measured<'_>, key: (&str, &str, &str), serialisation: Seriali
     };
     let request = sizes(&|row| row.sent).zip(sizes(&|row| row.received));
     let p50 = quantile(&total, 0.5);
-    let turns: Vec<(usize, &Turn)> = (0..)
-        .zip(measured.turns)
-        .filter(|(_, turn)| (turn.link.as_str(), turn.variant.as_str(), turn.task.as_str()) == key)
+    let runs: Vec<(usize, &Run)> = (0..)
+        .zip(measured.runs)
+        .filter(|(_, run)| (run.link.as_str(), run.variant.as_str(), run.task.as_str()) == key)
         .collect();
     let rung = measured.links.iter().find(|rung| rung.name == link && link != NO_LINK);
     let floor = rung.zip(request).filter(|_| !total.is_empty()).map(|(rung, (up, down))| {
@@ -89,9 +89,9 @@ fn cell(measured: &Measured<'_>, key: (&str, &str, &str), serialisation: Seriali
             .collect::<BTreeMap<_, _>>(),
         packet: sizes(&|row| row.packet),
         request,
-        wire: wire(&turns, measured.rows),
+        wire: wire(&runs, measured.rows),
         pipelined: pipelined(&all),
-        energy: energy(measured, &turns),
+        energy: energy(measured, &runs),
         floor,
     }
 }
@@ -101,49 +101,49 @@ fn percentiles(samples: &[f64]) -> Percentiles {
     Percentiles { p50: at(0.5), p95: at(0.95), p99: at(0.99) }
 }
 
-/// Frames of one turn share what the machine did meanwhile, so that whole turns are drawn.
+/// Frames of one run share what the machine did meanwhile, so that whole runs are drawn.
 fn interval(rows: &[&Row], seed: u64) -> (f64, f64) {
-    let mut turns = BTreeMap::<usize, Vec<f64>>::new();
+    let mut runs = BTreeMap::<usize, Vec<f64>>::new();
     for row in rows {
-        turns.entry(row.turn).or_default().extend(row.total);
+        runs.entry(row.run).or_default().extend(row.total);
     }
-    let turns: Vec<Vec<f64>> = turns.into_values().collect();
-    bootstrap(turns.len(), seed, |drawn| {
-        let samples: Vec<f64> = drawn.iter().flat_map(|&turn| turns[turn].iter().copied()).collect();
+    let runs: Vec<Vec<f64>> = runs.into_values().collect();
+    bootstrap(runs.len(), seed, |drawn| {
+        let samples: Vec<f64> = drawn.iter().flat_map(|&run| runs[run].iter().copied()).collect();
         quantile(&samples, 0.5)
     })
 }
 
-/// Answers per second: the answers of each turn over the time from the beginning of its first frame to the last answer.
+/// Answers per second: the answers of each run over the time from the beginning of its first frame to the last answer.
 fn pipelined(rows: &[&Row]) -> Option<Pipelined> {
-    let mut turns = BTreeMap::<usize, (usize, f64, f64)>::new();
+    let mut runs = BTreeMap::<usize, (usize, f64, f64)>::new();
     for row in rows.iter().filter(|row| row.in_flight > 1) {
         let Some(total) = row.total else { continue };
-        let (frames, from, to) = turns.entry(row.turn).or_insert((0, f64::MAX, 0.0));
+        let (frames, from, to) = runs.entry(row.run).or_insert((0, f64::MAX, 0.0));
         (*frames, *from, *to) = (*frames + 1, from.min(row.at - total), to.max(row.at));
     }
-    let frames = turns.values().map(|(frames, ..)| frames).sum();
-    let ms: f64 = turns.values().map(|(_, from, to)| to - from).sum();
+    let frames = runs.values().map(|(frames, ..)| frames).sum();
+    let ms: f64 = runs.values().map(|(_, from, to)| to - from).sum();
     let in_flight = rows.iter().map(|row| row.in_flight).max()?;
     (frames > 0 && ms > 0.0).then(|| Pipelined { in_flight, frames, rate: 1e3 * frames as f64 / ms })
 }
 
 /// Bytes per frame on the wire. Only frames behind the first answer count: the handshake is not theirs.
-fn wire(turns: &[(usize, &Turn)], rows: &[Row]) -> Option<(f64, f64)> {
+fn wire(runs: &[(usize, &Run)], rows: &[Row]) -> Option<(f64, f64)> {
     let (mut frames, mut up, mut down) = (0, 0, 0);
-    for (index, turn) in turns.iter().filter(|(_, turn)| turn.in_flight == 1) {
-        let Some((turn_up, turn_down)) = turn.wire else { continue };
-        frames += rows.iter().filter(|row| row.turn == *index).count().saturating_sub(1);
-        (up, down) = (up + turn_up, down + turn_down);
+    for (index, run) in runs.iter().filter(|(_, run)| run.in_flight == 1) {
+        let Some((run_up, run_down)) = run.wire else { continue };
+        frames += rows.iter().filter(|row| row.run == *index).count().saturating_sub(1);
+        (up, down) = (up + run_up, down + run_down);
     }
     (frames > 0).then(|| (up as f64 / frames as f64, down as f64 / frames as f64))
 }
 
-fn energy(measured: &Measured<'_>, turns: &[(usize, &Turn)]) -> Energy {
+fn energy(measured: &Measured<'_>, runs: &[(usize, &Run)]) -> Energy {
     let (mut frames, mut gross, mut net) = (0, 0.0, 0.0);
-    for (_, turn) in turns.iter().filter(|(_, turn)| turn.in_flight == 1) {
-        let Some((turn_gross, turn_net)) = turn.joules else { continue };
-        (frames, gross, net) = (frames + turn.frames, gross + turn_gross, net + turn_net);
+    for (_, run) in runs.iter().filter(|(_, run)| run.in_flight == 1) {
+        let Some((run_gross, run_net)) = run.joules else { continue };
+        (frames, gross, net) = (frames + run.frames, gross + run_gross, net + run_net);
     }
     match frames {
         0 => Energy::Unknown { why: measured.energy.into(), radio: None },
@@ -161,9 +161,9 @@ mod tests {
     use super::*;
     use crate::compare::fixture;
 
-    fn all(rows: &[Row], turns: &[Turn]) -> Vec<Cell> {
+    fn all(rows: &[Row], runs: &[Run]) -> Vec<Cell> {
         let links = [fixture::rung("lte", 6e6, 50.0)];
-        let measured = Measured { rows, turns, links: &links, energy: "sensor", seed: 1 };
+        let measured = Measured { rows, runs, links: &links, energy: "sensor", seed: 1 };
         cells(&measured, &|rung, up, _| up * 8e3 / rung.up.unwrap_or(f64::INFINITY))
     }
 
@@ -216,9 +216,9 @@ mod tests {
     #[test]
     fn wire_bytes_and_joules_are_per_frame_of_their_turns() {
         let rows: Vec<Row> = (0..5).map(|i| fixture::row("lte", "split 1", i, 100.0)).collect();
-        let mut turn = fixture::turn("lte", "split 1", 5);
-        (turn.wire, turn.joules) = (Some((28_000, 2_000)), Some((10.0, 2.5)));
-        let cells = all(&rows, &[turn]);
+        let mut run = fixture::run("lte", "split 1", 5);
+        (run.wire, run.joules) = (Some((28_000, 2_000)), Some((10.0, 2.5)));
+        let cells = all(&rows, &[run]);
         assert_eq!(cells[0].wire, Some((7000.0, 500.0)));
         assert_eq!(
             cells[0].energy,

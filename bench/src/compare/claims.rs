@@ -3,7 +3,7 @@
 use super::{
     draw::millis,
     judge::{at_most, places, points},
-    report::{Cell, Claim, Group, Lack, Pair, Place, Report, Rung},
+    report::{Cell, Claim, Lack, LinkSummary, Method, Pair, Place, Report},
 };
 
 /// Points that the split of a claim may lose.
@@ -49,17 +49,17 @@ pub fn in_short(claims: &[&Claim]) -> Option<String> {
 }
 
 /// The ratio of medians that is asked for on a link.
-fn wanted(rung: &Rung) -> Option<f64> {
+fn wanted(rung: &LinkSummary) -> Option<f64> {
     let up = rung.up.filter(|up| *up <= LTE)?;
     Some(if up <= NARROW { WANTED_NARROW } else { WANTED })
 }
 
-fn claim(report: &Report, rung: &Rung, task: &str) -> Option<Claim> {
+fn claim(report: &Report, rung: &LinkSummary, task: &str) -> Option<Claim> {
     let places = places(report, &rung.name, task);
-    let of = |is: &dyn Fn(Group) -> bool| -> Vec<&Place> {
+    let of = |is: &dyn Fn(Method) -> bool| -> Vec<&Place> {
         places.iter().filter(|(group, _)| is(*group)).map(|(_, place)| place).collect()
     };
-    let (splits, images) = (of(&|group| group == Group::Split), of(&|group| group.is_offload()));
+    let (splits, images) = (of(&|group| group == Method::Split), of(&|group| group.is_offload()));
     let within = fastest(splits.iter().copied().filter(|place| at_most(place.drop, LOSES)));
     let split = within.or_else(|| most_accurate(&splits))?;
     let offload = fastest(images.iter().copied().filter(|image| at_most(image.drop, split.drop)));
@@ -105,7 +105,7 @@ fn nearest(splits: &[&Place], images: &[&Place]) -> Option<Pair> {
 }
 
 /// The claim in words.
-fn why(report: &Report, rung: &Rung, claim: &Claim, best_image: Option<&Place>) -> String {
+fn why(report: &Report, rung: &LinkSummary, claim: &Claim, best_image: Option<&Place>) -> String {
     let mut said = Vec::new();
     let lost = |place: &Place| format!("{} ({} points lost)", place.variant, points(place.drop));
     if claim.lacks.contains(&Lack::Level) {
@@ -301,7 +301,11 @@ mod tests {
         assert_eq!(claim.verdict(), (Some(false), "neither qualifies"));
         assert_eq!(claim.pair().unwrap().ratio, 9.0);
         assert!(claim.why.contains("Every level is more accurate than every image"), "{}", claim.why);
-        report.variants.iter_mut().filter(|of| of.group == Group::Jpeg).for_each(|of| of.group = Group::Raw);
+        report
+            .variants
+            .iter_mut()
+            .filter(|of| of.group == Method::Jpeg)
+            .for_each(|of| of.group = Method::Raw);
         let claim = &claims(&report)[0];
         assert!(claim.pair().is_none() && claim.why.ends_with("No image was measured."), "{}", claim.why);
     }

@@ -44,21 +44,21 @@ mod tests {
     use crate::compare::{
         claims,
         fixture::{self, Case},
-        report::Group,
+        report::Method,
     };
 
     fn report() -> Report {
         let mut report = fixture::report(
             fixture::rung("lte", 6e6, 50.0),
             &[
-                Case::new("split 1", Group::Split, 6000.0, 1.5, 80.0),
-                Case::new("split 2", Group::Split, 3000.0, 4.0, 70.0),
-                Case::new("raw 1", Group::Raw, 24600.0, 1.5, 110.0),
-                Case::new("JPEG 75", Group::Jpeg, 14000.0, 1.0, 95.0),
-                Case::new("WebP 75", Group::Webp, 10000.0, 1.2, 99.0),
+                Case::new("split 1", Method::Split, 6000.0, 1.5, 80.0),
+                Case::new("split 2", Method::Split, 3000.0, 4.0, 70.0),
+                Case::new("raw 1", Method::Raw, 24600.0, 1.5, 110.0),
+                Case::new("JPEG 75", Method::Jpeg, 14000.0, 1.0, 95.0),
+                Case::new("WebP 75", Method::Webp, 10000.0, 1.2, 99.0),
             ],
         );
-        fixture::add_local(&mut report, "local int8", Group::Local, 4.0, 30.0);
+        fixture::add_local(&mut report, "local int8", Method::Local, 4.0, 30.0);
         report.claims = claims::claims(&report);
         report
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::report::*;
 
 /// A link with the same rate both ways.
-pub(crate) fn rung(name: &str, rate: f64, rtt_ms: f64) -> Rung {
-    Rung {
+pub(crate) fn rung(name: &str, rate: f64, rtt_ms: f64) -> LinkSummary {
+    LinkSummary {
         name: name.into(),
         about: format!("the link {name}"),
         up: Some(rate),
@@ -26,7 +26,7 @@ pub(crate) fn rung(name: &str, rate: f64, rtt_ms: f64) -> Rung {
 /// An answered frame of 6,000 bytes whose stages but the network take 20 ms.
 pub(crate) fn row(link: &str, variant: &str, frame: u64, total: f64) -> Row {
     Row {
-        turn: 0,
+        run: 0,
         link: link.into(),
         variant: variant.into(),
         task: "classify".into(),
@@ -53,9 +53,9 @@ pub(crate) fn row(link: &str, variant: &str, frame: u64, total: f64) -> Row {
     }
 }
 
-/// A turn of `frames` frames, one at a time.
-pub(crate) fn turn(link: &str, variant: &str, frames: usize) -> Turn {
-    Turn {
+/// A run of `frames` frames, one at a time.
+pub(crate) fn run(link: &str, variant: &str, frames: usize) -> Run {
+    Run {
         round: 0,
         link: link.into(),
         variant: variant.into(),
@@ -74,23 +74,23 @@ pub(crate) fn turn(link: &str, variant: &str, frames: usize) -> Turn {
 /// One variant over one link.
 pub(crate) struct Case {
     name: &'static str,
-    group: Group,
+    group: Method,
     bytes: f64,
     drop: f64,
     p50: f64,
 }
 
 impl Case {
-    pub(crate) fn new(name: &'static str, group: Group, bytes: f64, drop: f64, p50: f64) -> Self {
+    pub(crate) fn new(name: &'static str, group: Method, bytes: f64, drop: f64, p50: f64) -> Self {
         Case { name, group, bytes, drop, p50 }
     }
 }
 
 /// A report over one link without verdicts.
-pub(crate) fn report(rung: Rung, cases: &[Case]) -> Report {
+pub(crate) fn report(rung: LinkSummary, cases: &[Case]) -> Report {
     let mut report = Report {
         schema: SCHEMA,
-        story: Story {
+        provenance: Provenance {
             complete: true,
             incomplete_because: None,
             version: "0.0.0".into(),
@@ -112,7 +112,7 @@ pub(crate) fn report(rung: Rung, cases: &[Case]) -> Report {
         cells: Vec::new(),
         winners: Vec::new(),
         claims: Vec::new(),
-        turns: Vec::new(),
+        runs: Vec::new(),
     };
     let link = report.links[0].name.clone();
     for case in cases {
@@ -127,16 +127,16 @@ pub(crate) fn four(up: f64, p50: [f64; 4]) -> Report {
     report(
         rung("link", up, 50.0),
         &[
-            Case::new("split 1", Group::Split, 6000.0, 1.5, fine),
-            Case::new("split 2", Group::Split, 3000.0, 4.0, coarse),
-            Case::new("JPEG 50", Group::Jpeg, 9000.0, 3.0, q50),
-            Case::new("JPEG 75", Group::Jpeg, 14000.0, 1.0, q75),
+            Case::new("split 1", Method::Split, 6000.0, 1.5, fine),
+            Case::new("split 2", Method::Split, 3000.0, 4.0, coarse),
+            Case::new("JPEG 50", Method::Jpeg, 9000.0, 3.0, q50),
+            Case::new("JPEG 75", Method::Jpeg, 14000.0, 1.0, q75),
         ],
     )
 }
 
 /// Adds what answers on the device.
-pub(crate) fn add_local(report: &mut Report, name: &'static str, group: Group, drop: f64, p50: f64) {
+pub(crate) fn add_local(report: &mut Report, name: &'static str, group: Method, drop: f64, p50: f64) {
     add(report, NO_LINK, &Case::new(name, group, 0.0, drop, p50));
     let cell = report.cells.last_mut().unwrap();
     (cell.packet, cell.floor) = (None, None);

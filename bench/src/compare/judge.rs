@@ -1,6 +1,6 @@
 //! Who wins on which link; pure.
 
-use super::report::{Cell, Group, Place, Report, Rung, Winner};
+use super::report::{Cell, LinkSummary, Method, Place, Report, Winner};
 
 /// Points that a winner may lose to the unsplit network.
 pub const MOST_LOST: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
@@ -10,13 +10,13 @@ pub fn winners(report: &Report) -> Vec<Winner> {
     let mut winners = Vec::new();
     for task in report.tasks() {
         let measured =
-            |rung: &&Rung| report.cells.iter().any(|cell| cell.link == rung.name && cell.task == task);
+            |rung: &&LinkSummary| report.cells.iter().any(|cell| cell.link == rung.name && cell.task == task);
         for rung in report.links.iter().filter(measured) {
             for most_lost in MOST_LOST {
                 let able = places(report, &rung.name, task);
                 let able: Vec<_> =
                     able.into_iter().filter(|(_, place)| at_most(place.drop, most_lost)).collect();
-                let mut fastest: Vec<(Group, Place)> = Vec::new();
+                let mut fastest: Vec<(Method, Place)> = Vec::new();
                 for (group, place) in able {
                     match fastest.iter_mut().find(|(other, _)| *other == group) {
                         Some((_, best)) if place.p50 < best.p50 => *best = place,
@@ -53,7 +53,7 @@ pub fn points(drop: f64) -> String {
 /// The claims in one line each, for a terminal.
 pub fn summary(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(because) = &report.story.incomplete_because {
+    if let Some(because) = &report.provenance.incomplete_because {
         lines.push(format!("INCOMPLETE: {because}"));
     }
     for claim in &report.claims {
@@ -72,10 +72,10 @@ pub fn summary(report: &Report) -> Vec<String> {
 }
 
 /// Every variant that a device can choose, that answered over this link or without one, and whose accuracy is known.
-pub(super) fn places(report: &Report, link: &str, task: &str) -> Vec<(Group, Place)> {
+pub(super) fn places(report: &Report, link: &str, task: &str) -> Vec<(Method, Place)> {
     let place = |cell: &Cell| {
         let group = report.variant(&cell.variant)?.group;
-        if group == Group::Reference {
+        if group == Method::Reference {
             return None;
         }
         let drop = report.accuracy(task, &cell.variant)?.drop;
@@ -116,8 +116,8 @@ mod tests {
     #[test]
     fn local_answers_win_on_every_link_and_their_reference_nowhere() {
         let mut report = report(6e6, [80.0, 70.0, 85.0, 95.0]);
-        fixture::add_local(&mut report, "local int8", Group::Local, 0.5, 20.0);
-        fixture::add_local(&mut report, "local f32", Group::Reference, 0.0, 10.0);
+        fixture::add_local(&mut report, "local int8", Method::Local, 0.5, 20.0);
+        fixture::add_local(&mut report, "local f32", Method::Reference, 0.0, 10.0);
         assert!(winners(&report).iter().all(|winner| winner.best.as_ref().unwrap().variant == "local int8"));
     }
 }

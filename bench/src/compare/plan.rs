@@ -4,14 +4,14 @@ use anyhow::{Result, ensure};
 use narrows_eval::local_f32::Weights;
 use narrows_models::Bundle;
 
-use super::report::{Group, NO_LINK, Variant};
+use super::report::{Method, NO_LINK, Variant};
 
-/// Frames of a turn that come first and are not counted: they pay for caches, and for QUIC's look for the path's size.
+/// Frames of a run that come first and are not counted: they pay for caches, and for QUIC's look for the path's size.
 pub const WARM_UP: usize = 2;
 
 /// How much is measured.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Extent {
+pub struct Scope {
     /// Links for tasks that classify.
     pub links: Vec<String>,
     /// Links for tasks that segment, whose frames are larger.
@@ -22,25 +22,25 @@ pub struct Extent {
     pub webp: Vec<u8>,
     /// Whether every level is also sent raw, or only the bundle's default.
     pub raw_everywhere: bool,
-    /// How often every cell has its turn.
+    /// How often every cell has its run.
     pub rounds: usize,
     /// Rounds in which frames also go several at a time.
     pub pipelined_rounds: usize,
-    /// Most frames in a turn.
+    /// Most frames in a run.
     pub frames: usize,
-    /// Seconds that the frames of a turn should not take longer than.
-    pub turn_seconds: f64,
+    /// Seconds that the frames of a run should not take longer than.
+    pub run_seconds: f64,
     /// Labelled photos for the accuracy.
     pub photos: usize,
     /// Labelled frames for the accuracy.
     pub scenes: usize,
 }
 
-impl Extent {
+impl Scope {
     /// A quarter of an hour on two cores.
     pub fn reduced() -> Self {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Extent {
+        Scope {
             links: names(&["loopback", "wifi-poor", "lte", "narrowband"]),
             frame_links: names(&["lte", "narrowband"]),
             jpeg: vec![30, 50, 75, 90],
@@ -49,7 +49,7 @@ impl Extent {
             rounds: 2,
             pipelined_rounds: 1,
             frames: 12,
-            turn_seconds: 2.5,
+            run_seconds: 2.5,
             photos: 100,
             scenes: 16,
         }
@@ -57,7 +57,7 @@ impl Extent {
 
     /// Every link, more qualities, more rounds, all photos.
     pub fn full(every_link: Vec<String>) -> Self {
-        Extent {
+        Scope {
             frame_links: every_link.clone(),
             links: every_link,
             jpeg: vec![10, 20, 30, 50, 75, 90, 95],
@@ -66,7 +66,7 @@ impl Extent {
             rounds: 5,
             pipelined_rounds: 2,
             frames: 24,
-            turn_seconds: 8.0,
+            run_seconds: 8.0,
             photos: usize::MAX,
             scenes: usize::MAX,
         }
@@ -82,17 +82,17 @@ impl Extent {
         for level in 0..bundle.levels().len() {
             let level = level.to_string();
             let flags = ["--path", "split", "--level", &level, "--coding", "auto"];
-            add(format!("split {level}"), Group::Split, level.clone(), &flags);
+            add(format!("split {level}"), Method::Split, level.clone(), &flags);
         }
         for level in 0..bundle.levels().len() {
             if self.raw_everywhere || level == bundle.default_level() {
                 let level = level.to_string();
                 let flags = ["--path", "split", "--level", &level, "--coding", "raw"];
-                add(format!("raw {level}"), Group::Raw, level.clone(), &flags);
+                add(format!("raw {level}"), Method::Raw, level.clone(), &flags);
             }
         }
         for (qualities, title, format, group) in
-            [(&self.jpeg, "JPEG", "jpeg", Group::Jpeg), (&self.webp, "WebP", "webp", Group::Webp)]
+            [(&self.jpeg, "JPEG", "jpeg", Method::Jpeg), (&self.webp, "WebP", "webp", Method::Webp)]
         {
             for quality in qualities {
                 let quality = quality.to_string();
@@ -101,18 +101,18 @@ impl Extent {
             }
         }
         if bundle.local().is_some() {
-            add("local int8".into(), Group::Local, "int8".into(), &["--path", "local"]);
+            add("local int8".into(), Method::Local, "int8".into(), &["--path", "local"]);
         }
         if Weights::of(bundle).is_some() {
-            add("local f32".into(), Group::Reference, "f32".into(), &[]);
+            add("local f32".into(), Method::Reference, "f32".into(), &[]);
         }
         variants
     }
 }
 
-/// One turn to be had.
+/// One run to be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Due {
+pub struct PlannedRun {
     /// The round, from 0.
     pub round: usize,
     /// Name of the link.
@@ -125,7 +125,7 @@ pub struct Due {
     pub in_flight: usize,
 }
 
-/// What the order of turns is made from.
+/// What the order of runs is made from.
 pub struct Cells<'a> {
     /// For each task, the links that it goes over.
     pub tasks: &'a [(String, Vec<String>)],
@@ -146,7 +146,7 @@ impl Cells<'_> {
         pipelined_rounds: usize,
         in_flight: usize,
         seed: u64,
-    ) -> Result<Vec<Due>> {
+    ) -> Result<Vec<PlannedRun>> {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut order = Vec::new();
         for round in 0..rounds {
@@ -159,10 +159,15 @@ impl Cells<'_> {
                     let alone = [NO_LINK.to_owned()];
                     let links = if of.group.is_local() { &alone[..] } else { links };
                     for link in links {
-                        let single =
-                            Due { round, link: link.clone(), task: task.clone(), variant, in_flight: 1 };
+                        let single = PlannedRun {
+                            round,
+                            link: link.clone(),
+                            task: task.clone(),
+                            variant,
+                            in_flight: 1,
+                        };
                         if round < pipelined_rounds && in_flight > 1 && !of.group.is_local() {
-                            due.push(Due { in_flight, ..single.clone() });
+                            due.push(PlannedRun { in_flight, ..single.clone() });
                         }
                         due.push(single);
                     }
@@ -176,7 +181,7 @@ impl Cells<'_> {
     }
 }
 
-/// How many frames a turn has when one takes `ms` on its link: at least three, at most `most`.
+/// How many frames a run has when one takes `ms` on its link: at least three, at most `most`.
 pub fn frames(most: usize, seconds: f64, ms: f64) -> usize {
     ((1e3 * seconds / ms.max(1e-3)) as usize).clamp(3.min(most), most)
 }
@@ -185,7 +190,7 @@ pub fn frames(most: usize, seconds: f64, ms: f64) -> usize {
 mod tests {
     use super::*;
 
-    fn variant(name: &str, group: Group) -> Variant {
+    fn variant(name: &str, group: Method) -> Variant {
         Variant { name: name.into(), group, setting: String::new(), flags: Vec::new() }
     }
 
@@ -196,23 +201,23 @@ mod tests {
             ("segment".to_owned(), vec!["lte".to_owned()]),
         ];
         let variants = [
-            variant("split 1", Group::Split),
-            variant("JPEG 50", Group::Jpeg),
-            variant("local", Group::Local),
+            variant("split 1", Method::Split),
+            variant("JPEG 50", Method::Jpeg),
+            variant("local", Method::Local),
         ];
         let cells = Cells {
             tasks: &tasks,
             variants: &variants,
-            answers: &|variant, task| variant.group != Group::Local || task == "classify",
+            answers: &|variant, task| variant.group != Method::Local || task == "classify",
         };
         let order = cells.order(3, 1, 4, 1).unwrap();
         // Six cells over links and one without, three times; the six once more with several frames at a time.
         assert_eq!(order.len(), 3 * 7 + 6);
-        let round = |round: usize| -> Vec<Due> {
+        let round = |round: usize| -> Vec<PlannedRun> {
             let due = order.iter().filter(|due| due.round == round && due.in_flight == 1);
-            due.map(|due| Due { round: 0, ..due.clone() }).collect()
+            due.map(|due| PlannedRun { round: 0, ..due.clone() }).collect()
         };
-        let sorted = |mut due: Vec<Due>| {
+        let sorted = |mut due: Vec<PlannedRun>| {
             due.sort_by_key(|due| format!("{due:?}"));
             due
         };

@@ -8,7 +8,7 @@ mod verdict;
 
 use anyhow::{Result, ensure};
 pub use cell::{Cell, Energy, Floor, Percentiles, Pipelined, Radio};
-pub use rows::{Row, STAGES, Turn};
+pub use rows::{Row, Run, STAGES};
 use serde::{Deserialize, Serialize};
 pub use verdict::{Claim, Lack, Pair, Place, Winner};
 
@@ -21,9 +21,9 @@ pub struct Report {
     /// [`SCHEMA`] at the time of writing.
     pub schema: u32,
     /// Where, when and with what it was measured.
-    pub story: Story,
+    pub provenance: Provenance,
     /// The links, fastest first.
-    pub links: Vec<Rung>,
+    pub links: Vec<LinkSummary>,
     /// What was compared.
     pub variants: Vec<Variant>,
     /// Accuracy and bytes of each variant and task, independent of the link.
@@ -35,7 +35,7 @@ pub struct Report {
     /// Split against offload at equal accuracy.
     pub claims: Vec<Claim>,
     /// In the order in which they were run.
-    pub turns: Vec<Turn>,
+    pub runs: Vec<Run>,
 }
 
 impl Report {
@@ -53,7 +53,7 @@ impl Report {
         Ok(serde_json::from_str(text)?)
     }
 
-    /// Puts the cells in the order of tasks, links and variants: they come in that of their first turns.
+    /// Puts the cells in the order of tasks, links and variants: they come in that of their first runs.
     pub fn sort(&mut self) {
         let tasks: Vec<String> = self.tasks().into_iter().map(str::to_owned).collect();
         let links: Vec<&str> = self.links.iter().map(|rung| rung.name.as_str()).collect();
@@ -100,7 +100,7 @@ pub const NO_LINK: &str = "none";
 
 /// What every number of a report rests on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Story {
+pub struct Provenance {
     /// Whether everything that was planned was measured.
     pub complete: bool,
     /// Why it is not complete.
@@ -117,16 +117,16 @@ pub struct Story {
     pub started: u64,
     /// Length of the run in seconds.
     pub seconds: f64,
-    /// Seed of the order of turns, of the links and of the resampling.
+    /// Seed of the order of runs, of the links and of the resampling.
     pub seed: u64,
-    /// How often every cell had its turn.
+    /// How often every cell had its run.
     pub rounds: usize,
     /// Why the links' rates were not held against the kernel's own shaping; `None` where they were.
     #[serde(default)]
     pub cross_check_skipped: Option<String>,
     /// Processor, governor and so on, by name, in the order to show.
     pub machine: Vec<(String, String)>,
-    /// Which photos, and what stands for the truth.
+    /// Which photos, and what stands for the label.
     pub data: Vec<String>,
     /// What the reader must know.
     pub notes: Vec<String>,
@@ -134,7 +134,7 @@ pub struct Story {
 
 /// A link of the ladder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Rung {
+pub struct LinkSummary {
     /// Short name.
     pub name: String,
     /// What it stands for.
@@ -169,7 +169,7 @@ pub struct Fidelity {
 /// What kind of path answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Group {
+pub enum Method {
     /// Everything on the device.
     Local,
     /// The image goes to the tail as a JPEG.
@@ -184,31 +184,31 @@ pub enum Group {
     Reference,
 }
 
-impl Group {
+impl Method {
     /// In the order of legends.
-    pub const ALL: [Group; 6] =
-        [Group::Split, Group::Raw, Group::Jpeg, Group::Webp, Group::Local, Group::Reference];
+    pub const ALL: [Method; 6] =
+        [Method::Split, Method::Raw, Method::Jpeg, Method::Webp, Method::Local, Method::Reference];
 
     /// As a reader calls it.
     pub fn title(self) -> &'static str {
         match self {
-            Group::Local => "local",
-            Group::Jpeg => "offload, JPEG",
-            Group::Webp => "offload, WebP",
-            Group::Split => "split",
-            Group::Raw => "split, raw",
-            Group::Reference => "local, f32 reference",
+            Method::Local => "local",
+            Method::Jpeg => "offload, JPEG",
+            Method::Webp => "offload, WebP",
+            Method::Split => "split",
+            Method::Raw => "split, raw",
+            Method::Reference => "local, f32 reference",
         }
     }
 
     /// Whether nothing is sent.
     pub fn is_local(self) -> bool {
-        matches!(self, Group::Local | Group::Reference)
+        matches!(self, Method::Local | Method::Reference)
     }
 
     /// Whether the image itself is sent.
     pub fn is_offload(self) -> bool {
-        matches!(self, Group::Jpeg | Group::Webp)
+        matches!(self, Method::Jpeg | Method::Webp)
     }
 }
 
@@ -218,7 +218,7 @@ pub struct Variant {
     /// For example `split 1`, `JPEG 50`.
     pub name: String,
     /// Which path.
-    pub group: Group,
+    pub group: Method,
     /// Level or quality: what stands beside its point in a plot.
     pub setting: String,
     /// The flags of `narrows-head run` that make it; none for what this program runs itself.

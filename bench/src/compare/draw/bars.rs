@@ -10,7 +10,7 @@ use super::{
     Picture,
     parts::{self, DEEP, FAINT, GREEN, GRID, Hatch, INK, ORANGE, PURPLE, RUST, SKY, YELLOW},
 };
-use crate::compare::report::{Cell, Energy, Group, Report, Rung};
+use crate::compare::report::{Cell, Energy, LinkSummary, Method, Report};
 
 const WIDE: u32 = 860;
 /// Pixels of one bar and the space below it.
@@ -42,7 +42,7 @@ struct Bar {
 }
 
 /// Medians of each stage on one link.
-pub(super) fn latency(report: &Report, rung: &Rung, task: &str) -> Result<Option<Picture>> {
+pub(super) fn latency(report: &Report, rung: &LinkSummary, task: &str) -> Result<Option<Picture>> {
     let bars = ordered(report, rung, task, |cell| cell.frames > 0).into_iter().map(|cell| {
         let stage = |names: &[&str]| -> f64 {
             names.iter().filter_map(|name| cell.stages.get(*name)).map(|stage| stage.p50).sum()
@@ -78,7 +78,7 @@ pub(super) fn latency(report: &Report, rung: &Rung, task: &str) -> Result<Option
 }
 
 /// Joules per frame on one link, where any are known.
-pub(super) fn energy(report: &Report, rung: &Rung, task: &str) -> Result<Option<Picture>> {
+pub(super) fn energy(report: &Report, rung: &LinkSummary, task: &str) -> Result<Option<Picture>> {
     let known = |cell: &Cell| matches!(cell.energy, Energy::Measured { .. }) || cell.energy.radio().is_some();
     let bars = ordered(report, rung, task, known).into_iter().map(|cell| {
         let (net, gross) = match &cell.energy {
@@ -115,14 +115,14 @@ pub(super) fn energy(report: &Report, rung: &Rung, task: &str) -> Result<Option<
 /// The cells of a link by path, then by setting.
 fn ordered<'a>(
     report: &'a Report,
-    rung: &'a Rung,
+    rung: &'a LinkSummary,
     task: &'a str,
     shown: impl Fn(&Cell) -> bool,
 ) -> Vec<&'a Cell> {
     let place = |cell: &Cell| {
         let index = report.variants.iter().position(|variant| variant.name == cell.variant)?;
         let group = report.variants[index].group;
-        Some((Group::ALL.iter().position(|other| *other == group)?, index))
+        Some((Method::ALL.iter().position(|other| *other == group)?, index))
     };
     let mut cells: Vec<&Cell> = report.on(&rung.name, task).filter(|cell| shown(cell)).collect();
     cells.sort_by_key(|cell| place(cell));

@@ -10,7 +10,7 @@ use super::{
     Picture,
     parts::{self, FAINT, GRID, INK},
 };
-use crate::compare::report::{Accuracy, Group, Report, UNSPLIT};
+use crate::compare::report::{Accuracy, Method, Report, UNSPLIT};
 
 const SIZE: (u32, u32) = (760, 460);
 /// Pixels of the legend's line.
@@ -18,7 +18,7 @@ const TOP: i32 = 44;
 
 /// A task's curve, unless nothing that sends bytes was measured.
 pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
-    let of = |group: Group| {
+    let of = |group: Method| {
         let mut points: Vec<(&Accuracy, f64, &str)> = report
             .variants
             .iter()
@@ -31,8 +31,8 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
         points.sort_by(|a, b| a.1.total_cmp(&b.1));
         points
     };
-    let sending = [Group::Split, Group::Raw, Group::Jpeg, Group::Webp];
-    let curves: Vec<(Group, Vec<_>)> = sending
+    let sending = [Method::Split, Method::Raw, Method::Jpeg, Method::Webp];
+    let curves: Vec<(Method, Vec<_>)> = sending
         .map(|group| (group, of(group)))
         .into_iter()
         .filter(|(_, points)| !points.is_empty())
@@ -57,7 +57,7 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
     let y = (100.0 * (low - 0.02).max(0.0), 100.0 * (high + 0.02).min(1.0));
 
     let svg = parts::picture(SIZE, |area| {
-        let groups: Vec<Group> = curves.iter().map(|(group, _)| *group).collect();
+        let groups: Vec<Method> = curves.iter().map(|(group, _)| *group).collect();
         parts::legend(area, &groups, (70, 20))?;
         let axis = (parts::FONT, 14).into_font().color(&INK);
         let mut chart = ChartBuilder::on(area)
@@ -123,9 +123,9 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
                 parts::mark(area, *group, at, 5)?;
                 // Curves rise to the right: room is above a split's points and below a JPEG's.
                 let (offset, anchor) = match group {
-                    Group::Split => ((-6, -6), (HPos::Right, VPos::Bottom)),
-                    Group::Webp => ((7, -5), (HPos::Left, VPos::Bottom)),
-                    Group::Raw => ((0, 20), (HPos::Center, VPos::Center)),
+                    Method::Split => ((-6, -6), (HPos::Right, VPos::Bottom)),
+                    Method::Webp => ((7, -5), (HPos::Left, VPos::Bottom)),
+                    Method::Raw => ((0, 20), (HPos::Center, VPos::Center)),
                     _ => ((7, 6), (HPos::Left, VPos::Top)),
                 };
                 let at = (at.0 + offset.0, at.1 + offset.1);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::compare::{
     judge::points,
-    report::{Claim, Group, NO_LINK, Pair, Report},
+    report::{Claim, Method, NO_LINK, Pair, Report},
 };
 
 const WIDE: u32 = 860;
@@ -43,7 +43,7 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
         let raw = report
             .variants
             .iter()
-            .find(|variant| variant.group == Group::Raw && variant.setting == *setting)?;
+            .find(|variant| variant.group == Method::Raw && variant.setting == *setting)?;
         let cell = report
             .cells
             .iter()
@@ -60,8 +60,8 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
     let x = (0.7 * least, 1.4 * most);
     let high = TOP + ROW * claims.len() as i32 + BOTTOM;
     let svg = parts::picture((WIDE, high as u32), |area| {
-        let shown = |group: Group| report.variants.iter().any(|variant| variant.group == group);
-        let groups: Vec<Group> = [Group::Split, Group::Raw, Group::Jpeg, Group::Webp]
+        let shown = |group: Method| report.variants.iter().any(|variant| variant.group == group);
+        let groups: Vec<Method> = [Method::Split, Method::Raw, Method::Jpeg, Method::Webp]
             .into_iter()
             .filter(|group| shown(*group))
             .collect();
@@ -127,9 +127,9 @@ pub(super) fn draw(report: &Report, task: &str) -> Result<Option<Picture>> {
                 None => "no image".to_owned(),
             };
             if let Some(raw) = raw(claim) {
-                parts::mark(area, Group::Raw, (column(raw), y), 6)?;
+                parts::mark(area, Method::Raw, (column(raw), y), 6)?;
             }
-            parts::mark(area, Group::Split, (split, y), 7)?;
+            parts::mark(area, Method::Split, (split, y), 7)?;
             parts::text(area, &verdict, (edge, y), 13, &INK, (HPos::Left, VPos::Center))?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use crate::compare::report::Group;
+use crate::compare::report::Method;
 
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -30,14 +30,14 @@ pub(super) const RUST: RGBColor = RGBColor(213, 94, 0);
 pub(super) const PURPLE: RGBColor = RGBColor(204, 121, 167);
 
 /// The colour of a path.
-pub(super) fn colour(group: Group) -> RGBColor {
+pub(super) fn colour(group: Method) -> RGBColor {
     match group {
-        Group::Split => DEEP,
-        Group::Raw => SKY,
-        Group::Jpeg => RUST,
-        Group::Webp => ORANGE,
-        Group::Local => GREEN,
-        Group::Reference => FAINT,
+        Method::Split => DEEP,
+        Method::Raw => SKY,
+        Method::Jpeg => RUST,
+        Method::Webp => ORANGE,
+        Method::Local => GREEN,
+        Method::Reference => FAINT,
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) fn width(what: &str, size: i32) -> i32 {
 }
 
 /// The mark of a path, with its middle at `at`.
-pub(super) fn mark(area: &Area<'_>, group: Group, (x, y): (i32, i32), radius: i32) -> Result<()> {
+pub(super) fn mark(area: &Area<'_>, group: Method, (x, y): (i32, i32), radius: i32) -> Result<()> {
     let (colour, r) = (colour(group), radius);
     let polygon = |points: &[(i32, i32)]| {
         let points: Vec<_> = points.iter().map(|(dx, dy)| (x + dx, y + dy)).collect();
@@ -94,23 +94,23 @@ pub(super) fn mark(area: &Area<'_>, group: Group, (x, y): (i32, i32), radius: i3
         anyhow::Ok(())
     };
     match group {
-        Group::Split => {
+        Method::Split => {
             area.draw(&Circle::new((x, y), r, colour.filled()))?;
             area.draw(&Circle::new((x, y), r, INK.stroke_width(1)))?;
         }
-        Group::Raw => {
+        Method::Raw => {
             area.draw(&Circle::new((x, y), r, WHITE.filled()))?;
             area.draw(&Circle::new((x, y), r, DEEP.stroke_width(2)))?;
         }
-        Group::Jpeg => polygon(&[(-r, -r), (r, -r), (r, r), (-r, r)])?,
-        Group::Webp => polygon(&[(0, -r - 1), (r + 1, r), (-r - 1, r)])?,
-        Group::Local | Group::Reference => polygon(&[(0, -r - 1), (r + 1, 0), (0, r + 1), (-r - 1, 0)])?,
+        Method::Jpeg => polygon(&[(-r, -r), (r, -r), (r, r), (-r, r)])?,
+        Method::Webp => polygon(&[(0, -r - 1), (r + 1, r), (-r - 1, r)])?,
+        Method::Local | Method::Reference => polygon(&[(0, -r - 1), (r + 1, 0), (0, r + 1), (-r - 1, 0)])?,
     }
     Ok(())
 }
 
 /// Marks and their meaning in one line from `at` on; returns where it ends.
-pub(super) fn legend(area: &Area<'_>, groups: &[Group], at: (i32, i32)) -> Result<i32> {
+pub(super) fn legend(area: &Area<'_>, groups: &[Method], at: (i32, i32)) -> Result<i32> {
     let (mut x, y) = at;
     for &group in groups {
         mark(area, group, (x + 6, y), 5)?;

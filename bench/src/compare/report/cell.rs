@@ -30,7 +30,7 @@ pub struct Cell {
     pub failed: usize,
     /// From reading the photo to having the answer, one frame at a time.
     pub total: Percentiles,
-    /// 95 % confidence interval of the median, resampling turns.
+    /// 95 % confidence interval of the median, resampling runs.
     pub p50_interval: (f64, f64),
     /// The stages of `total`, by the names of [`STAGES`](super::STAGES).
     pub stages: BTreeMap<String, Percentiles>,

@@ -1,4 +1,4 @@
-//! What is measured: frames and the turns that they were sent in.
+//! What is measured: frames and the runs that they were sent in.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,8 @@ pub const STAGES: [&str; 9] = [
 /// One frame that was sent and what came of it: a line of rows.csv.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// The turn it was sent in, a place in [`Report::turns`](super::Report::turns).
-    pub turn: usize,
+    /// The run it was sent in, a place in [`Report::runs`](super::Report::runs).
+    pub run: usize,
     /// Name of the link; `none` where nothing is sent.
     pub link: String,
     /// Name of the variant.
@@ -28,7 +28,7 @@ pub struct Row {
     pub task: String,
     /// Frames under way at once.
     pub in_flight: usize,
-    /// Number of the frame within its turn.
+    /// Number of the frame within its run.
     pub frame: u64,
     /// The photo's file name.
     pub file: String,
@@ -64,7 +64,7 @@ pub struct Row {
     pub tail_answer: Option<f64>,
     /// Milliseconds from reading the photo to having the answer.
     pub total: Option<f64>,
-    /// Milliseconds from the start of the turn to the line.
+    /// Milliseconds from the start of the run to the line.
     pub at: f64,
 }
 
@@ -81,7 +81,7 @@ impl Row {
 
 /// One stretch of frames through one variant over one link.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Turn {
+pub struct Run {
     /// The round it belongs to, from 0.
     pub round: usize,
     /// Name of the link.
@@ -104,6 +104,6 @@ pub struct Turn {
     pub load: Option<f64>,
     /// Clock of the fastest core in MHz when it ended.
     pub mhz: Option<f64>,
-    /// Joules of the turn, gross and net; `None` where no sensor was read.
+    /// Joules of the run, gross and net; `None` where no sensor was read.
     pub joules: Option<(f64, f64)>,
 }

@@ -1,11 +1,11 @@
 //! The report as one page: no script, no network, every picture inside.
 
-mod proof;
+mod basis;
 mod task;
 
 use anyhow::Result;
+use basis::{floors, links, provenance_section};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use proof::{links, physics, story_of};
 use task::{accuracies, cells, claims, stages, unknown_joules, winners};
 
 use super::{draw::Picture, report::Report};
@@ -15,7 +15,7 @@ const STYLE: &str = include_str!("report.css");
 /// The page.
 pub fn page(report: &Report, pictures: &[Picture]) -> Result<String> {
     let picture = |name: &str| pictures.iter().find(|picture| picture.name == name).map(figure);
-    let story = &report.story;
+    let provenance = &report.provenance;
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -29,17 +29,17 @@ pub fn page(report: &Report, pictures: &[Picture]) -> Result<String> {
                 h1 { "Local, offload or split?" }
                 p.lead {
                     "The same frames through the device alone, through images sent to the server and through a split "
-                    "network, between the real head and the real tail. " (short(&story.bundle)) ", narrows " (story.version)
-                    ", commit " (story.commit) "."
+                    "network, between the real head and the real tail. " (short(&provenance.bundle)) ", narrows " (provenance.version)
+                    ", commit " (provenance.commit) "."
                 }
-                @if !story.complete {
+                @if !provenance.complete {
                     p.incomplete {
                         strong { "INCOMPLETE. " }
-                        (story.incomplete_because.as_deref().unwrap_or("The run ended early."))
+                        (provenance.incomplete_because.as_deref().unwrap_or("The run ended early."))
                         " What was measured until then is below."
                     }
                 }
-                @for note in &story.notes { p.note { (note) } }
+                @for note in &provenance.notes { p.note { (note) } }
                 @for task in report.tasks() {
                     section {
                         h2 { (task) }
@@ -63,8 +63,8 @@ pub fn page(report: &Report, pictures: &[Picture]) -> Result<String> {
                     }
                 }
                 (links(report))
-                (physics(report))
-                (story_of(report))
+                (floors(report))
+                (provenance_section(report))
             }
         }
     };
@@ -93,15 +93,15 @@ mod tests {
         claims, draw,
         fixture::{self, Case},
         judge,
-        report::Group,
+        report::Method,
     };
 
     fn report() -> Report {
         let mut report = fixture::report(
             fixture::rung("lora", 37.5e3, 100.0),
             &[
-                Case::new("split 1", Group::Split, 6000.0, 1.5, 1400.0),
-                Case::new("JPEG 75", Group::Jpeg, 14000.0, 1.0, 3200.0),
+                Case::new("split 1", Method::Split, 6000.0, 1.5, 1400.0),
+                Case::new("JPEG 75", Method::Jpeg, 14000.0, 1.0, 3200.0),
             ],
         );
         report.winners = judge::winners(&report);
@@ -128,8 +128,8 @@ mod tests {
     #[test]
     fn an_interrupted_run_is_marked() {
         let mut report = report();
-        report.story.complete = false;
-        report.story.incomplete_because = Some("interrupted in round 2 of 3".into());
+        report.provenance.complete = false;
+        report.provenance.incomplete_because = Some("interrupted in round 2 of 3".into());
         let page = page(&report, &[]).unwrap();
         assert!(page.contains("INCOMPLETE") && page.contains("interrupted in round 2 of 3"));
     }

@@ -1,5 +1,5 @@
-//! A real tail, a relay for every link, and real heads, one turn after another.
-#![expect(clippy::disallowed_methods, reason = "turns and answers are timed here")]
+//! A real tail, a relay for every link, and real heads, one run after another.
+#![expect(clippy::disallowed_methods, reason = "runs and answers are timed here")]
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +21,10 @@ use narrows_pair::{Interrupt, Pair};
 use narrows_power::{Places, Plan, Recording, Sampler, Window, discover, total};
 
 use super::{
-    accuracy::{self, Answer, Said},
-    frames::Set,
-    plan::{Due, WARM_UP},
-    report::{Group, NO_LINK, Row, Turn, Variant},
+    accuracy::{self, Answer, Prediction},
+    dataset::Dataset,
+    plan::{PlannedRun, WARM_UP},
+    report::{Method, NO_LINK, Row, Run, Variant},
 };
 use crate::machine;
 
@@ -34,11 +34,11 @@ const BUDGET: &str = "180000";
 const RETRY_FOR: &str = "60";
 /// Frames under way while the accuracy is measured: that has no clock to watch.
 const ACCURACY_IN_FLIGHT: &str = "4";
-/// Idle time before and after the turns, for the baseline of net joules.
+/// Idle time before and after the runs, for the baseline of net joules.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Everything that runs while turns are had. Dropping it ends all of it.
-pub struct Rig<'a> {
+/// Everything that runs while runs are had. Dropping it ends all of it.
+pub struct Harness<'a> {
     bundle: PathBuf,
     pair: Pair,
     float: Option<LocalF32>,
@@ -48,7 +48,7 @@ pub struct Rig<'a> {
     epoch: Instant,
 }
 
-/// Sensors, and the windows of the turns on their clock.
+/// Sensors, and the windows of the runs on their clock.
 struct Power {
     sampler: Sampler,
     /// Sensors that are there and cannot be read.
@@ -61,14 +61,14 @@ struct Power {
 /// Bytes on the wire, up and down.
 type Wire = Option<(u64, u64)>;
 
-/// What a head said in one turn.
-struct Heard {
+/// What a head said in one run.
+struct HeadOutput {
     lines: Vec<(Line, Duration)>,
     /// What the relay had carried at the first answer and at the last.
     carried: Option<(Counts, Counts)>,
 }
 
-impl<'a> Rig<'a> {
+impl<'a> Harness<'a> {
     /// Starts the tail and a relay for every link; `float` answers where the local network in f32 is asked.
     pub fn start(
         bundle: &Path,
@@ -97,7 +97,15 @@ impl<'a> Rig<'a> {
             idle: [None, None],
             windows: Vec::new(),
         };
-        Ok(Rig { bundle: bundle.to_owned(), pair, float, relays, interrupt, power, epoch: Instant::now() })
+        Ok(Harness {
+            bundle: bundle.to_owned(),
+            pair,
+            float,
+            relays,
+            interrupt,
+            power,
+            epoch: Instant::now(),
+        })
     }
 
     /// Whether the run was asked to end.
@@ -110,7 +118,7 @@ impl<'a> Rig<'a> {
         self.epoch.elapsed().as_secs_f64()
     }
 
-    /// Does nothing for a while where there are sensors, before the first turn (0) and after the last (1).
+    /// Does nothing for a while where there are sensors, before the first run (0) and after the last (1).
     pub fn idle(&mut self, place: usize) -> Result<()> {
         if self.power.found.is_empty() || self.interrupted() {
             return Ok(());
@@ -128,16 +136,16 @@ impl<'a> Rig<'a> {
     pub fn answers(
         &mut self,
         variant: &Variant,
-        set: &Set,
+        set: &Dataset,
         out: &Path,
         step: impl Fn(),
     ) -> Result<Vec<Answer>> {
-        if variant.group == Group::Reference {
+        if variant.group == Method::Reference {
             let answers = set.items.iter().map(|item| {
                 ensure!(!self.interrupted(), "interrupted");
                 let (scores, _) = self.float(&item.file)?;
                 step();
-                Ok(Answer { said: Said::Class(argmax(&scores)), bytes: None })
+                Ok(Answer { prediction: Prediction::Class(argmax(&scores)), bytes: None })
             });
             return answers.collect();
         }
@@ -149,8 +157,8 @@ impl<'a> Rig<'a> {
             command.arg("--out").arg(&masks);
         }
         let mut answers: Vec<Option<Answer>> = vec![None; set.items.len()];
-        let heard = self.hear(command, None, &step)?;
-        for (line, _) in &heard.lines {
+        let output = self.run_head(command, None, &step)?;
+        for (line, _) in &output.lines {
             let place = || format!("{}: {}", variant.name, line.file.display());
             let item = set.items.iter().position(|item| item.file == line.file).with_context(place)?;
             if !answered(line, variant) {
@@ -166,22 +174,22 @@ impl<'a> Rig<'a> {
         answers.with_context(|| format!("{}: the head ended before every photo had its answer", variant.name))
     }
 
-    /// Has one turn: the photos in `folder`, of which the first only warms up. `place` is the turn's place among all.
-    pub fn turn(
+    /// Has one run: the photos in `folder`, of which the first only warms up. `place` is the run's place among all.
+    pub fn run(
         &mut self,
-        due: &Due,
+        due: &PlannedRun,
         variant: &Variant,
         folder: &Path,
         place: usize,
-    ) -> Result<(Turn, Vec<Row>)> {
+    ) -> Result<(Run, Vec<Row>)> {
         let (load, begun) = (machine::load(), self.seconds());
         let from = self.power.sampler.mark()?;
         let (rows, wire) = match variant.group {
-            Group::Reference => (self.own(due, variant, folder, place)?, None),
+            Method::Reference => (self.own(due, variant, folder, place)?, None),
             _ => self.sent(due, variant, folder, place)?,
         };
         self.power.windows.push(Window::new(from, self.power.sampler.mark()?));
-        let turn = Turn {
+        let run = Run {
             round: due.round,
             link: due.link.clone(),
             variant: variant.name.clone(),
@@ -195,11 +203,17 @@ impl<'a> Rig<'a> {
             mhz: machine::mhz(),
             joules: None,
         };
-        Ok((turn, rows))
+        Ok((run, rows))
     }
 
-    /// The rows of a head's turn, and the bytes on the wire.
-    fn sent(&self, due: &Due, variant: &Variant, folder: &Path, place: usize) -> Result<(Vec<Row>, Wire)> {
+    /// The rows of a head's run, and the bytes on the wire.
+    fn sent(
+        &self,
+        due: &PlannedRun,
+        variant: &Variant,
+        folder: &Path,
+        place: usize,
+    ) -> Result<(Vec<Row>, Wire)> {
         let relay = self.relays.get(&due.link);
         ensure!(relay.is_some() || due.link == NO_LINK, "no relay for the link {}", due.link);
         let server =
@@ -207,11 +221,11 @@ impl<'a> Rig<'a> {
         let mut command = self.head(variant, &server);
         command.arg("--source").arg(folder).args(["--tasks", &due.task]);
         command.args(["--in-flight", &due.in_flight.to_string()]);
-        let heard = self.hear(command, relay, &|| ())?;
+        let output = self.run_head(command, relay, &|| ())?;
         let mut rows: Vec<Row> =
-            heard.lines.iter().map(|(line, at)| row(due, variant, place, line, *at)).collect();
+            output.lines.iter().map(|(line, at)| row(due, variant, place, line, *at)).collect();
         rows.sort_by_key(|row| row.frame);
-        let wire = heard.carried.map(|(first, last)| {
+        let wire = output.carried.map(|(first, last)| {
             (
                 last.up.bytes - first.up.bytes + 28 * (last.up.datagrams - first.up.datagrams),
                 last.down.bytes - first.down.bytes + 28 * (last.down.datagrams - first.down.datagrams),
@@ -220,8 +234,8 @@ impl<'a> Rig<'a> {
         Ok((rows, wire))
     }
 
-    /// The rows of a turn of the local network in f32.
-    fn own(&mut self, due: &Due, variant: &Variant, folder: &Path, place: usize) -> Result<Vec<Row>> {
+    /// The rows of a run of the local network in f32.
+    fn own(&mut self, due: &PlannedRun, variant: &Variant, folder: &Path, place: usize) -> Result<Vec<Row>> {
         let list = || folder.display().to_string();
         let files = fs::read_dir(folder).with_context(list)?.map(|entry| Ok(entry?.path()));
         let mut files = files.collect::<Result<Vec<PathBuf>>>().with_context(list)?;
@@ -262,8 +276,8 @@ impl<'a> Rig<'a> {
         Ok((scores, [decode, resize, lap()]))
     }
 
-    /// Ends everything and fills in the joules of the turns. Returns what was read, or why nothing was.
-    pub fn finish(self, turns: &mut [Turn]) -> Result<String> {
+    /// Ends everything and fills in the joules of the runs. Returns what was read, or why nothing was.
+    pub fn finish(self, runs: &mut [Run]) -> Result<String> {
         drop(self.relays);
         // A Ctrl-C in a terminal has reached the tail too, and dropping the pair ends it either way.
         if !self.interrupt.seen() {
@@ -273,11 +287,11 @@ impl<'a> Rig<'a> {
         let recording: Recording = sampler.stop()?;
         let mut why = None;
         let mut about = None;
-        for (turn, window) in turns.iter_mut().zip(windows) {
+        for (run, window) in runs.iter_mut().zip(windows) {
             let plan = Plan { run: window, idle_before: idle[0], idle_after: idle[1] };
             match total(&recording.over(&plan)) {
                 Ok(total) if total.complete => {
-                    turn.joules = total.net_joules.map(|net| (total.gross_joules, net));
+                    run.joules = total.net_joules.map(|net| (total.gross_joules, net));
                     about =
                         Some(format!("{:?}, {:?}: {}", total.scope, total.quality, total.rails.join(" + ")));
                 }
@@ -285,7 +299,7 @@ impl<'a> Rig<'a> {
                 Err(reason) => why = Some(reason),
             }
         }
-        let mut about = about.or(why).unwrap_or_else(|| "no turn was measured".to_owned());
+        let mut about = about.or(why).unwrap_or_else(|| "no run was measured".to_owned());
         if found.is_empty() && !absent.is_empty() {
             about = format!("{about} ({})", absent.join("; "));
         }
@@ -295,7 +309,7 @@ impl<'a> Rig<'a> {
     /// The head's command for a variant, without a source.
     fn head(&self, variant: &Variant, server: &str) -> std::process::Command {
         let mut command = match variant.group {
-            Group::Local => {
+            Method::Local => {
                 let mut command = narrows_pair::head();
                 command.arg("run").arg("--bundle").arg(&self.bundle).stdin(Stdio::null());
                 command
@@ -312,12 +326,12 @@ impl<'a> Rig<'a> {
     }
 
     /// Runs a head to its end and notes when each line came.
-    fn hear(
+    fn run_head(
         &self,
         mut command: std::process::Command,
         relay: Option<&Relay>,
         step: &dyn Fn(),
-    ) -> Result<Heard> {
+    ) -> Result<HeadOutput> {
         // What it says of refusals and failures stands in its lines.
         let mut head = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let head =
@@ -344,21 +358,21 @@ impl<'a> Rig<'a> {
         if lines.is_empty() && !self.interrupted() {
             bail!("{command:?} ended with {status}:\n{complaints}");
         }
-        Ok(Heard { lines, carried })
+        Ok(HeadOutput { lines, carried })
     }
 }
 
 /// Whether a line holds an answer of the path that was asked for.
 fn answered(line: &Line, variant: &Variant) -> bool {
     let path = match variant.group {
-        Group::Local | Group::Reference => "local",
-        Group::Jpeg | Group::Webp => "image",
-        Group::Split | Group::Raw => "split",
+        Method::Local | Method::Reference => "local",
+        Method::Jpeg | Method::Webp => "image",
+        Method::Split | Method::Raw => "split",
     };
     line.status == Status::Answered && line.path.as_deref() == Some(path)
 }
 
-fn row(due: &Due, variant: &Variant, turn: usize, line: &Line, at: Duration) -> Row {
+fn row(due: &PlannedRun, variant: &Variant, run: usize, line: &Line, at: Duration) -> Row {
     let answered = answered(line, variant);
     let ms = line.ms.as_ref().filter(|_| answered);
     Row {
@@ -378,14 +392,14 @@ fn row(due: &Due, variant: &Variant, turn: usize, line: &Line, at: Duration) -> 
         tail_answer: ms.map(|ms| ms.tail_answer),
         total: ms.map(|ms| ms.total),
         at: at.as_secs_f64() * 1e3,
-        ..unanswered(due, variant, turn, &line.file, line.frame)
+        ..unanswered(due, variant, run, &line.file, line.frame)
     }
 }
 
 /// A frame's row before anything came of it.
-fn unanswered(due: &Due, variant: &Variant, turn: usize, file: &Path, frame: u64) -> Row {
+fn unanswered(due: &PlannedRun, variant: &Variant, run: usize, file: &Path, frame: u64) -> Row {
     Row {
-        turn,
+        run,
         link: due.link.clone(),
         variant: variant.name.clone(),
         task: due.task.clone(),

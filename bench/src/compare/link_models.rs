@@ -5,26 +5,26 @@ use narrows_netsim::{Fidelity, Ideal, Link};
 use narrows_power::radio;
 
 use super::{
-    report::{Energy, Radio, Report, Rung},
-    story,
+    provenance,
+    report::{Energy, LinkSummary, Radio, Report},
 };
 
 /// A link for the report, with what was found of it.
-pub(super) fn rung(link: &Link, found: &[Fidelity]) -> Rung {
+pub(super) fn rung(link: &Link, found: &[Fidelity]) -> LinkSummary {
     let found = found.iter().find(|found| found.link.name == link.name);
-    Rung {
+    LinkSummary {
         name: link.name.clone(),
         about: link.about.clone(),
         up: link.up_kbit.map(|rate| 1e3 * rate),
         down: link.down_kbit.map(|rate| 1e3 * rate),
         rtt_ms: link.rtt_ms + link.jitter_ms,
         loss: link.loss,
-        fidelity: found.map(story::fidelity).unwrap_or_default(),
+        fidelity: found.map(provenance::fidelity).unwrap_or_default(),
     }
 }
 
 /// Milliseconds that a request and a reply of these bytes take on a link, beside the round trip.
-pub(super) fn serialisation(links: &[Link], rung: &Rung, up: f64, down: f64) -> f64 {
+pub(super) fn serialisation(links: &[Link], rung: &LinkSummary, up: f64, down: f64) -> f64 {
     let link = links.iter().find(|link| link.name == rung.name);
     link.map_or(0.0, |link| {
         let ideal = Ideal::of(link, up.ceil() as usize, down.ceil() as usize);

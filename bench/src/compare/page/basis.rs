@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::compare::{
     draw::millis,
-    report::{Cell, Floor, NO_LINK, Report, Rung},
+    report::{Cell, Floor, LinkSummary, NO_LINK, Report},
 };
 
 pub(super) fn links(report: &Report) -> Markup {
@@ -15,7 +15,7 @@ pub(super) fn links(report: &Report) -> Markup {
                 "Each link is a UDP relay between head and tail. What it was asked for and what was measured of it before "
                 "the run; a rate may be 3 % off, a delay 1 ms or 2 %, and losses lie within three deviations of the "
                 "binomial (wider where they come in runs). "
-                @match &report.story.cross_check_skipped {
+                @match &report.provenance.cross_check_skipped {
                     None => {
                         "The kernel's own shaping (tbf between network namespaces) was asked for the same rates, and may "
                         "be 5 % off the relay's."
@@ -43,11 +43,11 @@ pub(super) fn links(report: &Report) -> Markup {
     }
 }
 
-pub(super) fn physics(report: &Report) -> Markup {
+pub(super) fn floors(report: &Report) -> Markup {
     let held: Vec<&Cell> =
         report.cells.iter().filter(|cell| cell.floor.is_some() && cell.frames > 0).collect();
     let good = held.iter().filter(|cell| cell.floor.is_some_and(|floor| floor.holds)).count();
-    let rungs = report.links.iter().filter_map(|rung| Some((rung, worst(report, rung)?)));
+    let links = report.links.iter().filter_map(|rung| Some((rung, worst(report, rung)?)));
     html! {
         @if !held.is_empty() {
             section {
@@ -61,7 +61,7 @@ pub(super) fn physics(report: &Report) -> Markup {
                         th { "link" } th.n { "cells" } th.n { "pass" } th { "of them the nearest to the bound" }
                         th.n { "sum" } th.n { "at most" } th.n { "p50 ms" } th { "" }
                     } }
-                    tbody { @for (rung, worst) in rungs { tr {
+                    tbody { @for (rung, worst) in links { tr {
                         th { (rung.name) } td.n { (worst.cells) } td.n { (worst.pass) }
                         td { (worst.cell.task) " " (worst.cell.variant) }
                         td.n { (millis(worst.floor.sum())) } td.n { (millis(worst.floor.bound())) }
@@ -96,7 +96,7 @@ struct Worst<'a> {
     floor: Floor,
 }
 
-fn worst<'a>(report: &'a Report, rung: &Rung) -> Option<Worst<'a>> {
+fn worst<'a>(report: &'a Report, rung: &LinkSummary) -> Option<Worst<'a>> {
     let cells = report.cells.iter().filter(|cell| cell.link == rung.name && cell.frames > 0);
     let held: Vec<(&Cell, Floor)> = cells.filter_map(|cell| Some((cell, cell.floor?))).collect();
     let over = |(cell, floor): &(&Cell, Floor)| cell.total.p50 / floor.bound();
@@ -112,25 +112,25 @@ fn mark(cell: &Cell, floor: &Floor) -> Markup {
     }
 }
 
-pub(super) fn story_of(report: &Report) -> Markup {
-    let story = &report.story;
-    let turns = report.turns.iter().map(|turn| format!("{} {} {}", turn.link, turn.task, turn.variant));
+pub(super) fn provenance_section(report: &Report) -> Markup {
+    let provenance = &report.provenance;
+    let runs = report.runs.iter().map(|run| format!("{} {} {}", run.link, run.task, run.variant));
     html! {
         section {
             h2 { "What the numbers rest on" }
-            table.story { tbody {
-                tr { th { "command" } td { code { (story.command) } } }
-                tr { th { "bundle" } td { (story.bundle) } }
-                tr { th { "started" } td { (utc(story.started)) ", lasted " (format!("{:.0} s", story.seconds)) } }
+            table.provenance { tbody {
+                tr { th { "command" } td { code { (provenance.command) } } }
+                tr { th { "bundle" } td { (provenance.bundle) } }
+                tr { th { "started" } td { (utc(provenance.started)) ", lasted " (format!("{:.0} s", provenance.seconds)) } }
                 tr { th { "rounds" } td {
-                    (story.rounds) " rounds; in each every cell had one turn, in an order drawn with seed " (story.seed)
+                    (provenance.rounds) " rounds; in each every cell had one run, in an order drawn with seed " (provenance.seed)
                 } }
-                @for (name, value) in &story.machine { tr { th { (name) } td { (value) } } }
-                @for data in &story.data { tr { th { "data" } td { (data) } } }
+                @for (name, value) in &provenance.machine { tr { th { (name) } td { (value) } } }
+                @for data in &provenance.data { tr { th { "data" } td { (data) } } }
             } }
             details {
-                summary { "The " (report.turns.len()) " turns, in their order" }
-                ol.turns { @for turn in turns { li { (turn) } } }
+                summary { "The " (report.runs.len()) " runs, in their order" }
+                ol.runs { @for run in runs { li { (run) } } }
             }
             p.faint {
                 "Raw rows: rows.csv; every figure of this page: report.json; what they mean: bench/REPORT.md. "

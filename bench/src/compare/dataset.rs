@@ -10,11 +10,11 @@ use image::GrayImage;
 use narrows_eval::data;
 use narrows_models::{Bundle, TaskKind};
 
-use super::plan::{Extent, WARM_UP};
+use super::plan::{Scope, WARM_UP};
 
 /// What a photo or frame is labelled with.
 #[derive(Debug, Clone)]
-pub enum Truth {
+pub enum Label {
     /// The class.
     Class(usize),
     /// The class of every pixel.
@@ -27,12 +27,12 @@ pub struct Item {
     /// The file.
     pub file: PathBuf,
     /// Its label, if it has one.
-    pub truth: Option<Truth>,
+    pub label: Option<Label>,
 }
 
 /// Photos or frames for one task.
 #[derive(Debug)]
-pub struct Set {
+pub struct Dataset {
     /// Index of the task in the bundle.
     pub task: usize,
     /// Its name.
@@ -47,18 +47,18 @@ pub struct Set {
     pub about: String,
 }
 
-impl Set {
+impl Dataset {
     /// Whether every item is labelled.
     pub fn labelled(&self) -> bool {
-        self.items.iter().all(|item| item.truth.is_some())
+        self.items.iter().all(|item| item.label.is_some())
     }
 
     /// A folder of its own for `count` photos to measure and [`WARM_UP`] in front of them; made once.
     ///
     /// Photos are taken evenly from `order`, places of items from small to large, so that a few stand for all; over
     /// again when there are too few.
-    pub fn turn(&self, within: &Path, count: usize, order: &[usize]) -> Result<PathBuf> {
-        let folder = within.join(format!("turn-{}-{count}", self.name));
+    pub fn run(&self, within: &Path, count: usize, order: &[usize]) -> Result<PathBuf> {
+        let folder = within.join(format!("run-{}-{count}", self.name));
         if folder.is_dir() {
             return Ok(folder);
         }
@@ -91,16 +91,16 @@ pub fn set(
     task: usize,
     data: Option<&Path>,
     source: &Path,
-    extent: &Extent,
+    scope: &Scope,
     within: &Path,
-) -> Result<Set> {
+) -> Result<Dataset> {
     let spec = &bundle.tasks()[task];
     let missing = match (data, spec.kind) {
         (None, _) => String::new(),
         (Some(data), TaskKind::Classify) => {
             let (tar, labels) = (data.join("imagenet500.tar"), data.join("imagenet500.csv"));
             match tar.is_file() && labels.is_file() {
-                true => match classes(bundle, task, &tar, &labels, extent.photos, within)? {
+                true => match classes(bundle, task, &tar, &labels, scope.photos, within)? {
                     Some(set) => return Ok(set),
                     None => format!(" ({} has labels of other classes)", named(&labels)),
                 },
@@ -110,7 +110,7 @@ pub fn set(
         (Some(data), TaskKind::Segment) => {
             let tar = data.join("camvid-val.tar");
             if tar.is_file() {
-                return maps(bundle, task, &tar, extent.scenes, within);
+                return maps(bundle, task, &tar, scope.scenes, within);
             }
             format!(" ({} is not there)", named(&tar))
         }
@@ -127,7 +127,7 @@ fn classes(
     labels: &Path,
     count: usize,
     within: &Path,
-) -> Result<Option<Set>> {
+) -> Result<Option<Dataset>> {
     let photos = data::labelled(tar, labels)?;
     if photos.iter().any(|photo| photo.class >= bundle.tasks()[task].labels.len()) {
         return Ok(None);
@@ -139,7 +139,7 @@ fn classes(
         let name = Path::new(&photo.name).file_name().context("a photo without a name")?;
         let file = set.folder.join(format!("{index:05}-{}", name.to_string_lossy()));
         fs::write(&file, &photo.bytes).with_context(|| file.display().to_string())?;
-        set.items.push(Item { file, truth: Some(Truth::Class(photo.class)) });
+        set.items.push(Item { file, label: Some(Label::Class(photo.class)) });
     }
     set.about =
         format!("{}: {} of {} labelled photos of {}", set.name, picked.len(), photos.len(), named(tar));
@@ -147,7 +147,7 @@ fn classes(
 }
 
 /// Labelled frames from a tar, at most `count`, into a folder within `within`.
-fn maps(bundle: &Bundle, task: usize, tar: &Path, count: usize, within: &Path) -> Result<Set> {
+fn maps(bundle: &Bundle, task: usize, tar: &Path, count: usize, within: &Path) -> Result<Dataset> {
     let files = data::files(tar)?;
     let frames: Vec<&(String, Vec<u8>)> = files.iter().filter(|(name, _)| name.ends_with(".jpg")).collect();
     let mut set = empty(bundle, task, within)?;
@@ -161,7 +161,7 @@ fn maps(bundle: &Bundle, task: usize, tar: &Path, count: usize, within: &Path) -
         let name = Path::new(name).file_name().context("a frame without a name")?.to_string_lossy();
         let file = set.folder.join(format!("{index:05}-{name}"));
         fs::write(&file, bytes).with_context(|| file.display().to_string())?;
-        set.items.push(Item { file, truth: Some(Truth::Map(map.into_luma8())) });
+        set.items.push(Item { file, label: Some(Label::Map(map.into_luma8())) });
     }
     ensure!(!set.items.is_empty(), "{}: holds no frames", tar.display());
     set.about =
@@ -170,7 +170,7 @@ fn maps(bundle: &Bundle, task: usize, tar: &Path, count: usize, within: &Path) -
 }
 
 /// Photos without labels from a folder; `missing` says why there are none with labels.
-fn unlabelled(bundle: &Bundle, task: usize, source: &Path, missing: &str, within: &Path) -> Result<Set> {
+fn unlabelled(bundle: &Bundle, task: usize, source: &Path, missing: &str, within: &Path) -> Result<Dataset> {
     let mut set = empty(bundle, task, within)?;
     let list = || format!("{}: cannot be listed", source.display());
     let mut files: Vec<PathBuf> = Vec::new();
@@ -186,7 +186,7 @@ fn unlabelled(bundle: &Bundle, task: usize, source: &Path, missing: &str, within
     for from in files {
         let file = set.folder.join(from.file_name().unwrap_or_default());
         fs::copy(&from, &file).with_context(|| file.display().to_string())?;
-        set.items.push(Item { file, truth: None });
+        set.items.push(Item { file, label: None });
     }
     set.about = format!(
         "{}: {} photos of {}, without labels{missing}: what counts is agreement with the unsplit network",
@@ -197,12 +197,12 @@ fn unlabelled(bundle: &Bundle, task: usize, source: &Path, missing: &str, within
     Ok(set)
 }
 
-fn empty(bundle: &Bundle, task: usize, within: &Path) -> Result<Set> {
+fn empty(bundle: &Bundle, task: usize, within: &Path) -> Result<Dataset> {
     let spec = &bundle.tasks()[task];
     let folder = within.join(format!("all-{}", spec.name));
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let (name, kind) = (spec.name.clone(), spec.kind);
-    Ok(Set { task, name, kind, folder, items: Vec::new(), about: String::new() })
+    Ok(Dataset { task, name, kind, folder, items: Vec::new(), about: String::new() })
 }
 
 /// The last part of a path: reports do not tell where on a machine things lie.
@@ -222,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_warms_up_with_more_photos_and_repeats_a_small_set() {
+    fn a_run_warms_up_with_more_photos_and_repeats_a_small_set() {
         let within = tempfile::tempdir().unwrap();
         let item = |name: &str| {
             let file = within.path().join(name);
             fs::write(&file, name).unwrap();
-            Item { file, truth: None }
+            Item { file, label: None }
         };
-        let set = Set {
+        let set = Dataset {
             task: 0,
             name: "classify".into(),
             kind: TaskKind::Classify,
@@ -237,7 +237,7 @@ mod tests {
             items: vec![item("a.jpg"), item("b.jpg")],
             about: String::new(),
         };
-        let folder = set.turn(within.path(), 3, &[0, 1]).unwrap();
+        let folder = set.run(within.path(), 3, &[0, 1]).unwrap();
         let mut names: Vec<_> =
             fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();

@@ -7,21 +7,21 @@ use narrows_models::Bundle;
 use narrows_netsim::DirectionFidelity;
 
 use super::{
-    frames::Set,
-    report::{Fidelity, Group, Turn, Variant},
+    dataset::Dataset,
+    report::{Fidelity, Method, Run, Variant},
 };
 use crate::machine;
 
 /// The machine by name, in the order to show, with what its clocks and its heat did meanwhile.
 ///
 /// `throttled` is [`machine::throttled`] from before the run, `runtime` the version of ONNX Runtime.
-pub fn machine(throttled: Option<u64>, sensor: &str, runtime: &str, turns: &[Turn]) -> Vec<(String, String)> {
+pub fn machine(throttled: Option<u64>, sensor: &str, runtime: &str, runs: &[Run]) -> Vec<(String, String)> {
     let slowed = match throttled.zip(machine::throttled()) {
         Some((before, after)) => format!("{} times during the run", after.saturating_sub(before)),
         None => "unknown: the kernel counts none here".into(),
     };
-    let clock = range(turns.iter().filter_map(|turn| turn.mhz), " MHz: the fastest core's, after each turn");
-    let load = range(turns.iter().filter_map(|turn| turn.load), ": mean of a minute, before each turn");
+    let clock = range(runs.iter().filter_map(|run| run.mhz), " MHz: the fastest core's, after each run");
+    let load = range(runs.iter().filter_map(|run| run.load), ": mean of a minute, before each run");
     let mut facts = machine::describe();
     facts.extend(
         [
@@ -80,7 +80,7 @@ fn properties(name: &str, way: &DirectionFidelity) -> Vec<Fidelity> {
 }
 
 /// What the reader must know before the numbers.
-pub fn notes(bundle: &Bundle, sets: &[Set], variants: &[Variant]) -> Vec<String> {
+pub fn notes(bundle: &Bundle, sets: &[Dataset], variants: &[Variant]) -> Vec<String> {
     let unlabelled: Vec<&str> =
         sets.iter().filter(|set| !set.labelled()).map(|set| set.name.as_str()).collect();
     let mut notes = Vec::new();
@@ -91,16 +91,16 @@ pub fn notes(bundle: &Bundle, sets: &[Set], variants: &[Variant]) -> Vec<String>
             unlabelled.join(" and ")
         ));
     }
-    let compared = |group: Group| variants.iter().any(|variant| variant.group == group);
+    let compared = |group: Method| variants.iter().any(|variant| variant.group == group);
     match (bundle.local(), Weights::of(bundle)) {
         (None, _) => notes.push("The bundle brings no local network: the device alone is not in the comparison.".into()),
-        (Some(_), Some(Weights::Random)) if compared(Group::Reference) => notes.push(
+        (Some(_), Some(Weights::Random)) if compared(Method::Reference) => notes.push(
             "The bundle brings its local network in int8 alone. `local f32`, what it is held against, is the same layers \
              with noise for weights: it takes the same time, and its accuracy is not known. `recipe local --reference` \
              adds the network itself."
                 .into(),
         ),
-        (Some(local), None) if compared(Group::Local) => notes.push(format!(
+        (Some(local), None) if compared(Method::Local) => notes.push(format!(
             "The bundle brings its local network ({}) in int8 alone: there is no f32 form to hold it against. \
              `recipe local --reference` adds it.",
             local.backbone
@@ -155,12 +155,12 @@ mod tests {
 
     #[test]
     fn the_machine_says_what_is_unknown_and_the_range_of_the_rest() {
-        let mut turns = [fixture::turn("lte", "split 1", 3), fixture::turn("lte", "split 1", 3)];
-        (turns[0].load, turns[1].load) = (Some(0.25), Some(1.5));
-        (turns[0].mhz, turns[1].mhz) = (None, None);
-        let facts = machine(None, "no sensor", "1.0.0", &turns);
+        let mut runs = [fixture::run("lte", "split 1", 3), fixture::run("lte", "split 1", 3)];
+        (runs[0].load, runs[1].load) = (Some(0.25), Some(1.5));
+        (runs[0].mhz, runs[1].mhz) = (None, None);
+        let facts = machine(None, "no sensor", "1.0.0", &runs);
         let of = |name: &str| facts.iter().find(|(other, _)| other == name).unwrap().1.as_str();
-        assert_eq!(of("load"), "0.2 to 1.5: mean of a minute, before each turn");
+        assert_eq!(of("load"), "0.2 to 1.5: mean of a minute, before each run");
         assert_eq!(of("clock"), "unknown");
         assert_eq!(of("slowed for heat"), "unknown: the kernel counts none here");
         assert!(!of("processor").is_empty() && !of("governor").is_empty());

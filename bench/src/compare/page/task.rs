@@ -6,7 +6,7 @@ use crate::compare::{
     claims::in_short,
     draw::millis,
     judge::{MOST_LOST, points},
-    report::{Accuracy, Cell, Claim, Energy, Place, Report, Rung, STAGES, UNSPLIT, Winner},
+    report::{Accuracy, Cell, Claim, Energy, LinkSummary, Place, Report, STAGES, UNSPLIT, Winner},
 };
 
 pub(super) fn claims(report: &Report, task: &str) -> Markup {
@@ -112,7 +112,7 @@ pub(super) fn winners(report: &Report, task: &str) -> Markup {
     }
 }
 
-pub(super) fn cells(report: &Report, rung: &Rung, task: &str) -> Markup {
+pub(super) fn cells(report: &Report, rung: &LinkSummary, task: &str) -> Markup {
     html! {
         div.wide { table {
             thead { tr {
@@ -126,7 +126,7 @@ pub(super) fn cells(report: &Report, rung: &Rung, task: &str) -> Markup {
                 @if cell.frames > 0 {
                     td.n {
                         strong { (millis(cell.total.p50)) }
-                        // Of a single turn there is none.
+                        // Of a single run there is none.
                         @if cell.p50_interval.0 < cell.p50_interval.1 {
                             ", " (millis(cell.p50_interval.0)) "–" (millis(cell.p50_interval.1))
                         }
@@ -143,7 +143,7 @@ pub(super) fn cells(report: &Report, rung: &Rung, task: &str) -> Markup {
 }
 
 /// Every stage of every cell on a link.
-pub(super) fn stages(report: &Report, rung: &Rung, task: &str) -> Markup {
+pub(super) fn stages(report: &Report, rung: &LinkSummary, task: &str) -> Markup {
     html! {
         details {
             summary { "Every stage over " (rung.name) ": p50 / p95 / p99, in ms" }

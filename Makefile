@@ -13,7 +13,7 @@ SOURCE_classify := bench/photos
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench test-arm test-python miri mutate evaluate micro bench-codec soak fuzz fmt audit runtime runtime-cpu runtime-gpu build clean
+.PHONY: help demo test bench figures test-arm test-python miri mutate evaluate micro bench-codec soak fuzz fmt audit runtime runtime-cpu runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -33,6 +33,15 @@ test: runtime ## format, lints, docs and every test
 bench: build ## local, offload or split over a ladder of links, into bench-out: DATA=DIR for labelled data, FULL=1 for all
 	@$(BIN)/narrows-bench compare --bundle $(BUNDLE) --out bench-out --source "$(or $(SOURCE),bench/photos/**/*)" \
 		$(if $(DATA),--data "$(DATA)") $(if $(FULL),--full)
+
+# The version of Vega-Lite that vl-convert-python draws with is the one in bench/vendor.
+FIGURE   := latency-classify-narrowband
+figures: build ## draw docs/compare.svg again from the recorded report docs/compare.json (installs vl-convert-python for it)
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder/venv" \
+		&& "$$folder/venv/bin/pip" install --quiet vl-convert-python==1.9.0.post1 \
+		&& $(BIN)/narrows-bench compare --from docs/compare.json --out "$$folder" \
+		&& "$$folder/venv/bin/python" -c 'import sys, vl_convert; print(vl_convert.vegalite_to_svg(open(sys.argv[1]).read(), vl_version="6.4"))' \
+			"$$folder/charts/$(FIGURE).vl.json" > docs/compare.svg
 
 evaluate: build ## accuracy and bytes of the shipped path: DATA=DIR holds imagenet500.tar and camvid-val.tar, LOG=CSV gets a line
 	@test -n "$(DATA)" || { echo "make evaluate DATA=DIR: which folder holds imagenet500.tar, imagenet500.csv and camvid-val.tar?"; exit 2; }

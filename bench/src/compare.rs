@@ -1,21 +1,17 @@
 //! `narrows-bench compare`: the same frames through the device alone, through images sent to the server and through the
 //! split, over a ladder of links, between the real head and the real tail.
-//!
-//! Every cell of link, task and variant has a run in every round, in an order drawn anew: what the machine does
-//! meanwhile meets all of them alike. Accuracy is measured once, over loopback, since the link changes no pixel.
 
 #![expect(clippy::disallowed_methods, reason = "the report says when it was made")]
 
 pub mod accuracy;
 pub mod cells;
-pub mod claims;
+pub mod charts;
 pub mod comparison;
 pub mod dataset;
-pub mod draw;
+pub mod fastest;
 #[cfg(test)]
 mod fixture;
 pub mod harness;
-pub mod judge;
 mod link_models;
 pub mod page;
 pub mod plan;
@@ -23,7 +19,7 @@ pub mod provenance;
 pub mod report;
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
@@ -32,20 +28,18 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use cells::Measured;
 use clap::Args;
+use comfy_table::{Table, presets};
 use comparison::{Comparison, Measurements};
 use harness::Harness;
 use narrows_eval::local_f32::LocalF32;
 use narrows_models::{Bundle, Parts, Task, TaskKind};
-use narrows_netsim::{Ladder, Link};
+use narrows_netsim::{Fidelity, Ladder, Link, Prober};
 use narrows_pair::{INTERRUPTED, Interrupt};
 use narrows_tail::engine::Runtime;
 use plan::Scope;
-use report::{LinkSummary, Method, Provenance, Report, SCHEMA, Variant};
+use report::{Method, Provenance, Report, SCHEMA, Variant};
 
-use crate::{
-    links::{self, Links},
-    machine,
-};
+use crate::{links, machine};
 
 /// What is compared, and how much of it.
 #[derive(Debug, Args)]
@@ -53,20 +47,21 @@ use crate::{
     after_help = "Examples:\n  narrows-bench compare --bundle models/bundles/lite2 --source bench/photos --out bench-out\n  \
     narrows-bench compare --bundle models/bundles/lite2 --data DIR --full --out bench-out\n  \
     narrows-bench compare --bundle models/bundles/lite2 --data DIR --links lte,lora --tasks classify --out bench-out\n  \
-    narrows-bench compare --from bench-out/report.json --out drawn-again"
+    narrows-bench compare --from bench-out/report.json --out again"
 )]
 pub struct Compare {
     /// The bundle's folder
     #[arg(long, value_name = "DIR", required_unless_present = "from")]
     pub bundle: Option<PathBuf>,
-    /// Where report.html, report.json, rows.csv, accuracy.csv and the pictures go; made if missing
+    /// Folder for report.html, report.json, rows.csv, accuracy.csv and charts; made if missing
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Folder with imagenet500.tar and imagenet500.csv, camvid-val.tar, or both: labelled photos and frames
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Photos for every task that --data holds no labels for: agreement with the unsplit network stands for accuracy
-    #[arg(long, value_name = "DIR", default_value = "bench/photos")]
+    /// Photos for tasks that --data has no labels for, a file, a folder or a glob: answers are compared with the
+    /// unsplit network's
+    #[arg(long, value_name = "PATH", default_value = "bench/photos")]
     pub source: PathBuf,
     /// Every link, more qualities, more rounds and all labelled photos: hours, not minutes
     #[arg(long)]
@@ -74,7 +69,7 @@ pub struct Compare {
     /// Links by name [default: loopback, wifi-poor, lte, narrowband; with --full all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub links: Vec<String>,
-    /// A ladder of links of your own, in the form of bench/links.toml
+    /// Your own links, in the form of bench/links.toml
     #[arg(long, value_name = "FILE")]
     pub ladder: Option<PathBuf>,
     /// Tasks by name [default: all of the bundle; segmentation over fewer links unless --full or --links]
@@ -83,34 +78,36 @@ pub struct Compare {
     /// Variants by name, such as 'split 1,JPEG 75' [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub variants: Vec<String>,
-    /// Turns of every cell [default: 2; with --full 5]
+    /// Rounds: runs of every variant on every link; intervals take five [default: 5]
     #[arg(long, value_name = "N")]
     pub rounds: Option<usize>,
-    /// Most frames in a run; slow links get fewer [default: 12; with --full 24]
+    /// Most frames in a run; slow links get fewer [default: 8; with --full 24]
     #[arg(long, value_name = "N")]
     pub frames: Option<usize>,
     /// Labelled photos for the accuracy [default: 100; with --full all]
     #[arg(long, value_name = "N")]
     pub photos: Option<usize>,
-    /// Labelled frames for the accuracy [default: 16; with --full all]
+    /// Labelled frames for the accuracy [default: 30; with --full all]
     #[arg(long, value_name = "N")]
     pub scenes: Option<usize>,
     /// Frames under way at once when throughput is measured; 1 leaves it out
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub in_flight: usize,
-    /// Decides the order of runs, what the links lose and what is resampled
+    /// Seed of the order of runs, of the links' losses and of the bootstraps
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,
-    /// Draw a recorded report again; measures nothing
+    /// Write the page and the charts of a recorded report again; measures nothing
     #[arg(long, value_name = "FILE", conflicts_with = "bundle")]
     pub from: Option<PathBuf>,
 }
 
 impl Compare {
-    /// Measures and draws; after Ctrl-C it draws what it has, marks it and ends with the code of an interrupted program.
+    /// Measures and writes the report. After Ctrl-C it writes what has been measured, marked as incomplete, and returns
+    /// the exit code of an interrupted program.
+    #[must_use]
     pub fn run(&self) -> ExitCode {
         let done = match &self.from {
             Some(from) => self.again(from),
@@ -126,10 +123,9 @@ impl Compare {
     }
 
     fn again(&self, from: &Path) -> Result<ExitCode> {
-        let text = fs::read_to_string(from).with_context(|| from.display().to_string())?;
-        let mut report = Report::parse(&text).with_context(|| from.display().to_string())?;
-        report.winners = judge::winners(&report);
-        report.claims = claims::claims(&report);
+        let name = || from.display().to_string();
+        let mut report = Report::parse(&fs::read_to_string(from).with_context(name)?).with_context(name)?;
+        report.fastest = fastest::fastest(&report);
         self.write(&report)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -138,12 +134,7 @@ impl Compare {
         let interrupt = Interrupt::watch()?;
         let path = self.bundle.as_deref().context("--bundle is missing")?;
         let bundle = Bundle::open(path, Parts::All)?;
-        let ladder = match &self.ladder {
-            Some(file) => {
-                Ladder::parse(&fs::read_to_string(file).with_context(|| file.display().to_string())?)?
-            }
-            None => Ladder::shipped(),
-        };
+        let ladder = links::ladder(self.ladder.as_deref())?;
         let scope = self.scope(&ladder);
         let tasks = self.tasks(&bundle, &scope)?;
         let links: Vec<Link> = ladder
@@ -164,8 +155,8 @@ impl Compare {
         let sets: Vec<_> = sets.collect::<Result<_>>()?;
         let variants = self.chosen(scope.variants(&bundle))?;
         let runtime = Runtime::open(self.runtime.as_deref())?;
-        // As the head's own kernels: on one thread.
-        let float = match variants.iter().any(|variant| variant.group == Method::Reference) {
+        // On one thread, as the head's own kernels.
+        let float = match variants.iter().any(|variant| variant.method == Method::Reference) {
             true => LocalF32::open(&bundle, &runtime, 1)?,
             false => None,
         };
@@ -173,7 +164,7 @@ impl Compare {
         let throttled = machine::throttled();
 
         println!("bundle {} {}", bundle.name(), bundle.digest().short());
-        let found = self.fidelity(&links, &interrupt)?;
+        let (fidelities, cross_check_skipped) = self.measure_links(&links, &interrupt)?;
         let mut harness =
             Harness::start(path, self.runtime.as_deref(), float, &links, self.seed, &interrupt)?;
         let comparison = Comparison {
@@ -192,29 +183,29 @@ impl Compare {
         let mut measurements = Measurements::default();
         let measured = comparison.measure(&mut harness, &mut measurements);
         let seconds = harness.seconds();
-        let sensor = harness.finish(&mut measurements.runs)?;
-        let cut = match (&measured, interrupt.seen()) {
+        // A failure at the end, too, leaves a report of what was measured before.
+        let (sensor, ended) = match harness.finish(&mut measurements.runs) {
+            Ok(sensor) => (sensor, Ok(())),
+            Err(error) => ("not read: the run failed".to_owned(), Err(error)),
+        };
+        let measured = measured.and(ended);
+        let incomplete = match (&measured, interrupt.seen()) {
             (_, true) => Some(format!("Interrupted after {} runs.", measurements.runs.len())),
             (Err(error), false) => Some(format!("{error:#}")),
             (Ok(()), false) => None,
         };
-        let summaries: Vec<LinkSummary> =
-            links.iter().map(|link| link_models::rung(link, &found.links)).collect();
-        let cells = cells::cells(
-            &Measured {
-                rows: &measurements.rows,
-                runs: &measurements.runs,
-                links: &summaries,
-                energy: &sensor,
-                seed: self.seed,
-            },
-            &|rung, up, down| link_models::serialisation(&links, rung, up, down),
-        );
+        let cells = cells::cells(&Measured {
+            rows: &measurements.rows,
+            runs: &measurements.runs,
+            links: &links,
+            energy: &sensor,
+            seed: self.seed,
+        });
         let mut report = Report {
             schema: SCHEMA,
             provenance: Provenance {
-                complete: cut.is_none(),
-                incomplete_because: cut,
+                complete: incomplete.is_none(),
+                incomplete_because: incomplete,
                 version: env!("CARGO_PKG_VERSION").into(),
                 commit: machine::commit(),
                 bundle: format!("{} {} {}", bundle.name(), bundle.manifest().version(), bundle.digest()),
@@ -223,23 +214,21 @@ impl Compare {
                 seconds,
                 seed: self.seed,
                 rounds: measurements.runs.iter().map(|run| run.round + 1).max().unwrap_or(0),
-                cross_check_skipped: found.cross_check_skipped,
+                cross_check_skipped,
                 machine: provenance::machine(throttled, &sensor, &runtime.version(), &measurements.runs),
                 data: sets.iter().map(|set| set.about.clone()).collect(),
                 notes: provenance::notes(&bundle, &sets, &variants),
             },
-            links: summaries,
+            links: links.iter().map(|link| link_models::summary(link, &fidelities)).collect(),
             variants,
             accuracy: measurements.accuracy,
             cells,
-            winners: Vec::new(),
-            claims: Vec::new(),
+            fastest: Vec::new(),
             runs: measurements.runs,
         };
         report.sort();
-        link_models::model_radios(&mut report)?;
-        report.winners = judge::winners(&report);
-        report.claims = claims::claims(&report);
+        link_models::add_radio_energy(&mut report)?;
+        report.fastest = fastest::fastest(&report);
         self.write(&report)?;
         match (measured, interrupt.seen()) {
             (_, true) => {
@@ -270,52 +259,60 @@ impl Compare {
         scope
     }
 
-    /// What every link really does, before the run, while the machine has nothing else to do.
-    fn fidelity(&self, links: &[Link], interrupt: &Interrupt) -> Result<links::Report> {
-        let measure = Links {
-            links: None,
-            only: Vec::new(),
-            // Less leaves the slowest links no time to drain before their delay is measured.
-            seconds: 2.0,
-            seed: self.seed,
-            no_cross_check: false,
-            json: None,
-        };
-        measure.measure(&Ladder { links: links.to_vec() }, interrupt)
+    /// Measures rates, delays and losses of the links, before the runs load the machine. Returns also why rates were not
+    /// compared with the kernel's shaping.
+    fn measure_links(
+        &self,
+        links: &[Link],
+        interrupt: &Interrupt,
+    ) -> Result<(Vec<Fidelity>, Option<String>)> {
+        let stop = || interrupt.seen();
+        // In less than 2 s the queues of the slowest links do not drain before their delay is measured.
+        let mut prober = Prober::new(2.0, self.seed, &stop).with_cross_check();
+        let mut measured = Vec::new();
+        for link in links {
+            eprintln!("measuring the link {} ({})", link.name, link.about);
+            let fidelity = prober.measure(link)?;
+            if stop() {
+                break;
+            }
+            measured.push(fidelity);
+        }
+        Ok((measured, prober.cross_check_skipped().map(str::to_owned)))
     }
 
-    /// Those of `all` that were asked for.
+    /// The variants of `--variants`, or all.
     fn chosen(&self, all: Vec<Variant>) -> Result<Vec<Variant>> {
         for name in &self.variants {
             let known = || all.iter().map(|variant| variant.name.as_str()).collect::<Vec<_>>().join(", ");
             ensure!(
                 all.iter().any(|variant| variant.name == *name),
-                "--variants: there is no `{name}`; there are {}",
+                "--variants: no variant `{name}`; the bundle allows {}",
                 known()
             );
         }
-        let asked = |name: &str| self.variants.is_empty() || self.variants.iter().any(|other| other == name);
-        Ok(all.into_iter().filter(|variant| asked(&variant.name)).collect())
+        let chosen = |name: &str| self.variants.is_empty() || self.variants.iter().any(|other| other == name);
+        Ok(all.into_iter().filter(|variant| chosen(&variant.name)).collect())
     }
 
-    /// The tasks by name with the links that each goes over.
+    /// The tasks by name, each with its links.
     fn tasks(&self, bundle: &Bundle, scope: &Scope) -> Result<Vec<(String, Vec<String>)>> {
         for name in &self.tasks {
             let known = bundle.tasks().iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
             ensure!(bundle.task(name).is_some(), "--tasks: the bundle has no task `{name}`; it has {known}");
         }
-        let whole = |task: &&Task| task.reference.is_some();
-        for task in bundle.tasks().iter().filter(|task| !whole(task)) {
+        let has_unsplit = |task: &&Task| task.reference.is_some();
+        for task in bundle.tasks().iter().filter(|task| !has_unsplit(task)) {
             ensure!(
                 !self.tasks.contains(&task.name),
-                "--tasks: the bundle brings no unsplit network (`reference`) for {}: there is nothing to hold answers \
-                 against, and nothing that images could be sent to",
+                "--tasks: the bundle brings no unsplit network (`reference`) for {}: there is nothing to compare answers \
+                 with, and no network for images",
                 task.name
             );
             eprintln!("{}: left out, the bundle brings no unsplit network for it", task.name);
         }
-        let asked = |task: &&Task| self.tasks.is_empty() || self.tasks.contains(&task.name);
-        let tasks: Vec<_> = bundle.tasks().iter().filter(asked).filter(whole).collect();
+        let chosen = |task: &&Task| self.tasks.is_empty() || self.tasks.contains(&task.name);
+        let tasks: Vec<_> = bundle.tasks().iter().filter(chosen).filter(has_unsplit).collect();
         ensure!(
             !tasks.is_empty(),
             "the bundle brings no unsplit network (`reference`) for any task: export it with one to compare"
@@ -330,24 +327,43 @@ impl Compare {
         Ok(tasks.collect())
     }
 
-    /// Writes the report, its pictures and what it says in short.
+    /// Writes the report, its page and its charts, and prints the fastest variants.
     fn write(&self, report: &Report) -> Result<()> {
-        let pictures = draw::pictures(report)?;
-        let page = page::page(report, &pictures)?;
-        let folder = self.out.join("pictures");
+        let charts = charts::charts(report);
+        let folder = self.out.join("charts");
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let write = |path: PathBuf, text: &str| {
             fs::write(&path, text).with_context(|| format!("{}: cannot be written", path.display()))
         };
-        for picture in &pictures {
-            write(folder.join(format!("{}.svg", picture.name)), &picture.svg)?;
+        for chart in &charts {
+            write(folder.join(format!("{}.vl.json", chart.name)), &chart.spec.to_string())?;
         }
-        write(self.out.join("report.html"), &page)?;
-        let path = self.out.join("report.json");
-        let file = File::create(&path).with_context(|| format!("{}: cannot be written", path.display()))?;
-        serde_json::to_writer_pretty(std::io::BufWriter::new(file), report)?;
-        judge::summary(report).iter().for_each(|line| println!("{line}"));
-        println!("{}", self.out.join("report.html").display());
+        let page = self.out.join("report.html");
+        write(page.clone(), &page::page(report, &charts))?;
+        write(self.out.join("report.json"), &(serde_json::to_string_pretty(report)? + "\n"))?;
+        if let Some(because) = &report.provenance.incomplete_because {
+            println!("INCOMPLETE: {because}");
+        }
+        println!("{}\n{}", summary(report), page.display());
         Ok(())
     }
+}
+
+/// The fastest variants within each bound on the loss, for a terminal. A question mark follows what the sample does not show.
+fn summary(report: &Report) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    let bounds = fastest::MOST_LOST.map(|most| format!("fastest, loss ≤ {most}"));
+    table.set_header(["task".into(), "link".into()].into_iter().chain(bounds));
+    for of in report.fastest.chunks(fastest::MOST_LOST.len()) {
+        let best = of.iter().map(|of| match of.candidates.first() {
+            Some(best) => {
+                let mark = if of.undecided.is_some() { " ?" } else { "" };
+                format!("{} {} ms{mark}", best.variant, charts::millis(best.p50))
+            }
+            None => "–".into(),
+        });
+        table.add_row([of[0].task.clone(), of[0].link.clone()].into_iter().chain(best));
+    }
+    table
 }

@@ -1,8 +1,9 @@
-//! What the numbers were measured on.
+//! Facts about the machine that figures were measured on.
 
 use std::{fs, path::Path, process::Command};
 
-/// The processor, its clocks and who else uses it, by name, in the order to show.
+/// Processor, memory, kernel and frequency governor: pairs of name and value, in the order to show.
+#[must_use]
 pub fn describe() -> Vec<(String, String)> {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = field("/proc/meminfo", "MemTotal").unwrap_or_else(|| "unknown".into());
@@ -15,7 +16,8 @@ pub fn describe() -> Vec<(String, String)> {
     facts.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
-/// What the processor calls itself.
+/// The processor's architecture and model.
+#[must_use]
 pub fn processor() -> String {
     let name = field("/proc/cpuinfo", "model name").or_else(|| field("/proc/cpuinfo", "CPU part"));
     format!("{} {}", std::env::consts::ARCH, name.unwrap_or_default()).trim().to_owned()
@@ -31,7 +33,8 @@ fn governor() -> String {
     }
 }
 
-/// Clock of the fastest core in MHz, now.
+/// The present clock of the fastest core in MHz.
+#[must_use]
 pub fn mhz() -> Option<f64> {
     let of_kernel = cores("cpufreq/scaling_cur_freq").filter_map(|khz| Some(khz.parse::<f64>().ok()? / 1e3));
     of_kernel.reduce(f64::max).or_else(|| {
@@ -41,19 +44,22 @@ pub fn mhz() -> Option<f64> {
     })
 }
 
-/// Processes that wanted a core, mean of the last minute.
+/// The load average of the last minute.
+#[must_use]
 pub fn load() -> Option<f64> {
     read("/proc/loadavg")?.split(' ').next()?.parse().ok()
 }
 
-/// How often the cores were slowed down for their heat since the start of the machine.
+/// How often cores were slowed down because of heat since the machine started; `None` where the kernel does not count it.
+#[must_use]
 pub fn throttled() -> Option<u64> {
     let counts: Vec<u64> =
         cores("thermal_throttle/core_throttle_count").filter_map(|count| count.parse().ok()).collect();
     (!counts.is_empty()).then(|| counts.iter().sum())
 }
 
-/// The tree that the running program was built in: `git describe`, with `-dirty` for changes since.
+/// `git describe` of the tree that contains the running program, with `-dirty` where it has changes.
+#[must_use]
 pub fn commit() -> String {
     let program = std::env::current_exe().unwrap_or_default();
     let folder = program.parent().unwrap_or(Path::new("."));
@@ -64,7 +70,7 @@ pub fn commit() -> String {
     }
 }
 
-/// A file of every core's folder in /sys.
+/// The content of a file in the folder of every core in /sys.
 fn cores(file: &str) -> impl Iterator<Item = String> {
     let folders = fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
     let is_core = |name: &str| {
@@ -78,7 +84,7 @@ fn read(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
-/// The first `name : value` of a file.
+/// The value of the first line `name : value` of a file.
 fn field(path: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;

@@ -1,4 +1,4 @@
-//! How right each variant is, measured through the real head and tail: pixels and answers do not depend on the link.
+//! The accuracy of each variant, measured through the real head and tail over loopback: a link changes no answer.
 
 use std::{fs, path::Path};
 
@@ -14,62 +14,60 @@ use narrows_head::{
     report::Line,
 };
 use narrows_models::{Bundle, TaskKind};
-use serde::Serialize;
 
 use super::{
     dataset::{Dataset, Label},
-    report::{Accuracy, Metric, UNSPLIT},
+    report::{Accuracy, Metric, UNSPLIT, Variant},
 };
 
-/// What was answered to one item, and what it took.
+/// Frames below which a mean intersection over union has no interval.
+const FRAMES_FOR_INTERVAL: usize = 30;
+/// The standard normal's 97.5th percentile.
+const Z: f64 = 1.96;
+
+/// What was answered to one photo or frame.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The answer itself.
+    /// The class or the class map.
     pub prediction: Prediction,
     /// Bytes of the packet or image file; `None` where nothing is sent.
     pub bytes: Option<usize>,
 }
 
-/// An answer.
+/// A class or a class map.
 #[derive(Debug, Clone)]
 pub enum Prediction {
     /// The most probable class.
     Class(usize),
-    /// The class of every pixel, rows of this width and height.
+    /// The class of every pixel in rows, and width and height.
     Map(Vec<usize>, (usize, usize)),
 }
 
-/// How right an answer was.
+/// One answer compared with its label.
 #[derive(Debug, Clone)]
 enum Score {
     Right(bool),
     Counts(Confusion),
 }
 
-/// Answers of one variant to a set, item by item, held against the label.
+/// The answers of one variant to a data set, compared with labels or with the unsplit network's answers.
 #[derive(Debug, Clone)]
 pub struct Scores {
     variant: String,
+    /// Whether the variant answers with a network of its own, and not with the one that `unsplit` runs in one piece.
+    other_network: bool,
     scores: Vec<Score>,
     bytes: Vec<f64>,
 }
 
-/// One item's line in accuracy.csv.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ItemScore {
-    /// Name of the task.
-    pub task: String,
-    /// Name of the variant.
-    pub variant: String,
-    /// The photo's file name.
-    pub file: String,
-    /// 1 and 0 for right and wrong classes, the frame's mean intersection over union for maps.
-    pub right: f64,
-    /// Bytes of the packet or image file.
-    pub bytes: Option<usize>,
-}
+/// The columns of accuracy.csv, one line per photo or frame and variant. `value` is 1 or 0 for classes; for maps it is the
+/// mean intersection over union of this frame alone.
+pub const COLUMNS: [&str; 6] = ["task", "variant", "metric", "file", "value", "bytes"];
 
-/// What the network in one piece says to the pixels that the head would see.
+/// The unsplit network's answers to the pixels that the head would see; `step` is called after each.
+///
+/// # Errors
+/// When a photo cannot be read or the network fails.
 pub fn unsplit(
     bundle: &Bundle,
     set: &Dataset,
@@ -93,9 +91,11 @@ pub fn unsplit(
     answers.collect()
 }
 
-/// The answer in a head's line. Maps are read from the mask that the head wrote.
+/// The answer in a line of the head. Class maps are read from the mask that the head wrote.
+///
+/// # Errors
+/// When the line has no answer of this kind, or the mask cannot be read.
 pub fn answer(line: &Line, kind: TaskKind) -> Result<Answer> {
-    let bytes = line.bytes.map(|bytes| bytes.packet);
     let prediction = match kind {
         TaskKind::Classify => {
             let best = line.classify.as_ref().and_then(|guesses| guesses.first());
@@ -108,10 +108,10 @@ pub fn answer(line: &Line, kind: TaskKind) -> Result<Answer> {
             Prediction::Map(map, (segment.width.into(), segment.height.into()))
         }
     };
-    Ok(Answer { prediction, bytes })
+    Ok(Answer { prediction, bytes: line.bytes.map(|bytes| bytes.packet) })
 }
 
-/// The pixels of a PNG with a palette, as they are: classes, not colours.
+/// The palette indices of a PNG: classes, not colours.
 fn indices(file: &Path) -> Result<Vec<usize>> {
     let mut decoder = png::Decoder::new(std::io::BufReader::new(fs::File::open(file)?));
     decoder.set_transformations(png::Transformations::IDENTITY);
@@ -128,47 +128,48 @@ fn indices(file: &Path) -> Result<Vec<usize>> {
 }
 
 impl Scores {
-    /// Holds `answers` against the labels of `set`, or against the unsplit network's answers where it has none.
+    /// Compares `answers` with the labels of `set`, or with the answers `unsplit` where it has none. `variant` is `None`
+    /// for the unsplit network itself.
     ///
     /// # Errors
-    /// When an answer is not of the task's kind.
+    /// When an answer is missing or is not of the task's kind.
     pub fn of(
-        variant: &str,
+        variant: Option<&Variant>,
         set: &Dataset,
         answers: &[Answer],
         unsplit: &[Answer],
         classes: usize,
     ) -> Result<Self> {
-        ensure!(
-            answers.len() == set.items.len(),
-            "{variant}: {} answers to {}",
-            answers.len(),
-            set.items.len()
-        );
+        let name = variant.map_or(UNSPLIT, |variant| &variant.name);
+        let items = &set.items;
+        ensure!(answers.len() == items.len(), "{name}: {} answers to {} photos", answers.len(), items.len());
         let mut scores = Vec::new();
-        for ((item, answer), unsplit) in set.items.iter().zip(answers).zip(unsplit) {
-            let right = |class: &usize, label: usize| Score::Right(*class == label);
+        for ((item, answer), unsplit) in items.iter().zip(answers).zip(unsplit) {
             scores.push(match (&answer.prediction, &item.label, &unsplit.prediction) {
-                (Prediction::Class(class), Some(Label::Class(label)), _) => right(class, *label),
-                (Prediction::Class(class), None, Prediction::Class(label)) => right(class, *label),
+                (Prediction::Class(class), Some(Label::Class(label)), _)
+                | (Prediction::Class(class), None, Prediction::Class(label)) => Score::Right(class == label),
                 (Prediction::Map(map, size), label, other) => {
                     let label = match (label, other) {
                         (Some(Label::Map(label)), _) => label.clone(),
                         (None, Prediction::Map(label, (width, height))) => grey(label, *width, *height)?,
-                        _ => bail!("{variant}: a map where a class was asked for"),
+                        _ => bail!("{name}: a map where a class was expected"),
                     };
                     let mut counts = Confusion::new(classes);
                     counts.add_frame(&label, map, *size);
                     Score::Counts(counts)
                 }
-                _ => bail!("{variant}: a class where a map was asked for"),
+                _ => bail!("{name}: a class where a map was expected"),
             });
         }
-        let bytes = answers.iter().filter_map(|answer| answer.bytes).map(|bytes| bytes as f64).collect();
-        Ok(Scores { variant: variant.to_owned(), scores, bytes })
+        Ok(Scores {
+            variant: name.to_owned(),
+            other_network: variant.is_some_and(|variant| variant.method.is_local()),
+            scores,
+            bytes: answers.iter().filter_map(|answer| answer.bytes).map(|bytes| bytes as f64).collect(),
+        })
     }
 
-    /// The mean over these items, repeats and all.
+    /// The share of right answers or the mean intersection over union of these items, repeats included.
     fn value(&self, items: &[usize]) -> f64 {
         let mut sum: Option<Confusion> = None;
         let mut right = 0;
@@ -184,52 +185,89 @@ impl Scores {
         sum.map_or(right as f64 / items.len().max(1) as f64, |sum| sum.mean_iou())
     }
 
-    /// The accuracy and what is lost to `unsplit`, with their intervals. The same items are drawn for both.
+    fn hits(&self) -> impl Iterator<Item = bool> {
+        self.scores.iter().map(|score| matches!(score, Score::Right(true)))
+    }
+
+    /// The accuracy and the loss against `unsplit`, with their 95 % intervals.
+    ///
+    /// For classes: Wilson's interval, and Agresti and Min's for the difference of paired shares. For maps: bootstraps
+    /// that draw the same frames for both networks, from 30 frames on.
+    #[must_use]
     pub fn accuracy(&self, set: &Dataset, unsplit: &Scores, seed: u64) -> Accuracy {
         let count = self.scores.len();
         let all: Vec<usize> = (0..count).collect();
         let drop = |items: &[usize]| 100.0 * (unsplit.value(items) - self.value(items));
-        let (metric, interval) = match (set.kind, set.labelled()) {
-            (TaskKind::Classify, labelled) => {
-                let hits = self.scores.iter().filter(|score| matches!(score, Score::Right(true))).count();
-                (if labelled { Metric::Top1 } else { Metric::Agreement }, wilson(hits, count))
-            }
-            (TaskKind::Segment, labelled) => (
-                if labelled { Metric::MeanIou } else { Metric::MapAgreement },
-                bootstrap(count, seed, |items| self.value(items)),
+        let (interval, drop_interval) = match set.kind {
+            TaskKind::Classify => (
+                Some(wilson(self.hits().filter(|hit| *hit).count(), count)),
+                Some(paired_difference(unsplit.hits().zip(self.hits()))),
             ),
+            TaskKind::Segment if count < FRAMES_FOR_INTERVAL => (None, None),
+            TaskKind::Segment => {
+                (Some(bootstrap(count, seed, |items| self.value(items))), Some(bootstrap(count, seed, drop)))
+            }
         };
-        let alone = self.variant == UNSPLIT;
+        let itself = self.variant == UNSPLIT;
+        let comparable = set.labelled() || !self.other_network;
         Accuracy {
             task: set.name.clone(),
             variant: self.variant.clone(),
-            metric,
+            metric: metric(set),
             count,
             value: self.value(&all),
             interval,
-            drop: if alone { 0.0 } else { drop(&all) },
-            drop_interval: if alone { (0.0, 0.0) } else { bootstrap(count, seed, drop) },
+            drop: comparable.then(|| drop(&all)),
+            drop_interval: drop_interval.filter(|_| comparable && !itself),
             bytes: (!self.bytes.is_empty()).then(|| mean(&self.bytes)),
         }
     }
 
-    /// A line of accuracy.csv for every item.
-    pub fn lines<'a>(
-        &'a self,
-        set: &'a Dataset,
-        answers: &'a [Answer],
-    ) -> impl Iterator<Item = ItemScore> + 'a {
-        set.items.iter().zip(answers).zip(&self.scores).map(|((item, answer), score)| ItemScore {
-            task: set.name.clone(),
-            variant: self.variant.clone(),
-            file: item.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            right: match score {
+    /// Writes the lines of accuracy.csv.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(
+        &self,
+        set: &Dataset,
+        answers: &[Answer],
+        file: &mut csv::Writer<fs::File>,
+    ) -> csv::Result<()> {
+        for ((item, answer), score) in set.items.iter().zip(answers).zip(&self.scores) {
+            let name = item.file.file_name().unwrap_or_default().to_string_lossy();
+            let value = match score {
                 Score::Right(right) => f64::from(u8::from(*right)),
                 Score::Counts(counts) => counts.mean_iou(),
-            },
-            bytes: answer.bytes,
-        })
+            };
+            file.serialize((&set.name, &self.variant, metric(set), name, value, answer.bytes))?;
+        }
+        Ok(())
     }
+}
+
+fn metric(set: &Dataset) -> Metric {
+    match (set.kind, set.labelled()) {
+        (TaskKind::Classify, true) => Metric::Top1,
+        (TaskKind::Classify, false) => Metric::Agreement,
+        (TaskKind::Segment, true) => Metric::MeanIou,
+        (TaskKind::Segment, false) => Metric::MapAgreement,
+    }
+}
+
+/// The 95 % interval of the difference of two shares of the same items, in points: Wald's with half an item added to each
+/// of the four counts (Agresti and Min, "Simple improved confidence intervals for comparing matched proportions", 2005).
+/// Unlike a bootstrap it does not collapse where all answers agree.
+fn paired_difference(pairs: impl Iterator<Item = (bool, bool)>) -> (f64, f64) {
+    let (mut count, mut only_first, mut only_second) = (2.0, 0.5, 0.5);
+    for (first, second) in pairs {
+        count += 1.0;
+        only_first += f64::from(u8::from(first && !second));
+        only_second += f64::from(u8::from(second && !first));
+    }
+    let difference = (only_first - only_second) / count;
+    let variance = ((only_first + only_second) / count - difference * difference) / count;
+    let half = Z * variance.sqrt();
+    (100.0 * (difference - half).max(-1.0), 100.0 * (difference + half).min(1.0))
 }
 
 fn grey(map: &[usize], width: usize, height: usize) -> Result<image::GrayImage> {
@@ -241,7 +279,7 @@ fn grey(map: &[usize], width: usize, height: usize) -> Result<image::GrayImage> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::dataset::Item;
+    use crate::compare::{dataset::Item, report::Method};
 
     fn set(kind: TaskKind, truths: Vec<Option<Label>>) -> Dataset {
         let items = truths.into_iter().map(|label| Item { file: "a.jpg".into(), label });
@@ -249,36 +287,55 @@ mod tests {
         Dataset { task: 0, name, kind, folder, items: items.collect(), about }
     }
 
+    fn variant(name: &str, method: Method) -> Variant {
+        Variant { name: name.into(), method, setting: String::new(), flags: Vec::new() }
+    }
+
+    fn of(
+        name: &str,
+        set: &Dataset,
+        answers: &[Answer],
+        unsplit: &[Answer],
+        classes: usize,
+    ) -> Result<Scores> {
+        Scores::of(Some(&variant(name, Method::Split)), set, answers, unsplit, classes)
+    }
+
     fn class(class: usize) -> Answer {
         Answer { prediction: Prediction::Class(class), bytes: Some(100 * (class + 1)) }
     }
 
     #[test]
-    fn classes_are_held_against_labels() {
+    fn classes_are_compared_with_labels() {
         let truths = (0..100).map(|_| Some(Label::Class(1))).collect();
         let set = set(TaskKind::Classify, truths);
         let unsplit: Vec<Answer> = (0..100).map(|i| class(usize::from(i < 90))).collect();
         let split: Vec<Answer> = (0..100).map(|i| class(usize::from(i < 84))).collect();
-        let reference = Scores::of(UNSPLIT, &set, &unsplit, &unsplit, 10).unwrap();
-        let scores = Scores::of("split 1", &set, &split, &unsplit, 10).unwrap();
+        let reference = Scores::of(None, &set, &unsplit, &unsplit, 10).unwrap();
+        let scores = of("split 1", &set, &split, &unsplit, 10).unwrap();
         let accuracy = scores.accuracy(&set, &reference, 1);
         assert_eq!((accuracy.metric, accuracy.value, accuracy.count), (Metric::Top1, 0.84, 100));
         assert_eq!(accuracy.bytes, Some(184.0));
-        assert!((accuracy.drop - 6.0).abs() < 1e-9);
-        // The six items that differ are drawn for both: far narrower than of two independent samples.
-        let (low, high) = accuracy.drop_interval;
+        assert!((accuracy.drop.unwrap() - 6.0).abs() < 1e-9);
+        // Only the six items that differ count: far narrower than of two independent samples.
+        let (low, high) = accuracy.drop_interval.unwrap();
         assert!((0.0..6.0).contains(&low) && (6.0..13.0).contains(&high), "{low} {high}");
-        assert_eq!(reference.accuracy(&set, &reference, 1).drop, 0.0);
+        assert_eq!(reference.accuracy(&set, &reference, 1).drop, Some(0.0));
     }
 
     #[test]
-    fn without_labels_the_unsplit_network_is_right() {
+    fn without_labels_answers_are_compared_with_the_unsplit_network() {
         let set = set(TaskKind::Classify, vec![None; 4]);
         let unsplit = [3, 4, 5, 6].map(class);
-        let scores = Scores::of("split 1", &set, &[3, 4, 0, 6].map(class), &unsplit, 10).unwrap();
-        let reference = Scores::of(UNSPLIT, &set, &unsplit, &unsplit, 10).unwrap();
+        let scores = of("split 1", &set, &[3, 4, 0, 6].map(class), &unsplit, 10).unwrap();
+        let reference = Scores::of(None, &set, &unsplit, &unsplit, 10).unwrap();
         let accuracy = scores.accuracy(&set, &reference, 1);
-        assert_eq!((accuracy.metric, accuracy.value, accuracy.drop), (Metric::Agreement, 0.75, 25.0));
+        assert_eq!((accuracy.metric, accuracy.value, accuracy.drop), (Metric::Agreement, 0.75, Some(25.0)));
+        // Another network's disagreement is no loss.
+        let local =
+            Scores::of(Some(&variant("local int8", Method::Local)), &set, &unsplit, &unsplit, 10).unwrap();
+        let accuracy = local.accuracy(&set, &reference, 1);
+        assert_eq!((accuracy.value, accuracy.drop, accuracy.drop_interval), (1.0, None, None));
     }
 
     #[test]
@@ -291,12 +348,27 @@ mod tests {
             bytes: Some(10),
         };
         let answers = [map([0, 0, 1, 0]), map([0, 0, 0, 1])];
-        let scores = Scores::of("split 1", &set, &answers, &answers, 2).unwrap();
+        let scores = of("split 1", &set, &answers, &answers, 2).unwrap();
         // Class 0: 5 of 6 pixels. Class 1: 1 of 2.
         let accuracy = scores.accuracy(&set, &scores, 1);
         assert!((accuracy.value - (5.0 / 6.0 + 0.5) / 2.0).abs() < 1e-9);
         assert_eq!(accuracy.metric, Metric::MeanIou);
-        assert!(Scores::of("split 1", &set, &[class(0), class(0)], &answers, 2).is_err());
+        assert_eq!((accuracy.interval, accuracy.drop_interval), (None, None), "two frames are too few");
+        assert!(of("split 1", &set, &[class(0), class(0)], &answers, 2).is_err());
+    }
+
+    #[test]
+    fn an_interval_of_paired_answers_does_not_collapse_where_all_agree() {
+        let pairs = |first, second, both| {
+            let pairs = [((true, false), first), ((false, true), second), ((true, true), both)];
+            paired_difference(pairs.into_iter().flat_map(|(pair, count)| std::iter::repeat_n(pair, count)))
+        };
+        // By hand: 25 of 1146 more, with a standard error of 1.350 points.
+        let (low, high) = pairs(132, 107, 905);
+        assert!((low - -0.464).abs() < 0.01 && (high - 4.827).abs() < 0.01, "{low} {high}");
+        // One of 102 in a standard error of its square root.
+        let (low, high) = pairs(0, 0, 100);
+        assert!((low - -1.92).abs() < 0.01 && (high - 1.92).abs() < 0.01, "{low} {high}");
     }
 
     #[test]

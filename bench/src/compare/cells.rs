@@ -1,30 +1,36 @@
-//! From rows and runs to cells.
+//! The figures of each link, variant and task, computed from rows and runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use narrows_eval::stats::{bootstrap, mean, quantile};
+use narrows_netsim::{Ideal, Link};
 
-use super::report::{Cell, Energy, Floor, LinkSummary, NO_LINK, Percentiles, Pipelined, Row, Run, STAGES};
+use super::report::{Cell, Energy, Floor, Percentiles, Pipelined, Row, Run, STAGES};
 
-/// Milliseconds that a frame's bytes take on a link, beside one round trip.
-pub type Serialisation<'a> = &'a dyn Fn(&LinkSummary, f64, f64) -> f64;
+/// Rounds below which a median has no interval.
+pub const ROUNDS_FOR_INTERVAL: usize = 5;
+/// Frames below which there is no 95th percentile: with fewer it is the slowest frame.
+pub const FRAMES_FOR_P95: usize = 20;
+/// Frames below which there is no 99th percentile: with fewer it rests on less than ten frames.
+pub const FRAMES_FOR_P99: usize = 1000;
 
-/// What the cells are made from.
+/// What cells are computed from.
 pub struct Measured<'a> {
-    /// One per frame.
+    /// Every frame.
     pub rows: &'a [Row],
-    /// One per head that was started.
+    /// The runs that sent them.
     pub runs: &'a [Run],
     /// The links that the rows name.
-    pub links: &'a [LinkSummary],
-    /// What read the joules of the runs, or why nothing did.
+    pub links: &'a [Link],
+    /// The sensor that gave the runs' joules, or why none did.
     pub energy: &'a str,
-    /// For the intervals.
+    /// Seed of the bootstraps.
     pub seed: u64,
 }
 
 /// A cell for each link, variant and task that has rows, in the order of their first rows.
-pub fn cells(measured: &Measured<'_>, serialisation: Serialisation<'_>) -> Vec<Cell> {
+#[must_use]
+pub fn cells(measured: &Measured<'_>) -> Vec<Cell> {
     let mut keys: Vec<(&str, &str, &str)> = Vec::new();
     for row in measured.rows {
         let key = (row.link.as_str(), row.variant.as_str(), row.task.as_str());
@@ -32,89 +38,87 @@ pub fn cells(measured: &Measured<'_>, serialisation: Serialisation<'_>) -> Vec<C
             keys.push(key);
         }
     }
-    keys.into_iter().map(|key| cell(measured, key, serialisation)).collect()
+    keys.into_iter().map(|key| cell(measured, key)).collect()
 }
 
-fn cell(measured: &Measured<'_>, key: (&str, &str, &str), serialisation: Serialisation<'_>) -> Cell {
+fn cell(measured: &Measured<'_>, key: (&str, &str, &str)) -> Cell {
     let (link, variant, task) = key;
-    let of = |row: &&Row| (row.link.as_str(), row.variant.as_str(), row.task.as_str()) == key;
-    let all: Vec<&Row> = measured.rows.iter().filter(of).collect();
-    let rows: Vec<&Row> = all.iter().copied().filter(|row| !row.warm_up).collect();
-    let single: Vec<&Row> = rows.iter().copied().filter(|row| row.in_flight == 1 && row.answered).collect();
-    let column = |value: &dyn Fn(&Row) -> Option<f64>| -> Vec<f64> {
-        single.iter().filter_map(|row| value(row)).collect()
-    };
-    let total = column(&|row| row.total);
-    let stages: Vec<Vec<f64>> = (0..STAGES.len()).map(|i| column(&|row| row.stages()[i])).collect();
-    let sizes = |value: &dyn Fn(&Row) -> Option<usize>| {
-        let sizes = column(&|row| value(row).map(|bytes| bytes as f64));
-        (!sizes.is_empty()).then(|| mean(&sizes))
-    };
-    let request = sizes(&|row| row.sent).zip(sizes(&|row| row.received));
-    let p50 = quantile(&total, 0.5);
-    let runs: Vec<(usize, &Run)> = (0..)
-        .zip(measured.runs)
-        .filter(|(_, run)| (run.link.as_str(), run.variant.as_str(), run.task.as_str()) == key)
-        .collect();
-    let rung = measured.links.iter().find(|rung| rung.name == link && link != NO_LINK);
-    let floor = rung.zip(request).filter(|_| !total.is_empty()).map(|(rung, (up, down))| {
-        let network = STAGES.iter().position(|stage| *stage == "network");
-        let work = single.iter().map(|row| {
-            let stages = row.stages().into_iter().enumerate();
-            stages.filter(|(stage, _)| Some(*stage) != network).filter_map(|(_, ms)| ms).sum()
-        });
-        let work: Vec<f64> = work.collect();
-        let mut floor = Floor {
-            stages: quantile(&work, 0.5),
-            bytes: serialisation(rung, up, down),
-            rtt: rung.rtt_ms,
-            holds: false,
-        };
-        floor.holds = p50 <= floor.bound();
-        floor
+    let all: Vec<&Row> = measured.rows.iter().filter(|row| row.is_of(key)).collect();
+    let counted = || all.iter().copied().filter(|row| !row.warm_up);
+    let single: Vec<&Row> = counted().filter(|row| row.in_flight == 1 && row.answered).collect();
+    // Request and wire are means of the same frames, so that the difference is what the transport adds.
+    let on_wire: Vec<&Row> = single.iter().copied().filter(|row| row.wire_up.is_some()).collect();
+    let sized = if on_wire.is_empty() { &single } else { &on_wire };
+    let total = column(&single, |row| row.total);
+    let stages = STAGES.iter().enumerate().filter_map(|(index, name)| {
+        let samples = column(&single, |row| row.stages()[index]);
+        (!samples.is_empty()).then(|| ((*name).to_owned(), percentiles(&samples)))
     });
+    let request = mean_of(sized, |row| row.sent).zip(mean_of(sized, |row| row.received));
+    let link_of = measured.links.iter().find(|other| other.name == link);
     Cell {
         link: link.into(),
         variant: variant.into(),
         task: task.into(),
         frames: single.len(),
-        failed: rows.iter().filter(|row| !row.answered).count(),
+        rounds: single.iter().map(|row| row.round).collect::<BTreeSet<_>>().len(),
+        failed: counted().filter(|row| !row.answered).count(),
         total: percentiles(&total),
         p50_interval: interval(&single, measured.seed),
-        stages: STAGES
-            .iter()
-            .zip(&stages)
-            .filter(|(_, samples)| !samples.is_empty())
-            .map(|(name, samples)| ((*name).to_owned(), percentiles(samples)))
-            .collect::<BTreeMap<_, _>>(),
-        packet: sizes(&|row| row.packet),
+        stages: stages.collect(),
+        packet: mean_of(&single, |row| row.packet),
         request,
-        wire: wire(&runs, measured.rows),
+        wire: mean_of(&on_wire, |row| row.wire_up).zip(mean_of(&on_wire, |row| row.wire_down)),
         pipelined: pipelined(&all),
-        energy: energy(measured, &runs),
-        floor,
+        energy: energy(measured, key),
+        floor: link_of.zip(request).map(|(link, request)| floor(link, request, &single)),
     }
+}
+
+fn column<T>(rows: &[&Row], value: impl Fn(&Row) -> Option<T>) -> Vec<T> {
+    rows.iter().filter_map(|row| value(row)).collect()
+}
+
+fn mean_of<T: TryInto<u32>>(rows: &[&Row], bytes: impl Fn(&Row) -> Option<T>) -> Option<f64> {
+    let bytes = column(rows, |row| bytes(row)?.try_into().ok().map(f64::from));
+    (!bytes.is_empty()).then(|| mean(&bytes))
 }
 
 fn percentiles(samples: &[f64]) -> Percentiles {
-    let at = |q| quantile(samples, q);
-    Percentiles { p50: at(0.5), p95: at(0.95), p99: at(0.99) }
+    let at = |q, least| (samples.len() >= least).then(|| quantile(samples, q));
+    Percentiles { p50: quantile(samples, 0.5), p95: at(0.95, FRAMES_FOR_P95), p99: at(0.99, FRAMES_FOR_P99) }
 }
 
-/// Frames of one run share what the machine did meanwhile, so that whole runs are drawn.
-fn interval(rows: &[&Row], seed: u64) -> (f64, f64) {
-    let mut runs = BTreeMap::<usize, Vec<f64>>::new();
+/// The 95 % interval of the median. Frames of one round share what the machine did meanwhile, so whole rounds are drawn.
+fn interval(rows: &[&Row], seed: u64) -> Option<(f64, f64)> {
+    let mut rounds = BTreeMap::<usize, Vec<f64>>::new();
     for row in rows {
-        runs.entry(row.run).or_default().extend(row.total);
+        rounds.entry(row.round).or_default().extend(row.total);
     }
-    let runs: Vec<Vec<f64>> = runs.into_values().collect();
-    bootstrap(runs.len(), seed, |drawn| {
-        let samples: Vec<f64> = drawn.iter().flat_map(|&run| runs[run].iter().copied()).collect();
-        quantile(&samples, 0.5)
+    let rounds: Vec<Vec<f64>> = rounds.into_values().collect();
+    (rounds.len() >= ROUNDS_FOR_INTERVAL).then(|| {
+        bootstrap(rounds.len(), seed, |drawn| {
+            let samples: Vec<f64> = drawn.iter().flat_map(|&round| rounds[round].iter().copied()).collect();
+            quantile(&samples, 0.5)
+        })
     })
 }
 
-/// Answers per second: the answers of each run over the time from the beginning of its first frame to the last answer.
+fn floor(link: &Link, (up, down): (f64, f64), rows: &[&Row]) -> Floor {
+    let ms = |time: std::time::Duration| 1e3 * time.as_secs_f64();
+    let ideal = Ideal::of(link, up.ceil() as usize, down.ceil() as usize);
+    let computing = rows.iter().map(|row| {
+        let stages = STAGES.iter().zip(row.stages());
+        stages.filter(|(name, _)| **name != "network").filter_map(|(_, ms)| ms).sum()
+    });
+    Floor {
+        stages: quantile(&computing.collect::<Vec<_>>(), 0.5),
+        bytes: ms(ideal.up + ideal.down),
+        rtt: ms(ideal.round_trip),
+    }
+}
+
+/// Answers per second: the answers of each run over the time from the start of its first frame to its last answer.
 fn pipelined(rows: &[&Row]) -> Option<Pipelined> {
     let mut runs = BTreeMap::<usize, (usize, f64, f64)>::new();
     for row in rows.iter().filter(|row| row.in_flight > 1) {
@@ -128,70 +132,76 @@ fn pipelined(rows: &[&Row]) -> Option<Pipelined> {
     (frames > 0 && ms > 0.0).then(|| Pipelined { in_flight, frames, rate: 1e3 * frames as f64 / ms })
 }
 
-/// Bytes per frame on the wire. Only frames behind the first answer count: the handshake is not theirs.
-fn wire(runs: &[(usize, &Run)], rows: &[Row]) -> Option<(f64, f64)> {
-    let (mut frames, mut up, mut down) = (0, 0, 0);
-    for (index, run) in runs.iter().filter(|(_, run)| run.in_flight == 1) {
-        let Some((run_up, run_down)) = run.wire else { continue };
-        frames += rows.iter().filter(|row| row.run == *index).count().saturating_sub(1);
-        (up, down) = (up + run_up, down + run_down);
-    }
-    (frames > 0).then(|| (up as f64 / frames as f64, down as f64 / frames as f64))
-}
-
-fn energy(measured: &Measured<'_>, runs: &[(usize, &Run)]) -> Energy {
+fn energy(measured: &Measured<'_>, (link, variant, task): (&str, &str, &str)) -> Energy {
     let (mut frames, mut gross, mut net) = (0, 0.0, 0.0);
-    for (_, run) in runs.iter().filter(|(_, run)| run.in_flight == 1) {
-        let Some((run_gross, run_net)) = run.joules else { continue };
-        (frames, gross, net) = (frames + run.frames, gross + run_gross, net + run_net);
+    for run in measured.runs.iter().filter(|run| run.in_flight == 1) {
+        if run.link == link && run.variant == variant && run.task == task {
+            let Some((run_gross, run_net)) = run.joules else { continue };
+            (frames, gross, net) = (frames + run.frames, gross + run_gross, net + run_net);
+        }
     }
+    let (source, per_frame) = (measured.energy.to_owned(), |joules: f64| joules / frames as f64);
     match frames {
-        0 => Energy::Unknown { why: measured.energy.into(), radio: None },
-        _ => Energy::Measured {
-            gross: gross / frames as f64,
-            net: net / frames as f64,
-            source: measured.energy.into(),
-            radio: None,
-        },
+        0 => Energy::Unknown { why: source, radio: None },
+        _ => Energy::Measured { gross: per_frame(gross), net: per_frame(net), source, radio: None },
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use narrows_netsim::Ladder;
+
     use super::*;
     use crate::compare::fixture;
 
     fn all(rows: &[Row], runs: &[Run]) -> Vec<Cell> {
-        let links = [fixture::rung("lte", 6e6, 50.0)];
-        let measured = Measured { rows, runs, links: &links, energy: "sensor", seed: 1 };
-        cells(&measured, &|rung, up, _| up * 8e3 / rung.up.unwrap_or(f64::INFINITY))
+        cells(&Measured { rows, runs, links: &Ladder::shipped().links, energy: "sensor", seed: 1 })
     }
 
     #[test]
     fn percentiles_leave_out_warm_up_failures_and_pipelined_frames() {
         let mut rows: Vec<Row> =
-            (0..20).map(|i| fixture::row("lte", "split 1", i, 100.0 + i as f64)).collect();
+            (0..23).map(|i| fixture::row("lte", "split 1", i, 100.0 + i as f64)).collect();
         rows[0].warm_up = true;
-        rows[19].answered = false;
-        rows[18].in_flight = 4;
+        rows[22].answered = false;
+        rows[21].in_flight = 4;
         let cells = all(&rows, &[]);
         assert_eq!(cells.len(), 1);
         let cell = &cells[0];
-        assert_eq!((cell.frames, cell.failed), (17, 1));
-        // 101 to 117.
-        assert_eq!((cell.total.p50, cell.total.p95, cell.total.p99), (109.0, 117.0, 117.0));
+        assert_eq!((cell.frames, cell.failed), (20, 1));
+        // 101 to 120.
+        assert_eq!((cell.total.p50, cell.total.p95, cell.total.p99), (110.0, Some(119.0), None));
         assert_eq!(cell.packet, Some(6000.0));
         assert_eq!(cell.energy, Energy::Unknown { why: "sensor".into(), radio: None });
     }
 
     #[test]
+    fn small_samples_have_no_interval_and_no_percentiles_but_the_median() {
+        let row = |round: usize, frame: u64| Row {
+            round,
+            ..fixture::row("lte", "split 1", frame, 100.0 + (round + frame as usize) as f64)
+        };
+        let rows = |rounds: usize, frames: u64| -> Vec<Row> {
+            (0..rounds).flat_map(|round| (0..frames).map(move |frame| row(round, frame))).collect()
+        };
+        let cell = |rounds, frames| all(&rows(rounds, frames), &[]).remove(0);
+        let few = cell(4, 4);
+        assert_eq!((few.rounds, few.p50_interval, few.total.p95, few.total.p99), (4, None, None, None));
+        let enough = cell(5, 200);
+        let (low, high) = enough.p50_interval.unwrap();
+        assert!(low <= enough.total.p50 && enough.total.p50 <= high && low < high, "{low} {high}");
+        assert!(enough.total.p99.is_some());
+        assert!(cell(5, 199).total.p99.is_none());
+    }
+
+    #[test]
     fn the_floor_is_stages_and_bytes_and_one_round_trip() {
-        // Stages of 20 ms, 6,060 bytes at 6 Mbit/s: 8.08 ms; 50 ms of round trip. 10 % + 2 ms more: 87.9 ms.
-        let floor = |total| all(&[fixture::row("lte", "split 1", 1, total)], &[])[0].floor.unwrap();
-        let holding = floor(87.0);
-        assert!((holding.sum() - 78.08).abs() < 1e-9, "{holding:?}");
-        assert!(holding.holds);
-        assert!(!floor(88.5).holds);
+        let floor = all(&[fixture::row("lte", "split 1", 1, 100.0)], &[])[0].floor.unwrap();
+        // 6,060 bytes in five datagrams up at 6 Mbit/s, 310 in one down at 13 Mbit/s, each with 61 bytes of headers.
+        let bytes = (6060.0 + 5.0 * 61.0) * 8e3 / 6e6 + 371.0 * 8e3 / 13e6;
+        assert!((floor.bytes - bytes).abs() < 1e-6, "{floor:?}");
+        assert_eq!((floor.stages, floor.rtt), (20.0, 50.0));
+        assert!((floor.sum() - 70.0 - bytes).abs() < 1e-6);
     }
 
     #[test]
@@ -214,14 +224,30 @@ mod tests {
     }
 
     #[test]
-    fn wire_bytes_and_joules_are_per_frame_of_their_turns() {
+    fn request_and_wire_are_means_of_the_same_frames() {
+        let rows: Vec<Row> = (0..5)
+            .map(|i| Row {
+                warm_up: i < 2,
+                // Warm-up frames are larger, and the last run's reading of the relay was not usable.
+                sent: Some(if i < 2 { 9000 } else { 6060 + i as usize }),
+                wire_up: (i < 4).then_some(6500 + i),
+                wire_down: (i < 4).then_some(600),
+                ..fixture::row("lte", "split 1", i, 100.0)
+            })
+            .collect();
+        let cell = &all(&rows, &[])[0];
+        assert_eq!(cell.request, Some((6062.5, 310.0)));
+        assert_eq!(cell.wire, Some((6502.5, 600.0)));
+        assert_eq!(cell.frames, 3);
+    }
+
+    #[test]
+    fn joules_are_per_frame_of_their_runs() {
         let rows: Vec<Row> = (0..5).map(|i| fixture::row("lte", "split 1", i, 100.0)).collect();
         let mut run = fixture::run("lte", "split 1", 5);
-        (run.wire, run.joules) = (Some((28_000, 2_000)), Some((10.0, 2.5)));
-        let cells = all(&rows, &[run]);
-        assert_eq!(cells[0].wire, Some((7000.0, 500.0)));
+        run.joules = Some((10.0, 2.5));
         assert_eq!(
-            cells[0].energy,
+            all(&rows, &[run])[0].energy,
             Energy::Measured { gross: 2.0, net: 0.5, source: "sensor".into(), radio: None }
         );
     }

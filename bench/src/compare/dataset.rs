@@ -1,4 +1,4 @@
-//! The photos and frames that are compared on, as files of their own, and what is in them.
+//! The photos and frames that every variant answers, as files in a temporary folder, with their labels.
 
 use std::{
     fs,
@@ -8,11 +8,12 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use image::GrayImage;
 use narrows_eval::data;
+use narrows_head::source;
 use narrows_models::{Bundle, TaskKind};
 
 use super::plan::{Scope, WARM_UP};
 
-/// What a photo or frame is labelled with.
+/// The label of a photo or frame.
 #[derive(Debug, Clone)]
 pub enum Label {
     /// The class.
@@ -26,7 +27,7 @@ pub enum Label {
 pub struct Item {
     /// The file.
     pub file: PathBuf,
-    /// Its label, if it has one.
+    /// Its label, where there is one.
     pub label: Option<Label>,
 }
 
@@ -37,27 +38,31 @@ pub struct Dataset {
     pub task: usize,
     /// Its name.
     pub name: String,
-    /// What it answers.
+    /// The kind of its answers.
     pub kind: TaskKind,
     /// The folder of all items.
     pub folder: PathBuf,
     /// In name order.
     pub items: Vec<Item>,
-    /// Where they come from, for the report.
+    /// Source and number of the items, for the report.
     pub about: String,
 }
 
 impl Dataset {
     /// Whether every item is labelled.
+    #[must_use]
     pub fn labelled(&self) -> bool {
         self.items.iter().all(|item| item.label.is_some())
     }
 
-    /// A folder of its own for `count` photos to measure and [`WARM_UP`] in front of them; made once.
+    /// A folder with `count` photos to measure, and [`WARM_UP`] others that sort before them; made once.
     ///
-    /// Photos are taken evenly from `order`, places of items from small to large, so that a few stand for all; over
-    /// again when there are too few.
-    pub fn run(&self, within: &Path, count: usize, order: &[usize]) -> Result<PathBuf> {
+    /// `order` has the indices of the items from small to large. Photos are picked evenly from it, so that a few stand for
+    /// all sizes, and are repeated where there are too few.
+    ///
+    /// # Errors
+    /// When the set is empty or a file cannot be copied.
+    pub fn photos_of_run(&self, within: &Path, count: usize, order: &[usize]) -> Result<PathBuf> {
         let folder = within.join(format!("run-{}-{count}", self.name));
         if folder.is_dir() {
             return Ok(folder);
@@ -79,13 +84,17 @@ impl Dataset {
     }
 }
 
-/// At most `count` of `all` indices, evenly spaced from the first on.
+/// At most `count` indices below `all`, evenly spaced from 0 on.
+#[must_use]
 pub fn spread(all: usize, count: usize) -> Vec<usize> {
     let count = count.min(all);
     (0..count).map(|place| place * all / count).collect()
 }
 
-/// The photos or frames of a task, in a folder within `within`: labelled ones of `data`, else those of `source`.
+/// The photos or frames of a task, in a folder within `within`: labelled ones of `data`, or those of `source`.
+///
+/// # Errors
+/// When files cannot be read or copied, or there are none.
 pub fn set(
     bundle: &Bundle,
     task: usize,
@@ -118,8 +127,7 @@ pub fn set(
     unlabelled(bundle, task, source, &missing, within)
 }
 
-/// Labelled photos from a tar and a table, at most `count`, into a folder within `within`; `None` where they are labelled
-/// with classes that the task does not have.
+/// At most `count` labelled photos of a tar and its table of labels; `None` where labels are not classes of the task.
 fn classes(
     bundle: &Bundle,
     task: usize,
@@ -146,7 +154,7 @@ fn classes(
     Ok(Some(set))
 }
 
-/// Labelled frames from a tar, at most `count`, into a folder within `within`.
+/// At most `count` labelled frames of a tar.
 fn maps(bundle: &Bundle, task: usize, tar: &Path, count: usize, within: &Path) -> Result<Dataset> {
     let files = data::files(tar)?;
     let frames: Vec<&(String, Vec<u8>)> = files.iter().filter(|(name, _)| name.ends_with(".jpg")).collect();
@@ -169,30 +177,21 @@ fn maps(bundle: &Bundle, task: usize, tar: &Path, count: usize, within: &Path) -
     Ok(set)
 }
 
-/// Photos without labels from a folder; `missing` says why there are none with labels.
-fn unlabelled(bundle: &Bundle, task: usize, source: &Path, missing: &str, within: &Path) -> Result<Dataset> {
+/// The photos of a file, a folder or a glob, without labels; `missing` says why there are none with labels.
+fn unlabelled(bundle: &Bundle, task: usize, photos: &Path, missing: &str, within: &Path) -> Result<Dataset> {
     let mut set = empty(bundle, task, within)?;
-    let list = || format!("{}: cannot be listed", source.display());
-    let mut files: Vec<PathBuf> = Vec::new();
-    for entry in fs::read_dir(source).with_context(list)? {
-        let path = entry.with_context(list)?.path();
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-        if ending.is_some_and(|ending| ["jpg", "jpeg", "png", "webp", "bmp"].contains(&ending.as_str())) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    ensure!(!files.is_empty(), "{}: holds no photos", source.display());
-    for from in files {
-        let file = set.folder.join(from.file_name().unwrap_or_default());
-        fs::copy(&from, &file).with_context(|| file.display().to_string())?;
+    let files = source::list(&photos.to_string_lossy())?;
+    for (index, from) in files.iter().enumerate() {
+        let name = from.file_name().unwrap_or_default().to_string_lossy();
+        let file = set.folder.join(format!("{index:05}-{name}"));
+        fs::copy(from, &file).with_context(|| file.display().to_string())?;
         set.items.push(Item { file, label: None });
     }
     set.about = format!(
-        "{}: {} photos of {}, without labels{missing}: what counts is agreement with the unsplit network",
+        "{}: {} photos of {}, without labels{missing}: answers are compared with the unsplit network's",
         set.name,
         set.items.len(),
-        named(source)
+        named(photos)
     );
     Ok(set)
 }
@@ -205,8 +204,11 @@ fn empty(bundle: &Bundle, task: usize, within: &Path) -> Result<Dataset> {
     Ok(Dataset { task, name, kind, folder, items: Vec::new(), about: String::new() })
 }
 
-/// The last part of a path: reports do not tell where on a machine things lie.
+/// A path for the report, which leaves out the folders of absolute paths: they are private.
 fn named(path: &Path) -> String {
+    if path.is_relative() {
+        return path.display().to_string();
+    }
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_warms_up_with_more_photos_and_repeats_a_small_set() {
+    fn a_run_warms_up_first_and_repeats_a_small_set() {
         let within = tempfile::tempdir().unwrap();
         let item = |name: &str| {
             let file = within.path().join(name);
@@ -237,7 +239,7 @@ mod tests {
             items: vec![item("a.jpg"), item("b.jpg")],
             about: String::new(),
         };
-        let folder = set.run(within.path(), 3, &[0, 1]).unwrap();
+        let folder = set.photos_of_run(within.path(), 3, &[0, 1]).unwrap();
         let mut names: Vec<_> =
             fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();

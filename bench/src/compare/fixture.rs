@@ -1,11 +1,9 @@
 //! Rows and reports for tests.
 
-use std::collections::BTreeMap;
-
 use super::report::*;
 
-/// A link with the same rate both ways.
-pub(crate) fn rung(name: &str, rate: f64, rtt_ms: f64) -> LinkSummary {
+/// A link with the same rate in both directions.
+pub(crate) fn link(name: &str, rate: f64, rtt_ms: f64) -> LinkSummary {
     LinkSummary {
         name: name.into(),
         about: format!("the link {name}"),
@@ -13,12 +11,10 @@ pub(crate) fn rung(name: &str, rate: f64, rtt_ms: f64) -> LinkSummary {
         down: Some(rate),
         rtt_ms,
         loss: 0.0,
-        fidelity: vec![Fidelity {
-            what: "rate up, kbit/s".into(),
-            asked: rate / 1e3,
-            found: rate / 1e3 * 0.99,
-            bounds: (rate / 1e3 * 0.97, rate / 1e3 * 1.03),
-            holds: true,
+        checks: vec![LinkCheck {
+            property: "rate up, kbit/s".into(),
+            configured: rate / 1e3,
+            measured: rate / 1e3 * 0.99,
         }],
     }
 }
@@ -26,16 +22,13 @@ pub(crate) fn rung(name: &str, rate: f64, rtt_ms: f64) -> LinkSummary {
 /// An answered frame of 6,000 bytes whose stages but the network take 20 ms.
 pub(crate) fn row(link: &str, variant: &str, frame: u64, total: f64) -> Row {
     Row {
-        run: 0,
         link: link.into(),
         variant: variant.into(),
         task: "classify".into(),
         in_flight: 1,
         frame,
         file: "cat.png".into(),
-        warm_up: false,
         answered: true,
-        error: None,
         packet: Some(6000),
         sent: Some(6060),
         received: Some(310),
@@ -50,44 +43,42 @@ pub(crate) fn row(link: &str, variant: &str, frame: u64, total: f64) -> Row {
         tail_answer: Some(1.0),
         total: Some(total),
         at: total * frame as f64,
+        ..Row::default()
     }
 }
 
 /// A run of `frames` frames, one at a time.
 pub(crate) fn run(link: &str, variant: &str, frames: usize) -> Run {
     Run {
-        round: 0,
         link: link.into(),
         variant: variant.into(),
         task: "classify".into(),
         in_flight: 1,
         frames,
-        begun: 0.0,
-        lasted: 1.0,
-        wire: None,
+        seconds: 1.0,
         load: Some(0.5),
         mhz: Some(2400.0),
-        joules: None,
+        ..Run::default()
     }
 }
 
 /// One variant over one link.
 pub(crate) struct Case {
     name: &'static str,
-    group: Method,
+    method: Method,
     bytes: f64,
     drop: f64,
     p50: f64,
 }
 
 impl Case {
-    pub(crate) fn new(name: &'static str, group: Method, bytes: f64, drop: f64, p50: f64) -> Self {
-        Case { name, group, bytes, drop, p50 }
+    pub(crate) fn new(name: &'static str, method: Method, bytes: f64, drop: f64, p50: f64) -> Self {
+        Case { name, method, bytes, drop, p50 }
     }
 }
 
-/// A report over one link without verdicts.
-pub(crate) fn report(rung: LinkSummary, cases: &[Case]) -> Report {
+/// A report over one link, without [`Report::fastest`].
+pub(crate) fn report(link: LinkSummary, cases: &[Case]) -> Report {
     let mut report = Report {
         schema: SCHEMA,
         provenance: Provenance {
@@ -106,12 +97,11 @@ pub(crate) fn report(rung: LinkSummary, cases: &[Case]) -> Report {
             data: vec!["6 photos".into()],
             notes: Vec::new(),
         },
-        links: vec![rung],
+        links: vec![link],
         variants: Vec::new(),
         accuracy: vec![accuracy(UNSPLIT, 0.0, None)],
         cells: Vec::new(),
-        winners: Vec::new(),
-        claims: Vec::new(),
+        fastest: Vec::new(),
         runs: Vec::new(),
     };
     let link = report.links[0].name.clone();
@@ -121,11 +111,12 @@ pub(crate) fn report(rung: LinkSummary, cases: &[Case]) -> Report {
     report
 }
 
-/// Split 1 loses 1.5 points, split 2 four; JPEG 50 loses 3, JPEG 75 loses 1. A round trip takes 50 ms.
+/// Split 1 loses 1.5 points, split 2 four; JPEG 50 loses 3, JPEG 75 loses 1; each is known to one point. A round trip
+/// takes 50 ms.
 pub(crate) fn four(up: f64, p50: [f64; 4]) -> Report {
     let [fine, coarse, q50, q75] = p50;
     report(
-        rung("link", up, 50.0),
+        link("link", up, 50.0),
         &[
             Case::new("split 1", Method::Split, 6000.0, 1.5, fine),
             Case::new("split 2", Method::Split, 3000.0, 4.0, coarse),
@@ -135,26 +126,26 @@ pub(crate) fn four(up: f64, p50: [f64; 4]) -> Report {
     )
 }
 
-/// Adds what answers on the device.
-pub(crate) fn add_local(report: &mut Report, name: &'static str, group: Method, drop: f64, p50: f64) {
-    add(report, NO_LINK, &Case::new(name, group, 0.0, drop, p50));
+/// Adds a variant that answers on the device.
+pub(crate) fn add_local(report: &mut Report, name: &'static str, method: Method, drop: f64, p50: f64) {
+    add(report, NO_LINK, &Case::new(name, method, 0.0, drop, p50));
     let cell = report.cells.last_mut().unwrap();
     (cell.packet, cell.floor) = (None, None);
     report.accuracy.last_mut().unwrap().bytes = None;
 }
 
 fn add(report: &mut Report, link: &str, case: &Case) {
-    let rung = &report.links[0];
-    let rate = rung.up.unwrap();
-    let floor = Floor { stages: 20.0, bytes: case.bytes * 8e3 / rate, rtt: rung.rtt_ms, holds: true };
+    let summary = &report.links[0];
+    let bytes = case.bytes * 8e3 / summary.up.unwrap();
+    let floor = Floor { stages: 20.0, bytes, rtt: summary.rtt_ms };
     report.variants.push(Variant {
         name: case.name.into(),
-        group: case.group,
+        method: case.method,
         setting: case.name.rsplit(' ').next().unwrap().into(),
         flags: Vec::new(),
     });
     report.accuracy.push(accuracy(case.name, case.drop, Some(case.bytes)));
-    let spread = |p50: f64| Percentiles { p50, p95: 1.1 * p50, p99: 1.3 * p50 };
+    let spread = |p50: f64| Percentiles { p50, p95: Some(1.1 * p50), p99: None };
     let stages = [4.0, 1.0, 2.0, 1.0, case.p50 - 20.0, 0.5, 0.5, 10.0, 1.0];
     let stages = STAGES.iter().zip(stages).map(|(name, p50)| ((*name).to_owned(), spread(p50)));
     report.cells.push(Cell {
@@ -162,10 +153,11 @@ fn add(report: &mut Report, link: &str, case: &Case) {
         variant: case.name.into(),
         task: "classify".into(),
         frames: 30,
+        rounds: 5,
         failed: 0,
         total: spread(case.p50),
-        p50_interval: (0.98 * case.p50, 1.02 * case.p50),
-        stages: stages.collect::<BTreeMap<_, _>>(),
+        p50_interval: Some((0.98 * case.p50, 1.02 * case.p50)),
+        stages: stages.collect(),
         packet: Some(case.bytes),
         request: Some((case.bytes + 60.0, 310.0)),
         wire: Some((case.bytes + 300.0, 500.0)),
@@ -183,9 +175,9 @@ fn accuracy(variant: &str, drop: f64, bytes: Option<f64>) -> Accuracy {
         metric: Metric::Top1,
         count: 500,
         value,
-        interval: (value - 0.03, value + 0.03),
-        drop,
-        drop_interval: (drop - 1.0, drop + 1.0),
+        interval: Some((value - 0.03, value + 0.03)),
+        drop: Some(drop),
+        drop_interval: Some((drop - 1.0, drop + 1.0)),
         bytes,
     }
 }

@@ -1,4 +1,4 @@
-//! A real tail, a relay for every link, and real heads, one run after another.
+//! The processes of a comparison: one tail, a relay for every link, and the head, started anew for every run.
 #![expect(clippy::disallowed_methods, reason = "runs and answers are timed here")]
 
 use std::{
@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -28,16 +28,18 @@ use super::{
 };
 use crate::machine;
 
-/// Longest that a frame may take, in milliseconds: a raw frame over the slowest link, with room.
+/// `--budget` of the head in milliseconds: several times what an uncoded frame takes over the slowest link.
 const BUDGET: &str = "180000";
-/// Seconds that a head looks for the tail: a handshake over the slowest link, with room.
+/// `--retry-for` of the head in seconds: several times a handshake over the slowest link.
 const RETRY_FOR: &str = "60";
-/// Frames under way while the accuracy is measured: that has no clock to watch.
+/// Frames under way while accuracy is measured, where time does not matter.
 const ACCURACY_IN_FLIGHT: &str = "4";
-/// Idle time before and after the runs, for the baseline of net joules.
+/// Idle time before and after the runs, the baseline of net joules.
 const IDLE: Duration = Duration::from_secs(5);
+/// Bytes of IPv4 and UDP headers, which the relay's counts leave out.
+const HEADERS: u64 = 28;
 
-/// Everything that runs while runs are had. Dropping it ends all of it.
+/// The processes of a comparison. Dropping it ends them.
 pub struct Harness<'a> {
     bundle: PathBuf,
     pair: Pair,
@@ -48,28 +50,28 @@ pub struct Harness<'a> {
     epoch: Instant,
 }
 
-/// Sensors, and the windows of the runs on their clock.
+/// The power sensors, and the time windows of the runs on their clock.
 struct Power {
     sampler: Sampler,
-    /// Sensors that are there and cannot be read.
+    /// Sensors that exist and cannot be read, with the reason.
     absent: Vec<String>,
     found: Vec<String>,
     idle: [Option<Window>; 2],
     windows: Vec<Window>,
 }
 
-/// Bytes on the wire, up and down.
-type Wire = Option<(u64, u64)>;
-
-/// What a head said in one run.
-struct HeadOutput {
-    lines: Vec<(Line, Duration)>,
-    /// What the relay had carried at the first answer and at the last.
-    carried: Option<(Counts, Counts)>,
+/// A line of the head, when it came, and what the relay had carried by then.
+struct TimedLine {
+    line: Line,
+    at: Duration,
+    carried: Option<Counts>,
 }
 
 impl<'a> Harness<'a> {
-    /// Starts the tail and a relay for every link; `float` answers where the local network in f32 is asked.
+    /// Starts the tail and a relay for every link. `float` is the local network in f32, where it is compared.
+    ///
+    /// # Errors
+    /// When a process, a relay or the power sensors cannot be started.
     pub fn start(
         bundle: &Path,
         runtime: Option<&Path>,
@@ -118,7 +120,10 @@ impl<'a> Harness<'a> {
         self.epoch.elapsed().as_secs_f64()
     }
 
-    /// Does nothing for a while where there are sensors, before the first run (0) and after the last (1).
+    /// Waits [`IDLE`] where there are sensors: before the first run (`place` 0) and after the last (1).
+    ///
+    /// # Errors
+    /// When the sensors' thread has ended.
     pub fn idle(&mut self, place: usize) -> Result<()> {
         if self.power.found.is_empty() || self.interrupted() {
             return Ok(());
@@ -129,10 +134,10 @@ impl<'a> Harness<'a> {
         Ok(())
     }
 
-    /// What a variant answers to every item of a set, over loopback.
+    /// The answers of a variant to every item of a set, over loopback; `step` is called after each.
     ///
     /// # Errors
-    /// When one is not answered: an accuracy of less than all would be another one.
+    /// When any item has no answer: an accuracy over the others would not be comparable.
     pub fn answers(
         &mut self,
         variant: &Variant,
@@ -140,7 +145,7 @@ impl<'a> Harness<'a> {
         out: &Path,
         step: impl Fn(),
     ) -> Result<Vec<Answer>> {
-        if variant.group == Method::Reference {
+        if variant.method == Method::Reference {
             let answers = set.items.iter().map(|item| {
                 ensure!(!self.interrupted(), "interrupted");
                 let (scores, _) = self.float(&item.file)?;
@@ -157,12 +162,11 @@ impl<'a> Harness<'a> {
             command.arg("--out").arg(&masks);
         }
         let mut answers: Vec<Option<Answer>> = vec![None; set.items.len()];
-        let output = self.run_head(command, None, &step)?;
-        for (line, _) in &output.lines {
+        for TimedLine { line, .. } in &self.run_head(command, None, &step)? {
             let place = || format!("{}: {}", variant.name, line.file.display());
             let item = set.items.iter().position(|item| item.file == line.file).with_context(place)?;
             if !answered(line, variant) {
-                bail!("{}: {}", place(), line.error.as_deref().unwrap_or("answered by another path"));
+                bail!("{}: {}", place(), line.error.as_deref().unwrap_or("answered by another method"));
             }
             answers[item] = Some(accuracy::answer(line, set.kind).with_context(place)?);
         }
@@ -174,31 +178,42 @@ impl<'a> Harness<'a> {
         answers.with_context(|| format!("{}: the head ended before every photo had its answer", variant.name))
     }
 
-    /// Has one run: the photos in `folder`, of which the first only warms up. `place` is the run's place among all.
+    /// Makes one run over the photos in `folder`, of which the first only warm up. `index` is its place among all runs.
+    ///
+    /// # Errors
+    /// When the head cannot be started or says nothing. A frame without an answer is no error but a row that says so.
     pub fn run(
         &mut self,
-        due: &PlannedRun,
+        planned: &PlannedRun,
         variant: &Variant,
         folder: &Path,
-        place: usize,
+        index: usize,
     ) -> Result<(Run, Vec<Row>)> {
-        let (load, begun) = (machine::load(), self.seconds());
+        let (load, start) = (machine::load(), self.seconds());
         let from = self.power.sampler.mark()?;
-        let (rows, wire) = match variant.group {
-            Method::Reference => (self.own(due, variant, folder, place)?, None),
-            _ => self.sent(due, variant, folder, place)?,
+        let empty = Row {
+            run: index,
+            round: planned.round,
+            link: planned.link.clone(),
+            variant: variant.name.clone(),
+            task: planned.task.clone(),
+            in_flight: planned.in_flight,
+            ..Row::default()
+        };
+        let rows = match variant.method {
+            Method::Reference => self.float_rows(&empty, folder)?,
+            _ => self.head_rows(&empty, variant, folder)?,
         };
         self.power.windows.push(Window::new(from, self.power.sampler.mark()?));
         let run = Run {
-            round: due.round,
-            link: due.link.clone(),
+            round: planned.round,
+            link: planned.link.clone(),
             variant: variant.name.clone(),
-            task: due.task.clone(),
-            in_flight: due.in_flight,
+            task: planned.task.clone(),
+            in_flight: planned.in_flight,
             frames: rows.len(),
-            begun,
-            lasted: self.seconds() - begun,
-            wire,
+            start,
+            seconds: self.seconds() - start,
             load,
             mhz: machine::mhz(),
             joules: None,
@@ -206,36 +221,26 @@ impl<'a> Harness<'a> {
         Ok((run, rows))
     }
 
-    /// The rows of a head's run, and the bytes on the wire.
-    fn sent(
-        &self,
-        due: &PlannedRun,
-        variant: &Variant,
-        folder: &Path,
-        place: usize,
-    ) -> Result<(Vec<Row>, Wire)> {
-        let relay = self.relays.get(&due.link);
-        ensure!(relay.is_some() || due.link == NO_LINK, "no relay for the link {}", due.link);
+    /// The rows of a run of the head.
+    fn head_rows(&self, empty: &Row, variant: &Variant, folder: &Path) -> Result<Vec<Row>> {
+        let relay = self.relays.get(&empty.link);
+        ensure!(relay.is_some() || empty.link == NO_LINK, "no relay for the link {}", empty.link);
         let server =
             relay.map_or_else(|| self.pair.address().to_owned(), |relay| relay.address().to_string());
         let mut command = self.head(variant, &server);
-        command.arg("--source").arg(folder).args(["--tasks", &due.task]);
-        command.args(["--in-flight", &due.in_flight.to_string()]);
-        let output = self.run_head(command, relay, &|| ())?;
-        let mut rows: Vec<Row> =
-            output.lines.iter().map(|(line, at)| row(due, variant, place, line, *at)).collect();
+        command.arg("--source").arg(folder).args(["--tasks", &empty.task]);
+        command.args(["--in-flight", &empty.in_flight.to_string()]);
+        let lines = self.run_head(command, relay, &|| ())?;
+        let mut rows: Vec<Row> = lines.iter().map(|line| row(empty, variant, line)).collect();
+        if empty.in_flight == 1 {
+            wire_bytes(&mut rows, &lines);
+        }
         rows.sort_by_key(|row| row.frame);
-        let wire = output.carried.map(|(first, last)| {
-            (
-                last.up.bytes - first.up.bytes + 28 * (last.up.datagrams - first.up.datagrams),
-                last.down.bytes - first.down.bytes + 28 * (last.down.datagrams - first.down.datagrams),
-            )
-        });
-        Ok((rows, wire))
+        Ok(rows)
     }
 
     /// The rows of a run of the local network in f32.
-    fn own(&mut self, due: &PlannedRun, variant: &Variant, folder: &Path, place: usize) -> Result<Vec<Row>> {
+    fn float_rows(&mut self, empty: &Row, folder: &Path) -> Result<Vec<Row>> {
         let list = || folder.display().to_string();
         let files = fs::read_dir(folder).with_context(list)?.map(|entry| Ok(entry?.path()));
         let mut files = files.collect::<Result<Vec<PathBuf>>>().with_context(list)?;
@@ -254,13 +259,13 @@ impl<'a> Harness<'a> {
                 head: Some(head),
                 total: Some(decode + resize + head),
                 at: started.elapsed().as_secs_f64() * 1e3,
-                ..unanswered(due, variant, place, file, frame)
+                ..unanswered(empty, file, frame)
             });
         }
         Ok(rows)
     }
 
-    /// The scores of the local network in f32, and the milliseconds of reading, fitting and running.
+    /// The scores of the local network in f32 for a photo, and the milliseconds of reading, fitting and running.
     fn float(&mut self, file: &Path) -> Result<(Vec<f32>, [f64; 3])> {
         let float = self.float.as_mut().context("no local network in f32")?;
         let mut last = Instant::now();
@@ -276,10 +281,13 @@ impl<'a> Harness<'a> {
         Ok((scores, [decode, resize, lap()]))
     }
 
-    /// Ends everything and fills in the joules of the runs. Returns what was read, or why nothing was.
+    /// Ends the processes and fills in the joules of the runs. Returns the sensor, or why none was read.
+    ///
+    /// # Errors
+    /// When the tail does not drain, or the sensors' thread has failed.
     pub fn finish(self, runs: &mut [Run]) -> Result<String> {
         drop(self.relays);
-        // A Ctrl-C in a terminal has reached the tail too, and dropping the pair ends it either way.
+        // A Ctrl-C in a terminal reaches the tail too; dropping the pair ends it either way.
         if !self.interrupt.seen() {
             self.pair.drain()?;
         }
@@ -306,9 +314,9 @@ impl<'a> Harness<'a> {
         Ok(about)
     }
 
-    /// The head's command for a variant, without a source.
-    fn head(&self, variant: &Variant, server: &str) -> std::process::Command {
-        let mut command = match variant.group {
+    /// The head's command line for a variant, without a source.
+    fn head(&self, variant: &Variant, server: &str) -> Command {
+        let mut command = match variant.method {
             Method::Local => {
                 let mut command = narrows_pair::head();
                 command.arg("run").arg("--bundle").arg(&self.bundle).stdin(Stdio::null());
@@ -316,7 +324,7 @@ impl<'a> Harness<'a> {
             }
             _ => {
                 let mut command = self.pair.head_to(&self.bundle, server);
-                // An answer made on the device would be another path's.
+                // An answer made on the device would be another method's.
                 command.args(["--fallback", "never", "--budget", BUDGET, "--retry-for", RETRY_FOR]);
                 command
             }
@@ -325,46 +333,38 @@ impl<'a> Harness<'a> {
         command
     }
 
-    /// Runs a head to its end and notes when each line came.
+    /// Runs a head to its end; `step` is called after each line.
     fn run_head(
         &self,
-        mut command: std::process::Command,
+        mut command: Command,
         relay: Option<&Relay>,
         step: &dyn Fn(),
-    ) -> Result<HeadOutput> {
-        // What it says of refusals and failures stands in its lines.
-        let mut head = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let head =
-            head.as_mut().map_err(|error| anyhow::anyhow!("narrows-head cannot be started: {error}"))?;
+    ) -> Result<Vec<TimedLine>> {
+        let mut head =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("narrows-head")?;
         self.interrupt.passes_to(head.id());
-        let complaints = head.stderr.take().context("the head has no messages")?;
-        let complaints = std::thread::spawn(move || std::io::read_to_string(complaints).unwrap_or_default());
+        // Read by a thread, so that a head with much to say does not wait for a reader.
+        let messages = head.stderr.take().context("the head has no standard error")?;
+        let messages = std::thread::spawn(move || std::io::read_to_string(messages).unwrap_or_default());
         let started = Instant::now();
-        let (mut lines, mut carried) = (Vec::new(), None);
-        for line in BufReader::new(head.stdout.take().context("the head has no output")?).lines() {
+        let mut lines = Vec::new();
+        for line in BufReader::new(head.stdout.take().context("the head has no standard output")?).lines() {
             let at = started.elapsed();
-            let line: Line =
-                serde_json::from_str(&line?).context("the head said something that is no line")?;
-            if let Some(relay) = relay {
-                let now = relay.counts();
-                carried = Some((carried.map_or(now, |(first, _)| first), now));
-            }
-            lines.push((line, at));
+            let line = serde_json::from_str(&line?).context("a line of the head cannot be read")?;
+            lines.push(TimedLine { line, at, carried: relay.map(Relay::counts) });
             step();
         }
         let status = head.wait()?;
         self.interrupt.passes_to(0);
-        let complaints = complaints.join().unwrap_or_default();
-        if lines.is_empty() && !self.interrupted() {
-            bail!("{command:?} ended with {status}:\n{complaints}");
-        }
-        Ok(HeadOutput { lines, carried })
+        let messages = messages.join().unwrap_or_default();
+        ensure!(!lines.is_empty() || self.interrupted(), "{command:?} ended with {status}:\n{messages}");
+        Ok(lines)
     }
 }
 
-/// Whether a line holds an answer of the path that was asked for.
+/// Whether a line holds an answer of the variant's own method.
 fn answered(line: &Line, variant: &Variant) -> bool {
-    let path = match variant.group {
+    let path = match variant.method {
         Method::Local | Method::Reference => "local",
         Method::Jpeg | Method::Webp => "image",
         Method::Split | Method::Raw => "split",
@@ -372,7 +372,8 @@ fn answered(line: &Line, variant: &Variant) -> bool {
     line.status == Status::Answered && line.path.as_deref() == Some(path)
 }
 
-fn row(due: &PlannedRun, variant: &Variant, run: usize, line: &Line, at: Duration) -> Row {
+/// The row of a line. `empty` has what all rows of the run share.
+fn row(empty: &Row, variant: &Variant, TimedLine { line, at, .. }: &TimedLine) -> Row {
     let answered = answered(line, variant);
     let ms = line.ms.as_ref().filter(|_| answered);
     Row {
@@ -392,21 +393,77 @@ fn row(due: &PlannedRun, variant: &Variant, run: usize, line: &Line, at: Duratio
         tail_answer: ms.map(|ms| ms.tail_answer),
         total: ms.map(|ms| ms.total),
         at: at.as_secs_f64() * 1e3,
-        ..unanswered(due, variant, run, &line.file, line.frame)
+        ..unanswered(empty, &line.file, line.frame)
     }
 }
 
-/// A frame's row before anything came of it.
-fn unanswered(due: &PlannedRun, variant: &Variant, run: usize, file: &Path, frame: u64) -> Row {
+/// The row of a frame that nothing is known of yet.
+fn unanswered(empty: &Row, file: &Path, frame: u64) -> Row {
     Row {
-        run,
-        link: due.link.clone(),
-        variant: variant.name.clone(),
-        task: due.task.clone(),
-        in_flight: due.in_flight,
         frame,
         file: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         warm_up: frame < WARM_UP as u64,
-        ..Row::default()
+        ..empty.clone()
+    }
+}
+
+/// Fills in what the relay carried between one line and the next. Rows and lines are in the order of the lines.
+///
+/// The first line has the handshake before it and gets none. Where this program was late to read a line, the relay may
+/// have carried part of the next request already; a run whose counted frames seem to have taken fewer bytes on the wire
+/// than their requests and replies have is such a case, and its rows get none.
+fn wire_bytes(rows: &mut [Row], lines: &[TimedLine]) {
+    let total =
+        |carried: &Counts| [&carried.up, &carried.down].map(|count| count.bytes + HEADERS * count.datagrams);
+    for (row, pair) in rows.iter_mut().skip(1).zip(lines.windows(2)) {
+        let Some((before, after)) = pair[0].carried.as_ref().zip(pair[1].carried.as_ref()) else { return };
+        let ([up_before, down_before], [up, down]) = (total(before), total(after));
+        (row.wire_up, row.wire_down) = (Some(up - up_before), Some(down - down_before));
+    }
+    let sum = |of: fn(&Row) -> Option<u64>| -> u64 {
+        rows.iter().filter(|row| row.answered && !row.warm_up).filter_map(of).sum()
+    };
+    let late = sum(|row| row.wire_up) < sum(|row| Some(row.sent? as u64))
+        || sum(|row| row.wire_down) < sum(|row| Some(row.received? as u64));
+    if late {
+        rows.iter_mut().for_each(|row| (row.wire_up, row.wire_down) = (None, None));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::fixture;
+
+    fn line(frame: u64, up: u64, down: u64) -> TimedLine {
+        let text = format!(r#"{{"frame":{frame},"file":"a.png","status":"answered","geometry":"photo"}}"#);
+        let mut carried = Counts::default();
+        (carried.up.bytes, carried.up.datagrams) = (up, up / 1000);
+        (carried.down.bytes, carried.down.datagrams) = (down, down / 1000);
+        TimedLine { line: serde_json::from_str(&text).unwrap(), at: Duration::ZERO, carried: Some(carried) }
+    }
+
+    fn rows(count: u64) -> Vec<Row> {
+        let row = |frame| Row { warm_up: frame < 2, ..fixture::row("lte", "split 1", frame, 100.0) };
+        (0..count).map(row).collect()
+    }
+
+    #[test]
+    fn wire_bytes_are_what_the_relay_carried_since_the_answer_before() {
+        let lines = [line(0, 9_000, 5_000), line(1, 16_000, 6_000), line(2, 23_000, 7_000)];
+        let mut rows = rows(3);
+        wire_bytes(&mut rows, &lines);
+        let found: Vec<_> = rows.iter().map(|row| row.wire_up.zip(row.wire_down)).collect();
+        // Seven datagrams up and one down, 28 bytes of headers each.
+        assert_eq!(found, [None, Some((7196, 1028)), Some((7196, 1028))]);
+    }
+
+    #[test]
+    fn a_run_with_fewer_bytes_on_the_wire_than_in_its_requests_has_none() {
+        // By the time that the second line was read, most of the third request of 6,060 bytes had gone through.
+        let lines = [line(0, 9_000, 5_000), line(1, 21_000, 6_000), line(2, 23_000, 7_000)];
+        let mut rows = rows(3);
+        wire_bytes(&mut rows, &lines);
+        assert!(rows.iter().all(|row| row.wire_up.is_none() && row.wire_down.is_none()));
     }
 }

@@ -1,4 +1,4 @@
-//! What is compared, over what, how often and in which order; pure.
+//! What is compared, over which links, how often and in which order.
 
 use anyhow::{Result, ensure};
 use narrows_eval::local_f32::Weights;
@@ -6,7 +6,7 @@ use narrows_models::Bundle;
 
 use super::report::{Method, NO_LINK, Variant};
 
-/// Frames of a run that come first and are not counted: they pay for caches, and for QUIC's look for the path's size.
+/// Frames at the start of a run that are not counted: they fill caches, and QUIC finds the path's packet size meanwhile.
 pub const WARM_UP: usize = 2;
 
 /// How much is measured.
@@ -14,7 +14,7 @@ pub const WARM_UP: usize = 2;
 pub struct Scope {
     /// Links for tasks that classify.
     pub links: Vec<String>,
-    /// Links for tasks that segment, whose frames are larger.
+    /// Links for tasks that segment, whose photos are larger.
     pub frame_links: Vec<String>,
     /// Qualities of JPEG.
     pub jpeg: Vec<u8>,
@@ -22,13 +22,13 @@ pub struct Scope {
     pub webp: Vec<u8>,
     /// Whether every level is also sent raw, or only the bundle's default.
     pub raw_everywhere: bool,
-    /// How often every cell has its run.
+    /// Rounds: in each, every variant has one run on every link.
     pub rounds: usize,
     /// Rounds in which frames also go several at a time.
     pub pipelined_rounds: usize,
-    /// Most frames in a run.
+    /// Most counted frames in a run.
     pub frames: usize,
-    /// Seconds that the frames of a run should not take longer than.
+    /// Seconds that the frames of a run may take together.
     pub run_seconds: f64,
     /// Labelled photos for the accuracy.
     pub photos: usize,
@@ -37,7 +37,8 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// A quarter of an hour on two cores.
+    /// About twenty minutes on two cores.
+    #[must_use]
     pub fn reduced() -> Self {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Scope {
@@ -46,16 +47,17 @@ impl Scope {
             jpeg: vec![30, 50, 75, 90],
             webp: vec![50, 80],
             raw_everywhere: false,
-            rounds: 2,
+            rounds: 5,
             pipelined_rounds: 1,
-            frames: 12,
-            run_seconds: 2.5,
+            frames: 8,
+            run_seconds: 1.2,
             photos: 100,
-            scenes: 16,
+            scenes: 30,
         }
     }
 
-    /// Every link, more qualities, more rounds, all photos.
+    /// Every link, more qualities, more frames, all photos: hours.
+    #[must_use]
     pub fn full(every_link: Vec<String>) -> Self {
         Scope {
             frame_links: every_link.clone(),
@@ -72,12 +74,13 @@ impl Scope {
         }
     }
 
-    /// Everything that the head can be told to do with `bundle`.
+    /// Every variant that `bundle` allows.
+    #[must_use]
     pub fn variants(&self, bundle: &Bundle) -> Vec<Variant> {
         let mut variants = Vec::new();
-        let mut add = |name: String, group, setting: String, flags: &[&str]| {
+        let mut add = |name: String, method, setting: String, flags: &[&str]| {
             let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-            variants.push(Variant { name, group, setting, flags });
+            variants.push(Variant { name, method, setting, flags });
         };
         for level in 0..bundle.levels().len() {
             let level = level.to_string();
@@ -91,13 +94,13 @@ impl Scope {
                 add(format!("raw {level}"), Method::Raw, level.clone(), &flags);
             }
         }
-        for (qualities, title, format, group) in
+        for (qualities, title, format, method) in
             [(&self.jpeg, "JPEG", "jpeg", Method::Jpeg), (&self.webp, "WebP", "webp", Method::Webp)]
         {
             for quality in qualities {
                 let quality = quality.to_string();
                 let flags = ["--path", "image", "--format", format, "--quality", &quality];
-                add(format!("{title} {quality}"), group, quality.clone(), &flags);
+                add(format!("{title} {quality}"), method, quality.clone(), &flags);
             }
         }
         if bundle.local().is_some() {
@@ -110,7 +113,7 @@ impl Scope {
     }
 }
 
-/// One run to be had.
+/// A run to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedRun {
     /// The round, from 0.
@@ -119,27 +122,28 @@ pub struct PlannedRun {
     pub link: String,
     /// Name of the task.
     pub task: String,
-    /// Place in the list of variants.
+    /// Index of the variant.
     pub variant: usize,
     /// Frames under way at once.
     pub in_flight: usize,
 }
 
-/// What the order of runs is made from.
-pub struct Cells<'a> {
-    /// For each task, the links that it goes over.
+/// What the runs of a round are made from.
+pub struct Schedule<'a> {
+    /// The tasks by name, each with its links.
     pub tasks: &'a [(String, Vec<String>)],
-    /// What can be done; a variant that answers on the device needs no link.
+    /// The variants. Local ones need no link.
     pub variants: &'a [Variant],
-    /// The tasks that a variant can answer.
+    /// Whether a variant can answer a task.
     pub answers: &'a dyn Fn(&Variant, &str) -> bool,
 }
 
-impl Cells<'_> {
-    /// Every cell once in every round, each round in an order of its own: `seed` decides it.
+impl Schedule<'_> {
+    /// Every run of every round. Each round has a random order of its own, which `seed` decides, so that what the machine does
+    /// meanwhile meets all variants alike.
     ///
     /// # Errors
-    /// When there is nothing to do.
+    /// When there is nothing to run.
     pub fn order(
         &self,
         rounds: usize,
@@ -150,14 +154,14 @@ impl Cells<'_> {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut order = Vec::new();
         for round in 0..rounds {
-            let mut due = Vec::new();
+            let mut runs = Vec::new();
             for (task, links) in self.tasks {
                 for (variant, of) in self.variants.iter().enumerate() {
                     if !(self.answers)(of, task) {
                         continue;
                     }
                     let alone = [NO_LINK.to_owned()];
-                    let links = if of.group.is_local() { &alone[..] } else { links };
+                    let links = if of.method.is_local() { &alone[..] } else { links };
                     for link in links {
                         let single = PlannedRun {
                             round,
@@ -166,22 +170,23 @@ impl Cells<'_> {
                             variant,
                             in_flight: 1,
                         };
-                        if round < pipelined_rounds && in_flight > 1 && !of.group.is_local() {
-                            due.push(PlannedRun { in_flight, ..single.clone() });
+                        if round < pipelined_rounds && in_flight > 1 && !of.method.is_local() {
+                            runs.push(PlannedRun { in_flight, ..single.clone() });
                         }
-                        due.push(single);
+                        runs.push(single);
                     }
                 }
             }
-            random.shuffle(&mut due);
-            order.extend(due);
+            random.shuffle(&mut runs);
+            order.extend(runs);
         }
         ensure!(!order.is_empty(), "nothing to compare: no rounds, no tasks, no links or no variants");
         Ok(order)
     }
 }
 
-/// How many frames a run has when one takes `ms` on its link: at least three, at most `most`.
+/// Counted frames of a run when one takes `ms` on its link: at least three, at most `most`.
+#[must_use]
 pub fn frames(most: usize, seconds: f64, ms: f64) -> usize {
     ((1e3 * seconds / ms.max(1e-3)) as usize).clamp(3.min(most), most)
 }
@@ -190,12 +195,12 @@ pub fn frames(most: usize, seconds: f64, ms: f64) -> usize {
 mod tests {
     use super::*;
 
-    fn variant(name: &str, group: Method) -> Variant {
-        Variant { name: name.into(), group, setting: String::new(), flags: Vec::new() }
+    fn variant(name: &str, method: Method) -> Variant {
+        Variant { name: name.into(), method, setting: String::new(), flags: Vec::new() }
     }
 
     #[test]
-    fn every_cell_has_one_turn_in_every_round_in_an_order_that_the_seed_decides() {
+    fn every_variant_has_one_run_in_every_round_in_an_order_that_the_seed_decides() {
         let tasks = [
             ("classify".to_owned(), vec!["lte".to_owned(), "lora".to_owned()]),
             ("segment".to_owned(), vec!["lte".to_owned()]),
@@ -205,27 +210,27 @@ mod tests {
             variant("JPEG 50", Method::Jpeg),
             variant("local", Method::Local),
         ];
-        let cells = Cells {
+        let schedule = Schedule {
             tasks: &tasks,
             variants: &variants,
-            answers: &|variant, task| variant.group != Method::Local || task == "classify",
+            answers: &|variant, task| variant.method != Method::Local || task == "classify",
         };
-        let order = cells.order(3, 1, 4, 1).unwrap();
-        // Six cells over links and one without, three times; the six once more with several frames at a time.
+        let order = schedule.order(3, 1, 4, 1).unwrap();
+        // Six runs over links and one without, three times; the six once more with several frames under way.
         assert_eq!(order.len(), 3 * 7 + 6);
         let round = |round: usize| -> Vec<PlannedRun> {
-            let due = order.iter().filter(|due| due.round == round && due.in_flight == 1);
-            due.map(|due| PlannedRun { round: 0, ..due.clone() }).collect()
+            let runs = order.iter().filter(|run| run.round == round && run.in_flight == 1);
+            runs.map(|run| PlannedRun { round: 0, ..run.clone() }).collect()
         };
-        let sorted = |mut due: Vec<PlannedRun>| {
-            due.sort_by_key(|due| format!("{due:?}"));
-            due
+        let sorted = |mut runs: Vec<PlannedRun>| {
+            runs.sort_by_key(|run| format!("{run:?}"));
+            runs
         };
         assert_ne!(round(0), round(1));
         assert_eq!(sorted(round(0)), sorted(round(1)));
-        assert_eq!(order, cells.order(3, 1, 4, 1).unwrap());
-        assert_ne!(order, cells.order(3, 1, 4, 2).unwrap());
-        assert!(cells.order(0, 0, 4, 1).is_err());
+        assert_eq!(order, schedule.order(3, 1, 4, 1).unwrap());
+        assert_ne!(order, schedule.order(3, 1, 4, 2).unwrap());
+        assert!(schedule.order(0, 0, 4, 1).is_err());
     }
 
     #[test]

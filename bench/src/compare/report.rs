@@ -1,40 +1,38 @@
-//! What a comparison is made of: the rows that were measured and the report that is drawn from them.
-//!
-//! The JSON form is described in `bench/REPORT.md`.
+//! The recorded form of a comparison: report.json (described in `bench/REPORT.md`) and the lines of rows.csv.
 
 mod cell;
 mod rows;
-mod verdict;
 
 use anyhow::{Result, ensure};
 pub use cell::{Cell, Energy, Floor, Percentiles, Pipelined, Radio};
 pub use rows::{Row, Run, STAGES};
 use serde::{Deserialize, Serialize};
-pub use verdict::{Claim, Lack, Pair, Place, Winner};
 
-/// Version of report.json; raised when a field changes its meaning or goes.
-pub const SCHEMA: u32 = 1;
+/// Version of report.json. It is raised when a field changes its meaning or is removed.
+pub const SCHEMA: u32 = 2;
+/// Value of `link` in cells, rows and runs that send nothing.
+pub const NO_LINK: &str = "none";
+/// Value of [`Accuracy::variant`] for the unsplit network on the same pixels.
+pub const UNSPLIT: &str = "unsplit";
 
 /// A whole comparison: report.json.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// [`SCHEMA`] at the time of writing.
+    /// [`SCHEMA`] of the program that wrote it.
     pub schema: u32,
     /// Where, when and with what it was measured.
     pub provenance: Provenance,
-    /// The links, fastest first.
+    /// The links, in the order of their file: fastest first.
     pub links: Vec<LinkSummary>,
     /// What was compared.
     pub variants: Vec<Variant>,
-    /// Accuracy and bytes of each variant and task, independent of the link.
+    /// Accuracy or agreement, and bytes, of each variant and task. They do not depend on the link.
     pub accuracy: Vec<Accuracy>,
-    /// Latency, rate and energy of each link, variant and task.
+    /// Latency, throughput and energy of each link, variant and task.
     pub cells: Vec<Cell>,
-    /// The fastest variant for each link, task and greatest loss of accuracy.
-    pub winners: Vec<Winner>,
-    /// Split against offload at equal accuracy.
-    pub claims: Vec<Claim>,
-    /// In the order in which they were run.
+    /// The fastest variants for each link, task and bound on the loss.
+    pub fastest: Vec<Fastest>,
+    /// The runs of the head, in the order in which they were made.
     pub runs: Vec<Run>,
 }
 
@@ -42,48 +40,63 @@ impl Report {
     /// Reads a report.
     ///
     /// # Errors
-    /// When it is no report, or one of another version.
+    /// When `text` is not a report, or is one of another schema.
     pub fn parse(text: &str) -> Result<Self> {
         #[derive(Deserialize)]
         struct Version {
             schema: u32,
         }
         let Version { schema } = serde_json::from_str(text)?;
-        ensure!(schema == SCHEMA, "a report of schema {schema}; this version reads schema {SCHEMA}");
+        ensure!(schema == SCHEMA, "report of schema {schema}; this version reads schema {SCHEMA} only");
         Ok(serde_json::from_str(text)?)
     }
 
-    /// Puts the cells in the order of tasks, links and variants: they come in that of their first runs.
+    /// Sorts the cells by task, link and variant; they are measured in a random order.
     pub fn sort(&mut self) {
         let tasks: Vec<String> = self.tasks().into_iter().map(str::to_owned).collect();
-        let links: Vec<&str> = self.links.iter().map(|rung| rung.name.as_str()).collect();
-        let variants: Vec<&str> = self.variants.iter().map(|variant| variant.name.as_str()).collect();
         self.cells.sort_by_key(|cell| {
-            let task = tasks.iter().position(|task| *task == cell.task);
-            let link = links.iter().position(|link| *link == cell.link);
-            let variant = variants.iter().position(|variant| *variant == cell.variant);
-            // What needs no link stands behind the links.
-            (task, link.unwrap_or(usize::MAX), variant)
+            let link = self.links.iter().position(|link| link.name == cell.link);
+            (
+                tasks.iter().position(|task| *task == cell.task),
+                // Cells without a link come last.
+                link.unwrap_or(usize::MAX),
+                self.variants.iter().position(|variant| variant.name == cell.variant),
+            )
         });
     }
 
     /// The accuracy of a variant at a task.
+    #[must_use]
     pub fn accuracy(&self, task: &str, variant: &str) -> Option<&Accuracy> {
         self.accuracy.iter().find(|accuracy| accuracy.task == task && accuracy.variant == variant)
     }
 
-    /// The variant of this name.
+    /// The variant with this name.
+    #[must_use]
     pub fn variant(&self, name: &str) -> Option<&Variant> {
         self.variants.iter().find(|variant| variant.name == name)
     }
 
-    /// The cells that matter for a link: those over it, and those that need no link.
-    pub fn on<'a>(&'a self, link: &'a str, task: &'a str) -> impl Iterator<Item = &'a Cell> + Clone {
-        let here = move |cell: &&Cell| cell.task == task && (cell.link == link || cell.link == NO_LINK);
-        self.cells.iter().filter(here)
+    /// The cells of a link and a task, and those of the task that need no link, by method and then by setting.
+    #[must_use]
+    pub fn on(&self, link: &str, task: &str) -> Vec<&Cell> {
+        let here = |cell: &&Cell| cell.task == task && (cell.link == link || cell.link == NO_LINK);
+        let mut cells: Vec<&Cell> = self.cells.iter().filter(here).collect();
+        cells.sort_by_key(|cell| {
+            let index = self.variants.iter().position(|variant| variant.name == cell.variant);
+            (index.map(|index| self.variants[index].method), index)
+        });
+        cells
     }
 
-    /// The tasks that were measured, in the order of the cells.
+    /// Whether anything was measured for a task over a link.
+    #[must_use]
+    pub fn covers(&self, link: &str, task: &str) -> bool {
+        self.cells.iter().any(|cell| cell.link == link && cell.task == task)
+    }
+
+    /// The tasks that were measured, in the order of their first appearance.
+    #[must_use]
     pub fn tasks(&self) -> Vec<&str> {
         let mut tasks: Vec<&str> = Vec::new();
         for task in self.accuracy.iter().map(|of| &of.task).chain(self.cells.iter().map(|of| &of.task)) {
@@ -95,184 +108,200 @@ impl Report {
     }
 }
 
-/// The link of cells that send nothing.
-pub const NO_LINK: &str = "none";
-
-/// What every number of a report rests on.
+/// Where, when and with what a report was measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// Whether everything that was planned was measured.
     pub complete: bool,
     /// Why it is not complete.
     pub incomplete_because: Option<String>,
-    /// Of narrows.
+    /// Version of narrows.
     pub version: String,
-    /// `git describe` of the tree that the program lies in.
+    /// `git describe` of the tree that contains the program.
     pub commit: String,
     /// Name, version and digest of the bundle.
     pub bundle: String,
-    /// The command line.
+    /// The command line, without the folders of absolute paths.
     pub command: String,
-    /// Start, seconds since 1970.
+    /// Start of the run, in seconds since 1970.
     pub started: u64,
     /// Length of the run in seconds.
     pub seconds: f64,
-    /// Seed of the order of runs, of the links and of the resampling.
+    /// Seed of the order of runs, of the links' losses and of the bootstraps.
     pub seed: u64,
-    /// How often every cell had its run.
+    /// Rounds that were begun.
     pub rounds: usize,
-    /// Why the links' rates were not held against the kernel's own shaping; `None` where they were.
-    #[serde(default)]
+    /// Why the links' rates were not compared with the kernel's own shaping; `None` where they were.
     pub cross_check_skipped: Option<String>,
-    /// Processor, governor and so on, by name, in the order to show.
+    /// Processor, governor and so on: pairs of name and value, in the order to show.
     pub machine: Vec<(String, String)>,
-    /// Which photos, and what stands for the label.
+    /// For each task the photos that were used, and what their answers are compared with.
     pub data: Vec<String>,
-    /// What the reader must know.
+    /// Limits of this run that a reader must know.
     pub notes: Vec<String>,
 }
 
-/// A link of the ladder.
+/// A link, as configured and as measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkSummary {
     /// Short name.
     pub name: String,
     /// What it stands for.
     pub about: String,
-    /// Bits per second up; `None` is unlimited.
+    /// Bits per second to the server; `None` is unlimited.
     pub up: Option<f64>,
-    /// Bits per second down.
+    /// Bits per second to the device; `None` is unlimited.
     pub down: Option<f64>,
-    /// Milliseconds of both ways together.
+    /// Round trip of an empty datagram in milliseconds, with the mean jitter.
     pub rtt_ms: f64,
-    /// Share of datagrams lost each way.
+    /// Share of datagrams that are lost in each direction.
     pub loss: f64,
-    /// What the relay was measured to do, as asked and as found, one line each.
-    pub fidelity: Vec<Fidelity>,
+    /// Properties of the relay that were measured before the run.
+    pub checks: Vec<LinkCheck>,
 }
 
-/// One property of a link: what was asked of the relay and what it did.
+/// One measured property of a link.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Fidelity {
-    /// Which property, with its unit.
-    pub what: String,
-    /// As asked.
-    pub asked: f64,
+pub struct LinkCheck {
+    /// The property, with its unit.
+    pub property: String,
+    /// As configured.
+    pub configured: f64,
     /// As measured.
-    pub found: f64,
-    /// Smallest and largest value that passes.
-    pub bounds: (f64, f64),
-    /// Whether it does.
-    pub holds: bool,
+    pub measured: f64,
 }
 
-/// What kind of path answers.
+/// How a variant makes its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// Everything on the device.
-    Local,
-    /// The image goes to the tail as a JPEG.
-    Jpeg,
-    /// The image goes to the tail as a WebP.
-    Webp,
-    /// Features go to the tail, entropy-coded.
+    /// Features go to the server, entropy-coded.
     Split,
-    /// Features go to the tail, eight bits a symbol.
+    /// Features go to the server, eight bits a symbol.
     Raw,
-    /// The network of `Local` in f32, run by this program: what the head's kernels are held against. It wins nothing.
+    /// The image goes to the server as a JPEG.
+    Jpeg,
+    /// The image goes to the server as a WebP.
+    Webp,
+    /// The whole local network on the device, in int8 on the head's kernels.
+    Local,
+    /// The network of `Local` in f32 on ONNX Runtime, run by narrows-bench for reference; the head cannot run it.
     Reference,
 }
 
 impl Method {
-    /// In the order of legends.
-    pub const ALL: [Method; 6] =
-        [Method::Split, Method::Raw, Method::Jpeg, Method::Webp, Method::Local, Method::Reference];
-
-    /// As a reader calls it.
+    /// The name in tables and legends.
+    #[must_use]
     pub fn title(self) -> &'static str {
         match self {
-            Method::Local => "local",
-            Method::Jpeg => "offload, JPEG",
-            Method::Webp => "offload, WebP",
             Method::Split => "split",
-            Method::Raw => "split, raw",
+            Method::Raw => "split, uncoded",
+            Method::Jpeg => "JPEG",
+            Method::Webp => "WebP",
+            Method::Local => "local",
             Method::Reference => "local, f32 reference",
         }
     }
 
     /// Whether nothing is sent.
+    #[must_use]
     pub fn is_local(self) -> bool {
         matches!(self, Method::Local | Method::Reference)
     }
-
-    /// Whether the image itself is sent.
-    pub fn is_offload(self) -> bool {
-        matches!(self, Method::Jpeg | Method::Webp)
-    }
 }
 
-/// A path and its setting.
+/// A method and its setting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variant {
     /// For example `split 1`, `JPEG 50`.
     pub name: String,
-    /// Which path.
-    pub group: Method,
-    /// Level or quality: what stands beside its point in a plot.
+    /// The method.
+    pub method: Method,
+    /// Rate level, image quality or number format.
     pub setting: String,
-    /// The flags of `narrows-head run` that make it; none for what this program runs itself.
+    /// Flags of `narrows-head run` that select it; none for what narrows-bench runs itself.
     pub flags: Vec<String>,
 }
 
-/// How right a variant is, and how many bytes that takes.
+/// How often a variant's answers are right (or agree with the unsplit network's), and its bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
     /// Name of the task.
     pub task: String,
-    /// Name of the variant; [`UNSPLIT`] is the network in one piece on the same pixels.
+    /// Name of the variant, or [`UNSPLIT`].
     pub variant: String,
-    /// What is measured.
+    /// What `value` measures.
     pub metric: Metric,
     /// Photos or frames.
     pub count: usize,
     /// 0 to 1.
     pub value: f64,
-    /// 95 % confidence interval of `value`.
-    pub interval: (f64, f64),
-    /// Points (hundredths) below the unsplit network; negative is above.
-    pub drop: f64,
-    /// 95 % confidence interval of `drop`, resampling the same photos for both.
-    pub drop_interval: (f64, f64),
-    /// Mean bytes of a packet or an image file on these photos; `None` where nothing is sent.
+    /// 95 % confidence interval of `value`; `None` where there are too few frames for one.
+    pub interval: Option<(f64, f64)>,
+    /// Loss against the unsplit network on the same photos, in points (hundredths); negative is a gain. `None` for
+    /// another network without labels: its disagreement is no loss.
+    pub drop: Option<f64>,
+    /// 95 % confidence interval of `drop`, from paired answers; `None` where there are too few frames for one.
+    pub drop_interval: Option<(f64, f64)>,
+    /// Mean bytes of a packet or image file on these photos; `None` where nothing is sent.
     pub bytes: Option<f64>,
 }
 
-/// Name of the network in one piece in [`Accuracy::variant`].
-pub const UNSPLIT: &str = "unsplit";
-
-/// What an accuracy measures.
+/// What an [`Accuracy`] measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Share of photos whose most probable class is the labelled one. Interval: Wilson.
+    /// Share of photos whose most probable class is the labelled one.
     Top1,
-    /// Mean intersection over union with the labels. Interval: bootstrap over frames.
+    /// Mean intersection over union with the labels.
     MeanIou,
-    /// No labels were given: share of photos with the unsplit network's class. Interval: Wilson.
+    /// Without labels: share of photos with the unsplit network's class.
     Agreement,
-    /// No labels were given: mean intersection over union with the unsplit network's map. Interval: bootstrap.
+    /// Without labels: mean intersection over union with the unsplit network's map.
     MapAgreement,
 }
 
 impl Metric {
-    /// For axes and headings.
+    /// The name in tables and on axes.
+    #[must_use]
     pub fn title(self) -> &'static str {
         match self {
-            Metric::Top1 => "top-1",
+            Metric::Top1 => "top-1 accuracy",
             Metric::MeanIou => "mIoU",
-            Metric::Agreement => "same top-1 as the unsplit network",
+            Metric::Agreement => "agreement with the unsplit network's class",
             Metric::MapAgreement => "mIoU with the unsplit network's map",
         }
     }
+
+    /// Whether answers are compared with labels.
+    #[must_use]
+    pub fn has_labels(self) -> bool {
+        matches!(self, Metric::Top1 | Metric::MeanIou)
+    }
+}
+
+/// The fastest variants of a link and a task among those whose measured loss is within a bound.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fastest {
+    /// Name of the link.
+    pub link: String,
+    /// Name of the task.
+    pub task: String,
+    /// The bound in points.
+    pub most_lost: f64,
+    /// The fastest variant of each method within the bound, fastest first.
+    pub candidates: Vec<Candidate>,
+    /// Why the sample does not show that the first candidate is the fastest within the bound; `None` where it does.
+    pub undecided: Option<String>,
+}
+
+/// A variant with its median.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Name of the variant.
+    pub variant: String,
+    /// Median latency in milliseconds.
+    pub p50: f64,
+    /// Points lost.
+    pub drop: f64,
 }

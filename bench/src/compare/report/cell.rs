@@ -1,21 +1,21 @@
-//! What a variant's frames over one link come to.
+//! The figures of one variant at one task over one link.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Percentiles of milliseconds.
+/// Percentiles in milliseconds. Each is a sample, not an interpolation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// Median.
     pub p50: f64,
-    /// 95th.
-    pub p95: f64,
-    /// 99th.
-    pub p99: f64,
+    /// 95th percentile; `None` for fewer than 20 frames.
+    pub p95: Option<f64>,
+    /// 99th percentile; `None` for fewer than 1,000 frames.
+    pub p99: Option<f64>,
 }
 
-/// What was measured of one variant at one task over one link.
+/// The figures of one variant at one task over one link.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// Name of the link; [`NO_LINK`](super::NO_LINK) where nothing is sent.
@@ -24,27 +24,29 @@ pub struct Cell {
     pub variant: String,
     /// Name of the task.
     pub task: String,
-    /// Answered frames, one at a time, that the percentiles are of.
+    /// Answered frames, sent one at a time and behind the warm-up: the sample of every figure but `pipelined`.
     pub frames: usize,
+    /// Rounds that these frames come from.
+    pub rounds: usize,
     /// Frames without an answer.
     pub failed: usize,
-    /// From reading the photo to having the answer, one frame at a time.
+    /// Latency from reading the photo to having the answer.
     pub total: Percentiles,
-    /// 95 % confidence interval of the median, resampling runs.
-    pub p50_interval: (f64, f64),
-    /// The stages of `total`, by the names of [`STAGES`](super::STAGES).
+    /// 95 % confidence interval of the median, a bootstrap over rounds; `None` for fewer than five rounds.
+    pub p50_interval: Option<(f64, f64)>,
+    /// The parts of the latency, by the names of [`STAGES`](super::STAGES).
     pub stages: BTreeMap<String, Percentiles>,
     /// Mean bytes of a packet or image file.
     pub packet: Option<f64>,
-    /// Mean bytes of a request and of a reply, before QUIC's own headers.
+    /// Mean bytes of a request and of a reply, without QUIC's headers.
     pub request: Option<(f64, f64)>,
-    /// Bytes per frame on the wire, up and down, with all headers and acknowledgements.
+    /// Mean bytes on the wire to the server and back for the same frames, with all headers, acknowledgements and repeats.
     pub wire: Option<(f64, f64)>,
-    /// Frames per second with several under way.
+    /// Throughput with several frames under way.
     pub pipelined: Option<Pipelined>,
-    /// Joules on the device.
+    /// Energy on the device.
     pub energy: Energy,
-    /// What physics asks for, and whether the runtime adds more than it may.
+    /// The sum of what a frame cannot avoid; `None` without a link.
     pub floor: Option<Floor>,
 }
 
@@ -59,32 +61,33 @@ pub struct Pipelined {
     pub rate: f64,
 }
 
-/// Joules of a frame.
+/// Energy of a frame on the device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Energy {
     /// A sensor was read.
     Measured {
-        /// Joules per frame, all that the device drew.
+        /// Joules per frame, all that the device consumed.
         gross: f64,
         /// Joules per frame above the idle device.
         net: f64,
         /// Rail, method and interval.
         source: String,
-        /// Joules per frame that a model of the radio adds.
+        /// What a model of the radio adds.
         radio: Option<Radio>,
     },
     /// No sensor was read.
     Unknown {
         /// Why.
         why: String,
-        /// Joules per frame that a model of the radio gives.
+        /// What a model of the radio gives.
         radio: Option<Radio>,
     },
 }
 
 impl Energy {
-    /// What the radio model says.
+    /// The radio's modelled energy.
+    #[must_use]
     pub fn radio(&self) -> Option<&Radio> {
         match self {
             Energy::Measured { radio, .. } | Energy::Unknown { radio, .. } => radio.as_ref(),
@@ -92,36 +95,30 @@ impl Energy {
     }
 }
 
-/// Energy of the radio by a model: modelled, not measured.
+/// Energy of the radio by a published model. It is not measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Radio {
     /// Joules per frame.
     pub joules: f64,
-    /// Whose coefficients.
+    /// Publication of the coefficients.
     pub source: String,
 }
 
-/// What a frame takes at least: its stages, its bytes at the link's rate, one round trip.
+/// What a frame takes at least: its stages, its bytes at the link's rate, one round trip; all in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Floor {
-    /// Median of the frame's stages but the network, in milliseconds.
+    /// Median over the frames of the sum of all stages but the network.
     pub stages: f64,
-    /// Milliseconds that its bytes take at the link's rate, up and down.
+    /// The mean request and reply at the link's rates, with their headers.
     pub bytes: f64,
-    /// Milliseconds of one round trip.
+    /// One round trip.
     pub rtt: f64,
-    /// Whether the median of the total is within 10 % + 2 ms of their sum.
-    pub holds: bool,
 }
 
 impl Floor {
-    /// The sum, in milliseconds.
+    /// The sum in milliseconds.
+    #[must_use]
     pub fn sum(&self) -> f64 {
         self.stages + self.bytes + self.rtt
-    }
-
-    /// The largest median that passes.
-    pub fn bound(&self) -> f64 {
-        1.1 * self.sum() + 2.0
     }
 }

@@ -1,8 +1,8 @@
-//! What is measured: frames and the runs that they were sent in.
+//! The raw measurements: frames, and the runs of the head that sent them.
 
 use serde::{Deserialize, Serialize};
 
-/// Names of a frame's stages, in the order in which they happen, as in the head's lines.
+/// Names of a frame's stages, in the order in which they happen.
 pub const STAGES: [&str; 9] = [
     "decode",
     "resize",
@@ -15,12 +15,14 @@ pub const STAGES: [&str; 9] = [
     "tail_answer",
 ];
 
-/// One frame that was sent and what came of it: a line of rows.csv.
+/// One frame: a line of rows.csv. Times are in milliseconds; `None` where there was no answer or no such part.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// The run it was sent in, a place in [`Report::runs`](super::Report::runs).
+    /// The run of the head that sent it, an index into [`Report::runs`](super::Report::runs).
     pub run: usize,
-    /// Name of the link; `none` where nothing is sent.
+    /// The round of that run, from 0.
+    pub round: usize,
+    /// Name of the link; [`NO_LINK`](super::NO_LINK) where nothing is sent.
     pub link: String,
     /// Name of the variant.
     pub variant: String,
@@ -28,63 +30,80 @@ pub struct Row {
     pub task: String,
     /// Frames under way at once.
     pub in_flight: usize,
-    /// Number of the frame within its run.
+    /// Number of the frame within its run, from 0.
     pub frame: u64,
     /// The photo's file name.
     pub file: String,
-    /// Sent to warm the connection and the caches; in no figure.
+    /// Whether the frame only warms up caches and the connection. Such frames enter no figure but the throughput.
     pub warm_up: bool,
-    /// Whether an answer came.
+    /// Whether an answer of the variant's own method came.
     pub answered: bool,
     /// Why none came.
     pub error: Option<String>,
     /// Bytes of the packet or the image file.
     pub packet: Option<usize>,
-    /// Bytes of the request.
+    /// Bytes of the request, without QUIC's headers.
     pub sent: Option<usize>,
-    /// Bytes of the reply.
+    /// Bytes of the reply, without QUIC's headers.
     pub received: Option<usize>,
-    /// Milliseconds of each stage, of [`STAGES`].
+    /// Bytes on the wire to the server since the answer before, with IP, UDP and QUIC headers; frames sent one at a time.
+    pub wire_up: Option<u64>,
+    /// Bytes on the wire to the device, likewise.
+    pub wire_down: Option<u64>,
+    /// Reading the file and decoding the image.
     pub decode: Option<f64>,
-    /// As above.
+    /// Fitting it to the network's input.
     pub resize: Option<f64>,
-    /// As above.
+    /// The head's network, or the whole local one.
     pub head: Option<f64>,
-    /// As above.
+    /// The entropy coder or the image encoder.
     pub encode: Option<f64>,
-    /// As above.
+    /// From the packet to the reply, without the server's stages.
     pub network: Option<f64>,
-    /// As above.
+    /// The server's decoder.
     pub tail_decode: Option<f64>,
-    /// As above.
+    /// Waiting on the server.
     pub tail_queue: Option<f64>,
-    /// As above.
+    /// The server's network.
     pub tail_infer: Option<f64>,
-    /// As above.
+    /// Making the reply on the server.
     pub tail_answer: Option<f64>,
-    /// Milliseconds from reading the photo to having the answer.
+    /// From reading the photo to having the answer.
     pub total: Option<f64>,
-    /// Milliseconds from the start of the run to the line.
+    /// From the start of the head's process to its line.
     pub at: f64,
 }
 
 impl Row {
     /// The stages, in the order of [`STAGES`].
+    #[must_use]
     pub fn stages(&self) -> [Option<f64>; STAGES.len()] {
-        let device = [self.decode, self.resize, self.head, self.encode];
-        let tail = [self.tail_decode, self.tail_queue, self.tail_infer, self.tail_answer];
-        let [decode, resize, head, encode] = device;
-        let [tail_decode, tail_queue, tail_infer, tail_answer] = tail;
-        [decode, resize, head, encode, self.network, tail_decode, tail_queue, tail_infer, tail_answer]
+        [
+            self.decode,
+            self.resize,
+            self.head,
+            self.encode,
+            self.network,
+            self.tail_decode,
+            self.tail_queue,
+            self.tail_infer,
+            self.tail_answer,
+        ]
+    }
+
+    /// Whether the frame belongs to the link, the variant and the task.
+    #[must_use]
+    pub fn is_of(&self, (link, variant, task): (&str, &str, &str)) -> bool {
+        self.link == link && self.variant == variant && self.task == task
     }
 }
 
-/// One stretch of frames through one variant over one link.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One run of the head: a few frames through one variant over one link.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// The round it belongs to, from 0.
     pub round: usize,
-    /// Name of the link.
+    /// Name of the link; [`NO_LINK`](super::NO_LINK) where nothing is sent.
     pub link: String,
     /// Name of the variant.
     pub variant: String,
@@ -92,17 +111,15 @@ pub struct Run {
     pub task: String,
     /// Frames under way at once.
     pub in_flight: usize,
-    /// Frames asked for, those to warm up included.
+    /// Frames, with those that only warm up.
     pub frames: usize,
-    /// Seconds from the start of the run.
-    pub begun: f64,
-    /// Seconds.
-    pub lasted: f64,
-    /// Bytes on the wire up and down from the first answer to the last, all headers included.
-    pub wire: Option<(u64, u64)>,
-    /// Load average of one minute when it began.
+    /// Seconds from the start of the comparison to the start of the run.
+    pub start: f64,
+    /// Length in seconds, with the head's start and end.
+    pub seconds: f64,
+    /// Load average of one minute at the start.
     pub load: Option<f64>,
-    /// Clock of the fastest core in MHz when it ended.
+    /// Clock of the fastest core in MHz at the end.
     pub mhz: Option<f64>,
     /// Joules of the run, gross and net; `None` where no sensor was read.
     pub joules: Option<(f64, f64)>,

@@ -81,7 +81,6 @@ impl ContextModel {
     }
 
     /// The smallest activity of each shape but the first.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "used by vector code alone"))]
     pub(crate) fn thresholds(&self) -> &[u16] {
         &self.section.thresholds
     }

@@ -21,7 +21,7 @@ pub(crate) const NEIGHBORS: [&[(isize, isize)]; 2] =
 pub(crate) const NEIGHBORS_MAX: usize = 5;
 
 /// The largest number of table shapes; each has four tables, one per fraction of a mean.
-pub(crate) const SHAPES_MAX: u8 = 32;
+const SHAPES_MAX: u8 = 32;
 
 const CAP_MAX: u8 = 63;
 const TAPS_MAX: u8 = 8;

@@ -1,4 +1,4 @@
-//! A bundle's folder, opened and checked.
+//! The folder of a bundle, opened and checked.
 
 use std::{
     fs, io,
@@ -12,17 +12,17 @@ use crate::{
 /// Largest manifest in bytes.
 const MANIFEST_MAX: u64 = 1 << 20;
 
-/// Which parts must be present: a device has no use for the server's networks.
+/// The parts that must be present: a device has no use for the networks of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parts {
-    /// The head, tables and labels; tails, references, vectors and the local network may be absent but are checked
-    /// if present.
+    /// The head, the tables and the labels. Tails, references, vectors and the local network may be absent and are checked
+    /// if they are present.
     Head,
     /// Every part that the manifest lists.
     All,
 }
 
-/// A checked, read-only bundle.
+/// A bundle that was checked; it is only read.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     dir: PathBuf,
@@ -31,18 +31,18 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Opens the bundle in `dir`: parses the manifest, compares the digest of every part that is present, demands
-    /// those in `parts`, reads the labels and compares sizes that must fit together.
+    /// Opens the bundle in `dir`: parses the manifest, compares the digest of every part that is present, requires those
+    /// in `parts`, reads the labels and compares the sizes that must agree.
     ///
     /// # Errors
-    /// One [`Error`] for the first thing that is wrong, naming the part.
+    /// The first [`Error`] that is found; it names the part.
     pub fn open(dir: impl AsRef<Path>, parts: Parts) -> Result<Self, Error> {
         let dir = dir.as_ref();
         let text = read(dir, "manifest.toml", Some(MANIFEST_MAX))?;
         let text = String::from_utf8(text)
-            .map_err(|e| Error::Syntax { path: dir.join("manifest.toml"), message: e.to_string() })?;
+            .map_err(|source| Error::Encoding { path: dir.join("manifest.toml"), source })?;
         let manifest = Manifest::parse(&text).map_err(|e| match e {
-            Error::Syntax { message, .. } => Error::Syntax { path: dir.join("manifest.toml"), message },
+            Error::Syntax { source, .. } => Error::Syntax { path: dir.join("manifest.toml"), source },
             other => other,
         })?;
         let digest = Digest::of(text.as_bytes());
@@ -57,7 +57,7 @@ impl Bundle {
             if found != *expected {
                 return Err(Error::Tampered { part: part.clone(), expected: *expected, found });
             }
-            bundle.measure(part, &bytes)?;
+            bundle.check_size(part, &bytes)?;
             for (task, labels) in bundle.tasks().iter().zip(&mut labels) {
                 if task.labels_file == *part {
                     *labels = labels::parse(part, &bytes)?;
@@ -70,76 +70,90 @@ impl Bundle {
     }
 
     /// The folder it was opened from.
+    #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Its identity: the SHA-256 of the manifest, which holds the SHA-256 of every part.
+    /// The identity of the bundle: the SHA-256 of the manifest, which holds the SHA-256 of every part.
+    #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// The bundle's name.
+    /// Name of the bundle.
+    #[must_use]
     pub fn name(&self) -> &str {
         self.manifest.name()
     }
 
     /// The whole manifest.
+    #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
     /// The network on the device.
+    #[must_use]
     pub fn head(&self) -> &HeadSpec {
         self.manifest.head()
     }
 
     /// The part that holds the probability tables.
+    #[must_use]
     pub fn tables(&self) -> &str {
         self.manifest.tables()
     }
 
-    /// The input geometries; a packet carries the index.
+    /// The input geometries; a packet has the index of one.
+    #[must_use]
     pub fn geometries(&self) -> &[Geometry] {
         self.manifest.geometries()
     }
 
-    /// The rate levels, finest first; a packet carries the index.
+    /// The rate levels, finest first; a packet has the index of one.
+    #[must_use]
     pub fn levels(&self) -> &[Level] {
         self.manifest.levels()
     }
 
-    /// The level to use when nobody asks for another.
+    /// Index of the level to use when no other is requested.
+    #[must_use]
     pub fn default_level(&self) -> usize {
         self.manifest.default_level()
     }
 
-    /// The tasks, by index, with their labels.
+    /// The tasks with their labels.
+    #[must_use]
     pub fn tasks(&self) -> &[Task] {
         self.manifest.tasks()
     }
 
-    /// The task of this name and its index.
+    /// Finds the task of this name; returns its index as well.
+    #[must_use]
     pub fn task(&self, name: &str) -> Option<(usize, &Task)> {
         self.tasks().iter().enumerate().find(|(_, task)| task.name == name)
     }
 
     /// The test vectors.
+    #[must_use]
     pub fn vectors(&self) -> &[Vector] {
         self.manifest.vectors()
     }
 
-    /// The device's own network, if the bundle brings one.
+    /// The network that runs on the device alone, if the bundle has one.
+    #[must_use]
     pub fn local(&self) -> Option<&LocalSpec> {
         self.manifest.local()
     }
 
-    /// Where a part lies.
+    /// Path of a part.
+    #[must_use]
     pub fn path(&self, part: &str) -> PathBuf {
         self.dir.join(part)
     }
 
-    /// The bytes of a part.
+    /// Reads the bytes of a part.
     ///
     /// # Errors
     /// [`Error::Missing`] or [`Error::Read`].
@@ -153,8 +167,8 @@ impl Bundle {
             || self.tasks().iter().any(|task| task.labels_file == part)
     }
 
-    /// Compares the size of the bytes of `part` with what the manifest says of it.
-    fn measure(&self, part: &str, bytes: &[u8]) -> Result<(), Error> {
+    /// Compares the size of a vector's part with the geometry that the manifest gives it.
+    fn check_size(&self, part: &str, bytes: &[u8]) -> Result<(), Error> {
         for vector in self.vectors() {
             let geometry = &self.geometries()[vector.geometry];
             let (rows, columns) = geometry.latent(self.head().stride);
@@ -173,7 +187,7 @@ impl Bundle {
         Ok(())
     }
 
-    /// Compares the vectors' outputs with the number of classes.
+    /// Compares the sizes of the vectors' outputs with the number of classes.
     fn check_outputs(&self, labels: &[Vec<Label>]) -> Result<(), Error> {
         for vector in self.vectors() {
             let geometry = &self.geometries()[vector.geometry];
@@ -212,7 +226,7 @@ fn expect_png(part: &str, bytes: &[u8], geometry: &Geometry) -> Result<(), Error
     expect(part, "the image", text(png_size(bytes)), text(Some((geometry.width, geometry.height))))
 }
 
-/// Width and height from a PNG's first chunk.
+/// Reads width and height from the first chunk of a PNG.
 fn png_size(bytes: &[u8]) -> Option<(usize, usize)> {
     let rest = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")?;
     let (width, rest) = rest.split_first_chunk::<4>()?;

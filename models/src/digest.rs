@@ -1,4 +1,4 @@
-//! SHA-256 as an identity.
+//! SHA-256 digests of parts and bundles.
 
 use std::{fmt, str::FromStr};
 
@@ -9,17 +9,20 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Computes the digest of `bytes`.
+    #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Digest(Sha256::digest(bytes).into())
     }
 
-    /// The 32 bytes, as they travel in the hello.
+    /// The 32 bytes, as the hello carries them.
+    #[must_use]
     pub const fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The first 12 hexadecimal digits, enough to tell bundles apart in a log line.
+    /// The first 12 hexadecimal digits, which tell bundles apart in a log line.
+    #[must_use]
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
     }
@@ -59,7 +62,7 @@ impl FromStr for Digest {
     }
 }
 
-/// The text is not 64 lower-case hexadecimal digits.
+/// Why a text is not a digest: it must be 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not 64 lower-case hexadecimal digits")]
 pub struct NotHex;

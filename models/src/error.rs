@@ -1,10 +1,10 @@
-//! What is wrong with a bundle, and in which part.
+//! Why a bundle cannot be opened.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, string::FromUtf8Error};
 
 use crate::Digest;
 
-/// Why a bundle could not be opened.
+/// Why a bundle cannot be opened: what is wrong, and with which part.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,22 +16,30 @@ pub enum Error {
         /// The part, relative to the folder.
         part: String,
     },
-    /// A part is there but cannot be read.
+    /// A part exists but cannot be read.
     #[error("{}: cannot be read", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
     /// The manifest is not the TOML that BUNDLE.md describes.
-    #[error("{}: not a bundle manifest: {}", path.display(), message.trim_end())]
+    #[error("{}: not a bundle manifest", path.display())]
     Syntax {
         /// The manifest.
         path: PathBuf,
-        /// Line, column and reason from the parser.
-        message: String,
+        /// The error of the parser, with line and column.
+        source: Box<toml::de::Error>,
+    },
+    /// The manifest is not UTF-8.
+    #[error("{}: not a bundle manifest", path.display())]
+    Encoding {
+        /// The manifest.
+        path: PathBuf,
+        /// The byte that is not UTF-8.
+        source: FromUtf8Error,
     },
     /// The manifest has another format number than this build reads.
     #[error("manifest.toml: format {found} is not supported, this build reads format {supported}")]
@@ -54,9 +62,9 @@ pub enum Error {
     Tampered {
         /// The part, relative to the folder.
         part: String,
-        /// What the manifest says.
+        /// The digest in the manifest.
         expected: Digest,
-        /// What the bytes give.
+        /// The digest of the bytes.
         found: Digest,
     },
     /// Two parts, or a part and the manifest, disagree on a size.
@@ -64,11 +72,11 @@ pub enum Error {
     Shape {
         /// The part, relative to the folder.
         part: String,
-        /// What was measured.
+        /// The size that was compared.
         what: &'static str,
-        /// The measure found.
+        /// Its value.
         found: String,
-        /// The measure that would fit.
+        /// The value that fits.
         expected: String,
     },
     /// A line of a label file cannot be read.
@@ -83,28 +91,31 @@ pub enum Error {
     },
 }
 
-/// The sort of an [`Error`], for those who choose what to do next.
+/// The kind of an [`Error`], for callers that choose what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A part is missing or unreadable.
     Missing,
-    /// The manifest or a label file cannot be understood.
+    /// The manifest or a label file cannot be parsed.
     Malformed,
-    /// Made for another version of this software.
+    /// The bundle has a format that this build does not read.
     Version,
-    /// A part's digest differs.
+    /// The digest of a part differs.
     Tampered,
-    /// Parts do not fit together.
+    /// Sizes of parts do not agree.
     Shape,
 }
 
 impl Error {
-    /// The sort of this error.
+    /// The kind of this error.
+    #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Missing { .. } | Error::Read { .. } => ErrorKind::Missing,
-            Error::Syntax { .. } | Error::Field { .. } | Error::Label { .. } => ErrorKind::Malformed,
+            Error::Syntax { .. } | Error::Encoding { .. } | Error::Field { .. } | Error::Label { .. } => {
+                ErrorKind::Malformed
+            }
             Error::Version { .. } => ErrorKind::Version,
             Error::Tampered { .. } => ErrorKind::Tampered,
             Error::Shape { .. } => ErrorKind::Shape,

@@ -4,20 +4,20 @@ use crate::Error;
 
 /// Longest name of a class, in bytes.
 const NAME_MAX: usize = 256;
-/// Most classes of a task; class indices travel as u16.
+/// Most classes of a task; class indices are sent as u16.
 const CLASSES_MAX: usize = 65_536;
 
 /// One class of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Label {
-    /// What the class is called.
+    /// Name of the class.
     pub name: String,
-    /// The colour to draw it in, red, green, blue.
+    /// Colour of the class in a mask: red, green, blue.
     pub colour: Option<[u8; 3]>,
 }
 
-/// Reads the label file `part`, one class a line.
+/// Parses the label file `part`, one class per line.
 pub(crate) fn parse(part: &str, bytes: &[u8]) -> Result<Vec<Label>, Error> {
     let fail = |line, reason| Error::Label { part: part.to_owned(), line, reason };
     let text = std::str::from_utf8(bytes).map_err(|_| fail(1, "not UTF-8"))?;
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_line_it_refuses() {
+    fn a_malformed_line_is_named() {
         for (bytes, line) in [
             (&b""[..], 1),
             (b"a\n\nb", 2),

@@ -1,16 +1,21 @@
-//! The bundle that head and tail agreed on: opened once, checked completely, read-only.
+//! The bundle that head and tail share, and the preparation of its input images.
 //!
-//! [`Bundle::open`] reads a folder laid out as `BUNDLE.md` says, compares the SHA-256 of every part with the
-//! manifest and hands out plain descriptions ([`Geometry`], [`Level`], [`Task`], …). [`image`] makes an image file the
-//! network's input, on the device as on the server. Nothing here runs a network or knows ONNX or the entropy coder:
-//! the parts are bytes.
+//! A bundle is one folder with the quantised head, the probability tables of the entropy coder, one tail per task, labels
+//! and test vectors, laid out as `BUNDLE.md` says. [`Bundle::open`] compares the SHA-256 of every part with the manifest
+//! and returns plain descriptions ([`Geometry`], [`Level`], [`Task`] and others). [`image`] decodes an image file and
+//! brings it to the input size of a network, with the same result on device and server. Nothing here runs a network or
+//! knows ONNX or the entropy coder: parts are bytes.
 //!
 //! ```no_run
-//! use narrows_models::{Bundle, Parts};
+//! use narrows_models::{Bundle, Parts, image};
 //!
-//! let bundle = Bundle::open("models/bundles/lite2", Parts::All)?;
-//! println!("{} {}: {} levels", bundle.name(), bundle.digest(), bundle.levels().len());
-//! # Ok::<(), narrows_models::Error>(())
+//! let bundle = Bundle::open("models/bundles/lite2", Parts::Head)?;
+//! println!("{} {}: {} levels", bundle.name(), bundle.digest().short(), bundle.levels().len());
+//!
+//! let photo = image::decode(&std::fs::read("photo.jpg")?)?;
+//! let pixels = image::fit(&photo, &bundle.geometries()[0]);
+//! assert_eq!(pixels.len(), bundle.geometries()[0].input_len());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod bundle;

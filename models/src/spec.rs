@@ -1,8 +1,8 @@
-//! What a manifest says, as plain checked types.
+//! The contents of a manifest as checked types.
 
 use crate::Label;
 
-/// The network on the device.
+/// The head: the part of the network that runs on the device.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct HeadSpec {
@@ -14,7 +14,7 @@ pub struct HeadSpec {
     pub output: String,
     /// Channels of the latent.
     pub channels: usize,
-    /// Image pixels per latent position, both ways.
+    /// Image pixels per latent position, in both directions.
     pub stride: usize,
     /// Multiply-accumulates for one image of the first geometry.
     pub macs: u64,
@@ -22,66 +22,66 @@ pub struct HeadSpec {
     pub parameters: u64,
 }
 
-/// An input size of the head, and how an image becomes that size (BUNDLE.md, section 3).
+/// An input size, and how an image is brought to that size (BUNDLE.md, section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Geometry {
-    /// What the manifest calls it.
+    /// Name in the manifest.
     pub name: String,
     /// Input width in pixels, a multiple of the head's stride.
     pub width: usize,
     /// Input height in pixels, a multiple of the head's stride.
     pub height: usize,
-    /// How an image of another size is made to fit.
+    /// How an image of another size is brought to this one.
     pub fit: Fit,
     /// The resampling filter.
     pub filter: Filter,
 }
 
-/// How an image of any size is made to fit a [`Geometry`].
+/// How an image of any size is brought to the size of a [`Geometry`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
-    /// Resize so that the shorter side has this many pixels, then cut out the centre.
+    /// Resize so that the shorter side has `short_side` pixels, then crop the centre.
     Crop {
         /// The shorter side after resizing, at least the longer side of the geometry.
         short_side: usize,
     },
-    /// Resize to the geometry's width and height, whatever that does to the aspect.
+    /// Resize to the geometry's width and height without keeping the aspect ratio.
     Stretch,
 }
 
-/// A resampling filter, antialiased when it makes an image smaller.
+/// A resampling filter. It is widened by the scale where an image gets smaller (antialiasing).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
-    /// Catmull-Rom, a = −0.5: what Pillow calls bicubic.
+    /// Catmull-Rom, which is the cubic with a = −0.5; Pillow's bicubic.
     Bicubic,
-    /// Triangle.
+    /// Triangle filter.
     Bilinear,
-    /// Mean of the covered pixels.
+    /// Box filter: the mean of the covered pixels.
     Box,
 }
 
-/// A rate level: one operating point of the one head.
+/// A rate level: an operating point of the head.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Level {
     /// Multiplies the last layer's requantisation factors; 0 < gain ≤ 1.
     pub gain: f32,
-    /// Latent value of one symbol step; the tail is fed `symbol * step`.
+    /// Quantisation step: the input of the tail is `symbol * step`.
     pub step: f32,
-    /// Mean packet bytes at the first geometry on photos held out of training.
+    /// Mean bytes of a packet at the first geometry, on photos that were held out of training.
     pub bytes: u32,
 }
 
-/// One question the tail can answer from a latent.
+/// A task that a tail answers from a latent.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Task {
-    /// What the manifest and the hello call it.
+    /// Name in the manifest and in the hello.
     pub name: String,
     /// The form of the answer.
     pub kind: TaskKind,
-    /// The part that holds the server's network.
+    /// The part that holds the tail, the network of the server.
     pub tail: String,
     /// Name of the tail's latent tensor, f32 [N, channels, h, w].
     pub latent: String,
@@ -89,13 +89,13 @@ pub struct Task {
     pub step: String,
     /// Name of the tail's output tensor.
     pub output: String,
-    /// Index of the geometry to use when this task is asked for alone.
+    /// Index of the geometry to use when this task is requested alone.
     pub geometry: usize,
     /// The part that holds the labels.
     pub labels_file: String,
     /// The classes, by index.
     pub labels: Vec<Label>,
-    /// The unsplit network, if the bundle brings it.
+    /// The unsplit network, if the bundle has it.
     pub reference: Option<Reference>,
 }
 
@@ -124,11 +124,11 @@ pub struct Reference {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Vector {
-    /// What the manifest calls it.
+    /// Name in the manifest.
     pub name: String,
-    /// Index of its geometry.
+    /// Index of the geometry.
     pub geometry: usize,
-    /// Its rate level.
+    /// Index of the rate level.
     pub level: usize,
     /// PNG of the geometry's size.
     pub image: String,
@@ -136,11 +136,11 @@ pub struct Vector {
     pub symbols: String,
     /// The packet in mode static.
     pub packet: String,
-    /// What the tails answer.
+    /// The outputs of the tails.
     pub outputs: Vec<VectorOutput>,
 }
 
-/// A tail's answer to a [`Vector`].
+/// The output of a tail for a [`Vector`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VectorOutput {
@@ -152,7 +152,7 @@ pub struct VectorOutput {
     pub stride: usize,
 }
 
-/// The device's own network (BUNDLE.md, section 9).
+/// The local network, which runs on the device alone (BUNDLE.md, section 9).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LocalSpec {
@@ -162,17 +162,17 @@ pub struct LocalSpec {
     pub input: String,
     /// Name of the output tensor, f32 [1, classes].
     pub output: String,
-    /// Index of the task it answers, of kind classify.
+    /// Index of the task that it answers, of kind classify.
     pub task: usize,
-    /// What it is.
+    /// Name of the network.
     pub backbone: String,
-    /// Its input, and how an image becomes that; not one of the head's geometries.
+    /// Size of the input, and how an image is brought to it; not one of the head's geometries.
     pub geometry: Geometry,
     /// Multiply-accumulates for one image.
     pub macs: u64,
     /// Number of weights and biases.
     pub parameters: u64,
-    /// The same network in f32, if the bundle brings it.
+    /// The same network in f32, if the bundle has it.
     pub reference: Option<Reference>,
     /// Inputs with the logits that every implementation must reproduce.
     pub vectors: Vec<LocalVector>,
@@ -182,7 +182,7 @@ pub struct LocalSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LocalVector {
-    /// What the manifest calls it.
+    /// Name in the manifest.
     pub name: String,
     /// PNG of the local geometry's size.
     pub image: String,
@@ -191,12 +191,14 @@ pub struct LocalVector {
 }
 
 impl Geometry {
-    /// Pixels of the input, times three: bytes of one image.
+    /// Bytes of one image: pixels times three.
+    #[must_use]
     pub fn input_len(&self) -> usize {
         self.width * self.height * 3
     }
 
     /// Height and width of the latent for a head of this stride.
+    #[must_use]
     pub fn latent(&self, stride: usize) -> (usize, usize) {
         (self.height / stride, self.width / stride)
     }

@@ -1,8 +1,11 @@
-//! The table `[local]` (BUNDLE.md, section 9).
+//! The table `[local]` of a manifest (BUNDLE.md, section 9).
 
 use serde::Deserialize;
 
-use super::{Parts, RawGeometry, RawReference, VECTORS_MAX, each, rule, unique};
+use super::{
+    entries::{RawGeometry, RawReference},
+    rules::{Parts, VECTORS_MAX, each, rule, unique},
+};
 use crate::{Error, LocalSpec, LocalVector, Task, TaskKind};
 
 #[derive(Deserialize)]

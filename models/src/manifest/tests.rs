@@ -1,5 +1,5 @@
 use super::*;
-use crate::ErrorKind;
+use crate::{ErrorKind, Fit, TaskKind};
 
 /// The example of BUNDLE.md, with every part listed.
 fn example() -> String {
@@ -51,7 +51,7 @@ fn the_local_network_may_be_absent() {
 }
 
 #[test]
-fn the_local_network_answers_no_other_kind() {
+fn the_local_network_must_have_a_task_of_kind_classify() {
     let text = example().replace("kind = \"classify\"", "kind = \"segment\"");
     match Manifest::parse(&text) {
         Err(Error::Field { field, .. }) => assert_eq!(field, "local.task"),
@@ -101,7 +101,7 @@ fn names_the_field_that_breaks_a_rule() {
 }
 
 #[test]
-fn refuses_another_format_before_it_reads_on() {
+fn refuses_another_format_before_it_reads_the_other_keys() {
     let error = Manifest::parse("format = 3\nsomething = \"new\"").expect_err("format 3 is unknown");
     assert_eq!(error.kind(), ErrorKind::Version);
     assert_eq!(error.to_string(), "manifest.toml: format 3 is not supported, this build reads format 2");

@@ -1,4 +1,4 @@
-//! A picture to draw on: rectangles and text in fixed-width letters.
+//! Drawing on an RGB image: rectangles and text in fixed-width fonts.
 
 use embedded_graphics::{
     mono_font::{
@@ -11,10 +11,10 @@ use embedded_graphics::{
 };
 use image::{Rgb, RgbImage};
 
-/// A colour: red, green, blue.
+/// Red, green, blue.
 pub(crate) type Colour = [u8; 3];
 
-/// Sizes of letters.
+/// Fonts by use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Face {
     Title,
@@ -41,7 +41,7 @@ impl Face {
         self.font().character_size.height
     }
 
-    /// `text`, or as much of it as fits into `width` pixels, with dots for the rest.
+    /// Returns `text`, or its beginning and two dots where it is wider than `width` pixels.
     pub(crate) fn fit(self, text: &str, width: u32) -> String {
         let room = (width / self.font().character_size.width) as usize;
         match text.chars().count() <= room {
@@ -51,7 +51,7 @@ impl Face {
     }
 }
 
-/// An RGB picture.
+/// An RGB image to draw on.
 pub(crate) struct Canvas(RgbImage);
 
 impl Canvas {
@@ -67,7 +67,7 @@ impl Canvas {
         self.0.width()
     }
 
-    /// Copies rows of RGB pixels, `width` wide, with their left upper corner at (x, y).
+    /// Copies rows of RGB pixels, `width` wide, so that the first pixel is at (x, y).
     pub(crate) fn paste(&mut self, x: u32, y: u32, width: u32, pixels: &[u8]) {
         for (row, line) in (y..).zip(pixels.chunks_exact(width as usize * 3)) {
             for (column, pixel) in (x..).zip(line.chunks_exact(3)) {
@@ -82,7 +82,7 @@ impl Canvas {
         for row in 0..height {
             for column in 0..width {
                 let (dx, dy) = (column.min(width - 1 - column), row.min(height - 1 - row));
-                // Corners of radius 3 lose three pixels each.
+                // A corner of radius 3 leaves out three pixels.
                 if radius == 3 && dx + dy < 2 {
                     continue;
                 }
@@ -93,9 +93,9 @@ impl Canvas {
         }
     }
 
-    /// Writes a line with its left upper corner at (x, y); what is outside the picture is cut off.
+    /// Draws a line of text with its left upper corner at (x, y), clipped to the image.
     pub(crate) fn text(&mut self, x: u32, y: u32, face: Face, colour: Colour, text: &str) {
-        // The fonts hold ISO 8859-1; what they lack becomes a question mark there.
+        // The fonts have ISO 8859-1; other characters are drawn as a question mark.
         let style = MonoTextStyle::new(face.font(), Rgb888::new(colour[0], colour[1], colour[2]));
         let Ok(_) =
             Text::with_baseline(text, Point::new(x as i32, y as i32), style, Baseline::Top).draw(self);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn drawing_beyond_the_edge_is_cut_off() {
+    fn drawing_is_clipped_to_the_image() {
         let mut canvas = Canvas::new(20, 10, [0; 3]);
         canvas.text(15, 5, Face::Title, [255; 3], "Wörter – 漢字");
         canvas.block(18, 8, 9, 9, [1, 2, 3]);

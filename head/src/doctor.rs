@@ -1,4 +1,4 @@
-//! `narrows-head doctor`: what this device, its bundle and the way to the tail are fit for, line by line.
+//! `narrows-head doctor`: checks this device, its bundle and the connectivity to the tail, one line per check.
 #![expect(
     clippy::disallowed_methods,
     reason = "the head is timed here, and certificates are compared with the clock"
@@ -19,14 +19,14 @@ use crate::{Chain, Error, Head, config::Server};
 pub mod check;
 mod clocks;
 mod conform;
+mod connectivity;
 mod cpu;
 mod identity;
 mod sockets;
-mod way;
 
 pub use check::{Check, Checks, State};
 
-/// How long the head is run to see how fast it is.
+/// Time for which the head is run to measure its speed.
 const TRIAL: Duration = Duration::from_secs(2);
 
 /// The flags of `narrows-head doctor`, as typed.
@@ -48,15 +48,15 @@ pub struct Flags {
     #[arg(long)]
     pub json: bool,
 
-    /// The kernel's tree; in a container the host's may lie elsewhere
+    /// Where sysfs is mounted; in a container the host's may be elsewhere
     #[arg(long, value_name = "DIR", default_value = "/sys")]
     pub sys: PathBuf,
 }
 
-/// Runs every check, prints them and returns the exit code: 1 if one failed.
+/// Runs every check, prints the checks and returns the exit code: 1 if one failed.
 ///
 /// # Errors
-/// A flag that cannot be understood, or no standard output.
+/// [`Error::Usage`] for a server that cannot be parsed, [`Error::Output`] if standard output cannot be written.
 pub fn doctor(flags: &Flags) -> Result<u8, Error> {
     let server = flags.server.as_deref().map(Server::parse).transpose()?;
     let places = Places { sys: flags.sys.clone(), ..Places::default() };
@@ -86,7 +86,7 @@ pub fn doctor(flags: &Flags) -> Result<u8, Error> {
         (Some(server), Some(identity), Some(bundle)) => {
             let id = BundleId(*bundle.digest().bytes());
             let tasks = bundle.tasks().iter().map(|task| task.name.clone()).collect();
-            checks.extend(way::way(&server, &identity, id, tasks));
+            checks.extend(connectivity::connectivity(&server, &identity, id, tasks));
         }
         (Some(server), ..) => checks.push(Check::failed(
             "tail",
@@ -107,7 +107,7 @@ pub fn doctor(flags: &Flags) -> Result<u8, Error> {
     Ok(u8::from(checks.failed()))
 }
 
-/// Digests, the head's speed and its vectors; the bundle, if it is sound.
+/// Checks digests, the speed of the head and the vectors; returns the bundle if it can be used.
 fn bundle(flags: &Flags, checks: &mut Checks) -> Option<Bundle> {
     let bundle = match Bundle::open(&flags.bundle, Parts::Head) {
         Ok(bundle) => bundle,

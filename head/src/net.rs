@@ -1,197 +1,21 @@
-//! The one door to tract: the bundle's head, planned once per geometry, and its local network.
+//! The networks that run on the device: the head, planned once per geometry, and the local network.
 //!
-//! tract reads the ONNX file, plans the nodes and runs them; every quantised node is one operator over the kernels of `narrows-int8`. The last layer hands out its accumulators, and the rate level decides how they
-//! become symbols, so one plan serves all levels.
+//! Only these files use tract. It reads the ONNX file, plans the order of the nodes and the memory between them, and runs
+//! them; every quantised node is one operator over the kernels of `narrows-int8`. The last layer of the head returns its
+//! accumulators, and the rate level decides how they become symbols, so that one plan serves all levels.
 
-mod chain;
 mod constant;
 mod error;
-mod graph;
+mod head;
+mod head_graph;
 mod layer;
 mod local;
+mod local_graph;
 mod node;
-mod op;
+mod plan;
 
-use std::sync::{Arc, Mutex};
-
-pub use chain::Chain;
 pub use error::Error;
+pub use head::{Interface, Net};
+pub use head_graph::HeadGraph;
 pub use layer::Layer;
 pub use local::LocalNet;
-use narrows_codec::{Feature, GeometryId, LevelId, Shape};
-use narrows_int8::{Conv, Isa, Requant, Scratch};
-use narrows_models::Bundle;
-use op::{Finish, Int8Conv, Node, Operator, Plan};
-
-/// What the bundle's manifest says about its head.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Interface {
-    /// Name of the input tensor.
-    pub input: String,
-    /// Name of the output tensor.
-    pub output: String,
-    /// Channels of the output.
-    pub channels: usize,
-    /// Pixels per output position, both ways.
-    pub stride: usize,
-    /// Height and width of every input geometry.
-    pub geometries: Vec<(usize, usize)>,
-    /// Gain of every rate level.
-    pub gains: Vec<f32>,
-}
-
-impl Interface {
-    /// As the bundle declares it.
-    pub fn of(bundle: &Bundle) -> Interface {
-        let head = bundle.head();
-        Interface {
-            input: head.input.clone(),
-            output: head.output.clone(),
-            channels: head.channels,
-            stride: head.stride,
-            geometries: bundle.geometries().iter().map(|g| (g.height, g.width)).collect(),
-            gains: bundle.levels().iter().map(|level| level.gain).collect(),
-        }
-    }
-}
-
-/// The head, ready to run at every geometry and level of its bundle.
-pub struct Net {
-    isa: Isa,
-    plans: Vec<Plan>,
-    macs: Vec<u64>,
-    symbols: Vec<Requant<i16>>,
-}
-
-impl Net {
-    /// Loads the bundle's head for the fastest kernels of this processor.
-    pub fn open(bundle: &Bundle) -> Result<Net, Error> {
-        Net::with_isa(bundle, Isa::detect())
-    }
-
-    /// Loads the bundle's head for the kernels of `isa`.
-    pub fn with_isa(bundle: &Bundle, isa: Isa) -> Result<Net, Error> {
-        let onnx = bundle.read(&bundle.head().file)?;
-        Net::from_onnx(&onnx, &Interface::of(bundle), isa)
-    }
-
-    /// Loads a head from the bytes of its ONNX file.
-    pub fn from_onnx(onnx: &[u8], interface: &Interface, isa: Isa) -> Result<Net, Error> {
-        let chain = Chain::parse(onnx)?;
-        ends([&chain.input, &chain.output], [&interface.input, &interface.output])?;
-        let last = chain.layers.last().expect("a chain has a layer");
-        if last.spec.out_channels != interface.channels {
-            let problem =
-                format!("{} channels, the manifest says {}", last.spec.out_channels, interface.channels);
-            return Err(Error::Graph(problem));
-        }
-        let fail = |layer: &Layer| {
-            let node = layer.name.clone();
-            move |source| Error::Layer { node, source }
-        };
-        let mults = last.mults();
-        let symbols = interface.gains.iter().map(|gain| {
-            let mults: Vec<f32> = mults.iter().map(|mult| mult * gain).collect();
-            Requant::new(&mults, 0).and_then(|requant| requant.clamp(-128, 127)).map_err(fail(last))
-        });
-        let symbols = symbols.collect::<Result<_, _>>()?;
-        let scratch = Arc::new(Mutex::new(Scratch::default()));
-        let (mut convs, mut nodes) = (Vec::new(), Vec::new());
-        for (i, layer) in chain.layers.iter().enumerate() {
-            let conv = Arc::new(Conv::new(&layer.spec, isa).map_err(fail(layer))?);
-            let activations = Requant::new(&layer.mults(), layer.zero).map_err(fail(layer))?;
-            let is_last = i + 1 == chain.layers.len();
-            let finish = if is_last { Finish::Accumulators } else { Finish::Activations(activations) };
-            convs.push(Arc::clone(&conv));
-            let operator = Operator::Conv(Int8Conv { conv, finish: finish.into(), scratch: scratch.clone() });
-            nodes.push(Node { name: format!("{i}.{}", layer.name), inputs: vec![i], operator });
-        }
-        let (mut plans, mut macs) = (Vec::new(), Vec::new());
-        for (geometry, &size) in interface.geometries.iter().enumerate() {
-            let wrong = |problem| Error::Geometry { geometry, problem };
-            macs.push(count(&convs, size).map_err(|source| wrong(source.to_string()))?);
-            let plan = Plan::new(&chain.input, &nodes, size.0, size.1)
-                .map_err(|source| wrong(format!("{source:#}")))?;
-            let stride = interface.stride.max(1);
-            let (rows, columns) = (size.0 / stride, size.1 / stride);
-            if (plan.rows, plan.columns) != (rows, columns) {
-                return Err(wrong(format!(
-                    "the output is {}x{}, the stride asks for {rows}x{columns}",
-                    plan.rows, plan.columns
-                )));
-            }
-            Shape::new(interface.channels, plan.rows, plan.columns)
-                .map_err(|source| wrong(source.to_string()))?;
-            plans.push(plan);
-        }
-        Ok(Net { isa, plans, macs, symbols })
-    }
-
-    /// Runs the head on one image: rows of RGB pixels of the geometry's size.
-    pub fn run(&self, geometry: GeometryId, level: LevelId, pixels: &[u8]) -> Result<Feature, Error> {
-        let plan = at("geometry", &self.plans, geometry.index())?;
-        let requant = at("level", &self.symbols, level.index())?;
-        let expected = plan.height * plan.width * 3;
-        if pixels.len() != expected {
-            return Err(Error::Pixels { found: pixels.len(), expected });
-        }
-        let channels = requant.channels();
-        let symbols = plan.run(pixels, |acc| {
-            let mut symbols = vec![0; acc.len()];
-            requant.run(self.isa, acc, &mut symbols).map(|()| planes(&symbols, channels))
-        });
-        let symbols = symbols.map_err(|source| Error::Run(format!("{source:#}")))?;
-        let symbols = symbols.map_err(|source| Error::Run(source.to_string()))?;
-        let shape = Shape::new(channels, plan.rows, plan.columns);
-        let feature = shape.and_then(|shape| Feature::new(shape, symbols));
-        feature.map_err(|source| Error::Run(source.to_string()))
-    }
-
-    /// Multiply-accumulates for one image of this geometry.
-    pub fn macs(&self, geometry: GeometryId) -> Result<u64, Error> {
-        at("geometry", &self.macs, geometry.index()).copied()
-    }
-
-    /// The kernels in use.
-    pub fn isa(&self) -> Isa {
-        self.isa
-    }
-}
-
-/// Compares the names of input and output in the file with those in the manifest.
-fn ends(file: [&str; 2], manifest: [&str; 2]) -> Result<(), Error> {
-    for ((what, file), manifest) in ["input", "output"].into_iter().zip(file).zip(manifest) {
-        if file != manifest {
-            return Err(Error::Graph(format!("its {what} is `{file}`, the manifest says `{manifest}`")));
-        }
-    }
-    Ok(())
-}
-
-fn at<'a, T>(what: &'static str, values: &'a [T], index: usize) -> Result<&'a T, Error> {
-    values.get(index).ok_or(Error::Index { what, index, count: values.len() })
-}
-
-/// Multiply-accumulates of all layers for an image of this height and width.
-fn count(layers: &[Arc<Conv>], size: (usize, usize)) -> Result<u64, narrows_int8::Error> {
-    let (mut macs, mut size) = (0, size);
-    for conv in layers {
-        macs += conv.macs(size.0, size.1)?;
-        size = conv.output_size(size.0, size.1)?;
-    }
-    Ok(macs)
-}
-
-/// From row, column, channel to channel, row, column, a few positions at a time so that they stay in the cache.
-fn planes(symbols: &[i16], channels: usize) -> Vec<i16> {
-    const POSITIONS: usize = 64;
-    let plane = symbols.len() / channels;
-    let mut planes = vec![0; symbols.len()];
-    for (i, block) in symbols.chunks(POSITIONS * channels).enumerate() {
-        for (channel, plane) in planes.chunks_exact_mut(plane).enumerate() {
-            let column = block[channel..].iter().step_by(channels);
-            plane[i * POSITIONS..].iter_mut().zip(column).for_each(|(to, &symbol)| *to = symbol);
-        }
-    }
-    planes
-}

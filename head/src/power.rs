@@ -1,4 +1,4 @@
-//! `narrows-head power`: what can be measured here, and the joules of a command or a span of time.
+//! `narrows-head power`: lists the power sensors, and measures the joules of a command or of a span of time.
 #![expect(clippy::disallowed_methods, reason = "spans are waited for and measured here")]
 
 use std::{
@@ -12,24 +12,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use narrows_power::{
-    Absent, Cost, Measured, Places, Plan, Rail, Sampler, Sensors, Total, Window, discover, marker,
-    meter::Log, total,
-};
+use narrows_power::{Places, Plan, Sampler, Sensors, Window, discover, marker, meter::Log, total};
 use serde::{Deserialize, Serialize};
 use tokio::runtime;
 
+use self::report::{Listing, Report};
 use crate::{Error, Stop, signals::Signals};
 
+mod report;
 mod table;
 
-/// How often a wait looks whether it is over.
+/// Time between two looks whether a wait has ended.
 const STEP: Duration = Duration::from_millis(5);
-/// How long an interrupted command may take to end.
+/// Time that an interrupted command has to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
-/// Largest recording of a meter.
+/// Largest recording of a meter, in bytes.
 const MOST_BYTES: u64 = 256 << 20;
-/// Longest span: a week.
+/// Longest span in seconds: a week.
 const MOST_SECONDS: f64 = 7.0 * 86_400.0;
 
 /// The flags of `narrows-head power`, as typed.
@@ -68,50 +67,17 @@ pub struct Flags {
     pub command: Vec<OsString>,
 }
 
-/// What can be measured here.
-#[derive(Serialize)]
-struct Listing<'a> {
-    board: Option<&'a str>,
-    rails: Vec<&'a Rail>,
-    absent: &'a [Absent],
-}
-
-/// What was measured.
-#[derive(Serialize)]
-struct Report {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    command: Option<Vec<String>>,
-    /// The command's exit code; absent without a command or when a signal ended it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exit: Option<i32>,
-    /// Whether nothing of the run is missing.
-    complete: bool,
-    interrupted: bool,
-    seconds: f64,
-    total: Option<Total>,
-    /// Why there is no total.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unknown: Option<String>,
-    rails: Vec<Measured>,
-    absent: Vec<Absent>,
-    failures: Vec<String>,
-    plan: Plan,
-    markers: Vec<Window>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sampler: Option<Cost>,
-}
-
-/// What `--run` must hold of a [`Report`].
+/// The part of a [`Report`] that `--run` must have.
 #[derive(Deserialize)]
 struct Earlier {
     plan: Plan,
     markers: Vec<Window>,
 }
 
-/// Does what the flags say and returns the exit code.
+/// Lists or measures as the flags say and returns the exit code.
 ///
 /// # Errors
-/// What kept it from measuring.
+/// An [`Error`] for a flag out of range, a file that cannot be read and a sensor or thread that fails.
 pub fn power(flags: &Flags) -> Result<u8, Error> {
     let spans = [("--seconds", flags.seconds.unwrap_or(1.0)), ("--idle", flags.idle)];
     for (flag, value) in spans {
@@ -156,7 +122,7 @@ fn measure(flags: &Flags, sensors: Sensors, stop: &OnceLock<Stop>) -> Result<Rep
     let absent = sensors.absent;
     let sampler = Sampler::start(sensors.sources)?;
     let mut markers = Vec::new();
-    // An interrupted marker is no marker; the report says that the run was interrupted.
+    // An interrupted marker is left out; the report states the interruption.
     let played = || (flags.marker && !stopped()).then(|| marker::play(&sampler, &stopped).ok()).flatten();
     markers.extend(played());
     let before = sampler.mark()?;
@@ -168,7 +134,7 @@ fn measure(flags: &Flags, sensors: Sensors, stop: &OnceLock<Stop>) -> Result<Rep
             None
         }
         None if stopped() => None,
-        None => attend(&mut start(&flags.command)?, &stopped)?,
+        None => wait_for(&mut start(&flags.command)?, &stopped)?,
     };
     let to = sampler.mark()?;
     let interrupted = stopped();
@@ -180,16 +146,16 @@ fn measure(flags: &Flags, sensors: Sensors, stop: &OnceLock<Stop>) -> Result<Rep
     let plan =
         Plan { run: Window::new(from, to), idle_before: idle(before, from), idle_after: idle(to, after) };
     let rails = recording.over(&plan);
-    let told = total(&rails);
+    let sum = total(&rails);
     let command = flags.command.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>();
     Ok(Report {
-        complete: !interrupted && told.as_ref().is_ok_and(|total| total.complete),
+        complete: !interrupted && sum.as_ref().is_ok_and(|total| total.complete),
         command: (!command.is_empty()).then_some(command),
         exit,
         interrupted: stopped(),
         seconds: plan.run.length().as_secs_f64(),
-        unknown: told.as_ref().err().cloned(),
-        total: told.ok(),
+        unknown: sum.as_ref().err().cloned(),
+        total: sum.ok(),
         rails,
         absent,
         failures: recording.failures.clone(),
@@ -199,7 +165,7 @@ fn measure(flags: &Flags, sensors: Sensors, stop: &OnceLock<Stop>) -> Result<Rep
     })
 }
 
-/// Starts the command with standard error as its standard output, so that ours holds the report alone.
+/// Starts the command with its standard output on standard error, so that ours has the report alone.
 fn start(command: &[OsString]) -> Result<Child, Error> {
     let (program, arguments) = command.split_first().expect("the caller has a command");
     let child = Command::new(program).args(arguments).stdout(Stdio::from(io::stderr())).spawn();
@@ -208,22 +174,22 @@ fn start(command: &[OsString]) -> Result<Child, Error> {
     })
 }
 
-/// Waits for the command; an interrupt gives it a while to end by itself, as the terminal has told it too.
-fn attend(child: &mut Child, stopped: &dyn Fn() -> bool) -> Result<Option<i32>, Error> {
+/// Waits for the command. After an interrupt, which the terminal sends to the command as well, it has [`GRACE`] to end.
+fn wait_for(child: &mut Child, stopped: &dyn Fn() -> bool) -> Result<Option<i32>, Error> {
     let lost = |source: io::Error| Error::Device { problem: "the command cannot be waited for", source };
-    let mut patience = None;
+    let mut deadline = None;
     loop {
         if let Some(status) = child.try_wait().map_err(lost)? {
             return Ok(status.code());
         }
-        if stopped() && *patience.get_or_insert_with(|| Instant::now() + GRACE) < Instant::now() {
+        if stopped() && *deadline.get_or_insert_with(|| Instant::now() + GRACE) < Instant::now() {
             child.kill().map_err(lost)?;
         }
         thread::sleep(STEP);
     }
 }
 
-/// The joules of an earlier run from a meter's recording.
+/// Computes the joules of an earlier run from a meter's recording.
 fn import(csv: &Path, run: &Path) -> Result<Report, Error> {
     let read = |path: &Path| -> Result<Vec<u8>, Error> {
         let unreadable = |source| Error::File { file: path.to_owned(), source };
@@ -250,15 +216,15 @@ fn import(csv: &Path, run: &Path) -> Result<Report, Error> {
         (1.0 / placed.rate - 1.0) * 1e6
     ));
     let rails = vec![measured];
-    let told = total(&rails);
+    let sum = total(&rails);
     Ok(Report {
         command: None,
         exit: None,
-        complete: told.as_ref().is_ok_and(|total| total.complete),
+        complete: sum.as_ref().is_ok_and(|total| total.complete),
         interrupted: false,
         seconds: earlier.plan.run.length().as_secs_f64(),
-        unknown: told.as_ref().err().cloned(),
-        total: told.ok(),
+        unknown: sum.as_ref().err().cloned(),
+        total: sum.ok(),
         rails,
         absent: Vec::new(),
         failures: Vec::new(),
@@ -286,7 +252,7 @@ fn text(value: &impl Serialize) -> Result<String, Error> {
 fn print(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Nobody reads any more: nobody misses the rest.
+        // The reader has closed the pipe and needs no more output.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::Output { place: "standard output".to_owned(), source: error })
         }
@@ -294,7 +260,7 @@ fn print(text: &str) -> Result<(), Error> {
     }
 }
 
-/// Watches for SIGINT and SIGTERM; the first one is kept.
+/// Waits for SIGINT or SIGTERM on a thread of its own; the cell is set to the first of them.
 fn watch() -> Result<Arc<OnceLock<Stop>>, Error> {
     let device = |source: io::Error| Error::Device { problem: "signals cannot be watched", source };
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(device)?;
@@ -303,13 +269,13 @@ fn watch() -> Result<Arc<OnceLock<Stop>>, Error> {
         Signals::watch()?
     };
     let stop = Arc::new(OnceLock::new());
-    let told = Arc::clone(&stop);
+    let cell = Arc::clone(&stop);
     let thread = thread::Builder::new().name("signals".to_owned());
     thread
         .spawn(move || {
             let which = runtime.block_on(signals.next());
             // Only this thread sets it.
-            let _ = told.set(which);
+            let _ = cell.set(which);
         })
         .map_err(device)?;
     Ok(stop)

@@ -10,7 +10,7 @@ use narrows_eval::{
     onnx::{INPUT, OUTPUT},
     pipeline::encode_jpeg,
 };
-use narrows_head::net::{Chain, LocalNet, Net};
+use narrows_head::net::{HeadGraph, LocalNet, Net};
 use narrows_int8::Isa;
 use narrows_models::Bundle;
 use narrows_tail::engine::{Device, Input, Runtime, Session};
@@ -61,7 +61,7 @@ pub(super) fn measure(bundle: &Bundle, runtime: &Runtime, rounds: usize) -> Resu
 
     let net = Net::open(bundle)?;
     let plain = Net::with_isa(bundle, Isa::Portable)?;
-    let chain = Chain::parse(&bundle.read(&bundle.head().file)?)?;
+    let chain = HeadGraph::parse(&bundle.read(&bundle.head().file)?)?;
     let float = twin::onnx(&chain, height, width)?;
     let folder = tempfile::tempdir()?;
     let session = |name: &str, bytes: &[u8]| -> Result<Session> {
@@ -157,7 +157,7 @@ fn jpeg(image: &RgbImage) -> Result<()> {
 /// Mean distance of the twin's latent from the symbols of the finest level, in symbols.
 fn difference(
     net: &Net,
-    chain: &Chain,
+    chain: &HeadGraph,
     twin: &mut Session,
     geometry: GeometryId,
     pixels: &[u8],

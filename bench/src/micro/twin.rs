@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 use narrows_eval::onnx::{Conv, Graph};
-use narrows_head::net::Chain;
+use narrows_head::net::HeadGraph;
 use narrows_int8::ConvKind;
 
 /// The twin of `chain` at one size, as ONNX.
-pub(super) fn onnx(chain: &Chain, height: usize, width: usize) -> Result<Vec<u8>> {
+pub(super) fn onnx(chain: &HeadGraph, height: usize, width: usize) -> Result<Vec<u8>> {
     let (mut graph, mut value) = Graph::new(height, width);
     for (i, layer) in chain.layers.iter().enumerate() {
         let spec = &layer.spec;

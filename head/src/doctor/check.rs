@@ -1,4 +1,4 @@
-//! Checks and how they are told.
+//! Checks and their output.
 
 use std::fmt;
 
@@ -8,50 +8,53 @@ use serde::Serialize;
 
 use crate::Error;
 
-/// One line of the doctor.
+/// One checked property, with what was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// Name of the property.
     pub what: &'static str,
-    /// How it stands.
+    /// State of the property.
     pub state: State,
     /// What was found.
     pub found: String,
-    /// What would help; every warning and failure has one.
+    /// What would help; every warning and every failure has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
 
-/// How something stands.
+/// State of a checked property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Nothing to do.
+    /// It works.
     Ok,
-    /// It works, and could be better or may not last.
+    /// It works, and could be better or may stop working.
     Warning,
     /// It does not work.
     Failed,
 }
 
-/// Everything that was looked at, in order.
+/// All checks, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Checks {
     checks: Vec<Check>,
 }
 
 impl Check {
-    /// Nothing to do.
+    /// It works.
+    #[must_use]
     pub fn ok(what: &'static str, found: impl Into<String>) -> Self {
         Check { what, state: State::Ok, found: found.into(), remedy: None }
     }
 
     /// It works, and `remedy` would make it better.
+    #[must_use]
     pub fn warning(what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Check { what, state: State::Warning, found: found.into(), remedy: Some(remedy.into()) }
     }
 
     /// It does not work until `remedy`.
+    #[must_use]
     pub fn failed(what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Check { what, state: State::Failed, found: found.into(), remedy: Some(remedy.into()) }
     }
@@ -68,12 +71,13 @@ impl Checks {
         self.checks.extend(checks);
     }
 
-    /// Whether one of them failed.
+    /// Whether a check failed.
+    #[must_use]
     pub fn failed(&self) -> bool {
         self.checks.iter().any(|check| check.state == State::Failed)
     }
 
-    /// As JSON.
+    /// Returns the checks as JSON.
     ///
     /// # Errors
     /// [`Error::Device`] if there is no memory for it.
@@ -101,7 +105,7 @@ impl fmt::Display for Checks {
     }
 }
 
-/// A bundle that was opened: its digests hold.
+/// The check of a bundle that was opened, so its digests are right.
 pub(super) fn bundle(bundle: &Bundle) -> Check {
     let parts = bundle.manifest().digests();
     let here = parts.iter().filter(|(part, _)| bundle.path(part).exists()).count();
@@ -114,7 +118,7 @@ pub(super) fn bundle(bundle: &Bundle) -> Check {
     Check::ok("bundle", found)
 }
 
-/// What can tell joules here.
+/// The checks of the power sensors.
 pub(super) fn sensors(sensors: &Sensors) -> Vec<Check> {
     let rails: Vec<&str> = sensors.rails().map(|rail| rail.name.as_str()).collect();
     let mut checks = vec![match rails.is_empty() {

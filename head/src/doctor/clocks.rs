@@ -1,4 +1,4 @@
-//! Clock governor, heat and what throttles: why the same frame may take twice as long tomorrow.
+//! Clock governor, temperature and throttling: the causes of frames that take longer than usual.
 
 use std::{
     fs,
@@ -8,9 +8,9 @@ use std::{
 
 use super::check::Check;
 
-/// Without a trip point to compare with, this many degrees are hot.
+/// Temperature in °C that is a warning where the zone has no trip point.
 const HOT: f64 = 80.0;
-/// Bits of `vcgencmd get_throttled`: now, and 16 higher since the start.
+/// Bits of `vcgencmd get_throttled`: at present, and 16 bits higher since the start.
 const BITS: [(u32, &str); 4] = [
     (0, "the supply's voltage is too low"),
     (1, "the clock is capped"),
@@ -18,7 +18,7 @@ const BITS: [(u32, &str); 4] = [
     (3, "the soft temperature limit is active"),
 ];
 
-/// One check per clock policy, the same ones together.
+/// Returns one check per clock policy; equal ones are merged.
 pub(super) fn clocks(sys: &Path) -> Vec<Check> {
     let policies = folders(&sys.join("devices/system/cpu/cpufreq"), "policy");
     if policies.is_empty() {
@@ -59,7 +59,7 @@ pub(super) fn clocks(sys: &Path) -> Vec<Check> {
     checks
 }
 
-/// The hottest zone, compared with the zone's own passive trip point, and Jetson's over-current counters.
+/// Checks the zone nearest to its passive trip point, and the over-current counters of a Jetson.
 pub(super) fn heat(sys: &Path) -> Vec<Check> {
     let number =
         |path: PathBuf| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<f64>().ok());
@@ -103,12 +103,12 @@ pub(super) fn heat(sys: &Path) -> Vec<Check> {
     checks
 }
 
-/// The throttle bits of a Raspberry Pi.
+/// Checks the throttling bits of a Raspberry Pi.
 pub(super) fn throttled(board: Option<&str>, vcgencmd: &Path) -> Option<Check> {
     board.filter(|board| board.starts_with("Raspberry Pi"))?;
     let output = Command::new(vcgencmd).arg("get_throttled").stdin(Stdio::null()).output();
-    let said = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    let bits = said.as_deref().ok().and_then(|said| said.strip_prefix("throttled=0x"));
+    let answer = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let bits = answer.as_deref().ok().and_then(|text| text.strip_prefix("throttled=0x"));
     Some(match bits.and_then(|bits| u32::from_str_radix(bits, 16).ok()) {
         Some(bits) => throttle(bits),
         None => Check::warning(
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_zone_nearest_to_its_limit_is_told() {
+    fn the_zone_nearest_to_its_limit_is_checked() {
         let zone = "class/thermal/thermal_zone";
         let root = tree(&[
             (&format!("{zone}0/type"), "cpu-thermal"),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn throttle_bits_tell_now_from_since_the_start() {
+    fn throttling_now_and_since_the_start_are_told_apart() {
         assert_eq!(throttle(0).state, State::Ok);
         assert!(
             throttle(0x50005)

@@ -1,5 +1,5 @@
-//! The bundle's vectors on this processor: symbols, packets and the local network's scores must be equal bit for bit
-//! (BUNDLE.md, sections 8 and 9).
+//! The bundle's test vectors on this processor: symbols, packets and the scores of the local network must be equal bit for
+//! bit (BUNDLE.md, sections 8 and 9).
 
 use narrows_codec::{Choice, Feature, GeometryId, LevelId, Mode, Shape, Tables, encode};
 use narrows_models::{Bundle, LocalVector, Vector};
@@ -12,7 +12,7 @@ use crate::{
 
 const WRONG: &str = "Do not use this device: its answers would be wrong. Report the processor and the bundle";
 
-/// Runs every vector whose parts are here.
+/// Checks every vector whose parts are on this device.
 pub(super) fn conform(bundle: &Bundle) -> Check {
     let here = |vector: &&Vector| {
         [&vector.image, &vector.symbols, &vector.packet].iter().all(|part| bundle.path(part).exists())
@@ -46,7 +46,7 @@ pub(super) fn conform(bundle: &Bundle) -> Check {
     }
 }
 
-/// Runs every vector of the local network, if network and vectors are here.
+/// Checks every vector of the local network, if the network is on this device.
 pub(super) fn conform_local(bundle: &Bundle) -> Option<Check> {
     let local = bundle.local().filter(|local| bundle.path(&local.file).exists())?;
     let here =

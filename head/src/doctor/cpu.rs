@@ -1,4 +1,4 @@
-//! The processor, its kernels and how long a frame takes on it.
+//! The processor, its kernels and the time of a frame on it.
 
 use std::{fs, num::NonZero, path::Path, thread, time::Duration};
 
@@ -9,12 +9,12 @@ use narrows_int8::Isa;
 use super::check::Check;
 use crate::{Chain, Head};
 
-/// Fewer frames than this make no figure to rely on.
+/// Fewest frames without a warning.
 const FEW: usize = 20;
-/// The slowest twentieth may take this many times as long as the middle before the clock is called unsteady.
+/// Largest ratio of p95 to median without a warning.
 const UNSTEADY: f64 = 2.0;
 
-/// Name, cores and the features that matter here.
+/// Name, cores and the instruction sets that kernels or encryption use.
 pub(super) fn processor(sys: &Path, board: Option<&str>) -> Check {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -49,7 +49,7 @@ fn features() -> Vec<&'static str> {
     known.into_iter().filter_map(|(name, here)| here.then_some(name)).collect()
 }
 
-/// The kernels that the head runs on.
+/// The kernels that the head uses.
 pub(super) fn kernels(isa: Isa) -> Check {
     match isa {
         Isa::Portable => Check::warning(
@@ -61,7 +61,7 @@ pub(super) fn kernels(isa: Isa) -> Check {
     }
 }
 
-/// Runs the head at the bundle's default level, at least once and as long as `more` says.
+/// Runs the head at the bundle's default level, at least once and until `more` returns false.
 pub(super) fn speed(head: &mut Head, more: impl Fn() -> bool) -> Check {
     // A bundle has at most 16 levels.
     let (geometry, level) = (GeometryId(0), LevelId(head.bundle().default_level() as u8));

@@ -1,18 +1,18 @@
-//! When the certificates are valid.
+//! Validity of the certificates.
 
 use narrows_wire::identity::{IdentityError, Validity};
 
 use super::check::Check;
 use crate::Chain;
 
-/// How an identity is made.
+/// How to make an identity.
 pub(super) const MAKE: &str = "Make one beside the server, `narrows-tail certs device NAME --dir certs`, and copy certs/devices/NAME here";
 
 const DAY: i64 = 86_400;
-/// So many days before its end a certificate should be renewed.
+/// Days before its end from which on a certificate should be renewed.
 const SOON: i64 = 30;
 
-/// One check per certificate, as of `now` in seconds since 1970.
+/// Returns one check per certificate, at `now` in seconds since 1970.
 pub(super) fn dates(validity: Result<Vec<Validity>, IdentityError>, now: i64) -> Vec<Check> {
     let validity = match validity {
         Ok(validity) => validity,
@@ -40,7 +40,7 @@ mod tests {
     use crate::doctor::State;
 
     #[test]
-    fn dates_are_told_in_days() {
+    fn validity_is_stated_in_days() {
         let at = |now: i64| date("cert.pem", 100 * DAY, 200 * DAY, now * DAY);
         assert_eq!(at(100), Check::ok("identity", "cert.pem is valid for another 100 days"));
         assert_eq!(at(171).state, State::Warning);

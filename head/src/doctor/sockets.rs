@@ -1,4 +1,4 @@
-//! How large a UDP socket's buffers may be.
+//! Limits of the buffers of a UDP socket.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use narrows_wire::quic::Tuning;
 
 use super::check::Check;
 
-/// Compares the kernel's limits in `core` (`/proc/sys/net/core`) with what the link asks for.
+/// Compares the kernel's limits in `core` (`/proc/sys/net/core`) with the sizes that the connection requests.
 pub(super) fn buffers(core: &Path) -> Vec<Check> {
     let wanted = Tuning::default().socket_buffer;
     let check = |name: &str| {

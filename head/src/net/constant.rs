@@ -1,8 +1,8 @@
-//! Constants of the graph: four types, fixed shapes, everything inside the file.
+//! Constants of a graph (ONNX initializers): of four element types, with fixed shapes, inside the file.
 
 use tract_onnx::pb::TensorProto;
 
-/// ONNX's numbers for the element types that a head may hold.
+/// ONNX's numbers for the element types of the constants.
 pub(super) const FLOAT: i32 = 1;
 pub(super) const UINT8: i32 = 2;
 pub(super) const INT8: i32 = 3;
@@ -25,7 +25,7 @@ pub(super) struct Constant {
 }
 
 impl Constant {
-    /// Reads an initializer, or says what is wrong with it.
+    /// Reads an initializer, or returns what is wrong with it.
     pub(super) fn read(proto: &TensorProto) -> Result<Constant, String> {
         if proto.data_location.is_some_and(|place| place != 0) || !proto.external_data.is_empty() {
             return Err("data outside the file".to_owned());
@@ -77,8 +77,8 @@ impl Data {
     }
 }
 
-/// Little-endian words of four bytes.
+/// Splits bytes into words of four.
 fn words(raw: &[u8]) -> Result<impl Iterator<Item = [u8; 4]>, String> {
     let (words, rest) = raw.as_chunks::<4>();
-    if rest.is_empty() { Ok(words.iter().copied()) } else { Err("a torn last element".to_owned()) }
+    if rest.is_empty() { Ok(words.iter().copied()) } else { Err("an incomplete last element".to_owned()) }
 }

@@ -1,63 +1,89 @@
-//! Why a network could not be loaded or run.
+//! Why a network cannot be loaded or run.
 
-/// What is wrong, and with which node, geometry or buffer.
+use std::error::Error as StdError;
+
+/// Why a network cannot be loaded or run: what is wrong, and with which node, geometry or buffer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The bundle's part could not be read.
+    /// The bundle's part cannot be read.
     #[error(transparent)]
     Bundle(#[from] narrows_models::Error),
-    /// The file is no ONNX model.
-    #[error("it is not an ONNX model: {0}")]
-    Parse(String),
-    /// The model as a whole is no network of BUNDLE.md.
+    /// The file is not an ONNX model.
+    #[error("it is not an ONNX model")]
+    Parse(#[source] Box<dyn StdError + Send + Sync>),
+    /// The graph as a whole does not follow BUNDLE.md.
     #[error("its graph: {0}")]
     Graph(String),
-    /// A node that cannot be run exactly.
+    /// A node cannot be run exactly.
     #[error("its node `{node}` ({op}): {problem}")]
     Node {
-        /// Its name, or its output's where it has none.
+        /// Name of the node, or of its output where it has none.
         node: String,
         /// Its operator.
         op: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// A layer that the kernels refuse.
-    #[error("its node `{node}`: {source}")]
+    /// The kernels refuse a layer.
+    #[error("its node `{node}`")]
     Layer {
-        /// Its name.
+        /// Name of the node.
         node: String,
-        /// What the kernels say.
+        /// Why the kernels refuse it.
         source: narrows_int8::Error,
     },
-    /// A geometry that the head does not fit.
+    /// The output of the head has another size than the manifest says.
     #[error("at geometry {geometry}: {problem}")]
     Geometry {
         /// Index of the geometry.
         geometry: usize,
-        /// What does not fit.
+        /// What does not agree.
         problem: String,
     },
-    /// An index that the bundle does not have.
+    /// A layer of the head cannot run on a geometry.
+    #[error("at geometry {geometry}")]
+    Size {
+        /// Index of the geometry.
+        geometry: usize,
+        /// Why the kernels refuse the size.
+        source: narrows_int8::Error,
+    },
+    /// The output of the head is not a feature that the codec can encode.
+    #[error("at geometry {geometry}")]
+    Feature {
+        /// Index of the geometry.
+        geometry: usize,
+        /// Why the codec refuses the shape.
+        source: narrows_codec::Error,
+    },
+    /// tract cannot plan the head for a geometry.
+    #[error("at geometry {geometry}")]
+    Plan {
+        /// Index of the geometry.
+        geometry: usize,
+        /// The error of tract.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The bundle has no geometry or level of this index.
     #[error("there is no {what} {index}, the bundle has {count}")]
     Index {
         /// Geometry or level.
         what: &'static str,
         /// The index.
         index: usize,
-        /// How many there are.
+        /// Number of geometries or levels.
         count: usize,
     },
-    /// Pixels of another size than the geometry's.
+    /// The pixels are of another size than the geometry's.
     #[error("{found} bytes of pixels, the geometry asks for {expected}")]
     Pixels {
-        /// Bytes given.
+        /// Number of bytes.
         found: usize,
         /// Height times width times three.
         expected: usize,
     },
-    /// The plan failed while it ran.
-    #[error("running it: {0}")]
-    Run(String),
+    /// The network failed while it was planned or run.
+    #[error("running it")]
+    Run(#[source] Box<dyn StdError + Send + Sync>),
 }

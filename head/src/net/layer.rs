@@ -1,4 +1,4 @@
-//! One QLinearConv: the integers and the multipliers of BUNDLE.md, section 4.
+//! A QLinearConv as integers and multipliers (BUNDLE.md, section 4).
 
 use narrows_int8::{ConvKind, ConvSpec, Pads};
 
@@ -8,7 +8,7 @@ use super::constant::{Constant, Data};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Layer {
-    /// Name of its node.
+    /// Name of the node.
     pub name: String,
     /// Shapes, weights and biases. s8 activations are stored as the u8 that is 128 above.
     pub spec: ConvSpec,
@@ -20,12 +20,13 @@ pub struct Layer {
     pub y_scale: f32,
     /// Zero point of the output, as stored.
     pub zero: u8,
-    /// Whether the output is s8, stored 128 above.
+    /// Whether the output is s8; it is then stored as the u8 that is 128 above.
     pub signed: bool,
 }
 
 impl Layer {
-    /// `f32(f32(x_scale * w_scale[c]) / y_scale)`: what an accumulator is multiplied by.
+    /// The multipliers of the accumulators, one per output channel: `f32(f32(x_scale * w_scale[c]) / y_scale)`.
+    #[must_use]
     pub fn mults(&self) -> Vec<f32> {
         self.w_scales.iter().map(|w_scale| self.x_scale * w_scale / self.y_scale).collect()
     }
@@ -43,7 +44,7 @@ pub(super) struct Parts<'a> {
     pub(super) bias: Option<&'a Constant>,
 }
 
-/// The attributes of a QLinearConv, as far as they are present.
+/// The attributes of a QLinearConv; `None` where one is absent.
 #[derive(Debug, Default)]
 pub(super) struct Attributes {
     pub(super) kernel: Option<Vec<usize>>,
@@ -53,7 +54,7 @@ pub(super) struct Attributes {
     pub(super) group: Option<usize>,
 }
 
-/// Puts a layer together, or says why it cannot be run exactly.
+/// Builds a layer, or returns the reason why it cannot be run exactly.
 pub(super) fn build(
     name: String,
     in_channels: usize,
@@ -94,7 +95,7 @@ pub(super) fn build(
         Some(&[top, left, bottom, right]) => Pads { top, left, bottom, right },
         Some(_) => return Err("pads must be four".to_owned()),
     };
-    no_zero(parts.w_zero)?;
+    check_weight_zero(parts.w_zero)?;
     let bias = bias(parts.bias, out_channels)?;
     let (input_zero, signed) = zero_point(parts.x_zero).ok_or("the input zero point must be one u8 or i8")?;
     if signed != in_signed {
@@ -123,15 +124,15 @@ pub(super) fn build(
     })
 }
 
-/// Tests that the weights have no zero point.
-pub(super) fn no_zero(zero: &Constant) -> Result<(), String> {
+/// Checks that the zero point of the weights is 0.
+pub(super) fn check_weight_zero(zero: &Constant) -> Result<(), String> {
     match &zero.data {
         Data::I8(zeros) if zeros.iter().all(|&zero| zero == 0) => Ok(()),
         _ => Err("the weight zero point must be i8 and 0".to_owned()),
     }
 }
 
-/// One bias per output channel; 0 where there is none.
+/// Reads one bias per output channel; 0 where there is none.
 pub(super) fn bias(bias: Option<&Constant>, out_channels: usize) -> Result<Vec<i32>, String> {
     match bias.map(|bias| &bias.data) {
         None => Ok(vec![0; out_channels]),
@@ -140,7 +141,7 @@ pub(super) fn bias(bias: Option<&Constant>, out_channels: usize) -> Result<Vec<i
     }
 }
 
-/// One scale per output channel, or one for all.
+/// Reads one scale per output channel, or one for all of them.
 pub(super) fn scales(constant: &Constant, out_channels: usize) -> Result<Vec<f32>, String> {
     match (&constant.data, constant.dims.len()) {
         (Data::F32(scales), 1) if scales.len() == out_channels => Ok(scales.clone()),
@@ -149,7 +150,7 @@ pub(super) fn scales(constant: &Constant, out_channels: usize) -> Result<Vec<f32
     }
 }
 
-/// A zero point as stored, and whether it was s8.
+/// Reads a zero point: its stored value, and whether it is s8.
 pub(super) fn zero_point(constant: &Constant) -> Option<(u8, bool)> {
     match &constant.data {
         Data::U8(values) if values.len() == 1 => Some((values[0], false)),
@@ -158,7 +159,7 @@ pub(super) fn zero_point(constant: &Constant) -> Option<(u8, bool)> {
     }
 }
 
-/// One scale.
+/// Reads a single scale.
 pub(super) fn scale(constant: &Constant) -> Option<f32> {
     match &constant.data {
         Data::F32(values) if values.len() == 1 => Some(values[0]),

@@ -1,4 +1,4 @@
-//! The device's own network (BUNDLE.md, section 9), planned for its one size.
+//! The local network, which runs on the device alone (BUNDLE.md, section 9), planned for its one size.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,12 +6,13 @@ use narrows_int8::{Add, Conv, ConvKind, ConvSpec, Isa, Pads, Requant, Scratch, T
 use narrows_models::{Bundle, LocalSpec};
 
 use super::{
-    Error,
-    graph::{Graph, Grid, Work},
-    op::{Finish, Int8Add, Int8Conv, Node, Operator, Plan},
+    error::Error,
+    local_graph::{LocalGraph, Quantization, Work},
+    node,
+    plan::{Finish, Int8Add, Int8Conv, Node, Operator, Plan},
 };
 
-/// A whole network, ready to run.
+/// A local network, ready to run.
 pub struct LocalNet {
     isa: Isa,
     plan: Plan,
@@ -21,11 +22,18 @@ pub struct LocalNet {
 
 impl LocalNet {
     /// Loads the local network that `spec` describes for the fastest kernels of this processor.
+    ///
+    /// # Errors
+    /// As [`LocalNet::with_isa`].
     pub fn open(bundle: &Bundle, spec: &LocalSpec) -> Result<LocalNet, Error> {
         LocalNet::with_isa(bundle, spec, Isa::detect())
     }
 
-    /// Loads it for the kernels of `isa`.
+    /// Loads the local network that `spec` describes for the kernels of `isa`.
+    ///
+    /// # Errors
+    /// [`Error::Bundle`] if its file cannot be read, [`Error::Graph`] if it has another number of classes than its task;
+    /// otherwise as [`LocalNet::from_onnx`].
     pub fn with_isa(bundle: &Bundle, spec: &LocalSpec, isa: Isa) -> Result<LocalNet, Error> {
         let size = (spec.geometry.height, spec.geometry.width);
         let net = LocalNet::from_onnx(&bundle.read(&spec.file)?, [&spec.input, &spec.output], size, isa)?;
@@ -36,15 +44,18 @@ impl LocalNet {
         }
     }
 
-    /// Loads a local network from the bytes of its ONNX file; `ends` are the names of its input and output.
+    /// Loads a local network from the bytes of its ONNX file; `names` are those of its input and output.
+    ///
+    /// # Errors
+    /// The first [`Error`] of a file that is not what section 9 of BUNDLE.md says.
     pub fn from_onnx(
         onnx: &[u8],
-        ends: [&str; 2],
+        names: [&str; 2],
         size: (usize, usize),
         isa: Isa,
     ) -> Result<LocalNet, Error> {
-        let graph = Graph::parse(onnx)?;
-        super::ends([&graph.input, &graph.output], ends)?;
+        let graph = LocalGraph::parse(onnx)?;
+        node::check_names([&graph.input, &graph.output], names)?;
         let scratch = Arc::new(Mutex::new(Scratch::default()));
         let mut builder = Builder { isa, scratch, nodes: Vec::new(), sizes: vec![size], macs: 0 };
         for step in graph.steps {
@@ -54,11 +65,14 @@ impl LocalNet {
         let macs = builder.conv(scores.name, scores.input, &scores.spec, Ok(Finish::Accumulators))?;
         builder.macs += macs;
         let plan = Plan::new(&graph.input, &builder.nodes, size.0, size.1)
-            .map_err(|source| Error::Run(format!("{source:#}")))?;
+            .map_err(|source| Error::Run(source.into()))?;
         Ok(LocalNet { isa, plan, scales: scores.scales, macs: builder.macs })
     }
 
-    /// One score per class for one image: rows of RGB pixels of the local size.
+    /// Computes one score per class for one image: rows of RGB pixels of the local size.
+    ///
+    /// # Errors
+    /// [`Error::Pixels`] for an image of another size, [`Error::Run`] if tract fails.
     pub fn run(&self, pixels: &[u8]) -> Result<Vec<f32>, Error> {
         let expected = self.plan.height * self.plan.width * 3;
         if pixels.len() != expected {
@@ -67,21 +81,23 @@ impl LocalNet {
         let logits = self.plan.run(pixels, |acc| {
             acc.iter().zip(&self.scales).map(|(&acc, scale)| acc as f32 * scale).collect()
         });
-        logits.map_err(|source| Error::Run(format!("{source:#}")))
+        logits.map_err(|source| Error::Run(source.into()))
     }
 
-    /// Multiply-accumulates for one image.
+    /// Number of multiply-accumulates for one image.
+    #[must_use]
     pub fn macs(&self) -> u64 {
         self.macs
     }
 
     /// The kernels in use.
+    #[must_use]
     pub fn isa(&self) -> Isa {
         self.isa
     }
 }
 
-/// Turns steps into operators, keeping the size of every value.
+/// Converts steps to operators and keeps the size of every value.
 struct Builder {
     isa: Isa,
     scratch: Arc<Mutex<Scratch>>,
@@ -122,7 +138,7 @@ impl Builder {
                     let problem = format!("it adds values of {:?} and {:?} pixels", sizes[0], sizes[1]);
                     return Err(Error::Node { node: name, op: "QLinearAdd".to_owned(), problem });
                 }
-                let term = |grid: Grid| Term { zero: grid.zero, mult: grid.scale / y.scale };
+                let term = |x: Quantization| Term { zero: x.zero, mult: x.scale / y.scale };
                 let add = Add::new(term(a), term(b), y.zero, self.isa);
                 let add = add.map_err(|source| Error::Layer { node: name.clone(), source })?;
                 self.push(name, inputs, Operator::Add(Int8Add { add: add.into() }), sizes[0]);
@@ -131,7 +147,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Adds a convolution; returns its multiply-accumulates.
+    /// Adds a convolution and returns its number of multiply-accumulates.
     fn conv(
         &mut self,
         name: String,

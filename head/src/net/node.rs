@@ -1,4 +1,4 @@
-//! Nodes of an ONNX graph: their inputs, constants and attributes, and refusals by name.
+//! Reads the nodes of an ONNX graph: inputs, constants and attributes. What cannot be run exactly is refused by name.
 
 use std::collections::HashMap;
 
@@ -8,31 +8,31 @@ use tract_onnx::{
 };
 
 use super::{
-    Error,
     constant::{Constant, INT8, UINT8},
+    error::Error,
     layer::{self, Layer},
 };
 
-/// Smallest operator set that BUNDLE.md allows.
+/// Smallest version of the operator set that BUNDLE.md allows.
 const OPSET: i64 = 13;
 
 /// The constants of a graph, by name.
 pub(super) type Constants<'a> = HashMap<&'a str, Constant>;
 
-/// Reads an ONNX file as far as its messages go.
+/// Parses an ONNX file and checks the version of its operator set.
 pub(super) fn model(onnx: &[u8]) -> Result<ModelProto, Error> {
     let model = tract_onnx::onnx().proto_model_for_read(&mut { onnx });
-    let model = model.map_err(|source| Error::Parse(format!("{source:#}")))?;
-    opset(&model)?;
+    let model = model.map_err(|source| Error::Parse(source.into()))?;
+    check_opset(&model)?;
     Ok(model)
 }
 
-/// The graph of a model.
+/// Returns the graph of a model.
 pub(super) fn graph(model: &ModelProto) -> Result<&GraphProto, Error> {
-    model.graph.as_ref().ok_or_else(|| Error::Parse("there is no graph in it".to_owned()))
+    model.graph.as_ref().ok_or_else(|| Error::Parse("there is no graph in it".into()))
 }
 
-fn opset(model: &ModelProto) -> Result<(), Error> {
+fn check_opset(model: &ModelProto) -> Result<(), Error> {
     let own = model.opset_import.iter().find(|set| is_onnx(&set.domain));
     match own.map(|set| set.version) {
         Some(version) if version >= OPSET => Ok(()),
@@ -41,11 +41,12 @@ fn opset(model: &ModelProto) -> Result<(), Error> {
     }
 }
 
+/// Whether the domain is that of ONNX's own operators.
 fn is_onnx(domain: &str) -> bool {
     domain.is_empty() || domain == "ai.onnx"
 }
 
-/// The constants that the graph brings.
+/// Reads the initializers of the graph.
 pub(super) fn constants(graph: &GraphProto) -> Result<Constants<'_>, Error> {
     if !graph.sparse_initializer.is_empty() {
         return Err(Error::Graph("sparse initializers".to_owned()));
@@ -61,8 +62,8 @@ pub(super) fn constants(graph: &GraphProto) -> Result<Constants<'_>, Error> {
     Ok(constants)
 }
 
-/// The one input and the one output.
-pub(super) fn ends<'a>(
+/// Returns the input and the output of the graph; it must have one each.
+pub(super) fn input_and_output<'a>(
     graph: &'a GraphProto,
     constants: &Constants<'_>,
 ) -> Result<(&'a ValueInfoProto, &'a ValueInfoProto), Error> {
@@ -70,11 +71,22 @@ pub(super) fn ends<'a>(
     Ok((single("input", inputs)?, single("output", graph.output.iter())?))
 }
 
-/// The first node and the others.
-pub(super) fn first(graph: &GraphProto) -> Result<(&NodeProto, &[NodeProto]), Error> {
+/// Compares the names of input and output in the file with those in the manifest.
+pub(super) fn check_names(file: [&str; 2], manifest: [&str; 2]) -> Result<(), Error> {
+    for ((what, file), manifest) in ["input", "output"].into_iter().zip(file).zip(manifest) {
+        if file != manifest {
+            return Err(Error::Graph(format!("its {what} is `{file}`, the manifest says `{manifest}`")));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the first node and those after it.
+pub(super) fn split_first(graph: &GraphProto) -> Result<(&NodeProto, &[NodeProto]), Error> {
     graph.node.split_first().ok_or_else(|| Error::Graph("there is no node in it".to_owned()))
 }
 
+/// Returns the only value of an iterator.
 fn single<'a>(
     what: &str,
     mut values: impl Iterator<Item = &'a ValueInfoProto>,
@@ -85,8 +97,9 @@ fn single<'a>(
     }
 }
 
-/// Tests the element type, rank and fixed sizes of the input or output; heights and widths are the bundle's affair.
-pub(super) fn describe(info: &ValueInfoProto, what: &str, element: i32, rank: usize) -> Result<(), Error> {
+/// Checks the element type, the rank and the fixed sizes of the input or output. Heights and widths are compared with the
+/// manifest elsewhere.
+pub(super) fn check_value(info: &ValueInfoProto, what: &str, element: i32, rank: usize) -> Result<(), Error> {
     use tract_onnx::pb::tensor_shape_proto::dimension::Value::DimValue;
     let wrong = |problem: &str| Err(Error::Graph(format!("its {what} `{}` {problem}", info.name)));
     let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|t| t.value.as_ref())
@@ -118,38 +131,39 @@ pub(super) fn describe(info: &ValueInfoProto, what: &str, element: i32, rank: us
     Ok(())
 }
 
-/// The name that messages use.
+/// The name of a node in errors: its own, or that of its output.
 pub(super) fn name(node: &NodeProto) -> String {
     let output = || node.output.first().cloned().unwrap_or_default();
     if node.name.is_empty() { output() } else { node.name.clone() }
 }
 
-pub(super) fn wrong(node: &NodeProto, problem: impl Into<String>) -> Error {
+pub(super) fn error(node: &NodeProto, problem: impl Into<String>) -> Error {
     Error::Node { node: name(node), op: node.op_type.clone(), problem: problem.into() }
 }
 
+/// Returns the output of a node; it must have one.
 pub(super) fn only_output(node: &NodeProto) -> Result<&str, Error> {
     match node.output.as_slice() {
         [output] if !output.is_empty() => Ok(output),
-        _ => Err(wrong(node, "it must have one output")),
+        _ => Err(error(node, "it must have one output")),
     }
 }
 
-/// The node from height, width, channel to ONNX's order: channel, height, width.
+/// Reads the Transpose from height, width, channel to ONNX's order channel, height, width; returns its output.
 pub(super) fn transpose<'a>(node: &'a NodeProto, input: &str) -> Result<&'a str, Error> {
     if node.op_type != "Transpose" || !is_onnx(&node.domain) {
-        return Err(wrong(node, "the first node must be the Transpose from [1, H, W, 3] to [1, 3, H, W]"));
+        return Err(error(node, "the first node must be the Transpose from [1, H, W, 3] to [1, 3, H, W]"));
     }
     if node.input.len() != 1 || node.input[0] != input {
-        return Err(wrong(node, format!("it does not read the input `{input}`")));
+        return Err(error(node, format!("it does not read the input `{input}`")));
     }
     match node.attribute.as_slice() {
         [attribute] if attribute.name == "perm" && attribute.ints == [0, 3, 1, 2] => only_output(node),
-        _ => Err(wrong(node, "perm must be [0, 3, 1, 2]")),
+        _ => Err(error(node, "perm must be [0, 3, 1, 2]")),
     }
 }
 
-/// A convolution of activations with these channels, stored 128 above where they are signed.
+/// Reads a QLinearConv whose input has this many channels and is s8 where `signed`.
 pub(super) fn convolution(
     node: &NodeProto,
     channels: usize,
@@ -160,7 +174,7 @@ pub(super) fn convolution(
         return Err(unknown(node, "QLinearConv"));
     }
     if !(8..=9).contains(&node.input.len()) {
-        return Err(wrong(node, "it must have eight or nine inputs"));
+        return Err(error(node, "it must have eight or nine inputs"));
     }
     let constant = |i: usize, what: &str| constant(node, i, what, constants);
     let parts = layer::Parts {
@@ -177,7 +191,7 @@ pub(super) fn convolution(
         },
     };
     let attributes = attributes(node)?;
-    layer::build(name(node), channels, signed, &parts, &attributes).map_err(|problem| wrong(node, problem))
+    layer::build(name(node), channels, signed, &parts, &attributes).map_err(|problem| error(node, problem))
 }
 
 /// Whether the node is ONNX's own operator of this name.
@@ -190,16 +204,16 @@ pub(super) fn is_contrib(node: &NodeProto, op: &str) -> bool {
     node.op_type == op && node.domain == "com.microsoft"
 }
 
-/// Refuses an operator; `known` are those that could stand there.
+/// The error of an operator that is not one of `known`.
 pub(super) fn unknown(node: &NodeProto, known: &str) -> Error {
     let hint = match node.op_type.as_str() {
         "DequantizeLinear" | "QuantizeLinear" => " (a QDQ graph must be exported in QOperator form)",
         _ => "",
     };
-    wrong(node, format!("this operator cannot be run exactly, only {known} can{hint}"))
+    error(node, format!("this operator cannot be run exactly, only {known} can{hint}"))
 }
 
-/// The constant that input `i` names.
+/// Returns the constant that input `i` names.
 pub(super) fn constant<'a>(
     node: &NodeProto,
     i: usize,
@@ -207,37 +221,37 @@ pub(super) fn constant<'a>(
     constants: &'a Constants<'_>,
 ) -> Result<&'a Constant, Error> {
     let name = node.input.get(i).map(String::as_str).unwrap_or_default();
-    constants.get(name).ok_or_else(|| wrong(node, format!("{what} `{name}` is not a constant")))
+    constants.get(name).ok_or_else(|| error(node, format!("{what} `{name}` is not a constant")))
 }
 
-/// A scale and the zero point after it, as stored, of a value that is signed or not.
-pub(super) fn grid(
+/// Reads a scale from input `i` and a zero point from the next: scale, zero point as stored, whether it is s8.
+pub(super) fn quantization(
     node: &NodeProto,
     i: usize,
     what: &str,
     constants: &Constants<'_>,
 ) -> Result<(f32, u8, bool), Error> {
     let scale = layer::scale(constant(node, i, &format!("the {what} scale"), constants)?);
-    let scale = scale.ok_or_else(|| wrong(node, format!("the {what} scale must be one f32")))?;
+    let scale = scale.ok_or_else(|| error(node, format!("the {what} scale must be one f32")))?;
     let zero = layer::zero_point(constant(node, i + 1, &format!("the {what} zero point"), constants)?);
     let (zero, signed) =
-        zero.ok_or_else(|| wrong(node, format!("the {what} zero point must be one u8 or i8")))?;
+        zero.ok_or_else(|| error(node, format!("the {what} zero point must be one u8 or i8")))?;
     Ok((scale, zero, signed))
 }
 
-/// Tests that the only attributes are these whole numbers or their absence.
-pub(super) fn only(node: &NodeProto, allowed: &[(&str, i64)]) -> Result<(), Error> {
+/// Checks that a node has no attributes but these integers, each of which may be absent.
+pub(super) fn check_attributes(node: &NodeProto, allowed: &[(&str, i64)]) -> Result<(), Error> {
     for attribute in &node.attribute {
         match allowed.iter().find(|(name, _)| attribute.name == *name) {
             Some((_, value)) if attribute.i == *value => {}
-            Some((name, value)) => return Err(wrong(node, format!("{name} must be {value}"))),
-            None => return Err(wrong(node, format!("attribute `{}` is unknown", attribute.name))),
+            Some((name, value)) => return Err(error(node, format!("{name} must be {value}"))),
+            None => return Err(error(node, format!("attribute `{}` is unknown", attribute.name))),
         }
     }
     Ok(())
 }
 
-/// The attributes of a convolution; one that is not known here changes what the node means.
+/// Reads the attributes of a convolution. An unknown one is an error, because it may change the result.
 fn attributes(node: &NodeProto) -> Result<layer::Attributes, Error> {
     let mut found = layer::Attributes::default();
     for attribute in &node.attribute {
@@ -249,8 +263,8 @@ fn attributes(node: &NodeProto) -> Result<layer::Attributes, Error> {
             "dilations" => found.dilations = Some(ints()?),
             "group" => found.group = usize::try_from(attribute.i).ok(),
             "auto_pad" if attribute.s == b"NOTSET" || attribute.s == b"VALID" => {}
-            "auto_pad" => return Err(wrong(node, "padding must be explicit, auto_pad is set")),
-            other => return Err(wrong(node, format!("attribute `{other}` is unknown"))),
+            "auto_pad" => return Err(error(node, "padding must be explicit, auto_pad is set")),
+            other => return Err(error(node, format!("attribute `{other}` is unknown"))),
         }
     }
     Ok(found)
@@ -258,7 +272,7 @@ fn attributes(node: &NodeProto) -> Result<layer::Attributes, Error> {
 
 fn ints(node: &NodeProto, attribute: &AttributeProto) -> Result<Vec<usize>, Error> {
     let each = |&value: &i64| {
-        usize::try_from(value).map_err(|_| wrong(node, format!("{} holds {value}", attribute.name)))
+        usize::try_from(value).map_err(|_| error(node, format!("{} holds {value}", attribute.name)))
     };
     attribute.ints.iter().map(each).collect()
 }

@@ -1,13 +1,13 @@
-//! Sensors and joules for people.
+//! Sensors and joules as tables.
 
 use std::fmt::Write;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use narrows_power::{Absent, Measured, Quality, Rail};
 
-use super::Report;
+use super::report::Report;
 
-/// What can be measured here, and what cannot.
+/// The rails that can be measured, and the sensors that cannot be read.
 pub(super) fn listing(board: Option<&str>, rails: &[&Rail], absent: &[Absent]) -> String {
     let mut text = board.map(|board| format!("{board}\n")).unwrap_or_default();
     if rails.is_empty() {
@@ -24,11 +24,11 @@ pub(super) fn listing(board: Option<&str>, rails: &[&Rail], absent: &[Absent]) -
         }
         let _ = writeln!(text, "{table}");
     }
-    tell(&mut text, absent);
+    add_absent(&mut text, absent);
     text
 }
 
-/// Joules per rail, the total, and what casts doubt on them.
+/// Joules per rail, the total, and the reasons to rely less on them.
 pub(super) fn report(report: &Report) -> String {
     let mut text = String::new();
     if !report.rails.is_empty() {
@@ -65,7 +65,7 @@ pub(super) fn report(report: &Report) -> String {
         }
     }
     for one in &report.rails {
-        doubts(&mut text, one);
+        add_remarks(&mut text, one);
     }
     if let Some(cost) = &report.sampler {
         let share =
@@ -75,14 +75,14 @@ pub(super) fn report(report: &Report) -> String {
     for failure in &report.failures {
         let _ = writeln!(text, "{failure}");
     }
-    tell(&mut text, &report.absent);
+    add_absent(&mut text, &report.absent);
     if report.interrupted {
         text += "interrupted: these figures are of what was done until then\n";
     }
     text
 }
 
-fn doubts(text: &mut String, one: &Measured) {
+fn add_remarks(text: &mut String, one: &Measured) {
     let name = &one.rail.name;
     for gap in &one.gross.gaps {
         let what = if gap.counted { "counted all the same" } else { "not in the joules" };
@@ -93,7 +93,7 @@ fn doubts(text: &mut String, one: &Measured) {
     }
 }
 
-fn tell(text: &mut String, absent: &[Absent]) {
+fn add_absent(text: &mut String, absent: &[Absent]) {
     for absent in absent {
         let _ = writeln!(text, "{}: {}", absent.sensor, absent.reason);
         if let Some(remedy) = &absent.remedy {
@@ -117,7 +117,7 @@ fn quality(rail: &Rail) -> &'static str {
 }
 
 fn figure(value: f64) -> String {
-    // No minus before a zero.
+    // A rounded zero has no minus sign.
     let value = if value.abs() < 0.005 { 0.0 } else { value };
     format!("{value:.2}")
 }

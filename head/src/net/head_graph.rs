@@ -1,36 +1,39 @@
-//! From an ONNX file to a chain of quantised convolutions (BUNDLE.md, section 4). Everything else is refused by
-//! the name of its node.
+//! Reads `head.onnx`: a chain of quantised convolutions (BUNDLE.md, section 4). Anything else is refused by the name of
+//! its node.
 
 use super::{
-    Error,
     constant::{INT8, UINT8},
+    error::Error,
     layer::Layer,
     node,
 };
 
-/// A head as its file describes it.
+/// The graph of a head: layers of which each reads the one before.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Chain {
+pub struct HeadGraph {
     /// Name of the input, u8 [1, height, width, 3].
     pub input: String,
     /// Name of the output, s8 [1, channels, rows, columns].
     pub output: String,
-    /// The layers, first to last; there is at least one.
+    /// The layers from the first to the last; there is at least one.
     pub layers: Vec<Layer>,
 }
 
-impl Chain {
-    /// Reads `head.onnx`.
-    pub fn parse(onnx: &[u8]) -> Result<Chain, Error> {
+impl HeadGraph {
+    /// Parses the bytes of `head.onnx`.
+    ///
+    /// # Errors
+    /// [`Error::Parse`], [`Error::Graph`] or [`Error::Node`] for a file that section 4 of BUNDLE.md does not allow.
+    pub fn parse(onnx: &[u8]) -> Result<HeadGraph, Error> {
         let model = node::model(onnx)?;
         let graph = node::graph(&model)?;
         let constants = node::constants(graph)?;
-        let (input, output) = node::ends(graph, &constants)?;
-        node::describe(input, "input", UINT8, 4)?;
-        node::describe(output, "output", INT8, 4)?;
+        let (input, output) = node::input_and_output(graph, &constants)?;
+        node::check_value(input, "input", UINT8, 4)?;
+        node::check_value(output, "output", INT8, 4)?;
 
-        let (first, nodes) = node::first(graph)?;
+        let (first, nodes) = node::split_first(graph)?;
         let mut value = node::transpose(first, &input.name)?;
         let mut layers: Vec<Layer> = Vec::new();
         for node in nodes {
@@ -41,7 +44,7 @@ impl Chain {
             let read = &node.input[0];
             if read != value {
                 let problem = format!("it does not continue the chain: it reads `{read}`, not `{value}`");
-                return Err(node::wrong(node, problem));
+                return Err(node::error(node, problem));
             }
             value = node::only_output(node)?;
         }
@@ -55,7 +58,7 @@ impl Chain {
         if !last.signed || last.zero != 128 {
             return Err(refuse(last, "the output must be s8 with zero point 0"));
         }
-        Ok(Chain { input: input.name.clone(), output: output.name.clone(), layers })
+        Ok(HeadGraph { input: input.name.clone(), output: output.name.clone(), layers })
     }
 }
 

@@ -1,5 +1,5 @@
-//! From an ONNX file to the steps of a local network (BUNDLE.md, section 9). Everything else is refused by the name
-//! of its node.
+//! Reads `local.onnx`: the steps of a local network (BUNDLE.md, section 9). Anything else is refused by the name of its
+//! node.
 
 use std::collections::HashMap;
 
@@ -7,64 +7,64 @@ use narrows_int8::{ConvKind, ConvSpec, Pads};
 use tract_onnx::pb::NodeProto;
 
 use super::{
-    Error,
     constant::{Data, FLOAT, UINT8},
+    error::Error,
     layer::{self, Layer},
-    node::{self, Constants, wrong},
+    node::{self, Constants},
 };
 
-/// A local network as its file describes it.
-pub(super) struct Graph {
+/// The graph of a local network.
+pub(super) struct LocalGraph {
     /// Name of the input, u8 [1, height, width, 3].
     pub(super) input: String,
     /// Name of the output, f32 [1, classes].
     pub(super) output: String,
-    /// Step i makes value i + 1; value 0 is the image.
+    /// Step i computes value i + 1; value 0 is the image.
     pub(super) steps: Vec<Step>,
     /// The last layer.
     pub(super) scores: Scores,
 }
 
-/// One node and the values that it reads.
+/// A node and the values that it reads.
 pub(super) struct Step {
     pub(super) name: String,
     pub(super) inputs: Vec<usize>,
     pub(super) work: Work,
 }
 
-/// What a node does.
+/// The operation of a node.
 pub(super) enum Work {
     Conv(Layer),
     Add {
-        a: Grid,
-        b: Grid,
-        y: Grid,
+        a: Quantization,
+        b: Quantization,
+        y: Quantization,
     },
-    /// The mean over the image, for this many channels.
+    /// The mean over the image, channel by channel.
     Pool {
         channels: usize,
-        x: Grid,
-        y: Grid,
+        x: Quantization,
+        y: Quantization,
     },
 }
 
-/// Scale and stored zero point of a value.
+/// Quantisation of a value: scale and zero point as stored.
 #[derive(Clone, Copy)]
-pub(super) struct Grid {
+pub(super) struct Quantization {
     pub(super) scale: f32,
     pub(super) zero: u8,
 }
 
-/// The last layer: a pointwise convolution of one pixel whose accumulators become scores.
+/// The last layer: a pointwise convolution of one pixel, whose accumulators are scaled to scores.
 pub(super) struct Scores {
     pub(super) name: String,
     pub(super) input: usize,
     pub(super) spec: ConvSpec,
-    /// What an accumulator is multiplied by, per class.
+    /// Factor of the accumulator, one per class.
     pub(super) scales: Vec<f32>,
 }
 
-/// What is known of a value while the graph is read.
+/// A value of the graph that is being read.
 #[derive(Clone, Copy)]
 struct Value {
     index: usize,
@@ -80,19 +80,20 @@ enum Form {
     Flat,
 }
 
+/// The operators that may follow the first node.
 const KNOWN: &str = "QLinearConv, QLinearAdd, QLinearGlobalAveragePool, Flatten and QGemm";
 
-impl Graph {
-    /// Reads `local.onnx`.
-    pub(super) fn parse(onnx: &[u8]) -> Result<Graph, Error> {
+impl LocalGraph {
+    /// Parses the bytes of `local.onnx`.
+    pub(super) fn parse(onnx: &[u8]) -> Result<LocalGraph, Error> {
         let model = node::model(onnx)?;
         let graph = node::graph(&model)?;
         let constants = node::constants(graph)?;
-        let (input, output) = node::ends(graph, &constants)?;
-        node::describe(input, "input", UINT8, 4)?;
-        node::describe(output, "output", FLOAT, 2)?;
+        let (input, output) = node::input_and_output(graph, &constants)?;
+        node::check_value(input, "input", UINT8, 4)?;
+        node::check_value(output, "output", FLOAT, 2)?;
 
-        let (first, nodes) = node::first(graph)?;
+        let (first, nodes) = node::split_first(graph)?;
         let image = Value { index: 0, channels: 3, signed: false, form: Form::Image };
         let mut reader = Reader { constants, values: HashMap::new(), steps: Vec::new() };
         reader.values.insert(node::transpose(first, &input.name)?, image);
@@ -107,7 +108,7 @@ impl Graph {
             let problem = format!("its output `{}` is not what the last node makes, `{made}`", output.name);
             return Err(Error::Graph(problem));
         }
-        Ok(Graph { input: input.name.clone(), output: output.name.clone(), steps: reader.steps, scores })
+        Ok(LocalGraph { input: input.name.clone(), output: output.name.clone(), steps: reader.steps, scores })
     }
 }
 
@@ -128,37 +129,43 @@ impl<'a> Reader<'a> {
         } else if node::is_contrib(node, "QLinearGlobalAveragePool") {
             self.pool(node)?
         } else if node::is(node, "Flatten") {
-            node::only(node, &[("axis", 1)])?;
+            node::check_attributes(node, &[("axis", 1)])?;
             Value { form: Form::Flat, ..self.value(node, 0, Form::Pooled)? }
         } else {
             return Err(node::unknown(node, KNOWN));
         };
         match self.values.insert(made, value) {
             None => Ok(()),
-            Some(_) => Err(wrong(node, format!("`{made}` is made twice"))),
+            Some(_) => Err(node::error(node, format!("`{made}` is made twice"))),
         }
     }
 
-    /// The value that input `i` names, of the form that the node needs.
+    /// Returns the value that input `i` names, which must have the form that the node reads.
     fn value(&self, node: &NodeProto, i: usize, form: Form) -> Result<Value, Error> {
         let name = node.input.get(i).map(String::as_str).unwrap_or_default();
         let value = self.values.get(name);
-        let value =
-            value.ok_or_else(|| wrong(node, format!("it reads `{name}`, which no node before it makes")))?;
+        let value = value
+            .ok_or_else(|| node::error(node, format!("it reads `{name}`, which no node before it makes")))?;
         match (value.form == form, form) {
             (true, _) => Ok(*value),
-            (false, Form::Image) => Err(wrong(node, format!("it reads `{name}`, which is pooled already"))),
-            (false, Form::Pooled) => Err(wrong(node, format!("it reads `{name}`, which is not pooled"))),
-            (false, Form::Flat) => Err(wrong(node, format!("it reads `{name}`, which is not flattened"))),
+            (false, Form::Image) => {
+                Err(node::error(node, format!("it reads `{name}`, which is pooled already")))
+            }
+            (false, Form::Pooled) => {
+                Err(node::error(node, format!("it reads `{name}`, which is not pooled")))
+            }
+            (false, Form::Flat) => {
+                Err(node::error(node, format!("it reads `{name}`, which is not flattened")))
+            }
         }
     }
 
-    /// The grid of a value that is read, at inputs `i` and `i + 1`; it must be of the value's type.
-    fn read(&self, node: &NodeProto, i: usize, what: &str, value: Value) -> Result<Grid, Error> {
-        let (scale, zero, signed) = node::grid(node, i, what, &self.constants)?;
+    /// Returns the quantisation of an operand, from inputs `i` and `i + 1`. It must be of the operand's type.
+    fn operand(&self, node: &NodeProto, i: usize, what: &str, value: Value) -> Result<Quantization, Error> {
+        let (scale, zero, signed) = node::quantization(node, i, what, &self.constants)?;
         match signed == value.signed {
-            true => Ok(Grid { scale, zero }),
-            false => Err(wrong(node, format!("the {what} zero point is not of the {what}'s type"))),
+            true => Ok(Quantization { scale, zero }),
+            false => Err(node::error(node, format!("the {what} zero point is not of the {what}'s type"))),
         }
     }
 
@@ -176,27 +183,30 @@ impl<'a> Reader<'a> {
     }
 
     fn sum(&mut self, node: &NodeProto) -> Result<Value, Error> {
-        node::only(node, &[])?;
+        node::check_attributes(node, &[])?;
         let (a, b) = (self.value(node, 0, Form::Image)?, self.value(node, 3, Form::Image)?);
         if a.channels != b.channels {
-            return Err(wrong(node, format!("it adds {} channels to {}", a.channels, b.channels)));
+            return Err(node::error(node, format!("it adds {} channels to {}", a.channels, b.channels)));
         }
-        let (scale, zero, signed) = node::grid(node, 6, "output", &self.constants)?;
+        let (scale, zero, signed) = node::quantization(node, 6, "output", &self.constants)?;
         let work = Work::Add {
-            a: self.read(node, 1, "first input", a)?,
-            b: self.read(node, 4, "second input", b)?,
-            y: Grid { scale, zero },
+            a: self.operand(node, 1, "first input", a)?,
+            b: self.operand(node, 4, "second input", b)?,
+            y: Quantization { scale, zero },
         };
         let index = self.push(node, vec![a.index, b.index], work);
         Ok(Value { index, channels: a.channels, signed, form: Form::Image })
     }
 
     fn pool(&mut self, node: &NodeProto) -> Result<Value, Error> {
-        node::only(node, &[("channels_last", 0)])?;
+        node::check_attributes(node, &[("channels_last", 0)])?;
         let x = self.value(node, 0, Form::Image)?;
-        let (scale, zero, signed) = node::grid(node, 3, "output", &self.constants)?;
-        let work =
-            Work::Pool { channels: x.channels, x: self.read(node, 1, "input", x)?, y: Grid { scale, zero } };
+        let (scale, zero, signed) = node::quantization(node, 3, "output", &self.constants)?;
+        let work = Work::Pool {
+            channels: x.channels,
+            x: self.operand(node, 1, "input", x)?,
+            y: Quantization { scale, zero },
+        };
         let index = self.push(node, vec![x.index], work);
         Ok(Value { index, channels: x.channels, signed, form: Form::Pooled })
     }
@@ -204,11 +214,11 @@ impl<'a> Reader<'a> {
     /// Reads the last node.
     fn scores(&self, node: &NodeProto) -> Result<Scores, Error> {
         if !node::is_contrib(node, "QGemm") {
-            return Err(wrong(node, "the last node must be a QGemm"));
+            return Err(node::error(node, "the last node must be a QGemm"));
         }
         for attribute in node.attribute.iter().filter(|attribute| attribute.name == "alpha") {
             if attribute.f != 1.0 {
-                return Err(wrong(node, "alpha must be 1"));
+                return Err(node::error(node, "alpha must be 1"));
             }
         }
         // Absent, transB is 0.
@@ -220,34 +230,40 @@ impl<'a> Reader<'a> {
         });
         match other {
             None if transposed => {}
-            None => return Err(wrong(node, "transB must be 1")),
+            None => return Err(node::error(node, "transB must be 1")),
             Some(attribute) => {
-                return Err(wrong(node, format!("attribute `{}` is not used here", attribute.name)));
+                return Err(node::error(node, format!("attribute `{}` is not used here", attribute.name)));
             }
         }
         if node.input.iter().skip(7).any(|name| !name.is_empty()) {
-            return Err(wrong(node, "the output must not be quantised"));
+            return Err(node::error(node, "the output must not be quantised"));
         }
         let x = self.value(node, 0, Form::Flat)?;
-        let grid = self.read(node, 1, "input", x)?;
+        let quantization = self.operand(node, 1, "input", x)?;
         let constant = |i: usize, what: &str| node::constant(node, i, what, &self.constants);
         let weight = constant(3, "the weight")?;
         let (Data::I8(weights), &[classes, inputs]) = (&weight.data, weight.dims.as_slice()) else {
-            return Err(wrong(node, "the weight must be i8 of two dimensions"));
+            return Err(node::error(node, "the weight must be i8 of two dimensions"));
         };
         if inputs != x.channels {
-            return Err(wrong(node, format!("the weight is for {inputs} inputs, there are {}", x.channels)));
+            return Err(node::error(
+                node,
+                format!("the weight is for {inputs} inputs, there are {}", x.channels),
+            ));
         }
-        let no = |problem: String| wrong(node, problem);
-        layer::no_zero(constant(5, "the weight zero point")?).map_err(no)?;
+        let no = |problem: String| node::error(node, problem);
+        layer::check_weight_zero(constant(5, "the weight zero point")?).map_err(no)?;
         let bias = match node.input.get(6).filter(|name| !name.is_empty()) {
             Some(_) => Some(constant(6, "the bias")?),
             None => None,
         };
         let w_scales = layer::scales(constant(4, "the weight scale")?, classes).map_err(no)?;
-        let scales: Vec<f32> = w_scales.iter().map(|w_scale| grid.scale * w_scale).collect();
+        let scales: Vec<f32> = w_scales.iter().map(|w_scale| quantization.scale * w_scale).collect();
         if let Some(scale) = scales.iter().find(|scale| !(scale.is_normal() && **scale > 0.0)) {
-            return Err(wrong(node, format!("a score's scale is {scale}, not a positive normal number")));
+            return Err(node::error(
+                node,
+                format!("a score's scale is {scale}, not a positive normal number"),
+            ));
         }
         let spec = ConvSpec {
             kind: ConvKind::Dense,
@@ -256,7 +272,7 @@ impl<'a> Reader<'a> {
             kernel: [1, 1],
             stride: [1, 1],
             pads: Pads::default(),
-            input_zero: grid.zero,
+            input_zero: quantization.zero,
             weights: weights.clone(),
             bias: layer::bias(bias, classes).map_err(no)?,
         };

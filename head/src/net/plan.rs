@@ -1,20 +1,20 @@
-//! Quantised convolutions and sums as operators of tract, and the plan made of them.
+//! Quantised convolutions and sums as operators of tract, and the plan that runs them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use narrows_int8::{Add, Conv, Requant, Scratch};
 use tract_onnx::{prelude::*, tract_core::internal::*};
 
-/// What becomes of the accumulators.
+/// The output of a convolution.
 #[derive(Debug, Clone)]
 pub(super) enum Finish {
-    /// They are narrowed to activations.
+    /// Activations, narrowed from the accumulators.
     Activations(Requant<u8>),
-    /// They are the output, i32.
+    /// The accumulators, i32.
     Accumulators,
 }
 
-/// One layer on the int8 kernels: u8 [1, height, width, channels] to u8 or i32 in the same order.
+/// A convolution on the int8 kernels: u8 [1, height, width, channels] to u8 or i32 in the same order.
 #[derive(Debug, Clone)]
 pub(super) struct Int8Conv {
     pub(super) conv: Arc<Conv>,
@@ -31,7 +31,7 @@ impl PartialEq for Int8Conv {
 impl Eq for Int8Conv {}
 
 impl Int8Conv {
-    /// Height and width of the input, and of the output.
+    /// Returns height and width of the input, and those of the output.
     fn sizes(&self, shape: &[usize]) -> TractResult<[(usize, usize); 2]> {
         let &[1, height, width, channels] = shape else { bail!("an input of shape {shape:?}") };
         ensure!(channels == self.conv.in_channels(), "{channels} input channels");
@@ -54,7 +54,7 @@ impl EvalOp for Int8Conv {
         let shape = [1, rows, columns, self.conv.out_channels()];
         let view = input.try_as_plain_ram()?;
         let pixels = view.as_slice::<u8>()?;
-        // A panic elsewhere leaves nothing in the scratch that a call relies on.
+        // The lock may be poisoned: no layer relies on what the scratch holds.
         let scratch = &mut *self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let output = match &*self.finish {
             Finish::Activations(requant) => {
@@ -142,14 +142,14 @@ pub(super) enum Operator {
     Add(Int8Add),
 }
 
-/// An operator, its name, and the values it reads: 0 is the image, node i makes value i + 1.
+/// An operator, its name and the values that it reads: value 0 is the image, node i computes value i + 1.
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) inputs: Vec<usize>,
     pub(super) operator: Operator,
 }
 
-/// A runnable network from u8 [1, height, width, 3] to accumulators, and their rows and columns.
+/// A network from u8 [1, height, width, 3] to accumulators of `rows` by `columns`, ready to run.
 pub(super) struct Plan {
     runnable: Arc<TypedRunnableModel>,
     pub(super) height: usize,
@@ -159,7 +159,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Plans `nodes`, of which the last makes the output, for images of `height` by `width`.
+    /// Plans `nodes`, of which the last computes the output, for images of `height` by `width`.
     pub(super) fn new(input: &str, nodes: &[Node], height: usize, width: usize) -> TractResult<Plan> {
         let mut model = TypedModel::default();
         let mut values = vec![model.add_source(input, u8::fact([1, height, width, 3]))?];
@@ -178,7 +178,7 @@ impl Plan {
         Ok(Plan { runnable, height, width, rows, columns })
     }
 
-    /// Runs the network and hands its accumulators (row, column, channel) to `take`.
+    /// Runs the network and calls `take` with its accumulators (row, column, channel).
     pub(super) fn run<T>(&self, pixels: &[u8], take: impl FnOnce(&[i32]) -> T) -> TractResult<T> {
         let input = Tensor::from_shape(&[1, self.height, self.width, 3], pixels)?;
         let outputs = self.runnable.run(tvec!(input.into_tvalue()))?;

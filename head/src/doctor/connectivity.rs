@@ -1,4 +1,4 @@
-//! The way to the tail, step by step: name, UDP, trust, welcome, round trip and packet size.
+//! Connectivity to the tail, step by step: name, UDP, trust, hello, round trip and packet size.
 
 use std::{future::Future, time::Duration};
 
@@ -18,27 +18,33 @@ use crate::{
     uplink::{CONNECT_TIMEOUT, ConnectError, Connector},
 };
 
-/// How long QUIC may probe for a larger packet size, and how often it is looked at.
-const PROBES: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(50);
-/// The size that every QUIC path must carry; larger ones are looked for.
-const LEAST: u16 = 1200;
+/// Longest time that QUIC may probe for a larger packet size.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between two looks at the packet size.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Smallest UDP payload that every QUIC path carries (RFC 9000, section 14).
+const MIN_PAYLOAD: u16 = 1200;
 
-/// Goes to `server` as the head would.
-pub(super) fn way(server: &Server, identity: &Identity, bundle: BundleId, tasks: Vec<String>) -> Vec<Check> {
+/// Connects to `server` as a run does; returns one check per step.
+pub(super) fn connectivity(
+    server: &Server,
+    identity: &Identity,
+    bundle: BundleId,
+    tasks: Vec<String>,
+) -> Vec<Check> {
     let connector = match Connector::new(server.clone(), identity, bundle, tasks) {
         Ok(connector) => connector,
         Err(error) => return vec![Check::failed("tail", Chain(&error).to_string(), super::identity::MAKE)],
     };
     match runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(go(&connector)),
+        Ok(runtime) => runtime.block_on(connect(&connector)),
         Err(error) => {
             vec![Check::failed("tail", format!("no runtime: {error}"), "Free memory or file handles")]
         }
     }
 }
 
-async fn go(connector: &Connector) -> Vec<Check> {
+async fn connect(connector: &Connector) -> Vec<Check> {
     let server = connector.server();
     let mut checks = Vec::new();
     let addresses = match bounded(CONNECT_TIMEOUT, connector.resolve()).await {
@@ -76,8 +82,8 @@ async fn go(connector: &Connector) -> Vec<Check> {
                 "welcome",
                 format!("it serves this bundle, {} frames in flight", client.room()),
             ));
-            checks.extend(path(settle(&connection).await));
-            farewell(&connection, &endpoint).await;
+            checks.extend(path(probe_path(&connection).await));
+            close_connection(&connection, &endpoint).await;
         }
         Err(ConnectError::Permanent(error)) => checks.push(permanent(error)),
         Err(ConnectError::Transient(reason)) => {
@@ -91,7 +97,8 @@ async fn go(connector: &Connector) -> Vec<Check> {
     checks
 }
 
-/// What no second try would change: trust, another bundle, a refusal, a stranger on the port.
+/// The check of an error that another attempt would not change: no trust, another bundle, a refusal, or a program that
+/// does not speak the protocol.
 fn permanent(error: Error) -> Check {
     let (what, remedy) = match &error {
         Error::Trust { .. } => ("trust", super::identity::MAKE),
@@ -106,24 +113,25 @@ fn permanent(error: Error) -> Check {
     Check::failed(what, Chain(&error).to_string(), remedy)
 }
 
-/// Waits until the size of packets has not changed for a while.
-async fn settle(connection: &Connection) -> PathState {
+/// Waits until QUIC has stopped raising the packet size, and returns the state of the path.
+async fn probe_path(connection: &Connection) -> PathState {
     let mut state = path_state(connection);
-    let (mut waited, mut calm) = (Duration::ZERO, Duration::ZERO);
-    while waited < PROBES && calm < 6 * LOOK.max(state.rtt) {
-        tokio::time::sleep(LOOK).await;
+    let (mut waited, mut unchanged) = (Duration::ZERO, Duration::ZERO);
+    while waited < PROBE_TIMEOUT && unchanged < 6 * POLL_INTERVAL.max(state.rtt) {
+        tokio::time::sleep(POLL_INTERVAL).await;
         let next = path_state(connection);
-        calm = if next.mtu == state.mtu { calm + LOOK } else { Duration::ZERO };
-        waited += LOOK;
+        unchanged = if next.mtu == state.mtu { unchanged + POLL_INTERVAL } else { Duration::ZERO };
+        waited += POLL_INTERVAL;
         state = next;
     }
     state
 }
 
+/// The checks of round trip time and packet size.
 fn path(state: PathState) -> [Check; 2] {
     let round = Check::ok("round trip", format!("{:.1} ms", state.rtt.as_secs_f64() * 1e3));
     let found = format!("{} bytes of UDP payload pass", state.mtu);
-    let size = match state.mtu > LEAST {
+    let size = match state.mtu > MIN_PAYLOAD {
         true => Check::ok("packet size", found),
         false => Check::warning(
             "packet size",
@@ -134,12 +142,14 @@ fn path(state: PathState) -> [Check; 2] {
     [round, size]
 }
 
-async fn farewell(connection: &Connection, endpoint: &Endpoint) {
+/// Closes the connection and waits until the close was sent.
+async fn close_connection(connection: &Connection, endpoint: &Endpoint) {
     close(connection, Close::Done, "");
     // The server notices by itself if this is lost.
     let _ = timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
 }
 
+/// Runs a step for at most `limit`.
 async fn bounded<T>(
     limit: Duration,
     step: impl Future<Output = Result<T, ConnectError>>,

@@ -110,12 +110,14 @@ impl<'a> Harness<'a> {
         })
     }
 
-    /// Whether the run was asked to end.
+    /// Whether the user interrupts the comparison.
+    #[must_use]
     pub fn interrupted(&self) -> bool {
         self.interrupt.seen()
     }
 
     /// Seconds since the start.
+    #[must_use]
     pub fn seconds(&self) -> f64 {
         self.epoch.elapsed().as_secs_f64()
     }

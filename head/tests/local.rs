@@ -209,7 +209,8 @@ fn committed_bundles_reproduce_their_local_vectors() {
 fn refused(words: &[&str], change: impl FnOnce(&mut Model)) {
     let mut model = model();
     change(&mut model);
-    let text = open(&model, Isa::detect()).err().expect("it is refused").to_string();
+    let error = open(&model, Isa::detect()).err().expect("it is refused");
+    let text = narrows_head::Chain(&error).to_string();
     for word in words {
         assert!(text.contains(word), "`{text}` does not mention `{word}`");
     }

@@ -1,7 +1,5 @@
-//! Proof that the parts hold together: the tests of this crate run the real binaries and read the real tree.
-//!
-//! Here is what they share: the shipped bundle, copies of it that are wrong in one place, and a client that speaks the
-//! wire without the head's good manners. The fuzz targets are in `fuzz/`.
+//! Shared parts of the tests that run the real binaries: the shipped bundle, copies of it with an error in one place, and a
+//! client that sends any bytes to a tail. The fuzz targets are in `fuzz/`.
 
 use std::{
     fs,
@@ -22,32 +20,38 @@ use narrows_wire::{
 };
 use tempfile::TempDir;
 
-/// How long a test waits for an answer that must come.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The time that a test waits for an answer or another event.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The workspace's folder.
+/// The folder of the workspace.
+#[must_use]
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
 }
 
-/// The shipped bundle's folder.
+/// The folder of the shipped bundle.
+#[must_use]
 pub fn bundle() -> PathBuf {
     root().join("models/bundles/lite2")
 }
 
-/// The demo's photos.
+/// The folder of the demo's photos.
+#[must_use]
 pub fn photos() -> PathBuf {
     root().join("bench/photos")
 }
 
-/// ONNX Runtime as `make runtime` unpacks it.
+/// The library of ONNX Runtime that `make runtime` unpacks.
+#[must_use]
 pub fn runtime() -> PathBuf {
     root().join(".runtime/libonnxruntime.so")
 }
 
-/// A copy of the shipped bundle with the bytes of one part changed.
+/// A copy of the shipped bundle in which the bytes of one part are changed. With `forged` the part's digest in the manifest
+/// is changed as well, so that the digests are right and only the content is wrong.
 ///
-/// With `forged` the manifest's digest is changed too, so that the digests hold and only the content is wrong.
+/// # Errors
+/// An error of the file system.
 pub fn changed_bundle(part: &str, forged: bool, change: impl FnOnce(&mut Vec<u8>)) -> Result<TempDir> {
     let folder = tempfile::tempdir()?;
     copy(&bundle(), folder.path())?;
@@ -78,18 +82,22 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a command wrote to standard error.
+/// The text that a command wrote to standard error.
+#[must_use]
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The JSON lines that a head wrote to standard output.
+///
+/// # Errors
+/// An error of the parser that names the line.
 pub fn lines(output: &Output) -> Result<Vec<serde_json::Value>> {
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
-/// A connection that has said hello and sends whatever bytes it is given.
+/// A connection to a tail that sends any bytes.
 pub struct Client {
     connection: quinn::Connection,
     // Dropping the endpoint would close the connection.
@@ -97,7 +105,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `address` with the identity in `folder` and says hello for the shipped bundle.
+    /// Connects to `address` with the identity in `folder` and sends a hello for the shipped bundle.
+    ///
+    /// # Errors
+    /// An error if the connection fails or the hello is refused.
     pub async fn connect(address: &str, folder: &Path) -> Result<Self> {
         let digest = *Bundle::open(bundle(), narrows_models::Parts::Head)?.digest().bytes();
         let client =
@@ -111,7 +122,10 @@ impl Client {
         Ok(client)
     }
 
-    /// Connects with any settings and says nothing.
+    /// Connects with any settings and sends nothing.
+    ///
+    /// # Errors
+    /// An error if the connection fails.
     pub async fn dial(address: &str, config: quinn::ClientConfig) -> Result<Self> {
         let address: SocketAddr = address.parse()?;
         let endpoint = quic::client_endpoint(address, &Tuning::default())?;
@@ -119,7 +133,10 @@ impl Client {
         Ok(Client { connection, _endpoint: endpoint })
     }
 
-    /// Sends `bytes` on a stream of their own and reads the answer.
+    /// Sends `bytes` on a new stream and reads the answer.
+    ///
+    /// # Errors
+    /// An error if there is no answer within [`TIMEOUT`].
     pub async fn exchange(&self, bytes: &[u8]) -> Result<Vec<u8>> {
         let exchange = async {
             let (mut send, mut receive) = self.connection.open_bi().await?;
@@ -129,16 +146,22 @@ impl Client {
             sent.and(Ok(()))?;
             anyhow::Ok(answer?)
         };
-        tokio::time::timeout(PATIENCE, exchange).await.context("no answer in time")?
+        tokio::time::timeout(TIMEOUT, exchange).await.context("no answer in time")?
     }
 
-    /// Asks for the class of one packet.
+    /// Sends a packet and queries its most probable classes.
+    ///
+    /// # Errors
+    /// Those of [`Client::exchange`], and for an answer that is malformed.
     pub async fn classify(&self, id: u64, packet: &[u8]) -> Result<FrameReply> {
-        self.ask(id, Payload::Packet(packet.to_vec())).await
+        self.classify_payload(id, Payload::Packet(packet.to_vec())).await
     }
 
-    /// Asks for the class of whatever the payload holds.
-    pub async fn ask(&self, id: u64, payload: Payload) -> Result<FrameReply> {
+    /// Sends a payload and queries its most probable classes.
+    ///
+    /// # Errors
+    /// Those of [`Client::exchange`], and for an answer that is malformed.
+    pub async fn classify_payload(&self, id: u64, payload: Payload) -> Result<FrameReply> {
         let task_requests = vec![TaskRequest { task: 0, query: Query::Classify { top_k: 5 } }];
         let request = Request { id, bundle: 0, budget: None, task_requests, payload };
         Ok(FrameReply::parse(&self.exchange(&request.encode()?).await?)?)

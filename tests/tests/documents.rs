@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use narrows_tests::{PATIENCE, root, runtime, said};
+use narrows_tests::{TIMEOUT, root, runtime, said};
 use tempfile::TempDir;
 
 #[test]
@@ -187,7 +187,7 @@ impl Server {
             if let Some(status) = server.0.try_wait()? {
                 bail!("ended with {status}: {}", fs::read_to_string(&log)?);
             }
-            ensure!(begun.elapsed() < 4 * PATIENCE, "does not listen: {}", fs::read_to_string(&log)?);
+            ensure!(begun.elapsed() < 4 * TIMEOUT, "does not listen: {}", fs::read_to_string(&log)?);
             sleep(Duration::from_millis(20));
         }
         Ok(server)

@@ -1,4 +1,4 @@
-//! Peers that lie, against the real tail.
+//! Hostile peers against the real tail.
 
 use std::{fs, path::Path, process::Command, sync::Arc};
 
@@ -8,7 +8,7 @@ use narrows_pair::Pair;
 use narrows_tests::{Client, bundle, changed_bundle, photos, root, runtime, said};
 use narrows_wire::{ALPN, FrameReply, RefusalCode, limits::MAX_REQUEST};
 
-/// A packet that the shipped bundle's tails can answer.
+/// A packet that the split networks of the shipped bundle answer.
 fn packet() -> Result<Vec<u8>> {
     let bundle = Bundle::open(bundle(), Parts::All)?;
     Ok(bundle.read(&bundle.vectors().first().context("the bundle has vectors")?.packet)?)
@@ -23,40 +23,40 @@ fn refused(reply: &FrameReply, code: RefusalCode) -> bool {
 }
 
 #[tokio::test]
-async fn refuses_truncated_and_flipped_packets_and_goes_on() -> Result<()> {
+async fn truncated_and_flipped_packets_are_refused_and_the_connection_stays_open() -> Result<()> {
     let pair = start()?;
     let client = Client::connect(pair.address(), &pair.certs().join("devices/device")).await?;
     let packet = packet()?;
     let mut id = 0;
-    let mut ask = async |packet: &[u8]| {
+    let mut classify = async |packet: &[u8]| {
         id += 1;
         client.classify(id, packet).await
     };
-    assert!(matches!(ask(&packet).await?, FrameReply::Answered(_)));
+    assert!(matches!(classify(&packet).await?, FrameReply::Answered(_)));
     for length in (1..packet.len()).step_by(1 + packet.len() / 50) {
-        let reply = ask(&packet[..length]).await?;
+        let reply = classify(&packet[..length]).await?;
         assert!(refused(&reply, RefusalCode::BadPacket), "{length} bytes: {reply:?}");
     }
     for bit in (0..8 * packet.len()).step_by(1 + 8 * packet.len() / 200) {
         let mut flipped = packet.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        let reply = ask(&flipped).await?;
+        let reply = classify(&flipped).await?;
         assert!(refused(&reply, RefusalCode::BadPacket), "bit {bit}: {reply:?}");
     }
     let mut longer = packet.clone();
     longer.push(0);
-    assert!(refused(&ask(&longer).await?, RefusalCode::BadPacket));
-    assert!(matches!(ask(&packet).await?, FrameReply::Answered(_)));
+    assert!(refused(&classify(&longer).await?, RefusalCode::BadPacket));
+    assert!(matches!(classify(&packet).await?, FrameReply::Answered(_)));
     pair.drain()
 }
 
 #[tokio::test]
-async fn drops_a_peer_that_sends_a_frame_over_the_limit_or_garbage_and_serves_the_next() -> Result<()> {
+async fn a_peer_that_sends_too_much_or_garbage_is_disconnected_and_the_next_is_served() -> Result<()> {
     let pair = start()?;
     let identity = pair.certs().join("devices/device");
-    let mut shapes = vec![vec![16; MAX_REQUEST + 1], vec![0xff; 40], vec![], vec![16]];
-    shapes.push((0..=255).collect());
-    for bytes in shapes {
+    let mut messages = vec![vec![16; MAX_REQUEST + 1], vec![0xff; 40], vec![], vec![16]];
+    messages.push((0..=255).collect());
+    for bytes in messages {
         let client = Client::connect(pair.address(), &identity).await?;
         let answer = client.exchange(&bytes).await;
         let refused = answer.as_ref().ok().and_then(|bytes| FrameReply::parse(bytes).ok());
@@ -72,7 +72,7 @@ async fn drops_a_peer_that_sends_a_frame_over_the_limit_or_garbage_and_serves_th
 }
 
 #[tokio::test]
-async fn lets_nobody_in_without_a_certificate() -> Result<()> {
+async fn a_client_without_a_certificate_is_refused() -> Result<()> {
     let pair = start()?;
     let mut roots = rustls::RootCertStore::empty();
     let ca = fs::read(pair.certs().join("ca.pem"))?;
@@ -86,18 +86,18 @@ async fn lets_nobody_in_without_a_certificate() -> Result<()> {
         .with_no_client_auth();
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let config = quinn::ClientConfig::new(Arc::new(quinn::crypto::rustls::QuicClientConfig::try_from(tls)?));
-    // TLS 1.3 lets the client believe it is connected until the server has looked at its certificate.
+    // With TLS 1.3 the client's handshake ends before the server has checked the client's certificate.
     let answer = match Client::dial(pair.address(), config).await {
         Ok(client) => client.exchange(b"anything").await,
         Err(error) => Err(error),
     };
-    let error = format!("{:#}", answer.expect_err("a stranger was answered"));
+    let error = format!("{:#}", answer.expect_err("a client without a certificate was answered"));
     assert!(error.to_lowercase().contains("certificate"), "{error}");
     pair.drain()
 }
 
 #[test]
-fn lets_nobody_in_with_a_foreign_certificate() -> Result<()> {
+fn a_client_with_a_certificate_of_another_ca_is_refused() -> Result<()> {
     let pair = start()?;
     let foreign = tempfile::tempdir()?;
     let certs = |args: &[&str]| {
@@ -105,14 +105,14 @@ fn lets_nobody_in_with_a_foreign_certificate() -> Result<()> {
     };
     assert!(certs(&["init"])?.success());
     assert!(certs(&["device", "thief"])?.success());
-    // The thief's own key under the tail's CA: so that the device trusts the tail and the tail must see the fraud.
+    // The thief has its own key and the tail's CA certificate, so it trusts the tail, and only the tail can refuse it.
     let thief = foreign.path().join("devices/thief");
     fs::copy(pair.certs().join("ca.pem"), thief.join("ca.pem"))?;
     let output = head(&pair, &bundle(), &thief).output()?;
     assert_eq!(output.status.code(), Some(4), "{}", said(&output));
     assert!(said(&output).contains("certificate"), "{}", said(&output));
     assert!(output.stdout.is_empty() || !String::from_utf8_lossy(&output.stdout).contains("answered"));
-    // And a tail that the device does not know.
+    // A head that does not trust the tail.
     let output = head(&pair, &bundle(), &foreign.path().join("server")).output()?;
     assert_eq!(output.status.code(), Some(4), "{}", said(&output));
     assert!(said(&output).contains("certificate"), "{}", said(&output));
@@ -120,7 +120,7 @@ fn lets_nobody_in_with_a_foreign_certificate() -> Result<()> {
 }
 
 #[test]
-fn refuses_a_head_with_another_bundle_by_both_digests() -> Result<()> {
+fn a_head_with_another_bundle_is_refused_with_both_digests() -> Result<()> {
     let pair = start()?;
     let other = changed_bundle("CARD.md", true, |card| card.extend(b"\nAnother line.\n"))?;
     let output = head(&pair, other.path(), &pair.certs().join("devices/device")).output()?;
@@ -132,7 +132,7 @@ fn refuses_a_head_with_another_bundle_by_both_digests() -> Result<()> {
     pair.drain()
 }
 
-/// A head that sends one photo.
+/// The command of a head that sends one photo.
 fn head(pair: &Pair, bundle: &Path, identity: &Path) -> Command {
     let mut command = narrows_pair::head();
     command.args(["run", "--server", pair.address(), "--retry-for", "2", "--bundle"]).arg(bundle);

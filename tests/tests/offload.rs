@@ -1,4 +1,5 @@
-//! The path of images: the real head and the real tail against the bundle's own whole networks, and files that lie.
+//! Images from the real head to the real tail: the answers are those of the bundle's unsplit networks, and hostile files are
+//! refused.
 
 use std::{fs, path::PathBuf};
 
@@ -30,7 +31,7 @@ fn open() -> Result<Bundle> {
     Ok(Bundle::open(bundle(), Parts::All)?)
 }
 
-/// The lines of a head that sends all photos with these flags, in their order, and its exit code.
+/// The output lines of a head that sends all photos with these flags, in the order of the photos, and its exit code.
 fn send(pair: &Pair, flags: &[&str]) -> Result<(Vec<Value>, Option<i32>)> {
     let output = pair.head(&bundle()).arg("--source").arg(photos()).args(flags).output()?;
     let mut lines = lines(&output)?;
@@ -44,7 +45,7 @@ fn photo(line: &Value) -> Result<RgbImage> {
     Ok(decode(&fs::read(file)?)?)
 }
 
-/// What the whole network says to pixels that went through a file: logits of a task.
+/// The logits of a task that the unsplit network computes from an image after it was encoded and decoded.
 fn reference(
     unsplit: &mut UnsplitNetworks,
     task: usize,
@@ -53,18 +54,20 @@ fn reference(
     encoding: Encoding,
     framing: Framing,
 ) -> Result<Vec<f32>> {
-    let trip = |pixels: &[u8], width: usize, height: usize| -> Result<RgbImage> {
+    let through_file = |pixels: &[u8], width: usize, height: usize| -> Result<RgbImage> {
         Ok(decode(&encoding.encode(pixels, width, height)?)?)
     };
     let seen = match framing {
-        Framing::Original => fit(&trip(image, image.width() as usize, image.height() as usize)?, geometry),
-        _ => trip(&fit(image, geometry), geometry.width, geometry.height)?.into_raw(),
+        Framing::Original => {
+            fit(&through_file(image, image.width() as usize, image.height() as usize)?, geometry)
+        }
+        _ => through_file(&fit(image, geometry), geometry.width, geometry.height)?.into_raw(),
     };
     unsplit.run(task, &seen, (geometry.width, geometry.height))
 }
 
 #[test]
-fn answers_to_images_are_those_of_the_whole_network() -> Result<()> {
+fn answers_to_images_are_those_of_the_unsplit_network() -> Result<()> {
     let (pair, bundle) = (start(&["--offload"])?, open()?);
     let mut unsplit = UnsplitNetworks::open(&bundle, &Runtime::open(Some(&runtime()))?)?;
     let jpeg = Encoding { format: Format::Jpeg, quality: 60, chroma: Chroma::Full };
@@ -84,8 +87,8 @@ fn answers_to_images_are_those_of_the_whole_network() -> Result<()> {
             let image = photo(&line)?;
             let geometry = bundle.geometries().iter().find(|geometry| line["geometry"] == geometry.name);
             let geometry = geometry.context("a geometry of the bundle")?;
-            let mut ask = |task| reference(&mut unsplit, task, &image, geometry, encoding, framing);
-            let logits = ask(bundle.task("classify").context("classify")?.0)?;
+            let mut logits_of = |task| reference(&mut unsplit, task, &image, geometry, encoding, framing);
+            let logits = logits_of(bundle.task("classify").context("classify")?.0)?;
             let best = argmax(&logits);
             let sum: f64 = logits.iter().map(|logit| f64::from(logit - logits[best]).exp()).sum();
             let guess = &line["classify"][0];
@@ -93,7 +96,7 @@ fn answers_to_images_are_those_of_the_whole_network() -> Result<()> {
             let off = guess["probability"].as_f64().context("a probability")? - 1.0 / sum;
             assert!(off.abs() < 2e-3, "{off} {line}");
             let (task, spec) = bundle.task("segment").context("segment")?;
-            let logits = ask(task)?;
+            let logits = logits_of(task)?;
             let plane = logits.len() / spec.labels.len();
             let class =
                 |at: usize| argmax(&logits.iter().skip(at).step_by(plane).copied().collect::<Vec<_>>());
@@ -126,7 +129,7 @@ fn both_paths_are_answered_by_one_tail_and_without_entropy_coding_alike() -> Res
         assert_eq!(
             packet,
             symbols + narrows_codec::HEADER_BYTES as u64 + 4,
-            "a byte per symbol, and the seal"
+            "a byte per symbol, and the checksum"
         );
         assert!(coded["bytes"]["packet"].as_u64() < Some(packet));
     }
@@ -134,7 +137,7 @@ fn both_paths_are_answered_by_one_tail_and_without_entropy_coding_alike() -> Res
 }
 
 #[tokio::test]
-async fn images_that_lie_are_refused_by_name_and_the_connection_lives() -> Result<()> {
+async fn hostile_images_are_refused_and_the_connection_stays_open() -> Result<()> {
     let pair = start(&["--offload", "--decoders", "1"])?;
     let client = Client::connect(pair.address(), &pair.certs().join("devices/device")).await?;
     let cat = decode(&fs::read(photos().join("cat.png"))?)?;
@@ -143,53 +146,53 @@ async fn images_that_lie_are_refused_by_name_and_the_connection_lives() -> Resul
     let (jpeg, webp) = (encode(Format::Jpeg)?, encode(Format::Webp)?);
     let good = Image { geometry: 0, format: ImageFormat::Jpeg, framing: Framing::Fitted, file: jpeg.clone() };
     let mut id = 0;
-    let mut ask = async |image: Image| {
+    let mut classify = async |image: Image| {
         id += 1;
-        client.ask(id, Payload::Image(image)).await
+        client.classify_payload(id, Payload::Image(image)).await
     };
     let answered =
         |reply: &FrameReply| matches!(reply, FrameReply::Answered(reply) if reply.path == Path::Image);
-    assert!(answered(&ask(good.clone()).await?));
+    assert!(answered(&classify(good.clone()).await?));
 
     let file = |file: Vec<u8>| Image { file, ..good.clone() };
     let as_webp = |file: Vec<u8>| Image { file, format: ImageFormat::WebP, ..good.clone() };
-    let mut lies = vec![
+    let mut hostile = vec![
         ("garbage", file(vec![7; 3000]), "cannot be decoded"),
         ("another format", file(webp.clone()), "cannot be decoded"),
         ("a PNG", file(png(&cat)?), "cannot be decoded"),
         ("another size", Image { file: small()?, ..good.clone() }, "8×8"),
         ("no such geometry", Image { geometry: 9, ..good.clone() }, "geometry 9"),
-        ("a bomb of pixels", file(swollen(&jpeg)?), "65500×65500"),
-        ("a bomb of scans", file(scans(&jpeg)), "scans"),
+        ("a bomb of pixels", file(with_huge_size(&jpeg)?), "65500×65500"),
+        ("a bomb of scans", file(with_empty_scans(&jpeg)), "scans"),
         ("half a WebP", as_webp(webp[..webp.len() / 2].to_vec()), ""),
     ];
     for length in (1..jpeg.len()).step_by(jpeg.len() / 20) {
-        lies.push(("a cut JPEG", file(jpeg[..length].to_vec()), ""));
+        hostile.push(("a cut JPEG", file(jpeg[..length].to_vec()), ""));
     }
-    for (name, lie, words) in lies {
-        match ask(lie).await? {
+    for (name, image, words) in hostile {
+        match classify(image).await? {
             FrameReply::Refused { refusal, .. } => {
                 assert_eq!(refusal.code, RefusalCode::BadImage, "{name}: {refusal}");
                 assert!(refusal.to_string().contains(words), "{name}: {refusal}");
             }
             FrameReply::Answered(_) => panic!("{name} was answered"),
         }
-        assert!(answered(&ask(good.clone()).await?), "after {name}");
+        assert!(answered(&classify(good.clone()).await?), "after {name}");
     }
     for bit in (0..8 * jpeg.len()).step_by(8 * jpeg.len() / 100) {
         let mut flipped = jpeg.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        let reply = ask(file(flipped)).await?;
+        let reply = classify(file(flipped)).await?;
         let bad =
             matches!(&reply, FrameReply::Refused { refusal, .. } if refusal.code == RefusalCode::BadImage);
         assert!(bad || answered(&reply), "bit {bit}: {reply:?}");
     }
-    assert!(answered(&ask(good).await?));
+    assert!(answered(&classify(good).await?));
     pair.drain()
 }
 
 #[tokio::test]
-async fn a_whole_network_that_is_not_served_is_refused_by_name_and_packets_go_on() -> Result<()> {
+async fn only_packets_are_answered_where_no_unsplit_network_is_served() -> Result<()> {
     let pair = start(&[])?;
     let (lines, code) = send(&pair, &["--path", "image", "--tasks", "classify"])?;
     assert_eq!(code, Some(SOME_UNANSWERED));
@@ -200,7 +203,7 @@ async fn a_whole_network_that_is_not_served_is_refused_by_name_and_packets_go_on
     }
     let client = Client::connect(pair.address(), &pair.certs().join("devices/device")).await?;
     let image = Image { geometry: 0, format: ImageFormat::Jpeg, framing: Framing::Original, file: small()? };
-    let refused = client.ask(1, Payload::Image(image)).await?;
+    let refused = client.classify_payload(1, Payload::Image(image)).await?;
     assert!(
         matches!(&refused, FrameReply::Refused { refusal, .. } if refusal.code == RefusalCode::UnsplitNotServed),
         "{refused:?}"
@@ -212,7 +215,7 @@ async fn a_whole_network_that_is_not_served_is_refused_by_name_and_packets_go_on
 }
 
 #[test]
-fn a_bundle_without_whole_networks_cannot_be_offloaded_to() -> Result<()> {
+fn a_bundle_without_unsplit_networks_cannot_be_served_with_offload() -> Result<()> {
     let bare = changed_bundle("manifest.toml", false, |manifest| {
         let text = String::from_utf8_lossy(manifest);
         let kept = text.lines().filter(|line| !line.starts_with("reference"));
@@ -230,7 +233,7 @@ fn a_bundle_without_whole_networks_cannot_be_offloaded_to() -> Result<()> {
 }
 
 #[test]
-fn flags_of_the_other_path_are_named() -> Result<()> {
+fn flags_of_the_other_path_are_refused_by_name() -> Result<()> {
     for (flags, words) in [
         (&["--path", "image", "--level", "1"][..], ["--level", "--path split"]),
         (&["--path", "image", "--coding", "raw"], ["--coding", "--path split"]),
@@ -258,8 +261,8 @@ fn png(image: &RgbImage) -> Result<Vec<u8>> {
     Ok(bytes.into_inner())
 }
 
-/// The JPEG with 65500 × 65500 pixels in its header.
-fn swollen(jpeg: &[u8]) -> Result<Vec<u8>> {
+/// The JPEG with a size of 65500 × 65500 pixels in its header.
+fn with_huge_size(jpeg: &[u8]) -> Result<Vec<u8>> {
     let mut bytes = jpeg.to_vec();
     let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).context("a baseline JPEG")?;
     bytes[frame + 5..frame + 9].copy_from_slice(&[0xff, 0xdc, 0xff, 0xdc]);
@@ -267,7 +270,7 @@ fn swollen(jpeg: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// The JPEG with ten thousand empty scans at its end.
-fn scans(jpeg: &[u8]) -> Vec<u8> {
+fn with_empty_scans(jpeg: &[u8]) -> Vec<u8> {
     let scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00";
     [&jpeg[..jpeg.len() - 2], &scan.repeat(10_000), b"\xff\xd9"].concat()
 }

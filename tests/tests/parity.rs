@@ -1,4 +1,4 @@
-//! The shipped bundle's vectors: integers and packets bit for bit, outputs within the named tolerance.
+//! The test vectors of the shipped bundle: integers and packets agree bit for bit, outputs within a tolerance.
 
 use anyhow::{Context, Result, ensure};
 use narrows_codec::{Choice, Feature, GeometryId, LevelId, Mode, Shape, Tables, decode, encode};
@@ -25,7 +25,7 @@ fn shapes(bundle: &Bundle) -> Result<Vec<Shape>> {
     bundle.geometries().iter().map(shape).collect()
 }
 
-/// The symbols that the exporter's integer reference made of a vector's image.
+/// The symbols that the exporter's integer reference computed from a vector's image.
 fn expected(bundle: &Bundle, vector: &Vector) -> Result<Feature> {
     let symbols = bundle.read(&vector.symbols)?.into_iter().map(|byte| i16::from(byte as i8)).collect();
     Ok(Feature::new(shapes(bundle)?[vector.geometry], symbols)?)

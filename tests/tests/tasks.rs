@@ -1,4 +1,4 @@
-//! Bundles that have not every kind of task: `narrows-bench` works with what they have.
+//! Bundles without a task of some kind: the demo and `narrows-bench` use the tasks that there are.
 
 use std::{fs, path::Path, process::Command};
 
@@ -8,10 +8,10 @@ use narrows_tests::{bundle, changed_bundle, photos, runtime, said};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// As little of a comparison as there is.
+/// The flags of the shortest comparison.
 const SHORT: [&str; 8] = ["--links", "loopback", "--rounds", "1", "--frames", "1", "--in-flight", "1"];
 
-/// The shipped bundle without this task, and without the local network where that answers it.
+/// The shipped bundle without this task, and without the local network if it answers this task.
 fn without(task: &str) -> Result<TempDir> {
     changed_bundle("manifest.toml", false, |bytes| {
         let mut tables: Vec<String> = Vec::new();

@@ -108,7 +108,7 @@ impl Welcome {
         writer.count("bundles", self.bundles.len(), MAX_BUNDLES)?;
         for (index, served) in self.bundles.iter().enumerate() {
             if self.bundles[..index].iter().any(|other| other.id == served.id) {
-                return Err(Error::Invalid { field: "bundles", reason: "a bundle stands twice" });
+                return Err(Error::Invalid { field: "bundles", reason: "a bundle is listed twice" });
             }
             writer.bytes(&served.id.0);
             write_names(&mut writer, &served.tasks)?;
@@ -130,7 +130,7 @@ impl Welcome {
         for _ in 0..count {
             let id = BundleId(reader.digest("bundle")?);
             if bundles.iter().any(|other| other.id == id) {
-                return Err(reader.invalid("bundles", "a bundle stands twice"));
+                return Err(reader.invalid("bundles", "a bundle is listed twice"));
             }
             bundles.push(WelcomeBundle { id, tasks: read_names(&mut reader)? });
         }
@@ -200,18 +200,18 @@ impl HelloReply {
 /// Reads the first byte and checks that it is the expected message type.
 pub(crate) fn expect_type(
     reader: &mut Reader<'_>,
-    wanted: FrameType,
+    allowed: FrameType,
     expected: &'static str,
 ) -> Result<(), Error> {
     let got = FrameType::from(reader.u8("type")?);
-    if got == wanted { Ok(()) } else { Err(Error::Unexpected { got, expected }) }
+    if got == allowed { Ok(()) } else { Err(Error::Unexpected { got, expected }) }
 }
 
 fn write_bundles(writer: &mut Writer, bundles: &[BundleId]) -> Result<(), Error> {
     writer.count("bundles", bundles.len(), MAX_BUNDLES)?;
     for (index, id) in bundles.iter().enumerate() {
         if bundles[..index].contains(id) {
-            return Err(Error::Invalid { field: "bundles", reason: "a bundle stands twice" });
+            return Err(Error::Invalid { field: "bundles", reason: "a bundle is listed twice" });
         }
         writer.bytes(&id.0);
     }
@@ -224,7 +224,7 @@ fn read_bundles(reader: &mut Reader<'_>) -> Result<Vec<BundleId>, Error> {
     for _ in 0..count {
         let id = BundleId(reader.digest("bundle")?);
         if bundles.contains(&id) {
-            return Err(reader.invalid("bundles", "a bundle stands twice"));
+            return Err(reader.invalid("bundles", "a bundle is listed twice"));
         }
         bundles.push(id);
     }
@@ -235,7 +235,7 @@ fn write_names(writer: &mut Writer, names: &[String]) -> Result<(), Error> {
     writer.count("tasks", names.len(), MAX_TASKS)?;
     for (index, name) in names.iter().enumerate() {
         if names[..index].contains(name) {
-            return Err(Error::Invalid { field: "tasks", reason: "a task stands twice" });
+            return Err(Error::Invalid { field: "tasks", reason: "a task is listed twice" });
         }
         writer.name("task", name)?;
     }
@@ -248,7 +248,7 @@ fn read_names(reader: &mut Reader<'_>) -> Result<Vec<String>, Error> {
     for _ in 0..count {
         let name = reader.name("task")?;
         if names.contains(&name) {
-            return Err(reader.invalid("tasks", "a task stands twice"));
+            return Err(reader.invalid("tasks", "a task is listed twice"));
         }
         names.push(name);
     }

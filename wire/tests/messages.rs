@@ -402,11 +402,11 @@ proptest! {
         id in any::<u64>(),
         bundle in any::<u8>(),
         budget in prop::option::of(0..u32::MAX),
-        asks in tasks_of(query()),
+        queries in tasks_of(query()),
         payload in payload(),
     ) {
         let budget = budget.map(|micros| Duration::from_micros(micros.into()));
-        let task_requests = asks.into_iter().map(|(task, query)| TaskRequest { task, query }).collect();
+        let task_requests = queries.into_iter().map(|(task, query)| TaskRequest { task, query }).collect();
         let request = Request { id, bundle, budget, task_requests, payload };
         prop_assert_eq!(Request::parse(&request.encode().unwrap()).unwrap(), request);
     }

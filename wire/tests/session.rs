@@ -95,7 +95,7 @@ fn a_frame_goes_there_and_back_and_its_budget_counts_from_arrival() {
     let (id, bytes) = client.request(sent, bundle, Some(due), classify(), packet()).unwrap();
     let arrived = now + Duration::from_millis(45);
     let accepted = accept(&mut server, arrived, &bytes);
-    assert_eq!(accepted.bundle, 1, "the index is the offer's, not the welcome's");
+    assert_eq!(accepted.bundle, 1, "the index is the catalog's, not the welcome's");
     assert_eq!(accepted.deadline, Some(arrived + Duration::from_millis(70)));
     let answered = client.reply(now + Duration::from_millis(60), id, &answer(&accepted)).unwrap();
     assert!(server.finish(id));

@@ -58,9 +58,9 @@ pub(super) enum Next<K, W> {
         /// At least one and at most [`BatchLimits::size`], oldest first.
         items: Vec<Item<W>>,
     },
-    /// Ask again at this time, or when work arrives.
+    /// Decide again at this time, or when work arrives.
     Wait(Instant),
-    /// Ask again when work arrives.
+    /// Decide again when work arrives.
     Idle,
 }
 
@@ -94,7 +94,7 @@ impl<K: Ord + Copy, W> Batcher<K, W> {
         run_time: Duration,
         wanted: impl Fn(&W) -> bool,
     ) -> Decision<K, W> {
-        let (expired, unwanted) = self.remove_dead(now, wanted);
+        let (expired, unwanted) = self.remove_expired_and_unwanted(now, wanted);
         let next = self.next(now, run_time);
         Decision { expired, unwanted, next }
     }
@@ -127,7 +127,7 @@ impl<K: Ord + Copy, W> Batcher<K, W> {
     }
 
     /// Removes and returns the work whose deadline has passed and the work that nobody waits for.
-    fn remove_dead(&mut self, now: Instant, wanted: impl Fn(&W) -> bool) -> (Vec<W>, Vec<W>) {
+    fn remove_expired_and_unwanted(&mut self, now: Instant, wanted: impl Fn(&W) -> bool) -> (Vec<W>, Vec<W>) {
         let (mut expired, mut unwanted) = (Vec::new(), Vec::new());
         for queue in self.queues.values_mut() {
             for _ in 0..queue.len() {

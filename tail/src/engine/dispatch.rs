@@ -19,7 +19,7 @@ use super::{
     worker::{Network, TaskRun, Work, WorkResult},
 };
 
-/// What a job asks of a frame, and when.
+/// The queries to a frame, and its times.
 #[derive(Clone, Copy)]
 pub(super) struct Frame<'a> {
     /// The queries.
@@ -62,7 +62,7 @@ pub(super) fn refuse_unless_any_admits<I: ModelInput>(
 }
 
 impl<I: ModelInput> Dispatch<'_, I> {
-    /// Queues the frame for each network, waits for the runs, and turns each output into the prediction that its query asks
+    /// Queues the frame for each network, waits for the runs, and computes from each output the prediction that its query asks
     /// for and into the form that `convert` gives it. Dropping the future gives up the work that has not begun.
     ///
     /// # Errors

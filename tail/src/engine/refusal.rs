@@ -10,7 +10,7 @@ pub struct Refusal {
     pub reason: RefusalReason,
     /// The reason, for people.
     pub text: String,
-    /// The time after which another attempt may succeed, if that can be told.
+    /// The time after which another attempt may succeed, if it can be estimated.
     pub retry: Option<Duration>,
 }
 

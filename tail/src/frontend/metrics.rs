@@ -86,7 +86,7 @@ impl Metrics {
         tracing::info!(
             connections = self.connections.value(),
             handshakes_failed = self.handshakes_failed.value(),
-            turned_away = self.connections_refused.value(),
+            connections_refused = self.connections_refused.value(),
             hellos_refused = self.hellos_refused.value(),
             violations = self.violations.value(),
             "connections"
@@ -97,7 +97,7 @@ impl Metrics {
             refused = self.refused.value(),
             not_accepted = self.not_accepted.value(),
             abandoned = self.abandoned.value(),
-            undecoded = engine.decode_failures.value(),
+            decode_failures = engine.decode_failures.value(),
             expired = engine.expired.value(),
             bytes_out = self.bytes_out.value(),
             "frames"

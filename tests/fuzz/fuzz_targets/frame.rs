@@ -1,5 +1,5 @@
-//! Arbitrary requests and replies. There is one form of every message: what is accepted is written again as the same
-//! bytes. Maps are unpacked, and requests meet an open session.
+//! Arbitrary bytes as requests and replies. Every message has one encoding, so a message that is read is written again as the
+//! same bytes. Class maps are unpacked, and requests are given to an open session.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Arbitrary hellos and their answers. There is one form of every message: what is accepted is written again as the
-//! same bytes.
+//! Arbitrary bytes as hellos and their answers. Every message has one encoding, so a message that is read is written again
+//! as the same bytes.
 
 #![no_main]
 

@@ -1,18 +1,18 @@
-//! Arbitrary bytes as a JPEG or a WebP, as the tail takes them: an image within the limit, or an error.
+//! Arbitrary bytes as a JPEG or WebP file, as the tail decodes them: an image within the limit, or an error.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use narrows_models::image::{ImageFormat, decode_as};
 
-/// Small, so that a run is quick; what is over it must not be decoded.
-const MOST: u64 = 1 << 16;
+/// The largest number of pixels. It is small, so that a run is quick. Larger images must not be decoded.
+const MAX_PIXELS: u64 = 1 << 16;
 
 fuzz_target!(|data: &[u8]| {
     for format in [ImageFormat::Jpeg, ImageFormat::WebP] {
-        if let Ok(image) = decode_as(data, format, MOST) {
+        if let Ok(image) = decode_as(data, format, MAX_PIXELS) {
             let pixels = u64::from(image.width()) * u64::from(image.height());
-            assert!((1..=MOST).contains(&pixels));
+            assert!((1..=MAX_PIXELS).contains(&pixels));
         }
     }
 });

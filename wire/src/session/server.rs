@@ -157,8 +157,8 @@ impl Server {
             return Err(Refusal::new(RefusalCode::Version, text));
         }
         if common.is_empty() {
-            let wanted: Vec<String> = hello.bundles.iter().map(ToString::to_string).collect();
-            return Err(Refusal::new(RefusalCode::Bundle, format!("the client holds {}", wanted.join(", "))));
+            let held: Vec<String> = hello.bundles.iter().map(ToString::to_string).collect();
+            return Err(Refusal::new(RefusalCode::Bundle, format!("the client holds {}", held.join(", "))));
         }
         let available = |name: &String| {
             common

@@ -19,6 +19,18 @@ use super::{
 };
 
 /// A network opened on a device. Runs take `&mut self`, so one thread owns a session.
+///
+/// ```no_run
+/// use narrows_tail::engine::{Device, Input, OrtError, Runtime, Session};
+///
+/// let runtime = Runtime::open(None)?;
+/// let mut session = Session::open(&runtime, "tail-classify.onnx".as_ref(), Device::Cpu, 2)?;
+/// let latent = ndarray::Array4::<f32>::zeros((1, 36, 28, 28));
+/// let step = ndarray::Array1::<f32>::ones(1);
+/// let inputs = [("latent", Input::F32(latent.view().into_dyn())), ("step", Input::F32(step.view().into_dyn()))];
+/// let logits = session.run(&inputs, "logits")?;
+/// # Ok::<(), OrtError>(())
+/// ```
 pub struct Session {
     session: ort::session::Session,
     model: PathBuf,
@@ -64,9 +76,9 @@ impl Session {
             Ok(Session { session, model: model.to_owned(), provider, provider_reason: reason.to_owned() })
         };
         match device {
-            Device::Cpu => opened(cpu()?, Provider::Cpu, "cpu was asked for"),
+            Device::Cpu => opened(cpu()?, Provider::Cpu, "cpu was requested"),
             Device::Cuda(index) => match cuda(index) {
-                Ok(session) => opened(session, Provider::Cuda, "cuda was asked for"),
+                Ok(session) => opened(session, Provider::Cuda, "cuda was requested"),
                 Err(error) => {
                     // If the file is not a network, opening it on the CPU fails too, and the file is blamed.
                     cpu()?;

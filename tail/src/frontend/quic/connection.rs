@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     engine: Arc<Engine>,
     /// The engine's models, in the order of the session catalog's bundles.
     models: Vec<Arc<Model>>,
-    /// What the sessions offer to clients.
+    /// The bundles and limits that sessions tell their clients.
     catalog: Arc<Catalog>,
     pub(super) metrics: Metrics,
     pub(super) connections: ConnectionLimit,

@@ -6,8 +6,12 @@
 pub mod codec;
 pub mod compare;
 mod contest;
+mod json;
+mod latencies;
 pub mod links;
 pub mod load;
 pub mod loopback;
 pub mod machine;
 pub mod micro;
+
+pub use latencies::Percentiles;

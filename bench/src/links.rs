@@ -1,4 +1,4 @@
-//! `narrows-bench links`: what the named links really do, so that latencies measured over them can be believed.
+//! `narrows-bench links`: what the emulated links really do, so that latencies measured over them can be believed.
 
 use std::{
     fs,
@@ -6,14 +6,16 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use narrows_netsim::{DirectionFidelity, Fidelity, Ladder, Prober};
 use narrows_pair::Interrupt;
 use serde::{Deserialize, Serialize};
 
-/// Which links, how thoroughly.
+use crate::json;
+
+/// Which links to measure, and how thoroughly.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  narrows-bench links --only wifi-poor,lte,lora --json links.json\n\n\
     The cross-check needs root, `ip` and `tc`; without them it is skipped and the report says why.")]
@@ -27,25 +29,25 @@ pub struct Links {
     /// Seconds that each direction of each link is kept full
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     pub seconds: f64,
-    /// What the links' chances are drawn from
+    /// Seed of losses, jitter and reordering
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Do not hold the rates against the kernel's own shaping (tbf in network namespaces)
+    /// Do not compare the rates with the kernel's own shaping (tbf in network namespaces)
     #[arg(long)]
     pub no_cross_check: bool,
-    /// Where the report goes
+    /// Write the report to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
 
-/// Every link as it was asked for and as it was found.
+/// Every link as it is configured and as it was measured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
-    /// False when it was interrupted: links are missing.
+    /// False when the run was interrupted: links are missing.
     pub complete: bool,
-    /// All that was judged is within its bounds.
+    /// Every measurement is within its tolerance.
     pub pass: bool,
-    /// Why the rates were not held against tbf; absent when they were.
+    /// The reason why rates were not compared with tbf; absent where they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cross_check_skipped: Option<String>,
     /// In the order of the file.
@@ -53,7 +55,8 @@ pub struct Report {
 }
 
 impl Links {
-    /// Measures, prints a table and writes the report; fails when a link does not do what it says.
+    /// Measures, prints a table and writes the report; fails when a measurement is outside its tolerance.
+    #[must_use]
     pub fn run(&self) -> ExitCode {
         match Interrupt::watch() {
             Ok(interrupt) => interrupt.exit("links", self.show(&interrupt)),
@@ -76,18 +79,15 @@ impl Links {
             Some(reason) => println!("cross-check with tbf: skipped, {reason}"),
             None => println!("cross-check: tbf on a pair of network namespaces, rates on the Ethernet wire"),
         }
-        if let Some(path) = &self.json {
-            let text = serde_json::to_string_pretty(&report)? + "\n";
-            fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))?;
-        }
-        anyhow::ensure!(report.pass, "a link does not do what it says; on a loaded machine, try again");
+        json::write(self.json.as_deref(), &report)?;
+        ensure!(report.pass, "a link does not do what it says; on a loaded machine, try again");
         Ok(())
     }
 
-    /// Measures every link of the ladder, one after the other.
+    /// Measures every link of `ladder`, one after the other. An interrupt is no error: the report is incomplete then.
     ///
     /// # Errors
-    /// When sockets fail. An interrupt is no error: the report is incomplete then.
+    /// When a socket fails.
     pub fn measure(&self, ladder: &Ladder, interrupt: &Interrupt) -> Result<Report> {
         let stop = || interrupt.seen();
         let mut prober = Prober::new(self.seconds, self.seed, &stop);
@@ -112,7 +112,7 @@ impl Links {
     }
 }
 
-/// The links of a file, or the shipped ones.
+/// The links of a file; without a file, the shipped ones.
 ///
 /// # Errors
 /// When the file cannot be read, naming link and field.
@@ -123,7 +123,8 @@ pub fn ladder(file: Option<&Path>) -> Result<Ladder> {
 }
 
 impl Report {
-    /// One row per link and direction.
+    /// A table with one row per link and direction.
+    #[must_use]
     pub fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY);
@@ -132,8 +133,8 @@ impl Report {
             "",
         ]);
         for fidelity in &self.links {
-            for (name, way) in [("up", &fidelity.up), ("down", &fidelity.down)] {
-                table.add_row(row(fidelity, name, way));
+            for (name, direction) in [("up", &fidelity.up), ("down", &fidelity.down)] {
+                table.add_row(row(fidelity, name, direction));
             }
         }
         for column in table.column_iter_mut().skip(2) {
@@ -143,21 +144,22 @@ impl Report {
     }
 }
 
-fn row(fidelity: &Fidelity, name: &str, way: &DirectionFidelity) -> Vec<String> {
+fn row(fidelity: &Fidelity, name: &str, direction: &DirectionFidelity) -> Vec<String> {
     let kbit = |rate: Option<f64>| rate.map_or_else(|| "-".into(), |rate| format!("{rate:.1}"));
+    let off = |off: Option<f64>| off.map_or_else(|| "-".into(), |off| format!("{:+.2} %", off * 100.0));
     vec![
         fidelity.link.name.clone(),
         name.into(),
-        kbit(way.asked_kbit),
-        kbit(way.kbit),
-        way.rate_off().map_or_else(|| "-".into(), |off| format!("{:+.2} %", off * 100.0)),
-        way.tbf_off().map_or_else(|| "-".into(), |off| format!("{:+.2} %", off * 100.0)),
-        format!("{:.2}", way.asked_ms),
-        format!("{:.2}", way.ms_p50),
-        format!("{:.2}", way.ms_p95),
-        format!("{:.2} %", way.asked_loss * 100.0),
-        format!("{}/{}", way.missing, way.sent),
+        kbit(direction.asked_kbit),
+        kbit(direction.kbit),
+        off(direction.rate_off()),
+        off(direction.tbf_off()),
+        format!("{:.2}", direction.asked_ms),
+        format!("{:.2}", direction.ms_p50),
+        format!("{:.2}", direction.ms_p95),
+        format!("{:.2} %", direction.asked_loss * 100.0),
+        format!("{}/{}", direction.missing, direction.sent),
         format!("{:.0} %", fidelity.relay_cpu * 100.0),
-        if way.pass() { "ok" } else { "OFF" }.into(),
+        if direction.pass() { "ok" } else { "OFF" }.into(),
     ]
 }

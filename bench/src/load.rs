@@ -1,46 +1,50 @@
-//! `narrows-bench load`: many heads at once against one tail, open loop, and where it breaks.
+//! `narrows-bench load`: many simulated heads against one server, as an open loop.
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, ensure};
-use arrivals::Arrivals;
-use clap::{Args, ValueEnum};
-use cost::{Cost, Memory};
-use knee::{Search, Verdict};
+use anyhow::{Result, bail, ensure};
+use arrivals::{Arrivals, Spacing};
+use clap::Args;
+use clients::{ClientPool, Target};
+use load_stats::Step;
 use narrows_models::{Bundle, Parts};
 use narrows_pair::{Interrupt, Pair};
-use question::Question;
+use process::{CpuTime, Memory, resident_kb};
+use saturation::SaturationSearch;
 use serde::Serialize;
-use swarm::{Swarm, Target};
-use tally::{Step, Tally};
+use workload::Workload;
+
+use crate::json;
 
 mod arrivals;
-mod cost;
-mod knee;
-mod question;
-mod swarm;
-mod tally;
+mod clients;
+mod load_stats;
+mod process;
+mod saturation;
+mod workload;
 
-/// Share of frames that may go without an answer before a step counts as broken.
+/// Share of frames that may stay without an answer in a sustained step.
 const UNANSWERED: f64 = 0.01;
-/// Steps of a knee's search at most.
+/// Steps of a search for saturation at most.
 const STEPS: usize = 16;
-/// Connections that an own tail takes beside the heads asked for.
+/// Frames of a step of the search at least: fewer say nothing about 99 % of them.
+const FRAMES: f64 = 1000.0;
+/// Connections that a server started here accepts beyond the simulated heads.
 const SPARE: usize = 8;
 
-/// How many heads, how often, against which tail.
+/// How many heads, how often, and against which server.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     narrows-bench load --bundle models/bundles/lite2 --heads 2000 --rate 1 --seconds 20 --json load.json\n  \
-    narrows-bench load --bundle models/bundles/lite2 --heads 50 --knee --p99 200\n  \
+    narrows-bench load --bundle models/bundles/lite2 --heads 50 --saturation --p99 200\n  \
     narrows-bench load --bundle models/bundles/lite2 --server tail.local:7461 --identity certs/devices/device\n\n\
-    Latency counts from the moment a frame was due, also when it left later. Refusals are answers and are\n\
-    counted by code. An own tail is given room for all heads; another one needs `--connections` of at least that.")]
+    Latency counts from the moment a frame was due, even if it was sent later. Refusals are answers and are counted\n\
+    by code. A server started here accepts all heads; another one needs `--connections` of at least their number.")]
 pub struct Load {
     /// The bundle's folder
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
-    /// A tail that runs already [default: an own one is started on loopback]
+    /// A server that runs already [default: one is started on loopback]
     #[arg(long, value_name = "HOST:PORT", requires = "identity")]
     pub server: Option<String>,
     /// Folder with ca.pem, cert.pem and key.pem of a device, for --server
@@ -49,74 +53,64 @@ pub struct Load {
     /// Simulated heads, each with a connection of its own
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub heads: u32,
-    /// Frames per second of each head; with --knee of the first step
+    /// Frames per second of each head; with --saturation of the first step
     #[arg(long, value_name = "R", default_value_t = 1.0)]
     pub rate: f64,
     /// When frames are due
     #[arg(long, value_enum, default_value_t = Spacing::Poisson)]
     pub arrivals: Spacing,
-    /// Seconds that are measured; with --knee of each step
+    /// Seconds of the measurement; with --saturation of each step, which lasts longer if fewer than 1000 frames were due
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     pub seconds: f64,
     /// Seconds over which the heads connect [default: 200 heads a second]
     #[arg(long, value_name = "S")]
     pub ramp: Option<f64>,
-    /// What to ask, by task name
+    /// Tasks to run, by name
     #[arg(long, value_name = "TASK,…", value_delimiter = ',', default_value = "classify")]
     pub tasks: Vec<String>,
     /// Rate level of the packets [default: the bundle's]
     #[arg(long, value_name = "N")]
     pub level: Option<usize>,
-    /// Photos that the real head makes the packets of [default: the packets recorded in the bundle]
+    /// Photos that the real head encodes to packets [default: the packets recorded in the bundle]
     #[arg(long, value_name = "FILE|DIR|GLOB")]
     pub source: Option<String>,
-    /// Milliseconds from when a frame is due to its answer; the rest of it travels with the frame
+    /// Milliseconds from the moment a frame is due to its deadline
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     pub budget: u64,
-    /// Raise the rate until it breaks, and find the highest that holds
+    /// Raise the rate until the server does not sustain it, and find the highest rate that it sustains
     #[arg(long)]
-    pub knee: bool,
-    /// Milliseconds that 99 % of the answers may take before a step of --knee counts as broken
+    pub saturation: bool,
+    /// With --saturation: milliseconds within which 99 % of the answers of a sustained step come
     #[arg(long, value_name = "MS", default_value_t = 250.0)]
     pub p99: f64,
-    /// What arrivals and choices are drawn from
+    /// Seed of arrival times
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Where the report goes
+    /// Write the report to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// For the own tail, after `--`: arguments of `narrows-tail serve`
+    /// Arguments of `narrows-tail serve` for the server started here, after `--`
     #[arg(last = true, value_name = "TAIL ARGS", conflicts_with = "server")]
     pub tail_args: Vec<String>,
 }
 
-/// When frames are due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Spacing {
-    /// At random, independent of each other
-    Poisson,
-    /// At equal distances for each head, the heads spread over them
-    Fixed,
-}
-
-/// What was asked of the tail, and what came of it.
+/// The settings of a run and its outcome.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// False when it was interrupted.
+    /// False when the run was interrupted.
     pub complete: bool,
     /// The bundle's digest.
     pub bundle: String,
-    /// Where the tail is, and whether it is an own one.
+    /// The server's address.
     pub server: String,
-    /// An own tail's arguments beside the defaults.
+    /// Arguments of a server that was started here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tail_args: Option<Vec<String>>,
-    /// Heads asked for and heads that got a connection.
+    /// Simulated heads, and those of them that connected.
     pub heads: (usize, usize),
-    /// Why the others did not.
+    /// Reasons why the others did not connect, with their numbers.
     pub not_connected: Vec<(String, usize)>,
-    /// Seconds until all were connected.
+    /// Seconds until all heads were connected.
     pub connecting_s: f64,
     /// UDP sockets that the heads share.
     pub sockets: usize,
@@ -124,23 +118,24 @@ pub struct Report {
     pub arrivals: Spacing,
     /// Distinct packets and their mean bytes.
     pub packets: (usize, f64),
-    /// From due to answer, at most.
+    /// From due to deadline.
     pub budget_ms: u64,
-    /// This process, before and after the heads connected.
+    /// Memory of this process before and after the heads connected.
     pub memory: Memory,
-    /// The own tail likewise; absent for another one, which cannot be looked into.
+    /// The same of a server that was started here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tail_memory: Option<Memory>,
-    /// One, or those of the search for the knee in their order.
+    /// One step, or those of the search for saturation in their order.
     pub steps: Vec<Step>,
-    /// With `--knee`: frames per second of all heads that the tail still answered in time; `None`: not even the least
-    /// rate tried.
+    /// With `--saturation`: the highest rate that the server sustained, in frames per second of all heads; `None` when it
+    /// did not sustain the lowest rate that was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub knee: Option<Option<f64>>,
+    pub saturation: Option<Option<f64>>,
 }
 
 impl Load {
-    /// Loads the tail, prints what came of it and writes the report.
+    /// Loads the server, prints the outcome and writes the report.
+    #[must_use]
     pub fn run(&self) -> ExitCode {
         match Interrupt::watch() {
             Ok(interrupt) => interrupt.exit("load", self.show(&interrupt)),
@@ -154,72 +149,65 @@ impl Load {
     fn show(&self, interrupt: &Interrupt) -> Result<()> {
         let report = self.measure(interrupt)?;
         report.print();
-        if let Some(path) = &self.json {
-            let text = serde_json::to_string_pretty(&report)? + "\n";
-            fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))?;
-        }
-        Ok(())
+        json::write(self.json.as_deref(), &report)
     }
 
-    /// Loads the tail. An interrupt is no error: the report is incomplete then.
+    /// Loads the server. An interrupt is no error: the report is incomplete then.
     ///
     /// # Errors
-    /// When the settings do not fit the bundle, or no head gets through.
+    /// When the settings do not fit the bundle, or no head connects.
     pub fn measure(&self, interrupt: &Interrupt) -> Result<Report> {
         for (flag, value) in [("--rate", self.rate), ("--seconds", self.seconds)] {
             ensure!(value.is_finite() && value > 0.0, "{flag}: {value} must be above 0");
         }
         let bundle = Bundle::open(&self.bundle, Parts::All)?;
-        let question = Question::new(&bundle, &self.tasks, self.level, self.source.as_deref())?;
+        let workload = Workload::new(&bundle, &self.tasks, self.level, self.source.as_deref())?;
         let heads = self.heads as usize;
+        let ramp = self.ramp.unwrap_or(heads as f64 / 200.0);
+        ensure!(ramp.is_finite() && ramp >= 0.0, "--ramp: {ramp} must be 0 or more");
         let mut tail_args = self.tail_args.clone();
         if !tail_args.iter().any(|arg| arg.starts_with("--connections")) {
             tail_args.extend(["--connections".to_owned(), (heads + SPARE).to_string()]);
         }
-        let pair = match &self.server {
-            Some(_) => None,
-            None => {
+        let (pair, server, identity) = match (&self.server, &self.identity) {
+            (None, _) => {
                 let args: Vec<&str> = tail_args.iter().map(String::as_str).collect();
-                Some(Pair::start(&self.bundle, &args)?)
+                let pair = Pair::start(&self.bundle, &args)?;
+                let (server, identity) = (pair.address().to_owned(), pair.certs().join("devices/device"));
+                (Some(pair), server, identity)
             }
+            (Some(server), Some(identity)) => (None, server.clone(), identity.clone()),
+            _ => bail!("--server needs --identity"),
         };
-        let (server, identity) = match (&pair, &self.server, &self.identity) {
-            (Some(pair), ..) => (pair.address().to_owned(), pair.certs().join("devices/device")),
-            (None, Some(server), Some(identity)) => (server.clone(), identity.clone()),
-            _ => anyhow::bail!("--server needs --identity"),
-        };
-        let ramp = self.ramp.unwrap_or(heads as f64 / 200.0);
-        ensure!(ramp.is_finite() && ramp >= 0.0, "--ramp: {ramp} must be 0 or more");
         let target = Target { server: server.clone(), identity, ramp: Duration::from_secs_f64(ramp) };
         let tail = pair.as_ref().map(Pair::tail_pid);
-        // One thread, so that what a core can do is what is measured.
+        // One thread, so that the rate of one core is what is measured.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = tokio::task::LocalSet::new().block_on(&runtime, async {
-            let (own, others) = (cost::memory(None), tail.and_then(|pid| cost::memory(Some(pid))));
-            let swarm = Swarm::connect(&target, &question, heads, interrupt).await?;
-            let connected = swarm.heads();
-            let memory = Memory::between(own, cost::memory(None), connected);
-            let tail_memory = tail.map(|pid| Memory::between(others, cost::memory(Some(pid)), connected));
+            let own = std::process::id();
+            let (own_before, tail_before) = (resident_kb(own), tail.and_then(resident_kb));
+            let pool = ClientPool::connect(&target, &workload, heads, interrupt).await?;
+            let connected = pool.heads();
             let mut report = Report {
                 complete: false,
                 bundle: bundle.digest().to_string(),
                 server,
                 tail_args: pair.is_some().then_some(tail_args.clone()),
                 heads: (heads, connected),
-                not_connected: swarm.missed(),
-                connecting_s: swarm.took().as_secs_f64(),
-                sockets: swarm.sockets(),
+                not_connected: pool.failures(),
+                connecting_s: pool.connecting().as_secs_f64(),
+                sockets: pool.sockets(),
                 arrivals: self.arrivals,
-                packets: (question.packets.len(), question.mean_bytes()),
+                packets: (workload.packets.len(), workload.mean_bytes()),
                 budget_ms: self.budget,
-                memory,
-                tail_memory,
+                memory: Memory::between(own_before, resident_kb(own), connected),
+                tail_memory: tail.map(|pid| Memory::between(tail_before, resident_kb(pid), connected)),
                 steps: Vec::new(),
-                knee: None,
+                saturation: None,
             };
-            self.steps(&swarm, tail, interrupt, &mut report).await?;
+            self.steps(&pool, tail, interrupt, &mut report).await?;
             report.complete = !interrupt.seen();
-            swarm.close().await;
+            pool.close().await;
             anyhow::Ok(report)
         })?;
         if let Some(pair) = pair {
@@ -230,73 +218,70 @@ impl Load {
 
     async fn steps(
         &self,
-        swarm: &Swarm,
+        pool: &ClientPool,
         tail: Option<u32>,
         interrupt: &Interrupt,
         report: &mut Report,
     ) -> Result<()> {
-        if !self.knee {
-            report.steps.push(self.step(swarm, self.rate, tail, interrupt).await?);
+        if !self.saturation {
+            report.steps.push(self.step(pool, self.rate, self.seconds, tail, interrupt).await?);
             return Ok(());
         }
-        let mut search = Search::new(self.rate);
+        let mut search = SaturationSearch::new(self.rate);
         while let Some(rate) = search.next()
             && report.steps.len() < STEPS
             && !interrupt.seen()
         {
-            let mut step = self.step(swarm, rate, tail, interrupt).await?;
-            let holds = step.unanswered_share() <= UNANSWERED && step.answered_ms.p99 <= self.p99;
-            step.holds = Some(holds);
-            search.learn(if holds { Verdict::Holds } else { Verdict::Breaks });
+            let seconds = self.seconds.max(FRAMES / (rate * pool.heads() as f64));
+            let step = self.step(pool, rate, seconds, tail, interrupt).await?;
+            search.learn(step.sustained == Some(true));
             report.steps.push(step);
         }
-        report.knee = Some(search.found().map(|rate| rate * swarm.heads() as f64));
+        report.saturation = Some(search.found().map(|rate| rate * pool.heads() as f64));
         Ok(())
     }
 
-    async fn step(&self, swarm: &Swarm, rate: f64, tail: Option<u32>, interrupt: &Interrupt) -> Result<Step> {
-        let arrivals = Arrivals::new(self.arrivals, swarm.heads(), rate, self.seed);
-        let before = (Cost::own()?, tail.and_then(Cost::of));
-        let budget = Duration::from_millis(self.budget);
-        let tally: Tally =
-            swarm.send(arrivals, Duration::from_secs_f64(self.seconds), budget, interrupt).await?;
-        let cpu = before.0.until(Cost::own()?);
-        let tail_cpu = before.1.zip(tail.and_then(Cost::of)).map(|(before, after)| before.until(after));
-        Ok(tally.finish(rate * swarm.heads() as f64, cpu, tail_cpu))
+    async fn step(
+        &self,
+        pool: &ClientPool,
+        rate: f64,
+        seconds: f64,
+        tail: Option<u32>,
+        interrupt: &Interrupt,
+    ) -> Result<Step> {
+        let arrivals = Arrivals::new(self.arrivals, pool.heads(), rate, self.seed);
+        let (own_before, tail_before) = (CpuTime::own(), tail.and_then(CpuTime::of));
+        let (time, budget) = (Duration::from_secs_f64(seconds), Duration::from_millis(self.budget));
+        let stats = pool.send(arrivals, time, budget, interrupt).await?;
+        let cpu = own_before.share_until(CpuTime::own());
+        let tail_cpu = tail_before.zip(tail.and_then(CpuTime::of));
+        let tail_cpu = tail_cpu.map(|(before, after)| before.share_until(after));
+        let limit = Duration::from_secs_f64(self.p99.max(0.0) / 1e3);
+        let sustained = self.saturation.then(|| stats.sustained(UNANSWERED, limit));
+        Ok(Step { sustained, ..stats.finish(rate * pool.heads() as f64, cpu, tail_cpu) })
     }
 }
 
 impl Report {
     fn print(&self) {
+        let Report { heads: (heads, connected), server, connecting_s, sockets, packets, .. } = self;
         println!(
-            "{} of {} heads connected to {} in {:.1} s over {} UDP sockets; {} packets of {:.0} bytes, {:?} arrivals",
-            self.heads.1,
-            self.heads.0,
-            self.server,
-            self.connecting_s,
-            self.sockets,
-            self.packets.0,
-            self.packets.1,
-            self.arrivals
+            "{connected} of {heads} heads connected to {server} in {connecting_s:.1} s over {sockets} UDP sockets; \
+             {} packets of {:.0} bytes, {:?} arrivals",
+            packets.0, packets.1, self.arrivals
         );
         for (reason, number) in &self.not_connected {
             println!("  {number} not connected: {reason}");
         }
-        println!(
-            "memory per connection: {} here, {} in the tail",
-            self.memory.text(),
-            match &self.tail_memory {
-                Some(memory) => memory.text(),
-                None => "unknown (not started here)".into(),
-            }
-        );
-        println!("{}", tally::table(&self.steps));
+        let tail = self.tail_memory.as_ref().map_or("unknown (not started here)".into(), Memory::text);
+        println!("memory per connection: {} here, {tail} in the server", self.memory.text());
+        println!("{}", load_stats::table(&self.steps));
         for step in &self.steps {
             println!("{}", step.details());
         }
-        match self.knee {
-            Some(Some(rate)) => println!("knee: {rate:.1} frames/s answered in time"),
-            Some(None) => println!("knee: below the least rate tried"),
+        match self.saturation {
+            Some(Some(rate)) => println!("highest sustained rate: {rate:.1} frames/s"),
+            Some(None) => println!("highest sustained rate: below the lowest rate that was tried"),
             None => {}
         }
         if !self.complete {

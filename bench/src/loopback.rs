@@ -1,19 +1,24 @@
-//! `narrows-bench loopback`: what the runtime adds to the work itself.
+//! `narrows-bench loopback`: the time that the runtime adds to the stages of a frame.
 
 use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
     process::Stdio,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use narrows_eval::stats::quantile;
 use narrows_head::report::{Line, Status};
 use narrows_pair::Pair;
 use serde::Serialize;
 
-/// How often, which photos.
+use crate::{
+    json,
+    latencies::{Latencies, Percentiles},
+};
+
+/// Which photos to send, and how often.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  narrows-bench loopback --bundle models/bundles/lite2 --source bench/photos --rounds 40"
@@ -25,13 +30,14 @@ pub struct Loopback {
     /// A photo, a folder of photos or a glob, sent over and over
     #[arg(long)]
     pub source: String,
-    /// How often the source is sent; the first round is not counted
+    /// How often the source is sent; the first time is not counted. Percentiles need enough frames: 20 for p95, 1000 for
+    /// p99
     #[arg(long, value_name = "N", default_value_t = 40)]
     pub rounds: usize,
-    /// Tasks to ask for
+    /// Tasks to run, by name
     #[arg(long, value_name = "LIST", default_value = "classify")]
     pub tasks: String,
-    /// Where the report goes
+    /// Write the report to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
@@ -40,26 +46,15 @@ pub struct Loopback {
 struct Report {
     frames: usize,
     total_ms: Percentiles,
-    /// Total less decode, resize, head, encode, tail decode and tail infer.
+    /// Total less decode, resize, head, encode, and the server's decode and network.
     overhead_ms: Percentiles,
 }
 
-#[derive(Debug, Serialize)]
-struct Percentiles {
-    p50: f64,
-    p95: f64,
-    p99: f64,
-}
-
-impl Percentiles {
-    fn of(samples: &[f64]) -> Self {
-        let at = |q| quantile(samples, q);
-        Percentiles { p50: at(0.5), p95: at(0.95), p99: at(0.99) }
-    }
-}
-
 impl Loopback {
-    /// Sends the frames one at a time through a real pair and prints the percentiles.
+    /// Sends the frames one at a time through a real head and a real server, and prints percentiles.
+    ///
+    /// # Errors
+    /// When head or server cannot be started, or a frame gets no answer.
     pub fn run(&self) -> Result<()> {
         let pair = Pair::start(&self.bundle, &[])?;
         let mut head = pair
@@ -75,28 +70,22 @@ impl Loopback {
         ensure!(head.wait()?.success(), "narrows-head failed; see its messages above");
         pair.drain()?;
         lines.drain(..lines.len() / (self.rounds + 1));
-        let mut total = Vec::new();
-        let mut overhead = Vec::new();
+        let (mut total, mut overhead) = (Latencies::default(), Latencies::default());
         for line in &lines {
             ensure!(line.status == Status::Answered, "{}: got no answer", line.file.display());
             let ms = line.ms.as_ref().context("an answered line without times")?;
-            let work = ms.decode + ms.resize + ms.head + ms.encode + ms.tail_decode + ms.tail_infer;
-            total.push(ms.total);
-            overhead.push(ms.total - work);
+            let stages = ms.decode + ms.resize + ms.head + ms.encode + ms.tail_decode + ms.tail_infer;
+            total.record(Duration::from_secs_f64(ms.total / 1e3));
+            overhead.record(Duration::from_secs_f64((ms.total - stages).max(0.0) / 1e3));
         }
-        let report = Report {
-            frames: lines.len(),
-            total_ms: Percentiles::of(&total),
-            overhead_ms: Percentiles::of(&overhead),
-        };
-        println!("{} frames, one at a time       p50      p95      p99", report.frames);
-        for (name, of) in [("total", &report.total_ms), ("beside the work itself", &report.overhead_ms)] {
-            println!("  {name:24} {:7.2}  {:7.2}  {:7.2} ms", of.p50, of.p95, of.p99);
+        let (total_ms, overhead_ms) = (total.percentiles(), overhead.percentiles());
+        println!("{} frames, one at a time       p50      p95      p99", lines.len());
+        for (name, Percentiles { p50, p95, p99 }) in
+            [("total", total_ms), ("without the stages", overhead_ms)]
+        {
+            let [p50, p95, p99] = [p50, p95, p99].map(|ms| ms.map_or("-".into(), |ms| format!("{ms:.2}")));
+            println!("  {name:24} {p50:>7}  {p95:>7}  {p99:>7} ms");
         }
-        if let Some(path) = &self.json {
-            let text = serde_json::to_string_pretty(&report)? + "\n";
-            std::fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))?;
-        }
-        Ok(())
+        json::write(self.json.as_deref(), &Report { frames: lines.len(), total_ms, overhead_ms })
     }
 }

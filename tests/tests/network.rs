@@ -1,4 +1,4 @@
-//! Real heads and a real tail over a simulated link, and many simulated heads against a real tail.
+//! Real heads and a real tail over emulated links, and many simulated heads against a real tail.
 
 use std::{net::SocketAddr, process::Stdio};
 
@@ -68,7 +68,11 @@ fn few_heads_are_answered_and_every_frame_is_accounted_for() -> Result<()> {
         assert_eq!(step.batches.values().sum::<usize>(), step.answered);
         assert!(step.cpu > 0.0 && step.tail_cpu.is_some(), "{step:?}");
         let ms = step.answered_ms;
-        assert!(ms.p50 > 0.0 && ms.p50 <= ms.p95 && ms.p95 <= ms.p99, "{ms:?}");
+        // About 24 frames: too few for a 99th percentile, and perhaps for a 95th.
+        assert!(
+            ms.p50 > Some(0.0) && ms.p95.is_none_or(|p95| ms.p50 <= Some(p95)) && ms.p99.is_none(),
+            "{ms:?}"
+        );
         assert!(report.tail_memory.is_some_and(|memory| memory.after_kb > Some(0)));
     }
     Ok(())
@@ -106,11 +110,11 @@ fn a_link_is_measured_and_its_report_reads_back() -> Result<()> {
     let report = links.measure(&ladder(Some(&file))?, &Interrupt::never())?;
     assert!(report.complete && report.cross_check_skipped.is_some());
     let read: narrows_bench::links::Report = serde_json::from_str(&serde_json::to_string(&report)?)?;
-    let way = &read.links[0].up;
-    // The configured figures are exact; the measured ones depend on other work of the machine, so they are only bounded.
-    assert_eq!((way.asked_kbit, way.asked_loss), (Some(2_000.0), 0.2));
-    assert!((way.asked_ms - 4.4).abs() < 1e-9, "{way:?}");
-    assert!(way.kbit.is_some() && way.sent > way.missing && way.missing > 0 && way.ms_p50 >= 4.4, "{way:?}");
+    let up = &read.links[0].up;
+    // The configuration is exact; measurements depend on the machine's other work, so only their order is checked.
+    assert_eq!((up.asked_kbit, up.asked_loss), (Some(2_000.0), 0.2));
+    assert!((up.asked_ms - 4.4).abs() < 1e-9, "{up:?}");
+    assert!(up.kbit.is_some() && up.sent > up.missing && up.missing > 0 && up.ms_p50 >= 4.4, "{up:?}");
     assert_eq!(read.links[0].down.kbit, None);
     std::fs::write(&file, "[[link]]\nname = \"mine\"\nabout = \"\"\nsource = \"\"\nloss = 2")?;
     let error = format!("{:#}", ladder(Some(&file)).unwrap_err());

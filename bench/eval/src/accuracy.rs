@@ -21,7 +21,7 @@ const QUALITIES: [u8; 6] = [10, 20, 30, 50, 75, 90];
 pub(crate) enum Coding {
     /// One whole packet at each of these rate levels.
     Levels(Vec<usize>),
-    /// One packet at this rate level, cut after each group of channels in turn (codec/FORMAT.md, section 4.1).
+    /// One packet at this rate level, cut after each of its groups of channels (codec/FORMAT.md, section 4.1).
     Prefixes(usize),
 }
 

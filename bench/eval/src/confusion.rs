@@ -55,11 +55,11 @@ impl Confusion {
         let at = |truth: usize, predicted: usize| self.pixels[truth * self.classes + predicted];
         (0..self.classes)
             .map(|class| {
-                let both = at(class, class);
-                let is: u64 = (0..self.classes).map(|other| at(class, other)).sum();
-                let said: u64 = (0..self.classes).map(|other| at(other, class)).sum();
-                let union = is + said - both;
-                (union > 0).then(|| both as f64 / union as f64)
+                let intersection = at(class, class);
+                let labelled: u64 = (0..self.classes).map(|other| at(class, other)).sum();
+                let predicted: u64 = (0..self.classes).map(|other| at(other, class)).sum();
+                let union = labelled + predicted - intersection;
+                (union > 0).then(|| intersection as f64 / union as f64)
             })
             .collect()
     }

@@ -1,4 +1,4 @@
-//! What physics charges for a question and its answer, to hold a measured time against.
+//! The least time that a link takes for a request and its reply, to compare measured times with.
 
 use std::time::Duration;
 
@@ -9,25 +9,26 @@ use crate::{
     shape::HEADER,
 };
 
-/// UDP payload of a full datagram once QUIC has found the path's size: 1500 less IPv6 and UDP headers.
+/// UDP payload of a full datagram after QUIC's path MTU discovery: 1500 less IPv6 and UDP headers.
 const DATAGRAM: usize = 1452;
-/// What QUIC adds to a datagram of one stream: first byte, connection ID of 8, packet number of 2, authentication
+/// Bytes that QUIC adds to a datagram of one stream: first byte, connection ID of 8, packet number of 2, authentication
 /// tag of 16 (RFC 9000, section 17.3), and a stream frame's type, ID, offset and length (section 19.8).
 const QUIC: usize = 27 + 6;
 
-/// The least time that a link takes for one exchange: bits over rate, both ways, and one round trip.
+/// The least time that a link takes for one exchange: bits over rate in both directions, and one round trip.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ideal {
-    /// Serialisation of the question.
+    /// Serialisation of the request.
     pub up: Duration,
-    /// Serialisation of the answer.
+    /// Serialisation of the reply.
     pub down: Duration,
-    /// Propagation both ways, with the mean of the jitter.
+    /// Propagation in both directions, with the mean jitter.
     pub round_trip: Duration,
 }
 
 impl Ideal {
     /// For messages of these many bytes, each on a stream of an open connection.
+    #[must_use]
     pub fn of(link: &Link, up_bytes: usize, down_bytes: usize) -> Self {
         let line = |direction, bytes| match link.shape(direction).rate {
             Some(rate) => Duration::from_secs_f64(wire_bytes(bytes) as f64 * 8.0 / rate as f64),
@@ -40,19 +41,15 @@ impl Ideal {
         }
     }
 
-    /// The whole exchange, with nothing between question and answer.
+    /// Time of the whole exchange, with nothing between request and reply.
+    #[must_use]
     pub fn total(&self) -> Duration {
         self.up + self.down + self.round_trip
     }
-
-    /// What a frame whose stages on both sides took `stages` may take: a tenth more than stages and link, and 2 ms.
-    pub fn bound(&self, stages: Duration) -> Duration {
-        (self.total() + stages).mul_f64(1.1) + Duration::from_millis(2)
-    }
 }
 
-/// Bytes on the wire of a message on a QUIC stream: itself, and the headers of QUIC, UDP and IPv4 once per
-/// datagram.
+/// Bytes on the wire of a message on a QUIC stream: the message, and the headers of QUIC, UDP and IPv4 once per datagram.
+#[must_use]
 pub fn wire_bytes(message: usize) -> usize {
     let datagrams = message.div_ceil(DATAGRAM - QUIC).max(1);
     message + datagrams * (QUIC + HEADER)
@@ -64,7 +61,7 @@ mod tests {
     use crate::Ladder;
 
     #[test]
-    fn a_frame_costs_its_bits_and_a_round_trip() {
+    fn an_exchange_takes_its_bits_and_a_round_trip() {
         let ladder = Ladder::shipped();
         let narrowband = Ideal::of(ladder.find("narrowband").unwrap(), 6_000, 100);
         // 6000 bytes are 5 datagrams of 61 bytes of headers.
@@ -74,6 +71,5 @@ mod tests {
         assert_eq!(narrowband.total(), narrowband.up + narrowband.down + Duration::from_millis(20));
         let loopback = Ideal::of(ladder.find("loopback").unwrap(), 6_000, 100);
         assert_eq!(loopback.total(), Duration::ZERO);
-        assert_eq!(loopback.bound(Duration::from_millis(10)), Duration::from_millis(13));
     }
 }

@@ -1,9 +1,13 @@
-//! Links with names, and a relay between a real head and a real tail that behaves like one of them.
+//! Emulated network links with names, and a UDP relay between a real head and a real tail that behaves like one of them.
 //!
-//! * [`Ladder`] and [`Link`]: the links of `bench/links.toml` or of the user's own file.
-//! * [`Shaper`]: one direction of a link, pure: datagrams and `now` in, datagrams and when they are due out.
+//! A link limits the rate, delays, loses and reorders datagrams. The relay runs in user space, needs no rights, and shapes
+//! both directions; [`Prober`] measures what it really does, also in comparison with the kernel's own shaping.
+//!
+//! * [`Ladder`] and [`Link`]: the links of `bench/links.toml` or of another file.
+//! * [`Shaper`]: one direction of a link, pure: takes datagrams and `now`, returns datagrams when they are due.
 //! * [`Relay`]: a thread with sockets around two shapers.
-//! * [`Ideal`]: what a link costs a message at least, to hold a measured time against.
+//! * [`Ideal`]: the least time that a link takes for a message, a lower bound for measured times.
+//! * [`Prober`] and [`Fidelity`]: measured rate, delay and loss of a link.
 //!
 //! ```
 //! use std::time::Duration;

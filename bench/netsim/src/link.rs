@@ -1,4 +1,4 @@
-//! Links with names, read from a TOML file.
+//! Named links, read from a TOML file.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::shape::{Loss, Shape};
 
-/// The ladder that narrows ships.
+/// The file `bench/links.toml`.
 const SHIPPED: &str = include_str!("../../links.toml");
 
-/// Least queue in bytes when the file names none.
+/// Queue in bytes for a link that does not set one: this, or more for high rates.
 const QUEUE_BYTES: f64 = 64_000.0;
-/// Least queue in seconds of the rate when the file names none.
+/// Queue in seconds of the rate for a link that does not set one.
 const QUEUE_SECONDS: f64 = 0.2;
 
-/// Links in the order of their file.
+/// A list of links in the order of their file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ladder {
-    /// The links; names differ.
+    /// The links; no two have the same name.
     pub links: Vec<Link>,
 }
 
-/// What lies between a head and a tail; the fields are those of `bench/links.toml`.
+/// What lies between a head and a tail. The fields are those of `bench/links.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
@@ -29,38 +29,38 @@ pub struct Link {
     pub name: String,
     /// One line for people.
     pub about: String,
-    /// Where the numbers come from.
+    /// The source of the numbers.
     pub source: String,
-    /// To the head, in 1000 bit/s; `None` does not limit.
+    /// Rate towards the head in 1000 bit/s; `None` for no limit.
     #[serde(default)]
     pub down_kbit: Option<f64>,
-    /// To the tail, in 1000 bit/s; `None` does not limit.
+    /// Rate towards the tail in 1000 bit/s; `None` for no limit.
     #[serde(default)]
     pub up_kbit: Option<f64>,
-    /// Round trip of an empty datagram in milliseconds; each direction delays by half.
+    /// Round trip of an empty datagram in milliseconds; each direction delays by half of it.
     #[serde(default)]
     pub rtt_ms: f64,
-    /// Largest extra delay in each direction, evenly spread from 0, in milliseconds.
+    /// Largest additional delay in each direction in milliseconds, uniformly distributed from 0.
     #[serde(default)]
     pub jitter_ms: f64,
     /// Share of datagrams lost in each direction.
     #[serde(default)]
     pub loss: f64,
-    /// Mean run of lost datagrams; `None` loses each on its own.
+    /// Mean number of consecutive lost datagrams; `None` for independent losses.
     #[serde(default)]
     pub burst: Option<f64>,
-    /// Share of datagrams that others may pass.
+    /// Share of datagrams that later ones may overtake.
     #[serde(default)]
     pub reorder: f64,
-    /// How much later those arrive, in milliseconds.
+    /// Additional delay of those, in milliseconds.
     #[serde(default)]
     pub reorder_ms: f64,
-    /// 1000 bytes that may wait for the line; `None` is 64, or 200 ms of the rate if that is more.
+    /// Queue before the line in 1000 bytes; `None` for 64, or 200 ms of the rate if that is more.
     #[serde(default)]
     pub queue_kb: Option<f64>,
 }
 
-/// One of the two ways.
+/// A direction of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -70,27 +70,30 @@ pub enum Direction {
     Down,
 }
 
-/// Why a file of links cannot be used, or a link not be found in it.
+/// An error in a file of links.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
     /// Not TOML, or not a list of links.
-    #[error("not a file of links: {0}; see bench/links.toml for the form")]
-    File(String),
-    /// A field of one link.
+    #[error("not a file of links, see bench/links.toml for the form")]
+    File(#[source] toml::de::Error),
+    /// A list without links.
+    #[error("a file of links that lists no link, see bench/links.toml for the form")]
+    Empty,
+    /// An invalid field of a link.
     #[error("link {link}: {problem}")]
     Field {
-        /// The link's name, or its place in the file if it has none.
+        /// The link's name, or its position in the file if it has none.
         link: String,
-        /// The field and what is wrong with it.
+        /// The field and the problem with it.
         problem: String,
     },
     /// No link of this name.
     #[error("no link {name:?}; there are {known}")]
     Unknown {
-        /// The name asked for.
+        /// The name.
         name: String,
-        /// The names there are.
+        /// The names of the known links.
         known: String,
     },
 }
@@ -102,7 +105,11 @@ struct File {
 }
 
 impl Ladder {
-    /// The ladder that narrows ships, `bench/links.toml`.
+    /// The links of `bench/links.toml`.
+    ///
+    /// # Panics
+    /// Never: a test parses the file.
+    #[must_use]
     pub fn shipped() -> Self {
         Ladder::parse(SHIPPED).expect("the shipped ladder is tested")
     }
@@ -110,19 +117,19 @@ impl Ladder {
     /// Reads a file of links.
     ///
     /// # Errors
-    /// [`LinkError`], naming link and field.
+    /// When the text is no list of links or a field is invalid; the error names link and field.
     pub fn parse(text: &str) -> Result<Self, LinkError> {
-        let file: File = toml::from_str(text).map_err(|error| LinkError::File(error.to_string()))?;
+        let file: File = toml::from_str(text).map_err(LinkError::File)?;
         let mut links: Vec<Link> = Vec::new();
         for (place, table) in file.link.into_iter().enumerate() {
             let link = Link::read(place, table)?;
             if links.iter().any(|other| other.name == link.name) {
-                return Err(link.wrong("name", "stands twice"));
+                return Err(link.invalid("name", "stands twice"));
             }
             links.push(link);
         }
         match links.is_empty() {
-            true => Err(LinkError::File("it lists no link".into())),
+            true => Err(LinkError::Empty),
             false => Ok(Ladder { links }),
         }
     }
@@ -130,7 +137,7 @@ impl Ladder {
     /// The link of this name.
     ///
     /// # Errors
-    /// [`LinkError::Unknown`], naming those there are.
+    /// [`LinkError::Unknown`], which lists the known names.
     pub fn find(&self, name: &str) -> Result<&Link, LinkError> {
         self.links.iter().find(|link| link.name == name).ok_or_else(|| {
             let known: Vec<&str> = self.links.iter().map(|link| link.name.as_str()).collect();
@@ -154,7 +161,7 @@ impl Link {
     fn check(&self) -> Result<(), LinkError> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if self.name.is_empty() || self.name.len() > 32 || !self.name.chars().all(plain) {
-            return Err(self.wrong("name", "must be 1 to 32 characters of a-z, 0-9 and -"));
+            return Err(self.invalid("name", "must be 1 to 32 characters of a-z, 0-9 and -"));
         }
         let ranges = [
             ("down_kbit", self.down_kbit, 1.0, 1e8),
@@ -171,21 +178,22 @@ impl Link {
             if let Some(value) = value
                 && !(low..=high).contains(&value)
             {
-                return Err(self.wrong(field, &format!("is {value}, must be {low} to {high}")));
+                return Err(self.invalid(field, &format!("is {value}, must be {low} to {high}")));
             }
         }
         if self.reorder > 0.0 && self.reorder_ms == 0.0 {
-            return Err(self.wrong("reorder_ms", "is missing: by how much reordered datagrams are late"));
+            return Err(self.invalid("reorder_ms", "is missing: by how much reordered datagrams are late"));
         }
-        if let Loss::Runs { enter, .. } = self.lost()
+        if let Loss::Runs { enter, .. } = self.loss_model()
             && enter > 1.0
         {
-            return Err(self.wrong("burst", "is too short for this loss"));
+            return Err(self.invalid("burst", "is too short for this loss"));
         }
         Ok(())
     }
 
-    /// What one direction does to datagrams.
+    /// The effect of one direction on datagrams.
+    #[must_use]
     pub fn shape(&self, direction: Direction) -> Shape {
         let rate = match direction {
             Direction::Up => self.up_kbit,
@@ -197,23 +205,23 @@ impl Link {
             rate: bits.map(|bits| bits as u64),
             delay: ms(self.rtt_ms / 2.0),
             jitter: ms(self.jitter_ms),
-            loss: self.lost(),
+            loss: self.loss_model(),
             reorder: self.reorder,
             late: ms(self.reorder_ms),
             queue: self.queue_kb.map_or(enough, |kb| kb * 1000.0) as usize,
         }
     }
 
-    fn lost(&self) -> Loss {
+    fn loss_model(&self) -> Loss {
         match (self.loss, self.burst) {
             (0.0, _) => Loss::None,
             (share, None) => Loss::Single(share),
-            // Bad for `mean` datagrams on average, and for this share of all.
+            // In the bad state for `mean` datagrams on average, and for this share of all.
             (share, Some(mean)) => Loss::Runs { enter: share / (mean * (1.0 - share)), leave: 1.0 / mean },
         }
     }
 
-    fn wrong(&self, field: &str, problem: &str) -> LinkError {
+    fn invalid(&self, field: &str, problem: &str) -> LinkError {
         LinkError::Field { link: self.name.clone(), problem: format!("{field} {problem}") }
     }
 }
@@ -232,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_ladder_has_every_rung_of_the_report() {
+    fn the_shipped_file_has_every_link_of_the_report() {
         let ladder = Ladder::shipped();
         let names: Vec<&str> = ladder.links.iter().map(|link| link.name.as_str()).collect();
         let rungs = ["loopback", "gigabit", "wifi-good", "wifi-poor", "lte", "bluetooth", "narrowband"];
@@ -245,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_field_is_named_with_its_link() {
+    fn an_invalid_field_is_named_with_its_link() {
         for (fields, words) in [
             ("up_kbit = 0", "link a: up_kbit is 0, must be 1"),
             ("loss = 1.0", "link a: loss is 1, must be 0 to 0.9"),
@@ -270,17 +278,17 @@ mod tests {
     }
 
     #[test]
-    fn runs_have_the_share_and_the_mean_that_were_asked_for() {
-        let Loss::Runs { enter, leave } = one("loss = 0.2\nburst = 4").unwrap().lost() else {
-            panic!("a burst makes runs");
+    fn bursts_have_the_configured_share_and_mean_length() {
+        let Loss::Runs { enter, leave } = one("loss = 0.2\nburst = 4").unwrap().loss_model() else {
+            panic!("a burst makes losses come in runs");
         };
         assert!((enter / (enter + leave) - 0.2).abs() < 1e-12);
         assert_eq!(leave, 0.25);
-        assert_eq!(one("loss = 0.2").unwrap().lost(), Loss::Single(0.2));
+        assert_eq!(one("loss = 0.2").unwrap().loss_model(), Loss::Single(0.2));
     }
 
     #[test]
-    fn a_queue_holds_a_frame_or_200_ms() {
+    fn the_default_queue_is_64_kb_or_200_ms() {
         assert_eq!(one("up_kbit = 37.5").unwrap().shape(Direction::Up).queue, 64_000);
         assert_eq!(one("up_kbit = 50_000").unwrap().shape(Direction::Up).queue, 1_250_000);
         assert_eq!(one("queue_kb = 3").unwrap().shape(Direction::Down).queue, 3_000);

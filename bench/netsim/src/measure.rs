@@ -12,7 +12,7 @@ use crate::{
     fidelity::{DirectionFidelity, Fidelity},
     link::{Direction, Link},
     namespaces::Namespaces,
-    probe::{Course, Effort, meet},
+    probe::{Effort, Path, connect_back},
     relay::Relay,
     shape::HEADER,
 };
@@ -72,10 +72,10 @@ impl<'a> Prober<'a> {
         let relay = Relay::start(link, tail.local_addr()?, self.seed)?;
         let start = Instant::now();
         head.connect(relay.address())?;
-        meet(&head, &tail)?;
+        connect_back(&head, &tail)?;
         let probe = |from: &UdpSocket, to: &UdpSocket, direction| -> Result<DirectionFidelity> {
-            let course = Course::new(from, to, link.shape(direction), HEADER);
-            Ok(DirectionFidelity::judge(link, direction, &course.probe(&self.effort)?))
+            let path = Path::new(from, to, link.shape(direction), HEADER);
+            Ok(DirectionFidelity::new(link, direction, &path.probe(&self.effort)?))
         };
         let up = probe(&head, &tail, Direction::Up)?;
         let down = probe(&tail, &head, Direction::Down)?;

@@ -1,5 +1,5 @@
-//! Datagrams through one direction of a link, and when they arrive.
-#![expect(clippy::disallowed_methods, reason = "this is what measures")]
+//! Sends datagrams through one direction of a link and measures when they arrive.
+#![expect(clippy::disallowed_methods, reason = "measuring reads the clock")]
 
 use std::{
     net::UdpSocket,
@@ -11,74 +11,78 @@ use anyhow::{Context, Result, ensure};
 
 use crate::shape::{Loss, Shape};
 
-/// On the wire: small datagrams for delay and loss, and the range for rates.
+/// Sizes on the wire: of datagrams for delay and loss, and the largest one for rates.
 const SMALL: usize = 100;
 const LARGE: usize = 1500;
-/// Above this rate in bits per second, jumbo datagrams: one core does not send 83,000 of the others in a second.
+/// Rate in bits per second above which jumbo datagrams are sent: one core does not send 83,000 datagrams a second.
 const FAST: f64 = 200e6;
 const JUMBO: usize = 9000;
-/// Datagrams of the delay's measurement, and of the loss's where there is any.
+/// Number of datagrams for delay, and for loss where there is any.
 const DELAYS: usize = 60;
 const LOSSES: usize = 5000;
-/// How fast datagrams go out where the line does not limit, per second.
+/// Datagrams per second where the line has no limit.
 const UNLIMITED: f64 = 20_000.0;
-/// The sender stays ahead of the line by this much, so that the line is never idle while the sender sleeps.
+/// Seconds by which the sender stays ahead of the line, so that the line is never idle while the sender sleeps.
 const AHEAD: f64 = 0.02;
-/// Silence after which what is missing is taken for lost, on top of the line's own delay.
+/// Silence, beyond the line's own delay, after which missing datagrams count as lost.
 const SILENCE: Duration = Duration::from_millis(700);
 
-/// How thoroughly to measure.
+/// How thoroughly to measure, and when to stop.
 pub(crate) struct Effort<'a> {
     /// Seconds that the line is kept full.
     pub(crate) seconds: f64,
-    /// Ends it early.
+    /// The measurement ends early once this returns true.
     pub(crate) stop: &'a dyn Fn() -> bool,
 }
 
-/// A way for datagrams: a connected socket, the socket where they come out, and what is said to be in between.
-pub(crate) struct Course<'a> {
+/// One direction to measure: a connected socket, the socket where its datagrams arrive, and the configured shape.
+pub(crate) struct Path<'a> {
     from: &'a UdpSocket,
     to: &'a UdpSocket,
     shape: Shape,
-    /// Bytes on the wire beside the payload.
+    /// Bytes of headers on the wire in addition to the payload.
     header: usize,
 }
 
-/// What was found.
+/// A measurement.
 #[derive(Debug, Clone)]
 pub(crate) struct Probed {
-    /// Rate of the full line; `None` where it has no limit.
+    /// Rate of the full line in 1000 bit/s; `None` where it has no limit.
     pub(crate) kbit: Option<f64>,
-    /// Bytes on the wire of the datagrams whose delay was taken.
+    /// Bytes on the wire of the datagrams whose delay was measured.
     pub(crate) small: usize,
     /// One-way times on an idle line.
     pub(crate) delays_ms: Vec<f64>,
-    /// Over all measurements.
+    /// Datagrams sent.
     pub(crate) sent: usize,
-    /// Those that did not arrive.
+    /// Datagrams that did not arrive.
     pub(crate) missing: usize,
-    /// Those that came after one that was sent later.
+    /// Datagrams that arrived after one that was sent later.
     pub(crate) overtaken: usize,
 }
 
-/// What arrived: number and time.
+/// Number and arrival time of each datagram that arrived.
 type Arrivals = Vec<(usize, Instant)>;
 
-/// Room for what arrives while the receiver does not run; the kernel caps it without an error.
+/// Size of the receive buffers, for datagrams that arrive while the receiver does not run; the kernel limits it without
+/// an error.
 const BUFFER: usize = 4 << 20;
 
-/// Lets the two ends know each other: a datagram from `from`, and its sender's address as `to` sees it.
-pub(crate) fn meet(from: &UdpSocket, to: &UdpSocket) -> Result<()> {
+/// Connects `to` to the address from which it receives the datagrams of `from`.
+///
+/// # Errors
+/// When none of 20 datagrams arrives.
+pub(crate) fn connect_back(from: &UdpSocket, to: &UdpSocket) -> Result<()> {
     for socket in [from, to] {
         let _ = socket2::SockRef::from(socket).set_recv_buffer_size(BUFFER);
     }
     to.set_read_timeout(Some(Duration::from_secs(2)))?;
-    // More than one, since links lose some and namespaces look for neighbours first.
+    // More than one: links lose datagrams, and namespaces resolve addresses first.
     for _ in 0..20 {
         from.send(&[0])?;
         if let Ok((_, address)) = to.recv_from(&mut [0; 8]) {
             to.connect(address)?;
-            // Any other of them is on its way.
+            // Drop the datagrams that are still in flight.
             to.set_read_timeout(Some(Duration::from_millis(100)))?;
             while to.recv(&mut [0; 8]).is_ok() {}
             return Ok(());
@@ -87,12 +91,12 @@ pub(crate) fn meet(from: &UdpSocket, to: &UdpSocket) -> Result<()> {
     anyhow::bail!("no datagram gets through")
 }
 
-impl<'a> Course<'a> {
+impl<'a> Path<'a> {
     pub(crate) fn new(from: &'a UdpSocket, to: &'a UdpSocket, shape: Shape, header: usize) -> Self {
-        Course { from, to, shape, header }
+        Path { from, to, shape, header }
     }
 
-    /// Delay, rate and loss, in this order.
+    /// Measures delay, rate and loss, in this order.
     pub(crate) fn probe(&self, effort: &Effort<'_>) -> Result<Probed> {
         let line = self.line(SMALL);
         let gap = (2.0 * line).max(0.005);
@@ -122,10 +126,11 @@ impl<'a> Course<'a> {
         Ok(Probed { kbit, small: SMALL, delays_ms, sent, missing: sent - arrived, overtaken })
     }
 
-    /// The rate of a line that is never idle, in 1000 bit/s; datagrams sent, and those that arrived.
+    /// Measures the rate of a line that is never idle, in 1000 bit/s; returns it with the number of datagrams sent and those
+    /// that arrived.
     pub(crate) fn full(&self, effort: &Effort<'_>) -> Result<(f64, usize, Arrivals)> {
         let rate = self.shape.rate.context("a line without a limit has no rate to find")? as f64;
-        // Datagrams of 10 ms, where that is a possible size: slow lines need enough of them.
+        // Datagrams that take 10 ms where that is a possible size: a slow line needs enough of them.
         let wire = match rate > FAST {
             true => JUMBO,
             false => ((rate * 0.01 / 8.0) as usize).clamp(SMALL, LARGE),
@@ -134,16 +139,16 @@ impl<'a> Course<'a> {
         let number = ((effort.seconds / line) as usize).max(20);
         let most = self.shape.queue as f64 / 2.0 / wire as f64 * line;
         let (sent, arrived) = self.pass(wire, number, AHEAD.max(4.0 * line).min(most), line, effort)?;
-        Ok((slope(&arrived, wire)?, sent.len(), arrived))
+        Ok((rate_of(&arrived, wire)?, sent.len(), arrived))
     }
 
-    /// Seconds that the line is busy with so many bytes.
+    /// Seconds that the line needs for `wire` bytes.
     fn line(&self, wire: usize) -> f64 {
         self.shape.rate.map_or(0.0, |rate| wire as f64 * 8.0 / rate as f64)
     }
 
-    /// Sends `number` datagrams, those of the first `ahead` seconds at once, then one each `gap` seconds. When each
-    /// was sent, and what arrived.
+    /// Sends `number` datagrams: those of the first `ahead` seconds at once, then one each `gap` seconds. Returns when each
+    /// was sent, and those that arrived.
     fn pass(
         &self,
         wire: usize,
@@ -152,8 +157,8 @@ impl<'a> Course<'a> {
         gap: f64,
         effort: &Effort<'_>,
     ) -> Result<(Vec<Instant>, Arrivals)> {
-        let reach = self.shape.delay + self.shape.jitter + self.shape.late;
-        let patience = SILENCE + reach + Duration::from_secs_f64(2.0 * gap);
+        let delay = self.shape.delay + self.shape.jitter + self.shape.late;
+        let patience = SILENCE + delay + Duration::from_secs_f64(2.0 * gap);
         self.to.set_read_timeout(Some(patience))?;
         let start = Instant::now();
         thread::scope(|scope| {
@@ -178,9 +183,9 @@ impl<'a> Course<'a> {
         })
     }
 
-    /// Takes datagrams until all are in or none comes any more.
+    /// Receives datagrams until `number` have arrived or none arrives any more.
     fn receive(&self, number: usize) -> Result<Arrivals> {
-        // As the relay does, and for its reasons: this thread alone, best effort.
+        // As in the relay: best effort, for this thread alone.
         let _ = rustix::process::setpriority_process(None, -20);
         let mut arrived = Arrivals::with_capacity(number);
         let mut buffer = [0; JUMBO];
@@ -199,10 +204,10 @@ impl<'a> Course<'a> {
     }
 }
 
-/// The rate in 1000 bit/s of datagrams of one size by least squares over their times, so that a receiver that sleeps
-/// now and then does not bend it. Datagrams that were lost took their time, too.
-fn slope(arrived: &Arrivals, wire: usize) -> Result<f64> {
-    // What came through a full bucket at the start is none of the line's rate.
+/// The rate in 1000 bit/s of datagrams of `wire` bytes, by least squares over their arrival times, which is robust against a
+/// receiver that sleeps now and then. Lost datagrams count: they took their time on the line.
+fn rate_of(arrived: &Arrivals, wire: usize) -> Result<f64> {
+    // The first datagrams may have passed with a full token bucket, faster than the line's rate.
     let steady = &arrived[arrived.len() / 5..];
     ensure!(steady.len() >= 10, "{} datagrams got through: too few for a rate", arrived.len());
     let n = steady.len() as f64;
@@ -218,6 +223,7 @@ fn slope(arrived: &Arrivals, wire: usize) -> Result<f64> {
     Ok(wire as f64 * 8.0 / (xy / xx) / 1e3)
 }
 
+/// The number of datagrams that arrived after one that was sent later.
 fn overtaken(arrived: &Arrivals) -> usize {
     let mut latest = 0;
     let late = arrived.iter().filter(|(place, _)| {
@@ -233,17 +239,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_slope_is_the_rate_whatever_is_lost() {
+    fn the_rate_does_not_depend_on_losses() {
         let start = Instant::now();
         let all = (0..1000).map(|place| (place, start + Duration::from_micros(2000 * place as u64)));
         let some: Arrivals = all.filter(|(place, _)| place % 7 != 3).collect();
         // 1500 bytes each 2 ms are 6 Mbit/s.
-        assert!((slope(&some, 1500).unwrap() - 6_000.0).abs() < 1e-6);
-        assert!(slope(&some[..10].to_vec(), 1500).is_err());
+        assert!((rate_of(&some, 1500).unwrap() - 6_000.0).abs() < 1e-6);
+        assert!(rate_of(&some[..10].to_vec(), 1500).is_err());
     }
 
     #[test]
-    fn the_overtaken_are_counted() {
+    fn overtaken_datagrams_are_counted() {
         let now = Instant::now();
         let arrived: Arrivals = [0, 2, 1, 3, 6, 4, 5].map(|place| (place, now)).to_vec();
         assert_eq!(overtaken(&arrived), 3);

@@ -1,11 +1,11 @@
-//! The relay: one thread, one socket towards the heads, one towards the tail for each head.
-#![expect(clippy::disallowed_methods, reason = "datagrams are held until their time")]
+//! The relay: one thread, one socket towards the heads, and for each head one socket towards the tail.
+#![expect(clippy::disallowed_methods, reason = "datagrams are held until they are due")]
 
 use std::{
     collections::BTreeMap,
-    io,
+    io, iter,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    os::fd::AsFd,
+    num::NonZeroU64,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,12 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    poll::{PollFd, PollFlags, ppoll},
-    sys::{prctl, time::TimeSpec},
-    time::{ClockId, clock_gettime},
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::setpriority_process,
+    thread::set_current_timer_slack,
+    time::{ClockId, Timespec, clock_gettime},
 };
-use rustix::process::setpriority_process;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -30,22 +30,22 @@ use crate::{
 
 /// Largest UDP payload.
 const DATAGRAM_MAX: usize = 65_535;
-/// Datagrams taken from one socket before others have their turn.
-const TURN: usize = 64;
-/// The kernel wakes a thread some tens of microseconds late; the rest of the wait is spent looking at the clock.
+/// Datagrams read from one socket before the next one is looked at.
+const READS: usize = 64;
+/// The kernel wakes a thread some tens of microseconds late, so the last part of a wait is spent polling the clock.
 const SPIN: Duration = Duration::from_micros(30);
-/// Longest sleep, after which the thread looks whether it should end.
+/// Longest sleep, after which the thread checks whether it should end.
 const NAP: Duration = Duration::from_millis(20);
-/// Socket buffers: the line's queue is the shaper's, the kernel's must not be the first to overflow.
+/// Size of the socket buffers: the shaper's queue is to overflow first, not the kernel's.
 const BUFFER: usize = 4 << 20;
-/// Heads at once; beyond, the one that was silent longest makes room.
+/// Heads at once; a further one replaces the one that was silent longest.
 const HEADS: usize = 256;
-/// Of the relay's thread, where it may have it: the highest that is not real time.
+/// Nice value of the relay's thread, where the process may set it: the highest priority that is not real time.
 const PRIORITY: i32 = -20;
-/// What makes the two directions' chances differ.
-const OTHER: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Changes the seed for the second direction.
+const SEED_DOWN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A running relay. Dropping it ends it; datagrams still under way are lost.
+/// A running relay. Dropping it stops it; datagrams in flight are lost.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
@@ -54,14 +54,14 @@ pub struct Relay {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What went through a relay.
+/// Traffic through a relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// From heads to the tail.
     pub up: Count,
     /// From the tail to heads.
     pub down: Count,
-    /// Processor time of the relay's thread: its waiting for the last microseconds is in it.
+    /// Processor time of the relay's thread, including the polling of the clock before a datagram is due.
     pub cpu: Duration,
 }
 
@@ -69,7 +69,7 @@ impl Relay {
     /// Starts a relay on a free port of loopback that forwards to `tail` over `link`. All heads share the link.
     ///
     /// # Errors
-    /// When no socket can be had.
+    /// When a socket or the thread cannot be created.
     pub fn start(link: &Link, tail: SocketAddr, seed: u64) -> io::Result<Self> {
         let front = socket(match tail {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -82,7 +82,7 @@ impl Relay {
             tail,
             heads: BTreeMap::new(),
             up: Shaper::new(link.shape(Direction::Up), seed),
-            down: Shaper::new(link.shape(Direction::Down), seed ^ OTHER),
+            down: Shaper::new(link.shape(Direction::Down), seed ^ SEED_DOWN),
             unsent: (0, 0),
             epoch: Instant::now(),
             stop: Arc::clone(&stop),
@@ -92,12 +92,14 @@ impl Relay {
         Ok(Relay { address, stop, counts, thread: Some(thread) })
     }
 
-    /// Where heads find the tail.
+    /// The address that heads connect to.
+    #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What has gone through so far.
+    /// Traffic so far, at most 20 ms old.
+    #[must_use]
     pub fn counts(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,12 +109,13 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been printed; there is nobody to tell.
+            // A panic of the thread has been printed already.
             let _ = thread.join();
         }
     }
 }
 
+/// The state of the relay's thread.
 struct Line {
     front: UdpSocket,
     tail: SocketAddr,
@@ -125,10 +128,10 @@ struct Line {
     counts: Arc<Mutex<Counts>>,
 }
 
-/// A head's way to the tail.
+/// A head's socket towards the tail.
 struct Head {
     socket: UdpSocket,
-    heard: Duration,
+    last_heard: Duration,
 }
 
 struct Datagram {
@@ -138,9 +141,9 @@ struct Datagram {
 
 impl Line {
     fn run(mut self) {
-        // Best effort: without it the kernel may add its default of 50 µs to every wait.
-        let _ = prctl::set_timerslack(1);
-        // Likewise, and for this thread alone: a link does not wait for the programs that use it. Needs root.
+        // Best effort: otherwise the kernel may prolong every wait by 50 µs.
+        let _ = set_current_timer_slack(NonZeroU64::new(1));
+        // Best effort, for this thread alone: a link does not wait for the programs that use it. Needs root.
         let _ = setpriority_process(None, PRIORITY);
         let mut buffer = vec![0; DATAGRAM_MAX];
         while !self.stop.load(Ordering::Relaxed) {
@@ -150,15 +153,15 @@ impl Line {
             let wait = due.map_or(NAP, |due| due.saturating_sub(self.epoch.elapsed())).min(NAP);
             let (front, ready) = self.wait(wait.saturating_sub(SPIN));
             if front {
-                self.take_up(&mut buffer);
+                self.read_front(&mut buffer);
             }
             for head in ready {
-                self.take_down(head, &mut buffer);
+                self.read_back(head, &mut buffer);
             }
         }
     }
 
-    /// Hands over what has arrived by now.
+    /// Sends the datagrams that have arrived by now.
     fn deliver(&mut self) {
         let now = self.epoch.elapsed();
         while let Some(datagram) = self.up.pop(now) {
@@ -172,49 +175,51 @@ impl Line {
         }
     }
 
-    /// Sleeps until a socket is readable or the time is over; which sockets are.
+    /// Sleeps until a socket is readable or `time` is over; returns whether the front socket is readable, and for which
+    /// heads theirs is.
     fn wait(&self, time: Duration) -> (bool, Vec<SocketAddr>) {
-        let mut sockets = Vec::with_capacity(1 + self.heads.len());
-        sockets.push(PollFd::new(self.front.as_fd(), PollFlags::POLLIN));
-        sockets.extend(self.heads.values().map(|head| PollFd::new(head.socket.as_fd(), PollFlags::POLLIN)));
-        match ppoll(&mut sockets, Some(TimeSpec::from_duration(time)), None) {
+        let sockets = iter::once(&self.front).chain(self.heads.values().map(|head| &head.socket));
+        let mut sockets: Vec<PollFd<'_>> = sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+        let time = Timespec::try_from(time).expect("a nap is short");
+        match poll(&mut sockets, Some(&time)) {
             Ok(0) | Err(_) => return (false, Vec::new()),
             Ok(_) => {}
         }
-        // Errors count as readable: reading fetches them.
-        let readable = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+        // Errors count as readable: reading returns them.
+        let readable = |fd: &PollFd<'_>| !fd.revents().is_empty();
         let ready = self.heads.keys().zip(&sockets[1..]).filter(|(_, fd)| readable(fd));
         (readable(&sockets[0]), ready.map(|(head, _)| *head).collect())
     }
 
-    fn take_up(&mut self, buffer: &mut [u8]) {
-        for _ in 0..TURN {
+    fn read_front(&mut self, buffer: &mut [u8]) {
+        for _ in 0..READS {
             let Ok((bytes, head)) = self.front.recv_from(buffer) else { return };
             let now = self.epoch.elapsed();
-            if !self.meet(head, now) {
+            if !self.admit(head, now) {
                 continue;
             }
             self.up.push(now, bytes, Datagram { head, bytes: buffer[..bytes].to_vec() });
         }
     }
 
-    fn take_down(&mut self, from: SocketAddr, buffer: &mut [u8]) {
+    fn read_back(&mut self, from: SocketAddr, buffer: &mut [u8]) {
         let Some(head) = self.heads.get_mut(&from) else { return };
-        for _ in 0..TURN {
+        for _ in 0..READS {
             let Ok(bytes) = head.socket.recv(buffer) else { return };
             let now = self.epoch.elapsed();
             self.down.push(now, bytes, Datagram { head: from, bytes: buffer[..bytes].to_vec() });
         }
     }
 
-    /// Makes sure that the head has its way to the tail.
-    fn meet(&mut self, from: SocketAddr, now: Duration) -> bool {
+    /// Makes sure that the head has a socket towards the tail; false when it cannot get one.
+    fn admit(&mut self, from: SocketAddr, now: Duration) -> bool {
         if let Some(head) = self.heads.get_mut(&from) {
-            head.heard = now;
+            head.last_heard = now;
             return true;
         }
         if self.heads.len() >= HEADS
-            && let Some(silent) = self.heads.iter().min_by_key(|(_, head)| head.heard).map(|(from, _)| *from)
+            && let Some(silent) =
+                self.heads.iter().min_by_key(|(_, head)| head.last_heard).map(|(from, _)| *from)
         {
             self.heads.remove(&silent);
         }
@@ -228,7 +233,7 @@ impl Line {
         });
         match connected {
             Ok(socket) => {
-                self.heads.insert(from, Head { socket, heard: now });
+                self.heads.insert(from, Head { socket, last_heard: now });
                 true
             }
             Err(_) => {
@@ -241,15 +246,15 @@ impl Line {
     fn publish(&self) {
         let up = Count { unsent: self.unsent.0, ..self.up.count() };
         let down = Count { unsent: self.unsent.1, ..self.down.count() };
-        let cpu = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
+        let cpu = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = Counts { up, down, cpu };
     }
 }
 
-/// A socket that does not block, with room for bursts as far as the kernel grants it.
+/// A non-blocking socket with buffers of [`BUFFER`] bytes, as far as the kernel grants them.
 fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    // The kernel caps the sizes without an error.
+    // The kernel limits the sizes without an error.
     let _ = socket.set_recv_buffer_size(BUFFER);
     let _ = socket.set_send_buffer_size(BUFFER);
     socket.set_nonblocking(true)?;

@@ -1,32 +1,32 @@
-//! One direction of a link (pure): what a datagram meets between the two ends.
+//! One direction of a link (pure): rate, delay, loss and reordering of datagrams.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
-/// Bytes of IPv4 and UDP header that a datagram has on the wire beside its payload.
+/// Bytes of IPv4 and UDP header of a datagram on the wire.
 pub const HEADER: usize = 28;
 
-/// Bytes that may be under way in one direction, whatever the link: the relay's memory is bounded.
+/// Most bytes in flight in one direction, which bounds the relay's memory.
 const MAX_HELD: usize = 64 << 20;
 
-/// What one direction does to datagrams.
+/// The effect of one direction on datagrams.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shape {
-    /// Bits per second on the wire; `None` does not limit.
+    /// Bits per second on the wire; `None` for no limit.
     pub rate: Option<u64>,
-    /// Time from the last bit's departure to its arrival.
+    /// Time from the departure of a datagram's last bit to its arrival.
     pub delay: Duration,
-    /// Largest extra delay, evenly spread from 0; order is kept.
+    /// Largest additional delay, uniformly distributed from 0; datagrams keep their order.
     pub jitter: Duration,
-    /// Which datagrams do not arrive.
+    /// The loss model.
     pub loss: Loss,
-    /// Share of datagrams that others may pass, 0 to 1.
+    /// Share of datagrams that later ones may overtake, 0 to 1.
     pub reorder: f64,
-    /// How much later those arrive.
+    /// Additional delay of those.
     pub late: Duration,
-    /// Bytes on the wire that may wait for the line, the datagram on it included; one may always.
+    /// Bytes on the wire that may wait for the line, including the datagram that is being sent. One datagram may always.
     pub queue: usize,
 }
 
@@ -44,64 +44,64 @@ impl Default for Shape {
     }
 }
 
-/// Which datagrams do not arrive. They take their time on the line all the same, as on a radio.
+/// A loss model. Lost datagrams take their time on the line, as on a radio.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loss {
-    /// All arrive.
+    /// No losses.
     None,
-    /// Each is lost with this probability (Bernoulli).
+    /// Independent losses with this probability (Bernoulli).
     Single(f64),
-    /// Runs of losses (Gilbert–Elliott with nothing lost while good and all while bad): probabilities, per
-    /// datagram, to become bad and to become good.
+    /// Losses in runs (Gilbert–Elliott; nothing is lost in the good state and everything in the bad one).
     Runs {
-        /// From good to bad.
+        /// Probability per datagram to change from good to bad.
         enter: f64,
-        /// From bad to good.
+        /// Probability per datagram to change from bad to good.
         leave: f64,
     },
 }
 
-/// What became of the datagrams of one direction.
+/// Counts of the datagrams of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// Datagrams that came in.
     pub datagrams: u64,
     /// Their UDP payload in bytes.
     pub bytes: u64,
-    /// Datagrams lost on the way.
+    /// Datagrams lost.
     pub lost: u64,
     /// Datagrams that found the queue full.
     pub overflowed: u64,
-    /// Datagrams that the socket on the far side did not take.
+    /// Datagrams that the outgoing socket refused.
     pub unsent: u64,
 }
 
-/// One direction of a link. Time is counted from any fixed moment; `now` must not run backwards.
+/// One direction of a link. Time is counted from any fixed moment; `now` must not decrease.
 #[derive(Debug)]
 pub struct Shaper<T> {
     shape: Shape,
     rng: Rng,
-    /// When the line has sent all that it was given.
+    /// When the line will have sent all datagrams so far.
     free: Duration,
-    /// When the last datagram in order arrives.
+    /// When the last of the datagrams that keep their order arrives.
     last: Duration,
     bad: bool,
     pushed: u64,
     held: usize,
-    flying: BinaryHeap<Reverse<Flight<T>>>,
+    in_flight: BinaryHeap<Reverse<InFlight<T>>>,
     count: Count,
 }
 
 #[derive(Debug)]
-struct Flight<T> {
+struct InFlight<T> {
     due: Duration,
-    place: u64,
+    number: u64,
     bytes: usize,
     item: T,
 }
 
 impl<T> Shaper<T> {
-    /// A direction that draws its chances from `seed`.
+    /// A direction that draws jitter, losses and reordering from `seed`.
+    #[must_use]
     pub fn new(shape: Shape, seed: u64) -> Self {
         Shaper {
             shape,
@@ -111,18 +111,18 @@ impl<T> Shaper<T> {
             bad: false,
             pushed: 0,
             held: 0,
-            flying: BinaryHeap::new(),
+            in_flight: BinaryHeap::new(),
             count: Count::default(),
         }
     }
 
-    /// A datagram of `bytes` of UDP payload comes in.
+    /// Takes in a datagram of `bytes` of UDP payload.
     pub fn push(&mut self, now: Duration, bytes: usize, item: T) {
         self.count.datagrams += 1;
         self.count.bytes += bytes as u64;
         let start = self.free.max(now);
         let wire = bytes + HEADER;
-        let waiting = self.waiting(start - now);
+        let waiting = self.bytes_in(start - now);
         if waiting > 0 && waiting.saturating_add(wire) > self.shape.queue || self.held + wire > MAX_HELD {
             self.count.overflowed += 1;
             return;
@@ -143,37 +143,39 @@ impl<T> Shaper<T> {
             self.last = due;
         }
         self.held += wire;
-        self.flying.push(Reverse(Flight { due, place: self.pushed, bytes: wire, item }));
+        self.in_flight.push(Reverse(InFlight { due, number: self.pushed, bytes: wire, item }));
         self.pushed += 1;
     }
 
     /// When the next datagram arrives.
+    #[must_use]
     pub fn due(&self) -> Option<Duration> {
-        self.flying.peek().map(|Reverse(flight)| flight.due)
+        self.in_flight.peek().map(|Reverse(datagram)| datagram.due)
     }
 
-    /// A datagram that has arrived by `now`, the earliest first.
+    /// Returns a datagram that has arrived by `now`, the earliest first.
     pub fn pop(&mut self, now: Duration) -> Option<T> {
         if self.due()? > now {
             return None;
         }
-        let Reverse(flight) = self.flying.pop()?;
-        self.held -= flight.bytes;
-        Some(flight.item)
+        let Reverse(datagram) = self.in_flight.pop()?;
+        self.held -= datagram.bytes;
+        Some(datagram.item)
     }
 
-    /// What became of the datagrams so far.
+    /// Counts so far.
+    #[must_use]
     pub fn count(&self) -> Count {
         self.count
     }
 
-    /// Bytes whose bits need this long.
-    fn waiting(&self, time: Duration) -> usize {
+    /// The bytes that the line sends in `time`.
+    fn bytes_in(&self, time: Duration) -> usize {
         let bits = time.as_nanos() * u128::from(self.shape.rate.unwrap_or(0)) / 1_000_000_000;
         usize::try_from(bits.div_ceil(8)).unwrap_or(usize::MAX)
     }
 
-    /// How long the line is busy with a datagram.
+    /// The time that the line needs for a datagram of `wire` bytes.
     fn line_time(&self, wire: usize) -> Duration {
         let Some(rate) = self.shape.rate else { return Duration::ZERO };
         let nanos = (wire as u64 * 8).saturating_mul(1_000_000_000).div_ceil(rate.max(1));
@@ -185,30 +187,30 @@ impl<T> Shaper<T> {
             Loss::None => false,
             Loss::Single(share) => self.rng.f64() < share,
             Loss::Runs { enter, leave } => {
-                let turn = if self.bad { leave } else { enter };
-                self.bad ^= self.rng.f64() < turn;
+                let change = if self.bad { leave } else { enter };
+                self.bad ^= self.rng.f64() < change;
                 self.bad
             }
         }
     }
 }
 
-impl<T> Ord for Flight<T> {
+impl<T> Ord for InFlight<T> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.due, self.place).cmp(&(other.due, other.place))
+        (self.due, self.number).cmp(&(other.due, other.number))
     }
 }
 
-impl<T> PartialOrd for Flight<T> {
+impl<T> PartialOrd for InFlight<T> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<T> PartialEq for Flight<T> {
+impl<T> PartialEq for InFlight<T> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl<T> Eq for Flight<T> {}
+impl<T> Eq for InFlight<T> {}

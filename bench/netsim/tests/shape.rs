@@ -1,11 +1,11 @@
-//! A direction of a link in virtual time: rate, delay, loss, order.
+//! One direction of a link in virtual time: rate, delay, loss and order.
 
 use std::time::Duration;
 
 use narrows_netsim::{HEADER, Loss, Shape, Shaper};
 use proptest::prelude::*;
 
-/// Sends datagrams of these sizes, each `gap` after the one before; arrivals as (time, number).
+/// Sends datagrams of these sizes, each `gap` after the one before; returns time and number of each arrival.
 fn run(shape: Shape, seed: u64, sizes: &[usize], gap: Duration) -> (Vec<(Duration, usize)>, Shaper<usize>) {
     let mut line = Shaper::new(shape, seed);
     let mut arrived = Vec::new();
@@ -40,7 +40,7 @@ proptest! {
     }
 
     #[test]
-    fn an_idle_line_delays_by_its_bits_and_its_length(
+    fn an_idle_line_delays_by_serialisation_and_propagation(
         bytes in 0usize..1_472, kbit in 1u64..1_000_000, delay in 0u64..2_000,
     ) {
         let delay = Duration::from_millis(delay);
@@ -51,7 +51,7 @@ proptest! {
     }
 
     #[test]
-    fn order_is_kept_under_jitter_and_broken_only_by_reordering(
+    fn jitter_keeps_the_order_and_reordering_breaks_it(
         seed: u64, jitter in 0u64..50, reorder in prop::bool::ANY,
     ) {
         let shape = Shape {
@@ -68,7 +68,7 @@ proptest! {
     }
 
     #[test]
-    fn loss_lies_within_its_interval(seed: u64, share in 0.001f64..0.5, mean in 1u32..8) {
+    fn loss_is_within_six_standard_deviations(seed: u64, share in 0.001f64..0.5, mean in 1u32..8) {
         const N: usize = 20_000;
         let runs = Loss::Runs { enter: share / (f64::from(mean) * (1.0 - share)), leave: 1.0 / f64::from(mean) };
         for loss in [Loss::Single(share), runs] {
@@ -86,21 +86,21 @@ proptest! {
     }
 
     #[test]
-    fn the_queue_never_holds_more_than_its_bytes(queue in 1_500usize..20_000, sizes in prop::collection::vec(1usize..1_472, 1..100)) {
+    fn the_queue_never_exceeds_its_size(queue in 1_500usize..20_000, sizes in prop::collection::vec(1usize..1_472, 1..100)) {
         let rate = 1_000_000;
         let (arrived, line) = run(Shape { rate: Some(rate), queue, ..Shape::default() }, 1, &sizes, Duration::ZERO);
         prop_assert_eq!(line.count().overflowed as usize, sizes.len() - arrived.len());
-        // All came at once: the last to get through waited for at most a queue.
+        // All datagrams arrive at once: the last one to be sent waited for at most a full queue.
         let longest = arrived[arrived.len() - 1].0.as_secs_f64();
         prop_assert!(longest <= queue as f64 * 8.0 / rate as f64 + 1e-6, "{}", longest);
-        // And nothing was dropped that had room.
+        // Nothing is dropped while there is room.
         let all: usize = sizes.iter().map(|bytes| bytes + HEADER).sum();
         prop_assert!(all <= queue || line.count().overflowed > 0);
         prop_assert!(all > queue || line.count().overflowed == 0);
     }
 
     #[test]
-    fn one_seed_makes_one_history(seed: u64) {
+    fn the_same_seed_gives_the_same_arrivals(seed: u64) {
         let shape = Shape {
             rate: Some(1_000_000),
             jitter: Duration::from_millis(5),

@@ -1,5 +1,5 @@
-//! The relay with real sockets and an echo behind it.
-#![expect(clippy::disallowed_methods, reason = "a datagram must not come early")]
+//! The relay with real sockets and an echo server.
+#![expect(clippy::disallowed_methods, reason = "a datagram must not arrive early")]
 
 use std::{
     net::UdpSocket,
@@ -9,7 +9,7 @@ use std::{
 
 use narrows_netsim::{Ladder, Link, Relay};
 
-/// Sends back what it gets until told to stop with an empty datagram.
+/// Sends every datagram back to its sender, until an empty one arrives.
 fn echo() -> (UdpSocket, thread::JoinHandle<()>) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port of loopback");
     let own = socket.try_clone().expect("a second handle");
@@ -24,11 +24,11 @@ fn echo() -> (UdpSocket, thread::JoinHandle<()>) {
 
 fn link(fields: &str) -> Link {
     let text = format!("[[link]]\nname = \"test\"\nabout = \"\"\nsource = \"\"\n{fields}");
-    Ladder::parse(&text).expect("the test's own link").links.remove(0)
+    Ladder::parse(&text).expect("the link of the test").links.remove(0)
 }
 
 #[test]
-fn datagrams_of_two_heads_come_back_whole_and_not_early() {
+fn datagrams_of_two_heads_are_returned_whole_and_not_early() {
     let (server, echo) = echo();
     let relay = Relay::start(&link("rtt_ms = 30\nup_kbit = 1000"), server.local_addr().unwrap(), 1).unwrap();
     let heads = [(); 2].map(|()| {
@@ -49,7 +49,7 @@ fn datagrams_of_two_heads_come_back_whole_and_not_early() {
             assert!(start.elapsed() >= Duration::from_millis(30), "{:?}", start.elapsed());
         }
     }
-    // The relay tells after it has sent.
+    // The relay publishes its counts after it has sent.
     while relay.counts().down.datagrams < 10 {
         thread::sleep(Duration::from_millis(5));
     }
@@ -62,7 +62,7 @@ fn datagrams_of_two_heads_come_back_whole_and_not_early() {
 }
 
 #[test]
-fn a_full_queue_and_loss_are_counted_apart() {
+fn overflows_and_losses_are_counted_separately() {
     let (server, echo) = echo();
     let link = link("up_kbit = 1000\nqueue_kb = 10\nloss = 0.5");
     let relay = Relay::start(&link, server.local_addr().unwrap(), 3).unwrap();

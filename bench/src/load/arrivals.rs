@@ -1,23 +1,32 @@
-//! When which head's next frame is due (pure).
+//! When frames are due, and of which head (pure).
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use fastrand::Rng;
+use serde::Serialize;
 
-use crate::load::Spacing;
+/// When frames are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spacing {
+    /// At random, independent of each other
+    Poisson,
+    /// At equal distances for each head, with a random phase per head
+    Fixed,
+}
 
-/// An endless row of frames: when each is due, counted from the start, and whose it is. Never runs backwards.
+/// An endless iterator over frames: the time from the start at which each is due, never decreasing, and its head.
 #[derive(Debug)]
 pub(super) enum Arrivals {
-    /// Heads that send at random, independent of each other, are together one Poisson process whose frames belong to
-    /// any of them.
+    /// Independent Poisson processes of all heads, drawn as one process whose frames belong to any of them.
     Poisson { rng: Rng, heads: usize, all_per_second: f64, at: f64 },
-    /// Each head has its phase in a common period.
+    /// A common period, in which each head has its phase.
     Fixed { phases: Vec<(f64, usize)>, period: f64, sent: usize },
 }
 
 impl Arrivals {
-    /// `heads` heads with `rate` frames per second each.
+    /// Frames of `heads` heads, `rate` per second each.
     pub(super) fn new(spacing: Spacing, heads: usize, rate: f64, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         match spacing {
@@ -65,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn poisson_arrivals_have_the_rate_and_the_spread_of_chance() {
+    fn poisson_arrivals_have_the_rate_and_exponential_gaps() {
         let all = first(Spacing::Poisson, 100_000);
         assert!(all.is_sorted_by_key(|(at, _)| *at));
         // 100 frames a second: 1000 s, with a deviation of 3.2.
@@ -92,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn one_seed_makes_one_row() {
+    fn the_same_seed_draws_the_same_frames() {
         assert_eq!(first(Spacing::Poisson, 50), first(Spacing::Poisson, 50));
     }
 }

@@ -1,4 +1,4 @@
-//! Many heads in one thread: connections that share sockets, and frames that leave when they are due.
+//! Many simulated heads in one thread: connections that share UDP sockets, and frames that are sent when they are due.
 #![expect(clippy::disallowed_methods, reason = "frames are due at their time")]
 
 use std::{
@@ -28,18 +28,18 @@ use tokio::{
     time::{sleep_until, timeout, timeout_at},
 };
 
-use crate::load::{arrivals::Arrivals, question::Question, tally::Tally};
+use crate::load::{arrivals::Arrivals, load_stats::LoadStats, workload::Workload};
 
-/// Heads on one UDP socket.
-const SHARE: usize = 512;
-/// Handshakes under way at once: what a tail would refuse says nothing about frames.
+/// Heads per UDP socket.
+const PER_SOCKET: usize = 512;
+/// Handshakes in progress at once: handshakes that a server refuses say nothing about frames.
 const HANDSHAKES: usize = 32;
-/// How long after its budget a frame may still be answered before it counts as without a word.
+/// How long after its deadline a frame may still be answered before it counts as a failure.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often the loop looks at the user's wish to stop.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often an interrupt is checked.
+const POLL: Duration = Duration::from_millis(100);
 
-/// Where the tail is, and who the heads say they are.
+/// The server's address, the identity of the heads, and the time over which they connect.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) server: String,
@@ -47,13 +47,14 @@ pub(super) struct Target {
     pub(super) ramp: Duration,
 }
 
-/// Connected heads.
+/// Connected simulated heads.
 #[derive(Debug)]
-pub(super) struct Swarm {
+pub(super) struct ClientPool {
     heads: Vec<Rc<Head>>,
     endpoints: Vec<Endpoint>,
-    missed: BTreeMap<String, usize>,
-    took: Duration,
+    /// Heads that did not connect, by reason.
+    failures: BTreeMap<String, usize>,
+    connecting: Duration,
     packets: Vec<Vec<u8>>,
 }
 
@@ -63,18 +64,18 @@ struct Head {
     session: RefCell<Client>,
     bundle: u8,
     task_requests: Rc<[TaskRequest]>,
-    /// Frames that the welcome leaves room for; others wait in turn.
-    room: Semaphore,
+    /// Permits for the frames that the server accepts at once; further frames wait.
+    in_flight: Semaphore,
 }
 
-impl Swarm {
-    /// Connects `number` heads, evenly over the ramp and never more than a few at once.
+impl ClientPool {
+    /// Connects `number` heads, evenly over the ramp and at most [`HANDSHAKES`] at once.
     ///
     /// # Errors
-    /// When none gets through, with the reason.
+    /// When no head connects, with the reasons.
     pub(super) async fn connect(
         target: &Target,
-        question: &Question,
+        workload: &Workload,
         number: usize,
         interrupt: &Interrupt,
     ) -> Result<Self> {
@@ -85,88 +86,94 @@ impl Swarm {
         let address = address.into_iter().next().context("--server: the name has no address")?;
         let tuning = Tuning::default();
         let config = quic::client_config(&Identity::load(&target.identity)?, &tuning)?;
-        let endpoints = (0..number.div_ceil(SHARE)).map(|_| quic::client_endpoint(address, &tuning));
+        let endpoints = (0..number.div_ceil(PER_SOCKET)).map(|_| quic::client_endpoint(address, &tuning));
         let endpoints: Vec<Endpoint> = endpoints.collect::<Result<_, _>>()?;
-        let task_requests: Rc<[TaskRequest]> = question.task_requests.clone().into();
-        let turns = Rc::new(Semaphore::new(HANDSHAKES));
+        let task_requests: Rc<[TaskRequest]> = workload.task_requests.clone().into();
+        let handshakes = Rc::new(Semaphore::new(HANDSHAKES));
         let start = Instant::now();
         let bar = bar("connecting", number as u64);
         let mut calls = JoinSet::new();
         for place in 0..number {
             let (endpoint, config, host) =
-                (endpoints[place / SHARE].clone(), config.clone(), Rc::clone(&host));
-            let (turns, task_requests, hello) =
-                (Rc::clone(&turns), Rc::clone(&task_requests), question.hello.clone());
+                (endpoints[place / PER_SOCKET].clone(), config.clone(), Rc::clone(&host));
+            let (handshakes, task_requests, hello) =
+                (Rc::clone(&handshakes), Rc::clone(&task_requests), workload.hello.clone());
             let due = start + target.ramp.mul_f64(place as f64 / number as f64);
-            let bundle = question.bundle;
+            let bundle = workload.bundle;
             calls.spawn_local(async move {
                 sleep_until(due.into()).await;
-                let _turn = turns.acquire().await?;
+                let _permit = handshakes.acquire().await?;
                 let connecting = endpoint.connect_with(config, address, &host)?;
                 let connection = timeout(HANDSHAKE_TIMEOUT, connecting).await.context("handshake")??;
-                let session = timeout(HELLO_TIMEOUT, greet(&connection, Client::new(hello)));
+                let session = timeout(HELLO_TIMEOUT, exchange_hello(&connection, Client::new(hello)));
                 let session = session.await.context("hello")??;
                 let bundle = session.bundle(&bundle).context("the tail does not serve the bundle")?;
-                let room = Semaphore::new(session.room());
-                anyhow::Ok(Head { connection, session: RefCell::new(session), bundle, task_requests, room })
+                let in_flight = Semaphore::new(session.room());
+                anyhow::Ok(Head {
+                    connection,
+                    session: RefCell::new(session),
+                    bundle,
+                    task_requests,
+                    in_flight,
+                })
             });
         }
-        let mut swarm = Swarm {
+        let mut pool = ClientPool {
             heads: Vec::with_capacity(number),
             endpoints,
-            missed: BTreeMap::new(),
-            took: Duration::ZERO,
-            packets: question.packets.clone(),
+            failures: BTreeMap::new(),
+            connecting: Duration::ZERO,
+            packets: workload.packets.clone(),
         };
         while !interrupt.seen() {
-            match timeout(LOOK, calls.join_next()).await {
-                // Nobody yet: look at the user, then wait on.
+            match timeout(POLL, calls.join_next()).await {
                 Err(_) => continue,
                 Ok(None) => break,
                 Ok(Some(call)) => match call? {
-                    Ok(head) => swarm.heads.push(Rc::new(head)),
-                    Err(error) => *swarm.missed.entry(format!("{error:#}")).or_default() += 1,
+                    Ok(head) => pool.heads.push(Rc::new(head)),
+                    Err(error) => *pool.failures.entry(format!("{error:#}")).or_default() += 1,
                 },
             }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        swarm.took = start.elapsed();
-        let reasons: Vec<&str> = swarm.missed.keys().map(String::as_str).collect();
-        ensure!(!swarm.heads.is_empty(), "no head got through to {}: {}", target.server, reasons.join("; "));
-        Ok(swarm)
+        pool.connecting = start.elapsed();
+        let reasons: Vec<&str> = pool.failures.keys().map(String::as_str).collect();
+        ensure!(!pool.heads.is_empty(), "no head connected to {}: {}", target.server, reasons.join("; "));
+        Ok(pool)
     }
 
-    /// Heads that are connected.
+    /// Number of connected heads.
     pub(super) fn heads(&self) -> usize {
         self.heads.len()
     }
 
-    /// UDP sockets that they share.
+    /// Number of UDP sockets that the heads share.
     pub(super) fn sockets(&self) -> usize {
         self.endpoints.len()
     }
 
-    /// How long connecting took.
-    pub(super) fn took(&self) -> Duration {
-        self.took
+    /// Time that connecting took.
+    pub(super) fn connecting(&self) -> Duration {
+        self.connecting
     }
 
-    /// Why heads are missing, and how many for each reason.
-    pub(super) fn missed(&self) -> Vec<(String, usize)> {
-        self.missed.iter().map(|(reason, number)| (reason.clone(), *number)).collect()
+    /// Reasons why heads did not connect, and the number of heads for each.
+    pub(super) fn failures(&self) -> Vec<(String, usize)> {
+        self.failures.iter().map(|(reason, number)| (reason.clone(), *number)).collect()
     }
 
-    /// Sends the frames that are due within `time`, each when it is due whatever became of those before, and waits
-    /// for what comes of them.
+    /// Sends the frames that are due within `time`, each when it is due whether or not those before were answered, and
+    /// waits for the outcome of all.
     pub(super) async fn send(
         &self,
         arrivals: Arrivals,
         time: Duration,
         budget: Duration,
         interrupt: &Interrupt,
-    ) -> Result<Tally> {
-        let tally = Rc::new(RefCell::new(Tally::new(time)));
+    ) -> Result<LoadStats> {
+        let stats = LoadStats::new(time);
+        let stats = Rc::new(RefCell::new(stats));
         let bar = bar("sending, seconds", time.as_secs());
         let mut frames = JoinSet::new();
         let start = Instant::now();
@@ -174,32 +181,33 @@ impl Swarm {
         for ((at, head), packet) in within.zip(self.packets.iter().cycle()) {
             let due = start + at;
             while !interrupt.seen() && Instant::now() < due {
-                sleep_until(due.min(Instant::now() + LOOK).into()).await;
+                sleep_until(due.min(Instant::now() + POLL).into()).await;
             }
             if interrupt.seen() {
-                tally.borrow_mut().cut(start.elapsed());
+                stats.borrow_mut().seconds = start.elapsed().as_secs_f64();
                 break;
             }
-            tally.borrow_mut().due();
+            stats.borrow_mut().due += 1;
             let head = Rc::clone(&self.heads[head]);
-            frames.spawn_local(head.frame(packet.clone(), due, budget, Rc::clone(&tally)));
+            frames.spawn_local(head.frame(packet.clone(), due, budget, Rc::clone(&stats)));
             bar.set_position(at.as_secs());
             while frames.try_join_next().is_some() {}
-            // Behind time there is no sleep above; the frames under way still get their turn.
+            // A loop that is late does not sleep above; frames in flight must run all the same.
             tokio::task::yield_now().await;
         }
         while !frames.is_empty() {
-            if timeout(LOOK, frames.join_next()).await.is_err() && interrupt.seen() {
+            if timeout(POLL, frames.join_next()).await.is_err() && interrupt.seen() {
                 frames.shutdown().await;
             }
         }
         bar.finish_and_clear();
-        let mut tally = tally.take();
-        tally.gone(self.heads.iter().filter(|head| head.connection.close_reason().is_some()).count());
-        Ok(tally)
+        let mut stats = stats.take();
+        let lost = self.heads.iter().filter(|head| head.connection.close_reason().is_some());
+        stats.heads_lost = lost.count();
+        Ok(stats)
     }
 
-    /// Says goodbye for every head, and lets the packets out.
+    /// Closes every connection and waits until the sockets have sent that.
     pub(super) async fn close(self) {
         for head in &self.heads {
             quic::close(&head.connection, Close::Done, "");
@@ -211,17 +219,17 @@ impl Swarm {
 }
 
 impl Head {
-    /// One frame from when it is due to whatever ends it.
+    /// Sends one frame and counts its outcome.
     async fn frame(
         self: Rc<Self>,
         packet: Vec<u8>,
         due: Instant,
         budget: Duration,
-        tally: Rc<RefCell<Tally>>,
+        stats: Rc<RefCell<LoadStats>>,
     ) {
         let end = due + budget + GRACE;
-        let Ok(Ok(_place)) = timeout_at(end.into(), self.room.acquire()).await else {
-            return tally.borrow_mut().failed("waited behind other frames of its head");
+        let Ok(Ok(_permit)) = timeout_at(end.into(), self.in_flight.acquire()).await else {
+            return stats.borrow_mut().failed("waited for other frames of its head");
         };
         let (now, task_requests) = (Instant::now(), self.task_requests.to_vec());
         let request = self.session.borrow_mut().request(
@@ -233,34 +241,34 @@ impl Head {
         );
         let (id, bytes) = match request {
             Ok(request) => request,
-            Err(error) => return tally.borrow_mut().failed(&error.to_string()),
+            Err(error) => return stats.borrow_mut().failed(&error.to_string()),
         };
-        tally.borrow_mut().left(now - due);
+        stats.borrow_mut().late.record(now - due);
         let exchanged = timeout_at(end.into(), exchange(&self.connection, &bytes)).await;
         let after = due.elapsed();
         let reply = match exchanged {
             Ok(Ok(bytes)) => self.session.borrow_mut().reply(Instant::now(), id, &bytes),
             Ok(Err(error)) => {
                 self.session.borrow_mut().abandon(id);
-                return tally.borrow_mut().failed(&error.to_string());
+                return stats.borrow_mut().failed(&error.to_string());
             }
             Err(_) => {
                 self.session.borrow_mut().abandon(id);
-                return tally.borrow_mut().failed("no answer long after its budget");
+                return stats.borrow_mut().failed("no answer within 5 s of its deadline");
             }
         };
         match reply.map(|answered| answered.reply) {
-            Ok(FrameReply::Answered(reply)) => tally.borrow_mut().answered(after, &reply),
-            Ok(FrameReply::Refused { refusal, .. }) => tally.borrow_mut().refused(after, refusal.code),
+            Ok(FrameReply::Answered(reply)) => stats.borrow_mut().answered(after, &reply),
+            Ok(FrameReply::Refused { refusal, .. }) => stats.borrow_mut().refused(after, refusal.code),
             Err(error) => {
                 quic::close(&self.connection, Close::Violation, &error.to_string());
-                tally.borrow_mut().failed(&error.to_string());
+                stats.borrow_mut().failed(&error.to_string());
             }
         }
     }
 }
 
-async fn greet(connection: &Connection, mut session: Client) -> Result<Client> {
+async fn exchange_hello(connection: &Connection, mut session: Client) -> Result<Client> {
     let (mut send, mut receive) = connection.open_bi().await?;
     write_message(&mut send, &session.hello()?).await?;
     session.welcome(&read_message(&mut receive, MAX_HELLO).await?)?;
@@ -269,7 +277,7 @@ async fn greet(connection: &Connection, mut session: Client) -> Result<Client> {
 
 async fn exchange(connection: &Connection, bytes: &[u8]) -> Result<Vec<u8>> {
     let (mut send, mut receive) = connection.open_bi().await?;
-    // A tail may answer and stop the stream before it has read everything.
+    // A server may answer and stop the stream before it has read everything.
     let sent = write_message(&mut send, bytes).await;
     let answer = read_message(&mut receive, MAX_REPLY).await;
     sent.and(Ok(()))?;

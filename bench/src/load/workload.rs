@@ -1,4 +1,4 @@
-//! What simulated heads send: packets that a real head made, and the questions about them.
+//! The requests of simulated heads: packets that a real head made, and the tasks to run on them.
 
 use anyhow::{Context, Result, ensure};
 use narrows_codec::{GeometryId, LevelId};
@@ -6,22 +6,25 @@ use narrows_head::{Head, load, source};
 use narrows_models::{Bundle, Parts, TaskKind};
 use narrows_wire::{BundleId, Hello, Query, TaskRequest};
 
-/// Classes asked for.
+/// Classes per classification.
 const TOP_K: u16 = 5;
 
-/// The same for every head.
+/// What every head sends.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct Workload {
     pub(super) hello: Hello,
     pub(super) bundle: BundleId,
     pub(super) task_requests: Vec<TaskRequest>,
-    /// Codec packets of one geometry and level.
+    /// Codec packets of one geometry and rate level.
     pub(super) packets: Vec<Vec<u8>>,
 }
 
-impl Question {
-    /// Asks `tasks` about the bundle's recorded packets of `level`, or about those that the real head makes of the
-    /// photos in `source`.
+impl Workload {
+    /// A workload of `tasks` on the packets of `level` that the bundle records, or on those that the real head makes of
+    /// the photos in `source`.
+    ///
+    /// # Errors
+    /// When the bundle has no such task, level or packet, or a photo cannot be read.
     pub(super) fn new(
         bundle: &Bundle,
         tasks: &[String],
@@ -50,7 +53,7 @@ impl Question {
         let packets = match source {
             Some(source) => {
                 let (geometry, level) = (GeometryId(u8::try_from(geometry)?), LevelId(u8::try_from(level)?));
-                code(bundle, source, geometry, level)?
+                encode(bundle, source, geometry, level)?
             }
             None => recorded(bundle, geometry, level)?,
         };
@@ -60,21 +63,22 @@ impl Question {
             tasks[0]
         );
         let id = BundleId(*bundle.digest().bytes());
-        Ok(Question { hello: Hello::new(vec![id], tasks.to_vec()), bundle: id, task_requests, packets })
+        Ok(Workload { hello: Hello::new(vec![id], tasks.to_vec()), bundle: id, task_requests, packets })
     }
 
-    /// Of the packets.
+    /// Mean bytes of the packets.
     pub(super) fn mean_bytes(&self) -> f64 {
         self.packets.iter().map(Vec::len).sum::<usize>() as f64 / self.packets.len() as f64
     }
 }
 
 fn recorded(bundle: &Bundle, geometry: usize, level: usize) -> Result<Vec<Vec<u8>>> {
-    let fits = bundle.vectors().iter().filter(|vector| vector.geometry == geometry && vector.level == level);
-    Ok(fits.map(|vector| bundle.read(&vector.packet)).collect::<Result<_, _>>()?)
+    let matching =
+        bundle.vectors().iter().filter(|vector| vector.geometry == geometry && vector.level == level);
+    Ok(matching.map(|vector| bundle.read(&vector.packet)).collect::<Result<_, _>>()?)
 }
 
-fn code(bundle: &Bundle, source: &str, geometry: GeometryId, level: LevelId) -> Result<Vec<Vec<u8>>> {
+fn encode(bundle: &Bundle, source: &str, geometry: GeometryId, level: LevelId) -> Result<Vec<Vec<u8>>> {
     let mut head = Head::open(Bundle::open(bundle.dir(), Parts::Head)?)?;
     let files = source::list(source)?;
     let packets = files.iter().map(|file| Ok(head.encode_image(&load(file)?, geometry, level)?.packet));

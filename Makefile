@@ -43,14 +43,14 @@ figures: build ## draw docs/compare.svg again from the recorded report docs/comp
 		&& "$$folder/venv/bin/python" -c 'import sys, vl_convert; print(vl_convert.vegalite_to_svg(open(sys.argv[1]).read(), vl_version="6.4"))' \
 			"$$folder/charts/$(FIGURE).vl.json" > docs/compare.svg
 
-evaluate: build ## accuracy and bytes of the shipped path: DATA=DIR holds imagenet500.tar and camvid-val.tar, LOG=CSV gets a line
+evaluate: build ## accuracy and bytes on labelled data: DATA=DIR holds imagenet500.tar and camvid-val.tar, LOG=CSV gets a line
 	@test -n "$(DATA)" || { echo "make evaluate DATA=DIR: which folder holds imagenet500.tar, imagenet500.csv and camvid-val.tar?"; exit 2; }
 	@mkdir -p evaluate-out
 	$(BIN)/narrows-bench evaluate --bundle $(BUNDLE) --imagenet $(DATA)/imagenet500.tar \
 		--labels $(DATA)/imagenet500.csv --camvid $(DATA)/camvid-val.tar --all-levels \
 		--json evaluate-out/evaluate.json $(if $(LOG),--log $(LOG))
 
-micro: runtime ## head, coder and JPEG against their peers, as ratios of one run (compiles tract once more, optimised)
+micro: runtime ## speed of the int8 head and of other implementations, in one run (compiles tract once more, optimised)
 	$(CARGO) build --profile measure --locked -p narrows-head -p narrows-tail -p narrows-bench
 	@mkdir -p evaluate-out
 	$(dir $(BIN))measure/narrows-bench micro --bundle $(BUNDLE) --json evaluate-out/micro.json
@@ -74,7 +74,7 @@ PACKETS  ?= 10000000
 mutate: ## decode PACKETS=10000000 damaged packets of every mode
 	$(CARGO) run --release --locked -p narrows-codec --example mutate -- $(PACKETS)
 
-bench-codec: build ## the codec against every coder one could pick: DATA=DIR holds photos-00.tar to photos-02.tar
+bench-codec: build ## bytes and speed of the codec and of other coders: DATA=DIR holds photos-00.tar to photos-02.tar
 	@mkdir -p evaluate-out
 	$(BIN)/narrows-bench codec --bundle $(BUNDLE) $(if $(DATA),--photos $(DATA)/photos-00.tar --photos $(DATA)/photos-01.tar \
 		--photos $(DATA)/photos-02.tar) $(if $(COMPRESSAI),--compressai $(COMPRESSAI)) \

@@ -1,11 +1,30 @@
-//! Measuring: accuracy and bytes of a bundle, kernels and coders against their peers, a real pair on loopback or
-//! over links with names, and many heads at once.
+//! Measures narrows: a real head and a real server over emulated links, many heads at once, and its
+//! kernels and coders next to other implementations.
 //!
-//! The binary `narrows-bench` is a thin shell over the modules here; `tests` uses some of them too.
+//! The binary `narrows-bench` is a thin shell over the modules here. Reports state measurements with their spread; what the
+//! number of samples does not support is left out (a 99th percentile of fewer than 1,000 samples, for example).
+//!
+//! * [`compare`]: local network, image offload and split network on the same frames over a ladder of links.
+//! * [`codec`]: bytes and speed of the codec, constriction, zstd and brotli; [`micro`]: speed of the int8 head, tract and ONNX
+//!   Runtime. Each interleaved in one run on one thread.
+//! * [`load`], [`loopback`] and [`links`]: a server under many heads, the time that the runtime adds to a frame, and the
+//!   fidelity of the emulated links.
+//!
+//! Accuracy on labelled data is measured by the crate `narrows-eval`, links are emulated by `narrows-netsim`,
+//! and head and server are started by `narrows-pair`.
+//!
+//! ```
+//! use narrows_bench::links;
+//!
+//! // The links that `narrows-bench links` measures without `--links`.
+//! let ladder = links::ladder(None)?;
+//! assert_eq!(ladder.find("lte")?.rtt_ms, 50.0);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 pub mod codec;
 pub mod compare;
-mod contest;
+mod interleaved;
 mod json;
 mod latencies;
 pub mod links;

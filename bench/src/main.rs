@@ -1,4 +1,4 @@
-//! `narrows-bench`: measure a bundle and the two halves, or just see them work.
+//! `narrows-bench`: measures a bundle, its head and its server.
 
 use std::process::ExitCode;
 
@@ -10,10 +10,10 @@ use narrows_eval::Evaluate;
 
 const EXAMPLES: &str = "\
 Examples:
-  Whether splitting pays, and on which link:
+  Local network, image offload and split network over a ladder of links:
     narrows-bench compare --bundle models/bundles/lite2 --out bench-out";
 
-/// Measure narrows: accuracy and bytes, kernels and coders, the pair on loopback, links, many heads at once
+/// Measure narrows: accuracy and bytes, kernels and coders, head and server on loopback, links, many heads at once
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
@@ -25,17 +25,17 @@ struct Cli {
 enum Command {
     /// Local, offload or split: latency, bytes, accuracy and joules on the same frames over a ladder of links
     Compare(Compare),
-    /// The codec against every coder one could pick: bytes and speed, one thread, one run
+    /// Bytes and speed of the codec and of other coders, on one thread in one run
     Codec(Codec),
-    /// Accuracy and bytes of the shipped path on labelled data, beside JPEG, the unsplit network and the local one
+    /// Accuracy and bytes on labelled data, compared with JPEG, the unsplit network and the local one
     Evaluate(Evaluate),
-    /// What the named links really do to datagrams, beside the kernel's own shaping
+    /// Rate, delay and loss of the emulated links, compared with the kernel's own shaping
     Links(Links),
-    /// Many heads at once against one tail: throughput, latency, refusals, and where it breaks
+    /// Many heads at once against one server: throughput, latency, refusals, highest sustained rate
     Load(Load),
-    /// What the runtime adds to the work itself, one frame at a time over loopback
+    /// The time that the runtime adds to the stages of a frame, one frame at a time over loopback
     Loopback(Loopback),
-    /// Head, coder and JPEG against their peers, one thread, as ratios of one run
+    /// Speed of the int8 head, of other implementations and of JPEG encoders, on one thread in one run
     Micro(Micro),
 }
 

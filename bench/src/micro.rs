@@ -1,36 +1,32 @@
-//! `narrows-bench micro`: the head, the coder and JPEG against their peers, one thread, as ratios of one run.
-//!
-//! Contenders take turns in every round, so that what the machine does meanwhile meets all of them alike. The ratios
-//! are of medians.
+//! `narrows-bench micro`: speed of the int8 head and of other implementations on one thread, interleaved in one run.
 
-mod coder;
 mod head;
 mod twin;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use narrows_models::{Bundle, Parts};
 use narrows_tail::engine::Runtime;
 use serde::Serialize;
 
-use crate::{contest::Row, machine};
+use crate::{json, machine};
 
-/// Which bundle, how long.
+/// Which bundle to measure, and how thoroughly.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  narrows-bench micro --bundle models/bundles/lite2 --json micro.json")]
 pub struct Micro {
     /// The bundle's folder
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
-    /// How many turns every contender takes; five more rounds come first and are not counted
+    /// Rounds, in each of which every candidate runs; five more come first and are not counted
     #[arg(long, value_name = "N", default_value_t = 60)]
     pub rounds: usize,
-    /// ONNX Runtime's library, if not where `make runtime` puts it
+    /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,
-    /// Where the report goes
+    /// Write the report to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
@@ -43,11 +39,13 @@ struct Report {
     onnx_runtime: String,
     rounds: usize,
     head: head::Head,
-    coder: coder::Coder,
 }
 
 impl Micro {
-    /// Runs every contender, prints the table and writes the report.
+    /// Runs every candidate, prints the table and writes the report.
+    ///
+    /// # Errors
+    /// When the bundle or the runtime cannot be used, or the report cannot be written.
     pub fn run(&self) -> Result<()> {
         ensure!(self.rounds > 0, "--rounds 0 measures nothing");
         let bundle = Bundle::open(&self.bundle, Parts::All)?;
@@ -59,14 +57,9 @@ impl Micro {
             onnx_runtime: runtime.version(),
             rounds: self.rounds,
             head: head::measure(&bundle, &runtime, self.rounds)?,
-            coder: coder::measure(&bundle, self.rounds)?,
         };
         print(&report);
-        if let Some(path) = &self.json {
-            let text = serde_json::to_string_pretty(&report)? + "\n";
-            std::fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))?;
-        }
-        Ok(())
+        json::write(self.json.as_deref(), &report)
     }
 }
 
@@ -78,7 +71,7 @@ fn print(report: &Report) {
         row.print(1e3);
     }
     println!(
-        "  the f32 head's latent, as symbols, is {:.2} off ours in the mean: the same network",
+        "  mean distance between the latents of the f32 and the int8 head: {:.2} symbols",
         head.twin_difference
     );
     for (name, ratio) in [
@@ -93,21 +86,4 @@ fn print(report: &Report) {
     if let Some(ratio) = head.local_to_lite0_ort_f32 {
         println!("  {:52} {ratio:7.3}", "whole Lite0 int8 local to ONNX Runtime f32");
     }
-    let coder = &report.coder;
-    println!("\n{:44}   median      p95      min", "entropy coder, all vectors of the bundle (us)");
-    for row in &coder.rows {
-        row.print(1e6);
-    }
-    println!("  {:52} {:7.2}", "encode, times constriction's speed", coder.encode_times_constriction);
-    println!("  {:52} {:7.2}", "decode, times constriction's speed", coder.decode_times_constriction);
-    println!(
-        "  payload less 3 bytes a lane is {:+.3} % off the tables' cross-entropy of {:.0} bytes",
-        coder.over_percent, coder.entropy_bytes
-    );
-}
-
-/// The median of the row of this name, in seconds.
-pub(crate) fn median(rows: &[Row], name: &str) -> Result<f64> {
-    let row = rows.iter().find(|row| row.name == name);
-    row.map(|row| row.median).with_context(|| format!("nothing called `{name}` was measured"))
 }

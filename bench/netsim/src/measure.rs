@@ -28,6 +28,7 @@ pub struct Prober<'a> {
 impl<'a> Prober<'a> {
     /// A prober that keeps each direction of a link full for `seconds`, draws losses from `seed` and ends early once
     /// `stop` returns true. Rates are not compared with the kernel's shaping.
+    #[must_use]
     pub fn new(seconds: f64, seed: u64, stop: &'a dyn Fn() -> bool) -> Self {
         let effort = Effort { seconds, stop };
         Prober { effort, seed, namespaces: None, skipped: Some("not asked for".to_owned()) }

@@ -1,7 +1,7 @@
-"""Times CompressAI's C++ coder on features that narrows-bench hands over; one line of JSON per turn.
+"""Times CompressAI's C++ coder on features that narrows-bench writes to files; prints one line of JSON per run.
 
 Arguments: a folder with `job.json` (channels, plane, features, lows, frequencies with the escape last, summing to
-`total`) and `symbols.bin` (i16, little-endian). A line on standard input asks for a turn, its end for the end.
+`total`) and `symbols.bin` (i16, little-endian). Each line on standard input starts a run; the end of the input ends the program.
 """
 
 import array
@@ -14,7 +14,7 @@ from compressai import __version__, ans
 
 
 class Quiet(list):
-    """A list that an error message does not spell out."""
+    """A list whose repr is short, so that building an error message costs nothing."""
 
     def __repr__(self):
         return "..."
@@ -47,25 +47,25 @@ def timed(call, *args):
 
 
 def refused(call, *args):
-    """The same call with a last argument that is refused: after all others are converted, and before any coding."""
+    """The same call with an invalid last argument: refused after all others are converted and before any coding."""
     begin = clock()
     try:
         call(*args, [None])
     except TypeError:
         return clock() - begin
-    raise SystemExit("CompressAI takes offsets of None")
+    raise SystemExit("CompressAI accepts offsets of None")
 
 
 packets = [encoder.encode_with_indexes(f, indexes, cdfs, sizes, offsets) for f in features]
-right = all(decoder.decode_with_indexes(p, indexes, cdfs, sizes, offsets) == f for p, f in zip(packets, features))
-print(json.dumps({"version": __version__, "bytes": sum(map(len, packets)) / len(packets), "right": right}), flush=True)
+lossless = all(decoder.decode_with_indexes(p, indexes, cdfs, sizes, offsets) == f for p, f in zip(packets, features))
+print(json.dumps({"version": __version__, "bytes": sum(map(len, packets)) / len(packets), "lossless": lossless}), flush=True)
 for _ in sys.stdin:
     encode = decode = encode_overhead = decode_overhead = 0.0
     for feature, numbers, packet in zip(features, arrays, packets):
         encode += timed(encoder.encode_with_indexes, feature, indexes, cdfs, sizes, offsets)
         decode += timed(decoder.decode_with_indexes, packet, indexes, cdfs, sizes, offsets)
         encode_overhead += refused(encoder.encode_with_indexes, feature, indexes, cdfs, sizes)
-        # And a list of numbers is made of what was decoded.
+        # Decoding also makes a list of numbers.
         decode_overhead += refused(decoder.decode_with_indexes, packet, indexes, cdfs, sizes) + timed(numbers.tolist)
-    turn = {"encode": encode, "decode": decode, "encode_overhead": encode_overhead, "decode_overhead": decode_overhead}
-    print(json.dumps(turn), flush=True)
+    run = {"encode": encode, "decode": decode, "encode_overhead": encode_overhead, "decode_overhead": decode_overhead}
+    print(json.dumps(run), flush=True)

@@ -1,4 +1,4 @@
-//! CompressAI's C++ coder through its Python package, in a child that takes turns with the other contenders.
+//! CompressAI's C++ coder through its Python package, in a child process that the interleaved comparison starts for each run.
 
 use std::{
     fs,
@@ -17,28 +17,28 @@ use super::set::Set;
 
 const SCRIPT: &str = include_str!("compressai.py");
 
-/// Medians of what the child measured itself, in seconds for all features.
+/// Medians of the times that the child measured, in seconds for all features.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) version: String,
-    /// Mean bytes of a packet, at its 16-bit precision.
+    /// Mean bytes of a packet at CompressAI's 16-bit precision.
     pub(super) bytes: f64,
-    /// The call less its overhead, turn by turn.
+    /// Time of the call less its overhead.
     pub(super) encode_s: f64,
     pub(super) decode_s: f64,
-    /// What was subtracted: the same call refused at its last argument, after all others are converted; when decoding,
-    /// making a list of as many numbers, too.
+    /// The overhead: the time of the same call with an invalid last argument, which is refused after all others are
+    /// converted; for decoding also the time to make a list of as many numbers.
     pub(super) encode_overhead_s: f64,
     pub(super) decode_overhead_s: f64,
 }
 
-/// A running child.
+/// A running child process.
 pub(super) struct CompressAi {
     child: Child,
-    ask: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
     hello: Hello,
-    turns: Vec<Turn>,
+    runs: Vec<Run>,
     _folder: TempDir,
 }
 
@@ -46,11 +46,11 @@ pub(super) struct CompressAi {
 struct Hello {
     version: String,
     bytes: f64,
-    right: bool,
+    lossless: bool,
 }
 
 #[derive(Deserialize)]
-struct Turn {
+struct Run {
     encode: f64,
     decode: f64,
     encode_overhead: f64,
@@ -68,6 +68,9 @@ struct Job<'a> {
 
 impl CompressAi {
     /// Starts `python` on `features` of `set` and waits until it has coded them once.
+    ///
+    /// # Errors
+    /// When the child fails, or its coder does not decode what it encoded.
     pub(super) fn start(python: &Path, set: &Set, features: &[Feature]) -> Result<CompressAi> {
         let folder = tempfile::Builder::new().prefix("narrows-").tempdir()?;
         let channels = set.channels()?;
@@ -82,7 +85,7 @@ impl CompressAi {
         let symbols = features.iter().flat_map(|feature| feature.symbols());
         let symbols: Vec<u8> = symbols.flat_map(|symbol| symbol.to_le_bytes()).collect();
         fs::write(folder.path().join("symbols.bin"), symbols)?;
-        let script = folder.path().join("turns.py");
+        let script = folder.path().join("compressai.py");
         fs::write(&script, SCRIPT)?;
         let mut child = Command::new(python)
             .args(["-W", "ignore"])
@@ -92,41 +95,41 @@ impl CompressAi {
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("{}: cannot be started", python.display()))?;
-        let ask = child.stdin.take().context("a pipe to the child")?;
-        let mut answers = BufReader::new(child.stdout.take().context("a pipe from the child")?);
-        let hello: Hello = answer(&mut answers)
-            .with_context(|| format!("{}: has it the package compressai?", python.display()))?;
-        ensure!(hello.right, "CompressAI does not decode what it encoded");
-        Ok(CompressAi { child, ask, answers, hello, turns: Vec::new(), _folder: folder })
+        let input = child.stdin.take().context("a pipe to the child")?;
+        let mut output = BufReader::new(child.stdout.take().context("a pipe from the child")?);
+        let hello: Hello = read_line(&mut output)
+            .with_context(|| format!("{}: is the package compressai installed?", python.display()))?;
+        ensure!(hello.lossless, "CompressAI does not decode what it encoded");
+        Ok(CompressAi { child, input, output, hello, runs: Vec::new(), _folder: folder })
     }
 
-    /// One turn over all features.
-    pub(super) fn turn(&mut self) -> Result<()> {
-        self.ask.write_all(b"\n")?;
-        self.ask.flush()?;
-        self.turns.push(answer(&mut self.answers)?);
+    /// Codes all features once.
+    pub(super) fn run(&mut self) -> Result<()> {
+        self.input.write_all(b"\n")?;
+        self.input.flush()?;
+        self.runs.push(read_line(&mut self.output)?);
         Ok(())
     }
 
-    /// Ends the child.
+    /// Ends the child; returns the medians.
     pub(super) fn finish(mut self) -> Result<Report> {
-        drop(self.ask);
+        drop(self.input);
         self.child.wait()?;
-        let median = |of: fn(&Turn) -> f64| quantile(&self.turns.iter().map(of).collect::<Vec<_>>(), 0.5);
+        let median = |of: fn(&Run) -> f64| quantile(&self.runs.iter().map(of).collect::<Vec<_>>(), 0.5);
         Ok(Report {
             version: self.hello.version,
             bytes: self.hello.bytes,
-            encode_s: median(|turn| turn.encode - turn.encode_overhead),
-            decode_s: median(|turn| turn.decode - turn.decode_overhead),
-            encode_overhead_s: median(|turn| turn.encode_overhead),
-            decode_overhead_s: median(|turn| turn.decode_overhead),
+            encode_s: median(|run| run.encode - run.encode_overhead),
+            decode_s: median(|run| run.decode - run.decode_overhead),
+            encode_overhead_s: median(|run| run.encode_overhead),
+            decode_overhead_s: median(|run| run.decode_overhead),
         })
     }
 }
 
-fn answer<T: for<'a> Deserialize<'a>>(answers: &mut impl BufRead) -> Result<T> {
+fn read_line<T: for<'a> Deserialize<'a>>(output: &mut impl BufRead) -> Result<T> {
     let mut line = String::new();
-    answers.read_line(&mut line)?;
+    output.read_line(&mut line)?;
     ensure!(!line.is_empty(), "the child ended");
-    serde_json::from_str(&line).context("the child's answer")
+    serde_json::from_str(&line).context("the child's output")
 }

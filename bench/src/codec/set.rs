@@ -1,27 +1,28 @@
-//! What is coded: latents of photos through the shipped head, and synthetic features of known size.
+//! The features that coders are compared on: latents of photos from the shipped head, and synthetic ones.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
-use narrows_codec::{Feature, GeometryId, LevelId, Shape, Table, Tables};
+use narrows_codec::{Encoder, Feature, GeometryId, LevelId, Mode, Shape, Table, Tables};
 use narrows_eval::data;
 use narrows_head::Head;
-use narrows_models::{Bundle, Parts};
+use narrows_models::Bundle;
 use sha2::{Digest, Sha256};
 
 use super::synthetic;
 
-/// How many photos of the recipe's tars are held out from all training (models/recipes/configs).
+/// Photos of the recipe's tars that are held out from all training (models/recipes/configs).
 const HELD_OUT: usize = 200;
 
-/// Features that share tables and a level.
+/// Features that share tables and a rate level.
 pub(super) struct Set {
     pub(super) name: String,
-    /// Whether they are latents of photos.
+    /// Whether the features are latents of photos.
     pub(super) real: bool,
-    /// Whether coders are timed on it.
+    /// Whether coders are timed on the set.
     pub(super) timed: bool,
+    /// The tables file.
     pub(super) file: Vec<u8>,
     pub(super) tables: Tables,
     pub(super) level: LevelId,
@@ -38,13 +39,13 @@ impl Set {
         self.tables.level(self.level).context("a level of the tables")
     }
 
-    /// Mean bytes of the features under the static tables, an escape 16 bits more: the cross-entropy.
+    /// Mean bytes of the features under the static tables: the cross-entropy, where a symbol outside its table costs 16 bits
+    /// more than its escape.
     pub(super) fn entropy(&self) -> Result<f64> {
-        let channels = self.channels()?;
-        let whole = f64::from(self.tables.precision());
+        let (channels, precision) = (self.channels()?, f64::from(self.tables.precision()));
         let cost = |table: &Table, symbol: i16| {
             let frequency = table.frequencies()[table.entry(symbol)];
-            whole - f64::from(frequency).log2() + if table.holds(symbol) { 0.0 } else { 16.0 }
+            precision - f64::from(frequency).log2() + if table.holds(symbol) { 0.0 } else { 16.0 }
         };
         let bits = |feature: &Feature| -> f64 {
             let planes = channels.iter().zip(feature.planes());
@@ -52,11 +53,18 @@ impl Set {
         };
         Ok(self.features.iter().map(bits).sum::<f64>() / 8.0 / self.features.len() as f64)
     }
+
+    /// Bytes of all features under the tables that `mode` chooses, without header and final states.
+    pub(super) fn cost(&self, mode: Mode) -> Result<f64> {
+        let mut encoder = Encoder::new();
+        // In 1/256 bits.
+        let costs = self.features.iter().map(|feature| encoder.cost(&self.tables, self.level, mode, feature));
+        Ok(costs.sum::<Result<u64, _>>()? as f64 / 2048.0)
+    }
 }
 
-/// The latents of `tars`' held-out photos at every level, or of the photos in `folder` when there are no tars.
-pub(super) fn real(bundle: &Path, tars: &[PathBuf], folder: &Path) -> Result<Vec<Set>> {
-    let bundle = Bundle::open(bundle, Parts::Head)?;
+/// The latents of the held-out photos of `tars` at every rate level; without tars, of the photos in `folder`.
+pub(super) fn real(bundle: Bundle, tars: &[PathBuf], folder: &Path) -> Result<Vec<Set>> {
     let file = bundle.read(bundle.tables())?;
     let (default, levels) = (bundle.default_level(), bundle.levels().len());
     let images = if tars.is_empty() { pictures(folder)? } else { held_out(tars)? };
@@ -82,8 +90,8 @@ pub(super) fn real(bundle: &Path, tars: &[PathBuf], folder: &Path) -> Result<Vec
     sets.collect()
 }
 
-/// The photos that no training step saw: the first of all in the order of their names' SHA-256, as
-/// models/recipes/recipe/data.py selects them.
+/// The photos that no training step used: the first in the order of the SHA-256 of their names, as models/recipes selects
+/// them.
 fn held_out(tars: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>> {
     let mut all = Vec::new();
     for tar in tars {
@@ -108,19 +116,19 @@ fn pictures(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(found)
 }
 
-/// Synthetic sets from 0.5 to 10 KB, `count` features each.
+/// Synthetic sets whose packets have 0.5 to 10 KB, of `count` features each.
 pub(super) fn synthetic(count: usize) -> Result<Vec<Set>> {
     let shapes = [[8, 16, 16], [16, 20, 20], [24, 20, 20], [24, 28, 28], [24, 40, 40]];
     let mut sets = Vec::new();
-    for law in [synthetic::Law::Laplace, synthetic::Law::Gauss] {
+    for distribution in [synthetic::Distribution::Laplace, synthetic::Distribution::Gauss] {
         for (seed, [channels, height, width]) in shapes.into_iter().enumerate() {
             let shape = Shape::new(channels, height, width)?;
-            let mut source = synthetic::Source::new(law, shape, seed as u64);
+            let mut source = synthetic::Source::new(distribution, shape, seed as u64);
             let file = source.tables();
             sets.push(Set {
-                name: format!("{law} {channels}x{height}x{width}"),
+                name: format!("{distribution} {channels}x{height}x{width}"),
                 real: false,
-                timed: law == synthetic::Law::Laplace && height == 28,
+                timed: distribution == synthetic::Distribution::Laplace && height == 28,
                 tables: Tables::parse(&file)?,
                 file,
                 level: LevelId(0),

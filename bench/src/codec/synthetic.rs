@@ -1,50 +1,51 @@
-//! Seeded features whose channels have a law, scales from 8 down to 0.1, and a smooth activity that they share.
+//! Seeded synthetic features: Laplace or Gauss distributed channels of scales from 8 down to 0.1, times a smooth field that
+//! all channels share.
 
 use std::fmt;
 
 use anyhow::Result;
 use narrows_codec::{Feature, Shape};
 
-/// Counts of a table's frequencies.
+/// Sum of a table's frequencies.
 const TOTAL: u32 = 4096;
-/// Features that a table is counted on, and draws that one of a tile is.
+/// Features that a channel's table is counted on, and draws that a tile's table is counted on.
 const TRAINING: usize = 64;
 const DRAWS: usize = 1 << 16;
 /// Tables that tiles choose from, and rows and columns of a tile.
 const INDEXED: usize = 16;
 const TILE: u8 = 8;
-/// Symbols are at most this large.
+/// Largest magnitude of a symbol.
 const REACH: i16 = 127;
 
-/// How the symbols of a channel are spread.
+/// The distribution of a channel's symbols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Law {
+pub(super) enum Distribution {
     Laplace,
     Gauss,
 }
 
-impl fmt::Display for Law {
+impl fmt::Display for Distribution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Law::Laplace => "laplace",
-            Law::Gauss => "gauss",
+            Distribution::Laplace => "laplace",
+            Distribution::Gauss => "gauss",
         })
     }
 }
 
-/// Draws features.
+/// Generator of features.
 pub(super) struct Source {
-    law: Law,
+    distribution: Distribution,
     shape: Shape,
     state: u64,
 }
 
 impl Source {
-    pub(super) fn new(law: Law, shape: Shape, seed: u64) -> Source {
-        Source { law, shape, state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ law as u64 }
+    pub(super) fn new(distribution: Distribution, shape: Shape, seed: u64) -> Source {
+        Source { distribution, shape, state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ distribution as u64 }
     }
 
-    /// SplitMix64 (Steele, Lea, Flood 2014), as a number above 0 and below 1.
+    /// A number above 0 and below 1 from SplitMix64 (Steele, Lea, Flood 2014).
     fn uniform(&mut self) -> f64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
@@ -56,20 +57,20 @@ impl Source {
     /// A draw of mean 0 and scale 1.
     fn draw(&mut self) -> f64 {
         let (a, b) = (self.uniform(), self.uniform());
-        match self.law {
-            Law::Laplace => -a.ln() * if b < 0.5 { -1.0 } else { 1.0 },
-            Law::Gauss => (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos(),
+        match self.distribution {
+            Distribution::Laplace => -a.ln() * if b < 0.5 { -1.0 } else { 1.0 },
+            Distribution::Gauss => (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos(),
         }
     }
 
-    /// A field [height, width] around 1 that changes over about eight places.
+    /// A field [height, width] around 1 with wavelengths of 8 to 25 positions.
     fn activity(&mut self) -> Vec<f64> {
         let (height, width) = (self.shape.height(), self.shape.width());
         let waves: Vec<[f64; 4]> = (0..6)
             .map(|_| {
                 let (angle, phase) = (std::f64::consts::TAU * self.uniform(), self.uniform());
-                let turns = 0.04 + 0.08 * self.uniform();
-                [turns * angle.cos(), turns * angle.sin(), phase, self.uniform()]
+                let frequency = 0.04 + 0.08 * self.uniform();
+                [frequency * angle.cos(), frequency * angle.sin(), phase, self.uniform()]
             })
             .collect();
         let at = |y: usize, x: usize| {
@@ -81,7 +82,7 @@ impl Source {
         (0..height).flat_map(|y| (0..width).map(move |x| (y, x))).map(|(y, x)| at(y, x)).collect()
     }
 
-    /// The scale of a channel where the activity is 1.
+    /// The scale of a channel where the shared field is 1.
     fn scale(&self, channel: usize) -> f64 {
         8.0 * (0.1f64 / 8.0).powf(channel as f64 / (self.shape.channels() - 1) as f64)
     }
@@ -101,8 +102,8 @@ impl Source {
         Ok(Feature::new(self.shape, symbols)?)
     }
 
-    /// A tables file (codec/FORMAT.md, section 2) of one level: static tables counted on features of its own, and for tiles
-    /// some of the law itself, each scale 1.6 times the one before.
+    /// A tables file (codec/FORMAT.md, section 2) of one level: static tables counted on other features of the source, and
+    /// tables for tiles counted on the distribution, at scales that grow by a factor of 1.6.
     pub(super) fn tables(&mut self) -> Vec<u8> {
         let channels = self.shape.channels();
         let mut counts = vec![[0u32; 2 * REACH as usize + 1]; channels];
@@ -127,7 +128,7 @@ impl Source {
             let of = self.scale(channel);
             scales.iter().filter(|&&scale| scale * 1.6f64.sqrt() < of).count().min(INDEXED - 1) as u8
         }));
-        // Neighbours differ by little.
+        // Neighbouring tiles mostly have the same or a similar table.
         let near = (0..INDEXED).map(|delta| 0.5f64.powi(delta.min(INDEXED - delta) as i32));
         let shares: Vec<f64> = near.chain([0.0]).collect();
         let sum: f64 = shares.iter().sum();
@@ -136,7 +137,7 @@ impl Source {
     }
 }
 
-/// A table of what was counted (codec/FORMAT.md, section 2.1).
+/// Appends a table with the frequencies of `counts` (codec/FORMAT.md, section 2.1).
 fn push_table(counts: &[u32], file: &mut Vec<u8>) {
     let total: u32 = counts.iter().sum();
     let kept = |&&count: &&u32| 2 * TOTAL * count >= total;
@@ -148,14 +149,15 @@ fn push_table(counts: &[u32], file: &mut Vec<u8>) {
     push_frequencies(first as i16 - REACH, &shares, file);
 }
 
-/// A table of the values from `low` on that have these shares, the escape's the last.
+/// Appends a table of the values from `low` on with these shares, of which the last is the escape's.
 fn push_frequencies(low: i16, shares: &[f64], file: &mut Vec<u8>) {
     file.extend(low.to_le_bytes());
     push_number(shares.len() as u32 - 1, file);
     quantise(shares).into_iter().for_each(|frequency| push_number(frequency, file));
 }
 
-/// Frequencies of at least 1 that sum to the total; each step goes where the code length falls most or rises least.
+/// Rounds shares to frequencies of at least 1 that sum to [`TOTAL`]; each correction is made where the code length falls
+/// most or rises least.
 fn quantise(shares: &[f64]) -> Vec<u32> {
     let mut found: Vec<u32> =
         shares.iter().map(|share| ((share * f64::from(TOTAL)).round() as u32).max(1)).collect();
@@ -198,7 +200,7 @@ mod tests {
     fn a_seed_gives_the_same_features_and_tables_that_hold_most_symbols() {
         let shape = Shape::new(4, 8, 8).expect("a shape");
         let draw = || {
-            let mut source = Source::new(Law::Gauss, shape, 3);
+            let mut source = Source::new(Distribution::Gauss, shape, 3);
             (source.tables(), source.feature().expect("a feature"))
         };
         let (file, feature) = draw();

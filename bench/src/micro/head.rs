@@ -1,4 +1,4 @@
-//! The head against the same network in f32, whole networks, and JPEG encoders.
+//! The int8 head compared with the same network in f32, with whole networks and with JPEG encoders.
 
 use std::{hint::black_box, path::Path};
 
@@ -18,24 +18,24 @@ use ndarray::{Array4, ArrayView4};
 use serde::Serialize;
 use tract_onnx::prelude::*;
 
-use super::{median, twin};
-use crate::contest::{Contest, Row};
+use super::twin;
+use crate::interleaved::{Interleaved, Row, median};
 
-/// The photo that everything here reads.
+/// The photo that all candidates read.
 const PHOTO: &[u8] = include_bytes!("../../photos/road/street.jpg");
-/// JPEG quality.
+/// Quality of the JPEG encoders.
 const QUALITY: u8 = 75;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Head {
     geometry: String,
     pub(super) rows: Vec<Row>,
-    /// Mean distance of the f32 twin's latent from our symbols, in symbols.
+    /// Mean distance between the f32 network's latent and the int8 head's symbols, in symbols.
     pub(super) twin_difference: f64,
     pub(super) to_tract_f32: f64,
     pub(super) to_ort_f32: f64,
     pub(super) to_lite0_ort_f32: f64,
-    /// The bundle's local network against whole EfficientNet-Lite0.
+    /// The bundle's local network in int8 over EfficientNet-Lite0 in f32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) local_to_lite0_ort_f32: Option<f64>,
     pub(super) to_jpeg_224: f64,
@@ -71,7 +71,10 @@ pub(super) fn measure(bundle: &Bundle, runtime: &Runtime, rounds: usize) -> Resu
     };
     let mut ort = session("head-f32.onnx", &float)?;
     let twin_difference = difference(&net, &chain, &mut ort, geometry, &pixels, view)?;
-    ensure!(twin_difference < 1.5, "the f32 twin is {twin_difference:.2} symbols off: another network");
+    ensure!(
+        twin_difference < 1.5,
+        "the f32 network is {twin_difference:.2} symbols off: it is not the same network"
+    );
 
     let tract = tract_onnx::onnx()
         .model_for_read(&mut &*float)
@@ -92,27 +95,27 @@ pub(super) fn measure(bundle: &Bundle, runtime: &Runtime, rounds: usize) -> Resu
     let local = local.transpose()?;
     let macs = net.macs(geometry)?;
     let level = LevelId(u8::try_from(bundle.default_level())?);
-    let mut contest = Contest::default();
-    contest.add(OURS, Some(macs), || {
+    let mut comparison = Interleaved::default();
+    comparison.add_network(OURS, macs, || {
         black_box(net.run(geometry, level, &pixels)?);
         Ok(())
     });
-    contest.add(TRACT, Some(macs), || {
+    comparison.add_network(TRACT, macs, || {
         let input = Tensor::from_shape(&[1, height, width, 3], &pixels);
         let output = input.and_then(|input| tract.run(tvec!(input.into_tvalue())));
         black_box(output.map_err(|error| anyhow::anyhow!("{error:#}"))?);
         Ok(())
     });
-    contest.add(ORT, Some(macs), || run(&mut ort, INPUT, OUTPUT, view));
-    contest.add(JPEG_SMALL, None, || jpeg(&crop));
-    contest.add(JPEG_LARGE, None, || jpeg(&large));
-    contest.add("head, int8, portable kernels", Some(macs), || {
+    comparison.add_network(ORT, macs, || run(&mut ort, INPUT, OUTPUT, view));
+    comparison.add(JPEG_SMALL, || jpeg(&crop));
+    comparison.add(JPEG_LARGE, || jpeg(&large));
+    comparison.add_network("head, int8, portable kernels", macs, || {
         black_box(plain.run(geometry, level, &pixels)?);
         Ok(())
     });
-    contest.add(LITE0, Some(lite0_macs), || run(&mut whole, INPUT, OUTPUT, small.view()));
+    comparison.add_network(LITE0, lite0_macs, || run(&mut whole, INPUT, OUTPUT, small.view()));
     if let Some((net, pixels)) = &local {
-        contest.add(LOCAL, Some(net.macs()), move || {
+        comparison.add_network(LOCAL, net.macs(), move || {
             black_box(net.run(pixels)?);
             Ok(())
         });
@@ -121,9 +124,9 @@ pub(super) fn measure(bundle: &Bundle, runtime: &Runtime, rounds: usize) -> Resu
         let path = bundle.path(&reference.file);
         let mut session = Session::open(runtime, Path::new(&path), Device::Cpu, 1)?;
         let name = format!("{} whole, ONNX Runtime f32", bundle.manifest().backbone());
-        contest.add(name, None, move || run(&mut session, &reference.input, &reference.output, view));
+        comparison.add(name, move || run(&mut session, &reference.input, &reference.output, view));
     }
-    let rows = contest.run(rounds)?;
+    let rows = comparison.run(rounds)?;
     let ours = median(&rows, OURS)?;
     let ratio = |name| median(&rows, name).map(|other| ours / other);
     Ok(Head {
@@ -154,7 +157,7 @@ fn jpeg(image: &RgbImage) -> Result<()> {
     Ok(())
 }
 
-/// Mean distance of the twin's latent from the symbols of the finest level, in symbols.
+/// Mean distance between the latent of the f32 network and the head's symbols at the finest level, in symbols.
 fn difference(
     net: &Net,
     chain: &HeadGraph,
@@ -166,7 +169,7 @@ fn difference(
     let feature = net.run(geometry, LevelId(0), pixels)?;
     let latent = twin.run(&[(INPUT, Input::U8(view.into_dyn()))], OUTPUT)?;
     let scale = chain.layers.last().context("a head without layers")?.y_scale;
-    ensure!(latent.len() == feature.symbols().len(), "the f32 twin has another shape");
+    ensure!(latent.len() == feature.symbols().len(), "the f32 network has another shape");
     let off = |(&symbol, &value): (&i16, &f32)| {
         f64::from((f32::from(symbol) - (value / scale).clamp(-128.0, 127.0)).abs())
     };

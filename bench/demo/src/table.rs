@@ -12,15 +12,15 @@ pub(crate) fn print(summary: &Summary) {
     let (scenes, photos): (Vec<&Photo>, Vec<&Photo>) =
         summary.photos.iter().partition(|photo| photo.answer.segment.is_some());
     if !photos.is_empty() {
-        show(["photo", "split network", "unsplit network"], &photos);
+        show(["photo", "split", "unsplit"], &photos);
     }
     if !scenes.is_empty() {
         show(["scene", "most of the mask", "as unsplit"], &scenes);
     }
     println!(
-        "Packet and JPEG in bytes, the JPEG of quality 75 and of the same pixels. Times in milliseconds, one photo at a\n\
-         time on this machine: decode reads the file, head is resizing, the device's network and the codec, link is the\n\
-         loopback, tail the server's network; the total has everything."
+        "Packet and JPEG in bytes; the JPEG is of quality 75 and of the same pixels. Times in milliseconds,\n\
+         one photo at a time on this machine: decode reads the file; head is resizing, the device's network\n\
+         and the codec; link is the loopback; tail is the server's network; the total has everything."
     );
     let compared =
         summary.photos.iter().filter(|photo| matches!(photo.unsplit, Some(Comparison::Classify { .. })));
@@ -38,9 +38,11 @@ fn show(words: [&str; 3], photos: &[&Photo]) {
     for photo in photos {
         table.add_row(row(photo));
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     for column in table.column_iter_mut().skip(words.len()) {
         column.set_cell_alignment(CellAlignment::Right);
-        column.set_padding((0, 1));
     }
     println!("\n{table}");
 }
@@ -48,7 +50,7 @@ fn show(words: [&str; 3], photos: &[&Photo]) {
 fn row(photo: &Photo) -> Vec<String> {
     let answer = &photo.answer;
     let name = answer.file.file_stem().unwrap_or(answer.file.as_os_str());
-    let mut row = vec![shorten(&name.to_string_lossy(), 12)];
+    let mut row = vec![shorten(&name.to_string_lossy(), 10)];
     let (Some(bytes), Some(ms), true) = (&answer.bytes, &answer.ms, answer.is_answered()) else {
         row.push(answer.error.clone().unwrap_or_else(|| "no answer".to_owned()));
         return row;
@@ -80,7 +82,7 @@ fn times(ms: &Millis) -> [f64; 5] {
 }
 
 fn named(label: &str, probability: f64) -> String {
-    format!("{} {probability:.2}", shorten(label, 13))
+    format!("{} {probability:.2}", shorten(label, 12))
 }
 
 /// The first `most` characters of `text`, with a sign where some are left out.

@@ -1,4 +1,4 @@
-//! Arrows between crates point one way, and each stranger has one door.
+//! Crates use each other in one direction, and a foreign library is named in one place of the workspace.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-/// What each crate may use of ours, and at run time.
+/// The crates of the workspace that each crate may depend on.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("narrows-codec", &[]),
     ("narrows-models", &[]),
@@ -56,8 +56,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Words that only some files may say: a word, and the start of the paths that may.
-const DOORS: &[(&str, &[&str])] = &[
+/// Names that only some files may use: a name, and the beginnings of the paths of those files.
+const ALLOWED_IN: &[(&str, &[&str])] = &[
     ("tract_onnx", &["head/src/net", "bench/src/micro"]),
     ("use ort::", &["tail/src/engine/ort"]),
     ("ort::", &["tail/src/engine"]),
@@ -108,22 +108,22 @@ fn crates_depend_only_downstream() {
 }
 
 #[test]
-fn each_stranger_has_one_door() {
-    let mut said = BTreeMap::<&str, usize>::new();
+fn a_name_is_used_only_where_it_is_allowed() {
+    let mut used = BTreeMap::<&str, usize>::new();
     for path in sources() {
         let text = fs::read_to_string(root().join(&path)).expect("a source file");
-        for (word, doors) in DOORS {
+        for (name, places) in ALLOWED_IN {
             let mut code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-            if path.ends_with("tests/layers.rs") || !code.any(|line| says(line, word)) {
+            if path.ends_with("tests/layers.rs") || !code.any(|line| names(line, name)) {
                 continue;
             }
             let path = path.to_str().expect("a path of this project");
-            assert!(doors.iter().any(|door| path.starts_with(door)), "{path} says `{word}`");
-            *said.entry(word).or_default() += 1;
+            assert!(places.iter().any(|place| path.starts_with(place)), "{path} uses `{name}`");
+            *used.entry(name).or_default() += 1;
         }
     }
-    for (word, _) in DOORS {
-        assert!(said.contains_key(word), "nobody says `{word}`: the door moved and this list did not");
+    for (name, _) in ALLOWED_IN {
+        assert!(used.contains_key(name), "no file uses `{name}`: take its row out of ALLOWED_IN");
     }
 }
 
@@ -135,9 +135,9 @@ fn files_stay_readable() {
     }
 }
 
-/// Whether `line` holds `word`, and not as the end of a longer one.
-fn says(line: &str, word: &str) -> bool {
-    line.match_indices(word).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+/// Whether `line` holds `name`, and not as the end of a longer name.
+fn names(line: &str, name: &str) -> bool {
+    line.match_indices(name).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
 }
 
 fn root() -> PathBuf {

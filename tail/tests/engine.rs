@@ -30,7 +30,7 @@ async fn an_engine_answers_jobs_that_fit_its_model_and_refuses_others() -> Resul
     engine.close();
     let bundle = engine.models()[0].bundle();
     let late = job(&engine, JobInput::Packet(latent(bundle)?.0), vec![classify(bundle)?]);
-    assert_eq!(engine.submit(late).await.unwrap_err().reason, RefusalReason::ShuttingDown);
+    assert_eq!(engine.submit(late).await.expect_err("a refusal").reason, RefusalReason::ShuttingDown);
     Ok(())
 }
 
@@ -104,7 +104,7 @@ async fn an_image_is_answered_by_the_unsplit_network(engine: &Engine) -> Result<
 
     let elsewhere = EncodedImage { geometry: GeometryId(99), ..image };
     let refused = engine.submit(job(engine, JobInput::Image(elsewhere), vec![classify(bundle)?])).await;
-    assert_eq!(refused.unwrap_err().reason, RefusalReason::BadImage);
+    assert_eq!(refused.expect_err("a refusal").reason, RefusalReason::BadImage);
     Ok(())
 }
 
@@ -124,7 +124,7 @@ async fn the_front_end_converts_predictions_and_may_refuse_them(engine: &Engine)
     // If no task is left, the job is refused.
     let only_map = vec![segment(bundle, None)?];
     let refused = engine.submit_with(job(engine, JobInput::Packet(packet), only_map), convert).await;
-    assert_eq!(refused.unwrap_err(), too_large());
+    assert_eq!(refused.expect_err("a refusal"), too_large());
     Ok(())
 }
 
@@ -133,7 +133,7 @@ async fn jobs_that_do_not_fit_the_model_are_refused_with_the_reason(engine: &Eng
     let ((packet, latent), classify) = (latent(bundle)?, classify(bundle)?);
     let JobInput::Latent { geometry, level, feature } = latent else { panic!("a latent") };
     let reason = async |input: JobInput, query: TaskQuery| {
-        engine.submit(job(engine, input, vec![query])).await.map(drop).unwrap_err().reason
+        engine.submit(job(engine, input, vec![query])).await.map(drop).expect_err("a refusal").reason
     };
     let packet = || JobInput::Packet(packet.clone());
     let no_task = TaskQuery { task: 99, ..classify };

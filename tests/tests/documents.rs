@@ -98,7 +98,11 @@ fn run(document: &str) -> Result<()> {
             servers.push(Server::start(&command, &place).map_err(name)?);
         } else {
             let output = place.shell(&command).output()?;
-            ensure!(output.status.success(), "{document}: {command}: {}", said(&output));
+            let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), said(&output));
+            // Most machines that run tests have no power sensor; the document says what the program does then.
+            let unmeasured =
+                command.starts_with("narrows-head power") && words.contains("o power sensor can be read");
+            ensure!(output.status.success() || unmeasured, "{document}: {command}: {words}");
         }
     }
     Ok(())

@@ -62,7 +62,7 @@ fn row(photo: &Photo) -> Vec<String> {
         (None, Some(share)) => named(&share.label, share.share),
         (None, None) => "–".to_owned(),
     });
-    let (beside, jpeg) = match &photo.unsplit {
+    let (unsplit, jpeg) = match &photo.unsplit {
         Some(Comparison::Classify { label, probability, jpeg75_bytes, .. }) => {
             (named(label, f64::from(*probability)), jpeg75_bytes.to_string())
         }
@@ -71,7 +71,7 @@ fn row(photo: &Photo) -> Vec<String> {
         }
         None => ("–".to_owned(), "–".to_owned()),
     };
-    row.extend([beside, bytes.packet.to_string(), jpeg]);
+    row.extend([unsplit, bytes.packet.to_string(), jpeg]);
     row.extend(times(ms).map(|ms| format!("{ms:.1}")));
     row
 }

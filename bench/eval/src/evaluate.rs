@@ -207,7 +207,9 @@ impl Evaluate {
         let write = |path: &Path| -> Result<()> {
             let mut writer = csv::Writer::from_path(path)?;
             writer.write_record(columns)?;
-            rows.map(|row| writer.write_record(row)).collect::<Result<(), _>>()?;
+            for row in rows {
+                writer.write_record(row)?;
+            }
             Ok(writer.flush()?)
         };
         write(path).with_context(|| format!("{}: cannot be written", path.display()))

@@ -65,32 +65,38 @@ impl Pair {
     }
 
     /// The tail's process ID.
+    #[must_use]
     pub fn tail_pid(&self) -> u32 {
         self.tail.id()
     }
 
     /// Where the tail listens, `127.0.0.1:PORT`.
+    #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
     /// The folder of certificates: `server/`, `devices/device/` and the CA.
+    #[must_use]
     pub fn certs(&self) -> PathBuf {
         self.folder.path().join("certs")
     }
 
     /// What the tail has logged until now.
+    #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("tail.log")).unwrap_or_default()
     }
 
     /// The command `narrows-head run` against this tail, with bundle, server and identity set; the source is for the
     /// caller to add.
+    #[must_use]
     pub fn head(&self, bundle: &Path) -> Command {
         self.head_to(bundle, &self.address)
     }
 
     /// The same as [`Pair::head`] with another address of the tail, `server`: the near end of a relay on loopback.
+    #[must_use]
     pub fn head_to(&self, bundle: &Path, server: &str) -> Command {
         let mut command = head();
         command.args(["run", "--server", server, "--bundle"]).arg(bundle);

@@ -122,7 +122,7 @@ impl<'a> Harness<'a> {
         self.epoch.elapsed().as_secs_f64()
     }
 
-    /// Waits [`IDLE`] where there are sensors: before the first run (`place` 0) and after the last (1).
+    /// Waits for the length of an idle measurement where there are sensors: before the first run (`place` 0) and after the last (1).
     ///
     /// # Errors
     /// When the sensors' thread has ended.

@@ -70,13 +70,11 @@ fn mix(ks: &[i32], precision: u32, pixel: impl Fn(usize) -> [u8; 3]) -> [u8; 3] 
     sums.map(|sum| (sum >> precision).clamp(0, 255) as u8)
 }
 
-/// First pixel and integer weights of each of `n` outputs, and their precision; nothing where pixels are copied.
-fn weights(
-    size: usize,
-    (start, length): Span,
-    n: usize,
-    filter: Filter,
-) -> Option<(Vec<(usize, Vec<i32>)>, u32)> {
+/// The first pixel that an output takes, and the integer weights of the pixels from there on.
+type Taps = (usize, Vec<i32>);
+
+/// The taps of each of `n` outputs, and the precision of their weights in bits; nothing where pixels are copied.
+fn weights(size: usize, (start, length): Span, n: usize, filter: Filter) -> Option<(Vec<Taps>, u32)> {
     if n as f64 == length && start == start.round() {
         return None;
     }

@@ -39,7 +39,7 @@ fn show(words: [&str; 3], photos: &[&Photo]) {
         table.add_row(row(photo));
     }
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, 1));
     }
     for column in table.column_iter_mut().skip(words.len()) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -82,7 +82,7 @@ fn times(ms: &Millis) -> [f64; 5] {
 }
 
 fn named(label: &str, probability: f64) -> String {
-    format!("{} {probability:.2}", shorten(label, 12))
+    format!("{} {probability:.2}", shorten(label, 11))
 }
 
 /// The first `most` characters of `text`, with a sign where some are left out.

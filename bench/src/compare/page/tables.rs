@@ -63,7 +63,7 @@ pub(super) fn fastest(report: &Report, task: &str) -> Markup {
         h3 { "The fastest within a bound on the loss" }
         div.scroll tabindex="0" { table {
             thead { tr { th { "link" } @for most in MOST_LOST {
-                th { "at most " (most) @if labels { " points lost" } @else { " % of answers changed" } }
+                th { "at most " (most) @if !labels { " % of answers changed" } @else if most == 1.0 { " point lost" } @else { " points lost" } }
             } } }
             tbody { @for link in report.links.iter().filter(|link| report.covers(&link.name, task)) { tr {
                 th { (link.name) }

@@ -36,7 +36,8 @@ bench: build ## local, offload or split over a ladder of links, into bench-out: 
 
 # The version of Vega-Lite that vl-convert-python draws with is the one in bench/vendor.
 FIGURE   := latency-classify-narrowband
-figures: build ## draw docs/compare.svg again from the recorded report docs/compare.json (installs vl-convert-python for it)
+figures: build demo ## make the documents' pictures again: the demo's answer, and a chart of docs/compare.json (installs vl-convert-python)
+	@cp demo-out/highway.overlay.png docs/answer.png
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder/venv" \
 		&& "$$folder/venv/bin/pip" install --quiet vl-convert-python==1.9.0.post1 \
 		&& $(BIN)/narrows-bench compare --from docs/compare.json --out "$$folder" \

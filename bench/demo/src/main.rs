@@ -167,24 +167,22 @@ impl Demo {
 
     /// Says what to open and what to do next.
     fn next_steps(&self, summary: &Summary, json: &Path) {
-        let mut pictures = summary.photos.iter().filter_map(|photo| photo.answer.picture());
-        let first = pictures.next().map(|picture| picture.display().to_string());
-        // A scene says more than a bar of class names.
-        let best = summary.photos.iter().rev().find_map(|photo| photo.answer.picture());
+        let picture = |segmented: bool| {
+            let of_kind = summary.photos.iter().filter(|photo| photo.answer.segment.is_some() == segmented);
+            of_kind.filter_map(|photo| photo.answer.picture()).next().map(|path| path.display().to_string())
+        };
         println!("\nOpen");
-        if let Some(best) = best {
-            println!("  {:<44} the mask of a road scene, or the classes of a photo", best.display());
+        for (path, what) in
+            [(picture(true), "the mask of a scene"), (picture(false), "the classes of a photo")]
+        {
+            if let Some(path) = path {
+                println!("  {path:<38} {what}; those of the others are beside it");
+            }
         }
-        if let Some(first) = first {
-            println!("  {first:<44} one such picture for every photo is in {}", self.out.display());
-        }
-        println!("  {:<44} every answer, byte and millisecond of the tables", json.display());
+        println!("  {:<38} every answer, byte and millisecond of the tables", json.display());
         println!("Next");
-        println!(
-            "  {:<44} your own photos; TASKS=classify or TASKS=segment for one task",
-            "make demo SOURCE=DIR"
-        );
-        println!("  {:<44} the device and the server on two machines", "docs/two-machines.md");
-        println!("  {:<44} on which link splitting pays, as a report", "make bench");
+        println!("  {:<38} your own photos; TASKS=segment asks for masks only", "make demo SOURCE=DIR");
+        println!("  {:<38} the device and the server on two machines", "docs/two-machines.md");
+        println!("  {:<38} on which link splitting pays, as a report", "make bench");
     }
 }

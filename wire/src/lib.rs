@@ -7,6 +7,8 @@
 //! * **QUIC**: [`quic`] holds the settings of the transport, [`identity`] reads certificates from a folder, and [`stream`]
 //!   sends and receives whole messages.
 //!
+//! [`text`] displays what a peer says, for logs and messages.
+//!
 //! A request carries one frame and is one message:
 //!
 //! ```
@@ -38,6 +40,7 @@ mod reply;
 mod request;
 pub mod session;
 pub mod stream;
+pub mod text;
 
 pub use bundle::BundleId;
 pub use codes::{

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{bundle::BundleId, codes::RefusalCode};
+use crate::{bundle::BundleId, codes::RefusalCode, text::Quoted};
 
 /// A refusal: a code, a text for people, and a hint when to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.code)?;
         if !self.text.is_empty() {
-            write!(f, ": {}", self.text)?;
+            write!(f, ": {}", Quoted(&self.text))?;
         }
         match self.retry {
             Some(wait) => write!(f, " (try again in {} ms)", wait.as_millis()),

@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(Chain(&error).to_string(), "a/b.jpg: the image is truncated");
         let source = crate::image::decode(b"text").unwrap_err();
         let text = Chain(&Error::Image { file: "x.png".into(), source }).to_string();
-        assert!(text.starts_with("x.png: the image cannot be decoded: "), "{text}");
+        assert!(text.starts_with("x.png: this is a text, not an image; "), "{text}");
     }
 
     #[test]

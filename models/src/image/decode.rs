@@ -1,58 +1,27 @@
 //! Decoding of image files to upright 8-bit RGB.
 
-use std::io::Cursor;
+use std::{
+    any::Any,
+    io::Cursor,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
-/// Longest side of an image in pixels: the most that a JPEG can have.
-pub const SIDE_MAX: u32 = 65_535;
-/// Most pixels of an image; with the buffers of the decoder, about half a gigabyte at worst.
-pub const PIXELS_MAX: u64 = 64 << 20;
-/// Largest image file in bytes.
-pub const FILE_MAX: u64 = 256 << 20;
-/// Most scans of a JPEG. A scan of a few bytes may cover every pixel; encoders write about ten.
-pub const SCANS_MAX: usize = 64;
+use super::{
+    fault::ImageFault,
+    jpeg,
+    limits::{FILE_MAX, PIXELS_MAX, SIDE_MAX},
+    sniff,
+};
 
-/// Why a file cannot be decoded to a frame.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImageFault {
-    /// The file holds no bytes.
-    #[error("the file is empty")]
-    Empty,
-    /// More than [`FILE_MAX`] bytes.
-    #[error("the file has {0} bytes, at most {FILE_MAX} are read")]
-    File(u64),
-    /// The width or the height is 0.
-    #[error("the image is {width}×{height} pixels, there is nothing to see")]
-    Zero {
-        /// Width in the header.
-        width: u32,
-        /// Height in the header.
-        height: u32,
-    },
-    /// A side is longer than [`SIDE_MAX`], or there are more pixels than allowed.
-    #[error("the image is {width}×{height} pixels, at most {most} pixels and {SIDE_MAX} a side are decoded")]
-    Pixels {
-        /// Width in the header.
-        width: u32,
-        /// Height in the header.
-        height: u32,
-        /// Largest number of pixels allowed.
-        most: u64,
-    },
-    /// A JPEG has more than [`SCANS_MAX`] scans.
-    #[error("the image has over {SCANS_MAX} scans, no camera makes so many")]
-    Scans,
-    /// The file ends before the image does.
-    #[error("the image is truncated")]
-    Truncated,
-    /// The file is not a JPEG, PNG, WebP or BMP image, or it is damaged.
-    #[error("the image cannot be decoded")]
-    Decode(#[source] ImageError),
-}
+/// Bytes for each pixel that a decoder may take: 16-bit RGBA.
+const BYTES_PER_PIXEL: u64 = 8;
+/// Pixels from which on it is asked beforehand whether there is memory for them.
+const MANY_PIXELS: u64 = 4 << 20;
 
 /// Decodes a JPEG, PNG, WebP or BMP file to upright 8-bit RGB (BUNDLE.md, section 3). The first bytes tell the format;
+/// line breaks before the image are skipped,
 /// the EXIF orientation is applied, alpha is dropped.
 ///
 /// # Errors
@@ -64,8 +33,11 @@ pub fn decode(file: &[u8]) -> Result<RgbImage, ImageFault> {
     if file.len() as u64 > FILE_MAX {
         return Err(ImageFault::File(file.len() as u64));
     }
-    let reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|e| fault(e.into()))?;
-    read(file, reader, PIXELS_MAX)
+    let file = skip_line_breaks(file);
+    match image::guess_format(file) {
+        Ok(format) => read(file, format, PIXELS_MAX),
+        Err(_) => Err(unread(file)),
+    }
 }
 
 /// Decodes a file as [`decode`] does, which must be of this `format` and have at most `most` pixels.
@@ -76,20 +48,37 @@ pub fn decode_as(file: &[u8], format: ImageFormat, most: u64) -> Result<RgbImage
     if file.is_empty() {
         return Err(ImageFault::Empty);
     }
-    read(file, ImageReader::with_format(Cursor::new(file), format), most)
+    read(skip_line_breaks(file), format, most)
 }
 
-fn read(file: &[u8], reader: ImageReader<Cursor<&[u8]>>, most: u64) -> Result<RgbImage, ImageFault> {
-    if reader.format() == Some(ImageFormat::Jpeg) {
-        check_jpeg(file)?;
-    }
-    let mut decoder = reader.into_decoder().map_err(fault)?;
+/// Line breaks before the image are left over from a header of HTTP or MIME.
+fn skip_line_breaks(file: &[u8]) -> &[u8] {
+    let breaks = file.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    &file[breaks..]
+}
+
+fn read(file: &[u8], format: ImageFormat, most: u64) -> Result<RgbImage, ImageFault> {
+    // A decoder that fails on one file must not end the process that has others.
+    let decoded = catch_unwind(AssertUnwindSafe(|| match format {
+        ImageFormat::Jpeg => decode_with(&jpeg::complete(file)?, format, most),
+        ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp => decode_with(file, format, most),
+        _ => Err(unread(file)),
+    }));
+    decoded.unwrap_or_else(|panic| Err(ImageFault::Panic(message(&*panic))))
+}
+
+fn decode_with(file: &[u8], format: ImageFormat, most: u64) -> Result<RgbImage, ImageFault> {
+    let mut decoder = ImageReader::with_format(Cursor::new(file), format).into_decoder().map_err(fault)?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
         return Err(ImageFault::Zero { width, height });
     }
-    if width > SIDE_MAX || height > SIDE_MAX || u64::from(width) * u64::from(height) > most {
+    let pixels = u64::from(width) * u64::from(height);
+    if width > SIDE_MAX || height > SIDE_MAX || pixels > most {
         return Err(ImageFault::Pixels { width, height, most });
+    }
+    if pixels > MANY_PIXELS && !is_memory_free(pixels * BYTES_PER_PIXEL) {
+        return Err(ImageFault::Memory { width, height });
     }
     decoder.set_limits(limits(most)).map_err(fault)?;
     // An image with damaged metadata is decoded as it is stored.
@@ -101,12 +90,32 @@ fn read(file: &[u8], reader: ImageReader<Cursor<&[u8]>>, most: u64) -> Result<Rg
     Ok(image.into_rgb8())
 }
 
+/// What a file is that is no image, as far as its first bytes tell.
+fn unread(file: &[u8]) -> ImageFault {
+    match sniff::describe(file) {
+        Some(name) => ImageFault::Format(name),
+        None => {
+            let first: Vec<String> = file.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            ImageFault::Unknown(first.join(" "))
+        }
+    }
+}
+
+/// Whether so many bytes can be allocated. Where they cannot, a decoder would end the process.
+fn is_memory_free(bytes: u64) -> bool {
+    usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
+}
+
 fn limits(most: u64) -> Limits {
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_MAX);
     limits.max_image_height = Some(SIDE_MAX);
-    // The largest pixel is 16-bit RGBA.
-    limits.max_alloc = Some(most * 8);
+    limits.max_alloc = Some(most * BYTES_PER_PIXEL);
     limits
 }
 
@@ -117,44 +126,12 @@ fn fault(error: ImageError) -> ImageFault {
     }
 }
 
-/// Reads a JPEG's segments up to the end-of-image marker (ITU-T T.81, annex B), to refuse a truncated file and one with
-/// too many scans: the decoder would fill the missing part with grey and decode any number of scans.
-fn check_jpeg(file: &[u8]) -> Result<(), ImageFault> {
-    const END_OF_IMAGE: u8 = 0xd9;
-    const START_OF_SCAN: u8 = 0xda;
-    // The decoder refuses what does not begin as a JPEG.
-    let Some(mut rest) = file.strip_prefix(b"\xff\xd8") else { return Ok(()) };
-    let mut scans = 0;
-    loop {
-        // Fill bytes before a marker and the data of a scan are skipped.
-        let Some(at) = rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff))
-        else {
-            return Err(ImageFault::Truncated);
-        };
-        let marker = rest[at + 1];
-        rest = &rest[at + 2..];
-        match marker {
-            END_OF_IMAGE => return Ok(()),
-            // Markers without a length: TEM, restarts, start of image.
-            0x01 | 0xd0..=0xd8 => {}
-            _ => {
-                scans += usize::from(marker == START_OF_SCAN);
-                if scans > SCANS_MAX {
-                    return Err(ImageFault::Scans);
-                }
-                let (length, _) = rest.split_first_chunk::<2>().ok_or(ImageFault::Truncated)?;
-                let length = usize::from(u16::from_be_bytes(*length));
-                rest = rest.get(length.max(2)..).ok_or(ImageFault::Truncated)?;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use image::Rgb;
 
     use super::*;
+    use crate::image::SCANS_MAX;
 
     fn file(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
         let image =
@@ -177,8 +154,13 @@ mod tests {
         for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp] {
             let whole = file(40, 40, format);
             for keep in 0..whole.len() - 1 {
-                // A PNG is complete before its end chunk, a JPEG without its last two bytes is not.
-                if format == ImageFormat::Png && keep + 16 > whole.len() {
+                // A PNG is complete before its end chunk, and a JPEG before its end marker.
+                let end = match format {
+                    ImageFormat::Png => 15,
+                    ImageFormat::Jpeg => 2,
+                    _ => 0,
+                };
+                if keep + end >= whole.len() && end > 0 {
                     continue;
                 }
                 assert!(decode(&whole[..keep]).is_err(), "{format:?} {keep} of {}", whole.len());
@@ -189,11 +171,12 @@ mod tests {
     #[test]
     fn a_truncated_jpeg_and_an_empty_file_are_told_apart() {
         let whole = file(64, 64, ImageFormat::Jpeg);
-        for keep in [3, 40, whole.len() / 2, whole.len() - 1] {
+        for keep in [3, 40, whole.len() / 2, whole.len() - 3] {
             assert!(matches!(decode(&whole[..keep]), Err(ImageFault::Truncated)), "{keep}");
         }
         assert!(matches!(decode(&[]), Err(ImageFault::Empty)));
-        assert!(matches!(decode(b"hello, this is text"), Err(ImageFault::Decode(_))));
+        assert!(matches!(decode(b"hello, this is text"), Err(ImageFault::Format(_))));
+        assert!(matches!(decode(&[7; 30]), Err(ImageFault::Unknown(_))));
     }
 
     #[test]
@@ -218,7 +201,10 @@ mod tests {
 
     #[test]
     fn a_jpeg_with_too_many_scans_is_refused_before_it_is_decoded() {
-        let jpeg = file(40, 20, ImageFormat::Jpeg);
+        let mut jpeg = file(40, 20, ImageFormat::Jpeg);
+        // A progressive image may have many scans of little data.
+        let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+        jpeg[frame + 1] = 0xc2;
         let scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00";
         let bomb = [&jpeg[..jpeg.len() - 2], &scan.repeat(SCANS_MAX), b"\xff\xd9"].concat();
         assert!(matches!(decode(&bomb), Err(ImageFault::Scans)));

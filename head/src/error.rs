@@ -3,7 +3,10 @@
 use std::{error::Error as StdError, fmt, io, path::PathBuf, time::Duration};
 
 use narrows_wire::{
-    BundleId, Close, HelloRefusal, Refusal, identity::IdentityError, quic::SetupError, stream::StreamError,
+    BundleId, Close, HelloRefusal, Refusal,
+    identity::IdentityError,
+    quic::{ConnectionEnd, SetupError},
+    stream::StreamError,
 };
 
 use crate::{encoding::EncodeError, image::ImageFault, net, source::SourceError};
@@ -181,7 +184,7 @@ pub enum Unavailable {
     Closed(Close),
     /// The connection was lost.
     #[error(transparent)]
-    Lost(quinn::ConnectionError),
+    Lost(ConnectionEnd),
     /// The hello was not answered in time.
     #[error("it took the connection and did not answer the hello")]
     NoWelcome,
@@ -316,7 +319,7 @@ mod tests {
         let error = Error::Unreachable { server: "pi:1".into(), waited: Duration::from_millis(1500), source };
         let text = "no server at pi:1 within 1.5 s: the name cannot be resolved: no such host";
         assert_eq!(Chain(&error).to_string(), text);
-        let lost = quinn::ConnectionError::TimedOut;
+        let lost = ConnectionEnd(quinn::ConnectionError::TimedOut);
         let error = Error::Unreachable {
             server: "pi:1".into(),
             waited: Duration::from_secs(1),

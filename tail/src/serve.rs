@@ -33,7 +33,7 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let executor = executor.map_err(|source| Error::Io { what: "cannot start threads".into(), source })?;
     let unanswered = executor.block_on(async {
-        let endpoint = quic::server_endpoint(config.listen, quic, &tuning)?;
+        let endpoint = quic::server_endpoint(config.listen, quic, &identity, &tuning)?;
         let address =
             endpoint.local_addr().map_err(|source| Error::Bind { address: config.listen, source })?;
         let drain = drain_on_signal()?;

@@ -29,9 +29,12 @@
 mod bundle;
 pub mod codes;
 mod cursor;
+mod end;
 mod error;
+mod fault;
 mod hello;
 pub mod identity;
+mod keys;
 pub mod limits;
 mod map;
 pub mod quic;

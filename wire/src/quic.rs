@@ -15,6 +15,7 @@ use quinn::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use rustls::{
+    client::WebPkiServerVerifier,
     crypto::{
         CryptoProvider,
         ring::{cipher_suite, default_provider},
@@ -25,8 +26,14 @@ use rustls_pki_types::CertificateDer;
 
 use crate::{
     ALPN, Close,
+    fault::Verifier,
     identity::{Identity, IdentityError, name_of},
+    keys::EndpointKeys,
     limits::MAX_REQUEST,
+};
+pub use crate::{
+    end::ConnectionEnd,
+    fault::{CertificateCheck, CertificateFault},
 };
 
 /// Settings of the transport. The defaults suit a LAN or Wi-Fi and work over cellular links.
@@ -38,8 +45,9 @@ pub struct Tuning {
     /// The interval at which an idle client sends a keep-alive packet. It must be below `idle_timeout` and below the time
     /// after which NATs drop a mapping (often 30 s). Worst-case cost: one packet of about 40 bytes per interval.
     pub keep_alive: Duration,
-    /// The silence after which the peer counts as lost. It is short, because a head falls back to another path when the
-    /// tail is lost, and long enough for a Wi-Fi handover.
+    /// The silence after which the peer counts as lost; the shorter one of both sides counts. It is short, because a head
+    /// falls back to another path when the tail is lost, and long enough for a Wi-Fi handover. Worst-case cost: the memory
+    /// of a lost peer's connection is held that long.
     pub idle_timeout: Duration,
     /// Bytes in flight before the first acknowledgement. A head that sends one frame at a time never fills its window, so the
     /// window never grows: with the 14.7 kB of RFC 9002 every larger frame would take another round trip. Bytes beyond ten
@@ -100,10 +108,27 @@ pub enum SetupError {
 /// # Errors
 /// [`SetupError::Identity`] or [`SetupError::Tuning`].
 pub fn client_config(identity: &Identity, tuning: &Tuning) -> Result<ClientConfig, SetupError> {
+    Ok(client_attempt(identity, tuning)?.0)
+}
+
+/// The same as [`client_config`], for one attempt to connect, and the result of checking the server's certificate in it.
+///
+/// # Errors
+/// [`SetupError::Identity`] or [`SetupError::Tuning`].
+pub fn client_attempt(
+    identity: &Identity,
+    tuning: &Tuning,
+) -> Result<(ClientConfig, CertificateCheck), SetupError> {
+    let check = CertificateCheck::default();
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(identity)?), provider())
+        .build()
+        .map_err(|error| identity.unusable("ca.pem", rustls::Error::General(error.to_string())))?;
+    let verifier = Verifier { inner: verifier, check: check.clone() };
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|source| identity.unusable("key.pem", source))?
-        .with_root_certificates(roots(identity)?)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
         .map_err(|source| identity.unusable("key.pem", source))?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
@@ -115,7 +140,7 @@ pub fn client_config(identity: &Identity, tuning: &Tuning) -> Result<ClientConfi
     // Only the client sends keep-alive packets: it is the side behind a NAT, and packets of both would cost twice as much.
     transport.keep_alive_interval(Some(tuning.keep_alive));
     config.transport_config(Arc::new(transport));
-    Ok(config)
+    Ok((config, check))
 }
 
 /// The server's TLS and transport settings for `max_in_flight` frames per connection. A peer whose certificate is not signed
@@ -148,6 +173,7 @@ pub fn server_config(
     // Handshakes in progress at once, and the bytes buffered for them before they are accepted.
     config.max_incoming(256);
     config.incoming_buffer_size_total(16 << 20);
+    EndpointKeys::derive(identity).accept_tokens(&mut config);
     Ok(config)
 }
 
@@ -161,19 +187,22 @@ pub fn client_endpoint(remote: SocketAddr, tuning: &Tuning) -> Result<Endpoint, 
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    endpoint(SocketAddr::new(wildcard, 0), None, tuning)
+    endpoint(SocketAddr::new(wildcard, 0), EndpointConfig::default(), None, tuning)
 }
 
-/// A server endpoint that listens on `address`; port 0 lets the kernel choose a port.
+/// A server endpoint that listens on `address`; port 0 lets the kernel choose a port. Its stateless resets and connection
+/// IDs are those of every endpoint with the private key of `identity`, so a restarted server is recognised at once
+/// (PROTOCOL.md section 1).
 ///
 /// # Errors
 /// [`SetupError::Bind`].
 pub fn server_endpoint(
     address: SocketAddr,
     config: ServerConfig,
+    identity: &Identity,
     tuning: &Tuning,
 ) -> Result<Endpoint, SetupError> {
-    endpoint(address, Some(config), tuning)
+    endpoint(address, EndpointKeys::derive(identity).endpoint(), Some(config), tuning)
 }
 
 /// The first DNS name in the peer's certificate, or `None` if it has none. Both sides show a certificate, so it is known
@@ -259,10 +288,11 @@ fn mtu_discovery() -> MtuDiscoveryConfig {
 
 fn endpoint(
     address: SocketAddr,
+    config: EndpointConfig,
     server: Option<ServerConfig>,
     tuning: &Tuning,
 ) -> Result<Endpoint, SetupError> {
-    let bind = || -> io::Result<Endpoint> {
+    let bind = move || -> io::Result<Endpoint> {
         let socket = socket2::Socket::new(
             socket2::Domain::for_address(address),
             socket2::Type::DGRAM,
@@ -281,7 +311,7 @@ fn endpoint(
         }
         socket.bind(&address.into())?;
         let runtime = Arc::new(quinn::TokioRuntime);
-        Endpoint::new(EndpointConfig::default(), server, socket.into(), runtime)
+        Endpoint::new(config, server, socket.into(), runtime)
     };
     bind().map_err(|source| SetupError::Bind { address, source })
 }

@@ -2,7 +2,7 @@
 
 use quinn::{RecvStream, SendStream, VarInt};
 
-use crate::codes::Reset;
+use crate::{codes::Reset, end::ConnectionEnd};
 
 /// The reason why a message was not sent or received.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum StreamError {
     Reset(Reset),
     /// The connection is lost.
     #[error(transparent)]
-    Connection(quinn::ConnectionError),
+    Connection(#[from] ConnectionEnd),
     /// The stream was already closed on this side.
     #[error("the stream is closed")]
     Closed,
@@ -42,7 +42,7 @@ pub async fn read_message(stream: &mut RecvStream, limit: usize) -> Result<Vec<u
         }
         Err(quinn::ReadToEndError::Read(error)) => Err(match error {
             quinn::ReadError::Reset(code) => StreamError::Reset(reset(code)),
-            quinn::ReadError::ConnectionLost(error) => StreamError::Connection(error),
+            quinn::ReadError::ConnectionLost(error) => StreamError::Connection(error.into()),
             _ => StreamError::Closed,
         }),
     }
@@ -59,7 +59,7 @@ pub async fn read_message(stream: &mut RecvStream, limit: usize) -> Result<Vec<u
 pub async fn write_message(stream: &mut SendStream, bytes: &[u8]) -> Result<(), StreamError> {
     stream.write_all(bytes).await.map_err(|error| match error {
         quinn::WriteError::Stopped(code) => StreamError::Reset(reset(code)),
-        quinn::WriteError::ConnectionLost(error) => StreamError::Connection(error),
+        quinn::WriteError::ConnectionLost(error) => StreamError::Connection(error.into()),
         _ => StreamError::Closed,
     })?;
     stream.finish().map_err(|_| StreamError::Closed)

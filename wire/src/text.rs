@@ -52,7 +52,9 @@ mod tests {
         for text in every.as_bytes().chunks(MAX_TEXT) {
             let quoted = Quoted(text).to_string();
             assert!(!quoted.chars().any(char::is_control), "{quoted}");
-            assert!(!quoted.contains(['\u{2028}', '\u{2029}', '\u{202e}', '\u{2066}', '\u{200f}', '\u{feff}']));
+            assert!(
+                !quoted.contains(['\u{2028}', '\u{2029}', '\u{202e}', '\u{2066}', '\u{200f}', '\u{feff}'])
+            );
         }
     }
 

@@ -13,7 +13,7 @@ use narrows_wire::{
     Close,
     identity::Identity,
     limits,
-    quic::{self, Tuning},
+    quic::{self, CertificateFault, Tuning},
     stream::{StreamError, read_message, write_message},
 };
 use quinn::{Connection, Endpoint, VarInt};
@@ -44,7 +44,7 @@ fn server(folder: &Path) -> Endpoint {
     let identity = Identity::load(folder).unwrap();
     let tuning = Tuning::default();
     let config = quic::server_config(&identity, 4, &tuning).unwrap();
-    quic::server_endpoint(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config, &tuning).unwrap()
+    quic::server_endpoint(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config, &identity, &tuning).unwrap()
 }
 
 fn client(folder: &Path, remote: SocketAddr) -> Endpoint {
@@ -216,4 +216,93 @@ fn a_keep_alive_above_the_idle_timeout_is_refused() {
     let tuning = Tuning { keep_alive: Duration::from_secs(10), ..Tuning::default() };
     let error = quic::client_config(&Identity::load(folder.path()).unwrap(), &tuning).unwrap_err();
     assert!(error.to_string().contains("keep_alive"));
+}
+
+/// A server on `address` that runs until the runtime that is returned is shut down. Nothing is said to its clients then, as
+/// after a crash.
+fn crashing_server(folder: &Path, address: SocketAddr) -> (tokio::runtime::Runtime, SocketAddr) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let context = runtime.enter();
+    let identity = Identity::load(folder).unwrap();
+    let tuning = Tuning::default();
+    let config = quic::server_config(&identity, 4, &tuning).unwrap();
+    let endpoint = quic::server_endpoint(address, config, &identity, &tuning).unwrap();
+    drop(context);
+    let address = endpoint.local_addr().unwrap();
+    runtime.spawn(async move {
+        while let Some(incoming) = endpoint.accept().await {
+            tokio::spawn(async move { echo(incoming.await.unwrap()).await });
+        }
+    });
+    (runtime, address)
+}
+
+#[tokio::test]
+async fn a_server_that_was_restarted_with_its_private_key_resets_the_connections_of_its_predecessor() {
+    let ca = ca();
+    let folder = identity(&ca, &ca, &["localhost"], ExtendedKeyUsagePurpose::ServerAuth);
+    let device = identity(&ca, &ca, &["cam-1"], ExtendedKeyUsagePurpose::ClientAuth);
+    let (first, address) = crashing_server(folder.path(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let client = client(device.path(), address);
+    let connection = client.connect(address, "localhost").unwrap().await.unwrap();
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    write_message(&mut send, &[1]).await.unwrap();
+    assert_eq!(read_message(&mut receive, 10).await.unwrap(), [1]);
+    first.shutdown_background();
+    // The socket is closed once the driver's task is dropped.
+    let second = loop {
+        match std::net::UdpSocket::bind(address) {
+            Ok(free) => {
+                drop(free);
+                break crashing_server(folder.path(), address);
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
+    let (mut send, _receive) = connection.open_bi().await.unwrap();
+    write_message(&mut send, &[2]).await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(5), connection.closed()).await;
+    assert_eq!(end.ok(), Some(quinn::ConnectionError::Reset), "half of the idle timeout has passed");
+    second.0.shutdown_background();
+}
+
+#[tokio::test]
+async fn the_fault_of_a_certificate_is_told_as_a_value() {
+    let (ours, foreign) = (ca(), ca());
+    let device = identity(&ours, &ours, &["cam-1"], ExtendedKeyUsagePurpose::ClientAuth);
+    let fault = async |server_folder: &Path, name: &str| {
+        let server = server(server_folder);
+        let address = server.local_addr().unwrap();
+        tokio::spawn(async move { server.accept().await.unwrap().await.err() });
+        let tuning = Tuning::default();
+        let (config, check) = quic::client_attempt(&Identity::load(device.path()).unwrap(), &tuning).unwrap();
+        let endpoint = quic::client_endpoint(address, &tuning).unwrap();
+        endpoint.connect_with(config, address, name).unwrap().await.unwrap_err();
+        check.fault().unwrap().clone()
+    };
+    let dated = |from: (i32, u8, u8), until: (i32, u8, u8)| {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);
+        params.not_after = rcgen::date_time_ymd(until.0, until.1, until.2);
+        std::fs::write(folder.path().join("ca.pem"), ours.pem()).unwrap();
+        std::fs::write(folder.path().join("cert.pem"), params.signed_by(&key, &ours).unwrap().pem()).unwrap();
+        std::fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+        folder
+    };
+    let future = dated((2150, 1, 1), (2151, 1, 1));
+    let told = fault(future.path(), "localhost").await;
+    assert!(matches!(told, CertificateFault::NotYetValid { from: 5_680_281_600, .. }), "{told:?}");
+    let past = dated((1999, 1, 1), (2000, 1, 1));
+    let told = fault(past.path(), "localhost").await;
+    assert!(matches!(told, CertificateFault::Expired { until: 946_684_800, .. }), "{told:?}");
+    let stranger = identity(&foreign, &foreign, &["localhost"], ExtendedKeyUsagePurpose::ServerAuth);
+    assert_eq!(fault(stranger.path(), "localhost").await, CertificateFault::UnknownIssuer);
+    let named = identity(&ours, &ours, &["tail", "10.0.0.7"], ExtendedKeyUsagePurpose::ServerAuth);
+    let wanted = CertificateFault::WrongName {
+        expected: "localhost".into(),
+        names: vec!["tail".into(), "10.0.0.7".into()],
+    };
+    assert_eq!(fault(named.path(), "localhost").await, wanted);
 }

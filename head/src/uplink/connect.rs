@@ -11,7 +11,7 @@ use narrows_wire::{
     BundleId, Close, Error as WireError, Hello, RefusalCode,
     identity::Identity,
     limits::{HELLO_TIMEOUT, MAX_HELLO},
-    quic::{Tuning, client_config, client_endpoint, close, close_code},
+    quic::{ConnectionEnd, Tuning, client_config, client_endpoint, close, close_code},
     session::Client,
     stream::{StreamError, read_message, write_message},
 };
@@ -185,7 +185,7 @@ impl Connector {
         let mut client = Client::new(Hello::new(vec![self.bundle], self.tasks.clone()));
         let hello = client.hello().map_err(|source| self.hello_failed(source))?;
         let lost = |error| match error {
-            StreamError::Connection(error) => self.classify(error),
+            StreamError::Connection(end) => self.classify(end.0),
             other => Unavailable::Hello(other).into(),
         };
         let (mut send, mut receive) = connection.open_bi().await.map_err(|error| self.classify(error))?;
@@ -252,13 +252,13 @@ fn classify(server: &Server, error: ConnectionError) -> ConnectError {
     match error {
         ConnectionError::TransportError(error) if is_tls(error.code.into()) => trust(error.reason),
         ConnectionError::ConnectionClosed(close) if is_tls(close.error_code.into()) => {
-            trust(format!("the server says: {close}"))
+            trust(ConnectionEnd(ConnectionError::ConnectionClosed(close)).to_string())
         }
         ConnectionError::VersionMismatch => Unavailable::QuicVersion.into(),
         ConnectionError::TimedOut => Unavailable::NoAnswer.into(),
         other => match close_code(&other) {
             Some(code) => Unavailable::Closed(code).into(),
-            None => Unavailable::Lost(other).into(),
+            None => Unavailable::Lost(other.into()).into(),
         },
     }
 }

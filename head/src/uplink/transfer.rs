@@ -181,8 +181,8 @@ impl<'a> Transfer<'a> {
                 let budget = frame.budget().as_millis();
                 Outcome::Failed(format!("no answer within the budget of {budget} ms"))
             }
-            RequestResult::Failed(StreamError::Connection(error)) => {
-                return AfterReply::Lost(Some(frame), self.connector.classify(error).into());
+            RequestResult::Failed(StreamError::Connection(end)) => {
+                return AfterReply::Lost(Some(frame), self.connector.classify(end.0).into());
             }
             RequestResult::Failed(error) => {
                 client.abandon(id);
@@ -203,7 +203,7 @@ async fn send_request(
 ) -> RequestResult {
     let (mut send, mut receive) = match timeout_at(deadline.into(), connection.open_bi()).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return RequestResult::Failed(StreamError::Connection(error)),
+        Ok(Err(error)) => return RequestResult::Failed(StreamError::Connection(error.into())),
         Err(_) => return RequestResult::DeadlinePassed,
     };
     // This fails only for a closed stream, and then writing fails as well.

@@ -136,7 +136,8 @@ impl Peer {
     async fn hello(&self) -> bool {
         let due = self.session().hello_due();
         let message = async {
-            let (send, mut receive) = self.connection.accept_bi().await.map_err(StreamError::Connection)?;
+            let (send, mut receive) =
+                self.connection.accept_bi().await.map_err(|error| StreamError::Connection(error.into()))?;
             Ok((send, read_message(&mut receive, MAX_HELLO).await?))
         };
         let (mut send, bytes) = match tokio::time::timeout_at(due.into(), message).await {

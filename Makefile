@@ -1,5 +1,5 @@
 # narrows. `make demo` and `make test` need Rust, Python 3 with pip, a C compiler and make; nothing else.
-# Everything but `make micro` is built in one profile and one feature set, so that tract is compiled once.
+# Everything is built in one profile and one feature set, so that tract is compiled once.
 
 CARGO   ?= cargo
 PYTHON  ?= python3
@@ -51,10 +51,9 @@ evaluate: build ## accuracy and bytes on labelled data: DATA=DIR holds imagenet5
 		--labels $(DATA)/imagenet500.csv --camvid $(DATA)/camvid-val.tar --all-levels \
 		--json evaluate-out/evaluate.json $(if $(LOG),--log $(LOG))
 
-micro: runtime ## speed of the int8 head and of other implementations, in one run (compiles tract once more, optimised)
-	$(CARGO) build --profile measure --locked -p narrows-head -p narrows-tail -p narrows-bench
+micro: build ## speed of the int8 networks, of ONNX Runtime and of JPEG encoders, in one run
 	@mkdir -p evaluate-out
-	$(dir $(BIN))measure/narrows-bench micro --bundle $(BUNDLE) --json evaluate-out/micro.json
+	$(BIN)/narrows-bench micro --bundle $(BUNDLE) --json evaluate-out/micro.json
 
 ARM      := aarch64-unknown-linux-gnu
 ARM_RUN  ?= qemu-aarch64-static -L /usr/aarch64-linux-gnu
@@ -78,8 +77,7 @@ mutate: ## decode PACKETS=10000000 damaged packets of every mode
 bench-codec: build ## bytes and speed of the codec and of other coders: DATA=DIR holds photos-00.tar to photos-02.tar
 	@mkdir -p evaluate-out
 	$(BIN)/narrows-bench codec --bundle $(BUNDLE) $(if $(DATA),--photos $(DATA)/photos-00.tar --photos $(DATA)/photos-01.tar \
-		--photos $(DATA)/photos-02.tar) $(if $(COMPRESSAI),--compressai $(COMPRESSAI)) \
-		$$(command -v valgrind >/dev/null && echo --instructions) --json evaluate-out/codec.json
+		--photos $(DATA)/photos-02.tar) --json evaluate-out/codec.json
 
 test-python: ## build codec/python and codec/reference into a temporary environment and run their tests
 	@$(PYTHON) -c 'import sys, venv; assert sys.version_info >= (3, 10)' 2>/dev/null \

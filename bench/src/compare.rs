@@ -31,15 +31,14 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use comparison::{Comparison, Measurements};
 use harness::Harness;
-use narrows_eval::local_f32::LocalF32;
 use narrows_models::{Bundle, Parts, Task, TaskKind};
-use narrows_netsim::{Fidelity, Ladder, Link, Prober};
+use narrows_netsim::{Ladder, Link};
 use narrows_pair::{INTERRUPTED, Interrupt};
 use narrows_tail::engine::Runtime;
 use plan::Scope;
-use report::{Method, Provenance, Report, SCHEMA, Variant};
+use report::{Provenance, Report, SCHEMA, Variant};
 
-use crate::{links, machine};
+use crate::machine;
 
 /// What is compared, and how much of it.
 #[derive(Debug, Args)]
@@ -134,7 +133,7 @@ impl Compare {
         let interrupt = Interrupt::watch()?;
         let path = self.bundle.as_deref().context("--bundle is missing")?;
         let bundle = Bundle::open(path, Parts::All)?;
-        let ladder = links::ladder(self.ladder.as_deref())?;
+        let ladder = self.ladder()?;
         let scope = self.scope(&ladder);
         let tasks = self.tasks(&bundle, &scope)?;
         let links: Vec<Link> = ladder
@@ -155,18 +154,11 @@ impl Compare {
         let sets: Vec<_> = sets.collect::<Result<_>>()?;
         let variants = self.chosen(scope.variants(&bundle))?;
         let runtime = Runtime::open(self.runtime.as_deref())?;
-        // On one thread, as the head's own kernels.
-        let float = match variants.iter().any(|variant| variant.method == Method::Reference) {
-            true => LocalF32::open(&bundle, &runtime, 1)?,
-            false => None,
-        };
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let throttled = machine::throttled();
 
         println!("bundle {} {}", bundle.name(), bundle.digest().short());
-        let (fidelities, cross_check_skipped) = self.measure_links(&links, &interrupt)?;
-        let mut harness =
-            Harness::start(path, self.runtime.as_deref(), float, &links, self.seed, &interrupt)?;
+        let mut harness = Harness::start(path, self.runtime.as_deref(), &links, self.seed, &interrupt)?;
         let comparison = Comparison {
             bundle: &bundle,
             sets: &sets,
@@ -214,12 +206,11 @@ impl Compare {
                 seconds,
                 seed: self.seed,
                 rounds: measurements.runs.iter().map(|run| run.round + 1).max().unwrap_or(0),
-                cross_check_skipped,
                 machine: provenance::machine(throttled, &sensor, &runtime.version(), &measurements.runs),
                 data: sets.iter().map(|set| set.about.clone()).collect(),
-                notes: provenance::notes(&bundle, &sets, &variants),
+                notes: provenance::notes(&bundle, &sets),
             },
-            links: links.iter().map(|link| link_models::summary(link, &fidelities)).collect(),
+            links: links.iter().map(link_models::summary).collect(),
             variants,
             accuracy: measurements.accuracy,
             cells,
@@ -259,26 +250,12 @@ impl Compare {
         scope
     }
 
-    /// Measures rates, delays and losses of the links, before the runs load the machine. Returns also why rates were not
-    /// compared with the kernel's shaping.
-    fn measure_links(
-        &self,
-        links: &[Link],
-        interrupt: &Interrupt,
-    ) -> Result<(Vec<Fidelity>, Option<String>)> {
-        let stop = || interrupt.seen();
-        // In less than 2 s the queues of the slowest links do not drain before their delay is measured.
-        let mut prober = Prober::new(2.0, self.seed, &stop).with_cross_check();
-        let mut measured = Vec::new();
-        for link in links {
-            eprintln!("measuring the link {} ({})", link.name, link.about);
-            let fidelity = prober.measure(link)?;
-            if stop() {
-                break;
-            }
-            measured.push(fidelity);
-        }
-        Ok((measured, prober.cross_check_skipped().map(str::to_owned)))
+    /// The links of `--ladder`, or the shipped ones.
+    fn ladder(&self) -> Result<Ladder> {
+        let Some(path) = &self.ladder else { return Ok(Ladder::shipped()) };
+        let name = || path.display().to_string();
+        let text = fs::read_to_string(path).with_context(|| format!("{}: cannot be read", name()))?;
+        Ladder::parse(&text).with_context(name)
     }
 
     /// The variants of `--variants`, or all.

@@ -5,20 +5,19 @@
 //! number of samples does not support is left out (a 99th percentile of fewer than 1,000 samples, for example).
 //!
 //! * [`compare`]: local network, image offload and split network on the same frames over a ladder of links.
-//! * [`codec`]: bytes and speed of the codec, constriction, zstd and brotli; [`micro`]: speed of the int8 head, tract and ONNX
-//!   Runtime. Each interleaved in one run on one thread.
-//! * [`load`], [`loopback`] and [`links`]: a server under many heads, the time that the runtime adds to a frame, and the
-//!   fidelity of the emulated links.
+//! * [`codec`]: bytes and speed of the codec, constriction, zstd and brotli; [`micro`]: speed of the int8 networks, ONNX
+//!   Runtime and JPEG encoders. Each interleaved in one run on one thread.
+//! * [`load`]: a server under many heads.
 //!
 //! Accuracy on labelled data is measured by the crate `narrows-eval`, links are emulated by `narrows-netsim`,
 //! and head and server are started by `narrows-pair`.
 //!
 //! ```
-//! use narrows_bench::links;
+//! use narrows_bench::compare::report::Report;
 //!
-//! // The links that `narrows-bench links` measures without `--links`.
-//! let ladder = links::ladder(None)?;
-//! assert_eq!(ladder.find("lte")?.rtt_ms, 50.0);
+//! // A recorded comparison.
+//! let report = Report::parse(include_str!("../../docs/compare.json"))?;
+//! assert_eq!(report.links[0].name, "lte");
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
@@ -26,11 +25,6 @@ pub mod codec;
 pub mod compare;
 mod interleaved;
 mod json;
-mod latencies;
-pub mod links;
 pub mod load;
-pub mod loopback;
 pub mod machine;
 pub mod micro;
-
-pub use latencies::Percentiles;

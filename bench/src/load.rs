@@ -10,7 +10,6 @@ use load_stats::Step;
 use narrows_models::{Bundle, Parts};
 use narrows_pair::{Interrupt, Pair};
 use process::{CpuTime, Memory, resident_kb};
-use saturation::SaturationSearch;
 use serde::Serialize;
 use workload::Workload;
 
@@ -18,17 +17,11 @@ use crate::json;
 
 mod arrivals;
 mod clients;
+mod latencies;
 mod load_stats;
 mod process;
-mod saturation;
 mod workload;
 
-/// Share of frames that may stay without an answer in a sustained step.
-const UNANSWERED: f64 = 0.01;
-/// Steps of a search for saturation at most.
-const STEPS: usize = 16;
-/// Frames of a step of the search at least: fewer say nothing about 99 % of them.
-const FRAMES: f64 = 1000.0;
 /// Connections that a server started here accepts beyond the simulated heads.
 const SPARE: usize = 8;
 
@@ -36,7 +29,6 @@ const SPARE: usize = 8;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     narrows-bench load --bundle models/bundles/lite2 --heads 2000 --rate 1 --seconds 20 --json load.json\n  \
-    narrows-bench load --bundle models/bundles/lite2 --heads 50 --saturation --p99 200\n  \
     narrows-bench load --bundle models/bundles/lite2 --server tail.local:7461 --identity certs/devices/device\n\n\
     Latency counts from the moment a frame was due, even if it was sent later. Refusals are answers and are counted\n\
     by code. A server started here accepts all heads; another one needs `--connections` of at least their number.")]
@@ -53,13 +45,13 @@ pub struct Load {
     /// Simulated heads, each with a connection of its own
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub heads: u32,
-    /// Frames per second of each head; with --saturation of the first step
+    /// Frames per second of each head
     #[arg(long, value_name = "R", default_value_t = 1.0)]
     pub rate: f64,
     /// When frames are due
     #[arg(long, value_enum, default_value_t = Spacing::Poisson)]
     pub arrivals: Spacing,
-    /// Seconds of the measurement; with --saturation of each step, which lasts longer if fewer than 1000 frames were due
+    /// Seconds of the measurement
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     pub seconds: f64,
     /// Seconds over which the heads connect [default: 200 heads a second]
@@ -77,12 +69,6 @@ pub struct Load {
     /// Milliseconds from the moment a frame is due to its deadline
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     pub budget: u64,
-    /// Raise the rate until the server does not sustain it, and find the highest rate that it sustains
-    #[arg(long)]
-    pub saturation: bool,
-    /// With --saturation: milliseconds within which 99 % of the answers of a sustained step come
-    #[arg(long, value_name = "MS", default_value_t = 250.0)]
-    pub p99: f64,
     /// Seed of arrival times
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -125,12 +111,8 @@ pub struct Report {
     /// The same of a server that was started here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tail_memory: Option<Memory>,
-    /// One step, or those of the search for saturation in their order.
-    pub steps: Vec<Step>,
-    /// With `--saturation`: the highest rate that the server sustained, in frames per second of all heads; `None` when it
-    /// did not sustain the lowest rate that was tried.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub saturation: Option<Option<f64>>,
+    /// Frames and times.
+    pub step: Step,
 }
 
 impl Load {
@@ -188,8 +170,11 @@ impl Load {
             let (own_before, tail_before) = (resident_kb(own), tail.and_then(resident_kb));
             let pool = ClientPool::connect(&target, &workload, heads, interrupt).await?;
             let connected = pool.heads();
-            let mut report = Report {
-                complete: false,
+            let memory = Memory::between(own_before, resident_kb(own), connected);
+            let tail_memory = tail.map(|pid| Memory::between(tail_before, resident_kb(pid), connected));
+            let step = self.step(&pool, tail, interrupt).await?;
+            let report = Report {
+                complete: !interrupt.seen(),
                 bundle: bundle.digest().to_string(),
                 server,
                 tail_args: pair.is_some().then_some(tail_args.clone()),
@@ -200,13 +185,10 @@ impl Load {
                 arrivals: self.arrivals,
                 packets: (workload.packets.len(), workload.mean_bytes()),
                 budget_ms: self.budget,
-                memory: Memory::between(own_before, resident_kb(own), connected),
-                tail_memory: tail.map(|pid| Memory::between(tail_before, resident_kb(pid), connected)),
-                steps: Vec::new(),
-                saturation: None,
+                memory,
+                tail_memory,
+                step,
             };
-            self.steps(&pool, tail, interrupt, &mut report).await?;
-            report.complete = !interrupt.seen();
             pool.close().await;
             anyhow::Ok(report)
         })?;
@@ -216,49 +198,16 @@ impl Load {
         Ok(report)
     }
 
-    async fn steps(
-        &self,
-        pool: &ClientPool,
-        tail: Option<u32>,
-        interrupt: &Interrupt,
-        report: &mut Report,
-    ) -> Result<()> {
-        if !self.saturation {
-            report.steps.push(self.step(pool, self.rate, self.seconds, tail, interrupt).await?);
-            return Ok(());
-        }
-        let mut search = SaturationSearch::new(self.rate);
-        while let Some(rate) = search.next()
-            && report.steps.len() < STEPS
-            && !interrupt.seen()
-        {
-            let seconds = self.seconds.max(FRAMES / (rate * pool.heads() as f64));
-            let step = self.step(pool, rate, seconds, tail, interrupt).await?;
-            search.learn(step.sustained == Some(true));
-            report.steps.push(step);
-        }
-        report.saturation = Some(search.found().map(|rate| rate * pool.heads() as f64));
-        Ok(())
-    }
-
-    async fn step(
-        &self,
-        pool: &ClientPool,
-        rate: f64,
-        seconds: f64,
-        tail: Option<u32>,
-        interrupt: &Interrupt,
-    ) -> Result<Step> {
-        let arrivals = Arrivals::new(self.arrivals, pool.heads(), rate, self.seed);
+    /// Sends frames for the time of the measurement.
+    async fn step(&self, pool: &ClientPool, tail: Option<u32>, interrupt: &Interrupt) -> Result<Step> {
+        let arrivals = Arrivals::new(self.arrivals, pool.heads(), self.rate, self.seed);
         let (own_before, tail_before) = (CpuTime::own(), tail.and_then(CpuTime::of));
-        let (time, budget) = (Duration::from_secs_f64(seconds), Duration::from_millis(self.budget));
+        let (time, budget) = (Duration::from_secs_f64(self.seconds), Duration::from_millis(self.budget));
         let stats = pool.send(arrivals, time, budget, interrupt).await?;
         let cpu = own_before.share_until(CpuTime::own());
         let tail_cpu = tail_before.zip(tail.and_then(CpuTime::of));
         let tail_cpu = tail_cpu.map(|(before, after)| before.share_until(after));
-        let limit = Duration::from_secs_f64(self.p99.max(0.0) / 1e3);
-        let sustained = self.saturation.then(|| stats.sustained(UNANSWERED, limit));
-        Ok(Step { sustained, ..stats.finish(rate * pool.heads() as f64, cpu, tail_cpu) })
+        Ok(stats.finish(self.rate * pool.heads() as f64, cpu, tail_cpu))
     }
 }
 
@@ -275,15 +224,7 @@ impl Report {
         }
         let tail = self.tail_memory.as_ref().map_or("unknown (not started here)".into(), Memory::text);
         println!("memory per connection: {} here, {tail} in the server", self.memory.text());
-        println!("{}", load_stats::table(&self.steps));
-        for step in &self.steps {
-            println!("{}", step.details());
-        }
-        match self.saturation {
-            Some(Some(rate)) => println!("highest sustained rate: {rate:.1} frames/s"),
-            Some(None) => println!("highest sustained rate: below the lowest rate that was tried"),
-            None => {}
-        }
+        println!("{}", self.step.table());
         if !self.complete {
             println!("INCOMPLETE: interrupted");
         }

@@ -3,9 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use narrows_bench::{
-    codec::Codec, compare::Compare, links::Links, load::Load, loopback::Loopback, micro::Micro,
-};
+use narrows_bench::{codec::Codec, compare::Compare, load::Load, micro::Micro};
 use narrows_eval::Evaluate;
 
 const EXAMPLES: &str = "\
@@ -13,7 +11,7 @@ Examples:
   Local network, image offload and split network over a ladder of links:
     narrows-bench compare --bundle models/bundles/lite2 --out bench-out";
 
-/// Measure narrows: accuracy and bytes, kernels and coders, head and server on loopback, links, many heads at once
+/// Measure narrows: latency, accuracy and bytes, kernels and coders, many heads at once
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
@@ -29,13 +27,9 @@ enum Command {
     Codec(Codec),
     /// Accuracy and bytes on labelled data, compared with JPEG, the unsplit network and the local one
     Evaluate(Evaluate),
-    /// Rate, delay and loss of the emulated links, compared with the kernel's own shaping
-    Links(Links),
-    /// Many heads at once against one server: throughput, latency, refusals, highest sustained rate
+    /// Many heads at once against one server: throughput, latency, refusals
     Load(Load),
-    /// The time that the runtime adds to the stages of a frame, one frame at a time over loopback
-    Loopback(Loopback),
-    /// Speed of the int8 head, of other implementations and of JPEG encoders, on one thread in one run
+    /// Speed of the int8 networks, of ONNX Runtime and of JPEG encoders, on one thread in one run
     Micro(Micro),
 }
 
@@ -44,9 +38,7 @@ fn main() -> ExitCode {
         Command::Compare(compare) => return compare.run(),
         Command::Codec(codec) => codec.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
-        Command::Links(links) => return links.run(),
         Command::Load(load) => return load.run(),
-        Command::Loopback(loopback) => loopback.run(),
         Command::Micro(micro) => micro.run(),
     };
     match result {

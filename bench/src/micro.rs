@@ -1,17 +1,43 @@
-//! `narrows-bench micro`: speed of the int8 head and of other implementations on one thread, interleaved in one run.
+//! `narrows-bench micro`: speed of the int8 networks and of other implementations on one thread, interleaved in one run.
 
-mod head;
-mod twin;
+use std::{hint::black_box, path::PathBuf};
 
-use std::path::PathBuf;
-
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
+use image::{RgbImage, imageops};
+use narrows_codec::{GeometryId, LevelId};
+use narrows_eval::pipeline::encode_jpeg;
+use narrows_head::{
+    image::fit,
+    net::{LocalNet, Net},
+};
+use narrows_int8::Isa;
 use narrows_models::{Bundle, Parts};
-use narrows_tail::engine::Runtime;
+use narrows_tail::engine::{Device, Input, Runtime, Session};
+use ndarray::ArrayView4;
 use serde::Serialize;
 
-use crate::{json, machine};
+use crate::{
+    interleaved::{Interleaved, Row, median},
+    json, machine,
+};
+
+/// The photo that all candidates read.
+const PHOTO: &[u8] = include_bytes!("../photos/road/street.jpg");
+/// Quality of the JPEG encoder.
+const QUALITY: u8 = 75;
+
+const HEAD: &str = "head, int8";
+const PORTABLE: &str = "head, int8, portable kernels";
+const UNSPLIT: &str = "unsplit network, ONNX Runtime f32";
+const LOCAL: &str = "local network, int8";
+const LOCAL_ORT: &str = "local network, ONNX Runtime int8";
+const JPEG_SMALL: &str = "JPEG of 224x224, quality 75";
+const JPEG_LARGE: &str = "JPEG of 640x480, quality 75";
+
+/// Candidates whose medians are stated as a ratio.
+const RATIOS: [[&str; 2]; 5] =
+    [[HEAD, PORTABLE], [HEAD, UNSPLIT], [HEAD, JPEG_SMALL], [HEAD, JPEG_LARGE], [LOCAL, LOCAL_ORT]];
 
 /// Which bundle to measure, and how thoroughly.
 #[derive(Debug, Args)]
@@ -21,8 +47,8 @@ pub struct Micro {
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
     /// Rounds, in each of which every candidate runs; five more come first and are not counted
-    #[arg(long, value_name = "N", default_value_t = 60)]
-    pub rounds: usize,
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
     /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,
@@ -37,8 +63,9 @@ struct Report {
     bundle: String,
     processor: String,
     onnx_runtime: String,
-    rounds: usize,
-    head: head::Head,
+    rows: Vec<Row>,
+    /// Two candidates, and the first one's median over the other's.
+    ratios: Vec<(&'static str, &'static str, f64)>,
 }
 
 impl Micro {
@@ -47,43 +74,83 @@ impl Micro {
     /// # Errors
     /// When the bundle or the runtime cannot be used, or the report cannot be written.
     pub fn run(&self) -> Result<()> {
-        ensure!(self.rounds > 0, "--rounds 0 measures nothing");
         let bundle = Bundle::open(&self.bundle, Parts::All)?;
         let runtime = Runtime::open(self.runtime.as_deref())?;
+        let rows = self.measure(&bundle, &runtime)?;
+        let ratio = |[ours, other]: [&'static str; 2]| {
+            Some((ours, other, median(&rows, ours).ok()? / median(&rows, other).ok()?))
+        };
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
             bundle: bundle.digest().to_string(),
             processor: machine::processor(),
             onnx_runtime: runtime.version(),
-            rounds: self.rounds,
-            head: head::measure(&bundle, &runtime, self.rounds)?,
+            ratios: RATIOS.into_iter().filter_map(ratio).collect(),
+            rows,
         };
-        print(&report);
+        println!("{}, one thread, {} rounds; bundle {}", report.processor, self.rounds, report.bundle);
+        println!("\n{:44}   median      p95      min        GMAC/s", "ms");
+        report.rows.iter().for_each(|row| row.print(1e3));
+        for (ours, other, ratio) in &report.ratios {
+            println!("  {:60} {ratio:7.3}", format!("{ours} / {other}"));
+        }
         json::write(self.json.as_deref(), &report)
+    }
+
+    /// Times the networks that the bundle has, and the encoder.
+    fn measure(&self, bundle: &Bundle, runtime: &Runtime) -> Result<Vec<Row>> {
+        let photo = image::load_from_memory(PHOTO).context("the built-in photo")?.into_rgb8();
+        let task = bundle.tasks().first().context("the bundle has no task")?;
+        let geometry = GeometryId(u8::try_from(task.geometry)?);
+        let level = LevelId(u8::try_from(bundle.default_level())?);
+        let spec = &bundle.geometries()[geometry.index()];
+        let pixels = fit(&photo, spec);
+        let (net, portable) = (Net::open(bundle)?, Net::with_isa(bundle, Isa::Portable)?);
+        let macs = net.macs(geometry)?;
+        let open = |part: &str| Session::open(runtime, &bundle.path(part), Device::Cpu, 1);
+
+        // The file of the local network holds standard operators, which both implementations run as they are.
+        let local = bundle.local().map(|spec| (spec, fit(&photo, &spec.geometry)));
+
+        let mut comparison = Interleaved::default();
+        for (name, net) in [(HEAD, &net), (PORTABLE, &portable)] {
+            comparison.add_network(name, macs, || {
+                black_box(net.run(geometry, level, &pixels)?);
+                Ok(())
+            });
+        }
+        if let Some(reference) = &task.reference {
+            let (mut session, size) = (open(&reference.file)?, (1, spec.height, spec.width, 3));
+            let view = ArrayView4::from_shape(size, &pixels)?;
+            comparison.add(UNSPLIT, move || run(&mut session, &reference.input, &reference.output, view));
+        }
+        if let Some((spec, pixels)) = &local {
+            let (net, mut session) = (LocalNet::open(bundle, spec)?, open(&spec.file)?);
+            let size = (1, spec.geometry.height, spec.geometry.width, 3);
+            let view = ArrayView4::from_shape(size, pixels)?;
+            comparison.add_network(LOCAL, net.macs(), move || {
+                black_box(net.run(pixels)?);
+                Ok(())
+            });
+            let name = LOCAL_ORT;
+            comparison
+                .add_network(name, spec.macs, move || run(&mut session, &spec.input, &spec.output, view));
+        }
+        for (name, width, height) in [(JPEG_SMALL, 224, 224), (JPEG_LARGE, 640, 480)] {
+            let image = imageops::resize(&photo, width, height, imageops::FilterType::CatmullRom);
+            comparison.add(name, move || jpeg(&image));
+        }
+        comparison.run(self.rounds as usize)
     }
 }
 
-fn print(report: &Report) {
-    let head = &report.head;
-    println!("{}, one thread, {} rounds; bundle {}", report.processor, report.rounds, report.bundle);
-    println!("\n{:44}   median      p95      min        GMAC/s", "head and whole networks (ms)");
-    for row in &head.rows {
-        row.print(1e3);
-    }
-    println!(
-        "  mean distance between the latents of the f32 and the int8 head: {:.2} symbols",
-        head.twin_difference
-    );
-    for (name, ratio) in [
-        ("head to tract f32, same head", head.to_tract_f32),
-        ("head to ONNX Runtime f32, same head", head.to_ort_f32),
-        ("head to whole EfficientNet-Lite0, ONNX Runtime f32", head.to_lite0_ort_f32),
-        ("head to JPEG of 224x224", head.to_jpeg_224),
-        ("head to JPEG of 640x480", head.to_jpeg_640x480),
-    ] {
-        println!("  {name:52} {ratio:7.3}");
-    }
-    if let Some(ratio) = head.local_to_lite0_ort_f32 {
-        println!("  {:52} {ratio:7.3}", "whole Lite0 int8 local to ONNX Runtime f32");
-    }
+fn run(session: &mut Session, input: &str, output: &str, pixels: ArrayView4<'_, u8>) -> Result<()> {
+    black_box(session.run_to(&[(input, Input::U8(pixels.into_dyn()))], output)?);
+    Ok(())
+}
+
+fn jpeg(image: &RgbImage) -> Result<()> {
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    black_box(encode_jpeg(image, width, height, QUALITY)?);
+    Ok(())
 }

@@ -12,8 +12,6 @@ use std::{
 
 use anyhow::{Context, Result};
 use narrows_bench::compare::report::{Cell, Energy, Metric, NO_LINK, Report, Run, UNSPLIT};
-use narrows_eval::local_f32::Weights;
-use narrows_models::{Bundle, Parts};
 use narrows_tests::{bundle, photos, runtime, said};
 
 /// Twentieths of a second until the first run of the head must be over.
@@ -25,7 +23,7 @@ fn compare(out: &Path) -> Command {
     command.args(["compare", "--tasks", "classify", "--in-flight", "1", "--bundle"]).arg(bundle());
     command.arg("--source").arg(photos()).arg("--runtime").arg(runtime()).arg("--out").arg(out);
     command
-        .args(["--variants", "split 1,raw 1,JPEG 75,local int8,local f32"])
+        .args(["--variants", "split 1,raw 1,JPEG 75,local int8"])
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command
@@ -140,8 +138,8 @@ fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
     let value = |variant: &str| report.accuracy("classify", variant).map(|of| of.value);
     assert_eq!(value("split 1"), value("raw 1"));
 
-    // Three variants over two links, two without one.
-    assert_eq!(report.cells.len(), 8);
+    // Three variants over two links, one without one.
+    assert_eq!(report.cells.len(), 7);
     let (local, sent): (Vec<&Cell>, Vec<&Cell>) = report.cells.iter().partition(|cell| cell.link == NO_LINK);
     for cell in &local {
         assert_eq!((cell.frames, cell.failed, cell.wire), (20, 0, None), "{}", cell.variant);
@@ -149,14 +147,7 @@ fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
         assert!(!cell.stages.get("network").is_some_and(|network| network.p50 > 0.0), "{cell:?}");
         assert!(matches!(&cell.energy, Energy::Measured { .. }) || cell.energy.radio().is_none());
     }
-    assert_eq!(
-        local.iter().map(|cell| cell.variant.as_str()).collect::<Vec<_>>(),
-        ["local int8", "local f32"]
-    );
-    // Without an f32 form in the bundle it is timed on noise, and has no accuracy.
-    let own = Weights::of(&Bundle::open(bundle(), Parts::All)?) == Some(Weights::Bundle);
-    assert_eq!(report.accuracy("classify", "local f32").is_some(), own);
-    assert_eq!(report.provenance.notes.iter().any(|note| note.contains("its accuracy is not known")), !own);
+    assert_eq!(local.iter().map(|cell| cell.variant.as_str()).collect::<Vec<_>>(), ["local int8"]);
     // Another network's agreement with the unsplit one is no loss, so that it cannot be the fastest within a bound.
     assert!(report.accuracy("classify", "local int8").is_some_and(|local| local.drop.is_none()));
     assert_eq!(report.fastest.len(), 2 * 4);
@@ -166,11 +157,11 @@ fn a_short_comparison_over_two_links_is_whole() -> Result<()> {
         assert!(cell.floor.is_some() && cell.p50_interval.is_some() && cell.total.p99.is_none());
     }
     let of = |round: usize| -> Vec<&Run> { report.runs.iter().filter(|run| run.round == round).collect() };
-    assert_eq!((of(0).len(), of(4).len()), (8, 8));
+    assert_eq!((of(0).len(), of(4).len()), (7, 7));
     recompute(out, &report)?;
 
-    assert_eq!(fs::read_to_string(out.join("rows.csv"))?.lines().count(), 1 + 40 * 6);
-    assert_eq!(fs::read_to_string(out.join("accuracy.csv"))?.lines().count(), 1 + (5 + usize::from(own)) * 5);
+    assert_eq!(fs::read_to_string(out.join("rows.csv"))?.lines().count(), 1 + 35 * 6);
+    assert_eq!(fs::read_to_string(out.join("accuracy.csv"))?.lines().count(), 1 + 5 * 5);
     let page = fs::read_to_string(out.join("report.html"))?;
     assert!(
         page.contains("<figure") && page.contains(&report.provenance.bundle) && !page.contains("INCOMPLETE")
@@ -218,14 +209,18 @@ fn an_interrupted_comparison_writes_what_it_has() -> Result<()> {
 #[test]
 fn what_is_not_there_is_named() -> Result<()> {
     let folder = tempfile::tempdir()?;
+    let invalid = "[[link]]\nname = \"mine\"\nabout = \"\"\nsource = \"\"\nloss = 2";
+    fs::write(folder.path().join("mine.toml"), invalid)?;
     for (flag, value, known) in [
         ("--links", "carrier-pigeon", "lte"),
         ("--tasks", "taste", "classify"),
         ("--variants", "split 9", "split 1"),
+        ("--ladder", "mine.toml", "link mine: loss is 2, must be 0 to 0.9"),
     ] {
         let mut command = narrows_pair::bench();
         command.arg("compare").arg("--bundle").arg(bundle()).arg("--source").arg(photos());
-        let output = command.arg("--out").arg(folder.path()).args([flag, value]).output()?;
+        command.arg("--out").arg(folder.path().join("out")).args([flag, value]).current_dir(folder.path());
+        let output = command.output()?;
         assert!(!output.status.success());
         assert!(said(&output).contains(value) && said(&output).contains(known), "{}", said(&output));
     }

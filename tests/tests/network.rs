@@ -2,12 +2,9 @@
 
 use std::{net::SocketAddr, process::Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
-use narrows_bench::{
-    links::{Links, ladder},
-    load::{Load, Report},
-};
+use narrows_bench::load::{Load, Report};
 use narrows_netsim::{Ladder, Relay};
 use narrows_pair::{Interrupt, Pair};
 use narrows_tests::{bundle, lines, photos, runtime, said};
@@ -16,12 +13,6 @@ use narrows_tests::{bundle, lines, photos, runtime, said};
 struct Loading {
     #[command(flatten)]
     load: Load,
-}
-
-#[derive(Debug, Parser)]
-struct Linking {
-    #[command(flatten)]
-    links: Links,
 }
 
 /// Starts a tail on the CPU, loads it with simulated heads and returns the report.
@@ -63,7 +54,7 @@ fn few_heads_are_answered_and_every_frame_is_accounted_for() -> Result<()> {
         let report = load(&args, &[])?;
         assert!(report.complete);
         assert_eq!((report.heads, report.sockets), ((6, 6), 1), "{:?}", report.not_connected);
-        let step = report.steps.first().context("one step")?;
+        let step = &report.step;
         assert!(step.frames > 0 && step.answered == step.frames, "{step:?}");
         assert_eq!(step.batches.values().sum::<usize>(), step.answered);
         assert!(step.cpu > 0.0 && step.tail_cpu.is_some(), "{step:?}");
@@ -82,7 +73,7 @@ fn few_heads_are_answered_and_every_frame_is_accounted_for() -> Result<()> {
 fn what_a_tail_has_no_time_for_is_counted_by_its_reason() -> Result<()> {
     let args = ["--heads", "10", "--rate", "30", "--seconds", "1", "--ramp", "0"];
     let report = load(&args, &["--queue", "1", "--batch", "1"])?;
-    let step = report.steps.first().context("one step")?;
+    let step = &report.step;
     let refused: usize = step.refusals.values().sum();
     assert_eq!(step.answered + refused + step.failures.values().sum::<usize>(), step.frames, "{step:?}");
     assert!(step.refusals.keys().any(|name| name.starts_with("18 ")), "{:?}", step.refusals);
@@ -95,29 +86,5 @@ fn heads_that_find_no_room_are_named_with_the_reason() -> Result<()> {
     let report = load(&args, &["--connections", "3"])?;
     assert_eq!(report.heads, (5, 3));
     assert_eq!(report.not_connected.iter().map(|(_, number)| number).sum::<usize>(), 2);
-    Ok(())
-}
-
-#[test]
-fn a_link_is_measured_and_its_report_reads_back() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("mine.toml");
-    std::fs::write(
-        &file,
-        "[[link]]\nname = \"mine\"\nabout = \"\"\nsource = \"\"\nup_kbit = 2_000\nrtt_ms = 8\nloss = 0.2",
-    )?;
-    let links = Linking::try_parse_from(["links", "--seconds", "0.3", "--no-cross-check"])?.links;
-    let report = links.measure(&ladder(Some(&file))?, &Interrupt::never())?;
-    assert!(report.complete && report.cross_check_skipped.is_some());
-    let read: narrows_bench::links::Report = serde_json::from_str(&serde_json::to_string(&report)?)?;
-    let up = &read.links[0].up;
-    // The configuration is exact; measurements depend on the machine's other work, so only their order is checked.
-    assert_eq!((up.asked_kbit, up.asked_loss), (Some(2_000.0), 0.2));
-    assert!((up.asked_ms - 4.4).abs() < 1e-9, "{up:?}");
-    assert!(up.kbit.is_some() && up.sent > up.missing && up.missing > 0 && up.ms_p50 >= 4.4, "{up:?}");
-    assert_eq!(read.links[0].down.kbit, None);
-    std::fs::write(&file, "[[link]]\nname = \"mine\"\nabout = \"\"\nsource = \"\"\nloss = 2")?;
-    let error = format!("{:#}", ladder(Some(&file)).unwrap_err());
-    assert!(error.contains("mine.toml") && error.contains("link mine: loss is 2"), "{error}");
     Ok(())
 }

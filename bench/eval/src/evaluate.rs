@@ -1,9 +1,6 @@
 //! The command `narrows-bench evaluate`: accuracy and bytes of the shipped head, codec and tails in one process.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -58,8 +55,8 @@ pub struct Evaluate {
     #[arg(long, value_name = "CSV")]
     pub log: Option<PathBuf>,
     /// With --groups: use at most this many photos and frames [default: all]
-    #[arg(long, value_name = "N", requires = "groups")]
-    pub take: Option<usize>,
+    #[arg(long, value_name = "N", requires = "groups", value_parser = clap::value_parser!(u32).range(1..))]
+    pub take: Option<u32>,
     /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,
@@ -100,6 +97,20 @@ struct LevelReport {
     segment: Segmentation,
 }
 
+/// A line of `--csv` without `--groups`.
+#[derive(Serialize)]
+struct LevelRow {
+    level: usize,
+    bytes: f64,
+    bytes_p95: f64,
+    top1_split: f64,
+    top1_unsplit: f64,
+    agreement: f64,
+    frame_bytes: f64,
+    miou_split: f64,
+    miou_unsplit: f64,
+}
+
 /// The report of `--groups`.
 #[derive(Serialize)]
 struct GroupsReport {
@@ -130,7 +141,6 @@ impl Evaluate {
         let level = self.level.unwrap_or(bundle.default_level());
         let count = bundle.levels().len();
         ensure!(level < count, "--level {level}: the bundle has levels 0 to {}", count - 1);
-        ensure!(self.take != Some(0), "--take 0 measures nothing");
         // A process can load ONNX Runtime once.
         let runtime = Runtime::open(self.runtime.as_deref())?;
         let mut pipeline = InProcessPipeline::open(&bundle, &runtime)?;
@@ -166,7 +176,7 @@ impl Evaluate {
         };
         levels.sort_by_key(|level| level.level);
         report.print(bundle.digest(), &levels);
-        self.write_csv(&LEVEL_COLUMNS, levels.iter().map(LevelReport::row))?;
+        self.write_csv(&levels.iter().map(LevelReport::row).collect::<Vec<_>>())?;
         if self.all_levels {
             report.levels = levels;
         }
@@ -174,7 +184,7 @@ impl Evaluate {
     }
 
     fn run_groups(&self, pipeline: &mut InProcessPipeline, bundle: &Bundle, level: usize) -> Result<()> {
-        let take = self.take.unwrap_or(usize::MAX);
+        let take = self.take.map_or(usize::MAX, |take| take as usize);
         let mut photos = data::labelled(&self.imagenet, &self.labels)?;
         photos.truncate(take);
         let scenes = data::scenes(&self.camvid)?;
@@ -196,23 +206,22 @@ impl Evaluate {
         let groups: Vec<PrefixReport> = groups.collect();
         println!("\nPackets cut where a group of channels ends");
         println!("  groups  channels  bytes, photo     top-1  agreement  bytes, frame      mIoU");
-        groups.iter().for_each(PrefixReport::print);
-        self.write_csv(&PREFIX_COLUMNS, groups.iter().map(PrefixReport::row))?;
+        for PrefixReport { groups, channels, bytes, top1, agreement, frame_bytes, miou } in &groups {
+            println!(
+                "  {groups:6}  {channels:8}  {bytes:12.0}    {top1:.4}     {agreement:.4}  {frame_bytes:12.0}    {miou:.4}"
+            );
+        }
+        self.write_csv(&groups)?;
         self.write_json(&GroupsReport { groups, level, bundle: bundle.digest().to_string() })
     }
 
     /// Writes the table of `--csv`, if the flag was given.
-    fn write_csv(&self, columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Result<()> {
+    fn write_csv(&self, rows: &[impl Serialize]) -> Result<()> {
         let Some(path) = &self.csv else { return Ok(()) };
-        let write = |path: &Path| -> Result<()> {
-            let mut writer = csv::Writer::from_path(path)?;
-            writer.write_record(columns)?;
-            for row in rows {
-                writer.write_record(row)?;
-            }
-            Ok(writer.flush()?)
-        };
-        write(path).with_context(|| format!("{}: cannot be written", path.display()))
+        let name = || format!("{}: cannot be written", path.display());
+        let mut writer = csv::Writer::from_path(path).with_context(name)?;
+        rows.iter().try_for_each(|row| writer.serialize(row)).with_context(name)?;
+        writer.flush().with_context(name)
     }
 
     fn write_json(&self, report: &impl Serialize) -> Result<()> {
@@ -221,59 +230,21 @@ impl Evaluate {
     }
 }
 
-const LEVEL_COLUMNS: [&str; 9] = [
-    "level",
-    "bytes",
-    "bytes_p95",
-    "top1_split",
-    "top1_unsplit",
-    "agreement",
-    "frame_bytes",
-    "miou_split",
-    "miou_unsplit",
-];
-
 impl LevelReport {
-    /// Values under [`LEVEL_COLUMNS`].
-    fn row(&self) -> Vec<String> {
-        let share = |share: f64| format!("{share:.4}");
+    /// The line of `--csv`.
+    fn row(&self) -> LevelRow {
         let (classify, segment) = (&self.classify, &self.segment);
-        vec![
-            self.level.to_string(),
-            format!("{:.1}", classify.bytes_mean),
-            format!("{:.0}", classify.bytes_p95),
-            share(classify.top1_split),
-            share(classify.top1_unsplit),
-            share(classify.agreement),
-            format!("{:.1}", segment.bytes_mean),
-            share(segment.miou_split),
-            share(segment.miou_unsplit),
-        ]
-    }
-}
-
-const PREFIX_COLUMNS: [&str; 7] = ["groups", "channels", "bytes", "top1", "agreement", "frame_bytes", "miou"];
-
-impl PrefixReport {
-    /// Values under [`PREFIX_COLUMNS`].
-    fn row(&self) -> Vec<String> {
-        vec![
-            self.groups.to_string(),
-            self.channels.to_string(),
-            format!("{:.0}", self.bytes),
-            format!("{:.3}", self.top1),
-            format!("{:.3}", self.agreement),
-            format!("{:.0}", self.frame_bytes),
-            format!("{:.4}", self.miou),
-        ]
-    }
-
-    fn print(&self) {
-        let PrefixReport { groups, channels, bytes, frame_bytes, miou, .. } = self;
-        let (top1, agreement) = (100.0 * self.top1, 100.0 * self.agreement);
-        println!(
-            "  {groups:6}  {channels:8}  {bytes:12.0}  {top1:6.1} %  {agreement:7.1} %  {frame_bytes:12.0}    {miou:.4}"
-        );
+        LevelRow {
+            level: self.level,
+            bytes: classify.bytes_mean,
+            bytes_p95: classify.bytes_p95,
+            top1_split: classify.top1_split,
+            top1_unsplit: classify.top1_unsplit,
+            agreement: classify.agreement,
+            frame_bytes: segment.bytes_mean,
+            miou_split: segment.miou_split,
+            miou_unsplit: segment.miou_unsplit,
+        }
     }
 }
 

@@ -7,8 +7,6 @@
 //! * [`pipeline`]: head, codec and tails of a bundle in one process, and its unsplit networks.
 //! * [`data`]: tars of labelled photos and of frames with class maps.
 //! * [`scores`], [`confusion`], [`stats`]: predicted classes, mean intersection over union, intervals.
-//! * [`local_f32`], [`lite0`], [`onnx`]: the local network in f32, and a writer of ONNX files for networks that a
-//!   bundle does not bring.
 //!
 //! ```
 //! use narrows_eval::{confusion::Confusion, scores::pixelwise_argmax};
@@ -24,10 +22,8 @@ mod accuracy;
 pub mod confusion;
 pub mod data;
 mod evaluate;
-pub mod lite0;
 mod local;
-pub mod local_f32;
-pub mod onnx;
+mod local_f32;
 pub mod pipeline;
 pub mod progress;
 mod read_log;

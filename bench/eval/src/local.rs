@@ -6,16 +6,7 @@ use narrows_models::Bundle;
 use narrows_tail::engine::Runtime;
 use serde::Serialize;
 
-use crate::{
-    data::Photo,
-    local_f32::{LocalF32, Weights},
-    progress::bar,
-    scores::argmax,
-    stats::quantile,
-};
-
-/// Threads of the f32 network.
-const THREADS: usize = 2;
+use crate::{data::Photo, local_f32::LocalF32, progress::bar, scores::argmax, stats::quantile};
 
 /// Figures of the local network.
 #[derive(Debug, Serialize)]
@@ -59,10 +50,7 @@ pub(crate) fn measure(bundle: &Bundle, runtime: &Runtime, photos: &[Photo]) -> R
     let Some(spec) = bundle.local() else { return Ok(None) };
     ensure!(!photos.is_empty(), "there are no photos");
     let mut local = Local::open(bundle)?;
-    let mut reference = match Weights::of(bundle) {
-        Some(Weights::Bundle) => LocalF32::open(bundle, runtime, THREADS)?,
-        _ => None,
-    };
+    let mut reference = LocalF32::open(bundle, runtime)?;
     let (mut hits, mut hits_f32, mut agreed, mut times) = (0, 0, 0, Vec::new());
     let bar = bar("local", photos.len());
     for photo in photos {
@@ -72,8 +60,7 @@ pub(crate) fn measure(bundle: &Bundle, runtime: &Runtime, photos: &[Photo]) -> R
         let class = argmax(&answer.logits);
         hits += usize::from(class == photo.class);
         if let Some(reference) = &mut reference {
-            reference.fit(&image);
-            let class_f32 = argmax(&reference.scores()?);
+            let class_f32 = argmax(&reference.scores(&image)?);
             hits_f32 += usize::from(class_f32 == photo.class);
             agreed += usize::from(class_f32 == class);
         }

@@ -6,6 +6,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 #[must_use]
 pub fn bar(what: &'static str, len: usize) -> ProgressBar {
     let style =
-        ProgressStyle::with_template("{msg:9} {wide_bar} {pos}/{len} {eta}").expect("a fixed template");
+        ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} {eta}").expect("a fixed template");
     ProgressBar::new(len as u64).with_style(style).with_message(what)
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
     link::{Direction, Link},
     shape::HEADER,
@@ -16,7 +14,7 @@ const DATAGRAM: usize = 1452;
 const QUIC: usize = 27 + 6;
 
 /// The least time that a link takes for one exchange: bits over rate in both directions, and one round trip.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ideal {
     /// Serialisation of the request.
     pub up: Duration,

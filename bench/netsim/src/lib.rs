@@ -1,13 +1,12 @@
 //! Emulated network links with names, and a UDP relay between a real head and a real tail that behaves like one of them.
 //!
 //! A link limits the rate, delays, loses and reorders datagrams. The relay runs in user space, needs no rights, and shapes
-//! both directions; [`Prober`] measures what it really does, also in comparison with the kernel's own shaping.
+//! both directions.
 //!
 //! * [`Ladder`] and [`Link`]: the links of `bench/links.toml` or of another file.
 //! * [`Shaper`]: one direction of a link, pure: takes datagrams and `now`, returns datagrams when they are due.
 //! * [`Relay`]: a thread with sockets around two shapers.
 //! * [`Ideal`]: the least time that a link takes for a message, a lower bound for measured times.
-//! * [`Prober`] and [`Fidelity`]: measured rate, delay and loss of a link.
 //!
 //! ```
 //! use std::time::Duration;
@@ -21,18 +20,12 @@
 //! assert_eq!(line.pop(Duration::from_millis(100)), Some("datagram"));
 //! ```
 
-mod fidelity;
 mod ideal;
 mod link;
-mod measure;
-mod namespaces;
-mod probe;
 mod relay;
 mod shape;
 
-pub use fidelity::{DirectionFidelity, Fidelity};
 pub use ideal::{Ideal, wire_bytes};
-pub use link::{Direction, Ladder, Link, LinkError};
-pub use measure::Prober;
+pub use link::{Direction, Ladder, Link};
 pub use relay::{Counts, Relay};
 pub use shape::{Count, HEADER, Loss, Shape, Shaper};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use anyhow::{Context, Result, anyhow, ensure};
+use serde::Deserialize;
 
 use crate::shape::{Loss, Shape};
 
@@ -15,14 +16,14 @@ const QUEUE_BYTES: f64 = 64_000.0;
 const QUEUE_SECONDS: f64 = 0.2;
 
 /// A list of links in the order of their file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Ladder {
     /// The links; no two have the same name.
     pub links: Vec<Link>,
 }
 
 /// What lies between a head and a tail. The fields are those of `bench/links.toml`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// Letters, digits and dashes.
@@ -61,41 +62,12 @@ pub struct Link {
 }
 
 /// A direction of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the head to the tail.
     Up,
     /// From the tail to the head.
     Down,
-}
-
-/// An error in a file of links.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LinkError {
-    /// Not TOML, or not a list of links.
-    #[error("not a file of links, see bench/links.toml for the form")]
-    File(#[source] toml::de::Error),
-    /// A list without links.
-    #[error("a file of links that lists no link, see bench/links.toml for the form")]
-    Empty,
-    /// An invalid field of a link.
-    #[error("link {link}: {problem}")]
-    Field {
-        /// The link's name, or its position in the file if it has none.
-        link: String,
-        /// The field and the problem with it.
-        problem: String,
-    },
-    /// No link of this name.
-    #[error("no link {name:?}; there are {known}")]
-    Unknown {
-        /// The name.
-        name: String,
-        /// The names of the known links.
-        known: String,
-    },
 }
 
 #[derive(Deserialize)]
@@ -118,51 +90,46 @@ impl Ladder {
     ///
     /// # Errors
     /// When the text is no list of links or a field is invalid; the error names link and field.
-    pub fn parse(text: &str) -> Result<Self, LinkError> {
-        let file: File = toml::from_str(text).map_err(LinkError::File)?;
+    pub fn parse(text: &str) -> Result<Self> {
+        let file: File =
+            toml::from_str(text).context("not a file of links, see bench/links.toml for the form")?;
         let mut links: Vec<Link> = Vec::new();
         for (place, table) in file.link.into_iter().enumerate() {
-            let link = Link::read(place, table)?;
-            if links.iter().any(|other| other.name == link.name) {
-                return Err(link.invalid("name", "stands twice"));
-            }
-            links.push(link);
+            let name = table.get("name").and_then(toml::Value::as_str);
+            let name = name.map_or_else(|| format!("{} of the file", place + 1), str::to_owned);
+            let known = links.iter().any(|other| other.name == name);
+            let link = if known { Err(anyhow!("name stands twice")) } else { Link::read(table) };
+            links.push(link.with_context(|| format!("link {name}"))?);
         }
-        match links.is_empty() {
-            true => Err(LinkError::Empty),
-            false => Ok(Ladder { links }),
-        }
+        ensure!(!links.is_empty(), "a file of links that lists no link, see bench/links.toml for the form");
+        Ok(Ladder { links })
     }
 
     /// The link of this name.
     ///
     /// # Errors
-    /// [`LinkError::Unknown`], which lists the known names.
-    pub fn find(&self, name: &str) -> Result<&Link, LinkError> {
-        self.links.iter().find(|link| link.name == name).ok_or_else(|| {
+    /// When there is none; the error lists the known names.
+    pub fn find(&self, name: &str) -> Result<&Link> {
+        self.links.iter().find(|link| link.name == name).with_context(|| {
             let known: Vec<&str> = self.links.iter().map(|link| link.name.as_str()).collect();
-            LinkError::Unknown { name: name.to_owned(), known: known.join(", ") }
+            format!("no link {name:?}; there are {}", known.join(", "))
         })
     }
 }
 
 impl Link {
-    fn read(place: usize, table: toml::Table) -> Result<Self, LinkError> {
-        let name = table.get("name").and_then(toml::Value::as_str);
-        let name = name.map_or_else(|| format!("{} of the file", place + 1), str::to_owned);
-        let link: Link = table.try_into().map_err(|error: toml::de::Error| LinkError::Field {
-            link: name,
-            problem: error.to_string().trim().replace('\n', " "),
-        })?;
+    fn read(table: toml::Table) -> Result<Self> {
+        let link: Link = table
+            .try_into()
+            .map_err(|error: toml::de::Error| anyhow!(error.to_string().trim().replace('\n', " ")))?;
         link.check()?;
         Ok(link)
     }
 
-    fn check(&self) -> Result<(), LinkError> {
+    fn check(&self) -> Result<()> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.name.is_empty() || self.name.len() > 32 || !self.name.chars().all(plain) {
-            return Err(self.invalid("name", "must be 1 to 32 characters of a-z, 0-9 and -"));
-        }
+        let named = (1..=32).contains(&self.name.len()) && self.name.chars().all(plain);
+        ensure!(named, "name must be 1 to 32 characters of a-z, 0-9 and -");
         let ranges = [
             ("down_kbit", self.down_kbit, 1.0, 1e8),
             ("up_kbit", self.up_kbit, 1.0, 1e8),
@@ -175,19 +142,13 @@ impl Link {
             ("queue_kb", self.queue_kb, 1.0, 60_000.0),
         ];
         for (field, value, low, high) in ranges {
-            if let Some(value) = value
-                && !(low..=high).contains(&value)
-            {
-                return Err(self.invalid(field, &format!("is {value}, must be {low} to {high}")));
-            }
+            let within = value.is_none_or(|value| (low..=high).contains(&value));
+            ensure!(within, "{field} is {}, must be {low} to {high}", value.unwrap_or_default());
         }
-        if self.reorder > 0.0 && self.reorder_ms == 0.0 {
-            return Err(self.invalid("reorder_ms", "is missing: by how much reordered datagrams are late"));
-        }
-        if let Loss::Runs { enter, .. } = self.loss_model()
-            && enter > 1.0
-        {
-            return Err(self.invalid("burst", "is too short for this loss"));
+        let late = self.reorder == 0.0 || self.reorder_ms > 0.0;
+        ensure!(late, "reorder_ms is missing: by how much reordered datagrams are late");
+        if let Loss::Runs { enter, .. } = self.loss_model() {
+            ensure!(enter <= 1.0, "burst is too short for this loss");
         }
         Ok(())
     }
@@ -220,10 +181,6 @@ impl Link {
             (share, Some(mean)) => Loss::Runs { enter: share / (mean * (1.0 - share)), leave: 1.0 / mean },
         }
     }
-
-    fn invalid(&self, field: &str, problem: &str) -> LinkError {
-        LinkError::Field { link: self.name.clone(), problem: format!("{field} {problem}") }
-    }
 }
 
 fn ms(value: f64) -> Duration {
@@ -234,7 +191,7 @@ fn ms(value: f64) -> Duration {
 mod tests {
     use super::*;
 
-    fn one(fields: &str) -> Result<Link, LinkError> {
+    fn one(fields: &str) -> Result<Link> {
         let text = format!("[[link]]\nname = \"a\"\nabout = \"\"\nsource = \"\"\n{fields}");
         Ladder::parse(&text).map(|mut ladder| ladder.links.remove(0))
     }
@@ -264,15 +221,17 @@ mod tests {
             ("reorder = 0.1", "link a: reorder_ms is missing"),
             ("loss = 0.9\nburst = 1.0", "link a: burst is too short"),
         ] {
-            let error = one(fields).unwrap_err().to_string();
+            let error = format!("{:#}", one(fields).unwrap_err());
             assert!(error.contains("link a: ") && error.contains(words), "{fields}: {error}");
         }
         let twice = "[[link]]\nname = \"a\"\nabout = \"\"\nsource = \"\"\n".repeat(2);
-        assert!(Ladder::parse(&twice).unwrap_err().to_string().contains("link a: name stands twice"));
-        let nameless = Ladder::parse("[[link]]\nabout = \"\"").unwrap_err().to_string();
+        let refused = |text: &str| format!("{:#}", Ladder::parse(text).unwrap_err());
+        assert!(refused(&twice).contains("link a: name stands twice"));
+        let nameless = refused("[[link]]\nabout = \"\"");
         assert!(nameless.contains("link 1 of the file: ") && nameless.contains("name"), "{nameless}");
-        assert!(Ladder::parse("link = []").unwrap_err().to_string().contains("lists no link"));
-        assert!(Ladder::parse("links = 3").unwrap_err().to_string().contains("links.toml"));
+        assert!(
+            refused("link = []").contains("lists no link") && refused("links = 3").contains("links.toml")
+        );
         let unknown = Ladder::shipped().find("carrier-pigeon").unwrap_err().to_string();
         assert!(unknown.contains("carrier-pigeon") && unknown.contains("wifi-poor, lte"), "{unknown}");
     }

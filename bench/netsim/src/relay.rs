@@ -18,9 +18,8 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     process::setpriority_process,
     thread::set_current_timer_slack,
-    time::{ClockId, Timespec, clock_gettime},
+    time::Timespec,
 };
-use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
@@ -55,14 +54,12 @@ pub struct Relay {
 }
 
 /// Traffic through a relay.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// From heads to the tail.
     pub up: Count,
     /// From the tail to heads.
     pub down: Count,
-    /// Processor time of the relay's thread, including the polling of the clock before a datagram is due.
-    pub cpu: Duration,
 }
 
 impl Relay {
@@ -246,8 +243,7 @@ impl Line {
     fn publish(&self) {
         let up = Count { unsent: self.unsent.0, ..self.up.count() };
         let down = Count { unsent: self.unsent.1, ..self.down.count() };
-        let cpu = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = Counts { up, down, cpu };
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = Counts { up, down };
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use fastrand::Rng;
-use serde::{Deserialize, Serialize};
 
 /// Bytes of IPv4 and UDP header of a datagram on the wire.
 pub const HEADER: usize = 28;
@@ -61,7 +60,7 @@ pub enum Loss {
 }
 
 /// Counts of the datagrams of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     /// Datagrams that came in.
     pub datagrams: u64,

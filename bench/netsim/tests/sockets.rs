@@ -62,6 +62,24 @@ fn datagrams_of_two_heads_are_returned_whole_and_not_early() {
 }
 
 #[test]
+fn a_full_line_is_not_faster_than_its_rate() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let relay = Relay::start(&link("rtt_ms = 20\nup_kbit = 1000"), server.local_addr().unwrap(), 1).unwrap();
+    let head = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let start = Instant::now();
+    // 1,000 bytes on the wire take 8 ms.
+    for _ in 0..25 {
+        head.send_to(&[0; 972], relay.address()).unwrap();
+    }
+    for place in 1..=25 {
+        server.recv(&mut [0; 2048]).unwrap();
+        let earliest = Duration::from_millis(8 * place + 10);
+        assert!(start.elapsed() >= earliest, "{place}: {:?} before {earliest:?}", start.elapsed());
+    }
+}
+
+#[test]
 fn overflows_and_losses_are_counted_separately() {
     let (server, echo) = echo();
     let link = link("up_kbit = 1000\nqueue_kb = 10\nloss = 0.5");

@@ -1,4 +1,4 @@
-//! The features that coders are compared on: latents of photos from the shipped head, and synthetic ones.
+//! The features that coders are compared on: latents of photos from the shipped head.
 
 use std::path::{Path, PathBuf};
 
@@ -10,18 +10,12 @@ use narrows_head::Head;
 use narrows_models::Bundle;
 use sha2::{Digest, Sha256};
 
-use super::synthetic;
-
 /// Photos of the recipe's tars that are held out from all training (models/recipes/configs).
 const HELD_OUT: usize = 200;
 
 /// Features that share tables and a rate level.
 pub(super) struct Set {
     pub(super) name: String,
-    /// Whether the features are latents of photos.
-    pub(super) real: bool,
-    /// Whether coders are timed on the set.
-    pub(super) timed: bool,
     /// The tables file.
     pub(super) file: Vec<u8>,
     pub(super) tables: Tables,
@@ -63,10 +57,10 @@ impl Set {
     }
 }
 
-/// The latents of the held-out photos of `tars` at every rate level; without tars, of the photos in `folder`.
-pub(super) fn real(bundle: Bundle, tars: &[PathBuf], folder: &Path) -> Result<Vec<Set>> {
+/// The latents of the held-out photos of `tars` at every rate level, the finest first; without tars, of the photos in `folder`.
+pub(super) fn sets(bundle: Bundle, tars: &[PathBuf], folder: &Path) -> Result<Vec<Set>> {
     let file = bundle.read(bundle.tables())?;
-    let (default, levels) = (bundle.default_level(), bundle.levels().len());
+    let levels = bundle.levels().len();
     let images = if tars.is_empty() { pictures(folder)? } else { held_out(tars)? };
     let mut head = Head::open(bundle)?;
     let mut features = vec![Vec::new(); levels];
@@ -79,8 +73,6 @@ pub(super) fn real(bundle: Bundle, tars: &[PathBuf], folder: &Path) -> Result<Ve
     let sets = features.into_iter().enumerate().map(|(level, features)| {
         Ok(Set {
             name: format!("latents, level {level}"),
-            real: true,
-            timed: level == default,
             tables: Tables::parse(&file)?,
             file: file.clone(),
             level: LevelId(u8::try_from(level)?),
@@ -114,27 +106,4 @@ fn pictures(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     ensure!(!found.is_empty(), "{}: holds no photos", folder.display());
     found.sort();
     Ok(found)
-}
-
-/// Synthetic sets whose packets have 0.5 to 10 KB, of `count` features each.
-pub(super) fn synthetic(count: usize) -> Result<Vec<Set>> {
-    let shapes = [[8, 16, 16], [16, 20, 20], [24, 20, 20], [24, 28, 28], [24, 40, 40]];
-    let mut sets = Vec::new();
-    for distribution in [synthetic::Distribution::Laplace, synthetic::Distribution::Gauss] {
-        for (seed, [channels, height, width]) in shapes.into_iter().enumerate() {
-            let shape = Shape::new(channels, height, width)?;
-            let mut source = synthetic::Source::new(distribution, shape, seed as u64);
-            let file = source.tables();
-            sets.push(Set {
-                name: format!("{distribution} {channels}x{height}x{width}"),
-                real: false,
-                timed: distribution == synthetic::Distribution::Laplace && height == 28,
-                tables: Tables::parse(&file)?,
-                file,
-                level: LevelId(0),
-                features: (0..count).map(|_| source.feature()).collect::<Result<_>>()?,
-            });
-        }
-    }
-    Ok(sets)
 }

@@ -44,7 +44,6 @@ struct Size {
 #[derive(Debug, Serialize)]
 pub(super) struct Sizes {
     set: String,
-    real: bool,
     features: usize,
     symbols: usize,
     entropy_bytes: f64,
@@ -105,7 +104,6 @@ pub(super) fn measure(set: &Set) -> Result<Sizes> {
     add_general("brotli 11", &mut brotli)?;
     Ok(Sizes {
         set: set.name.clone(),
-        real: set.real,
         features: set.features.len(),
         symbols: set.shape().symbols(),
         entropy_bytes,

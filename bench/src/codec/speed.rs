@@ -1,13 +1,12 @@
 //! Encoding and decoding times of several coders, interleaved on the first features of a set.
 
-use std::{cell::RefCell, hint::black_box, path::Path};
+use std::hint::black_box;
 
 use anyhow::{Result, ensure};
 use narrows_codec::{Choice, Decoder, Encoder, Feature, GeometryId, Mode, Tables};
 use serde::Serialize;
 
 use super::{
-    compressai::{self, CompressAi},
     constriction::{self, Case},
     set::Set,
     sizes::{CODED, raw},
@@ -27,14 +26,12 @@ pub(super) struct Speed {
     features: usize,
     symbols: usize,
     rows: Vec<Row>,
-    /// What is compared, and the other coder's median time over ours: our modes with constriction's faster state size,
-    /// mode static with CompressAI, and decoding with one bundle with decoding with bundles in rotation.
+    /// What is compared, and the other coder's median time over ours: our modes with constriction's faster state size, and
+    /// decoding with one bundle with decoding with bundles in rotation.
     ratios: Vec<(String, f64)>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    compressai: Option<compressai::Report>,
 }
 
-pub(super) fn measure(set: &Set, rounds: usize, python: Option<&Path>) -> Result<Speed> {
+pub(super) fn measure(set: &Set, rounds: usize) -> Result<Speed> {
     ensure!(set.tables.precision() == 12, "{}: constriction's lookup decoder is for 12-bit tables", set.name);
     let features = &set.features[..set.features.len().min(FEATURES)];
     let channels = constriction::channels(set.channels()?)?;
@@ -46,8 +43,6 @@ pub(super) fn measure(set: &Set, rounds: usize, python: Option<&Path>) -> Result
     let bundles = (0..BUNDLES).map(|_| Tables::parse(&set.file)).collect::<Result<Vec<_>, _>>()?;
     let raws = &features.iter().map(raw).collect::<Vec<_>>();
     let frames = &raws.iter().map(|raw| zstd::bulk::compress(raw, 1)).collect::<Result<Vec<_>, _>>()?;
-    let child = python.map(|python| CompressAi::start(python, set, features)).transpose()?;
-    let child = &RefCell::new(child);
 
     let mut comparison = Interleaved::default();
     for (&mode, packets) in modes.iter().zip(&packets) {
@@ -87,16 +82,10 @@ pub(super) fn measure(set: &Set, rounds: usize, python: Option<&Path>) -> Result
             Ok(())
         })
     });
-    if child.borrow().is_some() {
-        comparison.add("CompressAI (call, with its overhead)", || {
-            child.borrow_mut().as_mut().map_or(Ok(()), CompressAi::run)
-        });
-    }
     let rows = comparison.run(rounds)?;
-    let compressai = child.borrow_mut().take().map(CompressAi::finish).transpose()?;
-    let ratios = ratios(&rows, &modes, compressai.as_ref())?;
+    let ratios = ratios(&rows, &modes)?;
     let symbols = features.len() * set.shape().symbols();
-    Ok(Speed { set: set.name.clone(), features: features.len(), symbols, rows, ratios, compressai })
+    Ok(Speed { set: set.name.clone(), features: features.len(), symbols, rows, ratios })
 }
 
 fn packets(set: &Set, features: &[Feature], mode: Mode) -> Result<Vec<Vec<u8>>> {
@@ -109,22 +98,13 @@ fn packets(set: &Set, features: &[Feature], mode: Mode) -> Result<Vec<Vec<u8>>> 
     features.iter().map(packet).collect()
 }
 
-fn ratios(
-    rows: &[Row],
-    modes: &[Mode],
-    compressai: Option<&compressai::Report>,
-) -> Result<Vec<(String, f64)>> {
+fn ratios(rows: &[Row], modes: &[Mode]) -> Result<Vec<(String, f64)>> {
     let mut found = Vec::new();
     for operation in ["encode", "decode"] {
         let theirs = constriction::fastest(rows, operation)?;
         for &mode in modes {
             let ours = median(rows, &format!("narrows {mode} {operation}"))?;
             found.push((format!("{mode} {operation} to constriction"), theirs / ours));
-        }
-        if let Some(report) = compressai {
-            let ours = median(rows, &format!("narrows static {operation}"))?;
-            let theirs = if operation == "encode" { report.encode_s } else { report.decode_s };
-            found.push((format!("static {operation} to CompressAI"), theirs / ours));
         }
     }
     for &mode in modes {
@@ -152,17 +132,6 @@ impl Speed {
             ]);
         }
         println!("{rows}");
-        if let Some(report) = &self.compressai {
-            println!(
-                "  CompressAI {}: encode {:.0} us and decode {:.0} us, after {:.0} and {:.0} us of call overhead; {:.0} bytes",
-                report.version,
-                each * report.encode_s,
-                each * report.decode_s,
-                each * report.encode_overhead_s,
-                each * report.decode_overhead_s,
-                report.bytes
-            );
-        }
         for (name, ratio) in &self.ratios {
             println!("  {name:44} {ratio:6.2}");
         }

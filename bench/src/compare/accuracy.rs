@@ -17,7 +17,7 @@ use narrows_models::{Bundle, TaskKind};
 
 use super::{
     dataset::{Dataset, Label},
-    report::{Accuracy, Metric, UNSPLIT, Variant},
+    report::{Accuracy, Method, Metric, UNSPLIT, Variant},
 };
 
 /// Frames below which a mean intersection over union has no interval.
@@ -163,7 +163,7 @@ impl Scores {
         }
         Ok(Scores {
             variant: name.to_owned(),
-            other_network: variant.is_some_and(|variant| variant.method.is_local()),
+            other_network: variant.is_some_and(|variant| variant.method == Method::Local),
             scores,
             bytes: answers.iter().filter_map(|answer| answer.bytes).map(|bytes| bytes as f64).collect(),
         })
@@ -279,7 +279,7 @@ fn grey(map: &[usize], width: usize, height: usize) -> Result<image::GrayImage> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::{dataset::Item, report::Method};
+    use crate::compare::dataset::Item;
 
     fn set(kind: TaskKind, truths: Vec<Option<Label>>) -> Dataset {
         let items = truths.into_iter().map(|label| Item { file: "a.jpg".into(), label });

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
-use narrows_eval::{local_f32::Weights, pipeline::UnsplitNetworks, progress::bar};
+use narrows_eval::{pipeline::UnsplitNetworks, progress::bar};
 use narrows_models::Bundle;
 use narrows_netsim::{Ideal, Link};
 use narrows_tail::engine::Runtime;
@@ -74,14 +73,10 @@ impl Comparison<'_> {
         let mut lines = csv::Writer::from_path(&path).with_context(|| path.display().to_string())?;
         lines.write_record(accuracy::COLUMNS)?;
         let mut networks = UnsplitNetworks::open(self.bundle, self.runtime)?;
-        // With noise for weights a network has a latency but no accuracy.
-        let weights = Weights::of(self.bundle);
-        let with_accuracy = |set: &Dataset| -> Vec<&Variant> {
-            let able = self.variants.iter().filter(|variant| self.answers(variant, &set.name));
-            able.filter(|variant| variant.method != Method::Reference || weights == Some(Weights::Bundle))
-                .collect()
+        let able = |set: &Dataset| -> Vec<&Variant> {
+            self.variants.iter().filter(|variant| self.answers(variant, &set.name)).collect()
         };
-        let steps = self.sets.iter().map(|set| set.items.len() * (1 + with_accuracy(set).len()));
+        let steps = self.sets.iter().map(|set| set.items.len() * (1 + able(set).len()));
         let bar = bar("accuracy", steps.sum());
         for set in self.sets {
             let classes = self.bundle.tasks()[set.task].labels.len();
@@ -99,7 +94,7 @@ impl Comparison<'_> {
                 scores.write(set, answers, &mut lines)
             };
             add(&reference, &unsplit)?;
-            for variant in with_accuracy(set) {
+            for variant in able(set) {
                 bar.set_message(format!("{} {}", set.name, variant.name));
                 let answers = harness.answers(variant, set, self.folder, || bar.inc(1))?;
                 add(&Scores::of(Some(variant), set, &answers, &unsplit, classes)?, &answers)?;
@@ -122,7 +117,7 @@ impl Comparison<'_> {
         };
         let scope = self.scope;
         let order = schedule.order(scope.rounds, scope.pipelined_rounds, self.in_flight, self.seed)?;
-        let bar = run_bar(order.len());
+        let bar = bar("runs", order.len());
         harness.idle(0)?;
         for planned in &order {
             if harness.interrupted() {
@@ -173,11 +168,6 @@ impl Comparison<'_> {
     /// Whether a variant can answer a task: the local network answers only one.
     fn answers(&self, variant: &Variant, task: &str) -> bool {
         let local = self.bundle.local().map(|local| self.bundle.tasks()[local.task].name.as_str());
-        !variant.method.is_local() || local == Some(task)
+        variant.method != Method::Local || local == Some(task)
     }
-}
-
-fn run_bar(runs: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("runs {pos}/{len} {wide_bar} {eta} left  {msg:36}");
-    ProgressBar::new(runs as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

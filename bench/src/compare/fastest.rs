@@ -10,7 +10,7 @@ pub const MOST_LOST: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
 
 /// For each task, link and bound: the fastest variant of each method whose measured loss is within the bound.
 ///
-/// Variants of which the loss is not known are left out, and so is the f32 reference, which a device cannot choose.
+/// Variants of which the loss is not known are left out.
 #[must_use]
 pub fn fastest(report: &Report) -> Vec<Fastest> {
     let mut all = Vec::new();
@@ -36,7 +36,7 @@ fn known<'a>(report: &'a Report, link: &str, task: &'a str) -> Vec<Known<'a>> {
         let method = report.variant(&cell.variant)?.method;
         let accuracy = report.accuracy(task, &cell.variant)?;
         // The median of a variant that fails more often than not says little about it.
-        let usable = method != Method::Reference && cell.frames > cell.failed;
+        let usable = cell.frames > cell.failed;
         Some(Known { method, cell, accuracy, drop: accuracy.drop.filter(|_| usable)? })
     };
     let mut variants: Vec<Known<'_>> = report.on(link, task).into_iter().filter_map(known).collect();
@@ -162,10 +162,9 @@ mod tests {
     }
 
     #[test]
-    fn local_answers_count_on_every_link_and_their_f32_reference_on_none() {
+    fn local_answers_count_on_every_link() {
         let mut report = report(6e6, [80.0, 70.0, 85.0, 95.0]);
         fixture::add_local(&mut report, "local int8", Method::Local, 0.5, 20.0);
-        fixture::add_local(&mut report, "local f32", Method::Reference, 0.0, 10.0);
         assert!(fastest(&report).iter().all(|of| names(of)[0] == "local int8"));
     }
 }

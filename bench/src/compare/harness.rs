@@ -11,17 +11,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use narrows_eval::{local_f32::LocalF32, scores::argmax};
-use narrows_head::{
-    load,
-    report::{Line, Status},
-};
+use narrows_head::report::{Line, Status};
 use narrows_netsim::{Counts, Link, Relay};
 use narrows_pair::{Interrupt, Pair};
 use narrows_power::{Places, Plan, Recording, Sampler, Window, discover, total};
 
 use super::{
-    accuracy::{self, Answer, Prediction},
+    accuracy::{self, Answer},
     dataset::Dataset,
     plan::{PlannedRun, WARM_UP},
     report::{Method, NO_LINK, Row, Run, Variant},
@@ -43,7 +39,6 @@ const HEADERS: u64 = 28;
 pub struct Harness<'a> {
     bundle: PathBuf,
     pair: Pair,
-    float: Option<LocalF32>,
     relays: BTreeMap<String, Relay>,
     interrupt: &'a Interrupt,
     power: Power,
@@ -68,14 +63,13 @@ struct TimedLine {
 }
 
 impl<'a> Harness<'a> {
-    /// Starts the tail and a relay for every link. `float` is the local network in f32, where it is compared.
+    /// Starts the tail and a relay for every link.
     ///
     /// # Errors
     /// When a process, a relay or the power sensors cannot be started.
     pub fn start(
         bundle: &Path,
         runtime: Option<&Path>,
-        float: Option<LocalF32>,
         links: &[Link],
         seed: u64,
         interrupt: &'a Interrupt,
@@ -99,15 +93,7 @@ impl<'a> Harness<'a> {
             idle: [None, None],
             windows: Vec::new(),
         };
-        Ok(Harness {
-            bundle: bundle.to_owned(),
-            pair,
-            float,
-            relays,
-            interrupt,
-            power,
-            epoch: Instant::now(),
-        })
+        Ok(Harness { bundle: bundle.to_owned(), pair, relays, interrupt, power, epoch: Instant::now() })
     }
 
     /// Whether the user interrupts the comparison.
@@ -141,21 +127,12 @@ impl<'a> Harness<'a> {
     /// # Errors
     /// When any item has no answer: an accuracy over the others would not be comparable.
     pub fn answers(
-        &mut self,
+        &self,
         variant: &Variant,
         set: &Dataset,
         out: &Path,
         step: impl Fn(),
     ) -> Result<Vec<Answer>> {
-        if variant.method == Method::Reference {
-            let answers = set.items.iter().map(|item| {
-                ensure!(!self.interrupted(), "interrupted");
-                let (scores, _) = self.float(&item.file)?;
-                step();
-                Ok(Answer { prediction: Prediction::Class(argmax(&scores)), bytes: None })
-            });
-            return answers.collect();
-        }
         let masks = out.join("masks");
         let mut command = self.head(variant, self.pair.address());
         command.arg("--source").arg(&set.folder).args(["--tasks", &set.name]);
@@ -202,10 +179,7 @@ impl<'a> Harness<'a> {
             in_flight: planned.in_flight,
             ..Row::default()
         };
-        let rows = match variant.method {
-            Method::Reference => self.float_rows(&empty, folder)?,
-            _ => self.head_rows(&empty, variant, folder)?,
-        };
+        let rows = self.rows(&empty, variant, folder)?;
         self.power.windows.push(Window::new(from, self.power.sampler.mark()?));
         let run = Run {
             round: planned.round,
@@ -224,7 +198,7 @@ impl<'a> Harness<'a> {
     }
 
     /// The rows of a run of the head.
-    fn head_rows(&self, empty: &Row, variant: &Variant, folder: &Path) -> Result<Vec<Row>> {
+    fn rows(&self, empty: &Row, variant: &Variant, folder: &Path) -> Result<Vec<Row>> {
         let relay = self.relays.get(&empty.link);
         ensure!(relay.is_some() || empty.link == NO_LINK, "no relay for the link {}", empty.link);
         let server =
@@ -239,48 +213,6 @@ impl<'a> Harness<'a> {
         }
         rows.sort_by_key(|row| row.frame);
         Ok(rows)
-    }
-
-    /// The rows of a run of the local network in f32.
-    fn float_rows(&mut self, empty: &Row, folder: &Path) -> Result<Vec<Row>> {
-        let list = || folder.display().to_string();
-        let files = fs::read_dir(folder).with_context(list)?.map(|entry| Ok(entry?.path()));
-        let mut files = files.collect::<Result<Vec<PathBuf>>>().with_context(list)?;
-        files.sort();
-        let started = Instant::now();
-        let mut rows = Vec::new();
-        for (file, frame) in files.iter().zip(0..) {
-            if self.interrupted() {
-                break;
-            }
-            let (_, [decode, resize, head]) = self.float(file)?;
-            rows.push(Row {
-                answered: true,
-                decode: Some(decode),
-                resize: Some(resize),
-                head: Some(head),
-                total: Some(decode + resize + head),
-                at: started.elapsed().as_secs_f64() * 1e3,
-                ..unanswered(empty, file, frame)
-            });
-        }
-        Ok(rows)
-    }
-
-    /// The scores of the local network in f32 for a photo, and the milliseconds of reading, fitting and running.
-    fn float(&mut self, file: &Path) -> Result<(Vec<f32>, [f64; 3])> {
-        let float = self.float.as_mut().context("no local network in f32")?;
-        let mut last = Instant::now();
-        let mut lap = || {
-            let now = Instant::now();
-            1e3 * (now - std::mem::replace(&mut last, now)).as_secs_f64()
-        };
-        let photo = load(file)?;
-        let decode = lap();
-        float.fit(&photo);
-        let resize = lap();
-        let scores = float.scores()?;
-        Ok((scores, [decode, resize, lap()]))
     }
 
     /// Ends the processes and fills in the joules of the runs. Returns the sensor, or why none was read.
@@ -367,7 +299,7 @@ impl<'a> Harness<'a> {
 /// Whether a line holds an answer of the variant's own method.
 fn answered(line: &Line, variant: &Variant) -> bool {
     let path = match variant.method {
-        Method::Local | Method::Reference => "local",
+        Method::Local => "local",
         Method::Jpeg | Method::Webp => "image",
         Method::Split | Method::Raw => "split",
     };
@@ -395,16 +327,9 @@ fn row(empty: &Row, variant: &Variant, TimedLine { line, at, .. }: &TimedLine) -
         tail_answer: ms.map(|ms| ms.tail_answer),
         total: ms.map(|ms| ms.total),
         at: at.as_secs_f64() * 1e3,
-        ..unanswered(empty, &line.file, line.frame)
-    }
-}
-
-/// The row of a frame that nothing is known of yet.
-fn unanswered(empty: &Row, file: &Path, frame: u64) -> Row {
-    Row {
-        frame,
-        file: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        warm_up: frame < WARM_UP as u64,
+        frame: line.frame,
+        file: line.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        warm_up: line.frame < WARM_UP as u64,
         ..empty.clone()
     }
 }

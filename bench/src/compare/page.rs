@@ -3,7 +3,7 @@
 mod tables;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use tables::{accuracy, cells, date, fastest, floors, links, provenance, stages, text, unknown_energy};
+use tables::{accuracy, cells, date, fastest, floors, provenance, stages, text, unknown_energy};
 
 use super::{
     charts::Chart,
@@ -51,7 +51,6 @@ pub fn page(report: &Report, charts: &[Chart]) -> String {
                         (unknown_energy(report, task))
                     }
                 }
-                (links(report))
                 (floors(report))
                 (provenance(report))
                 @if !charts.is_empty() {
@@ -191,10 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn unknown_energy_and_unchecked_links_say_why() {
+    fn unknown_energy_says_why() {
         let markup = markup(&report());
         assert!(markup.contains("Energy is unknown: no sensor was found."));
-        assert!(markup.contains("not compared with the kernel's own shaping: no root"));
         assert!(!markup.contains("INCOMPLETE"));
     }
 

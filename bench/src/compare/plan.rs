@@ -1,7 +1,6 @@
 //! What is compared, over which links, how often and in which order.
 
 use anyhow::{Result, ensure};
-use narrows_eval::local_f32::Weights;
 use narrows_models::Bundle;
 
 use super::report::{Method, NO_LINK, Variant};
@@ -106,9 +105,6 @@ impl Scope {
         if bundle.local().is_some() {
             add("local int8".into(), Method::Local, "int8".into(), &["--path", "local"]);
         }
-        if Weights::of(bundle).is_some() {
-            add("local f32".into(), Method::Reference, "f32".into(), &[]);
-        }
         variants
     }
 }
@@ -161,7 +157,7 @@ impl Schedule<'_> {
                         continue;
                     }
                     let alone = [NO_LINK.to_owned()];
-                    let links = if of.method.is_local() { &alone[..] } else { links };
+                    let links = if of.method == Method::Local { &alone[..] } else { links };
                     for link in links {
                         let single = PlannedRun {
                             round,
@@ -170,7 +166,7 @@ impl Schedule<'_> {
                             variant,
                             in_flight: 1,
                         };
-                        if round < pipelined_rounds && in_flight > 1 && !of.method.is_local() {
+                        if round < pipelined_rounds && in_flight > 1 && of.method != Method::Local {
                             runs.push(PlannedRun { in_flight, ..single.clone() });
                         }
                         runs.push(single);

@@ -2,13 +2,9 @@
 
 use std::path::Path;
 
-use narrows_eval::local_f32::Weights;
 use narrows_models::Bundle;
 
-use super::{
-    dataset::Dataset,
-    report::{Method, Run, Variant},
-};
+use super::{dataset::Dataset, report::Run};
 use crate::machine;
 
 /// The machine with its clocks and its load during the runs: pairs of name and value, in the order to show.
@@ -47,7 +43,7 @@ fn range(values: impl Iterator<Item = f64>, what: &str) -> String {
 
 /// Limits of this run that a reader must know.
 #[must_use]
-pub fn notes(bundle: &Bundle, sets: &[Dataset], variants: &[Variant]) -> Vec<String> {
+pub fn notes(bundle: &Bundle, sets: &[Dataset]) -> Vec<String> {
     let unlabelled: Vec<&str> =
         sets.iter().filter(|set| !set.labelled()).map(|set| set.name.as_str()).collect();
     let mut notes = Vec::new();
@@ -58,20 +54,8 @@ pub fn notes(bundle: &Bundle, sets: &[Dataset], variants: &[Variant]) -> Vec<Str
             unlabelled.join(" and ")
         ));
     }
-    let compared = |method| variants.iter().any(|variant| variant.method == method);
-    match (bundle.local(), Weights::of(bundle)) {
-        (None, _) => notes.push("The bundle has no local network: the device alone is not compared.".into()),
-        (Some(_), Some(Weights::Random)) if compared(Method::Reference) => notes.push(
-            "The bundle has its local network in int8 only. `local f32` runs the same layers with noise for weights: its \
-             latency is that of the network, its accuracy is not known. `recipe local --reference` adds the network itself."
-                .into(),
-        ),
-        (Some(local), None) if compared(Method::Local) => notes.push(format!(
-            "The bundle has its local network ({}) in int8 only: there is no f32 form to compare it with. \
-             `recipe local --reference` adds it.",
-            local.backbone
-        )),
-        _ => {}
+    if bundle.local().is_none() {
+        notes.push("The bundle has no local network: the device alone is not compared.".into());
     }
     notes
 }

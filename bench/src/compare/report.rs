@@ -9,7 +9,7 @@ pub use rows::{Row, Run, STAGES};
 use serde::{Deserialize, Serialize};
 
 /// Version of report.json. It is raised when a field changes its meaning or is removed.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 /// Value of `link` in cells, rows and runs that send nothing.
 pub const NO_LINK: &str = "none";
 /// Value of [`Accuracy::variant`] for the unsplit network on the same pixels.
@@ -131,8 +131,6 @@ pub struct Provenance {
     pub seed: u64,
     /// Rounds that were begun.
     pub rounds: usize,
-    /// Why the links' rates were not compared with the kernel's own shaping; `None` where they were.
-    pub cross_check_skipped: Option<String>,
     /// Processor, governor and so on: pairs of name and value, in the order to show.
     pub machine: Vec<(String, String)>,
     /// For each task the photos that were used, and what their answers are compared with.
@@ -141,7 +139,7 @@ pub struct Provenance {
     pub notes: Vec<String>,
 }
 
-/// A link, as configured and as measured.
+/// A link.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkSummary {
     /// Short name.
@@ -156,19 +154,6 @@ pub struct LinkSummary {
     pub rtt_ms: f64,
     /// Share of datagrams that are lost in each direction.
     pub loss: f64,
-    /// Properties of the relay that were measured before the run.
-    pub checks: Vec<LinkCheck>,
-}
-
-/// One measured property of a link.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LinkCheck {
-    /// The property, with its unit.
-    pub property: String,
-    /// As configured.
-    pub configured: f64,
-    /// As measured.
-    pub measured: f64,
 }
 
 /// How a variant makes its answer.
@@ -185,8 +170,6 @@ pub enum Method {
     Webp,
     /// The whole local network on the device, in int8 on the head's kernels.
     Local,
-    /// The network of `Local` in f32 on ONNX Runtime, run by narrows-bench for reference; the head cannot run it.
-    Reference,
 }
 
 impl Method {
@@ -199,14 +182,7 @@ impl Method {
             Method::Jpeg => "JPEG",
             Method::Webp => "WebP",
             Method::Local => "local",
-            Method::Reference => "local, f32 reference",
         }
-    }
-
-    /// Whether nothing is sent.
-    #[must_use]
-    pub fn is_local(self) -> bool {
-        matches!(self, Method::Local | Method::Reference)
     }
 }
 
@@ -219,7 +195,7 @@ pub struct Variant {
     pub method: Method,
     /// Rate level, image quality or number format.
     pub setting: String,
-    /// Flags of `narrows-head run` that select it; none for what narrows-bench runs itself.
+    /// Flags of `narrows-head run` that select it.
     pub flags: Vec<String>,
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
+use narrows_eval::progress::bar;
 use narrows_pair::Interrupt;
 use narrows_wire::{
     Close, FrameReply, Payload, TaskRequest,
@@ -91,7 +91,7 @@ impl ClientPool {
         let task_requests: Rc<[TaskRequest]> = workload.task_requests.clone().into();
         let handshakes = Rc::new(Semaphore::new(HANDSHAKES));
         let start = Instant::now();
-        let bar = bar("connecting", number as u64);
+        let bar = bar("connecting", number);
         let mut calls = JoinSet::new();
         for place in 0..number {
             let (endpoint, config, host) =
@@ -174,7 +174,7 @@ impl ClientPool {
     ) -> Result<LoadStats> {
         let stats = LoadStats::new(time);
         let stats = Rc::new(RefCell::new(stats));
-        let bar = bar("sending, seconds", time.as_secs());
+        let bar = bar("sending, seconds", time.as_secs() as usize);
         let mut frames = JoinSet::new();
         let start = Instant::now();
         let within = arrivals.take_while(|(at, _)| *at < time);
@@ -282,9 +282,4 @@ async fn exchange(connection: &Connection, bytes: &[u8]) -> Result<Vec<u8>> {
     let answer = read_message(&mut receive, MAX_REPLY).await;
     sent.and(Ok(()))?;
     Ok(answer?)
-}
-
-fn bar(what: &'static str, len: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}").expect("a fixed template");
-    ProgressBar::new(len).with_style(style).with_message(what)
 }

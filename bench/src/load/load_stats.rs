@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{Table, presets};
 use narrows_wire::{Outcome, RefusalCode, Reply};
 use serde::Serialize;
 
-use crate::latencies::{Latencies, Percentiles, shown};
+use super::latencies::{Latencies, Percentiles, shown};
 
 /// Counts and times, filled while frames come back.
 #[derive(Debug, Default)]
@@ -65,9 +65,6 @@ pub struct Step {
     pub cpu: f64,
     /// Share of one core that the server took, above 1 where it used more; `None` for one that was not started here.
     pub tail_cpu: Option<f64>,
-    /// In a search for saturation: whether the server sustained the rate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sustained: Option<bool>,
 }
 
 impl LoadStats {
@@ -100,12 +97,6 @@ impl LoadStats {
         *self.failures.entry(reason.to_owned()).or_default() += 1;
     }
 
-    /// Whether at most a share `unanswered` of the frames got no answer, and 99 % of the answers came within `limit`.
-    pub(super) fn sustained(&self, unanswered: f64, limit: Duration) -> bool {
-        let missing = 1.0 - self.answered.len() as f64 / self.due.max(1) as f64;
-        missing <= unanswered && self.answered.share_within(limit) >= 0.99
-    }
-
     pub(super) fn finish(self, offered: f64, cpu: f64, tail_cpu: Option<f64>) -> Step {
         let answered = self.answered.len() as usize;
         Step {
@@ -126,85 +117,41 @@ impl LoadStats {
             late_ms: self.late.percentiles(),
             cpu,
             tail_cpu,
-            sustained: None,
         }
     }
 }
 
 impl Step {
-    /// Refusals, failures, batches and times in the server, as lines of text.
-    pub(super) fn details(&self) -> String {
+    /// The figures as a table of two columns.
+    pub(super) fn table(&self) -> Table {
+        let ms = |of: Percentiles| [of.p50, of.p95, of.p99].map(shown).join(" / ");
         let list = |counts: &BTreeMap<String, usize>| {
-            counts.iter().map(|(name, number)| format!("{number} × {name}")).collect::<Vec<_>>().join(", ")
+            let counts = counts.iter().map(|(name, number)| format!("{number} × {name}"));
+            counts.collect::<Vec<_>>().join(", ")
         };
-        let mut lines = vec![format!("at {:.1} frames/s:", self.offered)];
-        for (what, counts) in [
-            ("refused", &self.refusals),
-            ("tasks refused", &self.task_refusals),
-            ("no reply", &self.failures),
-        ] {
-            if !counts.is_empty() {
-                lines.push(format!("  {what}: {}", list(counts)));
-            }
-        }
-        if self.heads_lost > 0 {
-            lines.push(format!("  heads that lost their connection: {}", self.heads_lost));
-        }
-        let batches = self.batches.iter().map(|(batch, number)| format!("{batch}: {number}"));
-        lines.push(format!("  answers by batch size: {}", batches.collect::<Vec<_>>().join(", ")));
-        let pair = |ms: Percentiles| format!("{}/{} ms", shown(ms.p50), shown(ms.p95));
-        lines.push(format!(
-            "  in the server, p50/p95: queue {}, network {}; sent late by {}",
-            pair(self.tail_queue_ms),
-            pair(self.tail_infer_ms),
-            pair(self.late_ms)
-        ));
-        lines.join("\n")
+        let batches = self.batches.iter().map(|(batch, number)| format!("{number} × {batch}"));
+        let tail_cpu = self.tail_cpu.map_or_else(|| "unknown".into(), |cpu| format!("{cpu:.2}"));
+        let rows = [
+            ("frames/s offered, answered", format!("{:.1}, {:.1}", self.offered, self.throughput)),
+            ("answered, ms p50 / p95 / p99", ms(self.answered_ms)),
+            ("refused, ms p50 / p95 / p99", ms(self.refused_ms)),
+            ("refused", list(&self.refusals)),
+            ("tasks refused", list(&self.task_refusals)),
+            ("no reply", list(&self.failures)),
+            ("heads that lost their connection", self.heads_lost.to_string()),
+            ("answers by batch size", batches.collect::<Vec<_>>().join(", ")),
+            ("in the server's queue, ms p50 / p95 / p99", ms(self.tail_queue_ms)),
+            ("in its network", ms(self.tail_infer_ms)),
+            ("sent late by", ms(self.late_ms)),
+            ("cores used here, by the server", format!("{:.2}, {tail_cpu}", self.cpu)),
+        ];
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.add_rows(
+            rows.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| [name.into(), value]),
+        );
+        table
     }
-}
-
-/// A table with one row per step.
-pub(super) fn table(steps: &[Step]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header([
-        "frames/s",
-        "answered/s",
-        "p50 ms",
-        "p95 ms",
-        "p99 ms",
-        "refused",
-        "p95 ms",
-        "no reply",
-        "own core",
-        "tail cores",
-        "",
-    ]);
-    for step in steps {
-        let count = |counts: &BTreeMap<String, usize>| counts.values().sum::<usize>().to_string();
-        let cores = |cpu: Option<f64>| cpu.map_or_else(|| "unknown".into(), |cpu| format!("{cpu:.2}"));
-        table.add_row([
-            format!("{:.1}", step.offered),
-            format!("{:.1}", step.throughput),
-            shown(step.answered_ms.p50),
-            shown(step.answered_ms.p95),
-            shown(step.answered_ms.p99),
-            count(&step.refusals),
-            shown(step.refused_ms.p95),
-            count(&step.failures),
-            format!("{:.2}", step.cpu),
-            cores(step.tail_cpu),
-            match step.sustained {
-                Some(true) => "sustained".into(),
-                Some(false) => "not sustained".into(),
-                None => String::new(),
-            },
-        ]);
-    }
-    for column in table.column_iter_mut() {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 fn name(code: RefusalCode) -> String {
@@ -241,12 +188,6 @@ mod tests {
         partly.answers.push(TaskAnswer { task: 1, batch: 0, outcome: Outcome::Refused(refusal) });
         stats.due += 1;
         stats.answered(Duration::from_millis(1), &partly);
-        // 4 of 11 frames have no answer; the slowest answer took 60 ms.
-        assert!(
-            stats.sustained(0.37, Duration::from_millis(61))
-                && !stats.sustained(0.36, Duration::from_millis(61))
-        );
-        assert!(!stats.sustained(0.37, Duration::from_millis(55)));
         let step = stats.finish(5.0, 0.1, None);
         assert_eq!((step.frames, step.answered, step.throughput), (11, 7, 3.5));
         let near = |ms: Option<f64>, exact: f64| ms.is_some_and(|ms| (ms / exact - 1.0).abs() < 1e-3);

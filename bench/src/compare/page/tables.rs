@@ -221,40 +221,6 @@ pub(super) fn stages(report: &Report, link: &LinkSummary, task: &str) -> Markup 
     html! { details { summary { "Every stage over " (link.name) ": p50 / p95, ms" } (table(&columns, rows)) } }
 }
 
-/// What the relay was configured for and what it was measured to do.
-pub(super) fn links(report: &Report) -> Markup {
-    let rows = report.links.iter().flat_map(|link| {
-        link.checks.iter().map(|check| {
-            let off =
-                or_none((check.configured != 0.0).then(|| check.measured / check.configured - 1.0), |off| {
-                    format!("{:+.1} %", 100.0 * off)
-                });
-            let number =
-                |value: f64| if value.abs() >= 1000.0 { whole(value) } else { format!("{value:.2}") };
-            vec![
-                link.name.clone(),
-                check.property.clone(),
-                number(check.configured),
-                number(check.measured),
-                off,
-            ]
-        })
-    });
-    html! {
-        section {
-            h2 { "Links" }
-            p {
-                "Each link is a UDP relay between head and tail. This was measured of it before the run. "
-                @match &report.provenance.cross_check_skipped {
-                    None => "The kernel's own shaping (tbf between network namespaces) was set to the same rates.",
-                    Some(why) => { "Its rates were not compared with the kernel's own shaping: " (text(why)) "." }
-                }
-            }
-            (table(&["link", "property", "#configured", "#measured", "#difference"], rows))
-        }
-    }
-}
-
 /// The median latency of every cell against the sum of what a frame cannot avoid.
 pub(super) fn floors(report: &Report) -> Markup {
     let over = |cell: &Cell| Some(cell.total.p50 - cell.floor.filter(|_| cell.frames > 0)?.sum());

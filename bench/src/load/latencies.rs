@@ -14,7 +14,7 @@ const LONGEST: u64 = 3_600_000_000;
 
 /// Times with a resolution of a microsecond and 0.1 %, in constant memory.
 #[derive(Debug, Clone)]
-pub(crate) struct Latencies(Histogram<u64>);
+pub(super) struct Latencies(Histogram<u64>);
 
 /// Percentiles in milliseconds. One that the number of samples does not support is `None`.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -35,24 +35,16 @@ impl Default for Latencies {
 
 impl Latencies {
     /// Adds one time.
-    pub(crate) fn record(&mut self, time: Duration) {
+    pub(super) fn record(&mut self, time: Duration) {
         self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// Number of times.
-    pub(crate) fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.0.len()
     }
 
-    /// Share of the times that are at most `limit`; 1 without times.
-    pub(crate) fn share_within(&self, limit: Duration) -> f64 {
-        match self.len() {
-            0 => 1.0,
-            _ => self.0.percentile_below(limit.as_micros() as u64) / 100.0,
-        }
-    }
-
-    pub(crate) fn percentiles(&self) -> Percentiles {
+    pub(super) fn percentiles(&self) -> Percentiles {
         let at = |quantile, samples| {
             (self.len() >= samples).then(|| self.0.value_at_quantile(quantile) as f64 / 1e3)
         };
@@ -61,7 +53,7 @@ impl Latencies {
 }
 
 /// Milliseconds for a table; a dash for `None`.
-pub(crate) fn shown(ms: Option<f64>) -> String {
+pub(super) fn shown(ms: Option<f64>) -> String {
     ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"))
 }
 
@@ -81,6 +73,5 @@ mod tests {
         let near = |found: Option<f64>, exact: f64| found.is_some_and(|ms| (ms / exact - 1.0).abs() < 1e-3);
         let Percentiles { p50, p95, p99 } = latencies.percentiles();
         assert!(near(p50, 500.0) && near(p95, 950.0) && near(p99, 990.0), "{p50:?} {p95:?} {p99:?}");
-        assert!((latencies.share_within(Duration::from_millis(250)) - 0.25).abs() < 2e-3);
     }
 }

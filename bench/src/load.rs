@@ -31,7 +31,8 @@ const SPARE: usize = 8;
     narrows-bench load --bundle models/bundles/lite2 --heads 2000 --rate 1 --seconds 20 --json load.json\n  \
     narrows-bench load --bundle models/bundles/lite2 --server tail.local:7461 --identity certs/devices/device\n\n\
     Latency counts from the moment a frame was due, even if it was sent later. Refusals are answers and are counted\n\
-    by code. A server started here accepts all heads; another one needs `--connections` of at least their number.")]
+    by code. A server started here accepts all heads; another one needs `--connections` and
+    `--max-connections-per-device` of at least their number.")]
 pub struct Load {
     /// The bundle's folder
     #[arg(long, value_name = "DIR")]
@@ -150,6 +151,10 @@ impl Load {
         let mut tail_args = self.tail_args.clone();
         if !tail_args.iter().any(|arg| arg.starts_with("--connections")) {
             tail_args.extend(["--connections".to_owned(), (heads + SPARE).to_string()]);
+        }
+        if !tail_args.iter().any(|arg| arg.starts_with("--max-connections-per-device")) {
+            // All heads have the same certificate.
+            tail_args.extend(["--max-connections-per-device".to_owned(), (heads + SPARE).to_string()]);
         }
         let (pair, server, identity) = match (&self.server, &self.identity) {
             (None, _) => {

@@ -239,7 +239,7 @@ mod tests {
         let camera = device(&dir, "cam-1.yard").unwrap();
         assert_eq!(camera, dir.join("devices/cam-1.yard"));
         assert_eq!(name_in(&camera), "cam-1.yard");
-        server_config(&Identity::load(&server).unwrap(), 4, &Tuning::default()).unwrap();
+        server_config(&Identity::load(&server).unwrap(), &Tuning::default()).unwrap();
         client_config(&Identity::load(&camera).unwrap(), &Tuning::default()).unwrap();
         for key in ["ca.key", "server/key.pem", "devices/cam-1.yard/key.pem"] {
             let mode = dir.join(key).metadata().unwrap().permissions().mode();

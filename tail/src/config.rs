@@ -126,6 +126,10 @@ pub struct Serve {
     /// Connections that may be open at once; each may take 8 MiB of memory and that of its frames in flight
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = number(1, 65536))]
     pub connections: usize,
+    /// Connections that may be open at once with the same certificate name. Where a device has that many, one that no longer
+    /// answers is closed in favour of a new one; otherwise the new one is refused
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = number(1, 65536))]
+    pub max_connections_per_device: usize,
     /// Serve the unsplit networks as well, for heads that send images (`--path image`): each task's reference network is
     /// loaded, which takes about the size of its file in memory per worker
     #[arg(long)]

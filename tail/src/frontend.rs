@@ -1,5 +1,7 @@
 //! Front ends: they translate between a protocol and the [engine](crate::engine).
 
 pub(crate) mod admission;
+pub(crate) mod log;
 pub(crate) mod metrics;
+pub(crate) mod peers;
 pub(crate) mod quic;

@@ -170,8 +170,8 @@ codes! {
         NoSuchTask = 21, "no such task index";
         /// The task does not answer queries of this kind.
         WrongKind = 22, "task cannot answer this kind";
-        /// The answer would be over a limit of the protocol.
-        TooLarge = 23, "answer over the limit";
+        /// The request, or its answer, is over a limit of the protocol.
+        TooLarge = 23, "over the limit";
         /// The server failed on this frame.
         Internal = 24, "server failed";
         /// More frames are in flight than the welcome allows.
@@ -204,6 +204,10 @@ codes! {
         Busy = 6, "too many connections";
         /// The side that closed the connection failed.
         Internal = 7, "internal error";
+        /// The certificate that the peer authenticated with is revoked.
+        Revoked = 8, "certificate revoked";
+        /// The connection was silent, and a new one of the same client took its place.
+        Replaced = 9, "replaced by a newer connection";
     }
 }
 
@@ -216,6 +220,8 @@ codes! {
         TooLarge = 1, "message over the limit";
         /// The connection is about to be closed.
         Closing = 2, "closing";
+        /// The message was not read in time.
+        Unread = 3, "not read in time";
     }
 }
 

@@ -50,7 +50,7 @@ pub const MAX_MAP_PIXELS: usize = 1 << 21;
 pub const MAX_IN_FLIGHT: u16 = 256;
 
 /// The time that a QUIC handshake may take.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The time from the end of the handshake to the arrival of the hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);

@@ -143,16 +143,12 @@ pub fn client_attempt(
     Ok((config, check))
 }
 
-/// The server's TLS and transport settings for `max_in_flight` frames per connection. A peer whose certificate is not signed
+/// The server's TLS and transport settings. A peer whose certificate is not signed
 /// by the identity's CA is refused in the handshake.
 ///
 /// # Errors
 /// [`SetupError::Identity`] or [`SetupError::Tuning`].
-pub fn server_config(
-    identity: &Identity,
-    max_in_flight: u16,
-    tuning: &Tuning,
-) -> Result<ServerConfig, SetupError> {
+pub fn server_config(identity: &Identity, tuning: &Tuning) -> Result<ServerConfig, SetupError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)?), provider())
         .build()
         .map_err(|error| identity.unusable("ca.pem", rustls::Error::General(error.to_string())))?;
@@ -166,15 +162,40 @@ pub fn server_config(
     let tls = QuicServerConfig::try_from(tls).map_err(|_| SetupError::Tuning("no cipher suite for QUIC"))?;
     let mut config = ServerConfig::with_crypto(Arc::new(tls));
     let mut transport = transport(tuning)?;
-    // There is one stream per frame, and a stream's credit is returned only when its reply is acknowledged. Twice the frames
-    // in flight keep a busy client from waiting for credit. The session refuses frames over the limit.
-    transport.max_concurrent_bidi_streams(VarInt::from_u32(2 * u32::from(max_in_flight)));
+    // Before its hello is accepted a peer has one stream and little memory. See `allow_requests`.
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(1));
+    transport.receive_window(VarInt::from_u32(HELLO_WINDOW.min(tuning.receive_window)));
     config.transport_config(Arc::new(transport));
-    // Handshakes in progress at once, and the bytes buffered for them before they are accepted.
-    config.max_incoming(256);
-    config.incoming_buffer_size_total(16 << 20);
+    // First packets that wait to be accepted or refused, and the bytes of packets that follow them. A client hello takes
+    // one or two packets.
+    config.max_incoming(1024);
+    config.incoming_buffer_size(16 << 10);
+    config.incoming_buffer_size_total(4 << 20);
     EndpointKeys::derive(identity).accept_tokens(&mut config);
     Ok(config)
+}
+
+/// Allows a client to send requests, of which `max_in_flight` may be in flight. A server calls it when it has accepted the
+/// hello; until then a client has one stream and may have 64 KiB in flight.
+pub fn allow_requests(connection: &Connection, max_in_flight: u16, tuning: &Tuning) {
+    // There is one stream per frame, and a stream's credit is returned only when its reply is acknowledged. Twice the frames
+    // in flight keep a busy client from waiting for credit.
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(2 * u32::from(max_in_flight)));
+    connection.set_receive_window(VarInt::from_u32(tuning.receive_window));
+}
+
+/// Sends a packet that the peer of a connection with [`allow_requests`] must acknowledge. [`received`] grows when it has.
+pub fn probe(connection: &Connection, tuning: &Tuning) {
+    // quinn has no ping. A larger window is announced at once, in a frame that elicits an acknowledgement; making it smaller
+    // first keeps its size.
+    connection.set_receive_window(VarInt::from_u32(tuning.receive_window - 1));
+    connection.set_receive_window(VarInt::from_u32(tuning.receive_window));
+}
+
+/// The number of datagrams that the peer has sent.
+#[must_use]
+pub fn received(connection: &Connection) -> u64 {
+    connection.stats().udp_rx.datagrams
 }
 
 /// A client endpoint for connections to `remote`. It is bound to the wildcard address, so that the next packet that is sent
@@ -209,8 +230,14 @@ pub fn server_endpoint(
 /// after the handshake.
 #[must_use]
 pub fn peer_name(connection: &Connection) -> Option<String> {
-    let identity = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    name_of(identity.first()?)
+    name_of(&peer_certificate(connection)?)
+}
+
+/// The peer's own certificate. Both sides show one, so it is known after the handshake.
+#[must_use]
+pub fn peer_certificate(connection: &Connection) -> Option<CertificateDer<'static>> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    chain.into_iter().next()
 }
 
 /// QUIC's measurements of the network path to the peer.
@@ -249,6 +276,9 @@ pub fn close_code(error: &quinn::ConnectionError) -> Option<Close> {
         _ => None,
     }
 }
+
+/// Bytes that a client may have in flight before its hello is accepted: a hello of the largest size, and room to spare.
+const HELLO_WINDOW: u32 = 64 * 1024;
 
 fn transport(tuning: &Tuning) -> Result<TransportConfig, SetupError> {
     if tuning.keep_alive >= tuning.idle_timeout {

@@ -43,7 +43,7 @@ fn identity(ca: &Ca, trusts: &Ca, names: &[&str], usage: ExtendedKeyUsagePurpose
 fn server(folder: &Path) -> Endpoint {
     let identity = Identity::load(folder).unwrap();
     let tuning = Tuning::default();
-    let config = quic::server_config(&identity, 4, &tuning).unwrap();
+    let config = quic::server_config(&identity, &tuning).unwrap();
     quic::server_endpoint(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config, &identity, &tuning).unwrap()
 }
 
@@ -83,7 +83,56 @@ async fn pair() -> (Endpoint, Connection, Connection) {
     let client = client(device.path(), address);
     let dial = client.connect(address, "127.0.0.1").unwrap();
     let (near, far) = tokio::join!(dial, async { server.accept().await.unwrap().await });
-    (server, near.unwrap(), far.unwrap())
+    let far = far.unwrap();
+    quic::allow_requests(&far, 4, &Tuning::default());
+    (server, near.unwrap(), far)
+}
+
+#[tokio::test]
+async fn before_the_hello_a_client_has_one_stream_and_little_memory() {
+    let ca = ca();
+    let server_folder = identity(&ca, &ca, &["localhost"], ExtendedKeyUsagePurpose::ServerAuth);
+    let device = identity(&ca, &ca, &["cam-1"], ExtendedKeyUsagePurpose::ClientAuth);
+    let server = server(server_folder.path());
+    let address = server.local_addr().unwrap();
+    let client = client(device.path(), address);
+    let dial = client.connect(address, "localhost").unwrap();
+    let (near, far) = tokio::join!(dial, async { server.accept().await.unwrap().await });
+    let (near, far) = (near.unwrap(), far.unwrap());
+    let (mut first, _) = near.open_bi().await.unwrap();
+    let most = Duration::from_millis(300);
+    let more = vec![0; 1 << 20];
+    assert!(tokio::time::timeout(most, near.open_bi()).await.is_err(), "a second stream was allowed");
+    assert!(tokio::time::timeout(most, first.write_all(&more)).await.is_err(), "1 MiB was taken");
+    assert!(far.stats().udp_rx.bytes < 200_000, "{:?}", far.stats().udp_rx);
+    quic::allow_requests(&far, 4, &Tuning::default());
+    let streams = async {
+        for _ in 0..7 {
+            near.open_bi().await.unwrap().0.write_all(&[1]).await.unwrap();
+        }
+        first.write_all(&more).await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(10), streams)
+        .await
+        .expect("the streams and their bytes are allowed");
+    assert!(
+        tokio::time::timeout(most, near.open_bi()).await.is_err(),
+        "more than twice the frames in flight"
+    );
+}
+
+#[tokio::test]
+async fn a_probe_tells_a_live_peer_from_a_silent_one() {
+    let (_server, near, far) = pair().await;
+    let before = quic::received(&far);
+    quic::probe(&far, &Tuning::default());
+    let answered = async {
+        while quic::received(&far) == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(2), answered).await.expect("the peer acknowledges the probe");
+    assert!(near.close_reason().is_none());
 }
 
 #[tokio::test]
@@ -187,7 +236,7 @@ fn a_broken_identity_names_its_file() {
     let ca = ca();
     let good = || identity(&ca, &ca, &["localhost"], ExtendedKeyUsagePurpose::ServerAuth);
     let message = |folder: &Path| match Identity::load(folder) {
-        Ok(identity) => chain(&quic::server_config(&identity, 4, &Tuning::default()).unwrap_err()),
+        Ok(identity) => chain(&quic::server_config(&identity, &Tuning::default()).unwrap_err()),
         Err(error) => chain(&error),
     };
     for file in ["ca.pem", "cert.pem", "key.pem"] {
@@ -225,7 +274,7 @@ fn crashing_server(folder: &Path, address: SocketAddr) -> (tokio::runtime::Runti
     let context = runtime.enter();
     let identity = Identity::load(folder).unwrap();
     let tuning = Tuning::default();
-    let config = quic::server_config(&identity, 4, &tuning).unwrap();
+    let config = quic::server_config(&identity, &tuning).unwrap();
     let endpoint = quic::server_endpoint(address, config, &identity, &tuning).unwrap();
     drop(context);
     let address = endpoint.local_addr().unwrap();

@@ -1,24 +1,135 @@
-//! Limits of what a front end accepts at once, counted by permits.
+//! Admission of handshakes, and permits that count what a front end has accepted.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-/// A count of connections or requests, raised by [`PermitCount::acquire`] and lowered when the permit is dropped.
+use tokio::sync::oneshot;
+
+/// The places for handshakes in progress, whose peers are not authenticated yet.
+///
+/// Half of the places are for peers whose source address is not validated. Once these are taken, such peers are told to come
+/// back with a token that only the owner of the address receives (QUIC Retry), which costs the server no memory and no
+/// signature. Peers with a token take any place. Where all are taken, the oldest handshake of the source address that has
+/// the most is given up: an honest handshake takes one or two round trips, so it is over long before it is the oldest.
+#[derive(Clone, Debug)]
+pub(crate) struct Handshakes {
+    capacity: usize,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    /// The handshakes by their number, so in the order of their admission.
+    places: BTreeMap<u64, Handshake>,
+}
+
+#[derive(Debug)]
+struct Handshake {
+    source: IpAddr,
+    validated: bool,
+    evict: oneshot::Sender<()>,
+}
+
+/// The decision on a new handshake.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// Begin the handshake.
+    Accept(Place),
+    /// Demand that the source address is validated first.
+    Retry,
+}
+
+/// The place of one handshake; it is free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    number: u64,
+    handshakes: Handshakes,
+    evicted: oneshot::Receiver<()>,
+}
+
+/// A count of requests, raised by [`PermitCount::acquire`] and lowered when the permit is dropped.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PermitCount(Arc<AtomicUsize>);
-
-/// A limit of the connections that are open at once.
-#[derive(Clone, Debug)]
-pub(crate) struct ConnectionLimit {
-    permits: PermitCount,
-    limit: usize,
-}
 
 /// One unit of a [`PermitCount`]; it is given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<AtomicUsize>);
+
+impl Handshakes {
+    /// Places for `capacity` handshakes.
+    pub(crate) fn new(capacity: usize) -> Handshakes {
+        Handshakes { capacity: capacity.max(2), state: Arc::default() }
+    }
+
+    /// Decides on a handshake from `source`, whose address is `validated` or not.
+    pub(crate) fn admit(&self, source: IpAddr, validated: bool) -> Admission {
+        let source = network(source);
+        let mut state = self.lock();
+        if !validated {
+            let unvalidated = state.places.values().filter(|handshake| !handshake.validated).count();
+            if unvalidated >= self.capacity / 2 || state.places.len() >= self.capacity {
+                return Admission::Retry;
+            }
+        }
+        if state.places.len() >= self.capacity
+            && let Some(oldest) = state.oldest_of_the_largest_source()
+            && let Some(handshake) = state.places.remove(&oldest)
+        {
+            // If the receiver is gone, the handshake has just ended.
+            let _ = handshake.evict.send(());
+        }
+        let (evict, evicted) = oneshot::channel();
+        let number = state.next;
+        state.next += 1;
+        state.places.insert(number, Handshake { source, validated, evict });
+        Admission::Accept(Place { number, handshakes: self.clone(), evicted })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn oldest_of_the_largest_source(&self) -> Option<u64> {
+        let mut sources: BTreeMap<IpAddr, (usize, u64)> = BTreeMap::new();
+        for (number, handshake) in &self.places {
+            sources.entry(handshake.source).or_insert((0, *number)).0 += 1;
+        }
+        // Of equally large sources the one whose handshake is the oldest.
+        let largest = sources.values().max_by_key(|(size, oldest)| (*size, u64::MAX - oldest));
+        largest.map(|(_, oldest)| *oldest)
+    }
+}
+
+impl Place {
+    /// Returns once the handshake has to be given up in favour of a newer one.
+    pub(crate) async fn evicted(&mut self) {
+        // The sender is dropped only with the place.
+        let _ = (&mut self.evicted).await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.handshakes.lock().places.remove(&self.number);
+    }
+}
+
+/// The network that stands for one source: an IPv4 address, or the 64 bits of an IPv6 address that a site is given.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
+}
 
 impl PermitCount {
     /// Takes a permit.
@@ -33,25 +144,6 @@ impl PermitCount {
     }
 }
 
-impl ConnectionLimit {
-    /// A limit of `limit` connections.
-    pub(crate) fn new(limit: usize) -> ConnectionLimit {
-        ConnectionLimit { permits: PermitCount::default(), limit }
-    }
-
-    /// Takes a permit for one more connection, if the limit allows one.
-    pub(crate) fn acquire(&self) -> Option<Permit> {
-        let raised = |in_use: usize| (in_use < self.limit).then_some(in_use + 1);
-        self.permits.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, raised).ok()?;
-        Some(Permit(Arc::clone(&self.permits.0)))
-    }
-
-    /// The number of connections that hold a permit.
-    pub(crate) fn in_use(&self) -> usize {
-        self.permits.in_use()
-    }
-}
-
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
@@ -62,19 +154,66 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_limit_lets_in_its_limit_and_a_leaver_makes_room() {
-        let connections = ConnectionLimit::new(2);
-        let first = connections.acquire().unwrap();
-        let _second = connections.acquire().unwrap();
-        assert!(connections.acquire().is_none());
-        drop(first);
-        assert_eq!(connections.in_use(), 1);
-        assert!(connections.acquire().is_some());
+    fn ip(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    fn accept(handshakes: &Handshakes, source: IpAddr, validated: bool) -> Place {
+        match handshakes.admit(source, validated) {
+            Admission::Accept(place) => place,
+            Admission::Retry => panic!("retry"),
+        }
+    }
+
+    fn evicted(place: &mut Place) -> bool {
+        place.evicted.try_recv().is_ok()
     }
 
     #[test]
-    fn permits_without_a_limit_are_counted_until_they_are_dropped() {
+    fn half_of_the_places_are_for_validated_addresses() {
+        let handshakes = Handshakes::new(4);
+        let first = accept(&handshakes, ip(1), false);
+        let _second = accept(&handshakes, ip(2), false);
+        assert!(matches!(handshakes.admit(ip(3), false), Admission::Retry));
+        let _third = accept(&handshakes, ip(3), true);
+        drop(first);
+        let _fourth = accept(&handshakes, ip(4), false);
+    }
+
+    #[test]
+    fn a_full_house_gives_up_the_oldest_of_the_source_with_the_most() {
+        let handshakes = Handshakes::new(4);
+        let mut honest = accept(&handshakes, ip(1), true);
+        let mut flood = [2, 2, 2].map(|last| accept(&handshakes, ip(last), true));
+        let mut next = accept(&handshakes, ip(3), true);
+        assert!(evicted(&mut flood[0]) && !evicted(&mut flood[1]));
+        assert!(!evicted(&mut honest) && !evicted(&mut next));
+        // With one source only, the oldest goes.
+        let handshakes = Handshakes::new(2);
+        let mut places = [1, 1, 1].map(|last| accept(&handshakes, ip(last), true));
+        assert_eq!(places.each_mut().map(evicted), [true, false, false]);
+        drop(places);
+        assert!(handshakes.lock().places.is_empty());
+    }
+
+    #[test]
+    fn unvalidated_addresses_never_take_the_place_of_another() {
+        let handshakes = Handshakes::new(2);
+        let mut validated = [1, 2].map(|last| accept(&handshakes, ip(last), true));
+        assert!(matches!(handshakes.admit(ip(3), false), Admission::Retry));
+        assert_eq!(validated.each_mut().map(evicted), [false, false]);
+    }
+
+    #[test]
+    fn an_ipv6_site_is_one_source() {
+        let address = |text: &str| network(text.parse().unwrap());
+        assert_eq!(address("2001:db8:1:2:3:4:5:6"), address("2001:db8:1:2::9"));
+        assert_ne!(address("2001:db8:1:2::9"), address("2001:db8:1:3::9"));
+        assert_eq!(address("::ffff:192.0.2.1"), ip(1));
+    }
+
+    #[test]
+    fn permits_are_counted_until_they_are_dropped() {
         let requests = PermitCount::default();
         let (first, second) = (requests.acquire(), requests.acquire());
         assert_eq!(requests.in_use(), 2);

@@ -13,9 +13,23 @@ pub(crate) struct Metrics {
     pub(crate) connections: Counter,
     /// Handshakes that failed: no certificate, a foreign one, a timeout.
     pub(crate) handshakes_failed: Counter,
-    /// Connections refused because the limit was reached.
-    pub(crate) connections_refused: Counter,
-    /// Hellos refused.
+    /// First packets that were answered with the demand to validate the source address (QUIC Retry).
+    pub(crate) handshakes_retried: Counter,
+    /// First packets of validated addresses that were dropped because too many connections were in memory.
+    pub(crate) handshakes_ignored: Counter,
+    /// Handshakes given up in favour of newer ones; they are among the failed.
+    pub(crate) handshakes_evicted: Counter,
+    /// Authenticated connections that were closed because their certificate is revoked.
+    pub(crate) revoked: Counter,
+    /// Authenticated connections that ended without a hello.
+    pub(crate) without_hello: Counter,
+    /// Hellos refused because the limit of connections was reached.
+    pub(crate) server_full: Counter,
+    /// Hellos refused because the device had as many connections as it may have.
+    pub(crate) device_full: Counter,
+    /// Silent connections closed in favour of a newer one of the same device.
+    pub(crate) connections_replaced: Counter,
+    /// Hellos refused, for these and other reasons.
     pub(crate) hellos_refused: Counter,
     /// Connections closed because the peer broke the protocol.
     pub(crate) violations: Counter,
@@ -85,11 +99,21 @@ impl Metrics {
     pub(crate) fn log(&self, engine: &engine::Metrics) {
         tracing::info!(
             connections = self.connections.value(),
-            handshakes_failed = self.handshakes_failed.value(),
-            connections_refused = self.connections_refused.value(),
+            replaced = self.connections_replaced.value(),
+            without_hello = self.without_hello.value(),
+            revoked = self.revoked.value(),
             hellos_refused = self.hellos_refused.value(),
+            server_full = self.server_full.value(),
+            device_full = self.device_full.value(),
             violations = self.violations.value(),
             "connections"
+        );
+        tracing::info!(
+            failed = self.handshakes_failed.value(),
+            evicted = self.handshakes_evicted.value(),
+            retried = self.handshakes_retried.value(),
+            ignored = self.handshakes_ignored.value(),
+            "handshakes"
         );
         tracing::info!(
             accepted = self.frames.value(),

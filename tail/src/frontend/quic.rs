@@ -1,16 +1,25 @@
 //! The QUIC front end (wire/PROTOCOL.md): it accepts connections, until the drain begins, and drains them.
 
 mod connection;
+mod frame;
+mod handshake;
+mod hello;
+mod shared;
 mod translate;
 
 use std::{sync::Arc, time::Duration};
 
 use narrows_wire::Close;
-use quinn::{Endpoint, Incoming};
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use quinn::Endpoint;
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{interval, timeout},
+};
 
-pub(crate) use self::connection::Shared;
-use self::connection::drain_begins;
+pub(crate) use self::shared::Shared;
+use self::shared::drain_begins;
+use super::log;
 
 /// The time that the last packets have to leave after the endpoint is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -24,14 +33,21 @@ pub(crate) async fn serve(
     drain_timeout: Duration,
 ) -> u64 {
     let mut connections = JoinSet::new();
+    let mut log_period = interval(log::PERIOD);
     let for_connections = drain.clone();
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
-                Some(incoming) => admit(incoming, &shared, &for_connections, &mut connections),
+                Some(incoming) => {
+                    if let Some((incoming, place)) = handshake::admit(incoming, endpoint, &shared) {
+                        let drain = for_connections.clone();
+                        connections.spawn(connection::run(incoming, place, Arc::clone(&shared), drain));
+                    }
+                }
                 None => break,
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            _ = log_period.tick() => shared.log_left_out(),
             () = drain_begins(&mut drain) => break,
         }
     }
@@ -40,25 +56,9 @@ pub(crate) async fn serve(
     let finished = timeout(drain_timeout, async { while connections.join_next().await.is_some() {} }).await;
     endpoint.close(u32::from(Close::Draining).into(), b"the server is shutting down");
     let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
+    shared.log_left_out();
     match finished {
         Ok(()) => 0,
         Err(_) => shared.unanswered(),
     }
-}
-
-/// Starts the task of a connection, or refuses it when the limit is reached.
-fn admit(
-    incoming: Incoming,
-    shared: &Arc<Shared>,
-    drain: &watch::Receiver<bool>,
-    connections: &mut JoinSet<()>,
-) {
-    let Some(permit) = shared.connections.acquire() else {
-        shared.metrics.connections_refused.add(1);
-        let connections = shared.connections.in_use();
-        tracing::warn!(remote = %incoming.remote_address(), connections, "too many connections, refused one");
-        incoming.refuse();
-        return;
-    };
-    connections.spawn(connection::run(incoming, Arc::clone(shared), drain.clone(), permit));
 }

@@ -137,13 +137,20 @@ impl Server {
                 self.bundles = bundles;
                 Ok(HelloOutcome::Open(bytes))
             }
-            Err(refusal) => {
-                let serves = self.catalog.bundles.iter().map(|bundle| bundle.id).collect();
-                let message =
-                    HelloRefusal { refusal: refusal.clone(), oldest: VERSIONS.0, newest: VERSIONS.1, serves };
-                Ok(HelloOutcome::Refused { bytes: message.encode()?, refusal })
-            }
+            Err(refusal) => self.refuse(refusal),
         }
+    }
+
+    /// Refuses a hello for a reason that the session does not know, such as too many connections.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] or [`Error::Invalid`] for a catalog that cannot be expressed.
+    pub fn refuse(&mut self, refusal: Refusal) -> Result<HelloOutcome, Error> {
+        self.bundles.clear();
+        let serves = self.catalog.bundles.iter().map(|bundle| bundle.id).collect();
+        let message =
+            HelloRefusal { refusal: refusal.clone(), oldest: VERSIONS.0, newest: VERSIONS.1, serves };
+        Ok(HelloOutcome::Refused { bytes: message.encode()?, refusal })
     }
 
     /// The version of the connection, or the reason why the hello is refused.

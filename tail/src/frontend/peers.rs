@@ -1,0 +1,343 @@
+//! The register of authenticated connections by their certificates: it limits how many connections are open in all and per
+//! device, and closes those of a revoked certificate.
+//!
+//! A connection is registered once its handshake has authenticated the peer, and takes one of the limited places only when
+//! its hello is accepted ([`Registration::open`]). Connections without a hello are bounded on their own: of one device there
+//! are as many as it may have open, in all as many as may be open, and where one more arrives the oldest of the device, or
+//! of the device that has the most, is closed.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use narrows_wire::Close;
+use rustls_pki_types::CertificateDer;
+
+/// A connection that the register can close.
+pub(crate) trait Connection: Clone + Send + Sync + 'static {
+    /// Closes the connection with a code of the protocol and a text for the peer's log.
+    fn close(&self, code: Close, reason: &str);
+}
+
+/// The limits of a [`Peers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Connections that may be open at once.
+    pub(crate) connections: usize,
+    /// Connections that one device may have open at once.
+    pub(crate) per_device: usize,
+}
+
+/// The peer of a connection, by the certificate that it authenticated with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// The certificate's first DNS name; `None` if it has none.
+    pub(crate) name: Option<String>,
+    /// The certificate.
+    pub(crate) certificate: CertificateDer<'static>,
+}
+
+/// The authenticated connections.
+pub(crate) struct Peers<C> {
+    limits: Limits,
+    state: Mutex<State<C>>,
+}
+
+struct State<C> {
+    next: u64,
+    /// The connections by their number, so in the order of their registration.
+    entries: BTreeMap<u64, Entry<C>>,
+    revoked: Box<Revoked>,
+}
+
+type Revoked = dyn Fn(&CertificateDer<'_>) -> bool + Send + Sync;
+
+struct Entry<C> {
+    device: Device,
+    connection: C,
+    open: bool,
+}
+
+/// The place of one connection in the register; dropping it removes the connection.
+pub(crate) struct Registration<C: Connection> {
+    peers: Arc<Peers<C>>,
+    number: u64,
+}
+
+/// The certificate is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RevokedCertificate;
+
+/// The reason why a connection cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// As many connections are open as the server allows.
+    Server {
+        /// Their number.
+        open: usize,
+    },
+    /// As many connections of this device are open as a device may have.
+    Device {
+        /// Their number.
+        open: usize,
+    },
+    /// The connection has been closed meanwhile.
+    Gone,
+}
+
+impl Device {
+    /// Whether both are the same device: the same name, or without a name the same certificate.
+    fn is(&self, other: &Device) -> bool {
+        match (&self.name, &other.name) {
+            (None, None) => self.certificate == other.certificate,
+            (name, other) => name == other,
+        }
+    }
+}
+
+impl<C: Connection> Peers<C> {
+    /// An empty register with these limits.
+    pub(crate) fn new(limits: Limits) -> Peers<C> {
+        let state = State { next: 0, entries: BTreeMap::new(), revoked: Box::new(|_| false) };
+        Peers { limits, state: Mutex::new(state) }
+    }
+
+    /// The limits.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Registers an authenticated connection that has said no hello yet. Where too many wait for their hello, the oldest is
+    /// closed.
+    ///
+    /// # Errors
+    /// [`RevokedCertificate`] if its certificate is revoked; the connection is closed then.
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        device: Device,
+        connection: C,
+    ) -> Result<Registration<C>, RevokedCertificate> {
+        let mut state = self.lock();
+        if (state.revoked)(&device.certificate) {
+            connection.close(Close::Revoked, "the certificate is revoked");
+            return Err(RevokedCertificate);
+        }
+        while let Some(oldest) = state.surplus(&device, self.limits) {
+            if let Some(entry) = state.entries.remove(&oldest) {
+                entry.connection.close(Close::HelloTimeout, "too many connections without a hello");
+            }
+        }
+        let number = state.next;
+        state.next += 1;
+        state.entries.insert(number, Entry { device, connection, open: false });
+        Ok(Registration { peers: Arc::clone(self), number })
+    }
+
+    /// Closes every connection whose certificate `revoked` is true for, and from now on those that register with such a
+    /// certificate. A later call replaces the condition. Returns the devices whose connections were closed.
+    #[allow(dead_code, reason = "called when the list of revoked certificates changes")]
+    pub(crate) fn revoke(
+        &self,
+        revoked: impl Fn(&CertificateDer<'_>) -> bool + Send + Sync + 'static,
+    ) -> Vec<Device> {
+        let mut state = self.lock();
+        let closed = state.entries.extract_if(.., |_, entry| revoked(&entry.device.certificate));
+        let closed: Vec<Entry<C>> = closed.map(|(_, entry)| entry).collect();
+        state.revoked = Box::new(revoked);
+        drop(state);
+        let close = |entry: Entry<C>| {
+            entry.connection.close(Close::Revoked, "the certificate is revoked");
+            entry.device
+        };
+        closed.into_iter().map(close).collect()
+    }
+
+    /// Closes one connection, if it is still registered, so that its place is free at once. False if it was gone.
+    pub(crate) fn displace(&self, number: u64, code: Close, reason: &str) -> bool {
+        let entry = self.lock().entries.remove(&number);
+        entry.inspect(|entry| entry.connection.close(code, reason)).is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C> State<C> {
+    /// The connection without a hello that has to go before another one of `device` may register.
+    fn surplus(&self, device: &Device, limits: Limits) -> Option<u64> {
+        let waiting: Vec<(u64, &Device)> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| !entry.open)
+            .map(|(number, entry)| (*number, &entry.device))
+            .collect();
+        let of = |device: &Device| waiting.iter().filter(|(_, other)| other.is(device)).count();
+        if of(device) >= limits.per_device {
+            return waiting.iter().find(|(_, other)| other.is(device)).map(|(number, _)| *number);
+        }
+        if waiting.len() < limits.connections {
+            return None;
+        }
+        // The oldest of the device that has the most; of equals the oldest device.
+        let (number, _) = waiting.iter().rev().max_by_key(|(_, device)| of(device))?;
+        let (_, device) = waiting.iter().find(|(other, _)| other == number)?;
+        waiting.iter().find(|(_, other)| other.is(device)).map(|(number, _)| *number)
+    }
+}
+
+impl<C: Connection> Registration<C> {
+    /// Takes a place among the open connections.
+    ///
+    /// # Errors
+    /// [`Full`] if there is none.
+    pub(crate) fn open(&self) -> Result<(), Full> {
+        let limits = self.peers.limits;
+        let mut state = self.peers.lock();
+        let Some(this) = state.entries.get(&self.number) else { return Err(Full::Gone) };
+        let open = || state.entries.values().filter(|entry| entry.open);
+        let of_device = open().filter(|entry| entry.device.is(&this.device)).count();
+        if of_device >= limits.per_device {
+            return Err(Full::Device { open: of_device });
+        }
+        let in_all = open().count();
+        if in_all >= limits.connections {
+            return Err(Full::Server { open: in_all });
+        }
+        if let Some(this) = state.entries.get_mut(&self.number) {
+            this.open = true;
+        }
+        Ok(())
+    }
+
+    /// The open connections of the same device, oldest first, with their numbers in the register.
+    pub(crate) fn siblings(&self) -> Vec<(u64, C)> {
+        let state = self.peers.lock();
+        let Some(this) = state.entries.get(&self.number) else { return Vec::new() };
+        let open = state.entries.iter().filter(|(_, entry)| entry.open && entry.device.is(&this.device));
+        open.map(|(number, entry)| (*number, entry.connection.clone())).collect()
+    }
+}
+
+impl<C: Connection> Drop for Registration<C> {
+    fn drop(&mut self) {
+        self.peers.lock().entries.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection that keeps the code it was closed with.
+    #[derive(Clone, Default)]
+    struct Link(Arc<Mutex<Option<Close>>>);
+
+    impl Link {
+        fn closed(&self) -> Option<Close> {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    impl Connection for Link {
+        fn close(&self, code: Close, _: &str) {
+            *self.0.lock().unwrap() = Some(code);
+        }
+    }
+
+    fn device(name: &str) -> Device {
+        Device { name: Some(name.into()), certificate: CertificateDer::from(name.as_bytes().to_vec()) }
+    }
+
+    fn peers(connections: usize, per_device: usize) -> Arc<Peers<Link>> {
+        Arc::new(Peers::new(Limits { connections, per_device }))
+    }
+
+    fn open(peers: &Arc<Peers<Link>>, name: &str) -> Result<Registration<Link>, Full> {
+        let registration = peers.register(device(name), Link::default()).unwrap();
+        registration.open().map(|()| registration)
+    }
+
+    #[test]
+    fn places_are_limited_in_all_and_per_device_and_a_leaver_makes_room() {
+        let peers = peers(3, 2);
+        let first = open(&peers, "a").unwrap();
+        let _second = open(&peers, "a").unwrap();
+        assert_eq!(open(&peers, "a").err(), Some(Full::Device { open: 2 }));
+        let _third = open(&peers, "b").unwrap();
+        assert_eq!(open(&peers, "c").err(), Some(Full::Server { open: 3 }));
+        drop(first);
+        assert!(open(&peers, "c").is_ok());
+        assert!(open(&peers, "a").is_ok());
+    }
+
+    #[test]
+    fn connections_without_a_hello_take_no_place() {
+        let peers = peers(4, 4);
+        let waiting: Vec<_> = (0..4).map(|_| peers.register(device("mute"), Link::default())).collect();
+        let places: Vec<_> = (0..4).map(|_| open(&peers, "honest").unwrap()).collect();
+        assert_eq!((waiting.len(), places.len()), (4, 4));
+    }
+
+    #[test]
+    fn of_too_many_without_a_hello_the_oldest_of_the_device_is_closed() {
+        let peers = peers(64, 2);
+        let links = [(); 3].map(|()| Link::default());
+        let registrations = links.clone().map(|link| peers.register(device("mute"), link).unwrap());
+        assert_eq!(links.map(|link| link.closed()), [Some(Close::HelloTimeout), None, None]);
+        assert_eq!(registrations[0].open(), Err(Full::Gone));
+        assert_eq!(registrations[2].open(), Ok(()));
+    }
+
+    #[test]
+    fn of_too_many_without_a_hello_the_device_with_the_most_loses_its_oldest() {
+        let peers = peers(3, 2);
+        let links = [(); 4].map(|()| Link::default());
+        let names = ["single", "many", "many", "late"];
+        let _registered: Vec<_> = std::iter::zip(names, links.clone())
+            .map(|(name, link)| peers.register(device(name), link).unwrap())
+            .collect();
+        assert_eq!(links.map(|link| link.closed().is_some()), [false, true, false, false]);
+    }
+
+    #[test]
+    fn a_revoked_certificate_is_closed_and_does_not_come_back() {
+        let peers = peers(8, 8);
+        let (bad, good) = (Link::default(), Link::default());
+        let _bad = peers.register(device("bad"), bad.clone()).unwrap();
+        let _good = peers.register(device("good"), good.clone()).unwrap();
+        let closed = peers.revoke(|certificate| certificate.as_ref() == b"bad");
+        assert_eq!(closed, [device("bad")]);
+        assert_eq!((bad.closed(), good.closed()), (Some(Close::Revoked), None));
+        let again = Link::default();
+        assert_eq!(peers.register(device("bad"), again.clone()).err(), Some(RevokedCertificate));
+        assert_eq!(again.closed(), Some(Close::Revoked));
+        assert!(peers.register(device("good"), Link::default()).is_ok());
+    }
+
+    #[test]
+    fn a_displaced_connection_frees_its_place_at_once() {
+        let peers = peers(8, 1);
+        let old = peers.register(device("a"), Link::default()).unwrap();
+        old.open().unwrap();
+        let new = peers.register(device("a"), Link::default()).unwrap();
+        assert_eq!(new.open(), Err(Full::Device { open: 1 }));
+        let (number, link) = new.siblings().remove(0);
+        assert!(peers.displace(number, Close::Replaced, "silent"));
+        assert_eq!(link.closed(), Some(Close::Replaced));
+        assert!(!peers.displace(number, Close::Replaced, "silent"));
+        assert_eq!(new.open(), Ok(()));
+        drop(old);
+        assert_eq!(new.siblings().len(), 1);
+    }
+
+    #[test]
+    fn certificates_without_a_name_are_told_apart() {
+        let peers = peers(8, 1);
+        let nameless = |byte: u8| Device { name: None, certificate: CertificateDer::from(vec![byte]) };
+        let first = peers.register(nameless(1), Link::default()).unwrap();
+        let second = peers.register(nameless(2), Link::default()).unwrap();
+        assert_eq!((first.open(), second.open()), (Ok(()), Ok(())));
+    }
+}

@@ -1,0 +1,102 @@
+//! What all connections share.
+#![expect(clippy::disallowed_methods, reason = "lines of the log are limited per period")]
+
+use std::{sync::Arc, time::Instant};
+
+use narrows_wire::{
+    Close,
+    quic::{Tuning, close},
+    session::Catalog,
+};
+use quinn::Connection;
+use tokio::sync::watch;
+
+use super::translate;
+use crate::{
+    engine::{Engine, Model},
+    frontend::{
+        admission::Handshakes,
+        log::{Kind, LogLimit},
+        metrics::Metrics,
+        peers::{self, Limits, Peers},
+    },
+};
+
+/// Handshakes that may be in progress at once. Each takes about 40 KiB of memory for at most
+/// [`HANDSHAKE_TIMEOUT`](narrows_wire::limits::HANDSHAKE_TIMEOUT).
+pub(super) const HANDSHAKES: usize = 512;
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(super) engine: Arc<Engine>,
+    /// The engine's models, in the order of the session catalog's bundles.
+    pub(super) models: Vec<Arc<Model>>,
+    /// The bundles and limits that sessions tell their clients.
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) tuning: Tuning,
+    pub(super) metrics: Metrics,
+    pub(super) handshakes: Handshakes,
+    pub(super) peers: Arc<Peers<Connection>>,
+    log: LogLimit,
+}
+
+impl Shared {
+    /// The state of a front end to `engine`, with at most `max_in_flight` frames in flight on each connection. `tuning` is
+    /// that of the endpoint.
+    pub(crate) fn new(engine: Arc<Engine>, max_in_flight: u16, limits: Limits, tuning: Tuning) -> Shared {
+        let models = engine.models().to_vec();
+        let catalog = Arc::new(translate::catalog(&models, max_in_flight));
+        Shared {
+            engine,
+            models,
+            catalog,
+            tuning,
+            metrics: Metrics::default(),
+            handshakes: Handshakes::new(HANDSHAKES),
+            peers: Arc::new(Peers::new(limits)),
+            log: LogLimit::default(),
+        }
+    }
+
+    /// The front end's counters.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The authenticated connections.
+    #[allow(dead_code, reason = "called when the list of revoked certificates changes")]
+    pub(crate) fn peers(&self) -> &Arc<Peers<Connection>> {
+        &self.peers
+    }
+
+    /// The number of frames that were accepted and not answered, refused or abandoned.
+    pub(super) fn unanswered(&self) -> u64 {
+        let finished = [&self.metrics.answered, &self.metrics.refused, &self.metrics.abandoned];
+        let finished = finished.iter().map(|count| count.value()).sum();
+        self.metrics.frames.value().saturating_sub(finished)
+    }
+
+    /// Whether a line of this kind is to be written to the log now.
+    pub(super) fn writes(&self, kind: Kind) -> bool {
+        self.log.admit(kind, Instant::now())
+    }
+
+    /// Writes how many lines of each kind were left out of the log.
+    pub(super) fn log_left_out(&self) {
+        for (kind, count) in self.log.take_left_out() {
+            tracing::warn!(count, "more {}, not logged one by one", kind.event());
+        }
+    }
+}
+
+impl peers::Connection for Connection {
+    fn close(&self, code: Close, reason: &str) {
+        close(self, code, reason);
+    }
+}
+
+/// Returns once the drain has begun.
+pub(super) async fn drain_begins(drain: &mut watch::Receiver<bool>) {
+    // If the sender is gone, the server is ending too.
+    let _ = drain.wait_for(|draining| *draining).await;
+}

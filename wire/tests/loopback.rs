@@ -280,7 +280,11 @@ fn crashing_server(folder: &Path, address: SocketAddr) -> (tokio::runtime::Runti
     let address = endpoint.local_addr().unwrap();
     runtime.spawn(async move {
         while let Some(incoming) = endpoint.accept().await {
-            tokio::spawn(async move { echo(incoming.await.unwrap()).await });
+            tokio::spawn(async move {
+                let connection = incoming.await.unwrap();
+                quic::allow_requests(&connection, 4, &Tuning::default());
+                echo(connection).await;
+            });
         }
     });
     (runtime, address)

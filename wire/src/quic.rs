@@ -377,3 +377,18 @@ fn has_aes() -> bool {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     return false;
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cipher_that_the_processor_computes_fastest_comes_first() {
+        let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+        let aes = processor.split_whitespace().any(|word| word == "aes");
+        let suites: Vec<_> = provider().cipher_suites.iter().map(|suite| suite.suite()).collect();
+        let fastest = if aes { suites[0] } else { suites[1] };
+        assert_eq!(fastest, cipher_suite::TLS13_AES_128_GCM_SHA256.suite());
+        assert_eq!(suites.len(), 3, "{suites:?}");
+    }
+}

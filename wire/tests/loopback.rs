@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod peers;
+
 use std::{
     error::Error,
     net::{Ipv4Addr, SocketAddr},
@@ -17,43 +19,9 @@ use narrows_wire::{
     stream::{StreamError, read_message, write_message},
 };
 use quinn::{Connection, Endpoint, VarInt};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::ExtendedKeyUsagePurpose;
 
-type Ca = CertifiedIssuer<'static, KeyPair>;
-
-fn ca() -> Ca {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-fn identity(ca: &Ca, trusts: &Ca, names: &[&str], usage: ExtendedKeyUsagePurpose) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let key = KeyPair::generate().unwrap();
-    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-    let mut params = CertificateParams::new(names).unwrap();
-    params.extended_key_usages = vec![usage];
-    let certificate = params.signed_by(&key, ca).unwrap();
-    std::fs::write(folder.path().join("ca.pem"), trusts.pem()).unwrap();
-    std::fs::write(folder.path().join("cert.pem"), certificate.pem()).unwrap();
-    std::fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
-    folder
-}
-
-fn server(folder: &Path) -> Endpoint {
-    let identity = Identity::load(folder).unwrap();
-    let tuning = Tuning::default();
-    let config = quic::server_config(&identity, &tuning).unwrap();
-    quic::server_endpoint(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config, &identity, &tuning).unwrap()
-}
-
-fn client(folder: &Path, remote: SocketAddr) -> Endpoint {
-    let tuning = Tuning::default();
-    let mut endpoint = quic::client_endpoint(remote, &tuning).unwrap();
-    endpoint
-        .set_default_client_config(quic::client_config(&Identity::load(folder).unwrap(), &tuning).unwrap());
-    endpoint
-}
+use self::peers::{ca, client, identity, identity_with, server};
 
 /// The error and its sources, as a binary prints them.
 fn chain(error: &(dyn Error + 'static)) -> String {
@@ -78,9 +46,9 @@ async fn pair() -> (Endpoint, Connection, Connection) {
     let ca = ca();
     let server_folder = identity(&ca, &ca, &["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth);
     let device = identity(&ca, &ca, &["cam-1"], ExtendedKeyUsagePurpose::ClientAuth);
-    let server = server(server_folder.path());
+    let server = server(server_folder.path(), &Tuning::default());
     let address = server.local_addr().unwrap();
-    let client = client(device.path(), address);
+    let client = client(device.path(), address, &Tuning::default());
     let dial = client.connect(address, "127.0.0.1").unwrap();
     let (near, far) = tokio::join!(dial, async { server.accept().await.unwrap().await });
     let far = far.unwrap();
@@ -93,9 +61,9 @@ async fn before_the_hello_a_client_has_one_stream_and_little_memory() {
     let ca = ca();
     let server_folder = identity(&ca, &ca, &["localhost"], ExtendedKeyUsagePurpose::ServerAuth);
     let device = identity(&ca, &ca, &["cam-1"], ExtendedKeyUsagePurpose::ClientAuth);
-    let server = server(server_folder.path());
+    let server = server(server_folder.path(), &Tuning::default());
     let address = server.local_addr().unwrap();
-    let client = client(device.path(), address);
+    let client = client(device.path(), address, &Tuning::default());
     let dial = client.connect(address, "localhost").unwrap();
     let (near, far) = tokio::join!(dial, async { server.accept().await.unwrap().await });
     let (near, far) = (near.unwrap(), far.unwrap());
@@ -200,7 +168,7 @@ async fn exchange(server: &Endpoint, folder: &Path, name: &str) -> Result<(), St
         }
     };
     let dial = async {
-        let client = client(folder, address);
+        let client = client(folder, address, &Tuning::default());
         let connection = client.connect(address, name).unwrap().await.map_err(|error| error.to_string())?;
         let (mut send, mut receive) = connection.open_bi().await.map_err(|error| error.to_string())?;
         write_message(&mut send, &[1]).await.map_err(|error| error.to_string())?;
@@ -219,7 +187,7 @@ async fn peers_without_a_trusted_certificate_are_refused() {
     let server_auth = ExtendedKeyUsagePurpose::ServerAuth;
     let client_auth = ExtendedKeyUsagePurpose::ClientAuth;
     let folder = identity(&ours, &ours, &["localhost", "127.0.0.1"], server_auth.clone());
-    let server = server(folder.path());
+    let server = server(folder.path(), &Tuning::default());
     let device = identity(&ours, &ours, &["cam-1"], client_auth.clone());
     exchange(&server, device.path(), "localhost").await.unwrap();
     let untrusted = identity(&foreign, &ours, &["cam-1"], client_auth.clone());
@@ -296,7 +264,7 @@ async fn a_server_that_was_restarted_with_its_private_key_resets_the_connections
     let folder = identity(&ca, &ca, &["localhost"], ExtendedKeyUsagePurpose::ServerAuth);
     let device = identity(&ca, &ca, &["cam-1"], ExtendedKeyUsagePurpose::ClientAuth);
     let (first, address) = crashing_server(folder.path(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let client = client(device.path(), address);
+    let client = client(device.path(), address, &Tuning::default());
     let connection = client.connect(address, "localhost").unwrap().await.unwrap();
     let (mut send, mut receive) = connection.open_bi().await.unwrap();
     write_message(&mut send, &[1]).await.unwrap();
@@ -324,7 +292,7 @@ async fn the_fault_of_a_certificate_is_told_as_a_value() {
     let (ours, foreign) = (ca(), ca());
     let device = identity(&ours, &ours, &["cam-1"], ExtendedKeyUsagePurpose::ClientAuth);
     let fault = async |server_folder: &Path, name: &str| {
-        let server = server(server_folder);
+        let server = server(server_folder, &Tuning::default());
         let address = server.local_addr().unwrap();
         tokio::spawn(async move { server.accept().await.unwrap().await.err() });
         let tuning = Tuning::default();
@@ -334,15 +302,10 @@ async fn the_fault_of_a_certificate_is_told_as_a_value() {
         check.fault().unwrap().clone()
     };
     let dated = |from: (i32, u8, u8), until: (i32, u8, u8)| {
-        let folder = tempfile::tempdir().unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);
-        params.not_after = rcgen::date_time_ymd(until.0, until.1, until.2);
-        std::fs::write(folder.path().join("ca.pem"), ours.pem()).unwrap();
-        std::fs::write(folder.path().join("cert.pem"), params.signed_by(&key, &ours).unwrap().pem()).unwrap();
-        std::fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
-        folder
+        identity_with(&ours, &ours, &["localhost"], ExtendedKeyUsagePurpose::ServerAuth, |params| {
+            params.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);
+            params.not_after = rcgen::date_time_ymd(until.0, until.1, until.2);
+        })
     };
     let future = dated((2150, 1, 1), (2151, 1, 1));
     let told = fault(future.path(), "localhost").await;

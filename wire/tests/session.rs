@@ -9,9 +9,9 @@ use std::{
 };
 
 use narrows_wire::{
-    BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Hello, Image, ImageFormat, Outcome,
-    Payload, Provider, Query, QueryKind, Refusal, RefusalCode, Reply, Request, TaskAnswer, TaskRequest,
-    Timings,
+    BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Hello, HelloReply, Image, ImageFormat,
+    Outcome, Payload, Provider, Query, QueryKind, Refusal, RefusalCode, Reply, Request, TaskAnswer,
+    TaskRequest, Timings, Welcome, WelcomeBundle,
     session::{Accepted, Catalog, CatalogBundle, CatalogTask, Client, HelloOutcome, Server, Verdict},
 };
 
@@ -122,6 +122,168 @@ fn a_hello_without_a_common_version_bundle_or_task_is_refused_with_the_reason() 
     assert!(text.contains("versions 2 to 9") && text.contains("versions 1 to 1"), "{text}");
     let text = refused(Hello::new(vec![BUNDLE], vec!["depth".into()]));
     assert!(text.contains("task not available") && text.contains("depth"), "{text}");
+}
+
+#[test]
+fn the_newest_common_version_is_chosen_or_the_hello_is_refused() {
+    let answer = |oldest, newest| {
+        let mut server = Server::new(catalog(4), epoch());
+        let hello = Hello { oldest, newest, ..Hello::new(vec![BUNDLE], Vec::new()) };
+        match server.hello(&hello.encode().unwrap()).unwrap() {
+            HelloOutcome::Open(bytes) => match HelloReply::parse(&bytes).unwrap() {
+                HelloReply::Welcome(welcome) => Ok(welcome.version),
+                refused => panic!("{refused:?}"),
+            },
+            HelloOutcome::Refused { refusal, .. } => Err(refusal.code),
+        }
+    };
+    for (oldest, newest) in [(1, 1), (0, 1), (1, 9), (0, 65535)] {
+        assert_eq!(answer(oldest, newest), Ok(1), "{oldest} to {newest}");
+    }
+    for (oldest, newest) in [(0, 0), (2, 2), (2, 65535)] {
+        assert_eq!(answer(oldest, newest), Err(RefusalCode::Version), "{oldest} to {newest}");
+    }
+}
+
+#[test]
+fn a_welcome_that_does_not_fit_the_hello_is_a_violation() {
+    let welcome = |version, bundles: &[BundleId]| {
+        let mut client = Client::new(Hello { oldest: 2, newest: 4, ..Hello::new(vec![BUNDLE], Vec::new()) });
+        let bundles = bundles.iter().map(|&id| WelcomeBundle { id, tasks: vec!["classify".into()] });
+        let bytes = HelloReply::Welcome(Welcome { version, max_in_flight: 4, bundles: bundles.collect() });
+        let result = client.welcome(&bytes.encode().unwrap()).map(drop);
+        assert_eq!(client.bundle(&BUNDLE), result.is_ok().then_some(0), "a wrong welcome is not kept");
+        result.map_err(|error| (error.kind(), error.to_string()))
+    };
+    for version in [2, 3, 4] {
+        assert_eq!(welcome(version, &[BUNDLE]), Ok(()));
+    }
+    for version in [0, 1, 5] {
+        let (kind, text) = welcome(version, &[BUNDLE]).unwrap_err();
+        assert!(kind == ErrorKind::Peer && text.contains("a version the hello did not offer"), "{text}");
+    }
+    for bundles in [&[OTHER][..], &[BUNDLE, OTHER]] {
+        let (kind, text) = welcome(3, bundles).unwrap_err();
+        assert!(kind == ErrorKind::Peer && text.contains("a bundle the hello did not name"), "{text}");
+    }
+}
+
+#[test]
+fn the_welcome_lists_the_common_bundles_and_requests_name_them_by_its_indices() {
+    let now = epoch();
+    let mut server = Server::new(catalog(4), now);
+    let mut client = Client::new(Hello::new(vec![BundleId([1; 32]), BUNDLE, OTHER], vec!["classify".into()]));
+    let HelloOutcome::Open(bytes) = server.hello(&client.hello().unwrap()).unwrap() else {
+        panic!("refused")
+    };
+    let welcome = client.welcome(&bytes).unwrap();
+    let tasks: Vec<_> = welcome.bundles.iter().map(|bundle| (bundle.id, bundle.tasks.len())).collect();
+    assert_eq!((welcome.max_in_flight, tasks), (4, vec![(OTHER, 1), (BUNDLE, 2)]));
+    assert_eq!(client.bundle(&BUNDLE), Some(1));
+    assert_eq!(client.bundle(&BundleId([1; 32])), None);
+    let (_, bytes) = client.request(now, 1, None, classify(), packet()).unwrap();
+    assert_eq!(accept(&mut server, now, &bytes).bundle, 1);
+    let (_, bytes) = client.request(now, 0, None, classify(), packet()).unwrap();
+    assert_eq!(accept(&mut server, now, &bytes).bundle, 0);
+}
+
+#[test]
+fn a_hello_has_five_seconds() {
+    let now = epoch();
+    assert_eq!(Server::new(catalog(4), now).hello_due(), now + Duration::from_secs(5));
+}
+
+#[test]
+fn a_draining_server_refuses_the_hello() {
+    let mut server = Server::new(catalog(4), epoch());
+    server.drain();
+    let mut client = Client::new(Hello::new(vec![BUNDLE], Vec::new()));
+    let HelloOutcome::Refused { bytes, refusal } = server.hello(&client.hello().unwrap()).unwrap() else {
+        panic!("open")
+    };
+    assert_eq!(refusal.code, RefusalCode::Draining);
+    assert_eq!(client.welcome(&bytes).unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!((client.room(), client.bundle(&BUNDLE)), (0, None));
+}
+
+#[test]
+fn a_client_sends_nothing_before_the_welcome_and_nothing_that_is_not_in_it() {
+    let now = epoch();
+    let mut client = Client::new(Hello::new(vec![BUNDLE], Vec::new()));
+    let early = client.request(now, 0, None, classify(), packet()).unwrap_err();
+    assert_eq!((early.clone(), early.kind()), (Error::NotOpen, ErrorKind::Caller));
+    let (mut client, _) = open(now, 4);
+    let segment = |task| vec![TaskRequest { task, query: Query::Segment { size: None } }];
+    for (bundle, task, field) in [(1, 0, "bundle"), (255, 0, "bundle"), (0, 2, "task"), (0, 255, "task")] {
+        let error = client.request(now, bundle, None, segment(task), packet()).unwrap_err();
+        assert_eq!(error, Error::Invalid { field, reason: "not in the welcome" });
+    }
+    assert_eq!(client.in_flight(), 0, "what was not sent is not in flight");
+    assert!(client.request(now, 0, None, segment(1), packet()).is_ok());
+    assert_eq!((client.in_flight(), client.room()), (1, 3));
+}
+
+#[test]
+fn an_answer_to_no_frame_is_the_callers_error() {
+    let now = epoch();
+    let (mut client, mut server) = open(now, 4);
+    let (id, bytes) = client.request(now, 0, None, classify(), packet()).unwrap();
+    let reply = answer(&accept(&mut server, now, &bytes));
+    assert_eq!(client.reply(now, id + 1, &reply).unwrap_err(), Error::NoSuchFrame { id: id + 1 });
+    assert!(client.reply(now, id, &reply).is_ok());
+    let again = client.reply(now, id, &reply).unwrap_err();
+    assert_eq!((again.clone(), again.kind()), (Error::NoSuchFrame { id }, ErrorKind::Caller));
+}
+
+#[test]
+fn a_number_may_be_used_again_once_its_frame_is_finished() {
+    let now = epoch();
+    let (_, mut server) = open(now, 2);
+    let request = |id| {
+        let task_requests = classify();
+        Request { id, bundle: 0, budget: None, task_requests, payload: packet() }.encode().unwrap()
+    };
+    accept(&mut server, now, &request(7));
+    accept(&mut server, now, &request(8));
+    let twice = server.request(now, &request(7)).unwrap_err();
+    assert_eq!(twice, Error::Mismatch { id: 7, reason: "a frame of this number is in flight" });
+    assert_eq!(server.in_flight(), 2);
+    let (_, full) = refuse(&mut server, now, &request(9));
+    assert_eq!(full.code, RefusalCode::TooManyInFlight);
+    assert!(server.finish(7) && !server.finish(7) && !server.finish(9));
+    assert_eq!(accept(&mut server, now, &request(7)).id, 7);
+}
+
+#[test]
+fn a_query_without_a_size_takes_any_map_and_every_query_takes_a_refusal() {
+    let now = epoch();
+    let (mut client, mut server) = open(now, 4);
+    let task_requests = vec![
+        TaskRequest { task: 1, query: Query::Segment { size: None } },
+        TaskRequest { task: 0, query: Query::Classify { top_k: 2 } },
+    ];
+    let mut reply = |outcomes: [Outcome; 2]| {
+        let (id, bytes) = client.request(now, 0, None, task_requests.clone(), packet()).unwrap();
+        let Ok(FrameReply::Answered(mut reply)) =
+            FrameReply::parse(&answer(&accept(&mut server, now, &bytes)))
+        else {
+            panic!()
+        };
+        for (answer, outcome) in reply.answers.iter_mut().zip(outcomes) {
+            answer.outcome = outcome;
+        }
+        server.finish(id);
+        client.reply(now, id, &FrameReply::Answered(reply).encode().unwrap()).map(drop)
+    };
+    let map = Outcome::Map(ClassMap::pack(3, 1, &[0; 3]).unwrap());
+    let classes = |count| Outcome::Classes(vec![Class { index: 0, probability: 0.5 }; count]);
+    let refused = Outcome::Refused(Refusal::new(RefusalCode::Internal, ""));
+    reply([map.clone(), classes(2)]).unwrap();
+    reply([map.clone(), classes(0)]).unwrap();
+    reply([map.clone(), refused.clone()]).unwrap();
+    reply([refused, classes(1)]).unwrap();
+    assert!(reply([classes(1), classes(1)]).unwrap_err().to_string().contains("another kind"));
+    assert!(reply([map.clone(), map]).unwrap_err().to_string().contains("another kind"));
 }
 
 #[test]

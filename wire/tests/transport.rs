@@ -121,16 +121,21 @@ fn any_client(config: ClientConfig) -> Endpoint {
     endpoint
 }
 
-/// Both ends of a connection to `address`, at which `server` is reached, as they are after the hello.
+/// Both ends of a connection to `address`, at which `server` is reached.
+async fn meet(server: &Endpoint, client: &Endpoint, address: SocketAddr) -> (Connection, Connection) {
+    let dial = client.connect(address, "localhost").unwrap();
+    let (near, far) = tokio::join!(dial, async { server.accept().await.unwrap().await });
+    (near.unwrap(), far.unwrap())
+}
+
+/// The same as [`meet`] after the hello, when the client may send requests.
 async fn connect(
     server: &Endpoint,
     client: &Endpoint,
     address: SocketAddr,
     tuning: &Tuning,
 ) -> (Connection, Connection) {
-    let dial = client.connect(address, "localhost").unwrap();
-    let (near, far) = tokio::join!(dial, async { server.accept().await.unwrap().await });
-    let (near, far) = (near.unwrap(), far.unwrap());
+    let (near, far) = meet(server, client, address).await;
     quic::allow_requests(&far, 4, tuning);
     let allowed = async {
         while near.stats().frame_rx.max_data == 0 || near.stats().frame_rx.max_streams_bidi == 0 {
@@ -260,7 +265,7 @@ async fn both_sides_speak_the_protocol_by_its_name_or_not_at_all() {
 async fn sends_early_data(server: Endpoint, client: ClientConfig) -> bool {
     let client = any_client(client);
     let address = server.local_addr().unwrap();
-    let (near, far) = connect(&server, &client, address, &Tuning::default()).await;
+    let (near, far) = meet(&server, &client, address).await;
     // The ticket for the next connection comes before the answer.
     let serve = async {
         let (mut send, mut receive) = far.accept_bi().await.unwrap();

@@ -117,13 +117,20 @@ pub struct Serve {
     /// Milliseconds that a frame may wait for others to fill its batch while a worker is free; adds to its latency
     #[arg(long, value_name = "MS", default_value = "0", value_parser = millis)]
     pub batch_wait: Duration,
-    /// Frames that may wait for one network; further ones are refused with a hint when to try again
+    /// Frames that may wait for one network, and images that may wait to be decoded; further ones are refused with a hint when
+    /// to try again
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = number(1, 65536))]
     pub queue: usize,
-    /// Frames that may be in flight on one connection; each may take 4 MiB of memory
+    /// Frames that may be in flight on one connection, from the first byte of a request on
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = number(1, MAX_IN_FLIGHT as usize))]
     pub in_flight: usize,
-    /// Connections that may be open at once; each may take 8 MiB of memory and that of its frames in flight
+    /// Mebibytes of memory for the requests and replies of all connections, from a request's first byte until it is decoded
+    /// and from a reply's encoding until it is sent; one device may take a quarter. Frames beyond are refused with a hint
+    /// when to try again
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = number(32, 1 << 20))]
+    pub request_memory: usize,
+    /// Connections that may be open at once; each may take 8 MiB of memory besides its requests and replies, and as many
+    /// again may be without a hello, each of which may take 0.5 MiB
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = number(1, 65536))]
     pub connections: usize,
     /// Connections that may be open at once with the same certificate name. Where a device has that many, one that no longer

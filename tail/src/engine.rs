@@ -79,7 +79,7 @@ impl Engine {
     pub fn open(folders: &[PathBuf], options: &Options) -> Result<Engine, Error> {
         let metrics = Arc::new(Metrics::default());
         let registry = Registry::open(folders, options, &metrics)?;
-        let decoder = ImageDecoder::new(options.decoders, options.max_image_pixels);
+        let decoder = ImageDecoder::new(options.decoders, options.queue, options.max_image_pixels);
         Ok(Engine { registry, decoder, metrics })
     }
 
@@ -115,24 +115,42 @@ impl Engine {
         job: Job,
         convert: impl Fn(Prediction) -> Result<T, Refusal> + Sync,
     ) -> Result<Answer<T>, Refusal> {
+        self.submit_releasing(job, (), convert).await
+    }
+
+    /// Answers a job as [`Engine::submit_with`] does, and drops `held` as soon as the job's packet or image file is no longer
+    /// in memory, which is before the networks run.
+    ///
+    /// # Errors
+    /// The reason why no task of the job has a prediction.
+    pub async fn submit_releasing<T>(
+        &self,
+        job: Job,
+        held: impl Send + 'static,
+        convert: impl Fn(Prediction) -> Result<T, Refusal> + Sync,
+    ) -> Result<Answer<T>, Refusal> {
         let Job { model, input, queries, arrived, deadline } = job;
         let (model, frame) = (&*model, Frame { queries: &queries, arrived, deadline });
         match input {
             JobInput::Packet(packet) => {
-                let decode = || {
-                    let packet = decode_packet(model.tables(), model.shapes(), &packet)?;
+                let input = (packet, held);
+                let decode = move || {
+                    let packet = decode_packet(model.tables(), model.shapes(), &input.0)?;
+                    // The packet is dropped first.
+                    drop(input);
                     Ok((packet.geometry, packet.level, packet.feature))
                 };
                 self.answer_latent(model, frame, decode, &convert).await
             }
             JobInput::Latent { geometry, level, feature } => {
-                let check = || {
+                let check = move || {
+                    let _held = held;
                     check_latent(model, geometry, level, &feature)?;
                     Ok((geometry, level, feature))
                 };
                 self.answer_latent(model, frame, check, &convert).await
             }
-            JobInput::Image(image) => self.answer_image(model, frame, image, &convert).await,
+            JobInput::Image(image) => self.answer_image(model, frame, (image, held), &convert).await,
         }
     }
 
@@ -165,7 +183,7 @@ impl Engine {
         &self,
         model: &Model,
         frame: Frame<'_>,
-        image: EncodedImage,
+        (image, held): (EncodedImage, impl Send + 'static),
         convert: &(impl Fn(Prediction) -> Result<T, Refusal> + Sync),
     ) -> Result<Answer<T>, Refusal> {
         let index = image.geometry.index();
@@ -178,7 +196,7 @@ impl Engine {
         let networks = frame.queries.iter().map(|query| model.unsplit_network(query));
         let networks = networks.collect::<Result<Vec<_>, _>>()?;
         refuse_unless_any_admits(&networks, frame.deadline)?;
-        let decoded = self.decoder.decode(image, geometry, frame.deadline).await;
+        let decoded = self.decoder.decode(image, held, geometry, frame.deadline).await;
         let (input, decode_time) = decoded.inspect_err(|refusal| self.count(refusal))?;
         let dispatch = Dispatch { frame, networks, input, geometry: index, decode_time };
         dispatch.answer(convert, &self.metrics).await
@@ -189,6 +207,7 @@ impl Engine {
         match refusal.reason {
             RefusalReason::BadLatent | RefusalReason::BadImage => self.metrics.decode_failures.add(1),
             RefusalReason::Expired => self.metrics.expired.add(1),
+            RefusalReason::Busy => self.metrics.images_busy.add(1),
             _ => {}
         }
     }

@@ -1,7 +1,9 @@
 //! Front ends: they translate between a protocol and the [engine](crate::engine).
 
 pub(crate) mod admission;
+pub(crate) mod budget;
 pub(crate) mod log;
 pub(crate) mod metrics;
+pub(crate) mod panic;
 pub(crate) mod peers;
 pub(crate) mod quic;

@@ -42,7 +42,13 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     let quic = quic::server_config(&identity, &tuning)?;
     let engine = Arc::new(Engine::open(&config.bundles, &config.engine_options())?);
     let limits = Limits { connections: config.connections, per_device: config.max_connections_per_device };
-    let shared = Arc::new(Shared::new(Arc::clone(&engine), max_in_flight, limits, tuning.clone()));
+    let shared = Arc::new(Shared::new(
+        Arc::clone(&engine),
+        max_in_flight,
+        limits,
+        config.request_memory << 20,
+        tuning.clone(),
+    ));
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let executor = executor.map_err(|source| Error::Io { what: "cannot start threads".into(), source })?;
     let unanswered = executor.block_on(async {

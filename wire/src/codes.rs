@@ -222,6 +222,8 @@ codes! {
         Closing = 2, "closing";
         /// The message was not read in time.
         Unread = 3, "not read in time";
+        /// The request is not read to its end; the other direction of the stream says why.
+        Refused = 4, "refused";
     }
 }
 

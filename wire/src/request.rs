@@ -18,6 +18,9 @@ const NO_BUDGET: u32 = u32::MAX;
 /// Bytes before the file in the payload of an image.
 const IMAGE_HEADER: usize = 3;
 
+/// Bytes of a request up to the end of the frame's number.
+pub const REQUEST_PREFIX: usize = 9;
+
 /// The request for one frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -164,6 +167,15 @@ impl Request {
         reader.finish()?;
         Ok(Request { id, bundle, budget, task_requests, payload })
     }
+}
+
+/// The number of the frame in the beginning of a request, so that a request that is not read to its end can be refused.
+/// `None` if the bytes are not those of a request or are fewer than [`REQUEST_PREFIX`].
+#[must_use]
+pub fn request_id(bytes: &[u8]) -> Option<u64> {
+    let (kind, rest) = bytes.split_first()?;
+    let id = rest.first_chunk().copied().map(u64::from_le_bytes);
+    id.filter(|_| FrameType::from(*kind) == FrameType::Request)
 }
 
 impl Payload {

@@ -14,6 +14,9 @@ pub enum StreamError {
         /// The limit.
         limit: usize,
     },
+    /// The caller has no memory for the peer's message.
+    #[error("there is no memory for the message")]
+    NoMemory,
     /// The peer reset or stopped the stream, because it no longer needs the frame.
     #[error("the peer gave the stream up: {0}")]
     Reset(Reset),
@@ -25,26 +28,65 @@ pub enum StreamError {
     Closed,
 }
 
+/// Bytes that are read from a stream at once.
+const CHUNK: usize = 64 * 1024;
+
+/// The least memory that a message is given beyond what its buffer has.
+const MIN_GROWTH: usize = 4096;
+
 /// Reads the peer's message to the end of the stream. At most `limit` bytes are kept.
 ///
 /// This is not cancel safe: the bytes read so far are lost with the future, so the stream must be given up when it is
 /// dropped. Dropping the `RecvStream` stops the peer.
 ///
 /// # Errors
-/// [`StreamError::TooLarge`] for a longer message, after which the stream is stopped; otherwise the reason why the message
-/// did not arrive.
+/// Those of [`read_into`].
 pub async fn read_message(stream: &mut RecvStream, limit: usize) -> Result<Vec<u8>, StreamError> {
-    match stream.read_to_end(limit).await {
-        Ok(bytes) => Ok(bytes),
-        Err(quinn::ReadToEndError::TooLong) => {
+    let mut message = Vec::new();
+    read_into(stream, &mut message, limit, |_| true).await?;
+    Ok(message)
+}
+
+/// Appends the peer's message to `message`, up to the end of the stream, so that it has at most `limit` bytes.
+///
+/// The bytes are read in their order, and each is copied to the buffer at once, so fragments take no memory beyond QUIC's
+/// window. Before the buffer grows, `reserve` is asked for the capacity that it will have. The capacity is at most twice the
+/// message, or 4 KiB; what `message` has at first is filled without asking. With an error, `message` keeps what was read.
+///
+/// # Errors
+/// [`StreamError::TooLarge`] for a longer message and [`StreamError::NoMemory`] if `reserve` returns false; the stream is
+/// stopped then. Otherwise the reason why the message did not arrive.
+pub async fn read_into(
+    stream: &mut RecvStream,
+    message: &mut Vec<u8>,
+    limit: usize,
+    mut reserve: impl FnMut(usize) -> bool,
+) -> Result<(), StreamError> {
+    loop {
+        let room = message.capacity() - message.len();
+        let chunk = match stream.read_chunk(if room == 0 { CHUNK } else { room }, true).await {
+            Ok(Some(chunk)) => chunk.bytes,
+            Ok(None) => return Ok(()),
+            Err(quinn::ReadError::Reset(code)) => return Err(StreamError::Reset(reset(code))),
+            Err(quinn::ReadError::ConnectionLost(error)) => {
+                return Err(StreamError::Connection(error.into()));
+            }
+            Err(_) => return Err(StreamError::Closed),
+        };
+        let length = message.len() + chunk.len();
+        if length > limit {
             let _ = stream.stop(VarInt::from_u32(Reset::TooLarge.into()));
-            Err(StreamError::TooLarge { limit })
+            return Err(StreamError::TooLarge { limit });
         }
-        Err(quinn::ReadToEndError::Read(error)) => Err(match error {
-            quinn::ReadError::Reset(code) => StreamError::Reset(reset(code)),
-            quinn::ReadError::ConnectionLost(error) => StreamError::Connection(error.into()),
-            _ => StreamError::Closed,
-        }),
+        if length > message.capacity() {
+            let capacity = (2 * message.capacity()).max(length).max(MIN_GROWTH).min(limit);
+            if !reserve(capacity) {
+                let _ = stream.stop(VarInt::from_u32(Reset::Refused.into()));
+                return Err(StreamError::NoMemory);
+            }
+            message.reserve_exact(capacity - message.len());
+        }
+        message.extend_from_slice(&chunk);
     }
 }
 

@@ -209,8 +209,11 @@ async fn send_request(
     // This fails only for a closed stream, and then writing fails as well.
     let _ = send.set_priority(priority);
     let exchange = async {
-        write_message(&mut send, &request).await?;
-        read_message(&mut receive, MAX_REPLY).await
+        match write_message(&mut send, &request).await {
+            // A server that does not read a request to its end says why on the same stream.
+            Ok(()) | Err(StreamError::Reset(_)) => read_message(&mut receive, MAX_REPLY).await,
+            Err(error) => Err(error),
+        }
     };
     match timeout_at(deadline.into(), exchange).await {
         Ok(Ok(bytes)) => RequestResult::Reply(bytes, Instant::now()),

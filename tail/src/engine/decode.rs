@@ -13,7 +13,10 @@ use narrows_models::{
     Geometry,
     image::{self, ImageFault, ImageFormat},
 };
-use tokio::{sync::Semaphore, time::timeout_at};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout_at,
+};
 
 use super::{
     error::chain,
@@ -25,6 +28,9 @@ thread_local! {
     /// A decoder whose memory serves every packet that this thread decodes.
     static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
 }
+
+/// The time of decoding one image, for the hint when to try again: a photo of 2 megapixels takes about as long.
+const DECODE_TIME: Duration = Duration::from_millis(20);
 
 /// An image file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,37 +57,80 @@ pub enum Framing {
 /// Decodes a codec packet. This takes less than a millisecond for the largest geometry, which is not worth another thread.
 ///
 /// # Errors
-/// [`RefusalReason::BadLatent`] with the codec's error.
+/// [`RefusalReason::BadLatent`] with the codec's error, and for a packet that was cut after some of its channel groups: the
+/// codec would fill the others with medians, and the answer would be one to another image.
 pub(super) fn decode_packet(tables: &Tables, shapes: &[Shape], packet: &[u8]) -> Result<Packet, Refusal> {
-    DECODER
+    let bad = |text: String| Refusal::new(RefusalReason::BadLatent, text);
+    let packet = DECODER
         .with_borrow_mut(|decoder| decoder.decode(tables, shapes, packet))
-        .map_err(|error| Refusal::new(RefusalReason::BadLatent, chain(&error)))
+        .map_err(|error| bad(chain(&error)))?;
+    let Packet { groups, groups_decoded, .. } = packet;
+    match groups_decoded < groups {
+        true => {
+            Err(bad(format!("the packet was cut: it holds {groups_decoded} of its {groups} channel groups")))
+        }
+        false => Ok(packet),
+    }
 }
 
 /// A decoder of image files that limits how many are decoded at once, since each takes hundreds of megabytes at worst.
+///
+/// The number of images that wait is limited as well: each keeps its file in memory.
 pub(super) struct ImageDecoder {
     slots: Arc<Semaphore>,
+    waiting: Semaphore,
+    parallel: usize,
+    queue: usize,
     max_pixels: u64,
 }
 
 impl ImageDecoder {
-    /// A decoder that decodes up to `parallel` images of up to `max_pixels` pixels at once.
-    pub(super) fn new(parallel: usize, max_pixels: u64) -> ImageDecoder {
-        ImageDecoder { slots: Arc::new(Semaphore::new(parallel.max(1))), max_pixels }
+    /// A decoder that decodes up to `parallel` images of up to `max_pixels` pixels at once, while `queue` others wait.
+    pub(super) fn new(parallel: usize, queue: usize, max_pixels: u64) -> ImageDecoder {
+        let parallel = parallel.max(1);
+        let slots = Arc::new(Semaphore::new(parallel));
+        ImageDecoder { slots, waiting: Semaphore::new(queue), parallel, queue, max_pixels }
     }
 
     /// Decodes an image on a thread for blocking work, fits it to the geometry, and returns it with the time that this
-    /// took. It first waits until fewer images than the limit are being decoded.
+    /// took. It first waits until fewer images than the limit are being decoded. `held` is dropped with the image's file.
     ///
     /// # Errors
-    /// [`RefusalReason::Expired`] if the deadline passes while it waits, [`RefusalReason::BadImage`] for a file that is not
+    /// [`RefusalReason::Busy`] if too many images wait, [`RefusalReason::Expired`] if the deadline passes while it waits, [`RefusalReason::BadImage`] for a file that is not
     /// the image it claims to be, and [`RefusalReason::Internal`] if the decoder panics.
     pub(super) async fn decode(
         &self,
         image: EncodedImage,
+        held: impl Send + 'static,
         geometry: &Geometry,
         deadline: Option<Instant>,
     ) -> Result<(RgbImage, Duration), Refusal> {
+        let slot = match Arc::clone(&self.slots).try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => self.wait(deadline).await?,
+        };
+        let (geometry, max_pixels) = (geometry.clone(), self.max_pixels);
+        let decoded = tokio::task::spawn_blocking(move || {
+            // The slot stands for the decoder's memory, so it is held to the end even if the job has been given up.
+            let _slot = slot;
+            let began = Instant::now();
+            let pixels = decode_pixels(&image, &geometry, max_pixels)
+                .map_err(|reason| Refusal::new(RefusalReason::BadImage, reason));
+            drop((image, held));
+            let pixels = pixels?;
+            let (height, width) = (geometry.height, geometry.width);
+            Ok((RgbImage { pixels: Arc::new(pixels), height, width }, began.elapsed()))
+        });
+        decoded.await.unwrap_or_else(|_| Err(Refusal::new(RefusalReason::Internal, "the decoder failed")))
+    }
+
+    /// Waits for a slot.
+    async fn wait(&self, deadline: Option<Instant>) -> Result<OwnedSemaphorePermit, Refusal> {
+        let Ok(_waiting) = self.waiting.try_acquire() else {
+            let runs = u32::try_from(self.queue.div_ceil(self.parallel)).unwrap_or(u32::MAX);
+            let text = format!("{} images wait for a decoder", self.queue);
+            return Err(Refusal::new(RefusalReason::Busy, text).retry_after(DECODE_TIME.saturating_mul(runs)));
+        };
         let slot = Arc::clone(&self.slots).acquire_owned();
         let slot = match deadline {
             Some(deadline) => timeout_at(deadline.into(), slot).await.map_err(|_| {
@@ -90,17 +139,7 @@ impl ImageDecoder {
             })?,
             None => slot.await,
         };
-        let (geometry, max_pixels) = (geometry.clone(), self.max_pixels);
-        let decoded = tokio::task::spawn_blocking(move || {
-            // The slot stands for the decoder's memory, so it is held to the end even if the job has been given up.
-            let _slot = slot;
-            let began = Instant::now();
-            let pixels = decode_pixels(&image, &geometry, max_pixels)
-                .map_err(|reason| Refusal::new(RefusalReason::BadImage, reason))?;
-            let (height, width) = (geometry.height, geometry.width);
-            Ok((RgbImage { pixels: Arc::new(pixels), height, width }, began.elapsed()))
-        });
-        decoded.await.unwrap_or_else(|_| Err(Refusal::new(RefusalReason::Internal, "the decoder failed")))
+        slot.map_err(|_| Refusal::new(RefusalReason::ShuttingDown, "the decoder is closed"))
     }
 }
 
@@ -173,13 +212,46 @@ mod tests {
 
     #[tokio::test]
     async fn an_image_without_room_waits_until_its_deadline_and_no_longer() {
-        let decoder = ImageDecoder::new(1, 1 << 24);
+        let decoder = ImageDecoder::new(1, 1, 1 << 24);
         let held = decoder.slots.clone().acquire_owned().await.unwrap();
         let soon = Some(Instant::now() + Duration::from_millis(20));
         let image = || image(ImageFormat::Jpeg, Framing::Original);
-        let late = decoder.decode(image(), &geometry(), soon).await.err().unwrap();
+        let late = decoder.decode(image(), (), &geometry(), soon).await.err().unwrap();
         assert_eq!(late.reason, RefusalReason::Expired);
         drop(held);
-        assert!(decoder.decode(image(), &geometry(), None).await.is_ok());
+        assert!(decoder.decode(image(), (), &geometry(), None).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn images_beyond_the_queue_are_refused_at_once_with_a_hint() {
+        let decoder = Arc::new(ImageDecoder::new(1, 2, 1 << 24));
+        let held = decoder.slots.clone().acquire_owned().await.unwrap();
+        let decode = |decoder: Arc<ImageDecoder>| async move {
+            decoder.decode(image(ImageFormat::Jpeg, Framing::Original), (), &geometry(), None).await
+        };
+        let waiting = [(); 2].map(|()| tokio::spawn(decode(Arc::clone(&decoder))));
+        while decoder.waiting.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let busy = decode(Arc::clone(&decoder)).await.err().unwrap();
+        assert_eq!(busy.reason, RefusalReason::Busy);
+        assert!(busy.retry.is_some() && busy.text.contains("2 images"), "{busy:?}");
+        drop(held);
+        for image in waiting {
+            assert!(image.await.unwrap().is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_stands_for_the_files_memory_is_given_back_with_the_file() {
+        let decoder = ImageDecoder::new(1, 1, 1 << 24);
+        let (held, mut given_back) = tokio::sync::oneshot::channel::<()>();
+        let image = image(ImageFormat::WebP, Framing::Original);
+        assert!(decoder.decode(image, held, &geometry(), None).await.is_err());
+        assert!(
+            given_back
+                .try_recv()
+                .is_err_and(|error| error == tokio::sync::oneshot::error::TryRecvError::Closed)
+        );
     }
 }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Metrics {
     /// Packets and images that could not be decoded.
     pub decode_failures: Counter,
+    /// Images refused because too many waited for a decoder.
+    pub images_busy: Counter,
     /// Pieces of work that were dropped because their deadline passed before a run began.
     pub expired: Counter,
     /// Inference runs.

@@ -17,7 +17,7 @@ pub struct Options {
     pub workers: usize,
     /// Limits of one batch.
     pub batch: BatchLimits,
-    /// Frames that may wait for one network.
+    /// Frames that may wait for one network, and images that may wait to be decoded.
     pub queue: usize,
     /// Load the unsplit networks as well, so that images are answered.
     pub unsplit: bool,

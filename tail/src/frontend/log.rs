@@ -29,6 +29,10 @@ pub(crate) enum Kind {
     Violation,
     /// A packet or image that did not decode.
     NotDecoded,
+    /// A request or reply for which there was no memory.
+    NoMemory,
+    /// A task that panicked.
+    Panicked,
 }
 
 /// The lines written and left out, by their kind.
@@ -53,6 +57,8 @@ impl Kind {
             Kind::Disconnected => "connections ended",
             Kind::Violation => "connections closed for a violation of the protocol",
             Kind::NotDecoded => "packets or images not decoded",
+            Kind::NoMemory => "frames refused for lack of memory",
+            Kind::Panicked => "frames failed by a panic",
         }
     }
 }

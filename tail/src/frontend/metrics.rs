@@ -41,6 +41,10 @@ pub(crate) struct Metrics {
     pub(crate) refused: Counter,
     /// Requests refused before they were accepted.
     pub(crate) not_accepted: Counter,
+    /// Requests and replies refused because the budget of memory was used up.
+    pub(crate) no_memory: Counter,
+    /// Replies and refusals dropped because the peer did not read them in time.
+    pub(crate) unread: Counter,
     /// Frames that their peer gave up or whose peer left.
     pub(crate) abandoned: Counter,
     /// Bytes of replies and refusals.
@@ -121,6 +125,9 @@ impl Metrics {
             refused = self.refused.value(),
             not_accepted = self.not_accepted.value(),
             abandoned = self.abandoned.value(),
+            no_memory = self.no_memory.value(),
+            unread = self.unread.value(),
+            images_busy = engine.images_busy.value(),
             decode_failures = engine.decode_failures.value(),
             expired = engine.expired.value(),
             bytes_out = self.bytes_out.value(),

@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use narrows_models::Digest;
 use narrows_wire::{
     Close,
     quic::{close, close_code, peer_certificate, peer_name},
@@ -15,7 +16,10 @@ use narrows_wire::{
     text::Quoted,
 };
 use quinn::{Connection, Incoming};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
 
 use super::{
     handshake,
@@ -41,6 +45,10 @@ pub(super) async fn run(
         return close(&connection, Close::Violation, "no certificate");
     };
     let device = Device { name: peer_name(&connection), certificate };
+    let key: Arc<str> = match &device.name {
+        Some(name) => name.as_str().into(),
+        None => Digest::of(&device.certificate).to_string().into(),
+    };
     let name = device.name.clone().unwrap_or_else(|| "without a name".to_owned());
     let Ok(registration) = shared.peers.register(device, connection.clone()) else {
         shared.metrics.revoked.add(1);
@@ -51,13 +59,16 @@ pub(super) async fn run(
     };
     let session = Mutex::new(Server::new(Arc::clone(&shared.catalog), Instant::now()));
     let (undelivered, decode_failure_logged) = (PermitCount::default(), AtomicBool::new(false));
+    let places = Semaphore::new(shared.catalog.max_in_flight.into());
     let peer = Arc::new(Peer {
         name,
+        device: key,
         remote,
         connection,
         registration,
         session,
         shared,
+        places,
         undelivered,
         decode_failure_logged,
     });
@@ -80,11 +91,15 @@ pub(super) async fn run(
 /// One connection.
 pub(super) struct Peer {
     pub(super) name: String,
+    /// The device, as the budget of memory knows it.
+    pub(super) device: Arc<str>,
     remote: SocketAddr,
     pub(super) connection: Connection,
     pub(super) registration: Registration<Connection>,
     session: Mutex<Server>,
     pub(super) shared: Arc<Shared>,
+    /// Places for requests that are being read or answered.
+    pub(super) places: Semaphore,
     /// Counts requests that have arrived and whose answer is not yet delivered.
     pub(super) undelivered: PermitCount,
     /// Whether a packet or image that did not decode has been logged as a warning.

@@ -7,84 +7,189 @@ use std::{
 };
 
 use narrows_wire::{
-    Close, FrameReply, Path, Refusal, RefusalCode,
+    Close, FrameReply, Path, REQUEST_PREFIX, Refusal, RefusalCode, Reset,
     limits::{MAX_REQUEST, MESSAGE_TIMEOUT},
+    request_id,
     session::{Accepted, Verdict},
-    stream::{StreamError, read_message, write_message},
+    stream::{StreamError, read_into, write_message},
     text::Quoted,
 };
-use quinn::{RecvStream, SendStream};
+use quinn::{RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
 
 use super::{connection::Peer, shared::Shared, translate};
 use crate::{
     engine::{self, RefusalReason},
-    frontend::log::Kind,
+    frontend::{
+        admission::Permit,
+        budget::{Exhausted, Lease},
+        log::Kind,
+        panic::caught,
+    },
 };
 
-/// The time that the peer has to acknowledge a reply before the reply's stream is dropped.
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time that the peer has to read and acknowledge a reply or refusal before it is dropped.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The time that a stream over the limit of frames in flight waits for one of them to end. A client that gives a frame up and
+/// sends another one is over the limit until the server has seen the first.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The time after which there may be memory again, for the hint in a refusal.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A reply or refusal that is to be sent.
+struct Answer {
+    bytes: Vec<u8>,
+    /// What the bytes have taken from the budget; refusals are small and take nothing.
+    lease: Option<Lease>,
+    /// Keeps a drain from closing the connection before the peer has the answer.
+    _undelivered: Permit,
+}
+
+/// A frame in flight of the session, until this is dropped.
+struct InFlight<'a> {
+    peer: &'a Peer,
+    id: u64,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.peer.session().finish(self.id);
+    }
+}
 
 impl Peer {
     /// Receives one request, answers it and waits until the answer is delivered.
     pub(super) async fn frame(self: Arc<Self>, mut send: SendStream, mut receive: RecvStream) {
-        let bytes = match timeout(MESSAGE_TIMEOUT, read_message(&mut receive, MAX_REQUEST)).await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(StreamError::TooLarge { limit })) => {
-                return self.violation(Close::TooLarge, &format!("request over {limit} bytes"));
-            }
-            // The peer gave the frame up or has left.
-            Ok(Err(_)) => return,
-            Err(_) => return self.violation(Close::Violation, "a request did not arrive in time"),
-        };
-        let _undelivered = self.undelivered.acquire();
-        let now = Instant::now();
-        let verdict = self.session().request(now, &bytes);
-        let bytes = match verdict {
-            Ok(Verdict::Accepted(accepted)) => {
-                let path = accepted.payload.path().unwrap_or(Path::Split);
-                self.shared.metrics.accepted(path, bytes.len());
-                let id = accepted.id;
-                let reply = tokio::select! {
-                    biased;
-                    reply = self.answer(accepted, now) => Some(reply),
-                    _ = send.stopped() => None,
-                };
-                self.session().finish(id);
-                let Some(reply) = reply else {
-                    self.shared.metrics.abandoned.add(1);
-                    return;
-                };
-                reply
-            }
-            Ok(Verdict::Refused { id, bytes, refusal }) => {
-                self.shared.metrics.not_accepted.add(1);
-                tracing::debug!(peer = self.name, id, reason = %refusal, "not accepted");
-                bytes
-            }
-            Err(error) => return self.violation(Close::Violation, &error.to_string()),
-        };
-        self.shared.metrics.bytes_out.add(bytes.len() as u64);
-        if write_message(&mut send, &bytes).await.is_ok() {
+        let Some(answer) = self.receive_and_answer(&mut send, &mut receive).await else { return };
+        self.shared.metrics.bytes_out.add(answer.bytes.len() as u64);
+        let delivered = async {
+            let Answer { bytes, lease, _undelivered } = answer;
+            write_message(&mut send, &bytes).await?;
+            // QUIC holds what is not acknowledged yet, at most its window.
+            drop((bytes, lease));
             // A drain must not close the connection before the peer has its answer.
-            let _ = timeout(DELIVERY_TIMEOUT, send.stopped()).await;
+            let _ = send.stopped().await;
+            Ok::<_, StreamError>(())
+        };
+        if timeout(DELIVERY_TIMEOUT, delivered).await.is_err() {
+            self.shared.metrics.unread.add(1);
+            // The peer would take an end of the stream as the end of the message.
+            let _ = send.reset(code(Reset::Unread));
         }
     }
 
-    /// Has the engine answer a frame, and encodes the reply or refusal.
-    async fn answer(&self, accepted: Accepted, arrived: Instant) -> Vec<u8> {
-        let Shared { engine, models, metrics, .. } = &*self.shared;
+    /// Receives one request and has it answered. `None` if the peer gave the frame up or broke the protocol.
+    ///
+    /// From its first byte on the request counts as a frame in flight, and its memory against the budget.
+    async fn receive_and_answer(&self, send: &mut SendStream, receive: &mut RecvStream) -> Option<Answer> {
+        let place = timeout(PLACE_TIMEOUT, self.places.acquire()).await;
+        let mut lease = self.shared.budget.lease(Arc::clone(&self.device));
+        let mut message = Vec::with_capacity(REQUEST_PREFIX);
+        let mut refusal = None;
+        let reserve = |capacity| {
+            let room = match &place {
+                Ok(_) => lease.resize(capacity).map_err(|exhausted| self.no_memory(exhausted)),
+                Err(_) => Err(self.too_many_in_flight()),
+            };
+            refusal = room.err();
+            refusal.is_none()
+        };
+        let read = timeout(MESSAGE_TIMEOUT, read_into(receive, &mut message, MAX_REQUEST, reserve)).await;
+        let refusal = match read {
+            Ok(Ok(())) => None,
+            Ok(Err(StreamError::NoMemory)) => refusal,
+            Ok(Err(StreamError::TooLarge { limit })) => {
+                Some(Refusal::new(RefusalCode::TooLarge, format!("the request is over {limit} bytes")))
+            }
+            // The peer gave the frame up or has left.
+            Ok(Err(_)) => return None,
+            Err(_) => {
+                let _ = receive.stop(code(Reset::Refused));
+                let seconds = MESSAGE_TIMEOUT.as_secs();
+                let text = format!("the request did not arrive within {seconds} s");
+                Some(Refusal::new(RefusalCode::Expired, text))
+            }
+        };
+        let undelivered = self.undelivered.acquire();
+        let (bytes, lease) = match refusal {
+            None => self.answer_message(send, message, lease).await?,
+            Some(refusal) => {
+                let Some(id) = request_id(&message) else {
+                    self.violation(Close::Violation, &format!("no request, but {} bytes", message.len()));
+                    return None;
+                };
+                self.shared.metrics.not_accepted.add(1);
+                tracing::debug!(peer = %self, id, reason = %refusal, "not accepted");
+                (refused(id, refusal), None)
+            }
+        };
+        Some(Answer { bytes, lease, _undelivered: undelivered })
+    }
+
+    /// Answers the request in `message`, for whose memory `lease` stands.
+    async fn answer_message(
+        &self,
+        send: &mut SendStream,
+        message: Vec<u8>,
+        mut lease: Lease,
+    ) -> Option<(Vec<u8>, Option<Lease>)> {
+        let now = Instant::now();
+        let verdict = self.session().request(now, &message);
+        let size = message.len();
+        // The session has copied the payload.
+        drop(message);
+        match verdict {
+            Ok(Verdict::Accepted(accepted)) => {
+                let path = accepted.payload.path().unwrap_or(Path::Split);
+                self.shared.metrics.accepted(path, size);
+                // Giving back does not fail.
+                let _ = lease.resize(accepted.payload.size());
+                let in_flight = InFlight { peer: self, id: accepted.id };
+                let answered = tokio::select! {
+                    biased;
+                    answered = caught(self.answer(accepted, lease, now)) => Some(answered),
+                    _ = send.stopped() => None,
+                };
+                let id = in_flight.id;
+                // The frame is no longer in flight when the peer has its answer.
+                drop(in_flight);
+                match answered {
+                    Some(Ok(answer)) => Some(answer),
+                    Some(Err(panic)) => Some((self.panicked(id, &panic), None)),
+                    None => {
+                        self.shared.metrics.abandoned.add(1);
+                        None
+                    }
+                }
+            }
+            Ok(Verdict::Refused { id, bytes, refusal }) => {
+                self.shared.metrics.not_accepted.add(1);
+                tracing::debug!(peer = %self, id, reason = %refusal, "not accepted");
+                Some((bytes, None))
+            }
+            Err(error) => {
+                self.violation(Close::Violation, &error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Has the engine answer a frame, and encodes the reply or refusal. The lease is that of the frame's payload.
+    async fn answer(&self, accepted: Accepted, lease: Lease, arrived: Instant) -> (Vec<u8>, Option<Lease>) {
+        let Shared { engine, models, metrics, budget, .. } = &*self.shared;
         let id = accepted.id;
         let refuse = |refusal: Refusal| {
             metrics.refused.add(1);
-            tracing::debug!(peer = self.name, id, reason = %refusal, "refused");
-            FrameReply::Refused { id, refusal }.encode().unwrap_or_default()
+            tracing::debug!(peer = %self, id, reason = %refusal, "refused");
+            (refused(id, refusal), None)
         };
         let (path, job) = match translate::job(models, accepted, arrived) {
             Ok(job) => job,
             Err(refusal) => return refuse(refusal),
         };
-        let answer = match engine.submit_with(job, translate::outcome).await {
+        let answer = match engine.submit_releasing(job, lease, translate::outcome).await {
             Ok(answer) => answer,
             Err(refusal) => {
                 self.log_decode_failure(id, &refusal);
@@ -92,14 +197,40 @@ impl Peer {
             }
         };
         let timings = answer.timings;
-        match FrameReply::Answered(translate::reply(id, path, answer)).encode() {
-            Ok(bytes) => {
-                metrics.answered(path, &timings);
-                tracing::debug!(peer = self.name, id, %path, ?timings, bytes = bytes.len(), "answered");
-                bytes
-            }
-            Err(error) => refuse(Refusal::new(RefusalCode::TooLarge, error.to_string())),
+        let bytes = match FrameReply::Answered(translate::reply(id, path, answer)).encode() {
+            Ok(bytes) => bytes,
+            Err(error) => return refuse(Refusal::new(RefusalCode::TooLarge, error.to_string())),
+        };
+        let mut lease = budget.lease(Arc::clone(&self.device));
+        if let Err(exhausted) = lease.resize(bytes.len()) {
+            return refuse(self.no_memory(exhausted));
         }
+        metrics.answered(path, &timings);
+        tracing::debug!(peer = %self, id, %path, ?timings, bytes = bytes.len(), "answered");
+        (bytes, Some(lease))
+    }
+
+    fn too_many_in_flight(&self) -> Refusal {
+        let text = format!("the welcome allowed {}", self.shared.catalog.max_in_flight);
+        Refusal::new(RefusalCode::TooManyInFlight, text)
+    }
+
+    /// The refusal of a request or reply for which the budget holds no memory.
+    fn no_memory(&self, exhausted: Exhausted) -> Refusal {
+        self.shared.metrics.no_memory.add(1);
+        if self.shared.writes(Kind::NoMemory) {
+            tracing::warn!(peer = %self, reason = %exhausted, "refused a frame for lack of memory (--request-memory)");
+        }
+        Refusal::new(RefusalCode::Busy, exhausted.to_string()).retry_after(RETRY)
+    }
+
+    /// The refusal of a frame whose task panicked.
+    fn panicked(&self, id: u64, panic: &str) -> Vec<u8> {
+        self.shared.metrics.refused.add(1);
+        if self.shared.writes(Kind::Panicked) {
+            tracing::error!(peer = %self, id, panic = %Quoted(panic), "the frame's task panicked");
+        }
+        refused(id, Refusal::new(RefusalCode::Internal, "the server failed on this frame; its log has more"))
     }
 
     /// Logs a packet or image that did not decode: the first of a connection as a warning, later ones for debugging, so that
@@ -108,13 +239,21 @@ impl Peer {
         if !matches!(refusal.reason, RefusalReason::BadLatent | RefusalReason::BadImage) {
             return;
         }
-        let reason = &refusal.text;
+        let reason = Quoted(&refusal.text);
         if self.decode_failure_logged.swap(true, Ordering::Relaxed) {
-            tracing::debug!(peer = self.name, id, reason, "not decoded");
-        } else {
-            if self.shared.writes(Kind::NotDecoded) {
-                tracing::warn!(peer = %self, id, reason = %Quoted(reason), "not decoded (more of this connection at debug level)");
-            }
+            tracing::debug!(peer = %self, id, %reason, "not decoded");
+        } else if self.shared.writes(Kind::NotDecoded) {
+            tracing::warn!(peer = %self, id, %reason, "not decoded (more of this connection at debug level)");
         }
     }
+}
+
+/// The message of a refusal.
+fn refused(id: u64, refusal: Refusal) -> Vec<u8> {
+    // A refusal's text is cut to its limit, so this does not fail.
+    FrameReply::Refused { id, refusal }.encode().unwrap_or_default()
+}
+
+fn code(reset: Reset) -> VarInt {
+    VarInt::from_u32(reset.into())
 }

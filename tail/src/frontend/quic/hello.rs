@@ -17,8 +17,8 @@ use tokio::time::{sleep, timeout};
 use super::connection::Peer;
 use crate::frontend::{log::Kind, peers::Full};
 
-/// The time that the peer has to acknowledge a hello refusal before the connection is closed.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time that the peer has to take a welcome, or to acknowledge a hello refusal, before the connection is closed.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time, besides three round trips, in which a connection has to acknowledge a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -63,7 +63,8 @@ impl Peer {
                 Ok(()) => {
                     let max_in_flight = self.shared.catalog.max_in_flight;
                     allow_requests(&self.connection, max_in_flight, &self.shared.tuning);
-                    return write_message(&mut send, &bytes).await.is_ok();
+                    let sent = timeout(ANSWER_TIMEOUT, write_message(&mut send, &bytes)).await;
+                    return matches!(sent, Ok(Ok(())));
                 }
                 Err(refusal) => self.session().refuse(refusal),
             },
@@ -91,7 +92,7 @@ impl Peer {
             let _ = send.stopped().await;
             Ok::<_, StreamError>(())
         };
-        let _ = timeout(REFUSAL_TIMEOUT, delivered).await;
+        let _ = timeout(ANSWER_TIMEOUT, delivered).await;
         close(&self.connection, Close::Refused, &refusal.to_string());
     }
 

@@ -16,6 +16,7 @@ use crate::{
     engine::{Engine, Model},
     frontend::{
         admission::Handshakes,
+        budget::Budget,
         log::{Kind, LogLimit},
         metrics::Metrics,
         peers::{self, Limits, Peers},
@@ -35,15 +36,22 @@ pub(crate) struct Shared {
     pub(super) catalog: Arc<Catalog>,
     pub(super) tuning: Tuning,
     pub(super) metrics: Metrics,
+    pub(super) budget: Arc<Budget>,
     pub(super) handshakes: Handshakes,
     pub(super) peers: Arc<Peers<Connection>>,
     log: LogLimit,
 }
 
 impl Shared {
-    /// The state of a front end to `engine`, with at most `max_in_flight` frames in flight on each connection. `tuning` is
-    /// that of the endpoint.
-    pub(crate) fn new(engine: Arc<Engine>, max_in_flight: u16, limits: Limits, tuning: Tuning) -> Shared {
+    /// The state of a front end to `engine`, with at most `max_in_flight` frames in flight on each connection, whose requests
+    /// and replies take at most `request_memory` bytes in all. `tuning` is that of the endpoint.
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        max_in_flight: u16,
+        limits: Limits,
+        request_memory: usize,
+        tuning: Tuning,
+    ) -> Shared {
         let models = engine.models().to_vec();
         let catalog = Arc::new(translate::catalog(&models, max_in_flight));
         Shared {
@@ -52,6 +60,7 @@ impl Shared {
             catalog,
             tuning,
             metrics: Metrics::default(),
+            budget: Arc::new(Budget::new(request_memory)),
             handshakes: Handshakes::new(HANDSHAKES),
             peers: Arc::new(Peers::new(limits)),
             log: LogLimit::default(),

@@ -13,7 +13,7 @@ SOURCE_classify := bench/photos
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench figures test-arm test-python miri mutate evaluate micro bench-codec soak fuzz fmt audit runtime runtime-cpu runtime-gpu build clean
+.PHONY: help demo test bench figures test-arm test-python miri mutate evaluate micro bench-codec soak fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -23,12 +23,16 @@ demo: runtime ## photos through a split network: SOURCE=DIR for your own, TASKS=
 	@$(CARGO) build --release --locked -p narrows-head -p narrows-tail -p narrows-demo
 	@$(BIN)/narrows-demo --bundle $(BUNDLE) --out demo-out $(foreach task,$(TASKS),--$(task) "$(or $(SOURCE),$(SOURCE_$(task)))")
 
-test: runtime ## format, lints, docs and every test
+# The last three run where their tools are; else each says in a line what is missing and how to get it.
+test: runtime ## format, lints, docs, every test, ten seconds of each fuzz target, the Python packages, ARM emulated
 	$(CARGO) fmt --all --check
 	$(CARGO) build $(BUILD) --all-targets
 	$(CARGO) test $(BUILD)
 	$(CARGO) clippy $(BUILD) --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc $(BUILD) --no-deps --quiet
+	@CARGO="$(CARGO)" tests/fuzz/run.sh 10 || [ $$? = 3 ]
+	@PYTHON="$(PYTHON)" tests/python.sh || [ $$? = 3 ]
+	@CARGO="$(CARGO)" ARM="$(ARM)" ARM_RUN="$(ARM_RUN)" tests/arm.sh || [ $$? = 3 ]
 
 bench: build ## local, offload or split over a ladder of links, into bench-out: DATA=DIR for labelled data, FULL=1 for all
 	@$(BIN)/narrows-bench compare --bundle $(BUNDLE) --out bench-out --source "$(or $(SOURCE),bench/photos/**/*)" \
@@ -79,32 +83,34 @@ bench-codec: build ## bytes and speed of the codec and of other coders: DATA=DIR
 	$(BIN)/narrows-bench codec --bundle $(BUNDLE) $(if $(DATA),--photos $(DATA)/photos-00.tar --photos $(DATA)/photos-01.tar \
 		--photos $(DATA)/photos-02.tar) --json evaluate-out/codec.json
 
-test-python: ## build codec/python and codec/reference into a temporary environment and run their tests
-	@$(PYTHON) -c 'import sys, venv; assert sys.version_info >= (3, 10)' 2>/dev/null \
-		|| { echo "test-python: Python 3.10 or later with venv is needed ($(PYTHON) is not)"; exit 2; }
-	@command -v $(CARGO) >/dev/null || { echo "test-python: cargo is needed"; exit 2; }
-	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" \
-		&& CARGO_TARGET_DIR="$(CURDIR)/target/python" "$$folder/bin/pip" install --quiet './codec/python[test]' \
-			'./codec/reference[test]' \
-		&& "$$folder/bin/pytest" codec/python && "$$folder/bin/pytest" codec/reference
+test-python: ## build codec/python and codec/reference into a temporary environment; their tests, and the recipes' quick ones
+	@PYTHON="$(PYTHON)" tests/python.sh
 
 FRAMES ?= 100000
 soak: build ## answer FRAMES=100000 photos from a FIFO on this device and check that its memory stays flat
 	FRAMES=$(FRAMES) $(CARGO) test $(BUILD) --test endless -- --nocapture memory
 
 SECONDS_EACH ?= 600
-fuzz: ## run every fuzz target SECONDS_EACH=600 seconds (needs cargo-fuzz and a nightly toolchain)
-	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
-		$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(SECONDS_EACH) || exit 1; done
+fuzz: ## run every fuzz target SECONDS_EACH=600 seconds, keeping what is found (needs cargo-fuzz and a nightly toolchain)
+	@CARGO="$(CARGO)" tests/fuzz/run.sh $(SECONDS_EACH) tests/fuzz/corpus
+
+seeds: ## write the fuzz targets' seed corpus again, from shipped files
+	rm -rf tests/fuzz/corpus-seed
+	$(CARGO) build $(BUILD) --example seeds
+	$(BIN)/examples/seeds tests/fuzz/corpus-seed
 
 fmt: ## format every crate
 	$(CARGO) fmt --all
 
-audit: ## licences, bans and, where its database can be reached, advisories (needs cargo-deny)
-	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny"; exit 2; }
-	$(CARGO) deny --locked check licenses bans sources
-	@$(CARGO) deny --locked fetch db >/dev/null 2>&1 && $(CARGO) deny --locked check advisories \
-		|| echo "advisories: not checked (the advisory database cannot be reached)"
+DENY ?= cargo-deny
+audit: audit-offline ## licences, bans, sources and advisories; fails where the advisory database cannot be reached (needs cargo-deny)
+	@$(DENY) --locked fetch db || { echo "audit: failed: advisories are not checked, since their database cannot be reached" \
+		"(make audit-offline checks licences, bans and sources alone)"; exit 1; }
+	$(DENY) --locked check advisories
+
+audit-offline: ## licences, bans and sources alone, which needs no network
+	@command -v $(DENY) >/dev/null || { echo "audit: failed: cargo-deny is missing (cargo install --locked cargo-deny)"; exit 2; }
+	$(DENY) --locked check licenses bans sources
 
 runtime: ## unpack ONNX Runtime into .runtime: the build that is there already, else the one for CPUs
 	@$(PYTHON) tail/runtime/fetch.py .runtime

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the codec's and the int8 kernels' tests for aarch64 and runs them emulated, on a processor with the dot product
-# and on one without. What is missing is named, and then nothing is run. RUSTC may name any compiler with the target.
+# and on one without. Where a tool is missing, one line names it and the exit code is 3. RUSTC may name any compiler with the
+# target.
 set -eu
 cd "$(dirname "$0")/.."
 : "${CARGO:=cargo}" "${ARM:=aarch64-unknown-linux-gnu}" "${ARM_RUN:=qemu-aarch64-static -L /usr/aarch64-linux-gnu}"
@@ -9,15 +10,12 @@ probe=$(mktemp -d)
 trap 'rm -rf "$probe"' EXIT
 echo 'fn main() {}' > "$probe/main.rs"
 "${RUSTC:-rustc}" --target "$ARM" --emit=metadata -o "$probe/main.rmeta" "$probe/main.rs" 2> /dev/null ||
-    missing="$missing
-  the Rust target: rustup target add $ARM"
-command -v aarch64-linux-gnu-gcc > /dev/null || missing="$missing
-  a cross compiler: apt install gcc-aarch64-linux-gnu"
-command -v "${ARM_RUN%% *}" > /dev/null || missing="$missing
-  an emulator: apt install qemu-user-static"
+    missing="$missing, the Rust target (rustup target add $ARM)"
+command -v aarch64-linux-gnu-gcc > /dev/null || missing="$missing, a cross compiler (apt install gcc-aarch64-linux-gnu)"
+command -v "${ARM_RUN%% *}" > /dev/null || missing="$missing, an emulator (apt install qemu-user-static)"
 if [ -n "$missing" ]; then
-    echo "test-arm: skipped; missing:$missing"
-    exit 0
+    echo "test-arm: skipped; missing: ${missing#, }"
+    exit 3
 fi
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
 for cpu in cortex-a72 max; do

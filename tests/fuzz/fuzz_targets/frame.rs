@@ -1,52 +1,7 @@
-//! Arbitrary bytes as requests and replies. Every message has one encoding, so a message that is read is written again as the
-//! same bytes. Class maps are unpacked, and requests are given to an open session.
+//! Arbitrary bytes for `narrows_fuzz_targets::frame`.
 
 #![no_main]
 
-use std::{sync::{Arc, LazyLock}, time::Instant};
-
-use libfuzzer_sys::fuzz_target;
-use narrows_wire::{session::{Catalog, CatalogBundle, CatalogTask, Server, Verdict}, QueryKind, BundleId, FrameReply, Hello, Outcome, Payload, Request};
-
-const BUNDLE: BundleId = BundleId([7; 32]);
-
-static CATALOG: LazyLock<Arc<Catalog>> = LazyLock::new(|| {
-    let task = |name: &str, kind, unsplit| CatalogTask { name: name.into(), kind, unsplit };
-    let tasks = vec![task("classify", QueryKind::Classify, true), task("segment", QueryKind::Segment, false)];
-    Arc::new(Catalog { bundles: vec![CatalogBundle { id: BUNDLE, tasks }], max_in_flight: 4 })
-});
-
-fuzz_target!(|data: &[u8]| {
-    if let Ok(request) = Request::parse(data) {
-        assert_eq!(request.encode().expect("a request that was read"), data);
-        #[allow(clippy::disallowed_methods, reason = "any instant will do")]
-        let now = Instant::now();
-        let mut server = Server::new(Arc::clone(&CATALOG), now);
-        let hello = Hello::new(vec![BUNDLE], Vec::new()).encode().expect("a hello made here");
-        server.hello(&hello).expect("an open session");
-        match server.request(now, data).expect("a request that was read") {
-            Verdict::Accepted(accepted) => {
-                assert!(accepted.task_requests.iter().all(|task_request| task_request.task < 2));
-                let image = matches!(accepted.payload, Payload::Image(_));
-                assert!(!image || accepted.task_requests.iter().all(|task_request| task_request.task == 0));
-                server.request(now, data).expect_err("its number is in flight");
-                assert!(server.finish(accepted.id));
-            }
-            Verdict::Refused { id, bytes, .. } => {
-                assert_eq!(FrameReply::parse(&bytes).expect("our own refusal").id(), id);
-            }
-        }
-        assert_eq!(server.in_flight(), 0);
-    }
-    if let Ok(reply) = FrameReply::parse(data) {
-        assert_eq!(reply.encode().expect("a reply that was read"), data);
-        let FrameReply::Answered(reply) = reply else { return };
-        for answer in reply.answers {
-            if let Outcome::Map(map) = answer.outcome
-                && let Ok(pixels) = map.unpack()
-            {
-                assert_eq!(pixels.len(), usize::from(map.width()) * usize::from(map.height()));
-            }
-        }
-    }
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    narrows_fuzz_targets::frame::run(data);
 });

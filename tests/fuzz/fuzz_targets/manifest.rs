@@ -1,27 +1,7 @@
-//! Arbitrary manifests. Accepted ones keep every index in range.
+//! Arbitrary bytes for `narrows_fuzz_targets::manifest`.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use narrows_models::Manifest;
-
-fuzz_target!(|text: &str| {
-    let Ok(manifest) = Manifest::parse(text) else { return };
-    assert!(manifest.default_level() < manifest.levels().len());
-    for geometry in manifest.geometries() {
-        let (rows, columns) = geometry.latent(manifest.head().stride);
-        assert!(rows > 0 && columns > 0 && geometry.input_len() > 0);
-    }
-    for task in manifest.tasks() {
-        assert!(task.geometry < manifest.geometries().len());
-        assert!(manifest.digests().iter().any(|(part, _)| *part == task.tail));
-    }
-    if let Some(local) = manifest.local() {
-        assert!(local.task < manifest.tasks().len() && local.geometry.input_len() > 0);
-        assert!(manifest.digests().iter().any(|(part, _)| *part == local.file));
-    }
-    for vector in manifest.vectors() {
-        assert!(vector.geometry < manifest.geometries().len() && vector.level < manifest.levels().len());
-        assert!(vector.outputs.iter().all(|output| output.task < manifest.tasks().len()));
-    }
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    narrows_fuzz_targets::manifest::run(data);
 });

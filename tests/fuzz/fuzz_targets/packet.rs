@@ -1,47 +1,7 @@
-//! Arbitrary packets, with fixed tables that have every section. When the first byte is even, a valid header replaces the
-//! first four bytes, so that the payload is parsed. The portable and the vector decoder must agree.
+//! Arbitrary bytes for `narrows_fuzz_targets::packet`.
 
 #![no_main]
 
-use std::sync::LazyLock;
-
-use libfuzzer_sys::fuzz_target;
-use narrows_codec::{Choice, Decoder, Encoder, Feature, Mode, Shape, Tables, packet_max};
-
-#[path = "../../../codec/tests/generate/mod.rs"]
-mod generate;
-
-static TABLES: LazyLock<[Tables; 2]> = LazyLock::new(|| {
-    [12, 14].map(|precision| Tables::parse(&generate::tables(2, 4, 2, precision)).expect("generated tables"))
-});
-
-fuzz_target!(|data: &[u8]| {
-    let shapes = [(4, 5), (1, 1), (17, 9)].map(|(h, w)| Shape::new(4, h, w).expect("a valid shape"));
-    let mut packet = data.to_vec();
-    let tables = &TABLES[usize::from(data.get(3).is_some_and(|byte| byte & 1 == 1))];
-    if data.len() >= 4 && data[0] & 1 == 0 {
-        let mode = Mode::ALL[usize::from(data[0] >> 1) % Mode::ALL.len()];
-        packet[0] = 0x20 | mode as u8;
-        packet[1] = data[1] % 3 << 4 | (data[1] >> 4) % 2;
-        packet[2] = if mode.is_coded() { (data[2] & 1) * (2 << 3) | (data[2] >> 1) % 6 } else { 1 + data[2] % 2 };
-        packet[3] = tables.id()[0];
-    }
-    let (mut symbols, mut expected) = (Vec::new(), Vec::new());
-    let found = Decoder::new().decode_into(tables, &shapes, &packet, &mut symbols);
-    let portable = Decoder::portable().decode_into(tables, &shapes, &packet, &mut expected);
-    assert_eq!(found.is_ok(), portable.is_ok());
-    let Ok(found) = found else { return };
-    assert_eq!(symbols, expected);
-    let shape = shapes[found.header.geometry.index()];
-    assert!(symbols.len() == shape.symbols() && packet.len() <= packet_max(shape));
-    let feature = Feature::new(shape, symbols).expect("symbols of the shape");
-    let (geometry, level, mode) = (found.header.geometry, found.header.level, found.header.mode);
-    let mut encoder = Encoder::new().lanes(found.header.lanes()).truncatable(found.header.groups() > 1);
-    let mut again = Vec::new();
-    encoder.encode(tables, geometry, level, Choice::Only(mode), &feature, &mut again).expect("a feature");
-    // In these modes a feature has exactly one packet for a number of lanes and groups.
-    let unique = !matches!(mode, Mode::Zstd | Mode::Indexed);
-    if unique && found.groups_decoded == found.header.groups() && again[2] == packet[2] {
-        assert_eq!(again, packet);
-    }
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    narrows_fuzz_targets::packet::run(data);
 });

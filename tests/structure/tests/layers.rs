@@ -34,6 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("narrows-demo", &["narrows-models", "narrows-pair", "narrows-tail"]),
     ("narrows-eval", &["narrows-codec", "narrows-head", "narrows-models", "narrows-tail"]),
+    ("narrows-fuzz-targets", &["narrows-codec", "narrows-models", "narrows-power", "narrows-wire"]),
     ("narrows-netsim", &[]),
     ("narrows-pair", &[]),
     ("narrows-power", &[]),

@@ -1,0 +1,211 @@
+//! Writes the seed corpus of the fuzz targets from shipped files: golden packets, tables and messages, the bundle's manifest
+//! and tables, small pictures of a shipped photo, and recordings as meters write them.
+//!
+//! ```text
+//! make seeds
+//! ```
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use image::{DynamicImage, imageops::FilterType};
+use jpeg_encoder::{ColorType, SamplingFactor};
+use narrows_codec::{Choice, Encoder, GeometryId, LevelId, Mode, Tables};
+
+#[path = "../../../codec/tests/generate/mod.rs"]
+mod generate;
+
+fn main() -> Result<()> {
+    let to = std::env::args().nth(1).context("seeds FOLDER: where to write the corpus")?;
+    let seeds = Seeds { root: Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."), to: to.into() };
+    seeds.messages()?;
+    seeds.manifests()?;
+    seeds.meters()?;
+    seeds.packets()?;
+    seeds.tables()?;
+    seeds.images()
+}
+
+struct Seeds {
+    /// The folder of the project.
+    root: PathBuf,
+    /// The folder of the corpus.
+    to: PathBuf,
+}
+
+impl Seeds {
+    fn write(&self, target: &str, name: &str, bytes: &[u8]) -> Result<()> {
+        let folder = self.to.join(target);
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        fs::write(folder.join(name), bytes).with_context(|| format!("{target}/{name}"))
+    }
+
+    fn read(&self, file: &str) -> Result<Vec<u8>> {
+        fs::read(self.root.join(file)).with_context(|| file.to_owned())
+    }
+
+    /// Golden messages of the protocol.
+    fn messages(&self) -> Result<()> {
+        let names =
+            ["hello", "hello-refusal", "welcome", "request", "image", "reply", "map", "refusal"].into_iter();
+        for name in names {
+            let target =
+                if ["hello", "hello-refusal", "welcome"].contains(&name) { "hello" } else { "frame" };
+            let text = String::from_utf8(self.read(&format!("wire/tests/golden/{name}.hex"))?)?;
+            let digits: String = text.lines().flat_map(|line| line.split('#').next()).collect();
+            let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
+            let byte = |pair: &[u8]| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?);
+            self.write(target, name, &digits.chunks(2).map(byte).collect::<Result<Vec<u8>>>()?)?;
+        }
+        Ok(())
+    }
+
+    /// The shipped manifest, whole and without parts that a manifest may lack.
+    fn manifests(&self) -> Result<()> {
+        let whole = String::from_utf8(self.read("models/bundles/lite2/manifest.toml")?)?;
+        self.write("manifest", "whole", whole.as_bytes())?;
+        let without = |table: &str, part: &str| -> String {
+            let mut kept = String::new();
+            let mut inside = false;
+            for line in whole.split_inclusive('\n') {
+                if line.starts_with('[') {
+                    inside = line.starts_with(table);
+                }
+                if !inside && !line.contains(part) {
+                    kept.push_str(line);
+                }
+            }
+            kept
+        };
+        self.write("manifest", "no-vectors", without("[[vector", "\"vectors/p").as_bytes())?;
+        self.write(
+            "manifest",
+            "no-local",
+            without("[local", "local").replace("[[local.vector]]\n", "").as_bytes(),
+        )?;
+        self.write("manifest", "no-digests", without("[digests", "\0").as_bytes())
+    }
+
+    /// Recordings of meters in the columns that are read, and the shipped coefficients of radios.
+    fn meters(&self) -> Result<()> {
+        self.write("meter", "radio", &self.read("head/power/radio.toml")?)?;
+        let headings = ["time,volts,amps", "Time(ms), Voltage(V), Current(mA)", "elapsed [s],power_w"];
+        for (name, heading) in ["plain", "units", "watts"].into_iter().zip(headings) {
+            let mut text = format!("{heading}\n");
+            for step in 0..240 {
+                // Two markers of high power, and work between them, as `narrows-head power` makes them.
+                let time = f64::from(step) / 8.0;
+                let watts = if (1.0..2.0).contains(&time) || (8.0..20.0).contains(&time) { 9.0 } else { 3.0 };
+                text += &match name {
+                    "plain" => format!("{time},5,{}\n", watts / 5.0),
+                    "units" => format!("{},5,{}\n", 1e3 * time, 200.0 * watts),
+                    _ => format!("{time},{watts}\n"),
+                };
+            }
+            self.write("meter", name, text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// A packet of every mode with each of the target's tables, whole and truncatable, in several shapes and lanes.
+    fn packets(&self) -> Result<()> {
+        let mut number = 0;
+        for (table, tables) in narrows_fuzz_targets::packet::tables().iter().enumerate() {
+            for (index, mode) in Mode::ALL.into_iter().enumerate() {
+                for truncatable in [false, true] {
+                    let (geometry, level, lanes) = (number % 3, number % 2, [1, 4, 32][number / 2 % 3]);
+                    let shape = narrows_fuzz_targets::packet::shapes()[geometry];
+                    let feature = generate::feature(number as u64, shape, 40);
+                    let mut encoder = Encoder::new().lanes(lanes).truncatable(truncatable);
+                    let (geometry_id, level_id) = (GeometryId(geometry as u8), LevelId(level as u8));
+                    let mut packet = Vec::new();
+                    encoder.encode(
+                        tables,
+                        geometry_id,
+                        level_id,
+                        Choice::Only(mode),
+                        &feature,
+                        &mut packet,
+                    )?;
+                    self.write("packet", &format!("plain-{number}"), &packet)?;
+                    // The bytes that the target turns into this header.
+                    let layout = packet[2];
+                    packet[0] = 2 * index as u8;
+                    packet[1] = (0..=255)
+                        .find(|byte| usize::from(byte % 3) == geometry && usize::from(byte >> 4) % 2 == level)
+                        .context("a byte for geometry and level")?;
+                    packet[2] = match mode.is_coded() {
+                        true => (layout & 7) << 1 | u8::from(layout >> 3 > 0),
+                        false => layout - 1,
+                    };
+                    packet[3] = table as u8;
+                    self.write("packet", &format!("header-{number}"), &packet)?;
+                    number += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The bundle's tables, the golden ones, and generated ones with every section.
+    fn tables(&self) -> Result<()> {
+        self.write("tables", "lite2", &self.read("models/bundles/lite2/tables.bin")?)?;
+        for name in ["bytes", "example", "lanes1", "lanes4", "lanes32", "one", "sooner"] {
+            self.write("tables", name, &self.read(&format!("codec/tests/golden/{name}.tables"))?)?;
+        }
+        for (seed, precision) in [(1, 12), (2, 14)] {
+            let bytes = generate::tables(seed, 3, 1, precision);
+            ensure!(Tables::parse(&bytes).is_ok(), "generated tables are accepted");
+            self.write("tables", &format!("generated-{precision}"), &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// A shipped photo, small, in the kinds of JPEG and WebP that cameras and libraries write.
+    fn images(&self) -> Result<()> {
+        let photo = image::load_from_memory(&self.read("bench/photos/road/street.jpg")?)?;
+        let small = photo.resize_exact(72, 56, FilterType::CatmullRom);
+        for (name, sampling, progressive, restart) in [
+            ("jpeg-420", SamplingFactor::F_2_2, false, 0),
+            ("jpeg-444", SamplingFactor::F_1_1, false, 0),
+            ("jpeg-422-restart", SamplingFactor::F_2_1, false, 3),
+            ("jpeg-progressive", SamplingFactor::F_2_2, true, 0),
+        ] {
+            let mut file = Vec::new();
+            let mut encoder = jpeg_encoder::Encoder::new(&mut file, 60);
+            encoder.set_sampling_factor(sampling);
+            encoder.set_progressive(progressive);
+            if restart > 0 {
+                encoder.set_restart_interval(restart);
+            }
+            encoder.encode(small.to_rgb8().as_raw(), 72, 56, ColorType::Rgb)?;
+            self.write("image", name, &file)?;
+            if name == "jpeg-420" {
+                self.write("image", "jpeg-truncated", &file[..file.len() / 2])?;
+            }
+        }
+        let mut grey = Vec::new();
+        jpeg_encoder::Encoder::new(&mut grey, 60).encode(
+            small.to_luma8().as_raw(),
+            72,
+            56,
+            ColorType::Luma,
+        )?;
+        self.write("image", "jpeg-grey", &grey)?;
+        let (rgb, rgba) = (small.to_rgb8(), clear_corner(&small));
+        self.write("image", "webp-lossy", &webp::Encoder::from_rgb(&rgb, 72, 56).encode(60.0))?;
+        self.write("image", "webp-alpha", &webp::Encoder::from_rgba(&rgba, 72, 56).encode(60.0))?;
+        let tiny = small.resize_exact(24, 24, FilterType::CatmullRom).to_rgb8();
+        self.write("image", "webp-lossless", &webp::Encoder::from_rgb(&tiny, 24, 24).encode_lossless())
+    }
+}
+
+/// The image with a transparent corner.
+fn clear_corner(image: &DynamicImage) -> image::RgbaImage {
+    let mut image = image.to_rgba8();
+    image.enumerate_pixels_mut().filter(|(x, y, _)| x + y < 40).for_each(|(_, _, pixel)| pixel.0[3] = 0);
+    image
+}

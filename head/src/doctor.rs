@@ -6,20 +6,15 @@
 
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant, SystemTime},
 };
 
-use narrows_models::{Bundle, Parts, TaskKind};
+use narrows_models::{Bundle, Parts};
 use narrows_power::{Places, discover};
-use narrows_wire::{
-    BundleId, Query, TaskRequest,
-    identity::Identity,
-    quic::{SetupError, Tuning, client_fault},
-};
+use narrows_wire::{BundleId, identity::Identity};
 
-use self::connectivity::Sample;
-use crate::{Chain, Error, Head, config::Server, uplink::Connector};
+use crate::{Chain, Error, Head, config::Server};
 
 pub mod check;
 mod clocks;
@@ -41,7 +36,7 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
 
-    /// The tail to look for: a name in its certificate and a port, for example tail.local:7461 or [fe80::1%eth0]:7461
+    /// The tail to look for: a name in its certificate and a port
     #[arg(long, value_name = "HOST:PORT", requires = "identity")]
     pub server: Option<String>,
 
@@ -70,23 +65,28 @@ pub fn doctor(flags: &Flags) -> Result<u8, Error> {
 
     checks.push(cpu::processor(&places.sys, sensors.board.as_deref()));
     checks.push(cpu::kernels(narrows_int8::Isa::detect()));
-    let (bundle, sample) = bundle(flags, &mut checks).unzip();
+    let bundle = bundle(flags, &mut checks);
     checks.extend(clocks::clocks(&places.sys));
     checks.extend(clocks::heat(&places.sys));
     checks.extend(clocks::throttled(sensors.board.as_deref(), &places.vcgencmd));
     checks.extend(check::sensors(&sensors));
     checks.extend(sockets::buffers(std::path::Path::new("/proc/sys/net/core")));
-    let identity = flags.identity.as_deref().and_then(|folder| identity(folder, &mut checks));
+    let identity = flags.identity.as_deref().and_then(|folder| match Identity::load(folder) {
+        Ok(identity) => {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            checks.extend(identity::dates(identity.validity(), now.as_secs() as i64));
+            Some(identity)
+        }
+        Err(error) => {
+            checks.push(Check::failed("identity", Chain(&error).to_string(), identity::MAKE));
+            None
+        }
+    });
     match (server, identity, bundle) {
         (Some(server), Some(identity), Some(bundle)) => {
             let id = BundleId(*bundle.digest().bytes());
             let tasks = bundle.tasks().iter().map(|task| task.name.clone()).collect();
-            match Connector::new(server, identity, Tuning::default(), id, tasks) {
-                Ok(connector) => checks.extend(connectivity::connectivity(&connector, sample.flatten())),
-                Err(error) => {
-                    checks.push(Check::failed("tail", Chain(&error).to_string(), identity::MAKE));
-                }
-            }
+            checks.extend(connectivity::connectivity(&server, &identity, id, tasks));
         }
         (Some(server), ..) => checks.push(Check::failed(
             "tail",
@@ -107,36 +107,16 @@ pub fn doctor(flags: &Flags) -> Result<u8, Error> {
     Ok(u8::from(checks.failed()))
 }
 
-/// Checks the identity's files and dates; returns the identity if a connection can be tried with it.
-fn identity(folder: &Path, checks: &mut Checks) -> Option<Identity> {
-    let usable = Identity::load(folder).map_err(SetupError::from);
-    let usable = usable.and_then(|identity| Ok((client_fault(&identity)?, identity)));
-    match usable {
-        Ok((fault, identity)) => {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            checks.extend(identity::dates(identity.validity(), now.as_secs() as i64));
-            checks.extend(fault.and_then(|fault| identity::fault(&fault)));
-            Some(identity)
-        }
-        Err(error) => {
-            checks.push(Check::failed("identity", Chain(&error).to_string(), identity::remedy(&error)));
-            None
-        }
-    }
-}
-
-/// Checks digests, the speed of the head and the vectors; returns the bundle if it can be used, and a packet for the tail.
-fn bundle(flags: &Flags, checks: &mut Checks) -> Option<(Bundle, Option<Sample>)> {
+/// Checks digests, the speed of the head and the vectors; returns the bundle if it can be used.
+fn bundle(flags: &Flags, checks: &mut Checks) -> Option<Bundle> {
     let bundle = match Bundle::open(&flags.bundle, Parts::Head) {
         Ok(bundle) => bundle,
         Err(error) => {
-            let remedy = match flags.bundle.join("manifest.toml").is_file() {
-                true => "Copy the bundle folder again from where it was made",
-                false => {
-                    "Give --bundle the folder that holds manifest.toml, and check that this user may read it"
-                }
-            };
-            checks.push(Check::failed("bundle", Chain(&error).to_string(), remedy));
+            checks.push(Check::failed(
+                "bundle",
+                Chain(&error).to_string(),
+                "Copy the bundle folder again from where it was made",
+            ));
             return None;
         }
     };
@@ -153,16 +133,8 @@ fn bundle(flags: &Flags, checks: &mut Checks) -> Option<(Bundle, Option<Sample>)
         }
     };
     let began = Instant::now();
-    let (speed, packet) = cpu::speed(&mut head, || began.elapsed() < TRIAL);
-    checks.push(speed);
+    checks.push(cpu::speed(&mut head, || began.elapsed() < TRIAL));
     checks.push(conform::conform(&bundle));
     checks.extend(conform::conform_local(&bundle));
-    let sample = packet.zip(bundle.tasks().first()).map(|(packet, task)| {
-        let query = match task.kind {
-            TaskKind::Classify => Query::Classify { top_k: 1 },
-            TaskKind::Segment => Query::Segment { size: None },
-        };
-        Sample { packet, task: TaskRequest { task: 0, query } }
-    });
-    Some((bundle, sample))
+    Some(bundle)
 }

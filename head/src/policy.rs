@@ -1,9 +1,7 @@
 //! Decisions about frames and about the server, as pure state: observations and `now` in, values out.
 
-mod pace;
+mod backoff;
 mod plan;
-mod silence;
 
-pub(crate) use pace::Pace;
+pub(crate) use backoff::Backoff;
 pub(crate) use plan::FixedPolicy;
-pub(crate) use silence::{Hearing, Silence};

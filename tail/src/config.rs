@@ -127,9 +127,9 @@ pub struct Serve {
     /// Mebibytes of memory for the requests and replies of all connections, from a request's first byte until it is decoded
     /// and from a reply's encoding until it is sent; one device may take a quarter. Frames beyond are refused with a hint
     /// when to try again
-    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = number(32, 1 << 20))]
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = number(64, 1 << 20))]
     pub request_memory: usize,
-    /// Connections that may be open at once; each may take 8 MiB of memory besides its requests and replies, and as many
+    /// Connections that may be open at once; each may take 16 MiB of memory besides its requests and replies, and as many
     /// again may be without a hello, each of which may take 0.5 MiB
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = number(1, 65536))]
     pub connections: usize,
@@ -155,11 +155,6 @@ pub struct Serve {
     /// File to which the server writes its address when it is ready for connections
     #[arg(long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
-    /// Milliseconds of silence after which a connection counts as lost; the shorter time of head and tail counts. Below three
-    /// times a head's --keep-alive (3000 by default) its idle connections end; each lost head holds its place and the memory
-    /// of its connection for that long
-    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1000..=600_000))]
-    pub idle_timeout: u64,
     /// Turn off UDP segmentation offload (GSO), for networks that lose its bursts of packets
     #[arg(long)]
     pub no_gso: bool,

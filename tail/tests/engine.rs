@@ -27,6 +27,7 @@ async fn an_engine_answers_jobs_that_fit_its_model_and_refuses_others() -> Resul
     an_image_is_answered_by_the_unsplit_network(&engine).await?;
     the_front_end_converts_predictions_and_may_refuse_them(&engine).await?;
     jobs_that_do_not_fit_the_model_are_refused_with_the_reason(&engine).await?;
+    a_conversion_that_panics_fails_its_job_alone(&engine).await?;
     engine.close();
     let bundle = engine.models()[0].bundle();
     let late = job(&engine, JobInput::Packet(latent(bundle)?.0), vec![classify(bundle)?]);
@@ -126,6 +127,35 @@ async fn the_front_end_converts_predictions_and_may_refuse_them(engine: &Engine)
     let refused = engine.submit_with(job(engine, JobInput::Packet(packet), only_map), convert).await;
     assert_eq!(refused.expect_err("a refusal"), too_large());
     Ok(())
+}
+
+async fn a_conversion_that_panics_fails_its_job_alone(engine: &Engine) -> Result<()> {
+    let bundle = engine.models()[0].bundle();
+    let (packet, _) = latent(bundle)?;
+    for query in [classify(bundle)?, segment(bundle, None)?] {
+        let (held, given_back) = tokio::sync::oneshot::channel::<()>();
+        let panicking = job(engine, JobInput::Packet(packet.clone()), vec![query]);
+        let answer = engine
+            .submit_releasing(panicking, held, |_| -> std::result::Result<(), _> { panic!("injected") });
+        assert!(catch(answer).await.is_err());
+        assert!(given_back.await.is_err(), "what the job held is dropped");
+        let next = job(engine, JobInput::Packet(packet.clone()), vec![query]);
+        assert_eq!(engine.submit(next).await?.tasks.len(), 1);
+    }
+    Ok(())
+}
+
+/// The output of a future, or the panic that ended it.
+async fn catch<T>(future: impl Future<Output = T>) -> std::thread::Result<T> {
+    let mut future = Box::pin(future);
+    std::future::poll_fn(move |context| {
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| future.as_mut().poll(context)));
+        match polled {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => std::task::Poll::Ready(Err(panic)),
+        }
+    })
+    .await
 }
 
 async fn jobs_that_do_not_fit_the_model_are_refused_with_the_reason(engine: &Engine) -> Result<()> {

@@ -110,16 +110,28 @@ impl Client {
     /// # Errors
     /// An error if the connection fails or the hello is refused.
     pub async fn connect(address: &str, folder: &Path) -> Result<Self> {
+        Self::connect_with(address, folder, &Tuning::default()).await
+    }
+
+    /// Does the same with other settings of the transport.
+    ///
+    /// # Errors
+    /// An error if the connection fails or the hello is refused.
+    pub async fn connect_with(address: &str, folder: &Path, tuning: &Tuning) -> Result<Self> {
         let digest = *Bundle::open(bundle(), narrows_models::Parts::Head)?.digest().bytes();
-        let client =
-            Self::dial(address, quic::client_config(&Identity::load(folder)?, &Tuning::default())?).await?;
+        let client = Self::dial(address, quic::client_config(&Identity::load(folder)?, tuning)?).await?;
         let hello = Hello::new(vec![BundleId(digest)], vec!["classify".into()]).encode()?;
         let answer = client.exchange(&hello).await?;
-        anyhow::ensure!(
-            matches!(HelloReply::parse(&answer)?, HelloReply::Welcome(_)),
-            "the hello was refused"
-        );
-        Ok(client)
+        match HelloReply::parse(&answer)? {
+            HelloReply::Welcome(_) => Ok(client),
+            HelloReply::Refused(refusal) => anyhow::bail!("{refusal}"),
+        }
+    }
+
+    /// The QUIC connection.
+    #[must_use]
+    pub fn connection(&self) -> &quinn::Connection {
+        &self.connection
     }
 
     /// Connects with any settings and sends nothing.

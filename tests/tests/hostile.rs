@@ -1,12 +1,17 @@
 //! Hostile peers against the real tail.
 
-use std::{fs, path::Path, process::Command, sync::Arc};
+use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use narrows_codec::{Choice, Decoder, Encoder, Packet, Shape, Tables, prefixes};
 use narrows_models::{Bundle, Parts};
 use narrows_pair::Pair;
 use narrows_tests::{Client, bundle, changed_bundle, photos, root, runtime, said};
-use narrows_wire::{ALPN, FrameReply, RefusalCode, limits::MAX_REQUEST};
+use narrows_wire::{
+    ALPN, FrameReply, RefusalCode,
+    limits::{MAX_REPLY, MAX_REQUEST},
+    stream,
+};
 
 /// A packet that the split networks of the shipped bundle answer.
 fn packet() -> Result<Vec<u8>> {
@@ -68,6 +73,78 @@ async fn a_peer_that_sends_too_much_or_garbage_is_disconnected_and_the_next_is_s
         let next = Client::connect(pair.address(), &identity).await?;
         assert!(matches!(next.classify(1, &packet()?).await?, FrameReply::Answered(_)));
     }
+    pair.drain()
+}
+
+#[tokio::test]
+async fn a_packet_cut_after_a_channel_group_is_refused_with_the_number_of_its_groups() -> Result<()> {
+    let pair = start()?;
+    let client = Client::connect(pair.address(), &pair.certs().join("devices/device")).await?;
+    let opened = Bundle::open(bundle(), Parts::All)?;
+    let tables = Tables::parse(&opened.read(opened.tables())?)?;
+    let shape = |geometry: &narrows_models::Geometry| {
+        let (height, width) = geometry.latent(opened.head().stride);
+        Shape::new(opened.head().channels, height, width)
+    };
+    let shapes = opened.geometries().iter().map(shape).collect::<Result<Vec<_>, _>>()?;
+    let Packet { geometry, level, mode, feature, .. } =
+        Decoder::new().decode(&tables, &shapes, &packet()?)?;
+    let mut whole = Vec::new();
+    let mut encoder = Encoder::new().truncatable(true);
+    encoder.encode(&tables, geometry, level, Choice::Only(mode), &feature, &mut whole)?;
+    let mut lengths: Vec<usize> = prefixes(&whole)?.collect();
+    assert_eq!(lengths.pop(), Some(whole.len()));
+    let groups = lengths.len() + 1;
+    assert!(groups > 1, "the bundle has one group");
+    assert!(matches!(client.classify(1, &whole).await?, FrameReply::Answered(_)));
+    for (index, length) in lengths.into_iter().enumerate() {
+        let reply = client.classify(2 + index as u64, &whole[..length]).await?;
+        let FrameReply::Refused { refusal, .. } = reply else { panic!("answered") };
+        assert_eq!(refusal.code, RefusalCode::BadPacket);
+        let count = format!("{} of its {groups} channel groups", index + 1);
+        assert!(refusal.text.contains(&count), "{count} is not in: {refusal}");
+    }
+    pair.drain()
+}
+
+#[tokio::test]
+async fn a_request_over_its_limit_fails_alone() -> Result<()> {
+    let pair = start()?;
+    let client = Client::connect(pair.address(), &pair.certs().join("devices/device")).await?;
+    let mut long = vec![16; MAX_REQUEST + 1];
+    long[1..9].copy_from_slice(&77u64.to_le_bytes());
+    for _ in 0..2 {
+        let (mut send, mut receive) = client.connection().open_bi().await?;
+        // The tail stops the stream before its end.
+        let _ = stream::write_message(&mut send, &long).await;
+        let answer = FrameReply::parse(&stream::read_message(&mut receive, MAX_REPLY).await?)?;
+        assert_eq!(answer.id(), 77);
+        assert!(refused(&answer, RefusalCode::TooLarge), "{answer:?}");
+        assert!(matches!(client.classify(1, &packet()?).await?, FrameReply::Answered(_)));
+    }
+    pair.drain()
+}
+
+#[tokio::test]
+async fn a_frame_over_the_number_in_flight_is_refused_after_its_first_bytes() -> Result<()> {
+    let runtime = runtime().display().to_string();
+    let pair = Pair::start(&bundle(), &["--device", "cpu", "--runtime", &runtime, "--in-flight", "2"])?;
+    let client = Client::connect(pair.address(), &pair.certs().join("devices/device")).await?;
+    let mut unfinished = Vec::new();
+    for _ in 0..2 {
+        let (mut send, receive) = client.connection().open_bi().await?;
+        send.write_all(&[16; 100]).await?;
+        unfinished.push((send, receive));
+    }
+    // The tail reads streams in any order.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // Neither of the two is complete, and a third one is not read beyond the number of its frame.
+    let reply = client.classify(5, &packet()?).await?;
+    assert!(refused(&reply, RefusalCode::TooManyInFlight), "{reply:?}");
+    unfinished.truncate(1);
+    let (send, _) = &mut unfinished[0];
+    send.reset(0u8.into())?;
+    assert!(matches!(client.classify(6, &packet()?).await?, FrameReply::Answered(_)));
     pair.drain()
 }
 

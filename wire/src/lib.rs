@@ -42,6 +42,7 @@ mod refusal;
 mod reply;
 mod request;
 pub mod session;
+mod socket;
 pub mod stream;
 pub mod text;
 

@@ -96,7 +96,7 @@ pub(super) struct Peer {
     remote: SocketAddr,
     pub(super) connection: Connection,
     pub(super) registration: Registration<Connection>,
-    session: Mutex<Server>,
+    pub(super) session: Mutex<Server>,
     pub(super) shared: Arc<Shared>,
     /// Places for requests that are being read or answered.
     pub(super) places: Semaphore,

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "the session is given the time")]
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -10,7 +10,7 @@ use narrows_wire::{
     Close, FrameReply, Path, REQUEST_PREFIX, Refusal, RefusalCode, Reset,
     limits::{MAX_REQUEST, MESSAGE_TIMEOUT},
     request_id,
-    session::{Accepted, Verdict},
+    session::{Accepted, Server, Verdict},
     stream::{StreamError, read_into, write_message},
     text::Quoted,
 };
@@ -49,13 +49,13 @@ struct Answer {
 
 /// A frame in flight of the session, until this is dropped.
 struct InFlight<'a> {
-    peer: &'a Peer,
+    session: &'a Mutex<Server>,
     id: u64,
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.peer.session().finish(self.id);
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).finish(self.id);
     }
 }
 
@@ -117,7 +117,11 @@ impl Peer {
             None => self.answer_message(send, message, lease).await?,
             Some(refusal) => {
                 let Some(id) = request_id(&message) else {
-                    self.violation(Close::Violation, &format!("no request, but {} bytes", message.len()));
+                    if message.len() >= REQUEST_PREFIX {
+                        self.violation(Close::Violation, "a message that is no request");
+                    }
+                    // A refusal has to name the frame, and its number has not arrived.
+                    let _ = send.reset(code(Reset::Refused));
                     return None;
                 };
                 self.shared.metrics.not_accepted.add(1);
@@ -146,7 +150,7 @@ impl Peer {
                 self.shared.metrics.accepted(path, size);
                 // Giving back does not fail.
                 let _ = lease.resize(accepted.payload.size());
-                let in_flight = InFlight { peer: self, id: accepted.id };
+                let in_flight = InFlight { session: &self.session, id: accepted.id };
                 let answered = tokio::select! {
                     biased;
                     answered = caught(self.answer(accepted, lease, now)) => Some(answered),
@@ -256,4 +260,44 @@ fn refused(id: u64, refusal: Refusal) -> Vec<u8> {
 
 fn code(reset: Reset) -> VarInt {
     VarInt::from_u32(reset.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use narrows_wire::{
+        BundleId, Hello, Payload, Query, QueryKind, Request, TaskRequest,
+        session::{Catalog, CatalogBundle, CatalogTask, HelloOutcome},
+    };
+
+    use super::*;
+
+    /// A session that allows one frame in flight, and the bytes of a request.
+    fn session() -> (Mutex<Server>, Vec<u8>) {
+        let task = CatalogTask { name: "classify".into(), kind: QueryKind::Classify, unsplit: false };
+        let bundles = vec![CatalogBundle { id: BundleId([7; 32]), tasks: vec![task] }];
+        let mut server = Server::new(Arc::new(Catalog { bundles, max_in_flight: 1 }), Instant::now());
+        let hello = Hello::new(vec![BundleId([7; 32])], vec!["classify".into()]).encode().unwrap();
+        assert!(matches!(server.hello(&hello), Ok(HelloOutcome::Open(_))));
+        let task_requests = vec![TaskRequest { task: 0, query: Query::Classify { top_k: 1 } }];
+        let request =
+            Request { id: 3, bundle: 0, budget: None, task_requests, payload: Payload::Packet(vec![1]) };
+        (Mutex::new(server), request.encode().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_frame_whose_task_panics_gives_its_place_back() {
+        let (session, request) = session();
+        for _ in 0..3 {
+            let verdict = session.lock().unwrap().request(Instant::now(), &request);
+            let Ok(Verdict::Accepted(accepted)) = verdict else { panic!("{verdict:?}") };
+            let in_flight = InFlight { session: &session, id: accepted.id };
+            let failed = caught(async move {
+                let _in_flight = in_flight;
+                tokio::task::yield_now().await;
+                panic!("a fault of the server")
+            });
+            assert_eq!(failed.await, Err::<(), _>("a fault of the server".to_owned()));
+            assert_eq!(session.lock().unwrap().in_flight(), 0);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use narrows_codec::{Choice, GeometryId, LevelId, Mode};
 use narrows_models::{Bundle, TaskKind};
-use narrows_wire::{Framing, limits::MAX_IN_FLIGHT};
+use narrows_wire::{Framing, identity::is_server_name, limits::MAX_IN_FLIGHT, quic::Tuning};
 
 use crate::{
     Error,
@@ -13,7 +13,7 @@ use crate::{
 
 mod flags;
 
-pub use flags::{Coding, FallbackMode, Flags, Path, Size};
+pub use flags::{Coding, FallbackMode, Flags, Path, Size, Transport};
 
 /// Classes in the answer of a classification task.
 pub(crate) const TOP_K: u16 = 5;
@@ -59,12 +59,15 @@ pub struct Config {
     pub retry_for: Duration,
     /// How often to read the whole source; `None` repeats without end.
     pub repeat: Option<u64>,
+    /// Settings of the transport.
+    pub tuning: Tuning,
 }
 
-/// Address of a server. The host is also the name that its certificate must contain.
+/// Address of a server. The host is also the name that its certificate must contain, without the zone of a link-local address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// A DNS name or an IP address, an IPv6 one without brackets.
+    /// A DNS name or an IP address, an IPv6 one without brackets. A link-local address ends in `%` and the zone (RFC 4007
+    /// section 11): the name or index of this device's network interface.
     pub host: String,
     /// The UDP port.
     pub port: u16,
@@ -138,6 +141,7 @@ impl Config {
             in_flight: in_range("--in-flight", flags.in_flight as u64, 1, MAX_IN_FLIGHT.into())? as usize,
             retry_for: Duration::from_secs(in_range("--retry-for", flags.retry_for, 0, HOUR)?),
             repeat: (flags.repeat > 0).then_some(flags.repeat.into()),
+            tuning: flags.transport.tuning()?,
         })
     }
 }
@@ -170,10 +174,30 @@ impl Server {
         if host.is_empty() || bare.is_none() && host.contains([':', '[', ']', '/']) {
             return Err(wrong("has no usable host"));
         }
-        match port.parse() {
-            Ok(0) | Err(_) => Err(wrong("has no port from 1 to 65535")),
-            Ok(port) => Ok(Server { host: bare.unwrap_or(host).to_owned(), port }),
+        let Some(port) = port.parse().ok().filter(|&port| port != 0) else {
+            return Err(wrong("has no port from 1 to 65535"));
+        };
+        let server = Server { host: bare.unwrap_or(host).to_owned(), port };
+        let is_v6 = server.name().parse::<std::net::Ipv6Addr>().is_ok();
+        if bare.is_some() != is_v6 || server.zone().is_some_and(|zone| zone.is_empty() || !is_v6) {
+            return Err(wrong("has no usable host"));
         }
+        if !is_server_name(server.name()) {
+            return Err(wrong("has a host that no certificate can name"));
+        }
+        Ok(server)
+    }
+
+    /// The name that the server's certificate must contain: the host without its zone, which only this device knows.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.host.split_once('%').map_or(&self.host, |(name, _)| name)
+    }
+
+    /// The network interface of a link-local address, by its name or index.
+    #[must_use]
+    pub fn zone(&self) -> Option<&str> {
+        self.host.split_once('%').map(|(_, zone)| zone)
     }
 }
 
@@ -260,6 +284,24 @@ fn local_task<'a>(bundle: &'a Bundle, tasks: &[usize]) -> Result<&'a str, String
     Err(format!("the bundle's local network answers {own}, not {}; ask a server for that", names.join(", ")))
 }
 
+impl Transport {
+    /// The settings of QUIC.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a keep-alive interval that does not fit the idle timeout.
+    pub fn tuning(&self) -> Result<Tuning, Error> {
+        let idle = in_range("--idle-timeout", self.idle_timeout, 1000, 600_000)?;
+        let keep_alive = in_range("--keep-alive", self.keep_alive, 100, 300_000)?;
+        // Of three keep-alive packets two may be lost.
+        if keep_alive * 3 > idle {
+            let reason = format!("{keep_alive} is more than a third of --idle-timeout, which is {idle}");
+            return Err(Error::usage("--keep-alive", reason));
+        }
+        let millis = Duration::from_millis;
+        Ok(Tuning { idle_timeout: millis(idle), keep_alive: millis(keep_alive), ..Tuning::default() })
+    }
+}
+
 fn required<'a, T>(flag: &'static str, value: Option<&'a T>) -> Result<&'a T, Error> {
     value.ok_or_else(|| Error::usage(flag, "is missing; only --path local needs no server"))
 }
@@ -311,6 +353,19 @@ mod tests {
     }
 
     #[test]
+    fn timeouts_of_the_transport_are_validated_against_each_other() {
+        let tuning = |idle_timeout, keep_alive| Transport { idle_timeout, keep_alive }.tuning();
+        assert_eq!(tuning(10_000, 3000).unwrap(), Tuning::default());
+        let error = tuning(5000, 3000).unwrap_err().to_string();
+        assert!(
+            error.starts_with("--keep-alive: ") && error.contains("--idle-timeout, which is 5000"),
+            "{error}"
+        );
+        assert!(tuning(10, 3000).unwrap_err().to_string().starts_with("--idle-timeout: "));
+        assert!(tuning(10_000, 0).unwrap_err().to_string().starts_with("--keep-alive: "));
+    }
+
+    #[test]
     fn choices_default_to_those_of_the_bundle() {
         assert_eq!(choose_geometry(None, &["photo", "frame"], 1).unwrap(), 1);
         assert_eq!(choose_geometry(Some("photo"), &["photo", "frame"], 1).unwrap(), 0);
@@ -320,13 +375,37 @@ mod tests {
 
     #[test]
     fn addresses_are_parsed_and_displayed() {
-        for text in ["tail.local:7461", "127.0.0.1:1", "[::1]:65535"] {
+        for text in [
+            "tail.local:7461",
+            "127.0.0.1:1",
+            "[::1]:65535",
+            "[fe80::1%eth0]:7461",
+            "[fe80::1%3]:7461",
+            "a_b:1",
+        ] {
             assert_eq!(Server::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(Server::parse("[fe80::1]:7").unwrap().host, "fe80::1");
-        for text in
-            ["", "tail", "tail:", ":7461", "tail:0", "tail:65536", "::1:7461", "http://tail:1", "[::1:4"]
-        {
+        let scoped = Server::parse("[fe80::1%eth0]:7").unwrap();
+        assert_eq!((scoped.name(), scoped.zone()), ("fe80::1", Some("eth0")));
+        for text in [
+            "",
+            "tail",
+            "tail:",
+            ":7461",
+            "tail:0",
+            "tail:65536",
+            "::1:7461",
+            "http://tail:1",
+            "[::1:4",
+            "tail%eth0:1",
+            "[tail]:1",
+            "[fe80::1%]:1",
+            "[10.0.0.1]:1",
+            "a b:1",
+            "tail..local:1",
+            "ta\nil:1",
+        ] {
             let error = Server::parse(text).unwrap_err().to_string();
             assert!(error.starts_with("--server: ") && error.contains("HOST:PORT"), "{error}");
         }

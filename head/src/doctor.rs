@@ -6,15 +6,20 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
 
-use narrows_models::{Bundle, Parts};
+use narrows_models::{Bundle, Parts, TaskKind};
 use narrows_power::{Places, discover};
-use narrows_wire::{BundleId, identity::Identity};
+use narrows_wire::{
+    BundleId, Query, TaskRequest,
+    identity::Identity,
+    quic::{SetupError, Tuning, client_fault},
+};
 
-use crate::{Chain, Error, Head, config::Server};
+use self::connectivity::Sample;
+use crate::{Chain, Error, Head, config::Server, uplink::Connector};
 
 pub mod check;
 mod clocks;
@@ -36,7 +41,7 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
 
-    /// The tail to look for: a name in its certificate and a port
+    /// The tail to look for: a name in its certificate and a port, for example tail.local:7461 or [fe80::1%eth0]:7461
     #[arg(long, value_name = "HOST:PORT", requires = "identity")]
     pub server: Option<String>,
 
@@ -65,28 +70,23 @@ pub fn doctor(flags: &Flags) -> Result<u8, Error> {
 
     checks.push(cpu::processor(&places.sys, sensors.board.as_deref()));
     checks.push(cpu::kernels(narrows_int8::Isa::detect()));
-    let bundle = bundle(flags, &mut checks);
+    let (bundle, sample) = bundle(flags, &mut checks).unzip();
     checks.extend(clocks::clocks(&places.sys));
     checks.extend(clocks::heat(&places.sys));
     checks.extend(clocks::throttled(sensors.board.as_deref(), &places.vcgencmd));
     checks.extend(check::sensors(&sensors));
     checks.extend(sockets::buffers(std::path::Path::new("/proc/sys/net/core")));
-    let identity = flags.identity.as_deref().and_then(|folder| match Identity::load(folder) {
-        Ok(identity) => {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            checks.extend(identity::dates(identity.validity(), now.as_secs() as i64));
-            Some(identity)
-        }
-        Err(error) => {
-            checks.push(Check::failed("identity", Chain(&error).to_string(), identity::MAKE));
-            None
-        }
-    });
+    let identity = flags.identity.as_deref().and_then(|folder| identity(folder, &mut checks));
     match (server, identity, bundle) {
         (Some(server), Some(identity), Some(bundle)) => {
             let id = BundleId(*bundle.digest().bytes());
             let tasks = bundle.tasks().iter().map(|task| task.name.clone()).collect();
-            checks.extend(connectivity::connectivity(&server, &identity, id, tasks));
+            match Connector::new(server, identity, Tuning::default(), id, tasks) {
+                Ok(connector) => checks.extend(connectivity::connectivity(&connector, sample.flatten())),
+                Err(error) => {
+                    checks.push(Check::failed("tail", Chain(&error).to_string(), identity::MAKE));
+                }
+            }
         }
         (Some(server), ..) => checks.push(Check::failed(
             "tail",
@@ -107,16 +107,36 @@ pub fn doctor(flags: &Flags) -> Result<u8, Error> {
     Ok(u8::from(checks.failed()))
 }
 
-/// Checks digests, the speed of the head and the vectors; returns the bundle if it can be used.
-fn bundle(flags: &Flags, checks: &mut Checks) -> Option<Bundle> {
+/// Checks the identity's files and dates; returns the identity if a connection can be tried with it.
+fn identity(folder: &Path, checks: &mut Checks) -> Option<Identity> {
+    let usable = Identity::load(folder).map_err(SetupError::from);
+    let usable = usable.and_then(|identity| Ok((client_fault(&identity)?, identity)));
+    match usable {
+        Ok((fault, identity)) => {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            checks.extend(identity::dates(identity.validity(), now.as_secs() as i64));
+            checks.extend(fault.and_then(|fault| identity::fault(&fault)));
+            Some(identity)
+        }
+        Err(error) => {
+            checks.push(Check::failed("identity", Chain(&error).to_string(), identity::remedy(&error)));
+            None
+        }
+    }
+}
+
+/// Checks digests, the speed of the head and the vectors; returns the bundle if it can be used, and a packet for the tail.
+fn bundle(flags: &Flags, checks: &mut Checks) -> Option<(Bundle, Option<Sample>)> {
     let bundle = match Bundle::open(&flags.bundle, Parts::Head) {
         Ok(bundle) => bundle,
         Err(error) => {
-            checks.push(Check::failed(
-                "bundle",
-                Chain(&error).to_string(),
-                "Copy the bundle folder again from where it was made",
-            ));
+            let remedy = match flags.bundle.join("manifest.toml").is_file() {
+                true => "Copy the bundle folder again from where it was made",
+                false => {
+                    "Give --bundle the folder that holds manifest.toml, and check that this user may read it"
+                }
+            };
+            checks.push(Check::failed("bundle", Chain(&error).to_string(), remedy));
             return None;
         }
     };
@@ -133,8 +153,16 @@ fn bundle(flags: &Flags, checks: &mut Checks) -> Option<Bundle> {
         }
     };
     let began = Instant::now();
-    checks.push(cpu::speed(&mut head, || began.elapsed() < TRIAL));
+    let (speed, packet) = cpu::speed(&mut head, || began.elapsed() < TRIAL);
+    checks.push(speed);
     checks.push(conform::conform(&bundle));
     checks.extend(conform::conform_local(&bundle));
-    Some(bundle)
+    let sample = packet.zip(bundle.tasks().first()).map(|(packet, task)| {
+        let query = match task.kind {
+            TaskKind::Classify => Query::Classify { top_k: 1 },
+            TaskKind::Segment => Query::Segment { size: None },
+        };
+        Sample { packet, task: TaskRequest { task: 0, query } }
+    });
+    Some((bundle, sample))
 }

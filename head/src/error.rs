@@ -3,13 +3,13 @@
 use std::{error::Error as StdError, fmt, io, path::PathBuf, time::Duration};
 
 use narrows_wire::{
-    BundleId, Close, HelloRefusal, Refusal,
+    BundleId, HelloRefusal, Refusal,
     identity::IdentityError,
-    quic::{ConnectionEnd, SetupError},
+    quic::{CertificateFault, ConnectionEnd, SetupError},
     stream::StreamError,
 };
 
-use crate::{encoding::EncodeError, image::ImageFault, net, source::SourceError};
+use crate::{encoding::EncodeError, image::ImageFault, net, obstacle::Obstacle, source::SourceError};
 
 /// Why a run could not start or continue, or why a frame failed.
 ///
@@ -65,16 +65,24 @@ pub enum Error {
     /// The identity folder cannot be used.
     #[error("--identity")]
     Identity(#[from] IdentityError),
-    /// Head and tail do not accept each other's certificates.
+    /// This head does not accept the certificate that somebody showed at the server's address.
+    #[error("no trust between this head and the server at {server}: {fault}{}", hint(.fault))]
+    Certificate {
+        /// Address of the server.
+        server: String,
+        /// What is wrong with the certificate.
+        fault: CertificateFault,
+    },
+    /// The server does not accept this head's certificate.
     #[error(
         "no trust between this head and the server at {server}: {reason}. \
-         --identity must come from the CA that the server was set up with, and --server must use a name in its certificate"
+         --identity must come from the CA that the server was set up with, and be neither revoked nor out of date"
     )]
     Trust {
         /// Address of the server.
         server: String,
-        /// The reason that TLS gave.
-        reason: String,
+        /// The reason that the server gave.
+        reason: ConnectionEnd,
     },
     /// The source holds no images.
     #[error(transparent)]
@@ -173,16 +181,19 @@ pub enum Unavailable {
     /// No address answered in time.
     #[error("it does not answer")]
     NoAnswer,
+    /// The operating system reports why the server cannot be reached.
+    #[error(transparent)]
+    Blocked(Obstacle),
+    /// The address names a network interface that this device does not have.
+    #[error("this device has no network interface {0:?}; `ip link` lists them")]
+    NoInterface(String),
     /// No connection could be begun.
     #[error(transparent)]
     Connect(quinn::ConnectError),
     /// The server speaks another version of QUIC.
     #[error("it speaks another version of QUIC")]
     QuicVersion,
-    /// The server closed the connection with a code of the protocol.
-    #[error("it closed the connection: {0}")]
-    Closed(Close),
-    /// The connection was lost.
+    /// The connection was lost, or the server closed it.
     #[error(transparent)]
     Lost(ConnectionEnd),
     /// The hello was not answered in time.
@@ -239,7 +250,7 @@ impl Error {
             | Error::Head { .. }
             | Error::Net(_)
             | Error::Mismatch { .. } => ErrorKind::Bundle,
-            Error::Identity(_) | Error::Trust { .. } => ErrorKind::Identity,
+            Error::Identity(_) | Error::Certificate { .. } | Error::Trust { .. } => ErrorKind::Identity,
             Error::Source(_) => ErrorKind::Source,
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol { .. } => ErrorKind::Server,
             Error::File { .. } | Error::Image { .. } | Error::Code(_) | Error::Encode(_) => ErrorKind::Frame,
@@ -250,6 +261,20 @@ impl Error {
             | Error::Device { .. }
             | Error::Thread { .. } => ErrorKind::Device,
         }
+    }
+
+    /// Whether it is about the server or the way to it, so that this device may answer in the server's place.
+    pub(crate) fn is_of_server(&self) -> bool {
+        matches!(
+            self,
+            Error::Unreachable { .. }
+                | Error::Certificate { .. }
+                | Error::Trust { .. }
+                | Error::Mismatch { .. }
+                | Error::Refused { .. }
+                | Error::Protocol { .. }
+                | Error::Quic(_)
+        )
     }
 
     pub(crate) fn usage(flag: &'static str, reason: impl Into<String>) -> Self {
@@ -280,6 +305,19 @@ impl fmt::Display for Chain<'_> {
             source = error.source();
         }
         Ok(())
+    }
+}
+
+/// What to do about a certificate, where the fault does not say it.
+fn hint(fault: &CertificateFault) -> &'static str {
+    match fault {
+        CertificateFault::UnknownIssuer => {
+            ". --identity must come from the CA that the server was set up with (`narrows-tail certs device`)"
+        }
+        CertificateFault::WrongName { .. } => {
+            ". --server must use a name or address in the server's certificate"
+        }
+        _ => "",
     }
 }
 

@@ -208,6 +208,11 @@ impl<S> Frame<S> {
         (stage, Frame { id, file, picture_name, captured_at, plan, stage: (), permit })
     }
 
+    /// When half of the frame's time has passed.
+    pub(crate) fn halfway(&self) -> Instant {
+        self.captured_at + self.budget() / 2
+    }
+
     /// The time that the frame was given, from its capture to its answer.
     pub(crate) fn budget(&self) -> Duration {
         self.plan.deadline.saturating_duration_since(self.captured_at)

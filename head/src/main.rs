@@ -113,8 +113,9 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = match cli.verbose {
-        0 => "warn",
-        1 => "warn,narrows_head=debug,narrows_wire=debug",
+        // The head says in its own words what the system reports about sockets.
+        0 => "warn,quinn_udp=error",
+        1 => "warn,quinn_udp=error,narrows_head=debug,narrows_wire=debug",
         _ => "debug",
     };
     let asked = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());

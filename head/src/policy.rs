@@ -1,7 +1,9 @@
 //! Decisions about frames and about the server, as pure state: observations and `now` in, values out.
 
-mod backoff;
+mod pace;
 mod plan;
+mod silence;
 
-pub(crate) use backoff::Backoff;
+pub(crate) use pace::Pace;
 pub(crate) use plan::FixedPolicy;
+pub(crate) use silence::{Hearing, Silence};

@@ -2,7 +2,7 @@
 
 use std::{
     io::{IsTerminal, Stdout},
-    sync::mpsc::sync_channel,
+    sync::{Arc, mpsc::sync_channel},
     thread,
     time::Duration,
 };
@@ -26,7 +26,7 @@ use crate::{
     sink::{JsonlSink, PictureFolder, SinkReport},
     source::{FileSource, FrameSource},
     stage::Stages,
-    uplink::{Connector, FrameQueue, LocalAnswers, Uplink},
+    uplink::{Connector, Fallback, FrameQueue, LocalAnswers, Uplink, find},
 };
 
 mod producer;
@@ -55,7 +55,7 @@ struct Run {
     stages: Stages,
     policy: FixedPolicy,
     /// `None` where nothing is sent.
-    connector: Option<Connector>,
+    connector: Option<Arc<Connector>>,
     /// The network that answers while the server is away.
     fallback: Option<Local>,
     sink: JsonlSink<Stdout>,
@@ -83,7 +83,8 @@ impl Run {
         let pictures = config.out.as_deref().map(PictureFolder::create).transpose()?;
         let connector = config.server.as_ref().zip(identity).map(|((server, _), identity)| {
             let tasks = config.tasks.iter().map(|&task| bundle.tasks()[task].name.clone()).collect();
-            Connector::new(server.clone(), &identity, BundleId(*bundle.digest().bytes()), tasks)
+            let id = BundleId(*bundle.digest().bytes());
+            Connector::new(server.clone(), identity, config.tuning.clone(), id, tasks).map(Arc::new)
         });
         let connector = connector.transpose()?;
         let stages = Stages::open(&bundle, &config)?;
@@ -104,8 +105,8 @@ impl Run {
         let mut first = None;
         if let Some(connector) = &connector {
             tokio::select! {
-                session = connector.connect_with_retry(config.retry_for) => match session {
-                    Err(error) if fallback.is_none() || !matches!(error, Error::Unreachable { .. }) => {
+                session = find(connector, config.retry_for, fallback.is_some()) => match session {
+                    Err(error) if fallback.is_none() || !error.is_of_server() => {
                         return Err(error);
                     }
                     session => first = Some(session),
@@ -132,7 +133,7 @@ impl Run {
             connector,
             queue: FrameQueue::new(encoded, finished_in.clone()),
             retry_for: config.retry_for,
-            fallback: has_fallback.then_some(fallback_in),
+            fallback: has_fallback.then_some(Fallback(fallback_in)),
             shutdown: shutdown.clone(),
         });
         let producer = Producer::new(

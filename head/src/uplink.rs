@@ -1,45 +1,59 @@
 //! The connection to the server over a whole run: frames in, outcomes out.
 //!
-//! When a connection is lost, unanswered frames are sent again over the next one. When no server can be reached, this
-//! device answers them.
+//! When a connection is lost, unanswered frames are sent again over the next one. While no server can be used, this device
+//! answers them, if it can: at once if that will last, else when half of a frame's time has passed.
 #![expect(clippy::disallowed_methods, reason = "the server is looked for within a given time")]
 
 use std::{
-    sync::mpsc::SyncSender,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use tokio::time::sleep_until;
+
 mod connect;
 mod fallback;
+mod probe;
 mod queue;
+mod resolve;
+mod search;
 mod transfer;
 
-pub(crate) use connect::{CONNECT_TIMEOUT, ConnectError, Connector, Session};
-pub(crate) use fallback::{FallbackFrame, LocalAnswers};
+pub(crate) use connect::{ConnectError, Connector, Session};
+pub(crate) use fallback::{Fallback, LocalAnswers};
+pub(crate) use probe::obstacle;
 pub(crate) use queue::FrameQueue;
+pub(crate) use search::{Search, find};
 
 use self::{
-    connect::jitter,
-    fallback::serve_locally,
+    search::given_up,
     transfer::{Transfer, TransferEnd},
 };
 use crate::{
     Error,
     error::{Chain, Unavailable},
-    policy::Backoff,
     shutdown::Shutdown,
 };
 
 /// Takes encoded frames to the server and ends every one of them.
 #[derive(Debug)]
 pub(crate) struct Uplink {
-    pub(crate) connector: Connector,
+    pub(crate) connector: Arc<Connector>,
     pub(crate) queue: FrameQueue,
     /// How long to look for a server that was lost.
     pub(crate) retry_for: Duration,
     /// Where frames go that no server answers; `None` if this device does not answer them either.
-    pub(crate) fallback: Option<SyncSender<FallbackFrame>>,
+    pub(crate) fallback: Option<Fallback>,
     pub(crate) shutdown: Shutdown,
+}
+
+/// A server that cannot be used.
+struct Away {
+    since: Instant,
+    /// When the search is given up, or with a local network: when it answers every frame at once.
+    until: Instant,
+    /// Why the newest attempt failed.
+    failure: Option<ConnectError>,
 }
 
 impl Uplink {
@@ -48,17 +62,25 @@ impl Uplink {
     /// # Errors
     /// What ended the run early. The frames that were left have failed.
     pub(crate) async fn run(mut self, first: Result<Session, Error>) -> Result<(), Error> {
+        let mut search = Search::new(Arc::clone(&self.connector));
         let mut session = match first {
             Ok(session) => session,
-            Err(error) => match self.serve_locally(error).await? {
-                Some(session) => session,
-                None => return Ok(()),
-            },
+            Err(error) => {
+                search.restart(Duration::ZERO, false);
+                let away = Away::given_up(error);
+                match self.find_again(&mut search, away).await? {
+                    Some(session) => session,
+                    None => return Ok(()),
+                }
+            }
         };
-        let mut backoff = None;
+        let mut away: Option<Away> = None;
         loop {
             let mut replies = 0;
-            let transfer = Transfer::new(&mut session, &self.connector, &mut self.queue);
+            let rtt = session.connection.rtt();
+            let fallback = self.fallback.as_ref();
+            let transfer =
+                Transfer::new(&mut session, &self.connector, &mut self.queue, fallback, &mut search);
             match transfer.run(&self.shutdown, &mut replies).await {
                 TransferEnd::Done => {
                     session.close().await;
@@ -69,6 +91,11 @@ impl Uplink {
                     session.close().await;
                     return Ok(());
                 }
+                TransferEnd::Replaced(new) => {
+                    self.report_return("did not answer any more and was connected to anew");
+                    tokio::spawn(std::mem::replace(&mut session, *new).close());
+                    away = None;
+                }
                 TransferEnd::Lost(reason) => {
                     let (server, unanswered) = (self.connector.server(), self.queue.len());
                     tracing::warn!(
@@ -76,68 +103,132 @@ impl Uplink {
                         Chain(&reason)
                     );
                     // A server that accepts connections and drops them without an answer is not back: its time runs on.
-                    if replies > 0 {
-                        backoff = None;
+                    let answered = replies > 0 || away.is_none();
+                    search.restart(rtt, answered);
+                    let now = Instant::now();
+                    let lost = match away.take().filter(|_| !answered) {
+                        Some(away) => Away { failure: Some(reason.into()), ..away },
+                        None => {
+                            Away { since: now, until: now + self.retry_for, failure: Some(reason.into()) }
+                        }
+                    };
+                    let (since, until) = (lost.since, lost.until);
+                    match self.find_again(&mut search, lost).await? {
+                        Some(new) => session = new,
+                        None => return Ok(()),
                     }
-                    let patience =
-                        backoff.get_or_insert_with(|| Backoff::new(Instant::now(), self.retry_for));
-                    match self.reconnect(patience, reason).await {
-                        Ok(Some(new)) => session = new,
-                        Ok(None) => return Ok(()),
-                        Err(error) => match self.serve_locally(error).await? {
-                            Some(new) => (session, backoff) = (new, None),
-                            None => return Ok(()),
-                        },
-                    }
+                    away = Some(Away { since, until, failure: None });
                 }
             }
+            search.stop();
         }
     }
 
-    /// Attempts to connect until it succeeds, `backoff` ends, or no frames are left.
-    async fn reconnect(
-        &mut self,
-        backoff: &mut Backoff,
-        mut reason: Unavailable,
-    ) -> Result<Option<Session>, Error> {
-        let started = Instant::now();
+    /// Looks for the server until it is found, no frames are left, or, without a local network, hope is lost. Meanwhile frames
+    /// end by their deadlines, or are answered here.
+    async fn find_again(&mut self, search: &mut Search, mut away: Away) -> Result<Option<Session>, Error> {
+        let (mut open, mut draining) = (true, false);
+        let mut told = String::new();
         loop {
-            self.queue.drop_expired();
+            let now = Instant::now();
+            // A run that is asked to end has no time to wait for the server where this device can answer.
+            let over = away.is_over(now) || (draining && self.fallback.is_some());
+            match &self.fallback {
+                Some(fallback) => {
+                    let reason = away.reason(&self.connector, search);
+                    if over && told != away.cause(search) {
+                        tracing::warn!("{reason}; this device answers until the server is back");
+                        told = away.cause(search);
+                    }
+                    self.queue.answer_locally(fallback, &reason, (!over).then_some(now));
+                }
+                None if over => {
+                    let error = given_up(&self.connector, away.since.elapsed(), away.failure, search);
+                    self.queue.fail_remaining(&format!("no answer: {}", Chain(&error)));
+                    return Err(error);
+                }
+                None => self.queue.drop_expired(),
+            }
             if self.queue.is_exhausted() {
                 return Ok(None);
             }
-            let Some(pause) = backoff.next(Instant::now(), jitter()) else {
-                return Err(self.connector.unreachable(started.elapsed(), reason));
-            };
-            let left = backoff.deadline().saturating_duration_since(Instant::now() + pause);
-            let attempt = async {
-                tokio::time::sleep(pause).await;
-                self.connector.connect(left).await
-            };
+            let due = self.queue.next_due(self.fallback.is_some());
+            let wake = due.into_iter().chain((!over).then_some(away.until)).min();
             tokio::select! {
+                biased;
                 () = self.shutdown.stopped() => {
                     self.fail_interrupted();
                     return Ok(None);
                 }
-                attempt = attempt => match attempt {
+                () = self.shutdown.draining(), if !draining => draining = true,
+                found = search.next() => match found {
                     Ok(session) => {
-                        let (server, resent) = (self.connector.server(), self.queue.len());
-                        tracing::warn!("the server at {server} is back; frames that are sent again: {resent}");
+                        self.report_return("is back");
                         return Ok(Some(session));
                     }
-                    Err(ConnectError::Permanent(error)) => return Err(error),
-                    Err(ConnectError::Transient(error)) => reason = error,
+                    Err(error) => away.learn(error, self.fallback.is_some()),
                 },
+                frame = self.queue.receive(), if open => match frame {
+                    Some(frame) => self.queue.push(frame),
+                    None => open = false,
+                },
+                () = sleep_until(wake.unwrap_or(now).into()), if wake.is_some() => {}
             }
         }
     }
 
-    async fn serve_locally(&mut self, error: Error) -> Result<Option<Session>, Error> {
-        let fallback = self.fallback.as_ref();
-        serve_locally(&mut self.queue, &self.connector, fallback, &self.shutdown, error).await
+    fn report_return(&self, what: &str) {
+        let (server, resent) = (self.connector.server(), self.queue.len());
+        tracing::warn!("the server at {server} {what}; frames that are sent again: {resent}");
     }
 
     fn fail_interrupted(&mut self) {
         self.queue.fail_remaining("interrupted before the answer came");
+    }
+}
+
+impl Away {
+    /// A server that was looked for in vain.
+    fn given_up(error: Error) -> Self {
+        let now = Instant::now();
+        let failure = match error {
+            Error::Unreachable { source, .. } => ConnectError::Transient(*source),
+            error => ConnectError::Permanent(error),
+        };
+        Away { since: now, until: now, failure: Some(failure) }
+    }
+
+    /// Whether the search is given up, or goes on behind a local network that answers every frame.
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.until || matches!(self.failure, Some(ConnectError::Permanent(_)))
+    }
+
+    /// Takes note of a failed attempt.
+    fn learn(&mut self, error: ConnectError, has_fallback: bool) {
+        // It will not mend itself, so frames need not wait.
+        if has_fallback && !matches!(error, ConnectError::Transient(_)) {
+            self.until = self.since;
+        }
+        self.failure = Some(error);
+    }
+
+    /// Why the server does not answer, for the lines of frames that this device answers.
+    fn reason(&self, connector: &Connector, search: &Search) -> String {
+        let cause = self.cause(search);
+        match &self.failure {
+            Some(ConnectError::Unproven(_) | ConnectError::Permanent(_)) => cause,
+            _ => {
+                let waited = self.since.elapsed().as_secs_f64();
+                format!("no server at {} within {waited:.1} s: {cause}", connector.server())
+            }
+        }
+    }
+
+    /// The cause without the time that has passed.
+    fn cause(&self, search: &Search) -> String {
+        match &self.failure {
+            Some(ConnectError::Transient(Unavailable::NoAnswer)) | None => search.no_answer().to_string(),
+            Some(error) => Chain(error).to_string(),
+        }
     }
 }

@@ -81,7 +81,8 @@ pub fn init(dir: &Path, names: &[String]) -> Result<PathBuf, Error> {
     let ca = params.self_signed(&ca_key).map_err(Error::Make)?;
     let issuer = Issuer::new(params, &ca_key);
     let mut all: Vec<String> = LOCAL_NAMES.map(str::to_owned).to_vec();
-    all.extend(names.iter().filter(|name| !LOCAL_NAMES.contains(&name.as_str())).cloned());
+    let names = names.iter().map(|name| without_zone(name));
+    all.extend(names.filter(|name| !LOCAL_NAMES.contains(name)).map(str::to_owned));
     let identity = Identity::make(&issuer, &all, "narrows server", ExtendedKeyUsagePurpose::ServerAuth)?;
     create_folder(dir)?;
     write(&certificate, &ca.pem(), 0o644)?;
@@ -152,6 +153,14 @@ fn params(names: &[String], subject: &str, valid: Duration) -> Result<Certificat
     params.not_before = (now - DAY).into();
     params.not_after = (now + valid).into();
     Ok(params)
+}
+
+/// A host without the zone of a link-local address (`fe80::1%eth0`), which means something on one machine only.
+fn without_zone(name: &str) -> &str {
+    match name.split_once('%') {
+        Some((address, zone)) if !zone.is_empty() && address.parse::<std::net::Ipv6Addr>().is_ok() => address,
+        _ => name,
+    }
 }
 
 fn check_host(name: &str) -> Result<(), Error> {
@@ -245,6 +254,17 @@ mod tests {
             let mode = dir.join(key).metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{key}");
         }
+    }
+
+    #[test]
+    fn the_zone_of_an_address_is_not_part_of_the_certificate() {
+        assert_eq!(without_zone("fe80::1%eth0"), "fe80::1");
+        for name in ["fe80::1", "fe80::1%", "tail%eth0", "10.0.0.7%1"] {
+            assert_eq!(without_zone(name), name);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        init(&folder.path().join("a"), &["fe80::1%eth0".into(), "fe80::2%3".into()]).unwrap();
+        assert!(init(&folder.path().join("b"), &["fe80::1%".into()]).is_err());
     }
 
     #[test]

@@ -155,6 +155,11 @@ pub struct Serve {
     /// File to which the server writes its address when it is ready for connections
     #[arg(long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
+    /// Milliseconds of silence after which a connection counts as lost; the shorter time of head and tail counts. Below three
+    /// times a head's --keep-alive (3000 by default) its idle connections end; each lost head holds its place and the memory
+    /// of its connection for that long
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1000..=600_000))]
+    pub idle_timeout: u64,
     /// Turn off UDP segmentation offload (GSO), for networks that lose its bursts of packets
     #[arg(long)]
     pub no_gso: bool,

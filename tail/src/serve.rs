@@ -34,10 +34,17 @@ const SEND_WINDOW: u64 = 1 << 20;
 pub fn serve(config: &Serve) -> Result<(), Error> {
     // The networks are loaded last, so that a wrong path is reported at once.
     let identity = Identity::load(&config.identity)?;
-    // A client may have this much in flight; a request is read as it arrives, so the windows need not hold one.
-    let (receive_window, send_window) = (RECEIVE_WINDOW, SEND_WINDOW);
-    let tuning =
-        Tuning { segmentation_offload: !config.no_gso, receive_window, send_window, ..Tuning::default() };
+    let idle_timeout = Duration::from_millis(config.idle_timeout);
+    let tuning = Tuning {
+        segmentation_offload: !config.no_gso,
+        // A client may have this much in flight; a request is read as it arrives, so the windows need not hold one.
+        receive_window: RECEIVE_WINDOW,
+        send_window: SEND_WINDOW,
+        idle_timeout,
+        // The tail sends no keep-alive packets of its own.
+        keep_alive: idle_timeout / 3,
+        ..Tuning::default()
+    };
     let max_in_flight = u16::try_from(config.in_flight).unwrap_or(u16::MAX);
     let quic = quic::server_config(&identity, &tuning)?;
     let engine = Arc::new(Engine::open(&config.bundles, &config.engine_options())?);

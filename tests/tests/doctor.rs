@@ -62,6 +62,7 @@ fn the_doctor_finds_device_bundle_and_tail_in_order() -> Result<()> {
     expect(&checks, "identity", "ok", "cert.pem is valid for another")?;
     expect(&checks, "udp", "ok", "answers")?;
     expect(&checks, "welcome", "ok", "serves this bundle")?;
+    expect(&checks, "frame", "ok", "the tail answers one in")?;
     expect(&checks, "round trip", "ok", " ms")?;
     // Loopback lets far more than the least through; the link asks for no more than Ethernet's.
     expect(&checks, "packet size", "ok", "bytes of UDP payload")?;
@@ -80,6 +81,11 @@ fn a_closed_port_a_stranger_and_another_bundle_are_told_apart() -> Result<()> {
     let (checks, code) = examine(&bundle(), &["--server", &silent, "--identity", path(&identity)])?;
     assert_eq!(code, Some(1));
     expect(&checks, "udp", "failed", "firewall")?;
+    drop(nobody);
+    let (checks, code) = examine(&bundle(), &["--server", &silent, "--identity", path(&identity)])?;
+    assert_eq!(code, Some(1));
+    expect(&checks, "udp", "failed", "nothing listens on UDP port")?;
+    expect(&checks, "udp", "failed", "Start the tail")?;
 
     let others = tempfile::tempdir()?;
     let made = narrows_pair::tail().args(["certs", "init", "--dir"]).arg(others.path()).output()?;
@@ -98,6 +104,44 @@ fn a_closed_port_a_stranger_and_another_bundle_are_told_apart() -> Result<()> {
     assert_eq!(code, Some(1));
     expect(&checks, "welcome", "failed", "serves another bundle")?;
     Ok(())
+}
+
+#[test]
+fn an_identity_that_no_tail_accepts_is_named_without_a_tail() -> Result<()> {
+    let pair = start()?;
+    let (certs, mixed) = (pair.certs(), tempfile::tempdir()?);
+    let device = certs.join("devices/device");
+    let (checks, code) = examine(&bundle(), &["--identity", path(&certs.join("server"))])?;
+    assert_eq!(code, Some(1));
+    first_failed(&checks, "not a device's certificate")?;
+    for file in ["ca.pem", "cert.pem"] {
+        fs::copy(device.join(file), mixed.path().join(file))?;
+    }
+    fs::copy(certs.join("server/key.pem"), mixed.path().join("key.pem"))?;
+    let (checks, code) = examine(&bundle(), &["--identity", path(mixed.path())])?;
+    assert_eq!(code, Some(1));
+    expect(&checks, "identity", "failed", "key.pem")?;
+    Ok(())
+}
+
+/// Looks for a failed check with these words.
+fn first_failed(checks: &[Value], words: &str) -> Result<()> {
+    let told = |check: &&Value| check["state"] == "failed" && check["found"].to_string().contains(words);
+    checks.iter().find(told).map(drop).with_context(|| format!("{words}: {checks:#?}"))
+}
+
+#[test]
+fn a_tail_that_has_no_time_is_no_ok() -> Result<()> {
+    let pair = start()?;
+    let identity = pair.certs().join("devices/device");
+    let pid = pair.tail_pid().to_string();
+    let signal = |name: &str| Command::new("kill").args([name, &pid]).status();
+    assert!(signal("-STOP")?.success());
+    let examined = examine(&bundle(), &["--server", pair.address(), "--identity", path(&identity)]);
+    assert!(signal("-CONT")?.success());
+    let (checks, code) = examined?;
+    assert_eq!(code, Some(1));
+    expect(&checks, "udp", "failed", "does not answer")
 }
 
 #[test]

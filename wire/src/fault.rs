@@ -100,6 +100,52 @@ impl fmt::Display for CertificateFault {
     }
 }
 
+/// Why a server would not accept a client's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientFault {
+    /// It is not signed by the CA in the same folder.
+    Issuer,
+    /// It is not a client's certificate.
+    Purpose,
+    /// It is not valid at this device's time.
+    Time,
+    /// Another fault, in the words of the TLS library.
+    Other(String),
+}
+
+impl fmt::Display for ClientFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientFault::Issuer => f.write_str("cert.pem is not signed by the CA in ca.pem"),
+            ClientFault::Purpose => {
+                f.write_str("cert.pem is not a device's certificate, but a server's or another one")
+            }
+            ClientFault::Time => f.write_str("cert.pem is not valid now"),
+            ClientFault::Other(reason) => write!(f, "cert.pem cannot be used: {}", Quoted(reason)),
+        }
+    }
+}
+
+impl From<Error> for ClientFault {
+    fn from(error: Error) -> Self {
+        use CertificateError as Fault;
+        match error {
+            Error::InvalidCertificate(Fault::UnknownIssuer | Fault::BadSignature) => ClientFault::Issuer,
+            Error::InvalidCertificate(Fault::InvalidPurpose | Fault::InvalidPurposeContext { .. }) => {
+                ClientFault::Purpose
+            }
+            Error::InvalidCertificate(
+                Fault::Expired
+                | Fault::ExpiredContext { .. }
+                | Fault::NotValidYet
+                | Fault::NotValidYetContext { .. },
+            ) => ClientFault::Time,
+            other => ClientFault::Other(other.to_string()),
+        }
+    }
+}
+
 /// A time of day in UTC.
 struct Date(i64);
 

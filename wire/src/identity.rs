@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use x509_parser::extensions::GeneralName;
 
 /// The certificates and the private key of one side.
@@ -131,6 +131,12 @@ impl Identity {
 pub fn name_of(certificate: &CertificateDer<'_>) -> Option<String> {
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
     certificate.valid_dns_names().next().map(str::to_owned)
+}
+
+/// Whether a certificate can carry this host name or IP address.
+#[must_use]
+pub fn is_server_name(host: &str) -> bool {
+    ServerName::try_from(host).is_ok()
 }
 
 /// The DNS names and IP addresses of a certificate, in its order; none if it cannot be read. The texts are the peer's.

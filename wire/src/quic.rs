@@ -22,7 +22,7 @@ use rustls::{
     },
     server::WebPkiClientVerifier,
 };
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::{
     ALPN, Close,
@@ -34,7 +34,7 @@ use crate::{
 };
 pub use crate::{
     end::ConnectionEnd,
-    fault::{CertificateCheck, CertificateFault},
+    fault::{CertificateCheck, CertificateFault, ClientFault},
 };
 
 /// Settings of the transport. The defaults suit a LAN or Wi-Fi and work over cellular links.
@@ -142,6 +142,20 @@ pub fn client_attempt(
     transport.keep_alive_interval(Some(tuning.keep_alive));
     config.transport_config(Arc::new(transport));
     Ok((config, check))
+}
+
+/// Why a server with the identity's CA would not accept the identity as that of a client, at the present time of this device.
+/// Such a server says so only after the handshake; this asks no server.
+///
+/// # Errors
+/// [`SetupError::Identity`] if the files cannot be used at all, for example because the key is not that of the certificate.
+pub fn client_fault(identity: &Identity) -> Result<Option<ClientFault>, SetupError> {
+    client_attempt(identity, &Tuning::default())?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)?), provider())
+        .build()
+        .map_err(|error| identity.unusable("ca.pem", rustls::Error::General(error.to_string())))?;
+    let Some((own, issuers)) = identity.chain.split_first() else { return Ok(None) };
+    Ok(verifier.verify_client_cert(own, issuers, UnixTime::now()).err().map(ClientFault::from))
 }
 
 /// The server's TLS and transport settings. A peer whose certificate is not signed
@@ -253,13 +267,28 @@ pub struct PathState {
     pub lost: u64,
     /// Packets sent so far.
     pub sent: u64,
+    /// Datagrams received so far.
+    pub received: u64,
 }
 
 /// The current measurements of the network path to the peer.
 #[must_use]
 pub fn path_state(connection: &Connection) -> PathState {
-    let path = connection.stats().path;
-    PathState { rtt: path.rtt, mtu: path.current_mtu, lost: path.lost_packets, sent: path.sent_packets }
+    let stats = connection.stats();
+    let (path, received) = (stats.path, stats.udp_rx.datagrams);
+    PathState {
+        rtt: path.rtt,
+        mtu: path.current_mtu,
+        lost: path.lost_packets,
+        sent: path.sent_packets,
+        received,
+    }
+}
+
+/// Asks the peer for a sign of life, which QUIC itself does only with keep-alive packets: raises the receive window of
+/// [`Tuning`] by `asked` bytes, which the peer must acknowledge at once. Only a larger number than before is sent.
+pub fn ask_for_acknowledgement(connection: &Connection, tuning: &Tuning, asked: u16) {
+    connection.set_receive_window(VarInt::from_u32(tuning.receive_window.saturating_add(asked.into())));
 }
 
 /// Closes a connection with a code of the protocol. The reason is a text for the peer's log.

@@ -13,7 +13,8 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
 
-    /// Address of the tail: a name in its certificate, and a port; not needed with --path local
+    /// Address of the tail: a name in its certificate, and a port, for example tail.local:7461, [::1]:7461 or
+    /// [fe80::1%eth0]:7461; not needed with --path local
     #[arg(long, value_name = "HOST:PORT")]
     pub server: Option<String>,
 
@@ -86,6 +87,24 @@ pub struct Flags {
     /// How often to read the whole source; 0 repeats without end
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub repeat: u32,
+
+    /// Settings of the transport.
+    #[command(flatten)]
+    pub transport: Transport,
+}
+
+/// The flags that set timeouts of QUIC, as given.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Transport {
+    /// Milliseconds of silence after which the connection counts as lost; the shorter time of head and tail counts. A tail
+    /// that crashed is looked for sooner; this is how long one that hangs, or its network, is waited for
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    pub idle_timeout: u64,
+
+    /// Milliseconds between the packets that keep an idle connection open, at most a third of --idle-timeout; each costs
+    /// about 70 bytes of traffic and wakes the radio
+    #[arg(long, value_name = "MS", default_value_t = 3000)]
+    pub keep_alive: u64,
 }
 
 /// Where the network runs.
@@ -102,7 +121,8 @@ pub enum Path {
 /// When this device answers instead of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FallbackMode {
-    /// When the server was not found within --retry-for; it is used again as soon as it is back
+    /// When the server was not found within --retry-for, cannot be used or has no time, and for a frame that has waited for
+    /// half of its --budget while the server was away; the server is used again as soon as it is back
     Lost,
     /// Never: without a server, frames fail and the run ends
     Never,

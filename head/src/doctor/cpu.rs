@@ -61,10 +61,12 @@ pub(super) fn kernels(isa: Isa) -> Check {
     }
 }
 
-/// Runs the head at the bundle's default level, at least once and until `more` returns false.
-pub(super) fn speed(head: &mut Head, more: impl Fn() -> bool) -> Check {
-    // A bundle has at most 16 levels.
-    let (geometry, level) = (GeometryId(0), LevelId(head.bundle().default_level() as u8));
+/// Runs the head at the bundle's default level and for its first task, at least once and until `more` returns false. Returns
+/// the last packet as well.
+pub(super) fn speed(head: &mut Head, more: impl Fn() -> bool) -> (Check, Option<Vec<u8>>) {
+    // A bundle has at most 16 geometries and 16 levels.
+    let geometry = head.bundle().tasks().first().map_or(0, |task| task.geometry);
+    let (geometry, level) = (GeometryId(geometry as u8), LevelId(head.bundle().default_level() as u8));
     let size = &head.bundle().geometries()[geometry.index()];
     let size = (size.width as u32, size.height as u32);
     // Structure in every place, so that neither network nor coder has it easy.
@@ -72,6 +74,7 @@ pub(super) fn speed(head: &mut Head, more: impl Fn() -> bool) -> Check {
         image::Rgb([x as u8 ^ y as u8, (x * y) as u8, (x + 3 * y) as u8])
     });
     let mut stages: [Vec<Duration>; 4] = Default::default();
+    let mut packet;
     loop {
         match head.encode_image(&image, geometry, level) {
             Ok(frame) => {
@@ -82,13 +85,11 @@ pub(super) fn speed(head: &mut Head, more: impl Fn() -> bool) -> Check {
                 {
                     stage.push(time);
                 }
+                packet = Some(frame.packet);
             }
             Err(error) => {
-                return Check::failed(
-                    "head",
-                    Chain(&error).to_string(),
-                    "Install a bundle that this version of narrows can run",
-                );
+                let remedy = "Install a bundle that this version of narrows can run";
+                return (Check::failed("head", Chain(&error).to_string(), remedy), None);
             }
         }
         if !more() {
@@ -105,7 +106,7 @@ pub(super) fn speed(head: &mut Head, more: impl Fn() -> bool) -> Check {
         "a frame of {}×{} takes {:.2} ms (p95 {:.2} ms): resize {:.2}, network {:.2}, coder {:.2}; {frames} frames",
         size.0, size.1, whole.0, whole.1, resize.0, network.0, encode.0
     );
-    match frames {
+    let check = match frames {
         frames if frames < FEW => Check::warning(
             "head",
             found,
@@ -117,5 +118,6 @@ pub(super) fn speed(head: &mut Head, more: impl Fn() -> bool) -> Check {
             "The times are unsteady: end other work, set the governor to performance, look at heat below",
         ),
         _ => Check::ok("head", found),
-    }
+    };
+    (check, packet)
 }

@@ -1,12 +1,40 @@
 //! Validity of the certificates.
 
-use narrows_wire::identity::{IdentityError, Validity};
+use std::io;
+
+use narrows_wire::{
+    identity::{IdentityError, Validity},
+    quic::{ClientFault, SetupError},
+};
 
 use super::check::Check;
 use crate::Chain;
 
 /// How to make an identity.
 pub(super) const MAKE: &str = "Make one beside the server, `narrows-tail certs device NAME --dir certs`, and copy certs/devices/NAME here";
+
+/// What would make an identity usable that cannot be read or used.
+pub(super) fn remedy(error: &SetupError) -> &'static str {
+    match error {
+        SetupError::Identity(IdentityError::Read { source, .. })
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            "Run narrows as the user that owns the folder, or give the folder to this user (chown)"
+        }
+        _ => MAKE,
+    }
+}
+
+/// The check of a certificate that a tail would not accept.
+pub(super) fn fault(fault: &ClientFault) -> Option<Check> {
+    match fault {
+        // The lines of the dates say so.
+        ClientFault::Time => None,
+        // A tail with another CA than the head's own may be what is wanted.
+        ClientFault::Issuer => Some(Check::warning("identity", fault.to_string(), MAKE)),
+        _ => Some(Check::failed("identity", fault.to_string(), MAKE)),
+    }
+}
 
 const DAY: i64 = 86_400;
 /// Days before its end from which on a certificate should be renewed.

@@ -1,45 +1,47 @@
-//! Connecting to the server: name resolution, QUIC handshake and hello, each within a bounded time.
-#![expect(clippy::disallowed_methods, reason = "attempts are made within a given time")]
+//! One attempt to connect to the server: name resolution, QUIC handshake and hello, each within a bounded time.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
 
 use narrows_wire::{
     BundleId, Close, Error as WireError, Hello, RefusalCode,
     identity::Identity,
     limits::{HELLO_TIMEOUT, MAX_HELLO},
-    quic::{ConnectionEnd, Tuning, client_config, client_endpoint, close, close_code},
+    quic::{
+        CertificateCheck, ConnectionEnd, SetupError, Tuning, ask_for_acknowledgement, client_attempt,
+        client_endpoint, close,
+    },
     session::Client,
     stream::{StreamError, read_message, write_message},
 };
-use quinn::{ClientConfig, ConnectError as QuinnConnectError, Connection, ConnectionError, Endpoint};
+use quinn::{
+    ConnectError as QuinnConnectError, Connection, ConnectionError, Endpoint, rustls::AlertDescription,
+};
 use tokio::{task::JoinSet, time::timeout};
 
+use super::resolve::Resolver;
 use crate::{
     Error,
     config::Server,
     error::{Chain, Unavailable},
-    policy::Backoff,
+    obstacle::Obstacle,
 };
 
-/// Longest duration of one attempt: enough for a lost first packet and its repetitions on a slow link.
+/// Longest duration of each step of an attempt: enough for a lost first packet and its repetitions on a slow link.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Shortest duration that an attempt is given, however little patience is left.
-const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Head start of each address of a host over the next one (RFC 8305, section 5).
 const ADDRESS_DELAY: Duration = Duration::from_millis(250);
+/// Longest wait for the last packet of a connection that is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Everything that is needed to connect to the server, repeatedly.
 #[derive(Debug)]
 pub(crate) struct Connector {
     server: Server,
-    config: ClientConfig,
+    identity: Identity,
     tuning: Tuning,
     bundle: BundleId,
     tasks: Vec<String>,
+    resolver: Resolver,
 }
 
 /// A connection on which the hello has been answered.
@@ -50,15 +52,24 @@ pub(crate) struct Session {
     /// Index of the bundle in the server's welcome.
     pub(crate) bundle: u8,
     endpoint: Endpoint,
+    tuning: Tuning,
+    /// How often the server was asked for an acknowledgement.
+    asked: u16,
 }
 
-/// Why an attempt to connect failed.
+/// Why an attempt to connect failed, by what that says about the next one (docs/operating.md has the table).
+///
+/// Only what an authenticated server says can be believed to last. Everything before that may come from anybody: a
+/// certificate, a TLS alert, a closed connection, a report of the network.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     /// Another attempt may succeed.
     #[error(transparent)]
     Transient(Unavailable),
-    /// Every other attempt will fail as well.
+    /// It will last until somebody mends it, unless it is not the server who answers.
+    #[error(transparent)]
+    Unproven(Error),
+    /// The authenticated server says that every other attempt will fail as well.
     #[error(transparent)]
     Permanent(Error),
 }
@@ -70,13 +81,13 @@ impl Connector {
     /// [`Error::Identity`] if the certificates cannot be used for TLS.
     pub(crate) fn new(
         server: Server,
-        identity: &Identity,
+        identity: Identity,
+        tuning: Tuning,
         bundle: BundleId,
         tasks: Vec<String>,
     ) -> Result<Self, Error> {
-        let tuning = Tuning::default();
-        let config = client_config(identity, &tuning)?;
-        Ok(Connector { server, config, tuning, bundle, tasks })
+        client_attempt(&identity, &tuning)?;
+        Ok(Connector { server, identity, tuning, bundle, tasks, resolver: Resolver::default() })
     }
 
     /// Address of the server.
@@ -84,54 +95,21 @@ impl Connector {
         &self.server
     }
 
-    /// Attempts to connect until it succeeds or `patience` has passed.
-    ///
-    /// # Errors
-    /// [`Error::Unreachable`] after `patience`; at once any error that another attempt would not change.
-    pub(crate) async fn connect_with_retry(&self, patience: Duration) -> Result<Session, Error> {
-        let started = Instant::now();
-        let mut backoff = Backoff::new(started, patience);
-        let mut left = patience.max(MIN_CONNECT_TIMEOUT);
-        let mut last_reason = String::new();
-        loop {
-            let source = match self.connect(left).await {
-                Ok(session) => return Ok(session),
-                Err(ConnectError::Permanent(error)) => return Err(error),
-                Err(ConnectError::Transient(source)) => source,
-            };
-            let now = Instant::now();
-            let Some(pause) = backoff.next(now, jitter()) else {
-                return Err(self.unreachable(started.elapsed(), source));
-            };
-            left = backoff.deadline().saturating_duration_since(now);
-            // A reason is reported once, not after every attempt.
-            let reason = Chain(&source).to_string();
-            if last_reason != reason {
-                let server = &self.server;
-                let seconds = left.as_secs_f64();
-                tracing::warn!("no server at {server} yet: {reason}; trying for {seconds:.1} s more");
-                last_reason = reason;
-            }
-            tokio::time::sleep(pause).await;
-            left = left.saturating_sub(pause);
-        }
-    }
-
-    /// Attempts to connect once, for at most `limit`, but at least [`MIN_CONNECT_TIMEOUT`] and at most
-    /// [`CONNECT_TIMEOUT`] in each step.
-    pub(crate) async fn connect(&self, limit: Duration) -> Result<Session, ConnectError> {
-        let limit = limit.clamp(MIN_CONNECT_TIMEOUT, CONNECT_TIMEOUT);
-        let addresses = timeout(limit, self.resolve()).await.map_err(|_| Unavailable::NameServer)??;
-        let (endpoint, connection) =
-            timeout(limit, self.connect_any(addresses)).await.map_err(|_| Unavailable::NoAnswer)??;
+    /// Attempts to connect once.
+    pub(super) async fn connect(&self) -> Result<Session, ConnectError> {
+        let addresses = self.resolve().await?;
+        let (endpoint, connection) = self.connect_any(addresses).await?;
         match timeout(HELLO_TIMEOUT, self.exchange_hello(&connection)).await {
-            Ok(Ok((client, bundle))) => Ok(Session { connection, client, bundle, endpoint }),
+            Ok(Ok((client, bundle))) => {
+                let tuning = self.tuning.clone();
+                Ok(Session { connection, client, bundle, endpoint, tuning, asked: 0 })
+            }
             Ok(Err(error)) => {
                 if let ConnectError::Permanent(Error::Protocol { source, .. }) = &error {
                     close(&connection, Close::Violation, &Chain(source).to_string());
                 }
                 connection.close(0u8.into(), b"");
-                endpoint.wait_idle().await;
+                let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
                 Err(error)
             }
             Err(_) => {
@@ -142,13 +120,8 @@ impl Connector {
     }
 
     /// Resolves the server's name to at least one address.
-    pub(crate) async fn resolve(&self) -> Result<Vec<SocketAddr>, ConnectError> {
-        let addresses = tokio::net::lookup_host((self.server.host.as_str(), self.server.port)).await;
-        let addresses: Vec<SocketAddr> = addresses.map_err(Unavailable::Name)?.collect();
-        match addresses.is_empty() {
-            true => Err(Unavailable::NoAddress.into()),
-            false => Ok(addresses),
-        }
+    pub(crate) async fn resolve(&self) -> Result<Vec<SocketAddr>, Unavailable> {
+        self.resolver.resolve(&self.server).await
     }
 
     /// Connects to the first address that completes the handshake. Dropping the other attempts closes them.
@@ -157,27 +130,31 @@ impl Connector {
         addresses: Vec<SocketAddr>,
     ) -> Result<(Endpoint, Connection), ConnectError> {
         let mut attempts = JoinSet::new();
+        let mut failure = None;
         for (position, address) in addresses.into_iter().enumerate() {
-            let endpoint =
-                client_endpoint(address, &self.tuning).map_err(|e| ConnectError::Permanent(e.into()))?;
-            let (config, server) = (self.config.clone(), self.server.clone());
+            let (server, tuning) = (self.server.clone(), self.tuning.clone());
+            let (config, check) = client_attempt(&self.identity, &tuning)
+                .map_err(|error| ConnectError::Permanent(error.into()))?;
             attempts.spawn(async move {
                 tokio::time::sleep(ADDRESS_DELAY * position as u32).await;
-                let connecting = endpoint.connect_with(config, address, &server.host).map_err(not_begun)?;
-                let connection = connecting.await.map_err(|error| classify(&server, error))?;
-                Ok((endpoint, connection))
+                let endpoint =
+                    client_endpoint(address, &tuning).map_err(|error| no_socket(address, error))?;
+                let connecting = endpoint.connect_with(config, address, server.name()).map_err(not_begun)?;
+                match timeout(CONNECT_TIMEOUT, connecting).await {
+                    Ok(Ok(connection)) => Ok((endpoint, connection)),
+                    Ok(Err(error)) => Err(handshake_failed(&server, error, &check)),
+                    Err(_) => Err(Unavailable::NoAnswer.into()),
+                }
             });
         }
-        let mut failure = ConnectError::Transient(Unavailable::NoAnswer);
         while let Some(attempt) = attempts.join_next().await {
-            let attempt = attempt.unwrap_or_else(|error| Err(Unavailable::Task(error).into()));
-            match (attempt, &failure) {
-                (Ok(connected), _) => return Ok(connected),
-                (Err(error), ConnectError::Transient(_)) => failure = error,
-                (Err(_), ConnectError::Permanent(_)) => {}
+            match attempt {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(error)) => failure = Some(graver(failure, error)),
+                Err(error) => failure = Some(graver(failure, Unavailable::Task(error).into())),
             }
         }
-        Err(failure)
+        Err(failure.unwrap_or(Unavailable::NoAddress.into()))
     }
 
     /// Sends the hello and reads the welcome; returns the session and the bundle's index in it.
@@ -185,10 +162,10 @@ impl Connector {
         let mut client = Client::new(Hello::new(vec![self.bundle], self.tasks.clone()));
         let hello = client.hello().map_err(|source| self.hello_failed(source))?;
         let lost = |error| match error {
-            StreamError::Connection(end) => self.classify(end.0),
+            StreamError::Connection(end) => self.ended(end.0),
             other => Unavailable::Hello(other).into(),
         };
-        let (mut send, mut receive) = connection.open_bi().await.map_err(|error| self.classify(error))?;
+        let (mut send, mut receive) = connection.open_bi().await.map_err(|error| self.ended(error))?;
         write_message(&mut send, &hello).await.map_err(lost)?;
         let welcome = read_message(&mut receive, MAX_HELLO).await.map_err(lost)?;
         client.welcome(&welcome).map_err(|source| self.hello_failed(source))?;
@@ -202,13 +179,31 @@ impl Connector {
         }
     }
 
-    /// Whether another attempt may help after this end of a connection.
-    pub(crate) fn classify(&self, error: ConnectionError) -> ConnectError {
-        classify(&self.server, error)
-    }
-
-    pub(crate) fn unreachable(&self, waited: Duration, source: Unavailable) -> Error {
-        Error::Unreachable { server: self.server.to_string(), waited, source: Box::new(source) }
+    /// What the end of a connection says whose handshake was complete, so that the server is authenticated.
+    pub(crate) fn ended(&self, error: ConnectionError) -> ConnectError {
+        let end = ConnectionEnd(error);
+        // A client completes its handshake before the server has checked the client's certificate.
+        match (&end.0, end.alert()) {
+            (ConnectionError::ConnectionClosed(_), Some(alert)) => {
+                use AlertDescription as Alert;
+                let server = self.server.to_string();
+                match alert {
+                    // One of the two clocks may be wrong and be set soon.
+                    Alert::CertificateExpired => ConnectError::Unproven(Error::Trust { server, reason: end }),
+                    Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateUnknown
+                    | Alert::CertificateRequired
+                    | Alert::UnknownCA
+                    | Alert::AccessDenied
+                    | Alert::DecryptError => ConnectError::Permanent(Error::Trust { server, reason: end }),
+                    _ => Unavailable::Lost(end).into(),
+                }
+            }
+            (ConnectionError::TimedOut, _) => Unavailable::NoAnswer.into(),
+            _ => Unavailable::Lost(end).into(),
+        }
     }
 
     fn hello_failed(&self, error: WireError) -> ConnectError {
@@ -240,26 +235,48 @@ impl From<ConnectError> for Unavailable {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Transient(error) => error,
-            ConnectError::Permanent(error) => Unavailable::Rejected(Box::new(error)),
+            ConnectError::Unproven(error) | ConnectError::Permanent(error) => {
+                Unavailable::Rejected(Box::new(error))
+            }
         }
     }
 }
 
-fn classify(server: &Server, error: ConnectionError) -> ConnectError {
-    // A TLS alert arrives as a transport error code of 0x100 and up (RFC 9001, section 4.8).
-    let is_tls = |code: u64| (0x100..0x200).contains(&code);
-    let trust = |reason: String| ConnectError::Permanent(Error::Trust { server: server.to_string(), reason });
+/// What the end of a handshake says. Nobody is authenticated yet.
+fn handshake_failed(server: &Server, error: ConnectionError, check: &CertificateCheck) -> ConnectError {
+    if let Some(fault) = check.fault() {
+        let (server, fault) = (server.to_string(), fault.clone());
+        return ConnectError::Unproven(Error::Certificate { server, fault });
+    }
     match error {
-        ConnectionError::TransportError(error) if is_tls(error.code.into()) => trust(error.reason),
-        ConnectionError::ConnectionClosed(close) if is_tls(close.error_code.into()) => {
-            trust(ConnectionEnd(ConnectionError::ConnectionClosed(close)).to_string())
-        }
         ConnectionError::VersionMismatch => Unavailable::QuicVersion.into(),
         ConnectionError::TimedOut => Unavailable::NoAnswer.into(),
-        other => match close_code(&other) {
-            Some(code) => Unavailable::Closed(code).into(),
-            None => Unavailable::Lost(other.into()).into(),
+        other => Unavailable::Lost(other.into()).into(),
+    }
+}
+
+/// Of the failures at two addresses, the one that says more about the server; of equals the second, which was found later.
+fn graver(first: Option<ConnectError>, second: ConnectError) -> ConnectError {
+    let rank = |error: &ConnectError| match error {
+        ConnectError::Transient(Unavailable::Blocked(_)) => 0,
+        ConnectError::Transient(_) => 1,
+        ConnectError::Unproven(_) => 2,
+        ConnectError::Permanent(_) => 3,
+    };
+    match first {
+        Some(first) if rank(&first) > rank(&second) => first,
+        _ => second,
+    }
+}
+
+/// Without a socket for one address another one may still be reached.
+fn no_socket(address: SocketAddr, error: SetupError) -> ConnectError {
+    match &error {
+        SetupError::Bind { source, .. } => match Obstacle::new(address, source) {
+            Obstacle::NoHandle => ConnectError::Unproven(Error::Quic(error)),
+            obstacle => Unavailable::Blocked(obstacle).into(),
         },
+        _ => ConnectError::Permanent(error.into()),
     }
 }
 
@@ -273,15 +290,68 @@ fn not_begun(error: QuinnConnectError) -> ConnectError {
     }
 }
 
-/// A random number from 0 to 1 for [`Backoff::next`], which needs no quality beyond that.
-pub(super) fn jitter() -> f64 {
-    (RandomState::new().hash_one(0u8) >> 11) as f64 / (1u64 << 53) as f64
-}
-
 impl Session {
-    /// Closes the connection and waits up to a second until the server has heard of it.
+    /// Asks the server for an acknowledgement, to learn whether it is there.
+    pub(super) fn ask(&mut self) {
+        self.asked = self.asked.saturating_add(1);
+        ask_for_acknowledgement(&self.connection, &self.tuning, self.asked);
+    }
+
+    /// Closes the connection and waits a moment until the server has heard of it.
     pub(crate) async fn close(self) {
         close(&self.connection, Close::Done, "");
-        let _ = timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+        let _ = timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use narrows_wire::quic::CertificateFault;
+    use quinn::{ConnectionClose, TransportErrorCode};
+
+    use super::*;
+
+    fn closed(code: TransportErrorCode) -> ConnectionError {
+        let close = ConnectionClose { error_code: code, frame_type: None, reason: (&b"go away"[..]).into() };
+        ConnectionError::ConnectionClosed(close)
+    }
+
+    #[test]
+    fn nothing_before_the_servers_authentication_is_believed_to_last() {
+        let server = Server::parse("tail:1").unwrap();
+        let unchecked = CertificateCheck::default();
+        let alerts = (0..=255).map(|alert| closed(TransportErrorCode::crypto(alert)));
+        let others = [
+            closed(TransportErrorCode::CONNECTION_REFUSED),
+            closed(TransportErrorCode::PROTOCOL_VIOLATION),
+            ConnectionError::VersionMismatch,
+            ConnectionError::Reset,
+            ConnectionError::TimedOut,
+        ];
+        for error in alerts.chain(others) {
+            let failed = handshake_failed(&server, error, &unchecked);
+            assert!(matches!(failed, ConnectError::Transient(_)), "{failed:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_at_one_address_does_not_hide_a_graver_one_at_another() {
+        let certificate = || {
+            let (server, fault) = ("tail:1".to_owned(), CertificateFault::UnknownIssuer);
+            ConnectError::Unproven(Error::Certificate { server, fault })
+        };
+        let blocked = || {
+            no_socket(
+                "[::1]:1".parse().unwrap(),
+                SetupError::Bind {
+                    address: "[::]:0".parse().unwrap(),
+                    source: std::io::Error::from_raw_os_error(97),
+                },
+            )
+        };
+        assert!(matches!(graver(Some(blocked()), certificate()), ConnectError::Unproven(_)));
+        assert!(matches!(graver(Some(certificate()), blocked()), ConnectError::Unproven(_)));
+        let silent = || ConnectError::from(Unavailable::NoAnswer);
+        assert!(matches!(graver(Some(silent()), blocked()), ConnectError::Transient(Unavailable::NoAnswer)));
     }
 }

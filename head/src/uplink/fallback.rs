@@ -2,32 +2,36 @@
 #![expect(clippy::disallowed_methods, reason = "every stage is timed here")]
 
 use std::{
-    pin::pin,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use super::{
-    connect::{ConnectError, Connector, Session},
-    queue::FrameQueue,
-};
 use crate::{
     Error,
     error::Chain,
     frame::{Encoded, Finished, Frame, Outcome, Timings},
-    shutdown::Shutdown,
     source::load,
     stage::Local,
 };
 
-/// Pause between attempts to reach the server during the fallback, and the longest duration of each.
-const RETRY_PERIOD: Duration = Duration::from_secs(2);
-
 /// A frame for the fallback, and why no server answers it.
 pub(crate) type FallbackFrame = (Frame<Encoded>, Arc<str>);
+
+/// Where frames go that this device answers instead of the server.
+#[derive(Debug, Clone)]
+pub(crate) struct Fallback(pub(crate) SyncSender<FallbackFrame>);
+
+impl Fallback {
+    /// Has this device answer `frame`, because of `reason`.
+    pub(super) fn answer(&self, frame: Frame<Encoded>, reason: Arc<str>) {
+        // The channel has room for every frame that can exist, and the thread that answers outlives the uplink unless it has
+        // failed, which ends the run.
+        self.0.send((frame, reason)).ok();
+    }
+}
 
 /// Answers frames with the bundle's local network. It runs in a thread of its own, so that the uplink can go on
 /// looking for the server.
@@ -72,62 +76,4 @@ impl LocalAnswers {
 
 fn failed(reason: &str, error: &Error) -> Outcome {
     Outcome::Failed(format!("{reason}; on this device: {}", Chain(error)))
-}
-
-/// Has frames answered on this device until the server is back. Returns the new session, or `None` when no frame is left
-/// or the run was stopped.
-///
-/// # Errors
-/// `error` if it does not say that the server is away or if there is no local network, and any error that ends all hope for
-/// the server. The remaining frames have failed then.
-pub(super) async fn serve_locally(
-    queue: &mut FrameQueue,
-    connector: &Connector,
-    fallback: Option<&SyncSender<FallbackFrame>>,
-    shutdown: &Shutdown,
-    error: Error,
-) -> Result<Option<Session>, Error> {
-    let (Some(fallback), Error::Unreachable { .. }) = (fallback, &error) else {
-        queue.fail_remaining(&format!("no answer: {}", Chain(&error)));
-        return Err(error);
-    };
-    let reason: Arc<str> = Chain(&error).to_string().into();
-    tracing::warn!("{reason}; this device answers until the server is back");
-    loop {
-        let attempt = {
-            let mut attempt = pin!(async {
-                tokio::time::sleep(RETRY_PERIOD).await;
-                connector.connect(RETRY_PERIOD).await
-            });
-            loop {
-                while let Some(frame) = queue.pop_any() {
-                    // The thread that answers outlives the uplink unless it has failed, which ends the run.
-                    fallback.send((frame, Arc::clone(&reason))).ok();
-                }
-                tokio::select! {
-                    () = shutdown.stopped() => break None,
-                    frame = queue.receive() => match frame {
-                        Some(frame) => queue.push(frame),
-                        None => return Ok(None),
-                    },
-                    attempt = &mut attempt => break Some(attempt),
-                }
-            }
-        };
-        match attempt {
-            None => {
-                queue.fail_remaining("interrupted before the answer came");
-                return Ok(None);
-            }
-            Some(Ok(session)) => {
-                tracing::warn!("the server at {} is back", connector.server());
-                return Ok(Some(session));
-            }
-            Some(Err(ConnectError::Permanent(error))) => {
-                queue.fail_remaining(&format!("no answer: {}", Chain(&error)));
-                return Err(error);
-            }
-            Some(Err(ConnectError::Transient(_))) => {}
-        }
-    }
 }

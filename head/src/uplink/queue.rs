@@ -1,10 +1,15 @@
 //! Frames that wait for the server, and the way by which every one of them ends.
 #![expect(clippy::disallowed_methods, reason = "frames past their deadline are dropped")]
 
-use std::{collections::VecDeque, sync::mpsc::SyncSender, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, mpsc::SyncSender},
+    time::Instant,
+};
 
 use tokio::sync::mpsc::Receiver;
 
+use super::fallback::Fallback;
 use crate::frame::{Encoded, Finished, Frame, Outcome};
 
 /// Encoded frames on their way to the server. Every frame that enters ends as a finished one.
@@ -48,9 +53,26 @@ impl FrameQueue {
         }
     }
 
-    /// Takes the oldest frame of the resend queue, whatever its deadline.
-    pub(super) fn pop_any(&mut self) -> Option<Frame<Encoded>> {
-        self.resend.pop_front()
+    /// Has this device answer the frames of the resend queue: all of them, or those that have waited for half of their time
+    /// at `now`.
+    pub(super) fn answer_locally(&mut self, fallback: &Fallback, reason: &str, now: Option<Instant>) {
+        let due = |frame: &Frame<Encoded>| now.is_none_or(|now| frame.halfway() <= now);
+        if !self.resend.iter().any(due) {
+            return;
+        }
+        let reason: Arc<str> = reason.into();
+        for frame in std::mem::take(&mut self.resend) {
+            match due(&frame) {
+                true => fallback.answer(frame, Arc::clone(&reason)),
+                false => self.resend.push_back(frame),
+            }
+        }
+    }
+
+    /// When the next frame of the resend queue is to be answered on this device, or without a local network fails.
+    pub(super) fn next_due(&self, has_fallback: bool) -> Option<Instant> {
+        let due = |frame: &Frame<Encoded>| if has_fallback { frame.halfway() } else { frame.plan.deadline };
+        self.resend.iter().map(due).min()
     }
 
     /// Fails the frames of the resend queue whose deadlines have passed.

@@ -1,26 +1,39 @@
 //! Requests and replies over one connection: a stream for each frame, the newest frame with the highest priority.
 #![expect(clippy::disallowed_methods, reason = "requests carry what is left of a frame's budget")]
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use narrows_wire::{
     Close, ErrorKind, FrameReply, RefusalCode, Reset,
     limits::MAX_REPLY,
-    quic::close,
+    quic::{close, path_state},
     stream::{StreamError, read_message, write_message},
 };
 use quinn::{Connection, VarInt};
-use tokio::{task::JoinSet, time::timeout_at};
+use tokio::{
+    sync::oneshot,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout_at},
+};
 
 use super::{
-    connect::{Connector, Session},
+    connect::{ConnectError, Connector, Session},
+    fallback::Fallback,
     queue::FrameQueue,
+    search::Search,
 };
 use crate::{
     error::{Chain, Unavailable},
     frame::{Encoded, Frame, Outcome, Traffic},
+    policy::{Hearing, Silence},
     shutdown::Shutdown,
 };
+
+/// Time between two looks at whether the server is heard, while answers are outstanding.
+const LISTEN: Duration = Duration::from_millis(100);
 
 /// How the exchange of frames over a connection ended.
 pub(super) enum TransferEnd {
@@ -30,6 +43,8 @@ pub(super) enum TransferEnd {
     Stopped,
     /// The connection cannot be used any more; unanswered frames are in the resend queue.
     Lost(Unavailable),
+    /// The server fell silent on this connection and answered on a new one; unanswered frames are in the resend queue.
+    Replaced(Box<Session>),
 }
 
 /// The frames in flight on one connection.
@@ -37,16 +52,30 @@ pub(super) struct Transfer<'a> {
     session: &'a mut Session,
     connector: &'a Connector,
     queue: &'a mut FrameQueue,
+    fallback: Option<&'a Fallback>,
+    /// Looks for the server elsewhere while it is silent here.
+    search: &'a mut Search,
     requests: JoinSet<(u64, RequestResult)>,
-    /// Frames without a reply by request id, each with the size of its request. Bounded by the server's limit.
-    in_flight: BTreeMap<u64, (Frame<Encoded>, usize)>,
+    /// Frames without a reply by request id. Bounded by the server's limit.
+    in_flight: BTreeMap<u64, InFlight>,
+    silence: Silence,
+    suspected: bool,
+}
+
+/// A frame without a reply.
+struct InFlight {
+    frame: Frame<Encoded>,
+    /// Size of the request.
+    sent: usize,
+    /// Dropping it gives the request up.
+    _request: oneshot::Sender<()>,
 }
 
 /// How the stream of one request ended.
 enum RequestResult {
     Reply(Vec<u8>, Instant),
-    /// The frame's deadline passed.
-    DeadlinePassed,
+    /// The frame's deadline passed, or nobody waits for the answer any more.
+    GivenUp,
     Failed(StreamError),
 }
 
@@ -61,20 +90,39 @@ enum AfterReply {
 }
 
 impl<'a> Transfer<'a> {
-    pub(super) fn new(session: &'a mut Session, connector: &'a Connector, queue: &'a mut FrameQueue) -> Self {
-        Transfer { session, connector, queue, requests: JoinSet::new(), in_flight: BTreeMap::new() }
+    pub(super) fn new(
+        session: &'a mut Session,
+        connector: &'a Connector,
+        queue: &'a mut FrameQueue,
+        fallback: Option<&'a Fallback>,
+        search: &'a mut Search,
+    ) -> Self {
+        let silence = Silence::new(Instant::now(), path_state(&session.connection).received);
+        Transfer {
+            session,
+            connector,
+            queue,
+            fallback,
+            search,
+            requests: JoinSet::new(),
+            in_flight: BTreeMap::new(),
+            silence,
+            suspected: false,
+        }
     }
 
     /// Sends frames and handles replies until the connection ends; adds to `replies` how many frames finished.
     pub(super) async fn run(mut self, shutdown: &Shutdown, replies: &mut usize) -> TransferEnd {
         let end = self.exchange(shutdown, replies).await;
-        let unanswered = std::mem::take(&mut self.in_flight).into_values().map(|(frame, _)| frame);
+        let unanswered = std::mem::take(&mut self.in_flight).into_values().map(|request| request.frame);
         self.queue.push_unanswered(unanswered);
         end
     }
 
     async fn exchange(&mut self, shutdown: &Shutdown, replies: &mut usize) -> TransferEnd {
         let (mut open, mut draining) = (true, false);
+        let mut listening = interval(LISTEN);
+        listening.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             while !draining
                 && self.session.client.room() > 0
@@ -95,7 +143,7 @@ impl<'a> Transfer<'a> {
                         Ok(request) => request,
                         Err(error) => return TransferEnd::Lost(Unavailable::Task(error)),
                     };
-                    let Some((frame, sent)) = self.in_flight.remove(&id) else { continue };
+                    let Some(InFlight { frame, sent, .. }) = self.in_flight.remove(&id) else { continue };
                     match self.handle_reply(id, frame, sent, result) {
                         AfterReply::Finished => *replies += 1,
                         // The server still answers the frames that it has accepted; the others wait for its return.
@@ -114,9 +162,58 @@ impl<'a> Transfer<'a> {
                     None => open = false,
                 },
                 error = self.session.connection.closed() => {
-                    return TransferEnd::Lost(self.connector.classify(error).into());
+                    return TransferEnd::Lost(self.connector.ended(error).into());
                 }
                 () = shutdown.stopped() => return TransferEnd::Stopped,
+                found = self.search.next(), if self.suspected => match found {
+                    Ok(session) => return TransferEnd::Replaced(Box::new(session)),
+                    // Nothing that says more than the silence.
+                    Err(ConnectError::Transient(_)) => {}
+                    Err(error) => return TransferEnd::Lost(error.into()),
+                },
+                _ = listening.tick() => self.listen(),
+            }
+        }
+    }
+
+    /// Looks whether the server is heard. While it is not, it is looked for anew, and frames end by their deadlines.
+    fn listen(&mut self) {
+        let (now, path) = (Instant::now(), path_state(&self.session.connection));
+        if self.in_flight.is_empty() {
+            self.silence.rest(now, path.received);
+            return self.trust();
+        }
+        match self.silence.observe(now, path.received, path.rtt) {
+            Hearing::Ask => self.session.ask(),
+            Hearing::Silent if !self.suspected => {
+                tracing::debug!("the server at {} is silent; connecting anew", self.connector.server());
+                self.suspected = true;
+                self.search.restart(path.rtt, true);
+            }
+            Hearing::Silent => {}
+            Hearing::Fine => return self.trust(),
+        }
+        if let Some(fallback) = self.fallback.filter(|_| self.suspected) {
+            self.answer_locally(fallback, now);
+        }
+    }
+
+    /// Ends the search, if the server was suspected.
+    fn trust(&mut self) {
+        if std::mem::take(&mut self.suspected) {
+            self.search.stop();
+        }
+    }
+
+    /// Has this device answer the frames that have waited for half of their time.
+    fn answer_locally(&mut self, fallback: &Fallback, now: Instant) {
+        let reason = format!("the server at {} is silent", self.connector.server());
+        self.queue.answer_locally(fallback, &reason, Some(now));
+        let due = self.in_flight.iter().filter(|(_, request)| request.frame.halfway() <= now);
+        for id in due.map(|(&id, _)| id).collect::<Vec<_>>() {
+            if let Some(request) = self.in_flight.remove(&id) {
+                self.session.client.abandon(id);
+                fallback.answer(request.frame, reason.as_str().into());
             }
         }
     }
@@ -136,10 +233,12 @@ impl<'a> Transfer<'a> {
             Ok((id, bytes)) => {
                 // The newest frame is worth most.
                 let priority = i32::try_from(frame.id.0).unwrap_or(i32::MAX);
-                self.in_flight.insert(id, (frame, bytes.len()));
+                let (request, given_up) = oneshot::channel();
+                self.in_flight.insert(id, InFlight { frame, sent: bytes.len(), _request: request });
                 let connection = self.session.connection.clone();
-                self.requests
-                    .spawn(async move { (id, send_request(connection, priority, deadline, bytes).await) });
+                self.requests.spawn(async move {
+                    (id, send_request(connection, priority, deadline, bytes, given_up).await)
+                });
             }
             Err(error) => {
                 let reason = format!("cannot be sent: {}", Chain(&error));
@@ -164,6 +263,11 @@ impl<'a> Transfer<'a> {
                     Ok(FrameReply::Answered(reply)) => Outcome::Answered { reply, traffic },
                     Ok(FrameReply::Refused { refusal, .. }) => match refusal.code {
                         RefusalCode::Draining => return AfterReply::Draining(frame),
+                        // It has no time or has failed, which says nothing about the frame.
+                        RefusalCode::Busy | RefusalCode::Internal | RefusalCode::TooManyInFlight => {
+                            let reason = refusal.to_string();
+                            return self.replace(frame, &reason, Outcome::Refused { refusal, traffic });
+                        }
                         _ => Outcome::Refused { refusal, traffic },
                     },
                     Err(error) => {
@@ -171,40 +275,58 @@ impl<'a> Transfer<'a> {
                         if error.kind() == ErrorKind::Peer {
                             close(&self.session.connection, Close::Violation, &reason);
                         }
-                        self.queue.finish(frame, Outcome::Failed(reason));
+                        self.replace(frame, &reason, Outcome::Failed(reason.clone()));
                         return AfterReply::Lost(None, Unavailable::Reply(error));
                     }
                 }
             }
-            RequestResult::DeadlinePassed => {
+            RequestResult::GivenUp => {
                 client.abandon(id);
                 let budget = frame.budget().as_millis();
                 Outcome::Failed(format!("no answer within the budget of {budget} ms"))
             }
             RequestResult::Failed(StreamError::Connection(end)) => {
-                return AfterReply::Lost(Some(frame), self.connector.classify(end.0).into());
+                return AfterReply::Lost(Some(frame), self.connector.ended(end.0).into());
             }
             RequestResult::Failed(error) => {
                 client.abandon(id);
-                Outcome::Failed(format!("no answer: {}", Chain(&error)))
+                let reason = Chain(&error).to_string();
+                let failed = Outcome::Failed(format!("no answer: {reason}"));
+                return self.replace(frame, &reason, failed);
             }
         };
         self.queue.finish(frame, outcome);
         AfterReply::Finished
     }
+
+    /// Has this device answer a frame that the server did not, because of `reason`; without a local network it ends with
+    /// `outcome`.
+    fn replace(&self, frame: Frame<Encoded>, reason: &str, outcome: Outcome) -> AfterReply {
+        match self.fallback {
+            Some(fallback) => {
+                fallback.answer(frame, format!("the server at {}: {reason}", self.connector.server()).into());
+            }
+            None => self.queue.finish(frame, outcome),
+        }
+        AfterReply::Finished
+    }
 }
 
-/// Sends a request on a stream of its own and reads the reply, until `deadline`.
+/// Sends a request on a stream of its own and reads the reply, until `deadline` or until the sender of `given_up` is dropped.
 async fn send_request(
     connection: Connection,
     priority: i32,
     deadline: Instant,
     request: Vec<u8>,
+    mut given_up: oneshot::Receiver<()>,
 ) -> RequestResult {
-    let (mut send, mut receive) = match timeout_at(deadline.into(), connection.open_bi()).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return RequestResult::Failed(StreamError::Connection(error.into())),
-        Err(_) => return RequestResult::DeadlinePassed,
+    let (mut send, mut receive) = tokio::select! {
+        stream = timeout_at(deadline.into(), connection.open_bi()) => match stream {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return RequestResult::Failed(StreamError::Connection(error.into())),
+            Err(_) => return RequestResult::GivenUp,
+        },
+        _ = &mut given_up => return RequestResult::GivenUp,
     };
     // This fails only for a closed stream, and then writing fails as well.
     let _ = send.set_priority(priority);
@@ -215,14 +337,18 @@ async fn send_request(
             Err(error) => Err(error),
         }
     };
-    match timeout_at(deadline.into(), exchange).await {
-        Ok(Ok(bytes)) => RequestResult::Reply(bytes, Instant::now()),
-        Ok(Err(error)) => RequestResult::Failed(error),
-        Err(_) => {
+    let exchanged = tokio::select! {
+        exchanged = timeout_at(deadline.into(), exchange) => exchanged.ok(),
+        _ = given_up => None,
+    };
+    match exchanged {
+        Some(Ok(bytes)) => RequestResult::Reply(bytes, Instant::now()),
+        Some(Err(error)) => RequestResult::Failed(error),
+        None => {
             let stale = VarInt::from_u32(Reset::Stale.into());
             let _ = send.reset(stale);
             let _ = receive.stop(stale);
-            RequestResult::DeadlinePassed
+            RequestResult::GivenUp
         }
     }
 }

@@ -71,7 +71,7 @@ impl Structure {
                     at += 2 + segment.len();
                     match marker {
                         0xc4 => frame.layout.define_tables(segment),
-                        0xcc | 0xc9..=0xcb | 0xcd..=0xcf => {
+                        0xc9..=0xcf => {
                             return Err(ImageFault::Coding("arithmetic codes"));
                         }
                         0xc3 => return Err(ImageFault::Coding("lossless coding")),

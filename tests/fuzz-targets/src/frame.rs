@@ -27,6 +27,7 @@ static CATALOG: LazyLock<Arc<Catalog>> = LazyLock::new(|| {
 ///
 /// # Panics
 /// When accepted bytes break a promise.
+#[must_use]
 pub fn run(data: &[u8]) -> bool {
     let (request, reply) = (Request::parse(data), FrameReply::parse(data));
     if let Ok(request) = &request {

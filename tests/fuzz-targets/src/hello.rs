@@ -9,6 +9,7 @@ use narrows_wire::{BundleId, Hello, HelloReply, session::Client};
 ///
 /// # Panics
 /// When accepted bytes break a promise.
+#[must_use]
 pub fn run(data: &[u8]) -> bool {
     let (hello, reply) = (Hello::parse(data), HelloReply::parse(data));
     if let Ok(hello) = &hello {

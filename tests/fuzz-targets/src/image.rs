@@ -11,6 +11,7 @@ pub const MAX_PIXELS: u64 = 1 << 16;
 ///
 /// # Panics
 /// When accepted bytes break a promise.
+#[must_use]
 pub fn run(data: &[u8]) -> bool {
     let decoded = [ImageFormat::Jpeg, ImageFormat::WebP].map(|format| decode_as(data, format, MAX_PIXELS));
     decoded.iter().flatten().fold(false, |_, image| {

@@ -8,6 +8,7 @@ use narrows_models::Manifest;
 ///
 /// # Panics
 /// When accepted bytes break a promise.
+#[must_use]
 pub fn run(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let Ok(manifest) = Manifest::parse(text) else { return false };

@@ -10,6 +10,7 @@ use narrows_power::{Plan, Window, meter::Log, radio};
 ///
 /// # Panics
 /// When accepted bytes break a promise.
+#[must_use]
 pub fn run(data: &[u8]) -> bool {
     let log = Log::parse(data);
     if let Ok(log) = &log

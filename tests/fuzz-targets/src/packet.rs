@@ -32,6 +32,7 @@ pub fn shapes() -> [Shape; 3] {
 ///
 /// # Panics
 /// When accepted bytes break a promise.
+#[must_use]
 pub fn run(data: &[u8]) -> bool {
     let shapes = shapes();
     let mut packet = data.to_vec();
@@ -39,9 +40,11 @@ pub fn run(data: &[u8]) -> bool {
     if data.len() >= 4 && data[0] & 1 == 0 {
         let mode = Mode::ALL[usize::from(data[0] >> 1) % Mode::ALL.len()];
         packet[0] = 0x20 | mode as u8;
-        packet[1] = data[1] % 3 << 4 | (data[1] >> 4) % 2;
-        packet[2] =
-            if mode.is_coded() { (data[2] & 1) * (2 << 3) | (data[2] >> 1) % 6 } else { 1 + data[2] % 2 };
+        packet[1] = ((data[1] % 3) << 4) | ((data[1] >> 4) % 2);
+        packet[2] = match mode.is_coded() {
+            true => ((data[2] & 1) << 4) | ((data[2] >> 1) % 6),
+            false => 1 + data[2] % 2,
+        };
         packet[3] = tables.id()[0];
     }
     let (mut symbols, mut expected) = (Vec::new(), Vec::new());

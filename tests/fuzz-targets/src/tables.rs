@@ -9,6 +9,7 @@ use narrows_codec::{Choice, Decoder, Encoder, Feature, GeometryId, LevelId, Mode
 ///
 /// # Panics
 /// When accepted bytes break a promise.
+#[must_use]
 pub fn run(data: &[u8]) -> bool {
     let Ok(tables) = Tables::parse(data) else { return false };
     let shape = Shape::new(tables.channels(), 3, 7).expect("as many channels as tables may have");

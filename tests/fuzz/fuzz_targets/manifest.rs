@@ -3,5 +3,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    narrows_fuzz_targets::manifest::run(data);
+    let _accepted = narrows_fuzz_targets::manifest::run(data);
 });

@@ -14,8 +14,8 @@ fn input(name: &str) -> Vec<u8> {
 /// A file of the plain picture without its end marker, and its pixels.
 fn plain() -> (Vec<u8>, RgbImage) {
     let file = input("a-plain.jpg");
-    let pixels = decode(&file).unwrap();
-    (file.strip_suffix(END_OF_IMAGE).unwrap().to_vec(), pixels)
+    let pixels = decode(&file).expect("the plain picture is read");
+    (file.strip_suffix(END_OF_IMAGE).expect("it has an end marker").to_vec(), pixels)
 }
 
 /// Mean absolute difference of two images.
@@ -27,7 +27,7 @@ fn difference(a: &RgbImage, b: &RgbImage) -> f64 {
 
 /// Where the data of the first scan begins.
 fn scan(file: &[u8]) -> usize {
-    let header = file.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
+    let header = file.windows(2).position(|pair| pair == [0xff, 0xda]).expect("it has a scan");
     header + 2 + usize::from(file[header + 3])
 }
 

@@ -1,6 +1,12 @@
 //! Errors of the device, each with its sources and a kind that tells who can mend it.
 
-use std::{error::Error as StdError, fmt, io, path::PathBuf, time::Duration};
+use std::{
+    error::Error as StdError,
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    time::Duration,
+};
 
 use narrows_wire::{
     BundleId, HelloRefusal, Refusal,
@@ -9,7 +15,9 @@ use narrows_wire::{
     stream::StreamError,
 };
 
-use crate::{encoding::EncodeError, image::ImageFault, net, obstacle::Obstacle, source::SourceError};
+use crate::{
+    encoding::EncodeError, image::ImageFault, name::Escaped, net, obstacle::Obstacle, source::SourceError,
+};
 
 /// Why a run could not start or continue, or why a frame failed.
 ///
@@ -114,7 +122,7 @@ pub enum Error {
         source: narrows_wire::Error,
     },
     /// A file cannot be read.
-    #[error("{}", file.display())]
+    #[error("{}", Escaped(file))]
     File {
         /// The file.
         file: PathBuf,
@@ -122,7 +130,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A file holds no usable image.
-    #[error("{}", file.display())]
+    #[error("{}", Escaped(file))]
     Image {
         /// The file.
         file: PathBuf,
@@ -156,6 +164,17 @@ pub enum Error {
         problem: &'static str,
         /// What the operating system reported.
         source: io::Error,
+    },
+    /// The line of a frame cannot be written as JSON.
+    #[error("the line cannot be written as JSON")]
+    Json(#[source] serde_json::Error),
+    /// The work on one frame panicked.
+    #[error("{task}: a panic: {message}")]
+    Panic {
+        /// What could not be done.
+        task: &'static str,
+        /// What the panic said.
+        message: String,
     },
     /// A thread ended by a panic.
     #[error("this device: the thread that {task} failed")]
@@ -253,7 +272,12 @@ impl Error {
             Error::Identity(_) | Error::Certificate { .. } | Error::Trust { .. } => ErrorKind::Identity,
             Error::Source(_) => ErrorKind::Source,
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol { .. } => ErrorKind::Server,
-            Error::File { .. } | Error::Image { .. } | Error::Code(_) | Error::Encode(_) => ErrorKind::Frame,
+            Error::File { .. }
+            | Error::Image { .. }
+            | Error::Code(_)
+            | Error::Encode(_)
+            | Error::Json(_)
+            | Error::Panic { .. } => ErrorKind::Frame,
             Error::Power(error) if error.kind() == narrows_power::ErrorKind::Input => ErrorKind::Usage,
             Error::Power(_)
             | Error::Output { .. }
@@ -289,6 +313,19 @@ impl From<SetupError> for Error {
             other => Error::Quic(other),
         }
     }
+}
+
+/// Does the work on one frame; a panic in it is an error of that frame alone.
+///
+/// # Errors
+/// [`Error::Panic`].
+pub(crate) fn caught<T>(task: &'static str, work: impl FnOnce() -> T) -> Result<T, Error> {
+    // What a frame's work leaves behind are buffers, which the next frame fills anew.
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or(panic.downcast_ref::<String>().map(String::as_str));
+        Error::Panic { task, message: text.unwrap_or("no message").to_owned() }
+    })
 }
 
 /// Displays an error and its sources, outermost first, as `a: b: c`.
@@ -349,6 +386,18 @@ mod tests {
         let source = crate::image::decode(b"text").unwrap_err();
         let text = Chain(&Error::Image { file: "x.png".into(), source }).to_string();
         assert!(text.starts_with("x.png: this is a text, not an image; "), "{text}");
+    }
+
+    #[test]
+    fn a_panic_of_one_frame_is_an_error_with_its_message() {
+        assert_eq!(caught("x", || 7).unwrap(), 7);
+        for error in [caught("it failed", || panic!("at {}", 3)), caught("it failed", || panic!("at 3"))] {
+            let error: Error = error.map(|(): ()| ()).unwrap_err();
+            assert_eq!(
+                (error.to_string().as_str(), error.kind()),
+                ("it failed: a panic: at 3", ErrorKind::Frame)
+            );
+        }
     }
 
     #[test]

@@ -218,3 +218,35 @@ impl<S> Frame<S> {
         self.plan.deadline.saturating_duration_since(self.captured_at)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// A frame that is not worked on.
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    pub(crate) fn frame() -> Frame<()> {
+        let now = Instant::now();
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let plan = FramePlan {
+            path: FramePath::Local,
+            tasks: [].into(),
+            deadline: now,
+            draw: false,
+            keep_pixels: false,
+        };
+        Frame {
+            id: FrameId(0),
+            file: "cat.jpg".into(),
+            picture_name: None,
+            captured_at: now,
+            plan,
+            stage: (),
+            permit,
+        }
+    }
+}

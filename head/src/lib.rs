@@ -26,12 +26,15 @@
 //!
 //! Files use each other in one direction: source, stage, uplink, sink, run; below them lie frame, policy, config and error.
 
+mod artifact;
 mod canvas;
 pub mod config;
 pub mod doctor;
 pub mod encoding;
 mod error;
 mod frame;
+mod limits;
+pub mod name;
 pub mod net;
 mod obstacle;
 mod policy;

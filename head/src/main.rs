@@ -3,6 +3,9 @@
 use std::{
     io::{IsTerminal, Write},
     process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
@@ -32,6 +35,7 @@ Examples:
     narrows-head run … --source photos.fifo --repeat 0
 
 Standard output has one JSON line for each frame, in the order of the answers. Everything else goes to standard error.
+In names of files a backslash is written as \\\\, and bytes that are not UTF-8 and control characters as \\xNN.
 
 Exit codes:
     0  every frame was answered, by the server or on this device, or the reader of standard output closed it
@@ -86,6 +90,9 @@ Exit codes:
     1  something failed
     2  a flag cannot be understood";
 
+/// How long standard error is given to take the last words.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// Run the first layers of a network on this device and the rest on a server
 #[derive(Parser)]
 #[command(name = "narrows-head", version, after_help = EXAMPLES)]
@@ -118,7 +125,9 @@ fn main() -> ExitCode {
         1 => "warn,quinn_udp=error,narrows_head=debug,narrows_wire=debug",
         _ => "debug",
     };
-    let asked = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let asked = std::env::var_os("RUST_LOG");
+    let filter = asked.as_ref().and_then(|filter| filter.to_str()?.parse::<Targets>().ok());
+    let is_unknown = filter.is_none();
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_writer(std::io::stderr)
@@ -126,8 +135,13 @@ fn main() -> ExitCode {
         .without_time()
         .with_target(false)
         .finish()
-        .with(asked.unwrap_or_else(|| level.parse().expect("the levels above are filters")))
+        .with(filter.unwrap_or_else(|| level.parse().expect("the levels above are filters")))
         .init();
+    if let Some(asked) = asked.filter(|_| is_unknown) {
+        tracing::warn!(
+            "RUST_LOG={asked:?} is no list of levels such as info,narrows_head=debug; it is not used"
+        );
+    }
     let done = match cli.command {
         Command::Run(flags) => run(&flags).map(|report| finish(&report)),
         Command::Power(flags) => power::power(&flags).map(ExitCode::from),
@@ -136,7 +150,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            print(&error);
+            print(format!("narrows-head: {}", Chain(&error)));
             ExitCode::from(code(&error))
         }
     }
@@ -147,11 +161,8 @@ fn finish(report: &RunReport) -> ExitCode {
     if report.stop == Some(Stop::Unread) {
         return ExitCode::SUCCESS;
     }
-    // Standard error may be closed as well; the exit code still reports the outcome.
-    let _ = writeln!(std::io::stderr(), "{}", report.summary);
-    if let Some(error) = &report.error {
-        print(error);
-    }
+    let error = report.error.as_ref().map(|error| format!("\nnarrows-head: {}", Chain(error)));
+    print(format!("{}{}", report.summary, error.unwrap_or_default()));
     ExitCode::from(match (report.stop, &report.error) {
         (Some(Stop::Interrupt), _) => 130,
         (Some(_), _) => 143,
@@ -161,8 +172,22 @@ fn finish(report: &RunReport) -> ExitCode {
     })
 }
 
-fn print(error: &Error) {
-    let _ = writeln!(std::io::stderr(), "narrows-head: {}", Chain(error));
+/// Writes to standard error, unless nobody reads it. It may be closed as well; the exit code still reports the outcome.
+fn print(text: String) {
+    let (done, written) = mpsc::channel();
+    let write = |text: &str| {
+        let _ = writeln!(std::io::stderr(), "{text}");
+    };
+    let copy = text.clone();
+    let writer = move || {
+        write(&copy);
+        let _ = done.send(());
+    };
+    match thread::Builder::new().spawn(writer) {
+        Ok(_) => drop(written.recv_timeout(PATIENCE)),
+        // Where no thread may be started, there is nothing for it but to wait.
+        Err(_) => write(&text),
+    }
 }
 
 fn code(error: &Error) -> u8 {

@@ -1,28 +1,31 @@
 //! The JSON line of each frame, and the summary of a run.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use narrows_wire::Framing;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::encoding::Encoding;
+use crate::{
+    encoding::Encoding,
+    name::{escaped, escaped_option},
+};
 
 mod summary;
+mod totals;
 
 pub use summary::Summary;
+pub(crate) use totals::Totals;
 
 /// The line of one frame on standard output.
 ///
 /// Lines are written in the order in which frames finish; `frame` counts them in the order of capture. Fields that do not
-/// apply to a frame are left out.
+/// apply to a frame are left out. Paths are written as [`Escaped`](crate::name::Escaped) displays them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// Position of the frame within the run, from 0.
     pub frame: u64,
     /// The file that it was read from.
+    #[serde(with = "escaped")]
     pub file: PathBuf,
     /// Whether it was answered.
     pub status: Status,
@@ -50,7 +53,7 @@ pub struct Line {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<Segment>,
     /// With `--out`, the photo with bars for the classes, where there is no class map.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "escaped_option")]
     pub overlay: Option<PathBuf>,
     /// Tasks without an answer on a line that has another answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -110,10 +113,10 @@ pub struct ClassScore {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
     /// With `--out`, the map as a PNG whose palette indices are the classes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "escaped_option")]
     pub mask: Option<PathBuf>,
     /// With `--out`, the photo tinted by the map, with a legend.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "escaped_option")]
     pub overlay: Option<PathBuf>,
     /// Width of the map in pixels.
     pub width: u16,
@@ -207,15 +210,14 @@ impl ImageSettings {
 }
 
 impl Line {
-    /// Writes the line and a line feed, and flushes the writer.
+    /// The line as JSON with a line feed.
     ///
     /// # Errors
-    /// The writer's error.
-    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    /// The error of the serialiser.
+    pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut bytes = serde_json::to_vec(self)?;
         bytes.push(b'\n');
-        out.write_all(&bytes)?;
-        out.flush()
+        Ok(bytes)
     }
 }
 
@@ -254,9 +256,7 @@ mod tests {
     }
 
     fn text(line: &Line) -> String {
-        let mut bytes = Vec::new();
-        line.write(&mut bytes).unwrap();
-        String::from_utf8(bytes).unwrap()
+        String::from_utf8(line.to_json().unwrap()).unwrap()
     }
 
     #[test]
@@ -353,6 +353,17 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_not_utf_8_are_written_without_loss() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+        let mut written = line(Status::Failed, 1, 1.0);
+        written.file = OsStr::from_bytes(b"caf\xe9 \\ \n.jpg").into();
+        written.overlay = Some(OsStr::from_bytes(b"out/\xff.overlay.png").into());
+        let text = text(&written);
+        assert!(text.contains(r#""file":"caf\\xe9 \\\\ \\x0a.jpg""#), "{text}");
+        assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), written);
+    }
+
+    #[test]
     fn the_summary_counts_and_ranks() {
         let mut summary = Summary::default();
         assert_eq!(summary.to_string(), "0 frames: 0 answered, 0 refused, 0 failed");
@@ -373,6 +384,12 @@ mod tests {
             summary.to_string(),
             "22 frames: 20 answered, 1 refused, 1 failed, 2 not begun; \
              packet 110 bytes on average; total p50 10.0 ms, p95 19.0 ms"
+        );
+        summary.unfinished = 3;
+        assert!(
+            summary
+                .to_string()
+                .starts_with("25 frames: 20 answered, 1 refused, 1 failed, 3 unfinished, 2 not begun;")
         );
     }
 

@@ -1,7 +1,7 @@
-//! A run: source and stages, uplink, and sink in three threads with a bounded number of frames between them.
+//! A run: source and stages, uplink, and sink in threads with a bounded number of frames between them.
 
 use std::{
-    io::{IsTerminal, Stdout},
+    io::IsTerminal,
     sync::{Arc, mpsc::sync_channel},
     thread,
     time::Duration,
@@ -11,19 +11,20 @@ use indicatif::{ProgressBar, ProgressStyle};
 use narrows_models::{Bundle, Parts};
 use narrows_wire::{BundleId, identity::Identity};
 use tokio::{
-    runtime::{self, Handle},
-    sync::mpsc,
-    task::spawn_blocking,
+    runtime::{self, Handle, Runtime},
+    sync::{Semaphore, mpsc, oneshot},
+    time::{sleep, timeout},
 };
 
 use crate::{
     Error, Local, Stop,
     config::{Config, Flags},
+    limits,
     policy::FixedPolicy,
-    report::Summary,
+    report::{Summary, Totals},
     shutdown::Shutdown,
     signals::Signals,
-    sink::{JsonlSink, PictureFolder, SinkReport},
+    sink::{JsonlSink, Out, PictureFolder},
     source::{FileSource, FrameSource},
     stage::Stages,
     uplink::{Connector, Fallback, FrameQueue, LocalAnswers, Uplink, find},
@@ -34,7 +35,10 @@ mod producer;
 use self::producer::Producer;
 
 /// How long an interrupted run waits for the answers of frames in flight.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_millis(1000);
+/// How long a run that gives up its frames may take to end by itself. After that it is left as it is: some thread is stuck in
+/// the operating system, in a write that nobody reads or on a file system that does not answer.
+const STUCK: Duration = Duration::from_millis(300);
 
 /// What a run did and how it ended.
 #[derive(Debug)]
@@ -58,28 +62,105 @@ struct Run {
     connector: Option<Arc<Connector>>,
     /// The network that answers while the server is away.
     fallback: Option<Local>,
-    sink: JsonlSink<Stdout>,
+    sink: JsonlSink<Out>,
+    totals: Arc<Totals>,
 }
 
 /// Takes the frames of the source through the bundle and writes their lines to standard output, as `narrows-head run`
 /// does.
 ///
+/// The calling thread waits for signals and for the end, and for nothing else; it returns within two seconds of a signal
+/// whatever the run is doing, and may leave threads behind that are stuck in the operating system. The process is meant to
+/// end after that.
+///
 /// # Errors
 /// What kept the run from beginning. An error that ends it later is in [`RunReport::error`].
 pub fn run(flags: &Flags) -> Result<RunReport, Error> {
-    let run = Run::open(flags)?;
-    // One thread for everything that waits, so that an answer is passed on without waking another core.
+    limits::check()?;
+    let flags = flags.clone();
+    let runtime = event_loop()?;
+    let report = runtime.block_on(async {
+        let signals = Signals::watch()?;
+        Signals::survive_file_size_limit()?;
+        let (shutdown, totals) = (Shutdown::new(), Arc::new(Totals::default()));
+        let work = {
+            let (shutdown, totals) = (shutdown.clone(), Arc::clone(&totals));
+            move || work(&flags, &shutdown, &totals)
+        };
+        let work = Worker::spawn("run", "runs the network", &shutdown, work)?;
+        supervise(work, signals, &shutdown, &totals).await
+    });
+    runtime.shutdown_background();
+    report
+}
+
+fn event_loop() -> Result<Runtime, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|source| Error::Device { problem: "no runtime", source })?;
-    runtime.block_on(run.start())
+    runtime.map_err(|source| Error::Device { problem: "no event loop", source })
+}
+
+/// Opens the parts of a run and runs it to its end.
+fn work(flags: &Flags, shutdown: &Shutdown, totals: &Arc<Totals>) -> Result<Option<Error>, Error> {
+    let run = Run::open(flags, Arc::clone(totals))?;
+    // One thread for everything that waits, so that an answer is passed on without waking another core.
+    let runtime = event_loop()?;
+    let ended = runtime.block_on(run.start(shutdown));
+    match &ended {
+        Ok(_) => runtime.shutdown_background(),
+        // A thread of the run may still be waiting by it, and would panic.
+        Err(_) => std::mem::forget(runtime),
+    }
+    ended
+}
+
+/// Waits for the end of the work, or brings it about: at the first signal no new frames are begun, after [`GRACE`] or at the
+/// next signal those in flight are given up, and [`STUCK`] after that the work is left as it is.
+async fn supervise(
+    work: Worker<Result<Option<Error>, Error>>,
+    mut signals: Signals,
+    shutdown: &Shutdown,
+    totals: &Totals,
+) -> Result<RunReport, Error> {
+    let mut work = std::pin::pin!(work.join());
+    let mut signal = None;
+    let mut ended = tokio::select! {
+        ended = &mut work => Some(ended),
+        stop = signals.next() => {
+            signal = Some(stop);
+            None
+        }
+        () = shutdown.stopped() => None,
+    };
+    if ended.is_none() && signal.is_some() {
+        shutdown.drain();
+        tokio::select! {
+            end = &mut work => ended = Some(end),
+            () = sleep(GRACE) => {}
+            _ = signals.next() => {}
+            () = shutdown.stopped() => {}
+        }
+    }
+    if ended.is_none() {
+        shutdown.stop();
+        ended = timeout(STUCK, work).await.ok();
+    }
+    let error = match ended.map(Result::flatten) {
+        None => None,
+        Some(Ok(error)) => error,
+        Some(Err(error)) if signal.is_none() => return Err(error),
+        Some(Err(error)) => Some(error),
+    };
+    let (summary, unread, output_error) = totals.take();
+    Ok(RunReport { summary, stop: unread.or(signal), error: error.or(output_error) })
 }
 
 impl Run {
-    fn open(flags: &Flags) -> Result<Self, Error> {
+    fn open(flags: &Flags, totals: Arc<Totals>) -> Result<Self, Error> {
         let bundle = Bundle::open(&flags.bundle, Parts::Head)?;
         let config = Config::new(flags, &bundle)?;
         let identity = config.server.as_ref().map(|(_, folder)| Identity::load(folder)).transpose()?;
-        let source = FileSource::open(&flags.source, config.repeat)?;
+        let source = FileSource::open(&flags.source, config.repeat, config.budget)?;
+        totals.expect(source.total());
         let pictures = config.out.as_deref().map(PictureFolder::create).transpose()?;
         let connector = config.server.as_ref().zip(identity).map(|((server, _), identity)| {
             let tasks = config.tasks.iter().map(|&task| bundle.tasks()[task].name.clone()).collect();
@@ -92,15 +173,13 @@ impl Run {
         let policy = FixedPolicy::new(&config, bundle.tasks(), fallback);
         let fallback = fallback.then(|| Local::open(&bundle)).transpose()?;
         let progress = progress_bar(source.total());
-        let sink = JsonlSink { bundle, pictures, progress, out: std::io::stdout() };
-        Ok(Run { config, source, stages, policy, connector, fallback, sink })
+        let sink = JsonlSink { bundle, pictures, progress, out: Out::new(), totals: Arc::clone(&totals) };
+        Ok(Run { config, source, stages, policy, connector, fallback, sink, totals })
     }
 
-    async fn start(self) -> Result<RunReport, Error> {
-        let Run { config, source, stages, policy, connector, fallback, sink } = self;
-        let shutdown = Shutdown::new();
-        let mut signals = tokio::spawn(shut_down_on_signals(Signals::watch()?, shutdown.clone()));
-        let total = source.total();
+    /// Runs to the end; returns what ended it early.
+    async fn start(self, shutdown: &Shutdown) -> Result<Option<Error>, Error> {
+        let Run { config, source, stages, policy, connector, fallback, sink, totals } = self;
 
         let mut first = None;
         if let Some(connector) = &connector {
@@ -111,10 +190,7 @@ impl Run {
                     }
                     session => first = Some(session),
                 },
-                stop = &mut signals => {
-                    let summary = Summary::of_none(total.unwrap_or(0));
-                    return Ok(RunReport { summary, stop: stop.ok(), error: None });
-                }
+                () = shutdown.draining() => return Ok(None),
             }
         }
 
@@ -136,22 +212,28 @@ impl Run {
             fallback: has_fallback.then_some(Fallback(fallback_in)),
             shutdown: shutdown.clone(),
         });
-        let producer = Producer::new(
+        let producer = Producer {
             source,
             policy,
             stages,
-            config.in_flight,
-            encoded_in,
-            finished_in,
-            shutdown.signal(Handle::current()),
-        );
+            places: Arc::new(Semaphore::new(config.in_flight)),
+            encoded: encoded_in,
+            finished: finished_in,
+            stop: shutdown.signal(Handle::current()),
+            totals,
+        };
         let on_write_error = {
             let shutdown = shutdown.clone();
             move || shutdown.stop()
         };
-        let producer = spawn("producer", move || producer.run())?;
-        let sink = spawn("sink", move || sink.run(&finished, on_write_error))?;
-        let fallback = fallback.map(|fallback| spawn("fallback", move || fallback.run())).transpose()?;
+        let spawn_producer = move || producer.run();
+        let producer = Worker::spawn("producer", "captures and encodes frames", shutdown, spawn_producer)?;
+        let spawn_sink = move || sink.run(&finished, on_write_error);
+        let sink = Worker::spawn("sink", "writes the results", shutdown, spawn_sink)?;
+        let spawn_fallback = |fallback: LocalAnswers| {
+            Worker::spawn("fallback", "answers on this device", shutdown, move || fallback.run())
+        };
+        let fallback = fallback.map(spawn_fallback).transpose()?;
 
         let uplink_result = match uplink.zip(first) {
             Some((uplink, first)) => {
@@ -163,44 +245,53 @@ impl Run {
             None => Ok(()),
         };
         if let Some(fallback) = fallback {
-            join(fallback, "answers on this device").await?;
+            fallback.join().await?;
         }
-        let begun = join(producer, "captures and encodes frames").await?;
-        let SinkReport { mut summary, unread, error } = join(sink, "writes the results").await?;
-        summary.not_begun = total.map_or(0, |total| total.saturating_sub(begun));
-        let stop = match unread {
-            true => Some(Stop::Unread),
-            false if signals.is_finished() => signals.await.ok(),
-            false => None,
-        };
-        Ok(RunReport { summary, stop, error: uplink_result.err().or(error) })
+        producer.join().await?;
+        sink.join().await?;
+        Ok(uplink_result.err())
     }
 }
 
-/// Drains the run on the first signal and stops it after [`GRACE`] or on the next signal; returns the first one.
-async fn shut_down_on_signals(mut signals: Signals, shutdown: Shutdown) -> Stop {
-    let first = signals.next().await;
-    shutdown.drain();
-    tokio::spawn(async move {
-        let _ = tokio::time::timeout(GRACE, signals.next()).await;
-        shutdown.stop();
-    });
-    first
+/// A thread that can be waited for without blocking, or left behind.
+struct Worker<T> {
+    result: oneshot::Receiver<T>,
+    task: &'static str,
 }
 
-fn spawn<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<thread::JoinHandle<T>, Error> {
-    let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
-    thread.map_err(|source| Error::Device { problem: "no thread", source })
+/// Stops the run when a thread of it panics: without that thread it could not end.
+struct StopOnPanic(Shutdown);
+
+impl<T: Send + 'static> Worker<T> {
+    fn spawn(
+        name: &str,
+        task: &'static str,
+        shutdown: &Shutdown,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Self, Error> {
+        let (sender, result) = oneshot::channel();
+        let guard = StopOnPanic(shutdown.clone());
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _guard = guard;
+            // Nobody waits any more where the run was left as it is.
+            let _ = sender.send(work());
+        });
+        let problem = "no thread can be started; raise the limits of processes (ulimit -u) and of memory";
+        thread.map_err(|source| Error::Device { problem, source })?;
+        Ok(Worker { result, task })
+    }
+
+    /// Waits for the thread.
+    async fn join(self) -> Result<T, Error> {
+        self.result.await.map_err(|_| Error::Thread { task: self.task })
+    }
 }
 
-/// Waits for a thread without blocking the runtime.
-async fn join<T: Send + 'static>(thread: thread::JoinHandle<T>, task: &'static str) -> Result<T, Error> {
-    match spawn_blocking(|| thread.join()).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(_)) | Err(_) => Err(Error::Thread { task }),
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop();
+        }
     }
 }
 
@@ -216,4 +307,34 @@ fn progress_bar(total: Option<u64>) -> ProgressBar {
         None => (ProgressBar::new_spinner(), "{spinner} {pos} frames  {per_sec}"),
     };
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_panics_stops_the_run_and_is_named() {
+        let shutdown = Shutdown::new();
+        let worker = Worker::spawn("x", "counts", &shutdown, || panic!("on purpose")).unwrap();
+        let error = Worker::<()>::join(worker).await.unwrap_err();
+        assert!(matches!(error, Error::Thread { task: "counts" }), "{error}");
+        shutdown.stopped().await;
+    }
+
+    #[tokio::test]
+    async fn work_that_is_stuck_is_left_as_it_is_with_its_frames_counted() {
+        let (shutdown, totals) = (Shutdown::new(), Totals::default());
+        totals.expect(Some(5));
+        totals.begin();
+        let stuck = || {
+            thread::park();
+            Ok(None)
+        };
+        let worker = Worker::spawn("x", "is stuck", &shutdown, stuck).unwrap();
+        shutdown.stop();
+        let signals = Signals::watch().unwrap();
+        let report = supervise(worker, signals, &shutdown, &totals).await.unwrap();
+        assert_eq!((report.summary.unfinished, report.summary.not_begun), (1, 4));
+    }
 }

@@ -1,5 +1,6 @@
 //! The signals by which a process is asked to end.
 
+use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::Error;
@@ -32,6 +33,18 @@ impl Signals {
             signal(kind).map_err(|source| Error::Device { problem: "signals cannot be watched", source })
         };
         Ok(Signals { interrupt: watch(SignalKind::interrupt())?, terminate: watch(SignalKind::terminate())? })
+    }
+
+    /// Has a file that grows past the limit of file sizes (`ulimit -f`) reported as an error of the write instead of
+    /// ending the process.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the operating system refuses.
+    pub(crate) fn survive_file_size_limit() -> Result<(), Error> {
+        // The signal stays caught after this is dropped.
+        signal(SignalKind::from_raw(Number::XFSZ.as_raw()))
+            .map(drop)
+            .map_err(|source| Error::Device { problem: "signals cannot be watched", source })
     }
 
     /// Waits for the next of them.

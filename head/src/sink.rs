@@ -2,8 +2,10 @@
 
 mod jsonl;
 mod line;
+mod out;
 mod overlay;
 mod pictures;
 
-pub(crate) use jsonl::{JsonlSink, SinkReport};
+pub(crate) use jsonl::JsonlSink;
+pub(crate) use out::Out;
 pub(crate) use pictures::PictureFolder;

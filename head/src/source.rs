@@ -2,6 +2,7 @@
 
 mod files;
 mod listing;
+mod reader;
 
 pub(crate) use files::FileSource;
 pub use files::load;

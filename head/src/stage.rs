@@ -11,7 +11,7 @@ use narrows_wire::{Class, Payload};
 use crate::{
     Error,
     config::{Config, Path},
-    error::Chain,
+    error::{Chain, caught},
     frame::{Captured, EncodeStats, Encoded, Finished, Frame, FramePath, Outcome, Timings},
 };
 
@@ -71,7 +71,7 @@ impl Stages {
     /// Runs the stage that the frame's plan names.
     pub(crate) fn process(&mut self, frame: Frame<Captured>) -> Staged {
         let (Captured { pixels, decode }, frame) = frame.take();
-        let product = self.run(frame.plan.path, &pixels);
+        let product = caught("the stage failed", || self.run(frame.plan.path, &pixels)).flatten();
         let now = Instant::now();
         let pixels = frame.plan.keep_pixels.then_some(pixels);
         match product {

@@ -180,7 +180,7 @@ fn maps(bundle: &Bundle, task: usize, tar: &Path, count: usize, within: &Path) -
 /// The photos of a file, a folder or a glob, without labels; `missing` says why there are none with labels.
 fn unlabelled(bundle: &Bundle, task: usize, photos: &Path, missing: &str, within: &Path) -> Result<Dataset> {
     let mut set = empty(bundle, task, within)?;
-    let files = source::list(&photos.to_string_lossy())?;
+    let files = source::list(photos)?;
     for (index, from) in files.iter().enumerate() {
         let name = from.file_name().unwrap_or_default().to_string_lossy();
         let file = set.folder.join(format!("{index:05}-{name}"));

@@ -24,9 +24,9 @@ pub struct Flags {
     pub identity: Option<PathBuf>,
 
     /// An image file, a folder of images (without its subfolders), a quoted pattern such as 'photos/**/*.jpg', or a FIFO,
-    /// which is opened anew for every frame
+    /// which is opened anew for every frame; a path that exists is not taken as a pattern
     #[arg(long, value_name = "FILE|DIR|GLOB")]
-    pub source: String,
+    pub source: PathBuf,
 
     /// Names of the tasks to answer [default: the bundle's first task of each kind]
     #[arg(long, value_name = "TASK,…", value_delimiter = ',')]

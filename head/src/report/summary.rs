@@ -20,6 +20,8 @@ pub struct Summary {
     pub refused: u64,
     /// Frames that nobody answered.
     pub failed: u64,
+    /// Frames that were begun and had no outcome when the process had to end.
+    pub unfinished: u64,
     /// Frames of the source that were not begun because the run ended early; 0 if the source has no known total.
     pub not_begun: u64,
     /// Answered frames that this device answered.
@@ -33,14 +35,23 @@ pub struct Summary {
 impl Default for Summary {
     fn default() -> Self {
         let totals = Histogram::new_with_bounds(1, LONGEST, DIGITS).expect("the bounds are in range");
-        Summary { answered: 0, refused: 0, failed: 0, not_begun: 0, local: 0, packet_bytes: 0, totals }
+        Summary {
+            answered: 0,
+            refused: 0,
+            failed: 0,
+            unfinished: 0,
+            not_begun: 0,
+            local: 0,
+            packet_bytes: 0,
+            totals,
+        }
     }
 }
 
 impl Summary {
-    /// The summary of a run of which no frame was begun.
-    pub(crate) fn of_none(not_begun: u64) -> Self {
-        Summary { not_begun, ..Summary::default() }
+    /// Frames whose outcome is known.
+    pub(crate) fn finished(&self) -> u64 {
+        self.answered + self.refused + self.failed
     }
 
     /// Counts a frame.
@@ -62,7 +73,7 @@ impl Summary {
     /// Whether every frame of the source was answered.
     #[must_use]
     pub fn complete(&self) -> bool {
-        self.refused + self.failed + self.not_begun == 0
+        self.refused + self.failed + self.unfinished + self.not_begun == 0
     }
 
     /// Mean packet size in bytes of the frames that a server answered.
@@ -83,10 +94,13 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let frames = self.answered + self.refused + self.failed;
+        let frames = self.finished() + self.unfinished;
         let s = if frames == 1 { "" } else { "s" };
         write!(f, "{frames} frame{s}: {} answered", self.answered)?;
         write!(f, ", {} refused, {} failed", self.refused, self.failed)?;
+        if self.unfinished > 0 {
+            write!(f, ", {} unfinished", self.unfinished)?;
+        }
         if self.not_begun > 0 {
             write!(f, ", {} not begun", self.not_begun)?;
         }

@@ -8,6 +8,7 @@ use crate::{
     error::Chain,
     frame::{Encoded, Finished, Frame, FrameId, Outcome},
     policy::FixedPolicy,
+    report::Totals,
     shutdown::StopSignal,
     source::FrameSource,
     stage::{Staged, Stages},
@@ -15,42 +16,31 @@ use crate::{
 
 /// Captures frames while there are places in flight, and passes them on encoded or finished.
 pub(super) struct Producer<S> {
-    source: S,
-    policy: FixedPolicy,
-    stages: Stages,
-    places: Arc<Semaphore>,
-    encoded: mpsc::Sender<Frame<Encoded>>,
-    finished: SyncSender<Frame<Finished>>,
-    stop: StopSignal,
+    pub(super) source: S,
+    pub(super) policy: FixedPolicy,
+    pub(super) stages: Stages,
+    /// As many as frames may be in flight.
+    pub(super) places: Arc<Semaphore>,
+    pub(super) encoded: mpsc::Sender<Frame<Encoded>>,
+    pub(super) finished: SyncSender<Frame<Finished>>,
+    pub(super) stop: StopSignal,
+    pub(super) totals: Arc<Totals>,
 }
 
 impl<S: FrameSource> Producer<S> {
-    /// A producer of at most `in_flight` frames at a time.
-    pub(super) fn new(
-        source: S,
-        policy: FixedPolicy,
-        stages: Stages,
-        in_flight: usize,
-        encoded: mpsc::Sender<Frame<Encoded>>,
-        finished: SyncSender<Frame<Finished>>,
-        stop: StopSignal,
-    ) -> Self {
-        let places = Arc::new(Semaphore::new(in_flight));
-        Producer { source, policy, stages, places, encoded, finished, stop }
-    }
-
-    /// Works until the source ends or the run drains; returns how many frames were begun.
-    pub(super) fn run(mut self) -> u64 {
+    /// Works until the source ends or the run drains; counts the frames that were begun.
+    pub(super) fn run(mut self) {
         let mut begun = 0;
         loop {
             // The semaphore is never closed, so only the end of the run ends the wait for a place.
             let Some(Ok(permit)) = self.stop.block_on(Arc::clone(&self.places).acquire_owned()) else {
-                return begun;
+                return;
             };
-            let Some(capture) = self.source.next_frame(&self.stop) else { return begun };
+            let Some(capture) = self.source.next_frame(&self.stop) else { return };
             let plan = self.policy.plan(&capture);
             let (frame, captured) = Frame::begin(FrameId(begun), capture, plan, permit);
             begun += 1;
+            self.totals.begin();
             let finished = match captured {
                 Err(error) => frame.finish(Outcome::Failed(Chain(&error).to_string()), None),
                 Ok(captured) => match self.stages.process(frame.with(captured)) {
@@ -65,7 +55,7 @@ impl<S: FrameSource> Producer<S> {
                 },
             };
             if self.finished.send(finished).is_err() {
-                return begun;
+                return;
             }
         }
     }

@@ -2,18 +2,21 @@
 
 use std::{
     io::{self, Write},
-    sync::mpsc::Receiver,
+    sync::{Arc, mpsc::Receiver},
 };
 
 use indicatif::ProgressBar;
 use narrows_models::Bundle;
 
-use super::{line::line_of, pictures::PictureFolder};
+use super::{
+    line::{FinishedLine, failed_line, line_of},
+    pictures::PictureFolder,
+};
 use crate::{
     Error,
-    error::Chain,
+    error::{Chain, caught},
     frame::{Finished, Frame},
-    report::Summary,
+    report::Totals,
 };
 
 /// Writes a line for each frame, and its pictures.
@@ -23,57 +26,107 @@ pub(crate) struct JsonlSink<W> {
     pub(crate) pictures: Option<PictureFolder>,
     pub(crate) progress: ProgressBar,
     pub(crate) out: W,
-}
-
-/// What a sink has written.
-#[derive(Debug, Default)]
-pub(crate) struct SinkReport {
-    pub(crate) summary: Summary,
-    /// Whether the reader of the lines closed them.
-    pub(crate) unread: bool,
-    /// The first line or picture that could not be written.
-    pub(crate) error: Option<Error>,
+    pub(crate) totals: Arc<Totals>,
 }
 
 impl<W: Write> JsonlSink<W> {
     /// Writes frames until no more can come. `on_write_error` is called once when a line cannot be written; frames after
     /// that are counted and not written.
-    pub(crate) fn run(
-        mut self,
-        frames: &Receiver<Frame<Finished>>,
-        on_write_error: impl FnOnce(),
-    ) -> SinkReport {
-        let mut report = SinkReport::default();
+    pub(crate) fn run(mut self, frames: &Receiver<Frame<Finished>>, on_write_error: impl FnOnce()) {
         let mut on_write_error = Some(on_write_error);
         for frame in frames {
-            let mut finished = line_of(&frame, &self.bundle);
-            if let Some(pictures) = &self.pictures
-                && let Err(error) = pictures.write(&frame, &mut finished, &self.bundle)
-            {
-                finished.line.error = Some(Chain(&error).to_string());
-                report.error.get_or_insert(error);
-            }
-            let line = finished.line;
-            report.summary.add(&line);
-            self.progress.inc(1);
-            if on_write_error.is_none() {
-                continue;
-            }
-            let (progress, out) = (&self.progress, &mut self.out);
-            if let Err(source) = progress.suspend(|| line.write(out)) {
-                match source.kind() {
-                    io::ErrorKind::BrokenPipe => report.unread = true,
-                    _ => {
-                        let place = "standard output".to_owned();
-                        report.error.get_or_insert(Error::Output { place, source });
+            let (line, json) = self.line(&frame);
+            if on_write_error.is_some() {
+                let (progress, out) = (&self.progress, &mut self.out);
+                let written = progress.suspend(|| out.write_all(&json).and_then(|()| out.flush()));
+                if let Err(source) = written {
+                    match source.kind() {
+                        io::ErrorKind::BrokenPipe => self.totals.note_unread(),
+                        _ => {
+                            let place = "standard output".to_owned();
+                            self.totals.note_error(Error::Output { place, source });
+                        }
+                    }
+                    if let Some(on_write_error) = on_write_error.take() {
+                        on_write_error();
                     }
                 }
-                if let Some(on_write_error) = on_write_error.take() {
-                    on_write_error();
-                }
             }
+            self.totals.count(|summary| summary.add(&line.line));
+            self.progress.inc(1);
         }
         self.progress.finish_and_clear();
-        report
+    }
+
+    /// The line of a frame, after its pictures are written, and its JSON. What goes wrong is told in the line.
+    fn line(&self, frame: &Frame<Finished>) -> (FinishedLine, Vec<u8>) {
+        let made = caught("the line of a frame cannot be made", || {
+            let mut finished = line_of(frame, &self.bundle);
+            if let Some(pictures) = &self.pictures {
+                let drawn = caught("the picture of a frame cannot be drawn", || {
+                    pictures.write(frame, &mut finished, &self.bundle)
+                });
+                if let Err(error) = drawn.flatten() {
+                    finished.line.error = Some(Chain(&error).to_string());
+                    self.totals.note_error(error);
+                }
+            }
+            let json = finished.line.to_json().map_err(Error::Json)?;
+            Ok((finished, json))
+        });
+        made.flatten().unwrap_or_else(|error| {
+            let mut line = failed_line(frame, &self.bundle);
+            line.error = Some(Chain(&error).to_string());
+            // Without an answer there is nothing in a line that JSON does not have.
+            let json = line.to_json().unwrap_or_default();
+            (FinishedLine { line, map: None }, json)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Standard output on a full disk, or with a reader that has gone.
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_is_told_once_and_frames_are_still_counted() {
+        use crate::{frame::Outcome, signals::Stop};
+        for kind in [io::ErrorKind::BrokenPipe, io::ErrorKind::StorageFull] {
+            let (frames_in, frames) = std::sync::mpsc::channel();
+            for _ in 0..3 {
+                frames_in
+                    .send(crate::frame::tests::frame().finish(Outcome::Failed("x".into()), None))
+                    .unwrap();
+            }
+            drop(frames_in);
+            let totals = Arc::new(Totals::default());
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bundles/lite2");
+            let sink = JsonlSink {
+                bundle: Bundle::open(folder, narrows_models::Parts::Head).unwrap(),
+                pictures: None,
+                progress: ProgressBar::hidden(),
+                out: Broken(kind),
+                totals: Arc::clone(&totals),
+            };
+            let mut told = 0;
+            sink.run(&frames, || told += 1);
+            let (summary, stop, error) = totals.take();
+            assert_eq!((told, summary.failed), (1, 3));
+            let unread = kind == io::ErrorKind::BrokenPipe;
+            assert_eq!((stop == Some(Stop::Unread), error.is_none()), (unread, unread));
+        }
     }
 }

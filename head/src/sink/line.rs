@@ -47,7 +47,7 @@ pub(super) fn line_of(frame: &Frame<Finished>, bundle: &Bundle) -> FinishedLine 
 }
 
 /// The line of a frame that nobody answered, with what is known from its plan.
-fn failed_line(frame: &Frame<Finished>, bundle: &Bundle) -> Line {
+pub(super) fn failed_line(frame: &Frame<Finished>, bundle: &Bundle) -> Line {
     let (geometry, level, image) = match frame.plan.path {
         FramePath::Split { geometry, level } => (Some(geometry), Some(level.index()), None),
         FramePath::Image { geometry, encoding, framing } => {

@@ -6,6 +6,7 @@ use image::RgbImage;
 use narrows_models::{Filter, Geometry};
 
 use crate::{
+    artifact::MARK,
     canvas::{Canvas, Colour, Face},
     image::{Fitter, Window},
     report::{ClassScore, Share},
@@ -85,17 +86,35 @@ const ROW: u32 = 26;
 
 /// Encodes the map as an indexed PNG: class indices as pixels, class colours as palette.
 pub(crate) fn mask(map: Map<'_>) -> io::Result<Vec<u8>> {
-    Ok(indexed_png(map)?)
+    let palette = map.colours.as_flattened();
+    Ok(marked_png((map.width, map.height), map.pixels, |encoder| {
+        encoder.set_color(png::ColorType::Indexed);
+        encoder.set_palette(palette);
+    })?)
 }
 
-fn indexed_png(map: Map<'_>) -> Result<Vec<u8>, png::EncodingError> {
+/// Encodes a picture as an RGB PNG.
+pub(crate) fn png(picture: &RgbImage) -> io::Result<Vec<u8>> {
+    Ok(marked_png(picture.dimensions(), picture.as_raw(), |encoder| {
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_compression(png::Compression::Fast);
+        encoder.set_filter(png::Filter::Adaptive);
+    })?)
+}
+
+/// Encodes a PNG of 8 bits a channel with [`MARK`].
+fn marked_png<'a>(
+    (width, height): (u32, u32),
+    pixels: &[u8],
+    set_up: impl FnOnce(&mut png::Encoder<'a, &mut Vec<u8>>),
+) -> Result<Vec<u8>, png::EncodingError> {
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, map.width, map.height);
-    encoder.set_color(png::ColorType::Indexed);
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_palette(map.colours.as_flattened());
+    set_up(&mut encoder);
+    encoder.add_text_chunk(MARK.0.to_owned(), MARK.1.to_owned())?;
     let mut writer = encoder.write_header()?;
-    writer.write_image_data(map.pixels)?;
+    writer.write_image_data(pixels)?;
     writer.finish()?;
     Ok(bytes)
 }

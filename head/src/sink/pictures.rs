@@ -1,11 +1,11 @@
 //! Pictures of answers in a folder: an overlay for each frame that is drawn, and a mask where there is a class map.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use image::{RgbImage, codecs::png::PngEncoder};
 use narrows_models::{Bundle, Geometry};
 
 use super::{
@@ -13,8 +13,9 @@ use super::{
     overlay::{self, Map},
 };
 use crate::{
-    Error,
+    Error, artifact,
     frame::{Finished, Frame, FramePath, Outcome},
+    name::Escaped,
     report::Status,
 };
 
@@ -28,7 +29,7 @@ impl PictureFolder {
     /// # Errors
     /// [`Error::Output`] if it cannot be created.
     pub(crate) fn create(dir: &Path) -> Result<Self, Error> {
-        let place = format!("into --out {}", dir.display());
+        let place = format!("into --out {}", Escaped(dir));
         fs::create_dir_all(dir).map_err(|source| Error::Output { place, source })?;
         Ok(PictureFolder(dir.to_owned()))
     }
@@ -36,7 +37,7 @@ impl PictureFolder {
     /// Draws an answered frame, if its plan says so, and puts the paths of the pictures into its line.
     ///
     /// # Errors
-    /// [`Error::Output`] for a picture that cannot be written.
+    /// [`Error::Output`] for a picture that cannot be written; none of the frame's are then.
     pub(super) fn write(
         &self,
         frame: &Frame<Finished>,
@@ -49,7 +50,7 @@ impl PictureFolder {
             return Ok(());
         }
         let Some(geometry) = input_geometry(frame, bundle) else { return Ok(()) };
-        let title = frame.file.file_name().unwrap_or_default().to_string_lossy();
+        let title = Escaped(frame.file.file_name().unwrap_or_default().as_ref()).to_string();
         let scores = line.classify.as_deref().unwrap_or_default();
         let palette = map
             .as_ref()
@@ -63,20 +64,82 @@ impl PictureFolder {
             shares: &segment.classes,
         });
         let picture = overlay::draw(photo, geometry, &title, scores, map);
-        let overlay = self.save(name, "overlay", png(&picture))?;
-        let mask = map.map(|map| self.save(name, "mask", overlay::mask(map))).transpose()?;
+        let pictures = [Some(overlay::png(&picture)), map.map(overlay::mask)];
+        let [overlay, mask] = self.save(name, pictures)?;
         match &mut line.segment {
-            Some(segment) => (segment.overlay, segment.mask) = (Some(overlay), mask),
-            None => line.overlay = Some(overlay),
+            Some(segment) => (segment.overlay, segment.mask) = (overlay, mask),
+            None => line.overlay = overlay,
         }
         Ok(())
     }
 
-    fn save(&self, name: &str, kind: &str, bytes: io::Result<Vec<u8>>) -> Result<PathBuf, Error> {
-        let path = self.0.join(format!("{name}.{kind}.png"));
-        match bytes.and_then(|bytes| fs::write(&path, bytes)) {
-            Ok(()) => Ok(path),
-            Err(source) => Err(Error::Output { place: path.display().to_string(), source }),
+    /// Writes the pictures of a frame, all or none of them, and removes those that an earlier run left for it.
+    fn save(
+        &self,
+        name: &str,
+        pictures: [Option<io::Result<Vec<u8>>>; 2],
+    ) -> Result<[Option<PathBuf>; 2], Error> {
+        let mut paths = [None, None];
+        let (mut drafts, mut old) = (Vec::new(), Vec::new());
+        for ((kind, picture), path) in artifact::KINDS.iter().zip(pictures).zip(&mut paths) {
+            let target = self.0.join(format!("{name}.{kind}.png"));
+            let Some(bytes) = picture else {
+                old.push(target);
+                continue;
+            };
+            let failed = |source| Error::Output { place: Escaped(&target).to_string(), source };
+            drafts.push(bytes.and_then(|bytes| Draft::write(&target, &bytes)).map_err(failed)?);
+            *path = Some(target);
+        }
+        for picture in old.iter().filter(|path| artifact::is_own(path)) {
+            let place = format!("over the older {}", Escaped(picture));
+            fs::remove_file(picture).map_err(|source| Error::Output { place, source })?;
+        }
+        for draft in drafts {
+            let place = Escaped(&draft.target).to_string();
+            draft.publish().map_err(|source| Error::Output { place, source })?;
+        }
+        Ok(paths)
+    }
+}
+
+/// A file that is written beside its place and removed again unless it gets there.
+struct Draft {
+    path: PathBuf,
+    target: PathBuf,
+    is_published: bool,
+}
+
+impl Draft {
+    fn write(target: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        // Hidden, so that no search for images takes it.
+        let path = target.with_file_name(format!(".{name}.part"));
+        // One that was left behind by a run that was killed. Creating it anew follows no link.
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let mut file = File::create_new(&path)?;
+        let draft = Draft { path, target: target.to_owned(), is_published: false };
+        file.write_all(bytes)?;
+        // Network file systems tell only now that there is no room; and after a power cut the file must not be empty.
+        file.sync_data()?;
+        Ok(draft)
+    }
+
+    fn publish(mut self) -> io::Result<()> {
+        fs::rename(&self.path, &self.target)?;
+        self.is_published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.is_published {
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
@@ -91,8 +154,65 @@ fn input_geometry<'a>(frame: &Frame<Finished>, bundle: &'a Bundle) -> Option<&'a
     }
 }
 
-fn png(picture: &RgbImage) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    picture.write_with_encoder(PngEncoder::new(&mut bytes)).map_err(io::Error::other)?;
-    Ok(bytes)
+#[cfg(test)]
+mod tests {
+    use image::RgbImage;
+
+    use super::*;
+
+    fn picture() -> Option<io::Result<Vec<u8>>> {
+        Some(overlay::png(&RgbImage::new(20, 20)))
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn pictures_are_marked_and_replace_those_of_an_earlier_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = PictureFolder::create(dir.path()).unwrap();
+        folder.save("cat", [picture(), picture()]).unwrap();
+        assert_eq!(names(dir.path()), ["cat.mask.png", "cat.overlay.png"]);
+        assert!(artifact::is_own(&dir.path().join("cat.mask.png")));
+        let [overlay, mask] = folder.save("cat", [picture(), None]).unwrap();
+        assert_eq!((overlay, mask), (Some(dir.path().join("cat.overlay.png")), None));
+        assert_eq!(names(dir.path()), ["cat.overlay.png"]);
+        // Somebody else's mask stays.
+        let mut own = Vec::new();
+        RgbImage::new(4, 4).write_to(&mut io::Cursor::new(&mut own), image::ImageFormat::Png).unwrap();
+        fs::write(dir.path().join("dog.mask.png"), own).unwrap();
+        folder.save("dog", [picture(), None]).unwrap();
+        assert_eq!(names(dir.path()), ["cat.overlay.png", "dog.mask.png", "dog.overlay.png"]);
+        assert!(!artifact::is_own(&dir.path().join("dog.mask.png")));
+    }
+
+    #[test]
+    fn a_frame_whose_pictures_cannot_all_be_written_has_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = PictureFolder::create(dir.path()).unwrap();
+        let error =
+            folder.save("cat", [picture(), Some(Err(io::ErrorKind::StorageFull.into()))]).unwrap_err();
+        assert!(error.to_string().contains("cat.mask.png"), "{error}");
+        assert!(names(dir.path()).is_empty(), "{:?}", names(dir.path()));
+        fs::create_dir(dir.path().join("cat.overlay.png")).unwrap();
+        assert!(folder.save("cat", [picture(), None]).is_err());
+        assert_eq!(names(dir.path()), ["cat.overlay.png"]);
+    }
+
+    #[test]
+    fn a_draft_that_a_killed_run_left_is_replaced_and_no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = PictureFolder::create(dir.path()).unwrap();
+        fs::write(dir.path().join("precious"), "x").unwrap();
+        std::os::unix::fs::symlink("precious", dir.path().join(".cat.overlay.png.part")).unwrap();
+        folder.save("cat", [picture(), None]).unwrap();
+        assert_eq!(names(dir.path()), ["cat.overlay.png", "precious"]);
+        assert_eq!(fs::read(dir.path().join("precious")).unwrap(), b"x");
+    }
 }

@@ -1,28 +1,31 @@
 //! Image files as a source of frames, and a FIFO that receives one image file after the other.
-#![expect(clippy::disallowed_methods, reason = "captures are timestamped and decoding is timed here")]
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
-    io::{self, Read},
-    os::unix::fs::FileTypeExt,
+    fs,
     path::{Path, PathBuf},
-    time::Instant,
+    time::Duration,
 };
 
 use image::RgbImage;
-use tokio::{io::AsyncReadExt, net::unix::pipe};
+use narrows_models::Digest;
 
 use super::{
     FrameSource,
     listing::{SourceError, list},
+    reader::{Patience, Reader, Reading, read_file},
 };
 use crate::{
-    Error,
+    Error, artifact,
     frame::Capture,
-    image::{FILE_MAX, ImageFault, decode},
+    image::{ImageFault, decode},
     shutdown::StopSignal,
 };
+
+/// Longest name in bytes that file systems take.
+const NAME_MAX: usize = 255;
+/// Bytes of a picture's name beside its stem: the kind, the extension, what a file in the making has, and a number.
+const NAME_REST: usize = 32;
 
 /// Reads image files in order, as often as wanted.
 #[derive(Debug)]
@@ -32,23 +35,26 @@ pub(crate) struct FileSource {
     names: Vec<String>,
     /// How often to read all files; `None` for no end.
     passes: Option<u64>,
-    /// Whether the only file is a FIFO, which is opened anew for every frame.
-    is_fifo: bool,
+    /// How long a file is waited for: without end where the only one is a FIFO or a device, which is opened anew for every
+    /// frame.
+    patience: Patience,
+    reader: Reader,
     next: usize,
     pass: u64,
 }
 
 impl FileSource {
-    /// Finds the files that `source` names, to be read `passes` times or, with `None`, without end.
+    /// Finds the files that `source` names, to be read `passes` times or, with `None`, without end. Each of them may take
+    /// `budget` to be read.
     ///
     /// # Errors
     /// [`SourceError`] if there is none.
-    pub(crate) fn open(source: &str, passes: Option<u64>) -> Result<Self, SourceError> {
+    pub(crate) fn open(source: &Path, passes: Option<u64>, budget: Duration) -> Result<Self, SourceError> {
         let files = list(source)?;
-        // A folder and a pattern list regular files only.
-        let is_fifo = fs::metadata(&files[0]).is_ok_and(|meta| meta.file_type().is_fifo());
-        let names = unique_stems(&files);
-        Ok(FileSource { files, names, passes, is_fifo, next: 0, pass: 0 })
+        let is_stream = files.len() == 1 && fs::metadata(&files[0]).is_ok_and(|meta| !meta.is_file());
+        let patience = if is_stream { Patience::Endless } else { Patience::Budget };
+        let (names, reader) = (unique_stems(&files), Reader::new(budget));
+        Ok(FileSource { files, names, passes, patience, reader, next: 0, pass: 0 })
     }
 }
 
@@ -65,12 +71,11 @@ impl FrameSource for FileSource {
         let picture_name = (self.pass == 0).then(|| self.names[self.next].clone());
         self.next = (self.next + 1) % self.files.len();
         self.pass += u64::from(self.next == 0);
-        let (captured_at, pixels) = match self.is_fifo {
-            true => stop.block_on(load_from_fifo(&file))?,
-            false => (Instant::now(), load(&file)),
-        };
+        let reading = stop.block_on(self.reader.read(&file, self.patience))?;
+        let (captured_at, can_reload) = (reading.captured_at, reading.is_regular);
+        let pixels = decode_file(&file, reading);
         let decode = captured_at.elapsed();
-        Some(Capture { file, picture_name, captured_at, decode, pixels, can_reload: !self.is_fifo })
+        Some(Capture { file, picture_name, captured_at, decode, pixels, can_reload })
     }
 }
 
@@ -79,68 +84,67 @@ impl FrameSource for FileSource {
 /// # Errors
 /// [`Error::File`] if it cannot be read, [`Error::Image`] if it holds no usable image; both name the file.
 pub fn load(path: &Path) -> Result<RgbImage, Error> {
-    let mut bytes = Vec::new();
-    // One byte more than allowed shows that a file is too large even where its size is not known in advance.
-    let read = File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes));
-    decode_file(path, read.map(|_| bytes))
+    decode_file(path, read_file(path, Patience::Endless, Duration::MAX))
 }
 
-/// Waits until somebody writes into a FIFO, then reads and decodes what is written until its last writer closes it.
-///
-/// The frame counts as captured when its first bytes are there, so that waiting for a writer is no latency.
-async fn load_from_fifo(path: &Path) -> (Instant, Result<RgbImage, Error>) {
-    let mut captured_at = Instant::now();
-    let read = async {
-        let pipe = pipe::OpenOptions::new().open_receiver(path)?;
-        pipe.readable().await?;
-        captured_at = Instant::now();
-        let mut bytes = Vec::new();
-        pipe.take(FILE_MAX + 1).read_to_end(&mut bytes).await?;
-        io::Result::Ok(bytes)
-    };
-    let bytes = read.await;
-    (captured_at, decode_file(path, bytes))
-}
-
-fn decode_file(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<RgbImage, Error> {
-    let bytes = bytes.map_err(|source| Error::File { file: path.to_owned(), source })?;
+fn decode_file(path: &Path, reading: Reading) -> Result<RgbImage, Error> {
+    let bytes = reading.bytes.map_err(|source| Error::File { file: path.to_owned(), source })?;
     decode(&bytes).map_err(|source| Error::Image {
         file: path.to_owned(),
         source: match source {
             // Only as much as is allowed was read; the message gives the size of the whole file.
-            ImageFault::File(read) => {
-                ImageFault::File(fs::metadata(path).map_or(read, |meta| meta.len().max(read)))
-            }
+            ImageFault::File(_) => ImageFault::File(reading.size),
             other => other,
         },
     })
 }
 
-/// File stems, numbered where two would be the same on a file system that ignores case.
+/// File stems, short enough for the names of pictures, and numbered where two would be the same on a file system that
+/// ignores case or a picture would have the name of a source.
 fn unique_stems(files: &[PathBuf]) -> Vec<String> {
     let stem =
-        |file: &PathBuf| file.file_stem().map_or("frame".into(), |stem| stem.to_string_lossy().into_owned());
+        |file: &PathBuf| file.file_stem().map_or("frame".into(), |stem| shortened(&stem.to_string_lossy()));
     let stems: Vec<String> = files.iter().map(stem).collect();
     let natural: HashSet<String> = stems.iter().map(|stem| stem.to_lowercase()).collect();
+    let is_source = |name: &str| {
+        artifact::KINDS.iter().any(|kind| natural.contains(&format!("{}.{kind}", name.to_lowercase())))
+    };
     let mut used = HashSet::new();
     let names = stems.into_iter().map(|stem| {
-        if used.insert(stem.to_lowercase()) {
+        if !is_source(&stem) && used.insert(stem.to_lowercase()) {
             return stem;
         }
         // A numbered name must not equal the stem of another file either.
         let numbered = (2u32..).map(|number| format!("{stem}-{number}"));
-        let mut free = numbered.filter(|name| !natural.contains(&name.to_lowercase()));
+        let mut free = numbered.filter(|name| !natural.contains(&name.to_lowercase()) && !is_source(name));
         free.find(|name| used.insert(name.to_lowercase())).unwrap_or(stem)
     });
     names.collect()
 }
 
+/// The stem, or where it is too long for the name of a picture, its beginning and a digest of all of it.
+fn shortened(stem: &str) -> String {
+    if stem.len() <= NAME_MAX - NAME_REST {
+        return stem.to_owned();
+    }
+    let digest = Digest::of(stem.as_bytes()).short();
+    let mut end = NAME_MAX - NAME_REST - digest.len() - 1;
+    while !stem.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}-{digest}", &stem[..end])
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use tokio::runtime;
 
     use super::*;
     use crate::{error::Chain, shutdown::Shutdown};
+
+    const BUDGET: Duration = Duration::from_secs(30);
 
     fn png() -> Vec<u8> {
         let mut bytes = io::Cursor::new(Vec::new());
@@ -177,7 +181,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.png"), png()).unwrap();
         fs::write(dir.path().join("b.png"), b"no image").unwrap();
-        let mut source = FileSource::open(dir.path().to_str().unwrap(), Some(2)).unwrap();
+        let mut source = FileSource::open(dir.path(), Some(2), BUDGET).unwrap();
         assert_eq!(source.total(), Some(4));
         let (_runtime, _shutdown, stop) = stop_signal();
         let captures: Vec<_> = std::iter::from_fn(|| source.next_frame(&stop)).collect();
@@ -188,11 +192,46 @@ mod tests {
     }
 
     #[test]
+    fn pictures_have_names_that_are_short_and_no_source_has() {
+        let files = ["cat.jpg", "cat.overlay.png", "Dog.png", "dog.MASK.bmp"].map(PathBuf::from);
+        assert_eq!(unique_stems(&files), ["cat-2", "cat.overlay", "Dog-2", "dog.MASK"]);
+        let long = ["ü".repeat(125), "ü".repeat(124) + "x", "y".repeat(251)];
+        let names = unique_stems(&long.clone().map(|stem| PathBuf::from(stem + ".jpg")));
+        for (name, stem) in names.iter().zip(&long) {
+            assert!(name.len() + ".overlay.png".len() <= 255 - 10, "{name}");
+            assert_eq!(name.chars().next(), stem.chars().next());
+        }
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), 3, "{names:?}");
+    }
+
+    #[test]
+    fn a_file_that_nobody_writes_costs_its_budget_and_not_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.png"), png()).unwrap();
+        assert!(
+            std::process::Command::new("mkfifo").arg(dir.path().join("b.png")).status().unwrap().success()
+        );
+        fs::write(dir.path().join("c.png"), png()).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("d.png")).unwrap();
+        let budget = Duration::from_millis(200);
+        let mut source = FileSource::open(dir.path(), Some(1), budget).unwrap();
+        let (_runtime, _shutdown, stop) = stop_signal();
+        let captures: Vec<_> = std::iter::from_fn(|| source.next_frame(&stop)).collect();
+        let errors: Vec<_> = captures
+            .iter()
+            .map(|capture| capture.pixels.as_ref().map_err(|e| Chain(e).to_string()).err())
+            .collect();
+        assert!(errors[0].is_none() && errors[2].is_none(), "{errors:?}");
+        assert!(errors[1].as_ref().unwrap().contains("budget of 200 ms"), "{errors:?}");
+        assert!(errors[3].as_ref().unwrap().contains("No such device or address"), "{errors:?}");
+    }
+
+    #[test]
     fn a_fifo_delivers_a_frame_for_every_writer_and_is_left_when_the_run_drains() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("frames");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        let mut source = FileSource::open(path.to_str().unwrap(), None).unwrap();
+        let mut source = FileSource::open(&path, None, BUDGET).unwrap();
         assert_eq!(source.total(), None);
         let (_runtime, shutdown, stop) = stop_signal();
         for _ in 0..3 {

@@ -1,0 +1,62 @@
+//! What a run has done so far, readable at any time by the thread that ends it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Summary;
+use crate::{Error, signals::Stop};
+
+/// Counts and errors of a run that is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Totals(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Frames of the source, if that is known.
+    total: Option<u64>,
+    begun: u64,
+    /// Frames whose outcome is known.
+    summary: Summary,
+    unread: bool,
+    error: Option<Error>,
+}
+
+impl Totals {
+    /// Notes how many frames the source has.
+    pub(crate) fn expect(&self, total: Option<u64>) {
+        self.lock().total = total;
+    }
+
+    /// Counts a frame that was begun.
+    pub(crate) fn begin(&self) {
+        self.lock().begun += 1;
+    }
+
+    /// Changes the counts of frames whose outcome is known.
+    pub(crate) fn count(&self, change: impl FnOnce(&mut Summary)) {
+        change(&mut self.lock().summary);
+    }
+
+    /// Notes that the reader of the lines has closed them.
+    pub(crate) fn note_unread(&self) {
+        self.lock().unread = true;
+    }
+
+    /// Notes an error of the output; the first one is kept.
+    pub(crate) fn note_error(&self, error: Error) {
+        self.lock().error.get_or_insert(error);
+    }
+
+    /// Ends the counting: the summary, why the run ended early if the output was the reason, and the first error.
+    pub(crate) fn take(&self) -> (Summary, Option<Stop>, Option<Error>) {
+        let mut state = self.lock();
+        let mut summary = state.summary.clone();
+        summary.unfinished = state.begun.saturating_sub(summary.finished());
+        summary.not_begun = state.total.map_or(0, |total| total.saturating_sub(state.begun));
+        (summary, state.unread.then_some(Stop::Unread), state.error.take())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Counts are changed in one step each, so a panic elsewhere leaves them right.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,187 @@
+//! Reading of files in a thread of its own, so that one that never answers holds nobody up.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "captures are timestamped, and files are waited for within a given time"
+)]
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::mpsc::{self, Sender},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::OFlags,
+};
+use tokio::sync::oneshot;
+
+use crate::image::FILE_MAX;
+
+/// How much longer than the thread itself its answer is waited for: a thread that is not back by then is stuck in the
+/// operating system, for example on a network file system whose server is gone.
+const STUCK: Duration = Duration::from_millis(100);
+
+/// Reads whole files. A thread that is stuck is left behind, and the next file gets a new one.
+#[derive(Debug)]
+pub(super) struct Reader {
+    jobs: Option<Sender<Job>>,
+    /// Time for each file.
+    budget: Duration,
+}
+
+/// How long to wait for the first byte of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// As long as for the whole file.
+    Budget,
+    /// Without end: somebody will write when there is something.
+    Endless,
+}
+
+/// What came of reading a file.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// When its first bytes were there.
+    pub(super) captured_at: Instant,
+    /// Its bytes, at most one more than [`FILE_MAX`].
+    pub(super) bytes: io::Result<Vec<u8>>,
+    /// The size that the file system gives, or what was read if that is more.
+    pub(super) size: u64,
+    /// Whether reading it again gives the same bytes.
+    pub(super) is_regular: bool,
+}
+
+#[derive(Debug)]
+struct Job {
+    path: PathBuf,
+    patience: Patience,
+    budget: Duration,
+    answer: oneshot::Sender<Reading>,
+}
+
+impl Reader {
+    /// A reader that gives each file so much time.
+    pub(super) fn new(budget: Duration) -> Self {
+        Reader { jobs: None, budget }
+    }
+
+    /// Reads a file.
+    pub(super) async fn read(&mut self, path: &Path, patience: Patience) -> Reading {
+        let begin = Instant::now();
+        let failed = |error| Reading { captured_at: begin, bytes: Err(error), size: 0, is_regular: true };
+        let answer = match self.ask(path, patience) {
+            Ok(answer) => answer,
+            Err(error) => return failed(error),
+        };
+        let reading = match patience {
+            Patience::Endless => answer.await,
+            Patience::Budget => match tokio::time::timeout(self.budget + STUCK, answer).await {
+                Ok(reading) => reading,
+                Err(_) => {
+                    self.jobs = None;
+                    return failed(too_slow(self.budget));
+                }
+            },
+        };
+        reading.unwrap_or_else(|_| {
+            self.jobs = None;
+            failed(io::Error::other("the thread that reads files failed"))
+        })
+    }
+
+    fn ask(&mut self, path: &Path, patience: Patience) -> io::Result<oneshot::Receiver<Reading>> {
+        let (answer, reading) = oneshot::channel();
+        let job = Job { path: path.to_owned(), patience, budget: self.budget, answer };
+        let unsent = match &self.jobs {
+            Some(jobs) => jobs.send(job).err().map(|unsent| unsent.0),
+            None => Some(job),
+        };
+        if let Some(job) = unsent {
+            let (jobs, received) = mpsc::channel::<Job>();
+            let work = move || {
+                for Job { path, patience, budget, answer } in received {
+                    // Nobody waits any more where the thread was given up.
+                    let _ = answer.send(read_file(&path, patience, budget));
+                }
+            };
+            let thread = thread::Builder::new().name("reader".to_owned()).spawn(work);
+            thread.map_err(|error| io::Error::new(error.kind(), format!("no thread to read it: {error}")))?;
+            // The thread has just been started and waits for it.
+            let _ = jobs.send(job);
+            self.jobs = Some(jobs);
+        }
+        Ok(reading)
+    }
+}
+
+/// Reads a file of any type. Those that can make their reader wait, such as FIFOs and terminals, are waited for.
+pub(super) fn read_file(path: &Path, patience: Patience, budget: Duration) -> Reading {
+    let mut reading =
+        Reading { captured_at: Instant::now(), bytes: Ok(Vec::new()), size: 0, is_regular: true };
+    let mut bytes = Vec::new();
+    let read = read_into(path, patience, budget, &mut bytes, &mut reading);
+    reading.size = reading.size.max(bytes.len() as u64);
+    reading.bytes = read.map(|()| bytes);
+    reading
+}
+
+fn read_into(
+    path: &Path,
+    patience: Patience,
+    budget: Duration,
+    bytes: &mut Vec<u8>,
+    reading: &mut Reading,
+) -> io::Result<()> {
+    // Without blocking, opening a FIFO does not wait for its writer. Regular files are read as ever.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    let meta = file.metadata()?;
+    (reading.is_regular, reading.size) = (meta.is_file(), meta.len());
+    if meta.is_file() || meta.is_dir() {
+        file.take(FILE_MAX + 1).read_to_end(bytes)?;
+        return Ok(());
+    }
+    let mut deadline = (patience == Patience::Budget).then(|| reading.captured_at + budget);
+    let mut part = vec![0; 1 << 16];
+    loop {
+        wait(&file, deadline, budget)?;
+        if bytes.is_empty() {
+            reading.captured_at = Instant::now();
+            deadline = reading.captured_at.checked_add(budget);
+        }
+        match (&file).read(&mut part) {
+            Ok(0) => return Ok(()),
+            Ok(read) => bytes.extend(&part[..read]),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        if bytes.len() as u64 > FILE_MAX {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits until a file can be read or its writer is gone.
+fn wait(file: &File, deadline: Option<Instant>, budget: Duration) -> io::Result<()> {
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // A time that cannot be expressed is longer than anybody waits.
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut [PollFd::new(file, PollFlags::IN)], timeout.as_ref()) {
+            Ok(0) => return Err(too_slow(budget)),
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn too_slow(budget: Duration) -> io::Error {
+    let reason = format!("reading it takes longer than the budget of {} ms", budget.as_millis());
+    io::Error::new(io::ErrorKind::TimedOut, reason)
+}

@@ -226,10 +226,10 @@ impl Run {
             let shutdown = shutdown.clone();
             move || shutdown.stop()
         };
-        let spawn_producer = move || producer.run();
-        let producer = Worker::spawn("producer", "captures and encodes frames", shutdown, spawn_producer)?;
-        let spawn_sink = move || sink.run(&finished, on_write_error);
-        let sink = Worker::spawn("sink", "writes the results", shutdown, spawn_sink)?;
+        let work = move || producer.run();
+        let producer = Worker::spawn("producer", "captures and encodes frames", shutdown, work)?;
+        let work = move || sink.run(&finished, on_write_error);
+        let sink = Worker::spawn("sink", "writes the results", shutdown, work)?;
         let spawn_fallback = |fallback: LocalAnswers| {
             Worker::spawn("fallback", "answers on this device", shutdown, move || fallback.run())
         };

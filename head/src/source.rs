@@ -4,7 +4,7 @@ mod files;
 mod listing;
 mod reader;
 
-pub(crate) use files::FileSource;
+pub(crate) use files::{FileSource, load_within};
 pub use files::load;
 pub use listing::{EXTENSIONS, SourceError, list};
 

@@ -5,7 +5,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Child, Command, Output},
     time::Duration,
 };
 
@@ -33,6 +33,12 @@ pub fn root() -> &'static Path {
 #[must_use]
 pub fn bundle() -> PathBuf {
     root().join("models/bundles/lite2")
+}
+
+/// A folder of files as boards, cameras and phones deliver them; its README.md says what is right for each.
+#[must_use]
+pub fn inputs() -> PathBuf {
+    root().join("tests/inputs")
 }
 
 /// The folder of the demo's photos.
@@ -80,6 +86,24 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits for a process that must end within `limit`, and returns what it wrote to its pipes.
+///
+/// # Errors
+/// An error if it is still running then; it is killed.
+pub fn ended(mut child: Child, limit: Duration) -> Result<Output> {
+    let (id, (done, ended)) = (child.id(), std::sync::mpsc::channel());
+    // Its pipes are read while it runs, so that it is not held up by them.
+    drop(child.stdin.take());
+    std::thread::spawn(move || done.send(child.wait_with_output()));
+    match ended.recv_timeout(limit) {
+        Ok(output) => Ok(output?),
+        Err(_) => {
+            Command::new("kill").args(["-9", &id.to_string()]).status()?;
+            anyhow::bail!("the process has not ended within {limit:?}")
+        }
+    }
 }
 
 /// The text that a command wrote to standard error.

@@ -35,6 +35,11 @@ fn commands_for_the_paths_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_sources_work() -> Result<()> {
+    run("docs/sources.md")
+}
+
+#[test]
 fn commands_for_operating_work() -> Result<()> {
     run("docs/operating.md")
 }

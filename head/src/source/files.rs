@@ -13,7 +13,7 @@ use narrows_models::Digest;
 use super::{
     FrameSource,
     listing::{SourceError, list},
-    reader::{Patience, Reader, Reading, read_file},
+    reader::{Patience, Reader, Reading, read_file, read_within},
 };
 use crate::{
     Error, artifact,
@@ -85,6 +85,14 @@ impl FrameSource for FileSource {
 /// [`Error::File`] if it cannot be read, [`Error::Image`] if it holds no usable image; both name the file.
 pub fn load(path: &Path) -> Result<RgbImage, Error> {
     decode_file(path, read_file(path, Patience::Endless, Duration::MAX))
+}
+
+/// Reads and decodes an image file that may take `budget` to be read.
+///
+/// # Errors
+/// Those of [`load`], and [`Error::File`] if it takes longer.
+pub(crate) fn load_within(path: &Path, budget: Duration) -> Result<RgbImage, Error> {
+    decode_file(path, read_within(path, budget))
 }
 
 fn decode_file(path: &Path, reading: Reading) -> Result<RgbImage, Error> {

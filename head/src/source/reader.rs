@@ -110,12 +110,24 @@ impl Reader {
                 }
             };
             let thread = thread::Builder::new().name("reader".to_owned()).spawn(work);
-            thread.map_err(|error| io::Error::new(error.kind(), format!("no thread to read it: {error}")))?;
+            thread.map_err(|error| no_thread(&error))?;
             // The thread has just been started and waits for it.
             let _ = jobs.send(job);
             self.jobs = Some(jobs);
         }
         Ok(reading)
+    }
+}
+
+/// Reads a file in a thread of its own, which is left behind if it is stuck.
+pub(super) fn read_within(path: &Path, budget: Duration) -> Reading {
+    let (sender, reading) = mpsc::channel();
+    let owned = path.to_owned();
+    let read = move || sender.send(read_file(&owned, Patience::Budget, budget));
+    let failed = |error| Reading { captured_at: Instant::now(), bytes: Err(error), size: 0, is_regular: true };
+    match thread::Builder::new().name("reader".to_owned()).spawn(read) {
+        Ok(_) => reading.recv_timeout(budget + STUCK).unwrap_or_else(|_| failed(too_slow(budget))),
+        Err(error) => failed(no_thread(&error)),
     }
 }
 
@@ -179,6 +191,10 @@ fn wait(file: &File, deadline: Option<Instant>, budget: Duration) -> io::Result<
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+fn no_thread(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("no thread to read it: {error}"))
 }
 
 fn too_slow(budget: Duration) -> io::Error {

@@ -11,9 +11,9 @@ use std::{
 
 use crate::{
     Error,
-    error::Chain,
+    error::{Chain, caught},
     frame::{Encoded, Finished, Frame, Outcome, Timings},
-    source::load,
+    source::load_within,
     stage::Local,
 };
 
@@ -52,11 +52,12 @@ impl LocalAnswers {
             let (pixels, decode) = match &frame.stage.pixels {
                 Some(pixels) => (Ok(pixels), frame.stage.stats.timings.decode),
                 None => {
-                    loaded = load(&frame.file);
+                    loaded = load_within(&frame.file, frame.budget());
                     (loaded.as_ref(), started.elapsed())
                 }
             };
-            let outcome = match pixels.map(|pixels| self.local.answer(pixels)) {
+            let mut answer = |pixels| caught("the local network failed", || self.local.answer(pixels)).flatten();
+            let outcome = match pixels.map(&mut answer) {
                 Ok(Ok(answer)) => Outcome::Local {
                     classes: answer.classes(),
                     timings: Timings { decode, ..answer.timings },

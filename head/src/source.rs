@@ -4,8 +4,8 @@ mod files;
 mod listing;
 mod reader;
 
-pub(crate) use files::{FileSource, load_within};
 pub use files::load;
+pub(crate) use files::{FileSource, load_within};
 pub use listing::{EXTENSIONS, SourceError, list};
 
 use crate::{frame::Capture, shutdown::StopSignal};

@@ -124,7 +124,8 @@ pub(super) fn read_within(path: &Path, budget: Duration) -> Reading {
     let (sender, reading) = mpsc::channel();
     let owned = path.to_owned();
     let read = move || sender.send(read_file(&owned, Patience::Budget, budget));
-    let failed = |error| Reading { captured_at: Instant::now(), bytes: Err(error), size: 0, is_regular: true };
+    let failed =
+        |error| Reading { captured_at: Instant::now(), bytes: Err(error), size: 0, is_regular: true };
     match thread::Builder::new().name("reader".to_owned()).spawn(read) {
         Ok(_) => reading.recv_timeout(budget + STUCK).unwrap_or_else(|_| failed(too_slow(budget))),
         Err(error) => failed(no_thread(&error)),

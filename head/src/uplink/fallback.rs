@@ -56,7 +56,8 @@ impl LocalAnswers {
                     (loaded.as_ref(), started.elapsed())
                 }
             };
-            let mut answer = |pixels| caught("the local network failed", || self.local.answer(pixels)).flatten();
+            let mut answer =
+                |pixels| caught("the local network failed", || self.local.answer(pixels)).flatten();
             let outcome = match pixels.map(&mut answer) {
                 Ok(Ok(answer)) => Outcome::Local {
                     classes: answer.classes(),

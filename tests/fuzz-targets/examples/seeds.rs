@@ -7,6 +7,7 @@
 
 use std::{
     fs,
+    io::Cursor,
     path::{Path, PathBuf},
 };
 
@@ -164,7 +165,7 @@ impl Seeds {
         Ok(())
     }
 
-    /// A shipped photo, small, in the kinds of JPEG and WebP that cameras and libraries write.
+    /// A shipped photo, small, in the kinds of files that cameras and libraries write.
     fn images(&self) -> Result<()> {
         let photo = image::load_from_memory(&self.read("bench/photos/road/street.jpg")?)?;
         let small = photo.resize_exact(72, 56, FilterType::CatmullRom);
@@ -185,6 +186,8 @@ impl Seeds {
             self.write("image", name, &file)?;
             if name == "jpeg-420" {
                 self.write("image", "jpeg-truncated", &file[..file.len() / 2])?;
+                self.write("image", "jpeg-no-end-marker", &file[..file.len() - 2])?;
+                self.write("image", "jpeg-no-tables", &without_tables(&file))?;
             }
         }
         let mut grey = Vec::new();
@@ -196,11 +199,31 @@ impl Seeds {
         )?;
         self.write("image", "jpeg-grey", &grey)?;
         let (rgb, rgba) = (small.to_rgb8(), clear_corner(&small));
+        let tiny = small.resize_exact(24, 24, FilterType::CatmullRom).to_rgb8();
+        for (name, format) in [("png", image::ImageFormat::Png), ("bmp", image::ImageFormat::Bmp)] {
+            let mut file = Cursor::new(Vec::new());
+            tiny.write_to(&mut file, format)?;
+            self.write("image", name, file.get_ref())?;
+        }
         self.write("image", "webp-lossy", &webp::Encoder::from_rgb(&rgb, 72, 56).encode(60.0))?;
         self.write("image", "webp-alpha", &webp::Encoder::from_rgba(&rgba, 72, 56).encode(60.0))?;
-        let tiny = small.resize_exact(24, 24, FilterType::CatmullRom).to_rgb8();
         self.write("image", "webp-lossless", &webp::Encoder::from_rgb(&tiny, 24, 24).encode_lossless())
     }
+}
+
+/// A JPEG without its Huffman tables, as webcams write it: the encoder uses the standard ones.
+fn without_tables(file: &[u8]) -> Vec<u8> {
+    let (mut kept, mut at) = (file[..2].to_vec(), 2);
+    // Segments up to the first scan: a marker, and a length that counts itself.
+    while file[at + 1] != 0xda {
+        let end = at + 2 + usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
+        if file[at + 1] != 0xc4 {
+            kept.extend(&file[at..end]);
+        }
+        at = end;
+    }
+    kept.extend(&file[at..]);
+    kept
 }
 
 /// The image with a transparent corner.

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "waits for events of real processes")]
 
 use std::{
+    collections::{HashSet, VecDeque},
     fs,
     net::{SocketAddr, UdpSocket},
     path::Path,
@@ -28,7 +29,7 @@ use rustls::{
     crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256,
     quic::{Keys, Version},
 };
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 fn start(args: &[&str]) -> Result<Pair> {
     let runtime = runtime().display().to_string();
@@ -45,10 +46,12 @@ fn head(pair: &Pair, identity: &Path, seconds: u32) -> Result<Output> {
     Ok(command.current_dir(root()).output()?)
 }
 
+/// Checks that the tail has answered, and not the head alone.
 fn answered(output: &Output) -> Result<()> {
     let lines = lines(output)?;
+    let by_the_tail = |line: &serde_json::Value| line["status"] == "answered" && line["path"] == "split";
     ensure!(
-        output.status.success() && lines.iter().any(|line| line["status"] == "answered"),
+        output.status.success() && lines.iter().any(by_the_tail),
         "{}: {lines:?}\n{}",
         output.status,
         said(output)
@@ -134,6 +137,46 @@ impl Drop for Flood {
     }
 }
 
+/// Begins a connection to `server` every 10 ms.
+async fn dial_for_ever(server: SocketAddr, config: quinn::ClientConfig) -> Result<()> {
+    let mut dials = JoinSet::new();
+    loop {
+        let (address, config) = (server.to_string(), config.clone());
+        dials.spawn(async move {
+            if let Ok(client) = Client::dial(&address, config).await {
+                client.connection().closed().await;
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        while dials.try_join_next().is_some() {}
+    }
+}
+
+/// A socket whose task forwards the first packet of each connection to `server`, each from a port of its own, and nothing
+/// else in either direction.
+async fn forward_first_packets(server: SocketAddr) -> Result<(SocketAddr, JoinHandle<Result<()>>)> {
+    let hole = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
+    let address = hole.local_addr()?;
+    let forward = async move {
+        let (mut sockets, mut seen) = (VecDeque::new(), HashSet::new());
+        let mut packet = vec![0; 2048];
+        loop {
+            let length = hole.recv(&mut packet).await?;
+            // The destination's connection ID: its length follows the flags and the version.
+            let id = packet.get(6..6 + usize::from(packet[5])).context("a long header")?;
+            if seen.insert(id.to_vec()) {
+                let socket = UdpSocket::bind("127.0.0.1:0")?;
+                socket.send_to(&packet[..length], server)?;
+                sockets.push_back(socket);
+                if sockets.len() > 400 {
+                    sockets.pop_front();
+                }
+            }
+        }
+    };
+    Ok((address, tokio::spawn(forward)))
+}
+
 #[test]
 fn a_flood_of_empty_first_packets_keeps_no_head_out_and_does_not_fill_the_log() -> Result<()> {
     let pair = start(&["--connections", "4"])?;
@@ -166,26 +209,19 @@ async fn handshakes_with_foreign_certificates_keep_no_head_out() -> Result<()> {
     let thief = foreign.path().join("devices/thief");
     fs::copy(pair.certs().join("ca.pem"), thief.join("ca.pem"))?;
     let config = client_config(&Identity::load(&thief)?, &Tuning::default())?;
-    let address = pair.address().to_owned();
-    let flood = tokio::spawn(async move {
-        let mut dials = JoinSet::new();
-        loop {
-            let (address, config) = (address.clone(), config.clone());
-            dials.spawn(async move {
-                if let Ok(client) = Client::dial(&address, config).await {
-                    client.connection().closed().await;
-                }
-            });
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            while dials.try_join_next().is_some() {}
-        }
-    });
+    let refused = tokio::spawn(dial_for_ever(pair.address().parse()?, config.clone()));
+    // These are begun and never completed.
+    let (hole, forwarded) = forward_first_packets(pair.address().parse()?).await?;
+    let abandoned = tokio::spawn(dial_for_ever(hole, config));
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let device = pair.certs().join("devices/device");
     for attempt in 0..10 {
         let client = Client::connect(pair.address(), &device).await;
         client.with_context(|| format!("attempt {attempt}\n{}", pair.log()))?;
     }
-    flood.abort();
+    assert!(!forwarded.is_finished());
+    [refused, abandoned].iter().for_each(|flood| flood.abort());
+    forwarded.abort();
     pair.drain()
 }
 

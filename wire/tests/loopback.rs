@@ -12,11 +12,11 @@ use std::{
 };
 
 use narrows_wire::{
-    Close,
+    Close, Reset,
     identity::Identity,
     limits,
     quic::{self, CertificateFault, Tuning},
-    stream::{StreamError, read_message, write_message},
+    stream::{StreamError, read_into, read_message, write_message},
 };
 use quinn::{Connection, Endpoint, VarInt};
 use rcgen::ExtendedKeyUsagePurpose;
@@ -125,6 +125,52 @@ async fn a_message_over_the_limit_closes_with_its_code() {
     assert!(read_message(&mut receive, limits::MAX_REPLY).await.is_err());
     let closed = near.closed().await;
     assert_eq!(quic::close_code(&closed), Some(Close::TooLarge), "{closed}");
+}
+
+#[tokio::test]
+async fn memory_for_a_message_is_asked_for_before_it_is_taken() {
+    let (_server, near, far) = pair().await;
+    let message: Vec<u8> = (0..100_000).map(|index| index as u8).collect();
+    let sent = message.clone();
+    let sender = tokio::spawn(async move {
+        for _ in 0..2 {
+            let (mut send, _) = near.open_bi().await.unwrap();
+            write_message(&mut send, &sent).await.unwrap();
+        }
+        let (mut send, _) = near.open_bi().await.unwrap();
+        // More than the window, so that this ends only when the peer stops it.
+        let stopped = send.write_all(&vec![0; limits::MAX_REQUEST]).await.unwrap_err();
+        (stopped, near)
+    });
+    // What the buffer has at first is filled without a question.
+    let (_, mut receive) = far.accept_bi().await.unwrap();
+    let (mut read, mut asked) = (Vec::with_capacity(9), Vec::new());
+    let reserve = |capacity| {
+        asked.push(capacity);
+        true
+    };
+    read_into(&mut receive, &mut read, limits::MAX_REQUEST, reserve).await.unwrap();
+    assert_eq!(read, message);
+    assert!(read.capacity() <= 2 * message.len() && asked.last() == Some(&read.capacity()), "{asked:?}");
+    assert!(asked.is_sorted() && asked.len() < 20, "{asked:?}");
+    // A limit below the message's length: the capacity is never more.
+    let (_, mut receive) = far.accept_bi().await.unwrap();
+    let (mut read, mut most) = (Vec::with_capacity(9), 0);
+    let reserve = |capacity| {
+        most = capacity;
+        true
+    };
+    let error = read_into(&mut receive, &mut read, 70_000, reserve).await.unwrap_err();
+    assert!(matches!(error, StreamError::TooLarge { limit: 70_000 }), "{error}");
+    assert!(most <= 70_000 && read.len() >= 9 && message.starts_with(&read), "{most}");
+    // No memory: what is there is kept, and the peer is stopped.
+    let (_, mut receive) = far.accept_bi().await.unwrap();
+    let mut read = Vec::with_capacity(9);
+    let error = read_into(&mut receive, &mut read, limits::MAX_REQUEST, |_| false).await.unwrap_err();
+    assert!(matches!(error, StreamError::NoMemory), "{error}");
+    assert_eq!((read.len(), read.capacity()), (9, 9));
+    let (stopped, _near) = sender.await.unwrap();
+    assert_eq!(stopped, quinn::WriteError::Stopped(VarInt::from_u32(Reset::Refused.into())));
 }
 
 #[tokio::test]

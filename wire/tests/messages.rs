@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use narrows_wire::{
     BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Hello, HelloRefusal, HelloReply, Image,
-    ImageFormat, Outcome, Path, Payload, Problem, Provider, Query, Refusal, RefusalCode, Reply, Request,
-    TaskAnswer, TaskRequest, Timings, Welcome, WelcomeBundle, limits,
+    ImageFormat, Outcome, Path, Payload, Problem, Provider, Query, REQUEST_PREFIX, Refusal, RefusalCode,
+    Reply, Request, TaskAnswer, TaskRequest, Timings, Welcome, WelcomeBundle, limits, request_id,
 };
 use proptest::prelude::*;
 
@@ -97,6 +97,16 @@ fn reply() -> FrameReply {
 fn refusal() -> FrameReply {
     let refusal = Refusal::new(RefusalCode::Busy, "64 wait").retry_after(Duration::from_millis(20));
     FrameReply::Refused { id: 7, refusal }
+}
+
+#[test]
+fn the_beginning_of_a_request_holds_the_number_of_its_frame() {
+    let bytes = request().encode().unwrap();
+    assert_eq!(request_id(&bytes), Some(0x0102_0304_0506_0708));
+    assert_eq!(request_id(&bytes[..REQUEST_PREFIX]), Some(0x0102_0304_0506_0708));
+    assert_eq!(request_id(&bytes[..REQUEST_PREFIX - 1]), None);
+    assert_eq!(request_id(&[]), None);
+    assert_eq!(request_id(&welcome().encode().unwrap()), None);
 }
 
 #[test]

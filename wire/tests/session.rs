@@ -104,6 +104,23 @@ fn a_frame_goes_there_and_back_and_its_budget_counts_from_arrival() {
 }
 
 #[test]
+fn a_server_without_room_refuses_a_hello_that_it_would_accept_and_takes_no_request_then() {
+    let now = epoch();
+    let (mut client, mut server) = open(now, 4);
+    let bundle = client.bundle(&BUNDLE).unwrap();
+    let (_, request) = client.request(now, bundle, None, classify(), packet()).unwrap();
+    let full = Refusal::new(RefusalCode::Connections, "full").retry_after(Duration::from_secs(5));
+    let HelloOutcome::Refused { bytes, refusal } = server.refuse(full.clone()).unwrap() else {
+        panic!("open")
+    };
+    assert_eq!(refusal, full);
+    let mut late = Client::new(Hello::new(vec![BUNDLE], Vec::new()));
+    let Error::Refused(told) = late.welcome(&bytes).unwrap_err() else { panic!("another error") };
+    assert_eq!((told.refusal, told.serves), (full, vec![OTHER, BUNDLE]));
+    assert!(matches!(server.request(now, &request), Err(Error::Unexpected { .. })));
+}
+
+#[test]
 fn a_hello_without_a_common_version_bundle_or_task_is_refused_with_the_reason() {
     let refused = |hello: Hello| {
         let mut server = Server::new(catalog(4), epoch());

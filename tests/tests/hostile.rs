@@ -145,7 +145,9 @@ async fn a_frame_over_the_number_in_flight_is_refused_after_its_first_bytes() ->
     send.reset(0u8.into())?;
     assert!(matches!(client.classify(6, &packet()?).await?, FrameReply::Answered(_)));
     // A dropped stream would end, and so would the request in it.
-    unfinished.into_iter().try_for_each(|(mut send, _)| send.reset(0u8.into()).or(anyhow::Ok(())))?;
+    for (mut send, _) in unfinished {
+        let _ = send.reset(0u8.into());
+    }
     pair.drain()
 }
 

@@ -285,3 +285,28 @@ fn a_server_whose_certificate_was_mended_is_used_again() -> Result<()> {
     assert_eq!(found.context("the head ended")?["path"], "split");
     Ok(())
 }
+
+#[test]
+fn frames_that_a_busy_server_refuses_are_answered_here() -> Result<()> {
+    let runtime = runtime().display().to_string();
+    let args =
+        ["--device", "cpu", "--runtime", &runtime, "--queue", "1", "--batch", "1", "--in-flight", "64"];
+    let pair = Pair::start(&bundle(), &args)?;
+    let run = |more: &[&str]| {
+        let mut command = pair.head(&bundle());
+        command.args(["--tasks", "classify", "--in-flight", "32", "--repeat", "8", "--source"]).arg(photos());
+        command.args(more).output()
+    };
+    let output = run(&[])?;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let own: Vec<Value> = lines(&output)?.into_iter().filter(|line| line["path"] == "local").collect();
+    assert!(
+        own.iter().all(|line| line["fallback"].as_str().is_some_and(|why| why.contains("busy"))),
+        "{own:?}"
+    );
+    let output = run(&["--fallback", "never"])?;
+    let refused = lines(&output)?.iter().filter(|line| line["status"] == "refused").count();
+    // A tail on a fast machine may have time for all of them.
+    assert_eq!(output.status.code(), Some(i32::from(refused > 0)), "{}", said(&output));
+    Ok(())
+}

@@ -204,3 +204,22 @@ fn a_tail_that_hangs_is_replaced_by_this_device_until_it_goes_on() -> Result<()>
     );
     Ok(())
 }
+
+#[test]
+fn frames_with_a_short_budget_are_answered_here_while_the_tail_is_away() -> Result<()> {
+    let mut tail = Tail::start()?;
+    let mut command = tail.pair.head(&bundle());
+    command.args(["--tasks", "classify", "--repeat", "0", "--retry-for", "60", "--budget", "1500"]);
+    command.args(["--source", path(&photos())]);
+    let mut head = Head::start(command)?;
+    head.wait_for(Instant::now(), is_split)?;
+    tail.kill()?;
+    let killed = Instant::now();
+    let local = |line: &Value| line["path"] == "local" && line["fallback"].is_string();
+    let first = head.wait_for(killed, local)?.duration_since(killed);
+    // Long before the idle timeout.
+    assert!(first < FOUND, "{first:?}");
+    let back = tail.restart()?;
+    head.wait_for(back, is_split)?;
+    head.finish().map(drop)
+}

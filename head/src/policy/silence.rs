@@ -1,4 +1,4 @@
-//! Whether a server that owes answers is still there, by the datagrams that arrive from it.
+//! Whether a server that owes something is still there, by the datagrams that arrive from it.
 
 use std::time::{Duration, Instant};
 
@@ -6,60 +6,88 @@ use std::time::{Duration, Instant};
 const SHORTEST: Duration = Duration::from_secs(1);
 /// The longest: QUIC's own idle timeout is near then.
 const LONGEST: Duration = Duration::from_secs(4);
+/// Time for an acknowledgement in addition to the round trip: the peer may delay it by 25 ms, and may be busy.
+const DELAY: Duration = Duration::from_millis(50);
 
 /// What the silence of a server says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hearing {
+    /// Something arrived.
+    Heard,
     /// Nothing.
-    Fine,
+    Waiting,
     /// It is to be asked for an acknowledgement, which comes at once from a server that is only busy.
     Ask,
     /// It gave no acknowledgement either.
     Silent,
 }
 
-/// Watches for the silence of a server while answers are outstanding.
+/// Watches for the silence of a server.
 ///
 /// QUIC repeats unacknowledged packets at intervals that double, so a server that was away for some seconds is noticed
 /// seconds after its return, and one that lost its connections only then. A server that works on a frame for long sends
-/// nothing either, so it is asked for an acknowledgement before it is suspected.
+/// nothing either, so it is asked for an acknowledgement before it is suspected. It owes one from the first request after the
+/// last datagram that arrived, also if the frames of these requests have been given up.
 #[derive(Debug, Clone)]
 pub(crate) struct Silence {
     received: u64,
-    heard_at: Instant,
-    asked: bool,
+    owed_since: Option<Instant>,
+    asked_at: Option<Instant>,
     longest_gap: Duration,
 }
 
 impl Silence {
-    /// Begins to listen at `now`, when `received` datagrams have arrived.
-    pub(crate) fn new(now: Instant, received: u64) -> Self {
-        Silence { received, heard_at: now, asked: false, longest_gap: Duration::ZERO }
+    /// Begins to listen when `received` datagrams have arrived.
+    pub(crate) fn new(received: u64) -> Self {
+        Silence { received, owed_since: None, asked_at: None, longest_gap: Duration::ZERO }
     }
 
-    /// Nothing is outstanding at `now`: silence says nothing.
-    pub(crate) fn rest(&mut self, now: Instant, received: u64) {
-        (self.received, self.heard_at, self.asked) = (received, now, false);
+    /// A request was sent at `now`, when `received` datagrams have arrived.
+    pub(crate) fn sent(&mut self, now: Instant, received: u64) {
+        if self.owed_since.is_none() {
+            (self.received, self.owed_since) = (received, Some(now));
+        }
     }
 
-    /// Answers are outstanding at `now`, when `received` datagrams have arrived over a path with this round trip time.
-    pub(crate) fn observe(&mut self, now: Instant, received: u64, rtt: Duration) -> Hearing {
-        let silent = now.saturating_duration_since(self.heard_at);
+    /// Whether the server owes something.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.owed_since.is_some()
+    }
+
+    /// Looks at `now`, when `received` datagrams have arrived over a path with this round trip time, whether the server is
+    /// heard. `outstanding` says whether frames are without an answer; one of them cannot wait longer than `patience` for the
+    /// question whether the server is there.
+    pub(crate) fn observe(
+        &mut self,
+        now: Instant,
+        received: u64,
+        rtt: Duration,
+        outstanding: bool,
+        patience: Duration,
+    ) -> Hearing {
+        let Some(owed_since) = self.owed_since else { return Hearing::Waiting };
+        let silent = now.saturating_duration_since(owed_since);
         if received != self.received {
             // Links that carry few packets per second are quiet between them.
             self.longest_gap = self.longest_gap.max(silent);
-            self.rest(now, received);
-            return Hearing::Fine;
+            (self.received, self.asked_at) = (received, None);
+            self.owed_since = outstanding.then_some(now);
+            return Hearing::Heard;
         }
         let limit = (6 * rtt).max(2 * self.longest_gap).clamp(SHORTEST, LONGEST);
-        match silent {
-            silent if silent >= limit && self.asked => Hearing::Silent,
-            silent if silent >= limit / 2 && !self.asked => {
-                self.asked = true;
+        match self.asked_at {
+            None if silent >= patience.min(limit / 2) => {
+                self.asked_at = Some(now);
                 Hearing::Ask
             }
-            _ => Hearing::Fine,
+            Some(_) if silent >= limit && self.is_unanswered(now, rtt) => Hearing::Silent,
+            _ => Hearing::Waiting,
         }
+    }
+
+    /// Whether the server was asked for an acknowledgement and had the time to send it.
+    pub(crate) fn is_unanswered(&self, now: Instant, rtt: Duration) -> bool {
+        self.asked_at.is_some_and(|asked| now.saturating_duration_since(asked) >= 2 * rtt + DELAY)
     }
 }
 
@@ -69,31 +97,57 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    /// Silence of a server that owes something since `start`.
+    fn owed(start: Instant) -> Silence {
+        let mut silence = Silence::new(5);
+        assert!(!silence.is_owed());
+        assert_eq!(silence.observe(start, 5, MS, false, LONGEST), Hearing::Waiting);
+        silence.sent(start, 5);
+        assert!(silence.is_owed());
+        silence
+    }
+
     #[test]
     fn a_server_is_asked_before_it_is_suspected() {
         let start = clock();
-        let mut silence = Silence::new(start, 5);
-        let seen: Vec<Hearing> =
-            (1..=10).map(|step| silence.observe(start + step * 100 * MS, 5, MS)).collect();
-        assert!(seen[..4].iter().all(|&hearing| hearing == Hearing::Fine), "{seen:?}");
-        assert_eq!((seen[4], seen[8], seen[9]), (Hearing::Ask, Hearing::Fine, Hearing::Silent));
-        assert_eq!(silence.observe(start + 1100 * MS, 6, MS), Hearing::Fine);
-        assert_eq!(silence.observe(start + 1200 * MS, 6, MS), Hearing::Fine);
+        let mut silence = owed(start);
+        let look = |step: u32| silence.observe(start + step * 100 * MS, 5, MS, true, LONGEST);
+        let seen: Vec<Hearing> = (1..=10).map(look).collect();
+        assert!(seen[..4].iter().all(|&hearing| hearing == Hearing::Waiting), "{seen:?}");
+        assert_eq!((seen[4], seen[8], seen[9]), (Hearing::Ask, Hearing::Waiting, Hearing::Silent));
+        assert_eq!(silence.observe(start + 1100 * MS, 6, MS, true, LONGEST), Hearing::Heard);
+        assert_eq!(silence.observe(start + 1200 * MS, 6, MS, true, LONGEST), Hearing::Waiting);
+    }
+
+    #[test]
+    fn frames_that_are_given_up_do_not_hide_the_silence() {
+        let start = clock();
+        let mut silence = owed(start);
+        assert_eq!(silence.observe(start + 250 * MS, 5, MS, true, 250 * MS), Hearing::Ask);
+        assert!(!silence.is_unanswered(start + 300 * MS, MS));
+        assert!(silence.is_unanswered(start + 302 * MS, MS));
+        silence.sent(start + 900 * MS, 5);
+        assert_eq!(silence.observe(start + 1000 * MS, 5, MS, false, LONGEST), Hearing::Silent);
+        assert_eq!(silence.observe(start + 1100 * MS, 6, MS, false, LONGEST), Hearing::Heard);
+        assert!(!silence.is_owed() && !silence.is_unanswered(start + 9000 * MS, MS));
     }
 
     #[test]
     fn a_slow_link_and_a_pause_between_frames_are_no_silence() {
         let start = clock();
-        let mut silence = Silence::new(start, 0);
-        assert_eq!(silence.observe(start + 900 * MS, 1, MS), Hearing::Fine);
-        assert_eq!(silence.observe(start + 2100 * MS, 1, MS), Hearing::Ask, "asked after 0.9 s of 1.8 s");
-        assert_eq!(silence.observe(start + 2600 * MS, 1, MS), Hearing::Fine);
-        assert_eq!(silence.observe(start + 2700 * MS, 1, MS), Hearing::Silent);
-        silence.rest(start + 9000 * MS, 1);
-        assert_eq!(silence.observe(start + 9100 * MS, 1, MS), Hearing::Fine);
-        let mut satellite = Silence::new(start, 0);
-        assert_eq!(satellite.observe(start + 1700 * MS, 0, 600 * MS), Hearing::Fine);
-        assert_eq!(satellite.observe(start + 1800 * MS, 0, 600 * MS), Hearing::Ask);
+        let mut silence = owed(start);
+        assert_eq!(silence.observe(start + 900 * MS, 6, MS, true, LONGEST), Hearing::Heard);
+        assert_eq!(silence.observe(start + 1700 * MS, 6, MS, true, LONGEST), Hearing::Waiting);
+        assert_eq!(silence.observe(start + 1800 * MS, 6, MS, true, LONGEST), Hearing::Ask);
+        assert_eq!(silence.observe(start + 2600 * MS, 6, MS, true, LONGEST), Hearing::Waiting);
+        assert_eq!(silence.observe(start + 2700 * MS, 6, MS, true, LONGEST), Hearing::Silent);
+        assert_eq!(silence.observe(start + 2800 * MS, 7, MS, false, LONGEST), Hearing::Heard);
+        silence.sent(start + 9000 * MS, 9);
+        assert_eq!(silence.observe(start + 9100 * MS, 9, MS, true, LONGEST), Hearing::Waiting);
+        let mut satellite = owed(start);
+        assert_eq!(satellite.observe(start + 1700 * MS, 5, 600 * MS, true, LONGEST), Hearing::Waiting);
+        assert_eq!(satellite.observe(start + 1800 * MS, 5, 600 * MS, true, LONGEST), Hearing::Ask);
+        assert_eq!(satellite.observe(start + 3600 * MS, 5, 600 * MS, true, LONGEST), Hearing::Silent);
     }
 
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]

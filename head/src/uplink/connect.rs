@@ -54,7 +54,7 @@ pub(crate) struct Session {
     endpoint: Endpoint,
     tuning: Tuning,
     /// How often the server was asked for an acknowledgement.
-    asked: u16,
+    asked: u32,
 }
 
 /// Why an attempt to connect failed, by what that says about the next one (docs/operating.md has the table).

@@ -123,3 +123,118 @@ impl FrameQueue {
         self.finish(frame, Outcome::Failed(reason));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::PathBuf,
+        sync::mpsc::{Receiver as FinishedReceiver, sync_channel},
+        time::Duration,
+    };
+
+    use narrows_wire::Payload;
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::{super::fallback::FallbackFrame, *};
+    use crate::frame::{Capture, EncodeStats, FrameId, FramePath, FramePlan, Timings};
+
+    const BUDGET: Duration = Duration::from_secs(100);
+
+    /// A frame that was captured `age` before `now`.
+    fn frame(id: u64, now: Instant, age: Duration) -> Frame<Encoded> {
+        let captured_at = now - age;
+        let plan = FramePlan {
+            path: FramePath::Local,
+            tasks: [].into(),
+            deadline: captured_at + BUDGET,
+            draw: false,
+            keep_pixels: false,
+        };
+        let capture = Capture {
+            file: PathBuf::from("x.jpg"),
+            picture_name: None,
+            captured_at,
+            decode: Duration::ZERO,
+            pixels: Ok(image::RgbImage::new(1, 1)),
+            can_reload: true,
+        };
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let stats = EncodeStats {
+            packet_bytes: 0,
+            coding: None,
+            timings: Timings::default(),
+            encoded_at: captured_at,
+        };
+        let payload = Payload::Packet(Vec::new());
+        Frame::begin(FrameId(id), capture, plan, permit).0.with(Encoded { payload, stats, pixels: None })
+    }
+
+    struct Ends {
+        queue: FrameQueue,
+        incoming: mpsc::Sender<Frame<Encoded>>,
+        finished: FinishedReceiver<Frame<Finished>>,
+        fallback: Fallback,
+        local: FinishedReceiver<FallbackFrame>,
+    }
+
+    fn ends(ages: &[u64], now: Instant) -> Ends {
+        let (incoming, receiver) = mpsc::channel(8);
+        let (finished_in, finished) = sync_channel(8);
+        let (local_in, local) = sync_channel(8);
+        let mut queue = FrameQueue::new(receiver, finished_in);
+        for (id, &age) in ages.iter().enumerate() {
+            queue.push(frame(id as u64, now, Duration::from_secs(age)));
+        }
+        Ends { queue, incoming, finished, fallback: Fallback(local_in), local }
+    }
+
+    fn ids(frames: &FinishedReceiver<FallbackFrame>) -> Vec<u64> {
+        frames.try_iter().map(|(frame, _)| frame.id.0).collect()
+    }
+
+    #[test]
+    fn frames_that_waited_for_half_of_their_time_are_answered_here() {
+        let now = Instant::now();
+        let mut ends = ends(&[60, 10, 50, 49], now);
+        ends.queue.answer_locally(&ends.fallback, "away", Some(now));
+        assert_eq!(ids(&ends.local), [0, 2]);
+        assert_eq!(ends.queue.next_due(true), Some(now + Duration::from_secs(1)));
+        assert_eq!(ends.queue.next_due(false), Some(now + Duration::from_secs(51)));
+        ends.queue.answer_locally(&ends.fallback, "away", None);
+        assert_eq!(ids(&ends.local), [1, 3]);
+        assert!(ends.queue.is_empty() && ends.queue.next_due(true).is_none());
+        assert!(ends.finished.try_recv().is_err(), "none of them has failed");
+    }
+
+    #[test]
+    fn frames_past_their_deadline_fail_with_their_budget() {
+        let now = Instant::now();
+        let mut ends = ends(&[101, 10, 200], now);
+        ends.queue.drop_expired();
+        let failed: Vec<_> = ends.finished.try_iter().collect();
+        assert_eq!(failed.iter().map(|frame| frame.id.0).collect::<Vec<_>>(), [0, 2]);
+        let Outcome::Failed(reason) = &failed[0].stage.outcome else { panic!("it failed") };
+        assert!(reason.contains("100000 ms"), "{reason}");
+        ends.queue.push(frame(9, now, Duration::from_secs(300)));
+        assert_eq!(ends.queue.len(), 2);
+        assert_eq!(ends.queue.pop().map(|frame| frame.id.0), Some(1));
+        assert!(ends.queue.pop().is_none());
+        assert_eq!(ends.finished.try_iter().map(|frame| frame.id.0).collect::<Vec<_>>(), [9]);
+    }
+
+    #[test]
+    fn unanswered_frames_are_sent_again_oldest_first_and_what_is_left_fails() {
+        let now = Instant::now();
+        let mut ends = ends(&[1, 1, 1], now);
+        let young = ends.queue.pop().unwrap();
+        ends.queue.push_unanswered([frame(7, now, Duration::ZERO), young].into_iter());
+        assert_eq!(ends.queue.pop().map(|frame| frame.id.0), Some(0));
+        ends.incoming.try_send(frame(8, now, Duration::ZERO)).unwrap();
+        drop(ends.incoming);
+        assert!(!ends.queue.is_exhausted());
+        ends.queue.fail_remaining("gone");
+        assert!(ends.queue.is_exhausted());
+        let failed: Vec<u64> = ends.finished.try_iter().map(|frame| frame.id.0).collect();
+        assert_eq!(failed, [1, 2, 7, 8]);
+    }
+}

@@ -32,8 +32,8 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// Time between two looks at whether the server is heard, while answers are outstanding.
-const LISTEN: Duration = Duration::from_millis(100);
+/// Time between two looks at whether the server is heard, while it owes something.
+const LISTEN: Duration = Duration::from_millis(50);
 
 /// How the exchange of frames over a connection ended.
 pub(super) enum TransferEnd {
@@ -97,7 +97,7 @@ impl<'a> Transfer<'a> {
         fallback: Option<&'a Fallback>,
         search: &'a mut Search,
     ) -> Self {
-        let silence = Silence::new(Instant::now(), path_state(&session.connection).received);
+        let silence = Silence::new(path_state(&session.connection).received);
         Transfer {
             session,
             connector,
@@ -171,7 +171,7 @@ impl<'a> Transfer<'a> {
                     Err(ConnectError::Transient(_)) => {}
                     Err(error) => return TransferEnd::Lost(error.into()),
                 },
-                _ = listening.tick() => self.listen(),
+                _ = listening.tick(), if self.silence.is_owed() => self.listen(),
             }
         }
     }
@@ -179,29 +179,29 @@ impl<'a> Transfer<'a> {
     /// Looks whether the server is heard. While it is not, it is looked for anew, and frames end by their deadlines.
     fn listen(&mut self) {
         let (now, path) = (Instant::now(), path_state(&self.session.connection));
-        if self.in_flight.is_empty() {
-            self.silence.rest(now, path.received);
-            return self.trust();
-        }
-        match self.silence.observe(now, path.received, path.rtt) {
+        // A frame that this device can answer is not kept for longer than half of its time by a server that is gone.
+        let patience = match self.fallback {
+            Some(_) => self.in_flight.values().map(|request| request.frame.budget() / 4).min(),
+            None => None,
+        };
+        let outstanding = !self.in_flight.is_empty();
+        let patience = patience.unwrap_or(Duration::MAX);
+        match self.silence.observe(now, path.received, path.rtt, outstanding, patience) {
             Hearing::Ask => self.session.ask(),
             Hearing::Silent if !self.suspected => {
                 tracing::debug!("the server at {} is silent; connecting anew", self.connector.server());
                 self.suspected = true;
                 self.search.restart(path.rtt, true);
             }
-            Hearing::Silent => {}
-            Hearing::Fine => return self.trust(),
+            Hearing::Silent | Hearing::Waiting => {}
+            Hearing::Heard => {
+                if std::mem::take(&mut self.suspected) {
+                    self.search.stop();
+                }
+            }
         }
-        if let Some(fallback) = self.fallback.filter(|_| self.suspected) {
+        if let Some(fallback) = self.fallback.filter(|_| self.silence.is_unanswered(now, path.rtt)) {
             self.answer_locally(fallback, now);
-        }
-    }
-
-    /// Ends the search, if the server was suspected.
-    fn trust(&mut self) {
-        if std::mem::take(&mut self.suspected) {
-            self.search.stop();
         }
     }
 
@@ -220,9 +220,9 @@ impl<'a> Transfer<'a> {
 
     /// Starts the request of a frame.
     fn send(&mut self, frame: Frame<Encoded>) {
-        let deadline = frame.plan.deadline;
+        let (now, deadline) = (Instant::now(), frame.plan.deadline);
         let request = self.session.client.request(
-            Instant::now(),
+            now,
             self.session.bundle,
             Some(deadline),
             frame.plan.tasks.to_vec(),
@@ -233,6 +233,7 @@ impl<'a> Transfer<'a> {
             Ok((id, bytes)) => {
                 // The newest frame is worth most.
                 let priority = i32::try_from(frame.id.0).unwrap_or(i32::MAX);
+                self.silence.sent(now, path_state(&self.session.connection).received);
                 let (request, given_up) = oneshot::channel();
                 self.in_flight.insert(id, InFlight { frame, sent: bytes.len(), _request: request });
                 let connection = self.session.connection.clone();

@@ -264,7 +264,16 @@ async fn a_device_has_few_connections_and_one_more_is_told_that_it_is_full() -> 
     assert!(open.iter().all(|client| client.connection().close_reason().is_none()));
     drop(open.pop());
     answered(&head(&pair, &device, 3)?)?;
-    pair.drain()
+    // What was refused is counted.
+    Command::new("kill").args(["-TERM", &pair.tail_pid().to_string()]).status()?;
+    let start = Instant::now();
+    while !pair.log().contains(" drained") && start.elapsed() < narrows_tests::TIMEOUT {
+        thread::sleep(Duration::from_millis(50));
+    }
+    let log = pair.log();
+    let counters = log.lines().find(|line| line.contains("device_full=")).context("a line of counters")?;
+    assert!(!counters.contains("device_full=0") && counters.contains("server_full=0"), "{counters}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,15 +1,24 @@
 //! Hostile peers against the real tail.
+#![expect(clippy::disallowed_methods, reason = "waits for events of real processes")]
 
-use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use narrows_codec::{Choice, Decoder, Encoder, Packet, Shape, Tables, prefixes};
 use narrows_models::{Bundle, Parts};
 use narrows_pair::Pair;
-use narrows_tests::{Client, bundle, changed_bundle, photos, root, runtime, said};
+use narrows_tests::{Client, TIMEOUT, bundle, changed_bundle, photos, root, runtime, said};
 use narrows_wire::{
     ALPN, FrameReply, RefusalCode,
+    identity::Identity,
     limits::{MAX_REPLY, MAX_REQUEST},
+    quic::{Tuning, client_config},
     stream,
 };
 
@@ -148,6 +157,33 @@ async fn a_frame_over_the_number_in_flight_is_refused_after_its_first_bytes() ->
     for (mut send, _) in unfinished {
         let _ = send.reset(0u8.into());
     }
+    pair.drain()
+}
+
+#[tokio::test]
+async fn what_a_peer_says_cannot_forge_a_line_of_the_log() -> Result<()> {
+    let pair = start()?;
+    let device = pair.certs().join("devices/device");
+    let said = "bye\n2026-01-01T00:00:00Z  INFO drained \x1b[31m\u{202e}\r\0";
+    // Once before the hello and once after it.
+    let config = client_config(&Identity::load(&device)?, &Tuning::default())?;
+    let silent = Client::dial(pair.address(), config).await?;
+    // The tail completes the handshake after the client.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    silent.connection().close(0u8.into(), said.as_bytes());
+    let open = Client::connect(pair.address(), &device).await?;
+    open.connection().close(0u8.into(), said.as_bytes());
+    let start = Instant::now();
+    let quoted =
+        |log: &str| log.matches(r"bye\n2026-01-01T00:00:00Z  INFO drained \u{1b}[31m\u{202e}\r\0").count();
+    while quoted(&pair.log()) < 2 && start.elapsed() < TIMEOUT {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let log = pair.log();
+    assert_eq!(quoted(&log), 2, "{log}");
+    let harmless = |character: char| character == '\n' || !character.is_control() && character != '\u{202e}';
+    assert!(log.chars().all(harmless), "{log:?}");
+    assert!(!log.lines().any(|line| line.starts_with("2026-01-01")), "{log}");
     pair.drain()
 }
 

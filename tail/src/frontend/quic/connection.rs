@@ -11,7 +11,7 @@ use std::{
 use narrows_models::Digest;
 use narrows_wire::{
     Close,
-    quic::{close, close_code, peer_certificate, peer_name},
+    quic::{ConnectionEnd, close, peer_certificate, peer_name},
     session::Server,
     text::Quoted,
 };
@@ -124,9 +124,8 @@ impl Peer {
                     }
                     Err(error) => {
                         if self.shared.writes(Kind::Disconnected) {
-                            let code = close_code(&error).map(|code| code.to_string());
-                            let reason = error.to_string();
-                            tracing::info!(peer = %self, reason = %Quoted(&reason), code, "disconnected");
+                            let reason = ConnectionEnd(error);
+                            tracing::info!(peer = %self, %reason, "disconnected");
                         }
                         // Returning drops the frames' tasks, and with them the work that has not begun.
                         let abandoned = self.session().in_flight();

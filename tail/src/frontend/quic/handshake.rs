@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use narrows_wire::{limits::HANDSHAKE_TIMEOUT, text::Quoted};
+use narrows_wire::{limits::HANDSHAKE_TIMEOUT, quic::ConnectionEnd};
 use quinn::{Connection, Endpoint, Incoming};
 use tokio::{sync::watch, time::timeout};
 
@@ -59,7 +59,7 @@ pub(super) async fn complete(
         biased;
         done = timeout(HANDSHAKE_TIMEOUT, handshake) => match done {
             Ok(Ok(connection)) => return Some(connection),
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => ConnectionEnd(error).to_string(),
             Err(_) => format!("not complete after {} s", HANDSHAKE_TIMEOUT.as_secs()),
         },
         () = place.evicted() => {
@@ -75,6 +75,6 @@ pub(super) async fn complete(
 fn failed(shared: &Shared, remote: SocketAddr, reason: &str) {
     shared.metrics.handshakes_failed.add(1);
     if shared.writes(Kind::Handshake) {
-        tracing::warn!(%remote, reason = %Quoted(reason), "handshake failed");
+        tracing::warn!(%remote, %reason, "handshake failed");
     }
 }

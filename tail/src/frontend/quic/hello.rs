@@ -9,7 +9,6 @@ use narrows_wire::{
     quic::{allow_requests, close, probe, received},
     session::HelloOutcome,
     stream::{StreamError, read_message, write_message},
-    text::Quoted,
 };
 use quinn::SendStream;
 use tokio::time::{sleep, timeout};
@@ -158,7 +157,7 @@ impl Peer {
     fn without_hello(&self, reason: &str) {
         self.shared.metrics.without_hello.add(1);
         if self.shared.writes(Kind::NoHello) {
-            tracing::info!(peer = %self, reason = %Quoted(reason), "ended before the hello");
+            tracing::info!(peer = %self, %reason, "ended before the hello");
         }
     }
 }

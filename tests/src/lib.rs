@@ -1,6 +1,8 @@
 //! Shared parts of the tests that run the real binaries: the shipped bundle, copies of it with an error in one place, and a
 //! client that sends any bytes to a tail. The fuzz targets are in `fuzz/`.
 
+mod processes;
+
 use std::{
     fs,
     net::SocketAddr,
@@ -19,6 +21,8 @@ use narrows_wire::{
     stream,
 };
 use tempfile::TempDir;
+
+pub use self::processes::{after, can_read_only, end_within, output_within, read_only, skipped};
 
 /// The time that a test waits for an answer or another event.
 pub const TIMEOUT: Duration = Duration::from_secs(30);

@@ -21,7 +21,7 @@ LONG = 30
 
 
 class StreamEnded(Exception):
-    """The server reset or stopped a stream, with a code of section 7."""
+    """The server reset its direction of a stream, with a code of section 7."""
 
     def __init__(self, code: int):
         super().__init__(f"stream ended with code {code}")
@@ -45,6 +45,7 @@ class Stream:
 
     def __post_init__(self) -> None:
         self.received = bytearray()
+        self.stopped: int | None = None
         self.end: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         # An answer that nobody waits for is no error.
         self.end.add_done_callback(lambda end: end.cancelled() or end.exception())
@@ -123,7 +124,10 @@ class Connection(QuicConnectionProtocol):
             stream.received += event.data
             if event.end_stream:
                 stream.end.set_result(bytes(stream.received))
-        elif isinstance(event, StreamReset | StopSendingReceived):
+        elif isinstance(event, StopSendingReceived):
+            # The server reads no further; its answer may still follow.
+            stream.stopped = event.error_code
+        elif isinstance(event, StreamReset):
             stream.end.set_exception(StreamEnded(event.error_code))
 
 

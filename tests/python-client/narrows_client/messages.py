@@ -189,7 +189,9 @@ def parse_reply(data: bytes) -> Reply | Refusal:
     answers = []
     for _ in range(fields.count(1, 16, "answers")):
         task, batch, outcome = fields.take("B", "task"), fields.take("H", "batch"), fields.take("B", "outcome kind")
-        answers.append(Answer(task, batch, parse_outcome(outcome, fields.bytes(fields.take("I", "outcome"), "outcome"))))
+        answers.append(
+            Answer(task, batch, parse_outcome(outcome, fields.bytes(fields.take("I", "outcome"), "outcome")))
+        )
     fields.end()
     return Reply(id, path, provider, times, answers)
 

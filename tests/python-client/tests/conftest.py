@@ -39,7 +39,9 @@ class Server:
         """Checks that an honest device is answered."""
         async with self.dial("honest") as connection:
             await connection.hello(self.identity, ["classify"])
-            reply = await connection.ask(1, [messages.classify(0)], messages.packet(self.vector("photo-0-level1.packet")))
+            reply = await connection.ask(
+                1, [messages.classify(0)], messages.packet(self.vector("photo-0-level1.packet"))
+            )
             assert isinstance(reply, messages.Reply), reply
             assert len(reply.answers[0].outcome) == 5, reply
 

@@ -12,7 +12,7 @@ import pytest
 from aioquic.quic.connection import QuicConnection
 
 from narrows_client import messages
-from narrows_client.connection import LONG, Closed, StreamEnded
+from narrows_client.connection import LONG, Closed
 from narrows_client.messages import Refusal, Reply, classify, packet
 
 # Codes with which the server closes a connection (section 7).
@@ -35,19 +35,21 @@ async def opened(server, stack: contextlib.AsyncExitStack, **more):
     return connection
 
 
-def violation(run, server, message: bytes, code: int, *words: str, hello: bool = True):
+async def violation(server, name: str, message: bytes, words: list[str], hello: bool, code: int = VIOLATION):
     """Checks that a message makes the server close the connection, with a code and with words in its reason."""
+    async with server.dial("faulty") as connection:
+        if hello:
+            await connection.hello(server.identity, ["classify"])
+        connection.open().send(message)
+        closed = await connection.closed()
+        assert not closed.transport and closed.code == code, (name, closed)
+        assert all(word in closed.reason for word in words), (name, closed)
 
-    async def main():
-        async with server.dial("faulty") as connection:
-            if hello:
-                await connection.hello(server.identity, ["classify"])
-            connection.open().send(message)
-            closed = await connection.closed()
-            assert not closed.transport and closed.code == code, closed
-            assert all(word in closed.reason for word in words), closed
 
-    run(main())
+async def violations(server, cases: list[tuple[str, bytes, list[str]]], hello: bool):
+    """Checks each case, two at a time: a device may have few connections."""
+    for at in range(0, len(cases), 2):
+        await asyncio.gather(*(violation(server, *case, hello) for case in cases[at : at + 2]))
 
 
 def test_an_anonymous_client_is_refused(server, run):
@@ -70,9 +72,8 @@ def test_a_client_of_another_protocol_is_refused(server, run):
     run(main())
 
 
-@pytest.mark.parametrize(
-    ("name", "message", "words"),
-    [
+def test_a_hello_that_is_none_is_a_violation(server, run):
+    cases = [
         ("garbage", bytes(range(200, 256)) * 8, ["expected hello"]),
         ("nothing", b"", ["hello", "type"]),
         ("unknown type", bytes([200]), ["200", "expected hello"]),
@@ -85,14 +86,12 @@ def test_a_client_of_another_protocol_is_refused(server, run):
         ("17 bundles", messages.hello([bytes([i]) * 32 for i in range(17)], []), ["hello", "bundles", "16"]),
         ("upper case", messages.hello([bytes(32)], ["Classify"]), ["hello", "task"]),
         ("versions", messages.hello([bytes(32)], [], (3, 2)), ["hello"]),
-    ],
-)
-def test_a_hello_that_is_none_is_a_violation(server, run, name, message, words):
-    violation(run, server, message, VIOLATION, *words, hello=False)
+    ]
+    run(violations(server, cases, hello=False))
 
 
 def test_a_hello_over_its_limit_closes_the_connection(server, run):
-    violation(run, server, bytes([1]) * (32 * 1024 + 1), TOO_LARGE, "hello", hello=False)
+    run(violation(server, "long", bytes([1]) * (32 * 1024 + 1), ["hello"], False, TOO_LARGE))
 
 
 @pytest.mark.parametrize(
@@ -141,9 +140,8 @@ def test_a_client_without_a_hello_is_closed_after_five_seconds(server, run):
     run(main())
 
 
-@pytest.mark.parametrize(
-    ("name", "message", "words"),
-    [
+def test_a_request_that_is_none_is_a_violation(server, run):
+    cases = [
         ("garbage", bytes(range(256)), ["expected request"]),
         ("nothing", b"", ["request", "type"]),
         ("unknown type", bytes([200]), ["200", "expected request"]),
@@ -163,10 +161,8 @@ def test_a_client_without_a_hello_is_closed_after_five_seconds(server, run):
         ("no image", messages.request(1, [classify(0)], messages.image(0, 1, 1, b"")), ["request", "payload"]),
         ("huge packet", messages.request(1, [classify(0)], b"\1\xff\xff\xff\xff?"), ["request", "payload", "limit"]),
         ("packet", messages.request(1, [classify(0)], packet(bytes(2**20 + 1))), ["request", "payload", "limit"]),
-    ],
-)
-def test_a_request_that_is_none_is_a_violation(server, run, name, message, words):
-    violation(run, server, message, VIOLATION, *words)
+    ]
+    run(violations(server, cases, hello=True))
 
 
 def test_a_number_in_flight_that_is_used_again_is_a_violation(server, run):
@@ -267,19 +263,18 @@ def test_frames_that_are_given_up_at_once_take_nothing_along(server, run):
     run(main())
 
 
-def test_a_request_over_the_limit_is_not_answered(server, run):
+def test_a_request_over_its_limit_is_refused_and_the_connection_goes_on(server, run):
+    photo = server.vector("photo-0-level1.packet")
+
     async def main():
         async with contextlib.AsyncExitStack() as stack:
             connection = await opened(server, stack)
             stream = connection.open()
-            stream.send(bytes([16]) * (4 * 2**20 + 8 * 1024 + 1))
-            try:
-                reply = messages.parse_reply(await stream.answer())
-                assert isinstance(reply, Refusal) and reply.code == 23, reply
-            except StreamEnded as ended:
-                assert ended.code == 1
-            except Closed as closed:
-                assert not closed.transport and closed.code == TOO_LARGE
+            stream.send(messages.request(77, [classify(0)], packet(bytes(4 * 2**20 + 8 * 1024))))
+            reply = messages.parse_reply(await stream.answer())
+            assert isinstance(reply, Refusal) and (reply.id, reply.code) == (77, 23), reply
+            assert stream.stopped == 1
+            assert isinstance(await connection.ask(77, [classify(0)], packet(photo)), Reply)
 
     run(main())
 

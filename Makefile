@@ -13,7 +13,7 @@ SOURCE_classify := bench/photos
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench figures test-arm test-python miri mutate evaluate micro bench-codec soak fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
+.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -77,6 +77,17 @@ miri: ## the codec's portable code under Miri (skipped without a nightly toolcha
 PACKETS  ?= 10000000
 mutate: ## decode PACKETS=10000000 damaged packets of every mode
 	$(CARGO) run --release --locked -p narrows-codec --example mutate -- $(PACKETS)
+
+# Every `cargo mutants` changes one place of the code at a time, in a copy, and runs the tests that are named after `-C`.
+# What it leaves out, and why, stands in .cargo/mutants.toml. SHARD=0/8 takes one in eight.
+MUTANTS  := mutants --profile mutants --timeout 60 $(if $(SHARD),--shard $(SHARD) --sharding round-robin)
+mutants: ## change the code in small ways and list the changes that no test finds (needs cargo-mutants, and hours)
+	@command -v cargo-mutants >/dev/null || { echo "mutants: cargo-mutants is needed: cargo install --locked cargo-mutants"; exit 2; }
+	$(CARGO) $(MUTANTS) -p narrows-wire -o target/mutants-wire
+	$(CARGO) $(MUTANTS) -p narrows-codec -o target/mutants-codec
+	$(CARGO) $(MUTANTS) -p narrows-tail -f 'tail/src/frontend/**' -C=--lib -o target/mutants-tail
+	$(CARGO) $(MUTANTS) -p narrows-head -f 'head/src/uplink*' -f 'head/src/uplink/**' -f 'head/src/policy/backoff.rs' \
+		-C=--lib -o target/mutants-head
 
 bench-codec: build ## bytes and speed of the codec and of other coders: DATA=DIR holds photos-00.tar to photos-02.tar
 	@mkdir -p evaluate-out

@@ -119,6 +119,7 @@ fn each_field_is_named() {
         ("check: ", message(Mode::Static, &|p| p[5] ^= 1)),
         ("words: 1 bytes left over", message(Mode::Static, &|p| p.push(0))),
         ("words: 2 bytes left over", message(Mode::Static, &|p| p.extend([0, 0]))),
+        ("words: 6 bytes left over", message(Mode::Static, &|p| p.extend([0; 6]))),
         ("checksum", message(Mode::Raw, &|p| p[5] ^= 1)),
         ("symbols: the packet ends", message(Mode::Raw, &|p| p.truncate(p.len() - 1))),
         ("symbols: 1 bytes left over", message(Mode::Raw, &|p| p.push(0))),

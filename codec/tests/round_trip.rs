@@ -344,3 +344,28 @@ fn no_source_names_a_floating_point_type() {
     }
     assert!(files > 30, "{files} sources");
 }
+
+#[test]
+fn the_cost_of_a_feature_is_the_size_of_its_packet_without_header_and_states() {
+    let tables = Tables::parse(&generate::tables(3, 4, 2, 12)).unwrap();
+    let feature = generate::feature(4, Shape::new(4, 16, 24).unwrap(), 0);
+    let mut encoder = Encoder::new().lanes(1);
+    for mode in CODED {
+        let packet = round_trip(&tables, 1, Choice::Only(mode), &feature, &mut encoder);
+        let cost = encoder.cost(&tables, LevelId(1), mode, &feature).unwrap();
+        // Rounded up to bytes, with four bytes of header and the bits of one state; the cost is a sum of rounded logarithms.
+        let bytes = cost as f64 / 2048.0 + (HEADER_BYTES + 4) as f64;
+        let size = packet.len() as f64;
+        assert!((bytes - size).abs() <= 4.0 + size / 100.0, "{mode:?}: {size} bytes, {bytes} by the cost");
+    }
+}
+
+#[test]
+fn a_feature_gives_its_symbols_and_indices_are_printed_as_numbers() {
+    let symbols: Vec<i16> = (0..24).collect();
+    let feature = Feature::new(Shape::new(2, 3, 4).unwrap(), symbols.clone()).unwrap();
+    assert_eq!(feature.symbols(), symbols);
+    assert_eq!(feature.into_symbols(), symbols);
+    assert_eq!((LevelId(7).to_string(), GeometryId(9).to_string()), ("7".to_owned(), "9".to_owned()));
+    assert_eq!((LevelId(7).index(), GeometryId(9).index()), (7, 9));
+}

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use narrows_wire::{
     identity::Identity,
     quic::{self, Tuning},
+    runtime::check_files,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -56,7 +57,8 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
         config.request_memory << 20,
         tuning.clone(),
     ));
-    let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let executor =
+        check_files().and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
     let executor = executor.map_err(|source| Error::Io { what: "cannot start threads".into(), source })?;
     let unanswered = executor.block_on(async {
         let endpoint = quic::server_endpoint(config.listen, quic, &identity, &tuning)?;

@@ -95,8 +95,8 @@ pub fn can_read_only() -> bool {
     read_only(&probe).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// Says in one line that a test did not run, and what it needs, also where the output of tests is captured.
-pub fn skipped(test: &str, needs: &str) {
+/// Says in one line that a test did not run, and what was missing, also where the output of tests is captured.
+pub fn skipped(test: &str, missing: &str) {
     // A closed standard error leaves nobody to tell.
-    let _ = writeln!(std::io::stderr(), "skipped: {test}: needs {needs}");
+    let _ = writeln!(std::io::stderr(), "{test}: skipped; missing: {missing}");
 }

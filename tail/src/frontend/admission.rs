@@ -196,6 +196,18 @@ mod tests {
         assert!(handshakes.lock().places.is_empty());
     }
 
+    #[tokio::test]
+    async fn a_handshake_is_given_up_when_its_place_is_taken_and_not_before() {
+        let handshakes = Handshakes::new(2);
+        let mut places = [1, 1].map(|last| accept(&handshakes, ip(last), true));
+        let moment = std::time::Duration::from_millis(20);
+        assert!(tokio::time::timeout(moment, places[0].evicted()).await.is_err());
+        let _newer = accept(&handshakes, ip(1), true);
+        let long = std::time::Duration::from_secs(20);
+        tokio::time::timeout(long, places[0].evicted()).await.unwrap();
+        assert!(tokio::time::timeout(moment, places[1].evicted()).await.is_err());
+    }
+
     #[test]
     fn unvalidated_addresses_never_take_the_place_of_another() {
         let handshakes = Handshakes::new(2);

@@ -114,4 +114,22 @@ mod tests {
         assert_eq!(written, 10);
         assert_eq!(log.take_left_out(), [(Kind::Handshake, 991)]);
     }
+
+    #[test]
+    fn each_kind_is_counted_in_words_of_its_own() {
+        let kinds = [
+            Kind::Handshake,
+            Kind::NoHello,
+            Kind::HelloRefused,
+            Kind::Connected,
+            Kind::Disconnected,
+            Kind::Violation,
+            Kind::NotDecoded,
+            Kind::NoMemory,
+            Kind::Panicked,
+        ];
+        let events: std::collections::BTreeSet<_> = kinds.map(Kind::event).into_iter().collect();
+        assert_eq!(events.len(), kinds.len());
+        assert!(events.iter().all(|event| event.contains(' ')), "{events:?}");
+    }
 }

@@ -2,12 +2,12 @@
 
 use std::{io, os::unix::net::UnixStream};
 
-/// Checks that a tokio runtime can open its files. tokio opens two for events and then a pair of sockets for signals, and
+/// Checks that a tokio runtime can open its files. tokio opens three for events and then a pair of sockets for signals, and
 /// panics where it cannot open that pair, so programs check before they build a runtime.
 ///
 /// # Errors
-/// The operating system does not allow four more open files.
+/// The operating system does not allow six more open files.
 pub fn check_files() -> io::Result<()> {
-    let _both = (UnixStream::pair()?, UnixStream::pair()?);
+    let _all = [UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?];
     Ok(())
 }

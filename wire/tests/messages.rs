@@ -187,6 +187,13 @@ fn any_single_bit_flip_parses_or_is_the_peers_error() {
 }
 
 #[test]
+fn a_bundle_s_identity_is_printed_as_hexadecimal_digits() {
+    let id = BundleId(std::array::from_fn(|place| place as u8 * 8 + 1));
+    let digits = "0109111921293139414951596169717981899199a1a9b1b9c1c9d1d9e1e9f1f9";
+    assert_eq!((id.to_string(), format!("{id:?}")), (digits.to_owned(), format!("BundleId({digits})")));
+}
+
+#[test]
 fn a_message_of_another_type_is_named() {
     let error = Request::parse(&golden::read("hello")).unwrap_err();
     assert_eq!(error.to_string(), "unexpected hello, expected request");

@@ -333,6 +333,17 @@ mod tests {
     }
 
     #[test]
+    fn siblings_are_the_open_connections_of_the_same_device() {
+        let peers = peers(8, 8);
+        let _other = open(&peers, "b").unwrap();
+        let _waiting = peers.register(device("a"), Link::default()).unwrap();
+        let (first, second) = (open(&peers, "a").unwrap(), open(&peers, "a").unwrap());
+        let new = peers.register(device("a"), Link::default()).unwrap();
+        let numbers: Vec<u64> = new.siblings().into_iter().map(|(number, _)| number).collect();
+        assert_eq!(numbers, [first.number, second.number]);
+    }
+
+    #[test]
     fn certificates_without_a_name_are_told_apart() {
         let peers = peers(8, 1);
         let nameless = |byte: u8| Device { name: None, certificate: CertificateDer::from(vec![byte]) };

@@ -187,6 +187,22 @@ fn any_single_bit_flip_parses_or_is_the_peers_error() {
 }
 
 #[test]
+fn the_oldest_version_of_a_hello_is_not_above_the_newest() {
+    let versions = |oldest, newest| Hello { oldest, newest, ..hello() };
+    for (oldest, newest) in [(1, 1), (0, 0), (1, 2), (0, u16::MAX)] {
+        let hello = versions(oldest, newest);
+        assert_eq!(Hello::parse(&hello.encode().unwrap()).unwrap(), hello);
+    }
+    for (oldest, newest) in [(2, 1), (u16::MAX, 0)] {
+        assert_eq!(versions(oldest, newest).encode().unwrap_err().kind(), ErrorKind::Caller);
+        let mut bytes = versions(1, 1).encode().unwrap();
+        bytes[1..3].copy_from_slice(&oldest.to_le_bytes());
+        bytes[3..5].copy_from_slice(&newest.to_le_bytes());
+        assert_eq!(Hello::parse(&bytes).unwrap_err().kind(), ErrorKind::Peer);
+    }
+}
+
+#[test]
 fn a_bundle_s_identity_is_printed_as_hexadecimal_digits() {
     let id = BundleId(std::array::from_fn(|place| place as u8 * 8 + 1));
     let digits = "0109111921293139414951596169717981899199a1a9b1b9c1c9d1d9e1e9f1f9";

@@ -91,6 +91,7 @@ mod tests {
         let pace = Pace::new(now);
         let interval = Duration::from_millis(500);
         assert_eq!(pace.while_silent(now + Duration::from_secs(59), interval), interval);
+        assert_eq!(pace.while_silent(now + FAST, interval), LONGEST);
         assert_eq!(pace.while_silent(now + Duration::from_secs(61), interval), LONGEST);
         assert_eq!(pace.while_silent(now + Duration::from_secs(61), 2 * LONGEST), 2 * LONGEST);
     }

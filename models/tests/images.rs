@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use narrows_models::image::{ImageFault, RgbImage, decode};
 
 const END_OF_IMAGE: &[u8] = b"\xff\xd9";
@@ -90,6 +91,54 @@ fn a_truncated_picture_is_refused_wherever_it_is_cut() {
     }
     for keep in 0..scan {
         assert!(decode(&open[..keep]).is_err(), "{keep}");
+    }
+}
+
+/// The plain picture as other encoders and settings write it, with the settings' name.
+fn encoded() -> Vec<(String, Vec<u8>)> {
+    let (_, pixels) = plain();
+    let (width, height) = (pixels.width() as u16, pixels.height() as u16);
+    let grey: Vec<u8> = pixels.pixels().map(|pixel| pixel[1]).collect();
+    let mut files = Vec::new();
+    for sampling in
+        [SamplingFactor::F_1_1, SamplingFactor::F_2_1, SamplingFactor::F_2_2, SamplingFactor::F_4_1]
+    {
+        for (progressive, restart, optimized) in
+            [(false, 0, false), (false, 7, false), (false, 0, true), (false, 1, false), (true, 0, true)]
+        {
+            for (pixels, colour) in [(pixels.as_raw(), ColorType::Rgb), (&grey, ColorType::Luma)] {
+                let mut file = Vec::new();
+                let mut encoder = Encoder::new(&mut file, 80);
+                encoder.set_sampling_factor(sampling);
+                encoder.set_progressive(progressive);
+                encoder.set_restart_interval(restart);
+                encoder.set_optimized_huffman_tables(optimized);
+                encoder.encode(pixels, width, height, colour).expect("the picture is encoded");
+                let progressive = if progressive { "progressive" } else { "sequential" };
+                files.push((format!("{sampling:?} {colour:?} {progressive} {restart} {optimized}"), file));
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn pictures_of_every_setting_are_read_whole_and_refused_where_they_are_cut() {
+    for (name, file) in encoded() {
+        let whole = decode(&file).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let open = file.strip_suffix(END_OF_IMAGE).unwrap();
+        match name.contains("progressive") {
+            // What is missing may be finer detail; only the end marker tells.
+            true => assert!(matches!(decode(open), Err(ImageFault::Truncated)), "{name}"),
+            false => assert_eq!(decode(open).ok().as_ref(), Some(&whole), "{name}"),
+        }
+        let scan = scan(open);
+        for keep in (scan..open.len()).step_by(open.len() / 23).chain([open.len() - 40]) {
+            assert!(matches!(decode(&open[..keep]), Err(ImageFault::Truncated)), "{name}: {keep}");
+            let ended = [&open[..keep], END_OF_IMAGE].concat();
+            let decoded = decode(&ended);
+            assert!(name.contains("progressive") || decoded.is_err(), "{name}: {keep} of {}", open.len());
+        }
     }
 }
 

@@ -128,7 +128,8 @@ impl Frame {
         let fill = |byte: &u8| matches!(byte, 0 | 0xff);
         // Zeros are codes as well: where a file was cut and filled with zeros, the scan seems to end among them.
         let zeros = file.len() - file.iter().rev().take_while(|byte| fill(byte)).count();
-        (file[end..].iter().all(fill) && end <= zeros + 1).then_some(end)
+        // An encoder may fill up one byte more than the last.
+        (file[end..].iter().skip(1).all(fill) && end <= zeros + 1).then_some(end)
     }
 }
 

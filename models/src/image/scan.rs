@@ -3,6 +3,10 @@
 
 /// Bits that a code is looked up by at once; longer codes are compared by length.
 const LOOKUP: u32 = 9;
+/// Masks by which a byte of ff is found among eight.
+const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// The components and tables that a file has defined so far, and after [`Layout::scan`] those of one scan.
 #[derive(Debug, Clone, Default)]
@@ -146,19 +150,14 @@ impl Layout {
                 bits.restart()?;
             }
             for (dc, ac) in &blocks {
-                let size = bits.symbol(dc)?;
-                bits.skip(u32::from(size & 15))?;
+                bits.coefficient(dc)?;
                 let mut place = 1;
                 while place < 64 {
-                    let symbol = bits.symbol(ac)?;
-                    let (run, size) = (symbol >> 4, symbol & 15);
+                    let (run, size) = bits.coefficient(ac)?;
                     match (run, size) {
                         (15, 0) => place += 16,
                         (_, 0) => break,
-                        _ => {
-                            bits.skip(size.into())?;
-                            place += u32::from(run) + 1;
-                        }
+                        _ => place += run + 1,
                     }
                 }
             }
@@ -215,6 +214,20 @@ struct Bits<'a> {
 
 impl Bits<'_> {
     fn fill(&mut self) {
+        if self.count > 56 {
+            return;
+        }
+        if let Some(bytes) = self.data.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
+            let next = u64::from_be_bytes(*bytes);
+            // Without a byte of ff, which begins a marker or is stuffed, they are taken at once.
+            if next & (next & LOW_BITS).wrapping_add(ONES) & HIGH_BITS == 0 {
+                let taken = (64 - self.count) / 8;
+                self.held |= (next >> (64 - 8 * taken)) << (64 - 8 * taken) >> self.count;
+                self.at += taken as usize;
+                self.count += 8 * taken;
+                return;
+            }
+        }
         while self.count <= 56 {
             let Some(&byte) = self.data.get(self.at) else { return };
             match (byte, self.data.get(self.at + 1)) {
@@ -227,31 +240,24 @@ impl Bits<'_> {
         }
     }
 
-    fn symbol(&mut self, table: &Table) -> Result<u8, Stop> {
-        if self.count < 16 {
+    /// Skips a coefficient: a code, and behind it as many bits as it says. Returns the run of zeros before it and that size.
+    fn coefficient(&mut self, table: &Table) -> Result<(u32, u32), Stop> {
+        // At most 16 bits of code and 15 of value.
+        if self.count < 32 {
             self.fill();
         }
-        match table.find((self.held >> 48) as u32) {
-            Some((length, symbol)) if length <= self.count => {
-                self.held <<= length;
-                self.count -= length;
-                Ok(symbol)
-            }
-            _ if self.count < 16 => Err(self.stop()),
-            _ => Err(Stop::Damaged),
-        }
-    }
-
-    fn skip(&mut self, length: u32) -> Result<(), Stop> {
-        if self.count < length {
-            self.fill();
-        }
-        if self.count < length {
+        let (length, symbol) = match table.find((self.held >> 48) as u32) {
+            Some(found) => found,
+            None if self.count < 16 => return Err(self.stop()),
+            None => return Err(Stop::Damaged),
+        };
+        let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
+        if length + size > self.count {
             return Err(self.stop());
         }
-        self.held <<= length;
-        self.count -= length;
-        Ok(())
+        self.held <<= length + size;
+        self.count -= length + size;
+        Ok((run, size))
     }
 
     /// Why there are no more bits: a restart marker before its time says that data within was lost.
@@ -264,7 +270,8 @@ impl Bits<'_> {
 
     fn restart(&mut self) -> Result<(), Stop> {
         self.fill();
-        if self.count >= 8 {
+        // An encoder may fill up more than the last byte.
+        if self.count >= 24 {
             return Err(Stop::Damaged);
         }
         while self.data.get(self.at + 1) == Some(&0xff) {

@@ -26,6 +26,9 @@ use tokio::{task::JoinSet, time::timeout};
 const CONNECTION: u64 = 16;
 /// What decoding one image may take, in MiB.
 const DECODER: u64 = 300;
+/// What making one class map may take, in MiB, and the frames of a batch, whose maps are made at once.
+const MAP: u64 = 6;
+const BATCH: u64 = 8;
 /// What the allocator keeps of freed memory, and the threads' stacks, in MiB.
 const SLACK: u64 = 48;
 
@@ -63,9 +66,20 @@ fn image(file: Vec<u8>) -> Payload {
     Payload::Image(Image { geometry: 0, format: ImageFormat::Jpeg, framing: Framing::Original, file })
 }
 
+/// A request for the most classes there are.
 fn request(id: u64, payload: Payload) -> Result<Vec<u8>> {
     let task_requests = vec![TaskRequest { task: 0, query: Query::Classify { top_k: 1000 } }];
     Ok(Request { id, bundle: 0, budget: None, task_requests, payload }.encode()?)
+}
+
+/// A request for the largest class map and the most classes.
+fn largest_answer() -> Result<Vec<u8>> {
+    let task_requests = vec![
+        TaskRequest { task: 0, query: Query::Classify { top_k: 1000 } },
+        TaskRequest { task: 1, query: Query::Segment { size: Some((2048, 1024)) } },
+    ];
+    Ok(Request { id, bundle: 0, budget: None, task_requests, payload: Payload::Packet(packet()?) }
+        .encode()?)
 }
 
 async fn clients(pair: &Pair, count: usize) -> Result<Vec<Arc<Client>>> {
@@ -133,8 +147,9 @@ async fn requests_that_never_end_take_no_more_than_the_stated_memory_and_others_
 async fn replies_that_nobody_reads_take_no_more_than_the_stated_memory() -> Result<()> {
     let pair = start(&["--request-memory", "64", "--queue", "256"])?;
     let device = pair.certs().join("devices/device");
-    warm_up(&pair, &request(0, Payload::Packet(packet()?))?).await?;
-    check(&pair, 4 * CONNECTION + 64 / 4, async || {
+    let mut request = largest_answer()?;
+    warm_up(&pair, &request).await?;
+    check(&pair, 4 * CONNECTION + 64 / 4 + BATCH * MAP, async || {
         let mut clients = Vec::new();
         for _ in 0..4 {
             // The client takes the welcome and one reply, and then reads nothing.
@@ -142,15 +157,15 @@ async fn replies_that_nobody_reads_take_no_more_than_the_stated_memory() -> Resu
             clients.push(Client::connect_with(pair.address(), &device, &tuning).await?);
         }
         let end = Instant::now() + Duration::from_secs(4);
-        let packet = packet()?;
         let mut unread = Vec::new();
-        let mut id = 0;
+        let mut id = 0u64;
         while Instant::now() < end {
             for client in &clients {
                 id += 1;
                 let open = timeout(Duration::from_millis(50), client.connection().open_bi()).await;
                 let Ok(Ok((mut send, receive))) = open else { continue };
-                send.write_all(&request(id, Payload::Packet(packet.clone()))?).await?;
+                request[1..9].copy_from_slice(&id.to_le_bytes());
+                send.write_all(&request).await?;
                 send.finish()?;
                 unread.push((send, receive));
             }

@@ -78,7 +78,7 @@ fn largest_answer() -> Result<Vec<u8>> {
         TaskRequest { task: 0, query: Query::Classify { top_k: 1000 } },
         TaskRequest { task: 1, query: Query::Segment { size: Some((2048, 1024)) } },
     ];
-    Ok(Request { id, bundle: 0, budget: None, task_requests, payload: Payload::Packet(packet()?) }
+    Ok(Request { id: 0, bundle: 0, budget: None, task_requests, payload: Payload::Packet(packet()?) }
         .encode()?)
 }
 

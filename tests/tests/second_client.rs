@@ -89,7 +89,8 @@ fn a_client_written_from_the_document_is_answered_as_the_head_and_its_faults_har
         .env("NARROWS_BUNDLE", bundle())
         .env("NARROWS_HEAD", line.to_string())
         .env("NARROWS_MASK", &map)
-        .env("NARROWS_JPEG", &jpeg);
+        .env("NARROWS_JPEG", &jpeg)
+        .env("NARROWS_TAIL_PID", pair.tail_pid().to_string());
     let tests = output_within(&mut client, LONG)?;
     let report = String::from_utf8_lossy(&tests.stdout);
     ensure!(tests.status.success(), "{report}\n{}\n{}", said(&tests), pair.log());

@@ -199,18 +199,13 @@ pub fn allow_requests(connection: &Connection, max_in_flight: u16, tuning: &Tuni
     connection.set_receive_window(VarInt::from_u32(tuning.receive_window));
 }
 
-/// Sends a packet that the peer of a connection with [`allow_requests`] must acknowledge. [`received`] grows when it has.
+/// Sends a packet that the peer of a connection with [`allow_requests`] must acknowledge. [`PathState::received`] grows
+/// when it has.
 pub fn probe(connection: &Connection, tuning: &Tuning) {
     // quinn has no ping. A larger window is announced at once, in a frame that elicits an acknowledgement; making it smaller
     // first keeps its size.
     connection.set_receive_window(VarInt::from_u32(tuning.receive_window - 1));
     connection.set_receive_window(VarInt::from_u32(tuning.receive_window));
-}
-
-/// The number of datagrams that the peer has sent.
-#[must_use]
-pub fn received(connection: &Connection) -> u64 {
-    connection.stats().udp_rx.datagrams
 }
 
 /// A client endpoint for connections to `remote`. It is bound to the wildcard address, so that the next packet that is sent

@@ -92,10 +92,10 @@ async fn before_the_hello_a_client_has_one_stream_and_little_memory() {
 #[tokio::test]
 async fn a_probe_tells_a_live_peer_from_a_silent_one() {
     let (_server, near, far) = pair().await;
-    let before = quic::received(&far);
+    let before = quic::path_state(&far).received;
     quic::probe(&far, &Tuning::default());
     let answered = async {
-        while quic::received(&far) == before {
+        while quic::path_state(&far).received == before {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

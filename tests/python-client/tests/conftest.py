@@ -1,5 +1,6 @@
 """What the tests of a running tail are given, by environment variables: NARROWS_ADDRESS (host:port), NARROWS_CERTS (the
-folder of `narrows-tail certs`, with the devices `honest` and `faulty`) and NARROWS_BUNDLE (a bundle's folder)."""
+folder of `narrows-tail certs`, with the devices `honest` and `faulty`), NARROWS_BUNDLE (a bundle's folder) and, for the
+tests of memory, NARROWS_TAIL_PID (the process)."""
 
 from __future__ import annotations
 

@@ -96,7 +96,9 @@ impl Peer {
             refusal = room.err();
             refusal.is_none()
         };
-        let read = timeout(MESSAGE_TIMEOUT, read_into(receive, &mut message, MAX_REQUEST, reserve)).await;
+        // Without a place only the number of the frame is of interest.
+        let time = if place.is_ok() { MESSAGE_TIMEOUT } else { PLACE_TIMEOUT };
+        let read = timeout(time, read_into(receive, &mut message, MAX_REQUEST, reserve)).await;
         let refusal = match read {
             Ok(Ok(())) => None,
             Ok(Err(StreamError::NoMemory)) => refusal,
@@ -107,9 +109,11 @@ impl Peer {
             Ok(Err(_)) => return None,
             Err(_) => {
                 let _ = receive.stop(code(Reset::Refused));
-                let seconds = MESSAGE_TIMEOUT.as_secs();
-                let text = format!("the request did not arrive within {seconds} s");
-                Some(Refusal::new(RefusalCode::Expired, text))
+                let text = format!("the request did not arrive within {} s", time.as_secs());
+                Some(match place {
+                    Ok(_) => Refusal::new(RefusalCode::Expired, text),
+                    Err(_) => self.too_many_in_flight(),
+                })
             }
         };
         let undelivered = self.undelivered.acquire();

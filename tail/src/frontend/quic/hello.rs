@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use narrows_wire::{
     Close, Refusal, RefusalCode,
     limits::MAX_HELLO,
-    quic::{allow_requests, close, probe, received},
+    quic::{allow_requests, close, path_state, probe},
     session::HelloOutcome,
     stream::{StreamError, read_message, write_message},
 };
@@ -111,14 +111,14 @@ impl Peer {
             .registration
             .siblings()
             .into_iter()
-            .map(|(number, connection)| (number, received(&connection), connection))
+            .map(|(number, connection)| (number, path_state(&connection).received, connection))
             .collect();
         silent.iter().for_each(|(_, _, connection)| probe(connection, &self.shared.tuning));
         let round_trip = silent.iter().map(|(_, _, connection)| connection.rtt()).max().unwrap_or_default();
         let end = Instant::now() + (PROBE_TIMEOUT + 3 * round_trip).min(MAX_PROBE_TIMEOUT);
         while !silent.is_empty() && Instant::now() < end {
             sleep(PROBE_INTERVAL).await;
-            silent.retain(|(_, before, connection)| received(connection) == *before);
+            silent.retain(|(_, before, connection)| path_state(connection).received == *before);
             // One of them may have ended meanwhile.
             match self.registration.open() {
                 Ok(()) => return Ok(()),

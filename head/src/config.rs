@@ -124,8 +124,7 @@ impl Config {
             server,
             path: flags.path,
             // A bundle may be installed on a device without this part.
-            fallback: flags.fallback == FallbackMode::Lost
-                && local.is_ok_and(|part| bundle.path(part).is_file()),
+            fallback: flags.fallback == FallbackMode::Lost && local.is_ok_and(|part| bundle.has(part)),
             // A bundle has at most 16 geometries and 16 levels.
             geometry: GeometryId(choose_geometry(flags.geometry.as_deref(), &geometries, first)? as u8),
             level: LevelId(choose_level(flags.level, bundle.levels().len(), bundle.default_level())? as u8),

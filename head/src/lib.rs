@@ -33,6 +33,7 @@ pub mod doctor;
 pub mod encoding;
 mod error;
 mod frame;
+mod identity;
 mod limits;
 pub mod name;
 pub mod net;

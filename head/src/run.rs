@@ -9,7 +9,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use narrows_models::{Bundle, Parts};
-use narrows_wire::{BundleId, identity::Identity};
+use narrows_wire::BundleId;
 use tokio::{
     runtime::{self, Handle, Runtime},
     sync::{Semaphore, mpsc, oneshot},
@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     Error, Local, Stop,
     config::{Config, Flags},
-    limits,
+    identity, limits,
     policy::FixedPolicy,
     report::{Summary, Totals},
     shutdown::Shutdown,
@@ -156,9 +156,9 @@ async fn supervise(
 
 impl Run {
     fn open(flags: &Flags, totals: Arc<Totals>) -> Result<Self, Error> {
-        let bundle = Bundle::open(&flags.bundle, Parts::Head)?;
+        let mut bundle = Bundle::open(&flags.bundle, Parts::Head)?;
         let config = Config::new(flags, &bundle)?;
-        let identity = config.server.as_ref().map(|(_, folder)| Identity::load(folder)).transpose()?;
+        let identity = config.server.as_ref().map(|(_, folder)| identity::load(folder)).transpose()?;
         let source = FileSource::open(&flags.source, config.repeat, config.budget)?;
         totals.expect(source.total());
         let pictures = config.out.as_deref().map(PictureFolder::create).transpose()?;
@@ -172,6 +172,7 @@ impl Run {
         let fallback = connector.is_some() && config.fallback;
         let policy = FixedPolicy::new(&config, bundle.tasks(), fallback);
         let fallback = fallback.then(|| Local::open(&bundle)).transpose()?;
+        bundle.release();
         let progress = progress_bar(source.total());
         let sink = JsonlSink { bundle, pictures, progress, out: Out::new(), totals: Arc::clone(&totals) };
         Ok(Run { config, source, stages, policy, connector, fallback, sink, totals })

@@ -1,6 +1,10 @@
 //! Why a bundle cannot be opened.
 
-use std::{io, path::PathBuf, string::FromUtf8Error};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    string::FromUtf8Error,
+};
 
 use crate::Digest;
 
@@ -9,7 +13,7 @@ use crate::Digest;
 #[non_exhaustive]
 pub enum Error {
     /// The manifest or a part that it lists is not in the folder.
-    #[error("{}: missing part `{part}`; copy the whole bundle folder again", dir.display())]
+    #[error("{}", missing(dir, part))]
     Missing {
         /// The bundle's folder.
         dir: PathBuf,
@@ -67,6 +71,25 @@ pub enum Error {
         /// The digest of the bytes.
         found: Digest,
     },
+    /// A tensor of a network lies in another file, which the manifest does not cover.
+    #[error(
+        "{part}: the values of tensor `{tensor}` lie in the file `{file}`, which the manifest does not cover; \
+         save the network with its weights inside (models/BUNDLE.md, section 1)"
+    )]
+    External {
+        /// The network, relative to the folder.
+        part: String,
+        /// The tensor.
+        tensor: String,
+        /// The other file, as the network names it.
+        file: String,
+    },
+    /// A network is not an ONNX file.
+    #[error("{part}: not an ONNX file; copy the whole bundle folder again")]
+    Network {
+        /// The network, relative to the folder.
+        part: String,
+    },
     /// Two parts, or a part and the manifest, disagree on a size.
     #[error("{part}: {what} is {found}, expected {expected}")]
     Shape {
@@ -91,17 +114,34 @@ pub enum Error {
     },
 }
 
+/// Says which part is missing, or that the folder is no bundle, and where one comes from.
+fn missing(dir: &Path, part: &str) -> String {
+    match (part, dir.is_dir()) {
+        ("manifest.toml", false) => format!(
+            "{}: there is no such folder; give that of a bundle, such as models/bundles/lite2 of the project \
+             (missing: manifest.toml)",
+            dir.display()
+        ),
+        ("manifest.toml", true) => format!(
+            "{}: not a bundle, manifest.toml is missing; give the folder of a bundle, such as \
+             models/bundles/lite2 of the project, or make one (models/recipes)",
+            dir.display()
+        ),
+        _ => format!("{}: missing part `{part}`; copy the whole bundle folder again", dir.display()),
+    }
+}
+
 /// The kind of an [`Error`], for callers that choose what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A part is missing or unreadable.
     Missing,
-    /// The manifest or a label file cannot be parsed.
+    /// The manifest, a label file or a network cannot be parsed.
     Malformed,
     /// The bundle has a format that this build does not read.
     Version,
-    /// The digest of a part differs.
+    /// The digest of a part differs, or no digest covers all of it.
     Tampered,
     /// Sizes of parts do not agree.
     Shape,
@@ -113,11 +153,13 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Missing { .. } | Error::Read { .. } => ErrorKind::Missing,
-            Error::Syntax { .. } | Error::Encoding { .. } | Error::Field { .. } | Error::Label { .. } => {
-                ErrorKind::Malformed
-            }
+            Error::Syntax { .. }
+            | Error::Encoding { .. }
+            | Error::Field { .. }
+            | Error::Label { .. }
+            | Error::Network { .. } => ErrorKind::Malformed,
             Error::Version { .. } => ErrorKind::Version,
-            Error::Tampered { .. } => ErrorKind::Tampered,
+            Error::Tampered { .. } | Error::External { .. } => ErrorKind::Tampered,
             Error::Shape { .. } => ErrorKind::Shape,
         }
     }

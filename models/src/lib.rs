@@ -4,7 +4,7 @@
 //! and test vectors, laid out as `BUNDLE.md` says. [`Bundle::open`] compares the SHA-256 of every part with the manifest
 //! and returns plain descriptions ([`Geometry`], [`Level`], [`Task`] and others). [`image`] decodes an image file and
 //! brings it to the input size of a network, with the same result on device and server. Nothing here runs a network or
-//! knows ONNX or the entropy coder: parts are bytes.
+//! knows the entropy coder: parts are bytes, and of ONNX only the places of a network's weights are known.
 //!
 //! ```no_run
 //! use narrows_models::{Bundle, Parts, image};
@@ -24,6 +24,7 @@ mod error;
 pub mod image;
 mod labels;
 mod manifest;
+mod onnx;
 mod spec;
 
 pub use bundle::{Bundle, Parts};

@@ -9,17 +9,22 @@ fn parts() -> Vec<(&'static str, Vec<u8>)> {
     let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
     png.extend([0, 0, 0, 16, 0, 0, 0, 8]);
     vec![
-        ("head.onnx", b"head".to_vec()),
+        ("head.onnx", network("head")),
         ("tables.bin", b"tables".to_vec()),
-        ("tail-classify.onnx", b"tail".to_vec()),
+        ("tail-classify.onnx", network("tail")),
         ("labels-classify.tsv", b"cat\ndog".to_vec()),
         ("vectors/a.png", png),
         ("vectors/a.symbols", vec![0; 4]),
         ("vectors/a.packet", b"packet".to_vec()),
         ("vectors/a.classify", vec![0; 8]),
-        ("local.onnx", b"local".to_vec()),
+        ("local.onnx", network("local")),
         ("vectors/local.logits", vec![0; 8]),
     ]
+}
+
+/// An ONNX file that says who made it and nothing else.
+fn network(producer: &str) -> Vec<u8> {
+    [&[2 << 3 | 2, producer.len() as u8], producer.as_bytes()].concat()
 }
 
 fn write(dir: &Path, parts: &[(&str, Vec<u8>)]) {
@@ -164,6 +169,81 @@ fn refuses_parts_that_do_not_fit_together() {
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().contains(part), "{error}");
     }
+}
+
+#[test]
+fn what_was_digested_is_what_is_loaded() {
+    let dir = tempfile::tempdir().expect("a folder");
+    write(dir.path(), &parts());
+    let mut bundle = Bundle::open(dir.path(), Parts::Tail { unsplit: false }).expect("the bundle is good");
+    let change = |part: &str| fs::write(dir.path().join(part), b"other").expect("the part is changed");
+    change("tail-classify.onnx");
+    fs::remove_file(dir.path().join("vectors/a.packet")).expect("the part was there");
+    assert_eq!(bundle.read("tail-classify.onnx").expect("as digested"), network("tail"));
+    assert_eq!(bundle.read("vectors/a.packet").expect("as digested"), b"packet");
+    assert_eq!(bundle.take("tail-classify.onnx").expect("as digested"), network("tail"));
+    // From here on the bytes of the tail are no longer in memory; those of the head never were.
+    change("head.onnx");
+    for part in ["tail-classify.onnx", "head.onnx"] {
+        match bundle.read(part) {
+            Err(Error::Tampered { part: found, .. }) => assert_eq!(found, part),
+            other => panic!("{part}: {other:?}"),
+        }
+    }
+    bundle.release();
+    assert!(matches!(bundle.read("vectors/a.packet"), Err(Error::Missing { .. })));
+    assert!(bundle.has("vectors/a.packet"), "it was there");
+    assert!(matches!(bundle.read("../other"), Err(Error::Missing { .. })), "no part of the bundle");
+}
+
+#[test]
+fn a_network_whose_weights_lie_elsewhere_is_refused() {
+    // A graph (7) with an initializer (5) of name `w` (8) in the file `weights.bin` (13), which is outside (14).
+    let tensor = b"\x42\x01w\x6a\x17\x0a\x08location\x12\x0bweights.bin\x70\x01";
+    let initializer = [&[5 << 3 | 2, tensor.len() as u8], &tensor[..]].concat();
+    let model = [&[7 << 3 | 2, initializer.len() as u8], &initializer[..]].concat();
+    for part in ["head.onnx", "tail-classify.onnx", "local.onnx"] {
+        let dir = tempfile::tempdir().expect("a folder");
+        write(dir.path(), &changed(part, &model));
+        fs::write(dir.path().join("weights.bin"), [0; 4]).expect("the weights are written");
+        let error = Bundle::open(dir.path(), Parts::All).expect_err("no digest covers the weights");
+        assert_eq!(error.kind(), ErrorKind::Tampered);
+        let text = error.to_string();
+        assert!([part, "`w`", "`weights.bin`"].iter().all(|word| text.contains(word)), "{text}");
+    }
+}
+
+#[test]
+fn a_part_is_a_regular_file_of_bounded_size_behind_any_link() {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+    let dir = tempfile::tempdir().expect("a folder");
+    write(dir.path(), &parts());
+    let part = dir.path().join("head.onnx");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let target = elsewhere.path().join("blob");
+    fs::rename(&part, &target).expect("the part is moved");
+    symlink(&target, &part).expect("a link");
+    Bundle::open(dir.path(), Parts::All).expect("the digest decides, not the place");
+    let refused = || match Bundle::open(dir.path(), Parts::All) {
+        Err(Error::Read { path, source }) => {
+            assert_eq!(path, part);
+            assert!(source.to_string().contains("not a regular file"), "{source}");
+        }
+        other => panic!("{other:?}"),
+    };
+    for other in ["/dev/zero", "/"] {
+        fs::remove_file(&part).expect("the link was there");
+        symlink(other, &part).expect("a link");
+        refused();
+    }
+    fs::remove_file(&part).expect("the link was there");
+    let _socket = UnixListener::bind(&part).expect("a socket");
+    refused();
+    fs::remove_file(&part).expect("the socket was there");
+    let file = fs::File::create(&part).expect("a file");
+    file.set_len((1 << 31) + 1).expect("a sparse file");
+    let error = Bundle::open(dir.path(), Parts::All).expect_err("too long");
+    assert!(error.to_string().contains("head.onnx: length in bytes is 2147483649"), "{error}");
 }
 
 #[test]

@@ -1,11 +1,19 @@
 //! The command line. Every option states its default, its unit and its worst-case cost.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+mod listen;
+
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use narrows_wire::limits::{MAX_IMAGE_PIXELS, MAX_IN_FLIGHT};
 
+pub use self::listen::Listen;
 use crate::engine::{BatchLimits, Device, Options};
+
+/// Most threads of one run. More than a machine has cores make a run slower.
+const THREADS_MAX: usize = 256;
+/// Most threads of all workers of one network.
+const WORKER_THREADS_MAX: usize = 1024;
 
 /// The meaning of the exit codes, for `--help`.
 pub const EXIT_CODES: &str = "\
@@ -31,7 +39,17 @@ const CERTS_EXAMPLES: &str = "\
 Examples:
   narrows-tail certs init --dir certs --name tail.local --name 10.0.0.7
   narrows-tail certs device pi-kitchen --dir certs
-Then copy certs/devices/pi-kitchen to the device. Keep certs/ca.key secret: it signs new devices.";
+  narrows-tail certs list --dir certs
+
+  Before an end:
+    narrows-tail certs server --dir certs
+    narrows-tail certs renew pi-kitchen --dir certs
+
+  A device that was lost:
+    narrows-tail certs revoke pi-kitchen --dir certs
+
+Copy certs/server to the server and certs/devices/pi-kitchen to the device. Keep certs/ca.key offline: whoever has it signs
+devices. docs/certificates.md has more.";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
@@ -57,7 +75,7 @@ pub enum Command {
     /// Serve bundles over QUIC until SIGTERM or SIGINT
     #[command(after_help = format!("{SERVE_EXAMPLES}\n\n{EXIT_CODES}"))]
     Serve(Serve),
-    /// Make certificates: a private CA, the server's identity, and an identity for each device
+    /// Make, renew, revoke and list certificates: a private CA, the server's identity, and an identity for each device
     #[command(subcommand, after_help = CERTS_EXAMPLES)]
     Certs(Certs),
 }
@@ -87,6 +105,61 @@ pub enum Certs {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Renew the server's certificate: its names stay, --name adds another, and the CA and the key are the same
+    #[command(
+        after_help = "Example:\n  narrows-tail certs server --dir certs --name tail.example\nThe private key need not be in \
+                      DIR/server: copy the new cert.pem beside it. A running server reads it at once."
+    )]
+    Server {
+        /// Folder that `certs init` wrote
+        #[arg(long)]
+        dir: PathBuf,
+        /// Name or address to add; may be repeated
+        #[arg(long = "name", value_name = "HOST")]
+        names: Vec<String>,
+        /// Make a new private key too
+        #[arg(long)]
+        new_key: bool,
+    },
+    /// Renew a device's certificate; its key is the same
+    #[command(
+        after_help = "Example:\n  narrows-tail certs renew pi-kitchen --dir certs\nThe private key need not be in \
+                      DIR/devices/NAME: copy the new cert.pem beside it."
+    )]
+    Renew {
+        /// Name of the device
+        name: String,
+        /// Folder that `certs init` wrote
+        #[arg(long)]
+        dir: PathBuf,
+        /// Make a new private key too
+        #[arg(long)]
+        new_key: bool,
+    },
+    /// Revoke all certificates of a device: writes DIR/crl.pem, and DIR/server/crl.pem where the server reads it
+    #[command(
+        after_help = "Example:\n  narrows-tail certs revoke pi-kitchen --dir certs\nA running server refuses the device and closes \
+                      its connections within a second of the change of the crl.pem in its identity folder."
+    )]
+    Revoke {
+        /// Name of the device
+        name: String,
+        /// Folder that `certs init` wrote
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// List the CA and the certificates that it has signed, with their ends; needs no key
+    #[command(
+        after_help = "Example:\n  narrows-tail certs list --dir certs --json | jq '.[] | select(.state != \"valid\")'"
+    )]
+    List {
+        /// Folder that `certs init` wrote
+        #[arg(long)]
+        dir: PathBuf,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `narrows-tail serve`.
@@ -95,18 +168,24 @@ pub struct Serve {
     /// Folder of a bundle to serve; may be repeated
     #[arg(long = "bundle", value_name = "DIR", required = true)]
     pub bundles: Vec<PathBuf>,
-    /// UDP address to listen on, for example 0.0.0.0:7461; with port 0 the system chooses the port
-    #[arg(long, value_name = "ADDR")]
-    pub listen: SocketAddr,
-    /// Folder with ca.pem, cert.pem and key.pem, as `certs init` writes to DIR/server
+    /// UDP address to listen on: an address or a name of this machine and a port, for example 0.0.0.0:7461 or
+    /// tail.local:7461; with port 0 the system chooses the port
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Listen,
+    /// Folder with ca.pem, cert.pem and key.pem, as `certs init` writes to DIR/server. When a file changes, and on SIGHUP,
+    /// they are read again
     #[arg(long, value_name = "DIR")]
     pub identity: PathBuf,
+    /// Certificate revocation list, as `certs revoke` writes it. The devices on it are refused and their connections closed
+    /// within a second of its change [default: crl.pem in the folder of --identity, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub crl: Option<PathBuf>,
     /// Device that the networks run on: cpu, cuda (or cuda:N), or auto. cuda is an error where it does not work; auto
     /// then takes the CPU and logs the reason
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Device,
-    /// Threads of one inference run on the CPU; 0 takes one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Threads of one inference run on the CPU; 0 takes one per core. Each worker has its own
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = number(0, THREADS_MAX))]
     pub threads: usize,
     /// Workers per network, which run batches in parallel; each holds a copy of the network in memory
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = number(1, 64))]
@@ -166,6 +245,21 @@ pub struct Serve {
 }
 
 impl Serve {
+    /// Checks what no option shows on its own.
+    ///
+    /// # Errors
+    /// A text that names the options and the values that they may have.
+    pub fn check(&self) -> Result<(), String> {
+        let threads = self.threads * self.workers;
+        if threads > WORKER_THREADS_MAX {
+            return Err(format!(
+                "--threads {} with --workers {} makes {threads} threads for each network; at most {WORKER_THREADS_MAX}",
+                self.threads, self.workers
+            ));
+        }
+        Ok(())
+    }
+
     /// The settings of the engine.
     #[must_use]
     pub fn engine_options(&self) -> Options {
@@ -238,6 +332,8 @@ mod tests {
             ("--batch", "257"),
             ("--queue", "0"),
             ("--workers", "0"),
+            ("--threads", "257"),
+            ("--threads", "1000000"),
             ("--in-flight", "257"),
             ("--batch-wait", "-1"),
             ("--batch-wait", "NaN"),
@@ -248,6 +344,9 @@ mod tests {
         }
         assert_eq!(serve(&["--batch-wait", "2.5"]).unwrap().batch_wait, Duration::from_micros(2500));
         assert_eq!(serve(&["--device", "cuda:1"]).unwrap().device, Device::Cuda(1));
+        let error = serve(&["--threads=256", "--workers=64"]).unwrap().check().unwrap_err();
+        assert!(error.contains("--threads 256") && error.contains("at most 1024"), "{error}");
+        serve(&["--threads=16", "--workers=64"]).unwrap().check().unwrap();
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 
 use narrows_wire::{identity::IdentityError, quic::SetupError};
 
-use crate::{certs, engine};
+use crate::{Shortage, certs, engine};
 
 /// An error of the server. [`Error::kind`] says what is at fault.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +19,19 @@ pub enum Error {
     /// Certificates cannot be made.
     #[error(transparent)]
     Certs(#[from] certs::Error),
+    /// The address to listen on cannot be resolved.
+    #[error("cannot listen on {listen}: the name cannot be resolved on this machine")]
+    Resolve {
+        /// The address.
+        listen: String,
+        /// The error of the resolver.
+        source: io::Error,
+    },
+    /// The operating system grants too few threads or open files.
+    #[error(transparent)]
+    Limit(#[from] Shortage),
     /// The server cannot listen on the address.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}{}", reason(source))]
     Bind {
         /// The address.
         address: std::net::SocketAddr,
@@ -73,8 +84,8 @@ impl Error {
                 engine::ErrorKind::System => ErrorKind::Other,
             },
             Error::Identity(_) | Error::Certs(_) => ErrorKind::Identity,
-            Error::Bind { .. } => ErrorKind::Bind,
-            Error::Quic(_) | Error::Io { .. } | Error::Undrained { .. } => ErrorKind::Other,
+            Error::Bind { .. } | Error::Resolve { .. } => ErrorKind::Bind,
+            Error::Quic(_) | Error::Io { .. } | Error::Limit(_) | Error::Undrained { .. } => ErrorKind::Other,
         }
     }
 
@@ -88,6 +99,20 @@ impl Error {
             ErrorKind::Bind => 6,
             ErrorKind::Other => 1,
         }
+    }
+}
+
+/// What a failed bind means, and what to do.
+fn reason(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            ": another program listens there; end it, or give --listen another port (0 takes a free one)"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ": no interface of this machine has this address; 0.0.0.0 and [::] stand for all of them"
+        }
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need privileges; give --listen a higher one",
+        _ => "",
     }
 }
 

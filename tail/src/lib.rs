@@ -35,7 +35,9 @@ pub mod config;
 pub mod engine;
 mod error;
 mod frontend;
+mod limits;
 mod serve;
 
 pub use error::{Error, ErrorKind};
+pub use limits::Shortage;
 pub use serve::serve;

@@ -1,13 +1,14 @@
 //! `narrows-tail`: the command line of the server.
 
 use std::{
-    io::{IsTerminal, stderr},
+    io::{IsTerminal, Write, stderr, stdout},
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{CommandFactory, Parser, error::ErrorKind};
 use narrows_tail::{
-    Error, certs,
+    Error,
+    certs::{self, Issued, Key},
     config::{Certs, Cli, Command},
     serve,
 };
@@ -27,7 +28,12 @@ fn main() -> ExitCode {
         );
     }
     let result = match &cli.command {
-        Command::Serve(config) => serve(config),
+        Command::Serve(config) => {
+            if let Err(text) = config.check() {
+                Cli::command().error(ErrorKind::ValueValidation, text).exit();
+            }
+            serve(config)
+        }
         Command::Certs(command) => make_certificates(command),
     };
     match result {
@@ -41,12 +47,47 @@ fn main() -> ExitCode {
     }
 }
 
-/// Makes certificates and prints the folder of the new identity.
+/// Makes, renews, revokes or lists certificates, and prints the folder or the files that were written, or the list.
 fn make_certificates(command: &Certs) -> Result<(), Error> {
-    let folder = match command {
-        Certs::Init { dir, names } => certs::init(dir, names)?,
-        Certs::Device { name, dir } => certs::device(dir, name)?,
-    };
-    println!("{}", folder.display());
+    let key = |new: bool| if new { Key::New } else { Key::Keep };
+    match command {
+        Certs::Init { dir, names } => print_identity(&certs::init(dir, names)?),
+        Certs::Device { name, dir } => print_identity(&certs::device(dir, name)?),
+        Certs::Server { dir, names, new_key } => print_identity(&certs::server(dir, names, key(*new_key))?),
+        Certs::Renew { name, dir, new_key } => print_identity(&certs::renew(dir, name, key(*new_key))?),
+        Certs::Revoke { name, dir } => {
+            let done = certs::revoke(dir, name)?;
+            let files: Vec<String> = done.files.iter().map(|file| file.display().to_string()).collect();
+            print(&(files.join("\n") + "\n"))?;
+            eprintln!(
+                "revoked {} of {name}; a server reads crl.pem in its identity folder, at once when it changes",
+                match done.certificates {
+                    1 => "1 certificate".to_owned(),
+                    count => format!("{count} certificates"),
+                }
+            );
+            Ok(())
+        }
+        Certs::List { dir, json } => {
+            let entries = certs::list(dir)?;
+            print(&match json {
+                // Every entry is text.
+                true => serde_json::to_string_pretty(&entries).unwrap_or_default() + "\n",
+                false => certs::table(&entries),
+            })
+        }
+    }
+}
+
+fn print_identity(issued: &Issued) -> Result<(), Error> {
+    print(&format!("{}\n", issued.folder.display()))?;
+    if !issued.has_key {
+        eprintln!("key.pem is not in this folder: copy cert.pem beside the key.pem that it is for");
+    }
     Ok(())
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    let written = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush());
+    written.map_err(|source| Error::Io { what: "cannot write standard output".into(), source })
 }

@@ -1,17 +1,22 @@
 //! `narrows-tail serve`: opens the engine and the socket, serves frames until a signal, then drains.
 
-use std::{path::Path, sync::Arc, time::Duration};
+mod certificates;
+mod listen;
+mod port_file;
+mod signals;
+
+use std::{sync::Arc, thread::available_parallelism};
 
 use narrows_wire::{
     identity::Identity,
     quic::{self, Tuning},
     runtime::check_files,
 };
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-};
+use quinn::Endpoint;
+use rustls_pki_types::CertificateDer;
+use tokio::{runtime::Runtime, sync::watch};
 
+use self::{certificates::Certificates, port_file::PortFile};
 use crate::{
     Error,
     config::Serve,
@@ -20,6 +25,7 @@ use crate::{
         peers::Limits,
         quic::{Shared, serve as serve_quic},
     },
+    limits,
 };
 
 /// Bytes that a client may have in flight on one connection. At a round trip of 100 ms this carries 160 Mbit/s.
@@ -33,8 +39,9 @@ const SEND_WINDOW: u64 = 1 << 20;
 /// # Errors
 /// The reason why the server cannot start, or [`Error::Undrained`].
 pub fn serve(config: &Serve) -> Result<(), Error> {
-    // The networks are loaded last, so that a wrong path is reported at once.
-    let identity = Identity::load(&config.identity)?;
+    // The networks are loaded last, so that whatever else is wrong is reported at once.
+    let mut certificates = Certificates::new(&config.identity, config.crl.as_deref());
+    let identity = certificates.load()?;
     let idle_timeout = Duration::from_millis(config.idle_timeout);
     let tuning = Tuning {
         segmentation_offload: !config.no_gso,
@@ -48,7 +55,23 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     };
     let max_in_flight = u16::try_from(config.in_flight).unwrap_or(u16::MAX);
     let quic = quic::server_config(&identity, &tuning)?;
+    let port_file = config.port_file.as_deref().map(PortFile::open).transpose()?;
+    let address = listen::resolve(&config.listen)?;
+    // Threads for blocking work: one per image that is decoded, and one in the place of each worker that computes a mask.
+    let workers = available_parallelism().map_or(1, usize::from);
+    let blocking = config.decoders + workers;
+    let executor = executor(workers, blocking)?;
+    let hangup = {
+        let _context = executor.enter();
+        signals::hangup()?
+    };
+    certificates::warn(&identity);
+    if let Some(list) = identity.revoked() {
+        tracing::info!(file = %list.file().display(), revoked = list.revoked().len(), "revocation list");
+    }
     let engine = Arc::new(Engine::open(&config.bundles, &config.engine_options())?);
+    // They are started when they are needed. By now the networks have theirs.
+    limits::check_threads(blocking)?;
     let limits = Limits { connections: config.connections, per_device: config.max_connections_per_device };
     let shared = Arc::new(Shared::new(
         Arc::clone(&engine),
@@ -57,16 +80,17 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
         config.request_memory << 20,
         tuning.clone(),
     ));
-    let executor =
-        check_files().and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
-    let executor = executor.map_err(|source| Error::Io { what: "cannot start threads".into(), source })?;
     let unanswered = executor.block_on(async {
-        let endpoint = quic::server_endpoint(config.listen, quic, &identity, &tuning)?;
-        let address =
-            endpoint.local_addr().map_err(|source| Error::Bind { address: config.listen, source })?;
-        let drain = drain_on_signal()?;
-        if let Some(file) = &config.port_file {
-            write_port(file, &address.to_string())?;
+        let endpoint = quic::server_endpoint(address, quic, &identity, &tuning)?;
+        let address = endpoint.local_addr().map_err(|source| Error::Bind { address, source })?;
+        let drain = signals::drain()?;
+        let renewal =
+            Renewal { endpoint: endpoint.clone(), shared: Arc::clone(&shared), tuning, drain: drain.clone() };
+        renewal.revoke(&identity);
+        let apply = move |identity: &Identity| renewal.apply(identity);
+        tokio::spawn(certificates.watch(identity, apply, hangup, drain.clone()));
+        if let Some(file) = port_file {
+            file.write(&address.to_string())?;
         }
         tracing::info!(%address, "listening");
         Ok::<_, Error>(serve_quic(&endpoint, Arc::clone(&shared), drain, config.drain_timeout).await)
@@ -80,51 +104,47 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     Ok(())
 }
 
-/// A signal this soon after the first one is taken as the same: a terminal and a supervisor often send one each.
-const SAME_SIGNAL: Duration = Duration::from_secs(1);
+/// The threads on which connections are served, and at most `blocking` for blocking work.
+fn executor(workers: usize, blocking: usize) -> Result<Runtime, Error> {
+    limits::check_files()?;
+    limits::check_threads(workers + blocking)?;
+    let mut executor = tokio::runtime::Builder::new_multi_thread();
+    let executor = executor.worker_threads(workers).max_blocking_threads(blocking).enable_all();
+    executor.build().map_err(|source| Error::Io { what: "cannot start threads".into(), source })
+}
 
-/// A value that becomes true at the first SIGTERM or SIGINT. At the second the process exits.
-fn drain_on_signal() -> Result<watch::Receiver<bool>, Error> {
-    let (drain, draining) = watch::channel(false);
-    let first = Signals::new()?;
-    tokio::spawn(async move {
-        first.any().await;
-        tracing::info!("signal: draining");
-        let _ = drain.send(true);
-        tokio::time::sleep(SAME_SIGNAL).await;
-        if let Ok(second) = Signals::new() {
-            second.any().await;
-            tracing::warn!("second signal: exiting without answers to accepted frames");
-            std::process::exit(1);
+/// The parts of a running server that new certificates and a new revocation list are given to.
+struct Renewal {
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+    tuning: Tuning,
+    drain: watch::Receiver<bool>,
+}
+
+impl Renewal {
+    /// Lets the server show this certificate and refuse the certificates that are revoked, and closes the connections of
+    /// those.
+    ///
+    /// # Errors
+    /// [`Error::Identity`] or [`Error::Quic`]; then nothing has changed.
+    fn apply(&self, identity: &Identity) -> Result<(), Error> {
+        let settings = quic::server_config(identity, &self.tuning)?;
+        // From the drain on there are no settings, so that QUIC refuses new connections.
+        if !*self.drain.borrow() {
+            self.endpoint.set_server_config(Some(settings));
         }
-    });
-    Ok(draining)
-}
-
-/// The signals SIGTERM and SIGINT from now on.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Signals, Error> {
-        let catch =
-            |kind| signal(kind).map_err(|source| Error::Io { what: "cannot catch signals".into(), source });
-        Ok(Signals { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
+        self.revoke(identity);
+        Ok(())
     }
 
-    async fn any(mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    fn revoke(&self, identity: &Identity) {
+        let list = identity.revoked().cloned();
+        let revoked = move |certificate: &CertificateDer<'_>| {
+            list.as_ref().is_some_and(|list| list.revokes(certificate))
+        };
+        for device in self.shared.peers().revoke(revoked) {
+            let peer = device.name.unwrap_or_default();
+            tracing::warn!(peer = peer.escape_debug().to_string(), "closed, its certificate is revoked");
         }
     }
-}
-
-/// Writes the address to a file. It is renamed into place, so a reader sees all of it or nothing.
-fn write_port(file: &Path, address: &str) -> Result<(), Error> {
-    let part = file.with_extension("part");
-    let written = std::fs::write(&part, format!("{address}\n")).and_then(|()| std::fs::rename(&part, file));
-    written.map_err(|source| Error::Io { what: format!("cannot write {}", file.display()), source })
 }

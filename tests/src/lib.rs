@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 use narrows_models::{Bundle, Digest};
 use narrows_wire::{
-    BundleId, FrameReply, Hello, HelloReply, Payload, Query, Request, TaskRequest,
+    BundleId, Close, FrameReply, Hello, HelloReply, Payload, Query, Request, TaskRequest,
     identity::Identity,
     limits::MAX_REPLY,
     quic::{self, Tuning},
@@ -171,6 +171,15 @@ impl Client {
         let endpoint = quic::client_endpoint(address, &Tuning::default())?;
         let connection = endpoint.connect_with(config, address, "localhost")?.await?;
         Ok(Client { connection, _endpoint: endpoint })
+    }
+
+    /// Waits until the tail closes the connection; returns the protocol's code if it gave one.
+    ///
+    /// # Errors
+    /// An error if it stays open for [`TIMEOUT`].
+    pub async fn closed(&self) -> Result<Option<Close>> {
+        let end = tokio::time::timeout(TIMEOUT, self.connection.closed()).await;
+        Ok(quic::close_code(&end.context("the connection stays open")?))
     }
 
     /// Sends `bytes` on a new stream and reads the answer.

@@ -10,6 +10,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use narrows_head::{Head, Local};
+use narrows_models::{Bundle, Parts};
 use narrows_pair::Pair;
 use narrows_tests::{bundle, changed_bundle, lines, photos, root, runtime, said};
 use serde_json::Value;
@@ -54,6 +56,35 @@ fn garbage_tables_are_named_even_when_the_digests_hold() -> Result<()> {
     for output in [lone_head(broken.path())?, lone_tail(broken.path(), &runtime())?] {
         assert_fails(&output, BAD_BUNDLE, &["tables.bin"]);
     }
+    Ok(())
+}
+
+#[test]
+fn weights_outside_the_manifest_are_named_and_never_read() -> Result<()> {
+    // A second graph (7), which parsers merge into the first, with an initializer (5) of name `w` (8) in `other.bin` (13).
+    let tensor = b"\x08\x01\x10\x01\x42\x01w\x6a\x15\x0a\x08location\x12\x09other.bin\x70\x01";
+    let initializer = [&[0x2a, tensor.len() as u8], &tensor[..]].concat();
+    let graph = [&[0x3a, initializer.len() as u8], &initializer[..]].concat();
+    for (part, tail) in [("tail-classify.onnx", true), ("head.onnx", false), ("local.onnx", false)] {
+        let broken = changed_bundle(part, true, |bytes| bytes.extend(&graph))?;
+        fs::write(broken.path().join("other.bin"), [0; 4])?;
+        let output = if tail { lone_tail(broken.path(), &runtime())? } else { lone_head(broken.path())? };
+        assert_fails(&output, BAD_BUNDLE, &[part, "`w`", "`other.bin`", "manifest"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_digested_is_what_a_head_loads() -> Result<()> {
+    let copy = changed_bundle("CARD.md", true, |card| card.push(b'\n'))?;
+    let opened = Bundle::open(copy.path(), Parts::Head)?;
+    let local = opened.local().context("a local network")?.file.clone();
+    for part in [opened.head().file.clone(), opened.tables().to_owned(), local] {
+        fs::write(copy.path().join(part), "swapped")?;
+    }
+    Local::open(&opened)?;
+    let head = Head::open(opened)?;
+    assert!(head.bundle().read(&head.bundle().head().file).is_err(), "what is read later is compared again");
     Ok(())
 }
 

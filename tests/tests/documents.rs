@@ -45,6 +45,11 @@ fn commands_for_operating_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_certificates_work() -> Result<()> {
+    run("docs/certificates.md")
+}
+
+#[test]
 fn commands_for_power_and_comparing_work() -> Result<()> {
     run("docs/power.md")?;
     run("docs/compare.md")

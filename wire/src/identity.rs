@@ -1,14 +1,25 @@
 //! The certificates of one side, read from a folder: `ca.pem` (the CA whose certificates it accepts), `cert.pem` (its own
 //! certificate) and `key.pem` (the private key of that certificate).
 
-use std::{
-    io,
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+mod certificate;
+mod error;
+mod revocation;
+
+use std::path::{Path, PathBuf};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
-use x509_parser::extensions::GeneralName;
+
+use self::error::read;
+pub use self::{
+    certificate::{CertificateInfo, CertificateKind},
+    error::{IdentityError, read_private},
+    revocation::{RevocationList, Revoked},
+};
+
+/// Days before its end from which on a certificate should be renewed.
+pub const RENEW_DAYS: i64 = 30;
+
+const DAY: i64 = 86_400;
 
 /// The certificates and the private key of one side.
 #[derive(Debug)]
@@ -16,53 +27,8 @@ pub struct Identity {
     pub(crate) ca: Vec<CertificateDer<'static>>,
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
+    pub(crate) revoked: Option<RevocationList>,
     folder: PathBuf,
-}
-
-/// An error of an identity folder. Every variant names the file at fault.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum IdentityError {
-    /// The file cannot be read.
-    #[error("cannot read {}", file.display())]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-    /// The file is not PEM.
-    #[error("{} is not a PEM file", file.display())]
-    Pem {
-        /// The file.
-        file: PathBuf,
-        /// The error of the PEM parser.
-        source: rustls_pki_types::pem::Error,
-    },
-    /// The file holds no PEM section of the kind that is expected in it.
-    #[error("{} holds no {expected}", file.display())]
-    Empty {
-        /// The file.
-        file: PathBuf,
-        /// The kind that is expected.
-        expected: &'static str,
-    },
-    /// The certificates cannot be used for TLS, for example because the key is not that of the certificate.
-    #[error("{} cannot be used", file.display())]
-    Unusable {
-        /// The file at fault.
-        file: PathBuf,
-        /// The error of the TLS library.
-        source: rustls::Error,
-    },
-    /// The dates of a certificate cannot be read.
-    #[error("{}: {reason}", file.display())]
-    Dates {
-        /// The file.
-        file: PathBuf,
-        /// The error of the certificate parser.
-        reason: String,
-    },
 }
 
 /// The period in which a certificate is valid, in seconds since 1970 (Unix time).
@@ -77,31 +43,71 @@ pub struct Validity {
     pub until: i64,
 }
 
+impl Validity {
+    /// Says when the certificate ends, if that is within [`RENEW_DAYS`] of `now`, in seconds since 1970.
+    #[must_use]
+    pub fn ending(&self, now: i64) -> Option<String> {
+        let days = (self.until - now).div_euclid(DAY);
+        let plural = |days: i64| if days == 1 { "day" } else { "days" };
+        match days {
+            days if days >= RENEW_DAYS => None,
+            days if days < 0 => Some(format!("{} ended {} {} ago", self.file, -days, plural(-days))),
+            days => Some(format!("{} ends in {days} {}", self.file, plural(days))),
+        }
+    }
+}
+
 impl Identity {
-    /// Reads `ca.pem`, `cert.pem` and `key.pem` of a folder.
+    /// Reads `ca.pem`, `cert.pem` and `key.pem` of a folder. `key.pem` must be readable by its owner alone.
     ///
     /// # Errors
-    /// [`IdentityError::Read`], [`IdentityError::Pem`] or [`IdentityError::Empty`].
+    /// [`IdentityError::Read`], [`IdentityError::Pem`], [`IdentityError::Empty`], [`IdentityError::Exposed`] or
+    /// [`IdentityError::Owner`].
     pub fn load(folder: &Path) -> Result<Identity, IdentityError> {
         let key = folder.join("key.pem");
         Ok(Identity {
             ca: certificates(&folder.join("ca.pem"))?,
             chain: certificates(&folder.join("cert.pem"))?,
-            key: match PrivateKeyDer::from_pem_slice(&read(&key)?) {
+            key: match PrivateKeyDer::from_pem_slice(&read_private(&key)?) {
                 Ok(key) => key,
                 Err(rustls_pki_types::pem::Error::NoItemsFound) => {
                     return Err(IdentityError::Empty { file: key, expected: "private key" });
                 }
                 Err(source) => return Err(IdentityError::Pem { file: key, source }),
             },
+            revoked: None,
             folder: folder.to_owned(),
         })
+    }
+
+    /// The same identity, which refuses the certificates that are on a revocation list.
+    #[must_use]
+    pub fn with_revoked(&self, revoked: Option<RevocationList>) -> Identity {
+        Identity {
+            ca: self.ca.clone(),
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+            revoked,
+            folder: self.folder.clone(),
+        }
+    }
+
+    /// The revocation list whose certificates it refuses.
+    #[must_use]
+    pub fn revoked(&self) -> Option<&RevocationList> {
+        self.revoked.as_ref()
     }
 
     /// The folder that it was read from.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The certificates of the CAs that it accepts.
+    #[must_use]
+    pub fn ca(&self) -> &[CertificateDer<'static>] {
+        &self.ca
     }
 
     /// The periods in which the certificates are valid: this side's own first, then those of the CA.
@@ -112,13 +118,44 @@ impl Identity {
         let files = [("cert.pem", &self.chain), ("ca.pem", &self.ca)];
         let each = files.into_iter().flat_map(|(file, chain)| chain.iter().map(move |one| (file, one)));
         let read = |(file, certificate): (&'static str, &CertificateDer<'_>)| {
-            let (_, certificate) = x509_parser::parse_x509_certificate(certificate).map_err(|error| {
-                IdentityError::Dates { file: self.folder.join(file), reason: error.to_string() }
-            })?;
-            let dates = certificate.validity();
-            Ok(Validity { file, from: dates.not_before.timestamp(), until: dates.not_after.timestamp() })
+            let CertificateInfo { from, until, .. } = self.info(file, certificate)?;
+            Ok(Validity { file, from, until })
         };
         each.map(read).collect()
+    }
+
+    /// Checks that the certificate is one that a server can show.
+    ///
+    /// # Errors
+    /// [`IdentityError::Kind`] for that of a device or a CA, [`IdentityError::Dates`] for one that is not X.509.
+    pub fn require_server(&self) -> Result<(), IdentityError> {
+        self.require(CertificateKind::Server, CertificateKind::serves)
+    }
+
+    /// Checks that the certificate is one that a device can show.
+    ///
+    /// # Errors
+    /// [`IdentityError::Kind`] for that of a server or a CA, [`IdentityError::Dates`] for one that is not X.509.
+    pub fn require_device(&self) -> Result<(), IdentityError> {
+        self.require(CertificateKind::Device, CertificateKind::connects)
+    }
+
+    fn require(
+        &self,
+        needed: CertificateKind,
+        fits: fn(CertificateKind) -> bool,
+    ) -> Result<(), IdentityError> {
+        let Some(own) = self.chain.first() else { return Ok(()) };
+        let found = self.info("cert.pem", own)?.kind;
+        match fits(found) {
+            true => Ok(()),
+            false => Err(IdentityError::Kind { file: self.folder.join("cert.pem"), found, needed }),
+        }
+    }
+
+    fn info(&self, file: &str, certificate: &CertificateDer<'_>) -> Result<CertificateInfo, IdentityError> {
+        let dates = |reason| IdentityError::Dates { file: self.folder.join(file), reason };
+        CertificateInfo::read(certificate).map_err(dates)
     }
 
     pub(crate) fn unusable(&self, file: &str, source: rustls::Error) -> IdentityError {
@@ -139,22 +176,16 @@ pub fn is_server_name(host: &str) -> bool {
     ServerName::try_from(host).is_ok()
 }
 
-/// The DNS names and IP addresses of a certificate, in its order; none if it cannot be read. The texts are the peer's.
+/// The DNS names and IP addresses of a certificate, DNS names first; none if it cannot be read. The texts are the peer's.
 pub(crate) fn names_of(certificate: &CertificateDer<'_>) -> Vec<String> {
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return Vec::new() };
-    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
-    let name = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => match bytes.len() {
-            4 => <[u8; 4]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
-            _ => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
-        },
-        _ => None,
-    };
-    names.value.general_names.iter().filter_map(name).collect()
+    CertificateInfo::read(certificate).map_or_else(|_| Vec::new(), |info| info.names)
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+/// Reads the certificates of a PEM file.
+///
+/// # Errors
+/// [`IdentityError::Read`], [`IdentityError::Pem`], or [`IdentityError::Empty`] if there is none in it.
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let bytes = read(file)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
@@ -166,6 +197,5 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityErr
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, IdentityError> {
-    std::fs::read(file).map_err(|source| IdentityError::Read { file: file.to_owned(), source })
-}
+#[cfg(test)]
+mod tests;

@@ -158,13 +158,21 @@ pub fn client_fault(identity: &Identity) -> Result<Option<ClientFault>, SetupErr
     Ok(verifier.verify_client_cert(own, issuers, UnixTime::now()).err().map(ClientFault::from))
 }
 
-/// The server's TLS and transport settings. A peer whose certificate is not signed
-/// by the identity's CA is refused in the handshake.
+/// The server's TLS and transport settings. A peer whose certificate is not signed by the identity's CA, or is on its
+/// revocation list, is refused in the handshake.
 ///
 /// # Errors
 /// [`SetupError::Identity`] or [`SetupError::Tuning`].
 pub fn server_config(identity: &Identity, tuning: &Tuning) -> Result<ServerConfig, SetupError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)?), provider())
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)?), provider());
+    if let Some(revoked) = &identity.revoked {
+        // A CA without a list has revoked nothing, and a list that has ended still holds: its certificates stay revoked.
+        verifier = verifier
+            .with_crls(revoked.lists.iter().cloned())
+            .only_check_end_entity_revocation()
+            .allow_unknown_revocation_status();
+    }
+    let verifier = verifier
         .build()
         .map_err(|error| identity.unusable("ca.pem", rustls::Error::General(error.to_string())))?;
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())

@@ -7,6 +7,7 @@ mod peers;
 use std::{
     error::Error,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
     path::Path,
     time::Duration,
 };
@@ -259,6 +260,7 @@ fn a_broken_identity_names_its_file() {
         let text = message(folder.path());
         assert!(text.contains(&path.display().to_string()) && text.contains("No such file"), "{text}");
         std::fs::write(&path, "not PEM at all").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         let text = message(folder.path());
         assert!(text.contains(&path.display().to_string()) && text.contains("holds no"), "{text}");
         std::fs::write(&path, "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n").unwrap();

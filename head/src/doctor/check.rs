@@ -108,7 +108,7 @@ impl fmt::Display for Checks {
 /// The check of a bundle that was opened, so its digests are right.
 pub(super) fn bundle(bundle: &Bundle) -> Check {
     let parts = bundle.manifest().digests();
-    let here = parts.iter().filter(|(part, _)| bundle.path(part).exists()).count();
+    let here = parts.iter().filter(|(part, _)| bundle.has(part)).count();
     let found = format!(
         "{} {}: the digests of {here} parts hold, {} parts are not on this device",
         bundle.name(),

@@ -15,7 +15,7 @@ const WRONG: &str = "Do not use this device: its answers would be wrong. Report 
 /// Checks every vector whose parts are on this device.
 pub(super) fn conform(bundle: &Bundle) -> Check {
     let here = |vector: &&Vector| {
-        [&vector.image, &vector.symbols, &vector.packet].iter().all(|part| bundle.path(part).exists())
+        [&vector.image, &vector.symbols, &vector.packet].iter().all(|part| bundle.has(part))
     };
     let vectors: Vec<&Vector> = bundle.vectors().iter().filter(here).collect();
     if vectors.is_empty() {
@@ -48,9 +48,8 @@ pub(super) fn conform(bundle: &Bundle) -> Check {
 
 /// Checks every vector of the local network, if the network is on this device.
 pub(super) fn conform_local(bundle: &Bundle) -> Option<Check> {
-    let local = bundle.local().filter(|local| bundle.path(&local.file).exists())?;
-    let here =
-        |vector: &&LocalVector| bundle.path(&vector.image).exists() && bundle.path(&vector.logits).exists();
+    let local = bundle.local().filter(|local| bundle.has(&local.file))?;
+    let here = |vector: &&LocalVector| bundle.has(&vector.image) && bundle.has(&vector.logits);
     let vectors: Vec<&LocalVector> = local.vectors.iter().filter(here).collect();
     let run = || -> Result<usize, String> {
         let net = LocalNet::open(bundle, local).map_err(|error| Chain(&error).to_string())?;

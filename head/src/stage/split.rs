@@ -58,11 +58,13 @@ impl Head {
     ///
     /// # Errors
     /// An error of [`ErrorKind::Bundle`](crate::ErrorKind::Bundle) for tables or a network that cannot be used.
-    pub fn open(bundle: Bundle) -> Result<Self, Error> {
+    pub fn open(mut bundle: Bundle) -> Result<Self, Error> {
         let part = bundle.tables().to_owned();
         let tables = Tables::parse(&bundle.read(&part)?).map_err(|source| Error::Tables { part, source })?;
         let part = bundle.head().file.clone();
         let net = Net::open(&bundle).map_err(|source| Error::Head { part, source })?;
+        // What was loaded need not stay in memory twice.
+        bundle.release();
         let (fitter, encoder) = (Fitter::default(), Encoder::new());
         Ok(Head { bundle, tables, net, fitter, encoder, choice: SMALLEST })
     }

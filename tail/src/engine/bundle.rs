@@ -19,13 +19,13 @@ pub(super) struct OpenedBundle {
 }
 
 impl OpenedBundle {
-    /// Opens a bundle and checks that its tables and its tasks can be served.
+    /// Opens a bundle and checks that its tables and its tasks can be served, with `unsplit` also the unsplit networks.
     ///
     /// # Errors
     /// [`Error::Bundle`], [`Error::Tables`] or [`Error::Unfit`].
-    pub(super) fn open(folder: &Path) -> Result<OpenedBundle, Error> {
+    pub(super) fn open(folder: &Path, unsplit: bool) -> Result<OpenedBundle, Error> {
         let fail = |source| Error::Bundle { folder: folder.to_owned(), source };
-        let bundle = Bundle::open(folder, Parts::All).map_err(fail)?;
+        let bundle = Bundle::open(folder, Parts::Tail { unsplit }).map_err(fail)?;
         let codec =
             |source| Error::Tables { folder: folder.to_owned(), file: bundle.tables().to_owned(), source };
         let tables = Tables::parse(&bundle.read(bundle.tables()).map_err(fail)?).map_err(codec)?;

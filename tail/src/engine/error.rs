@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, io, path::PathBuf};
 
 use super::ort;
+use crate::Shortage;
 
 /// The reason why an engine could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,9 @@ pub enum Error {
     /// ONNX Runtime, its device, or a network of the bundle cannot be used.
     #[error(transparent)]
     Ort(#[from] ort::Error),
+    /// The operating system grants too few threads for a network.
+    #[error("--threads, --workers")]
+    Limit(#[from] Shortage),
     /// A worker thread cannot be started.
     #[error("cannot start a worker")]
     Thread(#[source] io::Error),
@@ -74,7 +78,7 @@ impl Error {
             }
             Error::Ort(error) if error.kind() == ort::ErrorKind::Model => ErrorKind::Bundle,
             Error::Ort(_) => ErrorKind::Runtime,
-            Error::Thread(_) => ErrorKind::System,
+            Error::Limit(_) | Error::Thread(_) => ErrorKind::System,
         }
     }
 }

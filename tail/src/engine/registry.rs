@@ -4,7 +4,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    thread::JoinHandle,
+    thread::{JoinHandle, available_parallelism},
 };
 
 use narrows_codec::{Shape, Tables};
@@ -23,6 +23,7 @@ use super::{
     selftest::{self, Report},
     worker::Network,
 };
+use crate::limits;
 
 /// A bundle that is served: its tables, and the networks of its tasks.
 pub struct Model {
@@ -128,8 +129,8 @@ impl Registry {
         options: &Options,
         metrics: &Arc<Metrics>,
     ) -> Result<Registry, Error> {
-        let bundles =
-            folders.iter().map(|folder| OpenedBundle::open(folder)).collect::<Result<Vec<_>, _>>()?;
+        let bundles = folders.iter().map(|folder| OpenedBundle::open(folder, options.unsplit));
+        let bundles = bundles.collect::<Result<Vec<_>, _>>()?;
         let digest = |index: usize| bundles[index].bundle.digest();
         let repeated =
             (1..bundles.len()).find(|&index| (0..index).any(|other| digest(other) == digest(index)));
@@ -170,19 +171,21 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn load(&mut self, opened: OpenedBundle) -> Result<Model, Error> {
+    fn load(&mut self, mut opened: OpenedBundle) -> Result<Model, Error> {
         let bundle = &opened.bundle;
         tracing::info!(bundle = bundle.name(), digest = %bundle.digest(), folder = %bundle.dir().display(), "bundle");
         let (mut split, mut unsplit) = (Vec::new(), Vec::new());
-        for (index, task) in bundle.tasks().iter().enumerate() {
-            split.push(self.start(&opened, index, &task.tail, selftest::run_split)?);
+        for (index, task) in bundle.tasks().to_vec().into_iter().enumerate() {
+            split.push(self.start(&mut opened, index, &task.tail, selftest::run_split)?);
             unsplit.push(match &task.reference {
                 Some(reference) if self.options.unsplit => {
-                    Some(self.start(&opened, index, &reference.file, selftest::run_unsplit)?)
+                    Some(self.start(&mut opened, index, &reference.file, selftest::run_unsplit)?)
                 }
                 _ => None,
             });
         }
+        opened.bundle.release();
+        let bundle = &opened.bundle;
         if self.options.unsplit && unsplit.iter().all(Option::is_none) {
             let reason = "none of its tasks has a reference network; serve it without --offload".to_owned();
             return Err(Error::Unfit { folder: bundle.dir().to_owned(), reason });
@@ -194,18 +197,29 @@ impl Loader<'_> {
     /// Opens the network in `part` for the task of this index once per worker, tests each, and starts the workers.
     fn start<I: ModelInput>(
         &mut self,
-        opened: &OpenedBundle,
+        opened: &mut OpenedBundle,
         index: usize,
         part: &str,
         test: fn(&OpenedBundle, usize, &mut Session) -> Result<Report, Error>,
     ) -> Result<Arc<Network<I>>, Error> {
-        let (options, bundle) = (self.options, &opened.bundle);
-        let task = &bundle.tasks()[index];
+        let fail =
+            |opened: &OpenedBundle, source| Error::Bundle { folder: opened.bundle.dir().to_owned(), source };
+        // A session has a copy of its own, so the bytes are dropped once the last one is open.
+        let onnx = opened.bundle.take(part).map_err(|source| fail(opened, source))?;
+        let (options, opened) = (self.options, &*opened);
+        let bundle = &opened.bundle;
+        let (task, path) = (&bundle.tasks()[index], bundle.path(part));
         let workers = options.workers.max(1);
+        // The threads of a session's pool, less the worker's own, and the worker.
+        let pool = match options.threads {
+            0 => available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        limits::check_threads(workers * pool)?;
         let mut sessions = Vec::with_capacity(workers);
         for _ in 0..workers {
-            let path = bundle.path(part);
-            let mut session = Session::open(&self.runtime, &path, options.device, options.threads)?;
+            let mut session =
+                Session::from_bytes(&self.runtime, &path, &onnx, options.device, options.threads)?;
             let report = test(opened, index, &mut session)?;
             tracing::info!(
                 bundle = bundle.name(),
@@ -219,6 +233,7 @@ impl Loader<'_> {
             );
             sessions.push(session);
         }
+        drop(onnx);
         let limits = Limits { batch: options.batch, queue: options.queue, workers };
         let started = Network::start(task.clone(), sessions, limits, Arc::clone(self.metrics));
         let (network, threads) = started.map_err(Error::Thread)?;

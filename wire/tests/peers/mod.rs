@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
     path::Path,
 };
 
@@ -45,7 +46,9 @@ pub(crate) fn identity_with(
     let certificate = params.signed_by(&key, ca).unwrap();
     std::fs::write(folder.path().join("ca.pem"), trusts.pem()).unwrap();
     std::fs::write(folder.path().join("cert.pem"), certificate.pem()).unwrap();
-    std::fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let key_file = folder.path().join("key.pem");
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    std::fs::set_permissions(key_file, PermissionsExt::from_mode(0o600)).unwrap();
     folder
 }
 

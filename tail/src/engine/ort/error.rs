@@ -35,6 +35,14 @@ pub enum Error {
         /// The error of ONNX Runtime.
         source: Source,
     },
+    /// The file of a network cannot be read.
+    #[error("cannot read the network {}", model.display())]
+    Read {
+        /// The file.
+        model: PathBuf,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
     /// The file is not a network that ONNX Runtime can run.
     #[error("cannot open the network {}", model.display())]
     Model {
@@ -84,7 +92,7 @@ impl Error {
         match self {
             Error::Missing { .. } | Error::Library { .. } => ErrorKind::Library,
             Error::Device { .. } => ErrorKind::Device,
-            Error::Model { .. } | Error::Tensor { .. } => ErrorKind::Model,
+            Error::Read { .. } | Error::Model { .. } | Error::Tensor { .. } => ErrorKind::Model,
             Error::Run { .. } => ErrorKind::Run,
         }
     }

@@ -51,25 +51,41 @@ pub enum Input<'a> {
 pub struct Output(DynValue);
 
 impl Session {
-    /// Opens an ONNX file on a device. `threads` is the number of threads of one run on the CPU; 0 leaves the choice to
+    /// Opens an ONNX file on a device, as [`Session::from_bytes`] does with its bytes.
+    ///
+    /// # Errors
+    /// [`Error::Read`] for a file that cannot be read, otherwise those of [`Session::from_bytes`].
+    pub fn open(runtime: &Runtime, model: &Path, device: Device, threads: usize) -> Result<Session, Error> {
+        let onnx = std::fs::read(model).map_err(|source| Error::Read { model: model.to_owned(), source })?;
+        Session::from_bytes(runtime, model, &onnx, device, threads)
+    }
+
+    /// Opens a network from the bytes of its ONNX file on a device; errors call it `model`. The bytes are read once and
+    /// not kept. Weights must be in them: a file that they name elsewhere would be one that no digest covers. `threads` is the number of threads of one run on the CPU; 0 leaves the choice to
     /// ONNX Runtime. On a GPU it has no effect.
     ///
     /// # Errors
     /// [`Error::Model`] for a file that is not a network, and [`Error::Device`] when [`Device::Cuda`] was requested and
     /// does not work.
-    pub fn open(runtime: &Runtime, model: &Path, device: Device, threads: usize) -> Result<Session, Error> {
+    pub fn from_bytes(
+        runtime: &Runtime,
+        model: &Path,
+        onnx: &[u8],
+        device: Device,
+        threads: usize,
+    ) -> Result<Session, Error> {
         let cuda = |index: u32| {
             let cuda = ep::CUDA::default()
                 .with_device_id(i32::try_from(index).unwrap_or(i32::MAX))
                 // Shapes vary with geometry and batch; an exhaustive search for each would stall the first frames.
                 .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic);
-            open_on(runtime, model, cuda.build().error_on_failure(), threads)
+            open_on(runtime, onnx, cuda.build().error_on_failure(), threads)
         };
         let cpu = || {
             // The arena would keep the memory of the largest batch for ever, and the runs of the default bundle are no
             // faster with it.
             let cpu = ep::CPU::default().with_arena_allocator(false).build();
-            open_on(runtime, model, cpu, threads)
+            open_on(runtime, onnx, cpu, threads)
                 .map_err(|error| Error::Model { model: model.to_owned(), source: error.into() })
         };
         let opened = |session, provider, reason: &str| {
@@ -160,10 +176,10 @@ impl Session {
     }
 }
 
-/// Opens an ONNX file with one execution provider.
+/// Opens a network with one execution provider.
 fn open_on(
     runtime: &Runtime,
-    model: &Path,
+    onnx: &[u8],
     provider: ep::ExecutionProviderDispatch,
     threads: usize,
 ) -> Result<ort::session::Session, ort::Error> {
@@ -173,7 +189,7 @@ fn open_on(
         // A thread that spins while it waits takes the processor from the next stage.
         .with_intra_op_spinning(false)?
         .with_execution_providers([provider])?;
-    builder.commit_from_file(model)
+    builder.commit_from_memory(onnx)
 }
 
 impl Output {

@@ -1,0 +1,35 @@
+//! The identity of this device, with a warning of an end that comes near.
+#![expect(clippy::disallowed_methods, reason = "certificates end at some time")]
+
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use narrows_wire::identity::{Identity, IdentityError};
+
+/// Reads the identity of a device in a folder and warns of certificates that have ended or will within 30 days.
+///
+/// # Errors
+/// Those of [`Identity::load`] and [`Identity::require_device`].
+pub(crate) fn load(folder: &Path) -> Result<Identity, IdentityError> {
+    let identity = Identity::load(folder)?;
+    identity.require_device()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    for warning in warnings(&identity, i64::try_from(now.as_secs()).unwrap_or(i64::MAX)) {
+        tracing::warn!("{warning}");
+    }
+    Ok(identity)
+}
+
+/// What should be mended soon, at `now` in seconds since 1970.
+fn warnings(identity: &Identity, now: i64) -> Vec<String> {
+    let ends = identity.validity().unwrap_or_default();
+    let remedy = |file: &str| match file {
+        "ca.pem" => "the server's operator has to make a new CA",
+        _ => "renew it beside the server: narrows-tail certs renew NAME --dir certs",
+    };
+    ends.iter()
+        .filter_map(|one| one.ending(now).map(|text| format!("{text}; {}", remedy(one.file))))
+        .collect()
+}

@@ -1,0 +1,117 @@
+//! Certificate revocation lists (RFC 5280): the certificates that a CA has taken back.
+
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject};
+use x509_parser::{parse_x509_certificate, parse_x509_crl};
+
+use super::{IdentityError, certificate::significant, error::read};
+
+/// The revocation lists of one or more CAs, read from a PEM file and checked against the CAs' keys.
+#[derive(Debug, Clone)]
+pub struct RevocationList {
+    pub(crate) lists: Vec<CertificateRevocationListDer<'static>>,
+    revoked: Vec<Revoked>,
+    number: u64,
+    until: Option<i64>,
+    file: PathBuf,
+}
+
+/// A certificate that was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Revoked {
+    /// The name of the CA, in DER.
+    issuer: Vec<u8>,
+    /// The serial number, most significant byte first, without leading zeros.
+    pub serial: Vec<u8>,
+    /// When it was revoked, in seconds since 1970.
+    pub at: i64,
+}
+
+impl RevocationList {
+    /// Reads the lists in a PEM file. Each must be signed by one of the CAs in `ca`.
+    ///
+    /// # Errors
+    /// [`IdentityError::Read`], [`IdentityError::Pem`], [`IdentityError::Empty`], or [`IdentityError::Revocation`] for a
+    /// list that is damaged or that none of the CAs has signed.
+    pub fn load(file: &Path, ca: &[CertificateDer<'_>]) -> Result<RevocationList, IdentityError> {
+        let bytes = read(file)?;
+        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+        let lists = lists.map_err(|source| IdentityError::Pem { file: file.to_owned(), source })?;
+        if lists.is_empty() {
+            return Err(IdentityError::Empty {
+                file: file.to_owned(),
+                expected: "revocation list (X509 CRL)",
+            });
+        }
+        let unusable = |reason: String| IdentityError::Revocation { file: file.to_owned(), reason };
+        let mut all = RevocationList {
+            lists: Vec::new(),
+            revoked: Vec::new(),
+            number: 0,
+            until: None,
+            file: file.to_owned(),
+        };
+        for list in lists {
+            all.add(&list, ca).map_err(unusable)?;
+            all.lists.push(list);
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, list: &[u8], ca: &[CertificateDer<'_>]) -> Result<(), String> {
+        let (_, list) = parse_x509_crl(list).map_err(|error| format!("it is damaged: {error}"))?;
+        let signed = ca.iter().any(|ca| {
+            parse_x509_certificate(ca).is_ok_and(|(_, ca)| {
+                ca.subject().as_raw() == list.issuer().as_raw()
+                    && list.verify_signature(ca.public_key()).is_ok()
+            })
+        });
+        if !signed {
+            return Err("it is not signed by a CA of ca.pem: it is damaged or of another CA".to_owned());
+        }
+        let number = list.crl_number().and_then(|number| number.to_string().parse().ok()).unwrap_or(0);
+        self.number = self.number.max(number);
+        let until = list.next_update().map(|time| time.timestamp());
+        self.until = [self.until, until].into_iter().flatten().min();
+        self.revoked.extend(list.iter_revoked_certificates().map(|one| Revoked {
+            issuer: list.issuer().as_raw().to_vec(),
+            serial: significant(one.raw_serial()).to_vec(),
+            at: one.revocation_date.timestamp(),
+        }));
+        Ok(())
+    }
+
+    /// The file that it was read from.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The certificates that were revoked.
+    #[must_use]
+    pub fn revoked(&self) -> &[Revoked] {
+        &self.revoked
+    }
+
+    /// The highest number of the lists; a later list has a higher one.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// When the CA has promised the next list at the latest, in seconds since 1970: the earliest of several.
+    #[must_use]
+    pub fn until(&self) -> Option<i64> {
+        self.until
+    }
+
+    /// Whether a certificate is on the list of its CA.
+    #[must_use]
+    pub fn revokes(&self, certificate: &CertificateDer<'_>) -> bool {
+        let Ok((_, certificate)) = parse_x509_certificate(certificate) else { return false };
+        let (issuer, serial) = (certificate.issuer().as_raw(), significant(certificate.raw_serial()));
+        self.revoked.iter().any(|one| one.serial == serial && one.issuer == issuer)
+    }
+}

@@ -5,7 +5,7 @@ mod listen;
 mod port_file;
 mod signals;
 
-use std::{sync::Arc, thread::available_parallelism};
+use std::{sync::Arc, thread::available_parallelism, time::Duration};
 
 use narrows_wire::{
     identity::Identity,

@@ -10,7 +10,6 @@ use std::{sync::Arc, thread::available_parallelism, time::Duration};
 use narrows_wire::{
     identity::Identity,
     quic::{self, Tuning},
-    runtime::check_files,
 };
 use quinn::Endpoint;
 use rustls_pki_types::CertificateDer;

@@ -19,7 +19,7 @@ use narrows_wire::{
 };
 
 use self::connectivity::Sample;
-use crate::{Chain, Error, Head, config::Server, uplink::Connector};
+use crate::{Chain, Error, Head, config::Server, limits, uplink::Connector};
 
 pub mod check;
 mod clocks;
@@ -68,6 +68,15 @@ pub fn doctor(flags: &Flags) -> Result<u8, Error> {
     let sensors = discover(&places);
     let mut checks = Checks::default();
 
+    match limits::check() {
+        Ok(()) => checks.push(Check::ok("limits", "enough descriptors, memory and threads for a run")),
+        Err(error) => {
+            // The other checks need no less than a run.
+            let remedy = "Raise the limit for this user or service; `ulimit -a` lists what this shell gives";
+            checks.push(Check::failed("limits", Chain(&error).to_string(), remedy));
+            return print(&checks, flags.json);
+        }
+    }
     checks.push(cpu::processor(&places.sys, sensors.board.as_deref()));
     checks.push(cpu::kernels(narrows_int8::Isa::detect()));
     let (bundle, sample) = bundle(flags, &mut checks).unzip();
@@ -96,7 +105,12 @@ pub fn doctor(flags: &Flags) -> Result<u8, Error> {
         (None, ..) => {}
     }
 
-    let text = if flags.json { checks.json()? } else { checks.to_string() };
+    print(&checks, flags.json)
+}
+
+/// Prints the checks and returns the exit code.
+fn print(checks: &Checks, json: bool) -> Result<u8, Error> {
+    let text = if json { checks.json()? } else { checks.to_string() };
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime;
 
 use self::report::{Listing, Report};
-use crate::{Error, Stop, signals::Signals};
+use crate::{Error, Stop, limits, signals::Signals};
 
 mod report;
 mod table;
@@ -94,6 +94,7 @@ pub fn power(flags: &Flags) -> Result<u8, Error> {
     if flags.command.is_empty() && flags.seconds.is_none() {
         return list(&sensors, flags.json);
     }
+    limits::descriptors()?;
     let stop = watch()?;
     let report = measure(flags, sensors, &stop)?;
     finish(&report, flags.json, stop.get().copied())

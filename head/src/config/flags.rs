@@ -13,8 +13,8 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
 
-    /// Address of the tail: a name in its certificate, and a port, for example tail.local:7461, [::1]:7461 or
-    /// [fe80::1%eth0]:7461; not needed with --path local
+    /// Address of the tail: a name in its certificate, and a port, for example `tail.local:7461`, `[::1]:7461` or
+    /// `[fe80::1%eth0]:7461`; not needed with --path local
     #[arg(long, value_name = "HOST:PORT")]
     pub server: Option<String>,
 

@@ -208,8 +208,8 @@ pub struct Serve {
     /// when to try again
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = number(64, 1 << 20))]
     pub request_memory: usize,
-    /// Connections that may be open at once; each may take 16 MiB of memory besides its requests and replies, and as many
-    /// again may be without a hello, each of which may take 0.5 MiB
+    /// Connections that may be open at once; each may take 16 MiB of memory besides its requests and replies (6 MiB, and
+    /// 0.6 MiB per frame in flight), and as many again may be without a hello, each of which may take 0.5 MiB
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = number(1, 65536))]
     pub connections: usize,
     /// Connections that may be open at once with the same certificate name. Where a device has that many, one that no longer

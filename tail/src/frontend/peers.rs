@@ -87,12 +87,9 @@ pub(crate) enum Full {
 }
 
 impl Device {
-    /// Whether both are the same device: the same name, or without a name the same certificate.
-    fn is(&self, other: &Device) -> bool {
-        match (&self.name, &other.name) {
-            (None, None) => self.certificate == other.certificate,
-            (name, other) => name == other,
-        }
+    /// What tells devices apart: the name, or without one the certificate, whose first byte no name has.
+    fn key(&self) -> &[u8] {
+        self.name.as_ref().map_or(&self.certificate, |name| name.as_bytes())
     }
 }
 
@@ -167,23 +164,23 @@ impl<C: Connection> Peers<C> {
 impl<C> State<C> {
     /// The connection without a hello that has to go before another one of `device` may register.
     fn surplus(&self, device: &Device, limits: Limits) -> Option<u64> {
-        let waiting: Vec<(u64, &Device)> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| !entry.open)
-            .map(|(number, entry)| (*number, &entry.device))
-            .collect();
-        let of = |device: &Device| waiting.iter().filter(|(_, other)| other.is(device)).count();
-        if of(device) >= limits.per_device {
-            return waiting.iter().find(|(_, other)| other.is(device)).map(|(number, _)| *number);
+        let waiting = self.entries.iter().filter(|(_, entry)| !entry.open);
+        // The number of connections of each device, and the oldest of them.
+        let mut devices: BTreeMap<&[u8], (usize, u64)> = BTreeMap::new();
+        let mut in_all = 0;
+        for (number, entry) in waiting {
+            in_all += 1;
+            devices.entry(entry.device.key()).or_insert((0, *number)).0 += 1;
         }
-        if waiting.len() < limits.connections {
-            return None;
+        match devices.get(device.key()) {
+            Some((count, oldest)) if *count >= limits.per_device => Some(*oldest),
+            _ if in_all < limits.connections => None,
+            // Of equals the device whose connection is the oldest.
+            _ => {
+                let most = devices.values().max_by_key(|(count, oldest)| (*count, u64::MAX - oldest));
+                most.map(|(_, oldest)| *oldest)
+            }
         }
-        // The oldest of the device that has the most; of equals the oldest device.
-        let (number, _) = waiting.iter().rev().max_by_key(|(_, device)| of(device))?;
-        let (_, device) = waiting.iter().find(|(other, _)| other == number)?;
-        waiting.iter().find(|(_, other)| other.is(device)).map(|(number, _)| *number)
     }
 }
 
@@ -197,7 +194,7 @@ impl<C: Connection> Registration<C> {
         let mut state = self.peers.lock();
         let Some(this) = state.entries.get(&self.number) else { return Err(Full::Gone) };
         let open = || state.entries.values().filter(|entry| entry.open);
-        let of_device = open().filter(|entry| entry.device.is(&this.device)).count();
+        let of_device = open().filter(|entry| entry.device.key() == this.device.key()).count();
         if of_device >= limits.per_device {
             return Err(Full::Device { open: of_device });
         }
@@ -215,7 +212,8 @@ impl<C: Connection> Registration<C> {
     pub(crate) fn siblings(&self) -> Vec<(u64, C)> {
         let state = self.peers.lock();
         let Some(this) = state.entries.get(&self.number) else { return Vec::new() };
-        let open = state.entries.iter().filter(|(_, entry)| entry.open && entry.device.is(&this.device));
+        let open =
+            state.entries.iter().filter(|(_, entry)| entry.open && entry.device.key() == this.device.key());
         open.map(|(number, entry)| (*number, entry.connection.clone())).collect()
     }
 }

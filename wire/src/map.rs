@@ -106,7 +106,14 @@ mod tests {
         let pixels: Vec<u8> = (0..480 * 360).map(|index| (index / 4000) as u8).collect();
         let map = ClassMap::pack(480, 360, &pixels).unwrap();
         assert!(map.packed_len() < pixels.len() / 50);
+        assert_eq!(map.packed_len(), map.packed.len());
         assert_eq!(map.unpack().unwrap(), pixels);
+    }
+
+    #[test]
+    fn the_largest_map_passes_however_its_pixels_compress() {
+        assert!(zstd::zstd_safe::compress_bound(MAX_MAP_PIXELS) <= MAX_PACKED);
+        assert_eq!(MAX_PACKED, 2_097_152 + 16_384 + 1024);
     }
 
     #[test]

@@ -187,6 +187,42 @@ fn any_single_bit_flip_parses_or_is_the_peers_error() {
 }
 
 #[test]
+fn a_payload_has_a_size_and_a_path() {
+    let packet = Payload::Packet(vec![7; 5]);
+    assert_eq!((packet.size(), packet.path()), (5, Some(Path::Split)));
+    let image = Payload::Image(image());
+    assert_eq!((image.size(), image.path()), (4, Some(Path::Image)));
+    let unknown = Payload::Unknown { kind: 9, body: vec![1, 2] };
+    assert_eq!((unknown.size(), unknown.path()), (2, None));
+}
+
+#[test]
+fn the_largest_queries_are_sent_and_read() {
+    let sides = [(4096, 512), (512, 4096), (4096, 1), (1, 4096), (1, 1)];
+    let segments = sides.map(|size| Query::Segment { size: Some(size) });
+    let queries = segments.into_iter().chain([1, 1000].map(|top_k| Query::Classify { top_k }));
+    for query in queries {
+        let request = Request { task_requests: vec![TaskRequest { task: 0, query }], ..request() };
+        assert_eq!(Request::parse(&request.encode().unwrap()).unwrap(), request);
+    }
+}
+
+#[test]
+fn refusals_are_told_in_words() {
+    let busy = Refusal::new(RefusalCode::Busy, "64 wait").retry_after(Duration::from_millis(20));
+    assert_eq!(busy.to_string(), "busy: \"64 wait\" (try again in 20 ms)");
+    assert_eq!(Refusal::new(RefusalCode::Draining, "").to_string(), "draining");
+    let hello = |code, serves| HelloRefusal { refusal: Refusal::new(code, ""), oldest: 3, newest: 4, serves };
+    let text = hello(RefusalCode::Version, Vec::new()).to_string();
+    assert!(text.ends_with("; it speaks versions 3 to 4"), "{text}");
+    let (first, second) = (BundleId([1; 32]), BundleId([2; 32]));
+    let text = hello(RefusalCode::Bundle, vec![first, second]).to_string();
+    assert!(text.ends_with(&format!("bundle not served; it serves {first}, {second}")), "{text}");
+    let text = hello(RefusalCode::Task, vec![first]).to_string();
+    assert!(!text.contains("versions") && !text.contains("serves"), "{text}");
+}
+
+#[test]
 fn the_oldest_version_of_a_hello_is_not_above_the_newest() {
     let versions = |oldest, newest| Hello { oldest, newest, ..hello() };
     for (oldest, newest) in [(1, 1), (0, 0), (1, 2), (0, u16::MAX)] {

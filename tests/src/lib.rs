@@ -22,7 +22,7 @@ use narrows_wire::{
 };
 use tempfile::TempDir;
 
-pub use self::processes::{after, can_read_only, end_within, output_within, read_only, skipped};
+pub use self::processes::{after, can_read_only, output_within, read_only, skipped};
 
 /// The time that a test waits for an answer or another event.
 pub const TIMEOUT: Duration = Duration::from_secs(30);

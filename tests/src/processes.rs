@@ -1,61 +1,22 @@
-//! Processes that must end within a bound, and processes in a poor environment.
-#![expect(clippy::disallowed_methods, reason = "a process must end within a bound")]
+//! Commands that must end within a bound, and commands in a poor environment.
 
 use std::{
-    io::{Read, Write},
-    process::{Child, Command, Output, Stdio},
-    thread::{self, sleep},
-    time::{Duration, Instant},
+    io::Write,
+    process::{Command, Output, Stdio},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+
+use crate::ended;
 
 /// Runs a command to its end and keeps what it writes. It is killed after `limit`.
 ///
 /// # Errors
-/// The command cannot be started, or has not ended within `limit`; the error holds what it wrote to standard error.
+/// The command cannot be started, or has not ended within `limit`.
 pub fn output_within(command: &mut Command, limit: Duration) -> Result<Output> {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    end_within(child.with_context(|| format!("{command:?}"))?, limit)
-}
-
-/// Waits until a process has ended and keeps what it still writes to its pipes. It is killed after `limit`.
-///
-/// # Errors
-/// The process has not ended within `limit`; the error holds what it wrote to standard error.
-pub fn end_within(mut child: Child, limit: Duration) -> Result<Output> {
-    let stdout = child.stdout.take().map(reader);
-    let stderr = child.stderr.take().map(reader);
-    let start = Instant::now();
-    let status = loop {
-        match child.try_wait()? {
-            Some(status) => break Some(status),
-            None if start.elapsed() > limit => break None,
-            None => sleep(Duration::from_millis(10)),
-        }
-    };
-    if status.is_none() {
-        child.kill()?;
-        child.wait()?;
-    }
-    let bytes = |thread: Option<thread::JoinHandle<Vec<u8>>>| match thread {
-        Some(thread) => thread.join().unwrap_or_default(),
-        None => Vec::new(),
-    };
-    let (stdout, stderr) = (bytes(stdout), bytes(stderr));
-    match status {
-        Some(status) => Ok(Output { status, stdout, stderr }),
-        None => bail!("it has not ended in {limit:?} and wrote: {}", String::from_utf8_lossy(&stderr)),
-    }
-}
-
-fn reader(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // What was read before an error is kept.
-        let _ = pipe.read_to_end(&mut bytes);
-        bytes
-    })
+    ended(child.with_context(|| format!("{command:?}"))?, limit)
 }
 
 /// The same command, run by a shell after `setup`, such as `ulimit -n 20`.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use narrows_tests::{bundle, ended, inputs, lines, said};
+use narrows_tests::{bundle, ended, inputs, lines, said, skipped};
 
 /// Exit code where the operating system refuses what every run needs.
 const DEVICE: i32 = 7;
@@ -91,8 +91,9 @@ fn few_threads_are_told_and_enough_are_enough() -> Result<()> {
     trial.args(&user[1..]).args(["prlimit", "--nproc=9:9"]).arg(narrows_pair::head().get_program());
     let output = trial.arg("--version").output();
     if !output.as_ref().is_ok_and(|output| output.status.success()) {
-        println!(
-            "skipped: few threads need root, setpriv and prlimit (util-linux), and a folder that all may read"
+        skipped(
+            "limits",
+            "root, setpriv and prlimit (util-linux), and a folder that all may read, for few threads",
         );
         return Ok(());
     }

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use narrows_pair::terminate;
-use narrows_tests::{bundle, lines, photos, runtime, said};
+use narrows_tests::{bundle, lines, photos, runtime, said, skipped};
 use tempfile::TempDir;
 
 /// Time in which a head reads its bundle and identity on a machine with other work.
@@ -27,16 +27,11 @@ fn isolated(script: &str) -> Option<Command> {
     match unshare(prepare).output() {
         Ok(output) if output.status.success() => Some(unshare(&format!("{prepare}\n{script}"))),
         Ok(output) => {
-            println!(
-                "skipped: no network namespace here, which needs unprivileged user namespaces: {}",
-                said(&output).trim()
-            );
+            skipped("namespaces", &format!("user namespaces: {}", said(&output).trim()));
             None
         }
         Err(error) => {
-            println!(
-                "skipped: no network namespace here, which needs `unshare` (util-linux) and `ip` (iproute2): {error}"
-            );
+            skipped("namespaces", &format!("unshare (util-linux) and ip (iproute2): {error}"));
             None
         }
     }

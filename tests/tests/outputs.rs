@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use narrows_pair::Pair;
-use narrows_tests::{bundle, ended, inputs, lines, runtime, said};
+use narrows_tests::{bundle, ended, inputs, lines, runtime, said, skipped};
 
 /// Exit code where a result could not be written.
 const DEVICE: i32 = 7;
@@ -74,12 +74,12 @@ fn a_full_disk_leaves_no_part_of_a_file() -> Result<()> {
     let output = match unshare.spawn() {
         Ok(child) => ended(child, LIMIT)?,
         Err(error) => {
-            println!("skipped: a small disk needs unshare (util-linux): {error}");
+            skipped("outputs", &format!("unshare (util-linux), for a small disk: {error}"));
             return Ok(());
         }
     };
     if matches!(output.status.code(), Some(99)) || said(&output).contains("unshare failed") {
-        println!("skipped: a small disk needs name spaces for users: {}", said(&output));
+        skipped("outputs", &format!("user namespaces, for a small disk: {}", said(&output).trim()));
         return Ok(());
     }
     assert_eq!(output.status.code(), Some(DEVICE), "{}", said(&output));

@@ -14,7 +14,7 @@ use std::{
 
 use narrows_wire::{
     Close, Reset,
-    identity::Identity,
+    identity::{Identity, is_server_name},
     limits,
     quic::{self, CertificateFault, Tuning},
     stream::{StreamError, read_into, read_message, write_message},
@@ -368,4 +368,24 @@ async fn the_fault_of_a_certificate_is_told_as_a_value() {
         names: vec!["tail".into(), "10.0.0.7".into()],
     };
     assert_eq!(fault(named.path(), "localhost").await, wanted);
+}
+
+#[test]
+fn an_identity_tells_the_periods_of_its_certificates_and_names_are_checked() {
+    let ca = ca();
+    let folder = identity_with(&ca, &ca, &["cam-1"], ExtendedKeyUsagePurpose::ClientAuth, |params| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+    });
+    let identity = Identity::load(folder.path()).unwrap();
+    assert_eq!(identity.folder(), folder.path());
+    let validity = identity.validity().unwrap();
+    assert_eq!(validity.iter().map(|each| each.file).collect::<Vec<_>>(), ["cert.pem", "ca.pem"]);
+    assert_eq!((validity[0].from, validity[0].until), (1_577_836_800, 1_893_456_000));
+    for name in ["localhost", "tail.example", "10.0.0.7", "fe80::1"] {
+        assert!(is_server_name(name), "{name}");
+    }
+    for name in ["", "two words", "a..b", "tail:7461", "10.0.0.7/8"] {
+        assert!(!is_server_name(name), "{name}");
+    }
 }

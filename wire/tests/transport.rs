@@ -548,3 +548,42 @@ async fn handshakes_that_nobody_accepts_are_limited() {
     drop(held.pop());
     assert!(timeout(LONG, server.accept()).await.is_ok(), "one that ends makes room");
 }
+
+#[test]
+fn packets_that_wait_for_a_decision_are_bounded() {
+    let config = Parties::new().server_config(&Tuning::default());
+    // No peer sees these two; with `max_incoming` they bound the memory of first packets.
+    let text = format!("{config:?}");
+    for setting in ["incoming_buffer_size: 16384", "incoming_buffer_size_total: 4194304"] {
+        assert!(text.contains(setting), "{setting}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn either_side_can_ask_the_other_for_a_sign_of_life() {
+    let parties = Parties::new();
+    let (keep_alive, idle_timeout) = (Duration::from_secs(60), Duration::from_secs(90));
+    let tuning = Tuning { keep_alive, idle_timeout, ..Tuning::default() };
+    let server = server(parties.server.path(), &tuning);
+    let address = server.local_addr().unwrap();
+    let device = client(parties.device.path(), address, &tuning);
+    let (near, far) = connect(&server, &device, address, &tuning).await;
+    // The packets of the beginning are over.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for asked in 1..=3 {
+        for (side, other) in [(&near, &far), (&far, &near)] {
+            let (before, there) = (quic::received(side), quic::received(other));
+            match asked {
+                3 => quic::probe(side, &tuning),
+                _ => quic::ask_for_acknowledgement(side, &tuning, asked),
+            }
+            let answered = async {
+                while quic::received(side) == before || quic::received(other) == there {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            timeout(LONG, answered).await.expect("a packet there and one back");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}

@@ -1,5 +1,4 @@
 //! The real programs where they may write nothing and open few files, with heads that are killed and readers that are slow.
-#![expect(clippy::disallowed_methods, reason = "a reader is slow")]
 
 use std::{
     fs,

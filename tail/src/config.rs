@@ -74,7 +74,7 @@ pub struct Cli {
 pub enum Command {
     /// Serve bundles over QUIC until SIGTERM or SIGINT
     #[command(after_help = format!("{SERVE_EXAMPLES}\n\n{EXIT_CODES}"))]
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Make, renew, revoke and list certificates: a private CA, the server's identity, and an identity for each device
     #[command(subcommand, after_help = CERTS_EXAMPLES)]
     Certs(Certs),
@@ -306,7 +306,7 @@ mod tests {
     fn serve(more: &[&str]) -> Result<Serve, String> {
         let cli = Cli::try_parse_from(REQUIRED.iter().chain(more)).map_err(|error| error.to_string())?;
         match cli.command {
-            Command::Serve(serve) => Ok(serve),
+            Command::Serve(serve) => Ok(*serve),
             Command::Certs(_) => Err("certs".into()),
         }
     }

@@ -133,7 +133,6 @@ impl<C: Connection> Peers<C> {
 
     /// Closes every connection whose certificate `revoked` is true for, and from now on those that register with such a
     /// certificate. A later call replaces the condition. Returns the devices whose connections were closed.
-    #[allow(dead_code, reason = "called when the list of revoked certificates changes")]
     pub(crate) fn revoke(
         &self,
         revoked: impl Fn(&CertificateDer<'_>) -> bool + Send + Sync + 'static,

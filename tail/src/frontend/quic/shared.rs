@@ -73,7 +73,6 @@ impl Shared {
     }
 
     /// The authenticated connections.
-    #[allow(dead_code, reason = "called when the list of revoked certificates changes")]
     pub(crate) fn peers(&self) -> &Arc<Peers<Connection>> {
         &self.peers
     }

@@ -86,7 +86,8 @@ mutants: ## change the code in small ways and list the changes that no test find
 	$(CARGO) $(MUTANTS) -p narrows-wire -o target/mutants-wire
 	$(CARGO) $(MUTANTS) -p narrows-codec -o target/mutants-codec
 	$(CARGO) $(MUTANTS) -p narrows-tail -f 'tail/src/frontend/**' -C=--lib -o target/mutants-tail
-	$(CARGO) $(MUTANTS) -p narrows-head -f 'head/src/uplink*' -f 'head/src/uplink/**' -f 'head/src/policy/backoff.rs' \
+	$(CARGO) $(MUTANTS) -p narrows-head -f 'head/src/uplink*' -f 'head/src/uplink/**' -f 'head/src/policy/pace.rs' \
+		-f 'head/src/policy/silence.rs' \
 		-C=--lib -o target/mutants-head
 
 bench-codec: build ## bytes and speed of the codec and of other coders: DATA=DIR holds photos-00.tar to photos-02.tar

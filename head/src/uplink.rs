@@ -17,6 +17,8 @@ mod probe;
 mod queue;
 mod resolve;
 mod search;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub(crate) use connect::{ConnectError, Connector, Session};
@@ -191,11 +193,13 @@ impl Away {
     /// A server that was looked for in vain.
     fn given_up(error: Error) -> Self {
         let now = Instant::now();
-        let failure = match error {
-            Error::Unreachable { source, .. } => ConnectError::Transient(*source),
-            error => ConnectError::Permanent(error),
+        let (since, failure) = match error {
+            Error::Unreachable { source, waited, .. } => {
+                (now.checked_sub(waited).unwrap_or(now), ConnectError::Transient(*source))
+            }
+            error => (now, ConnectError::Permanent(error)),
         };
-        Away { since: now, until: now, failure: Some(failure) }
+        Away { since, until: now, failure: Some(failure) }
     }
 
     /// Whether the search is given up, or goes on behind a local network that answers every frame.

@@ -288,12 +288,6 @@ pub fn path_state(connection: &Connection) -> PathState {
     }
 }
 
-/// Asks the peer for a sign of life, which QUIC itself does only with keep-alive packets: raises the receive window of
-/// [`Tuning`] by `asked` bytes, which the peer must acknowledge at once. Only a larger number than before is sent.
-pub fn ask_for_acknowledgement(connection: &Connection, tuning: &Tuning, asked: u32) {
-    connection.set_receive_window(VarInt::from_u32(tuning.receive_window.saturating_add(asked)));
-}
-
 /// Closes a connection with a code of the protocol. The reason is a text for the peer's log.
 pub fn close(connection: &Connection, code: Close, reason: &str) {
     connection.close(VarInt::from_u32(code.into()), reason.as_bytes());

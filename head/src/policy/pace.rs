@@ -10,6 +10,8 @@ const LONGEST: Duration = Duration::from_secs(2);
 const LASTING_FIRST: Duration = Duration::from_secs(5);
 /// The longest such pause.
 const LASTING_LONGEST: Duration = Duration::from_secs(300);
+/// The longest pause that a server's hint is believed.
+const LONGEST_HINT: Duration = Duration::from_secs(60);
 /// Time for which attempts follow each other fast while nobody answers. An attempt costs a datagram of 1200 bytes.
 const FAST: Duration = Duration::from_secs(60);
 
@@ -36,6 +38,11 @@ impl Pace {
         let pause = doubled(FIRST, self.failures, LONGEST);
         self.failures = self.failures.saturating_add(1);
         shortened(pause, jitter)
+    }
+
+    /// The pause after a server that has no room or no time, which may say when to try again.
+    pub(crate) fn after_refusal(&mut self, hint: Option<Duration>, jitter: f64) -> Duration {
+        self.after_failure(jitter).max(hint.unwrap_or_default().min(LONGEST_HINT))
     }
 
     /// The pause after a failure that lasts until somebody mends it.
@@ -83,6 +90,15 @@ mod tests {
         let mut pace = Pace::new(clock());
         assert_eq!(pace.clone().after_failure(1.0), Duration::from_millis(50));
         assert_eq!(pace.after_failure(9.0), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn a_hint_is_kept_within_reason() {
+        let mut pace = Pace::new(clock());
+        assert_eq!(pace.after_refusal(None, 0.0), FIRST);
+        assert_eq!(pace.after_refusal(Some(FIRST), 0.0), 2 * FIRST);
+        assert_eq!(pace.after_refusal(Some(5 * LONGEST), 0.0), 5 * LONGEST);
+        assert_eq!(pace.after_refusal(Some(Duration::MAX), 0.0), LONGEST_HINT);
     }
 
     #[test]

@@ -7,8 +7,7 @@ use narrows_wire::{
     identity::Identity,
     limits::{HELLO_TIMEOUT, MAX_HELLO},
     quic::{
-        CertificateCheck, ConnectionEnd, SetupError, Tuning, ask_for_acknowledgement, client_attempt,
-        client_endpoint, close,
+        CertificateCheck, ConnectionEnd, SetupError, Tuning, client_attempt, client_endpoint, close, probe,
     },
     session::Client,
     stream::{StreamError, read_message, write_message},
@@ -53,8 +52,6 @@ pub(crate) struct Session {
     pub(crate) bundle: u8,
     endpoint: Endpoint,
     tuning: Tuning,
-    /// How often the server was asked for an acknowledgement.
-    asked: u32,
 }
 
 /// Why an attempt to connect failed, by what that says about the next one (docs/operating.md has the table).
@@ -102,7 +99,7 @@ impl Connector {
         match timeout(HELLO_TIMEOUT, self.exchange_hello(&connection)).await {
             Ok(Ok((client, bundle))) => {
                 let tuning = self.tuning.clone();
-                Ok(Session { connection, client, bundle, endpoint, tuning, asked: 0 })
+                Ok(Session { connection, client, bundle, endpoint, tuning })
             }
             Ok(Err(error)) => {
                 if let ConnectError::Permanent(Error::Protocol { source, .. }) = &error {
@@ -292,9 +289,8 @@ fn not_begun(error: QuinnConnectError) -> ConnectError {
 
 impl Session {
     /// Asks the server for an acknowledgement, to learn whether it is there.
-    pub(super) fn ask(&mut self) {
-        self.asked = self.asked.saturating_add(1);
-        ask_for_acknowledgement(&self.connection, &self.tuning, self.asked);
+    pub(super) fn ask(&self) {
+        probe(&self.connection, &self.tuning);
     }
 
     /// Closes the connection and waits a moment until the server has heard of it.

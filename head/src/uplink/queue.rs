@@ -127,46 +127,22 @@ impl FrameQueue {
 #[cfg(test)]
 mod tests {
     use std::{
-        path::PathBuf,
         sync::mpsc::{Receiver as FinishedReceiver, sync_channel},
         time::Duration,
     };
 
-    use narrows_wire::Payload;
-    use tokio::sync::{Semaphore, mpsc};
+    use tokio::sync::mpsc;
 
-    use super::{super::fallback::FallbackFrame, *};
-    use crate::frame::{Capture, EncodeStats, FrameId, FramePath, FramePlan, Timings};
+    use super::{
+        super::{fallback::FallbackFrame, tests::frame as framed},
+        *,
+    };
 
     const BUDGET: Duration = Duration::from_secs(100);
 
     /// A frame that was captured `age` before `now`.
     fn frame(id: u64, now: Instant, age: Duration) -> Frame<Encoded> {
-        let captured_at = now - age;
-        let plan = FramePlan {
-            path: FramePath::Local,
-            tasks: [].into(),
-            deadline: captured_at + BUDGET,
-            draw: false,
-            keep_pixels: false,
-        };
-        let capture = Capture {
-            file: PathBuf::from("x.jpg"),
-            picture_name: None,
-            captured_at,
-            decode: Duration::ZERO,
-            pixels: Ok(image::RgbImage::new(1, 1)),
-            can_reload: true,
-        };
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let stats = EncodeStats {
-            packet_bytes: 0,
-            coding: None,
-            timings: Timings::default(),
-            encoded_at: captured_at,
-        };
-        let payload = Payload::Packet(Vec::new());
-        Frame::begin(FrameId(id), capture, plan, permit).0.with(Encoded { payload, stats, pixels: None })
+        framed(id, now - age, BUDGET)
     }
 
     struct Ends {

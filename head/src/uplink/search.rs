@@ -141,7 +141,7 @@ impl Search {
             // Other attempts are under way.
             ConnectError::Transient(Unavailable::NoAnswer) => return self.no_answer().into(),
             ConnectError::Transient(Unavailable::Busy(refusal)) => {
-                self.pace.after_failure(jitter()).max(refusal.retry.unwrap_or_default())
+                self.pace.after_refusal(refusal.retry, jitter())
             }
             ConnectError::Transient(_) => self.pace.after_failure(jitter()),
             ConnectError::Unproven(Error::Certificate { fault, .. }) if fault.is_of_time() => {

@@ -9,7 +9,7 @@ use std::{
 use narrows_wire::{
     Close, ErrorKind, FrameReply, RefusalCode, Reset,
     limits::MAX_REPLY,
-    quic::{close, path_state},
+    quic::{PathState, close, path_state},
     stream::{StreamError, read_message, write_message},
 };
 use quinn::{Connection, VarInt};
@@ -167,9 +167,9 @@ impl<'a> Transfer<'a> {
                 () = shutdown.stopped() => return TransferEnd::Stopped,
                 found = self.search.next(), if self.suspected => match found {
                     Ok(session) => return TransferEnd::Replaced(Box::new(session)),
-                    // Nothing that says more than the silence.
-                    Err(ConnectError::Transient(_)) => {}
-                    Err(error) => return TransferEnd::Lost(error.into()),
+                    Err(error @ ConnectError::Permanent(_)) => return TransferEnd::Lost(error.into()),
+                    // Anybody may say that; this connection may still come back.
+                    Err(ConnectError::Transient(_) | ConnectError::Unproven(_)) => {}
                 },
                 _ = listening.tick(), if self.silence.is_owed() => self.listen(),
             }
@@ -178,7 +178,8 @@ impl<'a> Transfer<'a> {
 
     /// Looks whether the server is heard. While it is not, it is looked for anew, and frames end by their deadlines.
     fn listen(&mut self) {
-        let (now, path) = (Instant::now(), path_state(&self.session.connection));
+        let now = Instant::now();
+        let PathState { rtt, received, .. } = path_state(&self.session.connection);
         // A frame that this device can answer is not kept for longer than half of its time by a server that is gone.
         let patience = match self.fallback {
             Some(_) => self.in_flight.values().map(|request| request.frame.budget() / 4).min(),
@@ -186,12 +187,12 @@ impl<'a> Transfer<'a> {
         };
         let outstanding = !self.in_flight.is_empty();
         let patience = patience.unwrap_or(Duration::MAX);
-        match self.silence.observe(now, path.received, path.rtt, outstanding, patience) {
+        match self.silence.observe(now, received, rtt, outstanding, patience) {
             Hearing::Ask => self.session.ask(),
             Hearing::Silent if !self.suspected => {
                 tracing::debug!("the server at {} is silent; connecting anew", self.connector.server());
                 self.suspected = true;
-                self.search.restart(path.rtt, true);
+                self.search.restart(rtt, true);
             }
             Hearing::Silent | Hearing::Waiting => {}
             Hearing::Heard => {
@@ -200,7 +201,7 @@ impl<'a> Transfer<'a> {
                 }
             }
         }
-        if let Some(fallback) = self.fallback.filter(|_| self.silence.is_unanswered(now, path.rtt)) {
+        if let Some(fallback) = self.fallback.filter(|_| self.silence.is_unanswered(now, rtt)) {
             self.answer_locally(fallback, now);
         }
     }

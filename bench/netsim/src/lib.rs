@@ -7,6 +7,7 @@
 //! * [`Shaper`]: one direction of a link, pure: takes datagrams and `now`, returns datagrams when they are due.
 //! * [`Relay`]: a thread with sockets around two shapers.
 //! * [`Ideal`]: the least time that a link takes for a message, a lower bound for measured times.
+//! * [`Trace`]: a recorded link, as the times at which packets may leave.
 //!
 //! ```
 //! use std::time::Duration;
@@ -24,8 +25,10 @@ mod ideal;
 mod link;
 mod relay;
 mod shape;
+mod trace;
 
 pub use ideal::{Ideal, wire_bytes};
 pub use link::{Direction, Ladder, Link};
 pub use relay::{Counts, Relay};
 pub use shape::{Count, HEADER, Loss, Shape, Shaper};
+pub use trace::{PACKET, Trace, TraceError};

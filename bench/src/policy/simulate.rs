@@ -1,0 +1,194 @@
+//! A sender, a recorded link and a server in virtual time.
+
+use std::{collections::VecDeque, time::Duration};
+
+use narrows_netsim::Trace;
+use narrows_policy::{Chunk, Ladder, Link, LinkConfig, Planner, PlannerConfig, Step, Waiting};
+
+use super::Scene;
+
+/// What decides about the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// The planner, with these frames waiting.
+    Auto(Waiting),
+    /// Every frame at the level of this index, the newest first; a frame whose deadline passes is given up.
+    Fixed(usize),
+}
+
+/// Sums over a simulated run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Outcome {
+    /// Sum of the frames' values.
+    pub(super) value: f64,
+    /// Frames with an answer.
+    pub(super) answered: u64,
+    /// Those of them whose packet was not whole.
+    pub(super) cut: u64,
+    /// Round trips of all datagrams in milliseconds, ascending.
+    pub(super) rtts: Vec<f64>,
+}
+
+/// A datagram on its way.
+#[derive(Clone, Copy, Debug)]
+struct Datagram {
+    sent: Duration,
+    chunk: Chunk,
+}
+
+/// What the server has of a frame.
+#[derive(Clone, Copy, Debug, Default)]
+struct Received {
+    attempt: u32,
+    level: u8,
+    bytes: u32,
+}
+
+struct Simulation<'a> {
+    trace: &'a Trace,
+    ladder: &'a Ladder,
+    scene: &'a Scene,
+    planner: Planner,
+    fixed: Option<(usize, Vec<Chunk>)>,
+    link: Link,
+    /// The number of the trace's next packet.
+    next_packet: u64,
+    queue: VecDeque<Datagram>,
+    /// Datagrams that have left the queue, with the times of their acknowledgements.
+    delivered: VecDeque<(Duration, Datagram)>,
+    received: Vec<Received>,
+    outcome: Outcome,
+}
+
+/// Runs `sender` over all frames of `scene`.
+pub(super) fn simulate(trace: &Trace, ladder: &Ladder, scene: &Scene, sender: Sender) -> Outcome {
+    let waiting = match sender {
+        Sender::Auto(waiting) => waiting,
+        Sender::Fixed(_) => Waiting::Newest,
+    };
+    let config = LinkConfig { datagram: scene.packet_bytes, ..LinkConfig::default() };
+    let simulation = Simulation {
+        trace,
+        ladder,
+        scene,
+        planner: Planner::new(PlannerConfig { waiting, interval: scene.interval }),
+        fixed: match sender {
+            Sender::Auto(_) => None,
+            Sender::Fixed(rung) => Some((rung, Vec::new())),
+        },
+        link: Link::new(config),
+        next_packet: 0,
+        queue: VecDeque::new(),
+        delivered: VecDeque::new(),
+        received: vec![Received::default(); scene.frames as usize],
+        outcome: Outcome::default(),
+    };
+    simulation.run()
+}
+
+impl Simulation<'_> {
+    fn run(mut self) -> Outcome {
+        let end = self.scene.captured(self.scene.frames) + self.scene.budget;
+        let mut captured = 0;
+        loop {
+            let departure = (!self.queue.is_empty()).then(|| self.trace.time(self.next_packet));
+            let delivery = self.delivered.front().map(|(at, _)| *at);
+            let capture = (captured < self.scene.frames).then(|| self.scene.captured(captured));
+            let Some(now) = [departure, delivery, capture].into_iter().flatten().min() else { break };
+            if now > end {
+                break;
+            }
+            if departure == Some(now) {
+                self.depart(now);
+                continue;
+            }
+            if delivery == Some(now) {
+                self.acknowledge(now);
+            } else {
+                self.capture(now, captured);
+                captured += 1;
+            }
+            self.send(now);
+        }
+        self.outcome.rtts.sort_by(f64::total_cmp);
+        for received in &self.received {
+            let rung = self.ladder.rungs().iter().find(|rung| rung.level() == received.level);
+            let value = rung.map_or(0.0, |rung| rung.value_at(received.bytes));
+            self.outcome.value += value;
+            if value > 0.0 {
+                self.outcome.answered += 1;
+                self.outcome.cut += u64::from(rung.is_some_and(|rung| received.bytes < rung.bytes()));
+            }
+        }
+        self.outcome
+    }
+
+    fn depart(&mut self, now: Duration) {
+        self.next_packet += 1;
+        let Some(datagram) = self.queue.pop_front() else { return };
+        let chunk = datagram.chunk;
+        let received = &mut self.received[chunk.frame as usize];
+        if now <= self.scene.last_departure(chunk.frame) {
+            if chunk.attempt > received.attempt {
+                *received = Received { attempt: chunk.attempt, ..Received::default() };
+            }
+            if chunk.attempt == received.attempt {
+                received.level = chunk.level;
+                received.bytes += chunk.bytes;
+            }
+        }
+        self.delivered.push_back((now + 2 * self.scene.one_way, datagram));
+    }
+
+    fn acknowledge(&mut self, now: Duration) {
+        let Some((_, datagram)) = self.delivered.pop_front() else { return };
+        self.link.on_delivered(now, datagram.sent, datagram.chunk.bytes);
+        self.outcome.rtts.push(1e3 * (now - datagram.sent).as_secs_f64());
+    }
+
+    fn capture(&mut self, now: Duration, frame: u64) {
+        let due = self.scene.last_departure(frame) + self.scene.one_way;
+        match &mut self.fixed {
+            None => self.planner.capture(now, frame, due, self.ladder.clone()),
+            Some((rung, waiting)) => {
+                let rung = &self.ladder.rungs()[*rung];
+                waiting.push(Chunk {
+                    frame,
+                    attempt: 0,
+                    level: rung.level(),
+                    offset: 0,
+                    bytes: rung.bytes(),
+                    last: true,
+                });
+            }
+        }
+    }
+
+    fn send(&mut self, now: Duration) {
+        loop {
+            let chunk = match &mut self.fixed {
+                None => match self.planner.next(now, &self.link) {
+                    Step::Send(chunk) => chunk,
+                    Step::Cut { .. } | Step::Drop { .. } => continue,
+                    Step::Idle { .. } => return,
+                },
+                Some((_, waiting)) => {
+                    waiting.retain(|rest| self.scene.last_departure(rest.frame) >= now);
+                    let Some(rest) = waiting.last_mut().filter(|_| self.link.may_send()) else { return };
+                    let bytes = rest.bytes.min(self.scene.packet_bytes);
+                    let chunk = Chunk { bytes, last: bytes == rest.bytes, ..*rest };
+                    (rest.offset, rest.bytes) = (rest.offset + bytes, rest.bytes - bytes);
+                    if rest.bytes == 0 {
+                        waiting.pop();
+                    }
+                    chunk
+                }
+            };
+            if self.queue.is_empty() {
+                self.next_packet = self.next_packet.max(self.trace.first_at(now));
+            }
+            self.link.on_sent(now, chunk.bytes);
+            self.queue.push_back(Datagram { sent: now, chunk });
+        }
+    }
+}

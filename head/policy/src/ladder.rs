@@ -1,0 +1,202 @@
+//! What a frame is worth at each level and at each border of its packets.
+
+/// A place in a packet where it may end, and what the answer is worth when exactly this much of it arrives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Border {
+    /// Bytes from the packet's beginning.
+    pub bytes: u32,
+    /// Value of the answer: accuracy or mIoU on held-out data, from 0 to 1.
+    pub value: f64,
+}
+
+/// A rate level: the borders of its packet, the whole packet last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rung {
+    level: u8,
+    borders: Vec<Border>,
+}
+
+/// The levels that a frame may be sent at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ladder {
+    rungs: Vec<Rung>,
+    /// The corners of the upper convex hull over nothing and all whole packets, by ascending bytes.
+    hull: Vec<Border>,
+}
+
+/// Why borders or levels are not usable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LadderError {
+    /// No border, or no level.
+    #[error("a ladder needs a level, and a level needs a border")]
+    Empty,
+    /// Bytes do not ascend from 1.
+    #[error("the borders of level {level} must ascend in bytes, from 1")]
+    Bytes {
+        /// The level.
+        level: u8,
+    },
+    /// A value is not a number from 0 to 1, or is below the one before it.
+    #[error("the values of level {level} must be 0 to 1 and must not descend")]
+    Value {
+        /// The level.
+        level: u8,
+    },
+}
+
+impl Rung {
+    /// A level whose packet may end at `borders`.
+    ///
+    /// # Errors
+    /// [`LadderError`] if there are none, if their bytes do not ascend from 1, or if their values descend or leave 0 to 1.
+    pub fn new(level: u8, borders: Vec<Border>) -> Result<Self, LadderError> {
+        if borders.is_empty() {
+            return Err(LadderError::Empty);
+        }
+        let mut before = Border { bytes: 0, value: 0.0 };
+        for &border in &borders {
+            if border.bytes <= before.bytes {
+                return Err(LadderError::Bytes { level });
+            }
+            // A comparison with NaN is false.
+            if !(before.value..=1.0).contains(&border.value) {
+                return Err(LadderError::Value { level });
+            }
+            before = border;
+        }
+        Ok(Rung { level, borders })
+    }
+
+    /// The level's number.
+    #[must_use]
+    pub fn level(&self) -> u8 {
+        self.level
+    }
+
+    /// Bytes of the whole packet.
+    #[must_use]
+    pub fn bytes(&self) -> u32 {
+        self.whole().bytes
+    }
+
+    /// Value of the answer when the whole packet arrives.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        self.whole().value
+    }
+
+    /// Value of the answer when the first `bytes` arrive: that of the last border among them, 0 before the first.
+    #[must_use]
+    pub fn value_at(&self, bytes: u32) -> f64 {
+        let reached = self.borders.partition_point(|border| border.bytes <= bytes);
+        reached.checked_sub(1).map_or(0.0, |last| self.borders[last].value)
+    }
+
+    fn whole(&self) -> Border {
+        *self.borders.last().expect("checked when the rung was made")
+    }
+}
+
+impl Ladder {
+    /// The levels of a frame, in any order.
+    ///
+    /// # Errors
+    /// [`LadderError::Empty`] if there are none.
+    pub fn new(rungs: Vec<Rung>) -> Result<Self, LadderError> {
+        if rungs.is_empty() {
+            return Err(LadderError::Empty);
+        }
+        let mut points: Vec<Border> = rungs.iter().map(Rung::whole).collect();
+        points.sort_by_key(|point| point.bytes);
+        let mut hull = vec![Border { bytes: 0, value: 0.0 }];
+        for point in points {
+            while let [.., before, last] = hull[..]
+                && slope(before, last) <= slope(last, point)
+            {
+                hull.pop();
+            }
+            if hull.last().is_none_or(|last| point.value > last.value) {
+                hull.push(point);
+            }
+        }
+        Ok(Ladder { rungs, hull })
+    }
+
+    /// The levels.
+    #[must_use]
+    pub fn rungs(&self) -> &[Rung] {
+        &self.rungs
+    }
+
+    /// The index of the level with the smallest packet.
+    pub(crate) fn smallest(&self) -> usize {
+        let sizes = self.rungs.iter().map(Rung::bytes).enumerate();
+        sizes.min_by_key(|(_, bytes)| *bytes).map_or(0, |(index, _)| index)
+    }
+
+    /// The value of one more byte for a stream of frames of which each gets `bytes`: the slope of the best mixture of
+    /// levels at that size. Zero where every frame can have the most valuable level.
+    #[must_use]
+    pub fn price(&self, bytes: f64) -> f64 {
+        let corner = self.hull.windows(2).find(|corner| bytes < f64::from(corner[1].bytes));
+        corner.map_or(0.0, |corner| slope(corner[0], corner[1]))
+    }
+}
+
+fn slope(from: Border, to: Border) -> f64 {
+    (to.value - from.value) / (f64::from(to.bytes) - f64::from(from.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn border(bytes: u32, value: f64) -> Border {
+        Border { bytes, value }
+    }
+
+    fn whole(level: u8, bytes: u32, value: f64) -> Rung {
+        Rung::new(level, vec![border(bytes, value)]).unwrap()
+    }
+
+    #[test]
+    fn a_packet_is_worth_its_last_border() {
+        let rung = Rung::new(1, vec![border(100, 0.2), border(300, 0.5), border(900, 0.7)]).unwrap();
+        let values: Vec<f64> = [0, 99, 100, 299, 300, 900, 5000].map(|bytes| rung.value_at(bytes)).into();
+        assert_eq!(values, [0.0, 0.0, 0.2, 0.2, 0.5, 0.7, 0.7]);
+        assert_eq!((rung.level(), rung.bytes(), rung.value()), (1, 900, 0.7));
+    }
+
+    #[test]
+    fn unusable_borders_are_named() {
+        assert_eq!(Rung::new(3, vec![]), Err(LadderError::Empty));
+        assert_eq!(Ladder::new(vec![]), Err(LadderError::Empty));
+        let level = 3;
+        for borders in [vec![border(0, 0.1)], vec![border(9, 0.1), border(9, 0.2)]] {
+            assert_eq!(Rung::new(3, borders), Err(LadderError::Bytes { level }));
+        }
+        for value in [f64::NAN, -0.1, 1.1] {
+            assert_eq!(Rung::new(3, vec![border(1, value)]), Err(LadderError::Value { level }));
+        }
+        let descending = vec![border(1, 0.2), border(2, 0.1)];
+        assert_eq!(Rung::new(3, descending), Err(LadderError::Value { level }));
+    }
+
+    #[test]
+    fn the_price_of_a_byte_falls_along_the_hull() {
+        // Level 2 lies below the line between its neighbours, level 4 is worth less than the smaller level 3.
+        let levels = [(0, 4000, 0.7), (1, 1000, 0.5), (2, 2000, 0.51), (3, 3000, 0.6), (4, 3500, 0.55)];
+        let ladder =
+            Ladder::new(levels.map(|(level, bytes, value)| whole(level, bytes, value)).into()).unwrap();
+        let close = |bytes, price: f64| {
+            assert!((ladder.price(bytes) - price).abs() < 1e-12, "{bytes}: {}", ladder.price(bytes));
+        };
+        close(0.0, 0.5 / 1000.0);
+        close(999.0, 0.5 / 1000.0);
+        close(1000.0, 0.2 / 3000.0);
+        close(3999.0, 0.2 / 3000.0);
+        close(4000.0, 0.0);
+        close(f64::INFINITY, 0.0);
+    }
+}

@@ -1,0 +1,37 @@
+//! Rate control for frames that have a deadline: which frame is sent next, at which rate level, and where its packet ends.
+//!
+//! Everything here is pure: observations and `now` in, decisions out. Times are counted from any fixed moment.
+//!
+//! * [`Link`] models the uplink from what was delivered and when: its rate, its delay without a queue, and how much may be
+//!   in flight without building a queue.
+//! * [`Ladder`] says what a frame is worth at each level, and at each border inside a packet where it may be cut.
+//! * [`Planner`] chooses, datagram by datagram, the action with the highest expected value: go on with the packet that is
+//!   being sent, end it at what has been sent, send the same frame again at a coarser level, or begin another frame.
+//!
+//! A packet is decided on again before every datagram, so a wrong estimate of the rate costs a few datagrams and not a frame.
+//!
+//! ```
+//! use std::time::Duration;
+//! use narrows_policy::{Border, Ladder, Link, LinkConfig, Planner, PlannerConfig, Rung, Step};
+//!
+//! let whole = |level, bytes, value| Rung::new(level, vec![Border { bytes, value }]);
+//! let ladder = Ladder::new(vec![whole(0, 12_000, 0.70)?, whole(1, 4_000, 0.64)?, whole(2, 1_000, 0.55)?])?;
+//! let mut planner = Planner::new(PlannerConfig::default());
+//! let mut link = Link::new(LinkConfig::default());
+//! let ms = Duration::from_millis;
+//! planner.capture(ms(0), 7, ms(300), ladder);
+//! let Step::Send(chunk) = planner.next(ms(0), &link) else { panic!("the link is idle") };
+//! assert_eq!((chunk.frame, chunk.offset), (7, 0));
+//! link.on_sent(ms(0), chunk.bytes);
+//! // 40 ms later the acknowledgement arrives.
+//! link.on_delivered(ms(40), ms(0), chunk.bytes);
+//! # Ok::<(), narrows_policy::LadderError>(())
+//! ```
+
+mod ladder;
+mod link;
+mod planner;
+
+pub use ladder::{Border, Ladder, LadderError, Rung};
+pub use link::{Forecast, Link, LinkConfig};
+pub use planner::{Chunk, DropReason, Planner, PlannerConfig, Step, Waiting};

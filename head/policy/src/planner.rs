@@ -1,0 +1,295 @@
+//! The choice of the next datagram: the action with the highest expected value.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::{Forecast, Ladder, Link, Rung};
+
+/// How much more another action must be worth before a packet that is being sent is given up for it. Without it, estimates
+/// that waver would begin a frame again and again.
+const GIVE_UP_FOR: f64 = 0.02;
+
+/// Which frames wait while another one is being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// The newest: a frame that waits is replaced by the next one. For live sources.
+    Newest,
+    /// All until their deadlines, the oldest first. For sources of which every frame counts.
+    All,
+}
+
+/// Settings of [`Planner`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PlannerConfig {
+    /// Which frames wait.
+    pub waiting: Waiting,
+    /// The time between captures assumed before there have been two.
+    pub interval: Duration,
+}
+
+impl Default for PlannerConfig {
+    fn default() -> Self {
+        PlannerConfig { waiting: Waiting::Newest, interval: Duration::from_millis(100) }
+    }
+}
+
+/// The next thing to do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// Send these bytes, if [`Link::on_sent`] is told of it.
+    Send(Chunk),
+    /// End the packet of this frame after what has been sent; the server answers from that.
+    Cut {
+        /// The frame.
+        frame: u64,
+        /// Bytes of its packet that have been sent.
+        bytes: u32,
+    },
+    /// Give up a frame of which nothing has been sent.
+    Drop {
+        /// The frame.
+        frame: u64,
+        /// The reason.
+        reason: DropReason,
+    },
+    /// Nothing until an observation, a capture, or this time if there is one.
+    Idle {
+        /// The end of the first frame that waits.
+        until: Option<Duration>,
+    },
+}
+
+/// A part of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The frame.
+    pub frame: u64,
+    /// From 0 for each frame; a higher one replaces what was sent of the frame before.
+    pub attempt: u32,
+    /// Rate level of the packet.
+    pub level: u8,
+    /// Where the part begins in the packet.
+    pub offset: u32,
+    /// Its length, at most a datagram.
+    pub bytes: u32,
+    /// Whether the packet is whole with it.
+    pub last: bool,
+}
+
+/// Why a frame was given up before it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// A newer frame was captured.
+    Replaced,
+    /// A newer frame is worth more.
+    PassedOver,
+    /// Nothing of it could arrive in time any more.
+    Expired,
+}
+
+/// Chooses what is sent next, one datagram at a time.
+#[derive(Clone, Debug)]
+pub struct Planner {
+    config: PlannerConfig,
+    waiting: VecDeque<Frame>,
+    current: Option<Packet>,
+    captured_at: Option<Duration>,
+    /// Mean time between captures, in seconds.
+    interval: f64,
+}
+
+/// A frame that may be sent.
+#[derive(Clone, Debug)]
+struct Frame {
+    id: u64,
+    /// When its bytes must be at the server.
+    due: Duration,
+    ladder: Ladder,
+}
+
+/// A packet that is being sent.
+#[derive(Clone, Debug)]
+struct Packet {
+    frame: Frame,
+    attempt: u32,
+    rung: usize,
+    sent: u32,
+}
+
+/// What expected values depend on at one moment.
+struct View {
+    now: Duration,
+    forecast: Forecast,
+    /// Time from the sending of a byte over an empty link to its arrival.
+    one_way: Duration,
+    /// Bytes before the next one.
+    ahead: u64,
+    datagram: u32,
+    interval: f64,
+    rate: f64,
+}
+
+impl Planner {
+    /// A planner without frames.
+    #[must_use]
+    pub fn new(config: PlannerConfig) -> Self {
+        let interval = config.interval.as_secs_f64();
+        Planner { config, waiting: VecDeque::new(), current: None, captured_at: None, interval }
+    }
+
+    /// Adds a frame whose bytes must be at the server by `due`: the deadline less the server's work and the reply's way
+    /// back. `ladder` has its sizes, as far as they are known.
+    pub fn capture(&mut self, now: Duration, id: u64, due: Duration, ladder: Ladder) {
+        if let Some(before) = self.captured_at.replace(now) {
+            self.interval += (now.saturating_sub(before).as_secs_f64() - self.interval) / 8.0;
+        }
+        self.waiting.push_back(Frame { id, due, ladder });
+    }
+
+    /// Whether a packet is being sent or a frame waits.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.current.is_some() || !self.waiting.is_empty()
+    }
+
+    /// The next step; to be called until it is [`Step::Idle`].
+    pub fn next(&mut self, now: Duration, link: &Link) -> Step {
+        let view = View::new(now, link, self.interval);
+        if let Some(frame) = self.waiting.pop_front_if(|frame| frame.due <= now) {
+            return Step::Drop { frame: frame.id, reason: DropReason::Expired };
+        }
+        if self.config.waiting == Waiting::Newest
+            && self.waiting.len() > 1
+            && let Some(frame) = self.waiting.pop_front()
+        {
+            return Step::Drop { frame: frame.id, reason: DropReason::Replaced };
+        }
+        if let Some(packet) = self.current.take_if(|packet| packet.frame.due <= now) {
+            return Step::Cut { frame: packet.frame.id, bytes: packet.sent };
+        }
+        if !link.may_send() {
+            return self.idle();
+        }
+        if let Some(packet) = &mut self.current {
+            let (again, rung) = view.best(&packet.frame);
+            if rung != packet.rung && again > view.whole(packet) + GIVE_UP_FOR {
+                (packet.attempt, packet.rung, packet.sent) = (packet.attempt + 1, rung, 0);
+            } else if view.rest(packet, packet.sent) < 0.0 {
+                let cut = Step::Cut { frame: packet.frame.id, bytes: packet.sent };
+                self.current = None;
+                return cut;
+            }
+        } else {
+            let choices = self.waiting.iter().map(|frame| view.best(frame)).enumerate();
+            let mut choice =
+                choices.map(|(index, (value, rung))| (index, value, rung)).find(|(_, value, _)| *value > 0.0);
+            // An idle link costs nothing, and only what is sent shows that it is up again.
+            if choice.is_none()
+                && view.ahead == 0
+                && let Some(frame) = self.waiting.back()
+            {
+                choice = Some((self.waiting.len() - 1, 0.0, frame.ladder.smallest()));
+            }
+            let Some((index, _, rung)) = choice else { return self.idle() };
+            if index > 0
+                && let Some(frame) = self.waiting.pop_front()
+            {
+                return Step::Drop { frame: frame.id, reason: DropReason::PassedOver };
+            }
+            let frame = self.waiting.pop_front();
+            self.current = frame.map(|frame| Packet { frame, attempt: 0, rung, sent: 0 });
+        }
+        self.send(view.datagram)
+    }
+
+    fn send(&mut self, datagram: u32) -> Step {
+        let Some(packet) = &mut self.current else { return self.idle() };
+        let rung = &packet.frame.ladder.rungs()[packet.rung];
+        let bytes = datagram.min(rung.bytes() - packet.sent);
+        let chunk = Chunk {
+            frame: packet.frame.id,
+            attempt: packet.attempt,
+            level: rung.level(),
+            offset: packet.sent,
+            bytes,
+            last: packet.sent + bytes == rung.bytes(),
+        };
+        packet.sent += bytes;
+        if chunk.last {
+            self.current = None;
+        }
+        Step::Send(chunk)
+    }
+
+    fn idle(&self) -> Step {
+        let frames = self.waiting.iter().chain(self.current.iter().map(|packet| &packet.frame));
+        Step::Idle { until: frames.map(|frame| frame.due).min() }
+    }
+}
+
+impl View {
+    fn new(now: Duration, link: &Link, interval: f64) -> Self {
+        View {
+            now,
+            forecast: link.forecast(now),
+            one_way: link.base_rtt() / 2,
+            ahead: link.in_flight(),
+            datagram: link.datagram(),
+            interval,
+            rate: link.rate(),
+        }
+    }
+
+    /// The time in which the link must take the frame's bytes, or `None` if nothing that is sent now arrives in time.
+    fn time_left(&self, frame: &Frame) -> Option<Duration> {
+        frame.due.checked_sub(self.now + self.one_way)
+    }
+
+    /// The level with the highest expected value for a frame of which nothing has been sent, and that value.
+    fn best(&self, frame: &Frame) -> (f64, usize) {
+        let values =
+            (0..frame.ladder.rungs().len()).map(|rung| (self.value(frame, rung, 0, 0, self.ahead), rung));
+        values.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((-1.0, 0))
+    }
+
+    /// The expected value of a packet that is sent on to its end.
+    fn whole(&self, packet: &Packet) -> f64 {
+        let arrived = self.arrived(packet);
+        packet.frame.ladder.rungs()[packet.rung].value_at(arrived) + self.rest(packet, arrived)
+    }
+
+    /// The expected gain from the bytes of a packet after `from`.
+    fn rest(&self, packet: &Packet, from: u32) -> f64 {
+        let others = self.ahead.saturating_sub(u64::from(packet.sent));
+        let ahead = others + u64::from(from - self.arrived(packet));
+        self.value(&packet.frame, packet.rung, from, packet.sent, ahead)
+    }
+
+    /// How much of a packet has arrived for certain. Bytes in flight are taken for its last ones.
+    fn arrived(&self, packet: &Packet) -> u32 {
+        u64::from(packet.sent).saturating_sub(self.ahead) as u32
+    }
+
+    /// The expected gain from the bytes of a packet after `from`, with `ahead` bytes before them, less the price of those
+    /// after `sent`.
+    fn value(&self, frame: &Frame, rung: usize, from: u32, sent: u32, ahead: u64) -> f64 {
+        let Some(time) = self.time_left(frame) else { return -1.0 };
+        let price = frame.ladder.price(self.rate * self.interval);
+        let rung: &Rung = &frame.ladder.rungs()[rung];
+        let end = ahead + u64::from(rung.bytes() - from);
+        let chances = self.forecast.chances(end.div_ceil(u64::from(self.datagram)) as usize + 1, time);
+        let chance = |bytes: u64| {
+            let datagrams = bytes as f64 / f64::from(self.datagram);
+            let whole = datagrams as usize;
+            chances[whole] + (chances[whole + 1] - chances[whole]) * datagrams.fract()
+        };
+        let (mut total, mut value, mut at) = (0.0, rung.value_at(from), from);
+        while at < rung.bytes() {
+            let next = rung.bytes().min(at + self.datagram);
+            let arrives = chance(ahead + u64::from(next - from));
+            let cost = price * f64::from(next - at.max(sent).min(next));
+            total += arrives * (rung.value_at(next) - value - cost);
+            (value, at) = (rung.value_at(next), next);
+        }
+        total
+    }
+}

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use narrows_bench::{codec::Codec, compare::Compare, load::Load, micro::Micro};
+use narrows_bench::{codec::Codec, compare::Compare, load::Load, micro::Micro, policy::Policy};
 use narrows_eval::Evaluate;
 
 const EXAMPLES: &str = "\
@@ -11,7 +11,7 @@ Examples:
   Local network, image offload and split network over a ladder of links:
     narrows-bench compare --bundle models/bundles/lite2 --out bench-out";
 
-/// Measure narrows: latency, accuracy and bytes, kernels and coders, many heads at once
+/// Measure narrows: latency, accuracy and bytes, kernels and coders, many heads at once, rate control
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
@@ -31,6 +31,8 @@ enum Command {
     Load(Load),
     /// Speed of the int8 networks, of ONNX Runtime and of JPEG encoders, on one thread in one run
     Micro(Micro),
+    /// Rate control over recorded links, compared with the most that any sender could earn
+    Policy(Policy),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Load(load) => return load.run(),
         Command::Micro(micro) => micro.run(),
+        Command::Policy(policy) => policy.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

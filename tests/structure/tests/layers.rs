@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "narrows-models",
             "narrows-netsim",
             "narrows-pair",
+            "narrows-policy",
             "narrows-power",
             "narrows-tail",
             "narrows-wire",
@@ -37,6 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("narrows-fuzz-targets", &["narrows-codec", "narrows-models", "narrows-power", "narrows-wire"]),
     ("narrows-netsim", &[]),
     ("narrows-pair", &[]),
+    ("narrows-policy", &[]),
     ("narrows-power", &[]),
     ("narrows-structure", &[]),
     (

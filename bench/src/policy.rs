@@ -1,0 +1,333 @@
+//! `narrows-bench policy`: rate control over recorded links, compared with the most that any sender could earn.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use narrows_netsim::Trace;
+use narrows_policy::{Border, Ladder, Rung, Waiting};
+use serde::{Deserialize, Serialize};
+
+use self::simulate::{Outcome, Sender};
+use crate::json;
+
+mod optimum;
+mod simulate;
+
+/// The file `bench/ladder.toml`.
+const SHIPPED: &str = include_str!("../ladder.toml");
+
+/// Stream bytes in a packet of a trace.
+const PACKET_BYTES: u32 = 1300;
+
+/// Which links, and which frames are sent over them.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  narrows-bench policy --trace traces/ --budget-ms 200,300,1000 --json policy.json\n\n\
+    A trace has one column of milliseconds at which a packet of 1,500 bytes may leave (mahimahi), or two of seconds and\n\
+    Mbit/s. Everything is simulated in virtual time: the same files give the same figures. The optimum knows the link's\n\
+    future and has no congestion control; the senders hear of a delivery one round trip later."
+)]
+pub struct Policy {
+    /// A trace, or a folder of traces
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    pub trace: Vec<PathBuf>,
+    /// Budgets of a frame from its capture to its answer, in milliseconds
+    #[arg(long, value_name = "MS,…", value_delimiter = ',', default_values_t = [200, 300, 600, 1000],
+        value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub budget_ms: Vec<u64>,
+    /// Frames per second
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=240))]
+    pub fps: u32,
+    /// Delay of an empty link in each direction, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub one_way_ms: u64,
+    /// Time from a frame's last byte at the server to its reply, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub server_ms: u64,
+    /// Use at most this much of each trace
+    #[arg(long, value_name = "S", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub seconds: u64,
+    /// Bytes and values of the rate levels [default: those of the bundle lite2 for segmentation, bench/ladder.toml]
+    #[arg(long, value_name = "FILE")]
+    pub ladder: Option<PathBuf>,
+    /// Write the report to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Frames of one source and the network that they cross.
+#[derive(Clone, Copy, Debug)]
+struct Scene {
+    frames: u64,
+    interval: Duration,
+    budget: Duration,
+    one_way: Duration,
+    server: Duration,
+    packet_bytes: u32,
+}
+
+impl Scene {
+    fn captured(&self, frame: u64) -> Duration {
+        self.interval.saturating_mul(u32::try_from(frame).unwrap_or(u32::MAX))
+    }
+
+    /// When the last byte of a frame must leave the link's queue; before its capture if the budget is too short for any.
+    fn last_departure(&self, frame: u64) -> Duration {
+        (self.captured(frame) + self.budget).saturating_sub(2 * self.one_way + self.server)
+    }
+}
+
+/// The results on every link.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// In the order of the links' names and of the budgets.
+    pub runs: Vec<Run>,
+}
+
+/// The results on one link with one budget.
+#[derive(Debug, Serialize)]
+pub struct Run {
+    /// Name of the trace's file.
+    pub trace: String,
+    /// Mean rate of the trace in Mbit/s.
+    pub mbit: f64,
+    /// Budget in milliseconds.
+    pub budget_ms: u64,
+    /// Frames sent.
+    pub frames: u64,
+    /// Highest mean value of a frame that any sender could reach.
+    pub optimum: f64,
+    /// Rate control with the newest frame waiting.
+    pub newest: Figures,
+    /// Rate control with all frames waiting until their deadlines.
+    pub all: Figures,
+    /// The second level for every frame, the newest first; late packets count for what arrived.
+    pub fixed: Figures,
+}
+
+/// What one sender earned.
+#[derive(Debug, Serialize)]
+pub struct Figures {
+    /// Per cent of the optimum.
+    pub percent: f64,
+    /// Share of the frames that had an answer.
+    pub answered: f64,
+    /// Share of the frames whose answer came from a cut packet.
+    pub cut: f64,
+    /// Median round trip of a datagram in milliseconds.
+    pub rtt_ms_p50: f64,
+    /// 95th percentile.
+    pub rtt_ms_p95: f64,
+}
+
+impl Policy {
+    /// Simulates, prints a table and writes the report.
+    ///
+    /// # Errors
+    /// If a trace or the ladder cannot be read, or is of another form.
+    pub fn run(&self) -> Result<()> {
+        let ladder = self.ladder()?;
+        let mut runs = Vec::new();
+        for file in traces(&self.trace)? {
+            let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            let trace = Trace::parse(&text).with_context(|| file.display().to_string())?;
+            let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
+            for &budget in &self.budget_ms {
+                runs.push(self.measure(&name, &trace, &ladder, budget));
+            }
+        }
+        let report = Report { runs };
+        println!("{}", report.table());
+        json::write(self.json.as_deref(), &report)
+    }
+
+    fn measure(&self, name: &str, trace: &Trace, ladder: &Ladder, budget_ms: u64) -> Run {
+        let interval = Duration::from_secs(1) / self.fps;
+        let length = trace.period().min(Duration::from_secs(self.seconds));
+        let scene = Scene {
+            frames: (length.as_nanos() / interval.as_nanos()).max(1) as u64,
+            interval,
+            budget: Duration::from_millis(budget_ms),
+            one_way: Duration::from_millis(self.one_way_ms),
+            server: Duration::from_millis(self.server_ms),
+            packet_bytes: PACKET_BYTES,
+        };
+        let optimum = optimum::optimum(trace, ladder, &scene);
+        let figures =
+            |sender| Figures::new(&simulate::simulate(trace, ladder, &scene, sender), optimum, &scene);
+        Run {
+            trace: name.to_owned(),
+            mbit: trace.mean_rate() / 1e6,
+            budget_ms,
+            frames: scene.frames,
+            optimum: optimum / scene.frames as f64,
+            newest: figures(Sender::Auto(Waiting::Newest)),
+            all: figures(Sender::Auto(Waiting::All)),
+            fixed: figures(Sender::Fixed(1.min(ladder.rungs().len() - 1))),
+        }
+    }
+
+    fn ladder(&self) -> Result<Ladder> {
+        let Some(file) = &self.ladder else { return parse(SHIPPED) };
+        let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        parse(&text).with_context(|| file.display().to_string())
+    }
+}
+
+impl Figures {
+    fn new(outcome: &Outcome, optimum: f64, scene: &Scene) -> Self {
+        let percentile = |share: f64| {
+            let last = outcome.rtts.len().saturating_sub(1);
+            outcome.rtts.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
+        };
+        let share = |frames: u64| frames as f64 / scene.frames as f64;
+        Figures {
+            percent: if optimum > 0.0 { 100.0 * outcome.value / optimum } else { 100.0 },
+            answered: share(outcome.answered),
+            cut: share(outcome.cut),
+            rtt_ms_p50: percentile(0.5),
+            rtt_ms_p95: percentile(0.95),
+        }
+    }
+}
+
+impl Report {
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_header([
+            "link", "Mbit/s", "budget", "optimum", "newest", "answered", "cut", "all", "level 1", "RTT p50",
+            "p95",
+        ]);
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        for run in &self.runs {
+            let percent = |value: f64| format!("{value:.1} %");
+            let share = |value: f64| format!("{:.0} %", 100.0 * value);
+            table.add_row([
+                run.trace.clone(),
+                format!("{:.2}", run.mbit),
+                format!("{} ms", run.budget_ms),
+                format!("{:.3}", run.optimum),
+                percent(run.newest.percent),
+                share(run.newest.answered),
+                share(run.newest.cut),
+                percent(run.all.percent),
+                percent(run.fixed.percent),
+                format!("{:.0} ms", run.newest.rtt_ms_p50),
+                format!("{:.0} ms", run.newest.rtt_ms_p95),
+            ]);
+        }
+        table
+    }
+}
+
+/// A file of levels.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LadderFile {
+    level: Vec<LevelEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LevelEntry {
+    /// Bytes at which the packet may end, the whole packet last.
+    bytes: Vec<u32>,
+    /// Value of the answer at each.
+    value: Vec<f64>,
+}
+
+fn parse(text: &str) -> Result<Ladder> {
+    let file: LadderFile =
+        toml::from_str(text).context("not a file of levels, see bench/ladder.toml for the form")?;
+    let rung = |(index, entry): (usize, LevelEntry)| -> Result<Rung> {
+        ensure!(entry.bytes.len() == entry.value.len(), "level {index}: as many values as bytes are needed");
+        let borders = entry.bytes.iter().zip(&entry.value).map(|(&bytes, &value)| Border { bytes, value });
+        Ok(Rung::new(u8::try_from(index).context("at most 256 levels")?, borders.collect())?)
+    };
+    let rungs = file.level.into_iter().enumerate().map(rung).collect::<Result<_>>()?;
+    Ok(Ladder::new(rungs)?)
+}
+
+/// The files of `paths` and of the folders among them, by name; a folder's README is no trace.
+fn traces(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = fs::read_dir(path).with_context(|| path.display().to_string())?;
+        let entries: Vec<PathBuf> = entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<_>>()
+            .with_context(|| path.display().to_string())?;
+        let readme = |file: &Path| file.file_stem().is_some_and(|stem| stem.eq_ignore_ascii_case("readme"));
+        files.extend(entries.into_iter().filter(|file| file.is_file() && !readme(file)));
+    }
+    files.sort();
+    ensure!(!files.is_empty(), "--trace: no file in {}", paths[0].display());
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Scene {
+        /// Frames each 100 ms with a budget of 300 ms over 20 ms each way.
+        pub(super) fn example() -> Self {
+            let ms = Duration::from_millis;
+            let (interval, budget, one_way, server) = (ms(100), ms(300), ms(20), ms(5));
+            Scene { frames: 100, interval, budget, one_way, server, packet_bytes: PACKET_BYTES }
+        }
+    }
+
+    #[test]
+    fn the_shipped_ladder_can_be_read() {
+        let ladder = parse(SHIPPED).unwrap();
+        assert_eq!(ladder.rungs().len(), 6);
+        assert!(ladder.rungs().is_sorted_by(|finer, coarser| finer.bytes() > coarser.bytes()));
+    }
+
+    #[test]
+    fn a_wrong_ladder_is_named() {
+        for (text, words) in [
+            ("level = 3", "bench/ladder.toml"),
+            ("[[level]]\nbytes = [1, 2]\nvalue = [0.1]", "level 0: as many values"),
+            ("[[level]]\nbytes = [2, 1]\nvalue = [0.1, 0.2]", "level 0 must ascend"),
+            ("level = []", "needs a level"),
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_sender_earns_more_than_the_optimum() {
+        let ladder = parse(SHIPPED).unwrap();
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..20 {
+            let (mut at, mut lines) = (0, String::new());
+            while at < 10_000 {
+                at += if random.u32(0..50) == 0 { random.u64(0..1500) } else { random.u64(0..30) };
+                lines += &format!("{at}\n");
+            }
+            let trace = Trace::parse(&lines).unwrap();
+            let best = optimum::optimum(&trace, &ladder, &Scene::example());
+            for sender in [Sender::Auto(Waiting::Newest), Sender::Auto(Waiting::All), Sender::Fixed(1)] {
+                let outcome = simulate::simulate(&trace, &ladder, &Scene::example(), sender);
+                assert!(outcome.value <= best + 1e-9, "{sender:?}: {} of {best}", outcome.value);
+            }
+            let auto = simulate::simulate(&trace, &ladder, &Scene::example(), Sender::Auto(Waiting::All));
+            assert!(auto.value > 0.6 * best, "{} of {best}", auto.value);
+        }
+    }
+}

@@ -1,22 +1,30 @@
 //! `narrows-bench micro`: speed of the int8 networks and of other implementations on one thread, interleaved in one run.
 
-use std::{hint::black_box, path::PathBuf};
+mod lite0;
+mod onnx;
+mod twin;
 
-use anyhow::{Context, Result};
+use std::{
+    hint::black_box,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use image::{RgbImage, imageops};
 use narrows_codec::{GeometryId, LevelId};
 use narrows_eval::pipeline::encode_jpeg;
 use narrows_head::{
     image::fit,
-    net::{LocalNet, Net},
+    net::{HeadGraph, LocalNet, Net},
 };
 use narrows_int8::Isa;
 use narrows_models::{Bundle, Parts};
 use narrows_tail::engine::{Device, Input, Runtime, Session};
-use ndarray::ArrayView4;
+use ndarray::{Array4, ArrayView4};
 use serde::Serialize;
 
+use self::onnx::{INPUT, OUTPUT};
 use crate::{
     interleaved::{Interleaved, Row, median},
     json, machine,
@@ -29,15 +37,24 @@ const QUALITY: u8 = 75;
 
 const HEAD: &str = "head, int8";
 const PORTABLE: &str = "head, int8, portable kernels";
+const HEAD_ORT: &str = "head, ONNX Runtime f32";
 const UNSPLIT: &str = "unsplit network, ONNX Runtime f32";
 const LOCAL: &str = "local network, int8";
 const LOCAL_ORT: &str = "local network, ONNX Runtime int8";
+const LITE0_ORT: &str = "EfficientNet-Lite0, ONNX Runtime f32";
 const JPEG_SMALL: &str = "JPEG of 224x224, quality 75";
 const JPEG_LARGE: &str = "JPEG of 640x480, quality 75";
 
 /// Candidates whose medians are stated as a ratio.
-const RATIOS: [[&str; 2]; 5] =
-    [[HEAD, PORTABLE], [HEAD, UNSPLIT], [HEAD, JPEG_SMALL], [HEAD, JPEG_LARGE], [LOCAL, LOCAL_ORT]];
+const RATIOS: [[&str; 2]; 7] = [
+    [HEAD, HEAD_ORT],
+    [HEAD, PORTABLE],
+    [HEAD, UNSPLIT],
+    [HEAD, JPEG_SMALL],
+    [HEAD, JPEG_LARGE],
+    [LOCAL, LITE0_ORT],
+    [LOCAL, LOCAL_ORT],
+];
 
 /// Which bundle to measure, and how thoroughly.
 #[derive(Debug, Args)]
@@ -64,6 +81,8 @@ struct Report {
     processor: String,
     onnx_runtime: String,
     rows: Vec<Row>,
+    /// Mean distance between the latent of the f32 head and the symbols of the int8 one, in symbols.
+    f32_difference: f64,
     /// Two candidates, and the first one's median over the other's.
     ratios: Vec<(&'static str, &'static str, f64)>,
 }
@@ -76,7 +95,7 @@ impl Micro {
     pub fn run(&self) -> Result<()> {
         let bundle = Bundle::open(&self.bundle, Parts::All)?;
         let runtime = Runtime::open(self.runtime.as_deref())?;
-        let rows = self.measure(&bundle, &runtime)?;
+        let (rows, f32_difference) = self.measure(&bundle, &runtime)?;
         let ratio = |[ours, other]: [&'static str; 2]| {
             Some((ours, other, median(&rows, ours).ok()? / median(&rows, other).ok()?))
         };
@@ -85,20 +104,24 @@ impl Micro {
             bundle: bundle.digest().to_string(),
             processor: machine::processor(),
             onnx_runtime: runtime.version(),
+            f32_difference,
             ratios: RATIOS.into_iter().filter_map(ratio).collect(),
             rows,
         };
         println!("{}, one thread, {} rounds; bundle {}", report.processor, self.rounds, report.bundle);
         println!("\n{:44}   median      p95      min        GMAC/s", "ms");
         report.rows.iter().for_each(|row| row.print(1e3));
+        println!(
+            "  the latent of the f32 head is {f32_difference:.2} symbols from that of the int8 one, in the mean"
+        );
         for (ours, other, ratio) in &report.ratios {
             println!("  {:60} {ratio:7.3}", format!("{ours} / {other}"));
         }
         json::write(self.json.as_deref(), &report)
     }
 
-    /// Times the networks that the bundle has, and the encoder.
-    fn measure(&self, bundle: &Bundle, runtime: &Runtime) -> Result<Vec<Row>> {
+    /// Times the networks that the bundle has, and the encoder. The second value is [`Report::f32_difference`].
+    fn measure(&self, bundle: &Bundle, runtime: &Runtime) -> Result<(Vec<Row>, f64)> {
         let photo = image::load_from_memory(PHOTO).context("the built-in photo")?.into_rgb8();
         let task = bundle.tasks().first().context("the bundle has no task")?;
         let geometry = GeometryId(u8::try_from(task.geometry)?);
@@ -107,6 +130,17 @@ impl Micro {
         let pixels = fit(&photo, spec);
         let (net, portable) = (Net::open(bundle)?, Net::with_isa(bundle, Isa::Portable)?);
         let macs = net.macs(geometry)?;
+        let view = ArrayView4::from_shape((1, spec.height, spec.width, 3), &pixels)?;
+        let graph = HeadGraph::parse(&bundle.read(&bundle.head().file)?)?;
+        let f32_file = twin::onnx(&graph, spec.height, spec.width)?;
+        let written =
+            |name: &str, onnx: &[u8]| Session::from_bytes(runtime, Path::new(name), onnx, Device::Cpu, 1);
+        let mut f32_head = written(HEAD_ORT, &f32_file)?;
+        let f32_difference = difference(&net, &graph, &mut f32_head, geometry, &pixels, view)?;
+        ensure!(
+            f32_difference < 1.5,
+            "the f32 head is {f32_difference:.2} symbols off: it is not the same network"
+        );
         let open = |part: &str| Session::open(runtime, &bundle.path(part), Device::Cpu, 1);
 
         // The file of the local network holds standard operators, which both implementations run as they are.
@@ -119,9 +153,9 @@ impl Micro {
                 Ok(())
             });
         }
+        comparison.add_network(HEAD_ORT, macs, || run(&mut f32_head, INPUT, OUTPUT, view));
         if let Some(reference) = &task.reference {
-            let (mut session, size) = (open(&reference.file)?, (1, spec.height, spec.width, 3));
-            let view = ArrayView4::from_shape(size, &pixels)?;
+            let mut session = open(&reference.file)?;
             comparison.add(UNSPLIT, move || run(&mut session, &reference.input, &reference.output, view));
         }
         if let Some((spec, pixels)) = &local {
@@ -135,12 +169,22 @@ impl Micro {
             let name = LOCAL_ORT;
             comparison
                 .add_network(name, spec.macs, move || run(&mut session, &spec.input, &spec.output, view));
+            if spec.backbone == lite0::NAME {
+                let (onnx, macs) = lite0::onnx();
+                let mut session = written(lite0::NAME, &onnx)?;
+                let photo =
+                    imageops::resize(&photo, lite0::SIDE, lite0::SIDE, imageops::FilterType::CatmullRom);
+                let side = lite0::SIDE as usize;
+                let photo = Array4::from_shape_vec((1, side, side, 3), photo.into_raw())?;
+                comparison
+                    .add_network(LITE0_ORT, macs, move || run(&mut session, INPUT, OUTPUT, photo.view()));
+            }
         }
         for (name, width, height) in [(JPEG_SMALL, 224, 224), (JPEG_LARGE, 640, 480)] {
             let image = imageops::resize(&photo, width, height, imageops::FilterType::CatmullRom);
             comparison.add(name, move || jpeg(&image));
         }
-        comparison.run(self.rounds as usize)
+        Ok((comparison.run(self.rounds as usize)?, f32_difference))
     }
 }
 
@@ -153,4 +197,24 @@ fn jpeg(image: &RgbImage) -> Result<()> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     black_box(encode_jpeg(image, width, height, QUALITY)?);
     Ok(())
+}
+
+/// The mean distance between the latent of the f32 head and the symbols of the int8 head at the finest level, in symbols.
+fn difference(
+    net: &Net,
+    graph: &HeadGraph,
+    f32_head: &mut Session,
+    geometry: GeometryId,
+    pixels: &[u8],
+    view: ArrayView4<'_, u8>,
+) -> Result<f64> {
+    let feature = net.run(geometry, LevelId(0), pixels)?;
+    let latent = f32_head.run(&[(INPUT, Input::U8(view.into_dyn()))], OUTPUT)?;
+    let scale = graph.layers.last().context("a head without layers")?.y_scale;
+    ensure!(latent.len() == feature.symbols().len(), "the f32 head has another shape");
+    let distances =
+        feature.symbols().iter().zip(latent.iter()).map(|(&symbol, &value)| {
+            f64::from((f32::from(symbol) - (value / scale).clamp(-128.0, 127.0)).abs())
+        });
+    Ok(distances.sum::<f64>() / latent.len() as f64)
 }

@@ -29,9 +29,12 @@ const PACKET_BYTES: u32 = 1300;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  narrows-bench policy --trace traces/ --budget-ms 200,300,1000 --json policy.json\n\n\
-    A trace has one column of milliseconds at which a packet of 1,500 bytes may leave (mahimahi), or two of seconds and\n\
-    Mbit/s. Everything is simulated in virtual time: the same files give the same figures. The optimum knows the link's\n\
-    future and has no congestion control; the senders hear of a delivery one round trip later."
+    A trace has one column of milliseconds at which a packet of 1,500 bytes may leave (mahimahi), or two of seconds and \
+    Mbit/s.\n\nEverything is simulated in virtual time: the same files give the same figures. The optimum knows the link's \
+    future and has no congestion control; the senders hear of a delivery one round trip later.\n\n\
+    Columns: `optimum` is the best mean value of a frame. `newest` and `all` are what rate control earns of it with \
+    the newest or with all frames waiting; `answered`, `cut` and the round trips belong to `newest`. `level 1` sends \
+    every frame at that level, the newest first."
 )]
 pub struct Policy {
     /// A trace, or a folder of traces

@@ -60,7 +60,14 @@ fn skip_line_breaks(file: &[u8]) -> &[u8] {
 fn read(file: &[u8], format: ImageFormat, most: u64) -> Result<RgbImage, ImageFault> {
     // A decoder that fails on one file must not end the process that has others.
     let decoded = catch_unwind(AssertUnwindSafe(|| match format {
-        ImageFormat::Jpeg => decode_with(&jpeg::complete(file)?, format, most),
+        ImageFormat::Jpeg => match jpeg::complete(file) {
+            Ok(whole) => decode_with(&whole, format, most),
+            // A size that is not allowed is refused whether or not all of its pixels are there.
+            Err(fault) => match open(file, format, most).err() {
+                Some(size @ (ImageFault::Zero { .. } | ImageFault::Pixels { .. })) => Err(size),
+                _ => Err(fault),
+            },
+        },
         ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp => decode_with(file, format, most),
         _ => Err(unread(file)),
     }));
@@ -68,15 +75,9 @@ fn read(file: &[u8], format: ImageFormat, most: u64) -> Result<RgbImage, ImageFa
 }
 
 fn decode_with(file: &[u8], format: ImageFormat, most: u64) -> Result<RgbImage, ImageFault> {
-    let mut decoder = ImageReader::with_format(Cursor::new(file), format).into_decoder().map_err(fault)?;
+    let mut decoder = open(file, format, most)?;
     let (width, height) = decoder.dimensions();
-    if width == 0 || height == 0 {
-        return Err(ImageFault::Zero { width, height });
-    }
     let pixels = u64::from(width) * u64::from(height);
-    if width > SIDE_MAX || height > SIDE_MAX || pixels > most {
-        return Err(ImageFault::Pixels { width, height, most });
-    }
     if pixels > MANY_PIXELS && !is_memory_free(pixels * BYTES_PER_PIXEL) {
         return Err(ImageFault::Memory { width, height });
     }
@@ -88,6 +89,20 @@ fn decode_with(file: &[u8], format: ImageFormat, most: u64) -> Result<RgbImage, 
         image.apply_orientation(orientation);
     }
     Ok(image.into_rgb8())
+}
+
+/// Reads the header of a file, and checks the size that it gives.
+fn open(file: &[u8], format: ImageFormat, most: u64) -> Result<impl ImageDecoder, ImageFault> {
+    let decoder = ImageReader::with_format(Cursor::new(file), format).into_decoder().map_err(fault)?;
+    let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(ImageFault::Zero { width, height });
+    }
+    let pixels = u64::from(width) * u64::from(height);
+    if width > SIDE_MAX || height > SIDE_MAX || pixels > most {
+        return Err(ImageFault::Pixels { width, height, most });
+    }
+    Ok(decoder)
 }
 
 /// What a file is that is no image, as far as its first bytes tell.

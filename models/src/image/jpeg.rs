@@ -47,20 +47,22 @@ impl Structure {
     fn of(file: &[u8]) -> Result<Self, ImageFault> {
         let mut frame = Frame::default();
         let (mut scans, mut last) = (0, None::<Scan>);
+        // Told at the end: too many scans are the greater fault.
+        let mut is_cut = false;
         let mut at = START_OF_IMAGE.len();
         loop {
             let Some((marker, next)) = next_marker(file, at) else {
-                let end = last.as_ref().and_then(|scan| frame.end_without_marker(file, scan));
+                let end = last.as_ref().filter(|_| !is_cut);
+                let end = end.and_then(|scan| frame.end_without_marker(file, scan));
                 let end = Some(end.ok_or(ImageFault::Truncated)?);
                 return Ok(Structure { end, needs_tables: frame.needs_tables() });
             };
-            if let Some(scan) = last.take()
-                && scan.layout.as_ref().is_some_and(|layout| layout.is_cut(&file[scan.data..next - 2]))
-            {
-                return Err(ImageFault::Truncated);
+            if let Some(Scan { layout: Some(layout), data }) = last.take() {
+                is_cut = is_cut || layout.is_cut(&file[data..next - 2]);
             }
             at = next;
             match marker {
+                0xd9 if is_cut => return Err(ImageFault::Truncated),
                 0xd9 if scans > 0 => {
                     return Ok(Structure { end: None, needs_tables: frame.needs_tables() });
                 }

@@ -13,10 +13,14 @@ use narrows_netsim::Trace;
 use narrows_policy::{Border, Ladder, Rung, Waiting};
 use serde::{Deserialize, Serialize};
 
-use self::simulate::{Outcome, Sender};
+use self::{
+    scene::Scene,
+    simulate::{Outcome, Sender},
+};
 use crate::json;
 
 mod optimum;
+mod scene;
 mod simulate;
 
 /// The file `bench/ladder.toml`.
@@ -62,28 +66,6 @@ pub struct Policy {
     /// Write the report to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-}
-
-/// Frames of one source and the network that they cross.
-#[derive(Clone, Copy, Debug)]
-struct Scene {
-    frames: u64,
-    interval: Duration,
-    budget: Duration,
-    one_way: Duration,
-    server: Duration,
-    packet_bytes: u32,
-}
-
-impl Scene {
-    fn captured(&self, frame: u64) -> Duration {
-        self.interval.saturating_mul(u32::try_from(frame).unwrap_or(u32::MAX))
-    }
-
-    /// When the last byte of a frame must leave the link's queue; before its capture if the budget is too short for any.
-    fn last_departure(&self, frame: u64) -> Duration {
-        (self.captured(frame) + self.budget).saturating_sub(2 * self.one_way + self.server)
-    }
 }
 
 /// The results on every link.
@@ -283,15 +265,6 @@ fn traces(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    impl Scene {
-        /// Frames each 100 ms with a budget of 300 ms over 20 ms each way.
-        pub(super) fn example() -> Self {
-            let ms = Duration::from_millis;
-            let (interval, budget, one_way, server) = (ms(100), ms(300), ms(20), ms(5));
-            Scene { frames: 100, interval, budget, one_way, server, packet_bytes: PACKET_BYTES }
-        }
-    }
 
     #[test]
     fn the_shipped_ladder_can_be_read() {

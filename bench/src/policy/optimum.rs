@@ -5,7 +5,7 @@ use std::time::Duration;
 use narrows_netsim::Trace;
 use narrows_policy::Ladder;
 
-use super::Scene;
+use super::scene::Scene;
 
 /// The highest sum of values over the frames of `scene`.
 ///

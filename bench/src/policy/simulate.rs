@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use narrows_netsim::Trace;
 use narrows_policy::{Chunk, Ladder, Link, LinkConfig, Planner, PlannerConfig, Step, Waiting};
 
-use super::Scene;
+use super::scene::Scene;
 
 /// What decides about the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

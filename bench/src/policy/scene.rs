@@ -1,0 +1,42 @@
+//! The frames and the network of a simulation.
+
+use std::time::Duration;
+
+/// Frames of one source and the network that they cross.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scene {
+    /// Frames in all.
+    pub(super) frames: u64,
+    /// Time between captures.
+    pub(super) interval: Duration,
+    /// Time from a capture to its answer.
+    pub(super) budget: Duration,
+    /// Delay of the empty link in each direction.
+    pub(super) one_way: Duration,
+    /// Time from the last byte at the server to the reply.
+    pub(super) server: Duration,
+    /// Stream bytes in a packet of the link.
+    pub(super) packet_bytes: u32,
+}
+
+impl Scene {
+    /// When a frame is captured.
+    pub(super) fn captured(&self, frame: u64) -> Duration {
+        self.interval.saturating_mul(u32::try_from(frame).unwrap_or(u32::MAX))
+    }
+
+    /// When the last byte of a frame must leave the link's queue; before its capture if the budget is too short for any.
+    pub(super) fn last_departure(&self, frame: u64) -> Duration {
+        (self.captured(frame) + self.budget).saturating_sub(2 * self.one_way + self.server)
+    }
+}
+
+#[cfg(test)]
+impl Scene {
+    /// Frames each 100 ms with a budget of 300 ms over 20 ms each way.
+    pub(super) fn example() -> Self {
+        let ms = Duration::from_millis;
+        let (interval, budget, one_way, server) = (ms(100), ms(300), ms(20), ms(5));
+        Scene { frames: 100, interval, budget, one_way, server, packet_bytes: 1300 }
+    }
+}

@@ -154,7 +154,9 @@ impl Planner {
     /// The next step; to be called until it is [`Step::Idle`].
     pub fn next(&mut self, now: Duration, link: &Link) -> Step {
         let view = View::new(now, link, self.interval);
-        if let Some(frame) = self.waiting.pop_front_if(|frame| frame.due <= now) {
+        if self.waiting.front().is_some_and(|frame| frame.due <= now)
+            && let Some(frame) = self.waiting.pop_front()
+        {
             return Step::Drop { frame: frame.id, reason: DropReason::Expired };
         }
         if self.config.waiting == Waiting::Newest

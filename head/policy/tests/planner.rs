@@ -19,9 +19,9 @@ fn ladder() -> Ladder {
     let rungs = levels.iter().enumerate().map(|(level, &(bytes, value))| {
         let borders = [(bytes / 3, 0.4), (2 * bytes / 3, 0.8), (bytes, 1.0)];
         Rung::new(level as u8, borders.map(|(bytes, part)| Border { bytes, value: part * value }).into())
-            .unwrap()
+            .expect("a fixed ladder")
     });
-    Ladder::new(rungs.collect()).unwrap()
+    Ladder::new(rungs.collect()).expect("a fixed ladder")
 }
 
 /// How a frame ended, as far as the planner says.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the codec's and the int8 kernels' tests for aarch64 and runs them emulated, on a processor with the dot product
-# and on one without. Where a tool is missing, one line names it and the exit code is 3. RUSTC may name any compiler with the
+# and on one without. Where a tool is missing, one line names it and the exit code is 77. RUSTC may name any compiler with the
 # target.
 set -eu
 cd "$(dirname "$0")/.."
@@ -15,7 +15,7 @@ command -v aarch64-linux-gnu-gcc > /dev/null || missing="$missing, a cross compi
 command -v "${ARM_RUN%% *}" > /dev/null || missing="$missing, an emulator (apt install qemu-user-static)"
 if [ -n "$missing" ]; then
     echo "test-arm: skipped; missing: ${missing#, }"
-    exit 3
+    exit 77
 fi
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
 for cpu in cortex-a72 max; do

@@ -31,7 +31,7 @@ const SPARE: usize = 8;
     narrows-bench load --bundle models/bundles/lite2 --heads 2000 --rate 1 --seconds 20 --json load.json\n  \
     narrows-bench load --bundle models/bundles/lite2 --server tail.local:7461 --identity certs/devices/device\n\n\
     Latency counts from the moment a frame was due, even if it was sent later. Refusals are answers and are counted\n\
-    by code. A server started here accepts all heads; another one needs `--connections` and
+    by code. A server started here accepts all heads; another one needs `--connections` and\n\
     `--max-connections-per-device` of at least their number.")]
 pub struct Load {
     /// The bundle's folder

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use narrows_netsim::Trace;
-use narrows_policy::{Border, Ladder, Rung, Waiting};
+use narrows_policy::{CutPoint, Ladder, Rung, Waiting};
 use serde::{Deserialize, Serialize};
 
 use self::{
@@ -234,8 +234,9 @@ fn parse(text: &str) -> Result<Ladder> {
         toml::from_str(text).context("not a file of levels, see bench/ladder.toml for the form")?;
     let rung = |(index, entry): (usize, LevelEntry)| -> Result<Rung> {
         ensure!(entry.bytes.len() == entry.value.len(), "level {index}: as many values as bytes are needed");
-        let borders = entry.bytes.iter().zip(&entry.value).map(|(&bytes, &value)| Border { bytes, value });
-        Ok(Rung::new(u8::try_from(index).context("at most 256 levels")?, borders.collect())?)
+        let cut_points =
+            entry.bytes.iter().zip(&entry.value).map(|(&bytes, &value)| CutPoint { bytes, value });
+        Ok(Rung::new(u8::try_from(index).context("at most 256 levels")?, cut_points.collect())?)
     };
     let rungs = file.level.into_iter().enumerate().map(rung).collect::<Result<_>>()?;
     Ok(Ladder::new(rungs)?)
@@ -290,10 +291,10 @@ mod tests {
     fn no_sender_earns_more_than_the_optimum() {
         let ladder = parse(SHIPPED).unwrap();
         let mut random = fastrand::Rng::with_seed(3);
-        for _ in 0..20 {
+        for mean in [15, 60, 100].repeat(8) {
             let (mut at, mut lines) = (0, String::new());
             while at < 10_000 {
-                at += if random.u32(0..50) == 0 { random.u64(0..1500) } else { random.u64(0..30) };
+                at += if random.u32(0..50) == 0 { random.u64(0..1500) } else { random.u64(0..2 * mean) };
                 lines += &format!("{at}\n");
             }
             let trace = Trace::parse(&lines).unwrap();
@@ -303,7 +304,7 @@ mod tests {
                 assert!(outcome.value <= best + 1e-9, "{sender:?}: {} of {best}", outcome.value);
             }
             let auto = simulate::simulate(&trace, &ladder, &Scene::example(), Sender::Auto(Waiting::All));
-            assert!(auto.value > 0.6 * best, "{} of {best}", auto.value);
+            assert!(auto.value > 0.5 * best, "{} of {best}", auto.value);
         }
     }
 }

@@ -6,4 +6,4 @@ mod silence;
 
 pub(crate) use pace::Pace;
 pub(crate) use plan::FixedPolicy;
-pub(crate) use silence::{Hearing, Silence};
+pub(crate) use silence::{Liveness, Silence};

@@ -13,7 +13,6 @@ use std::{
 };
 
 use narrows_power::{Places, Plan, Sampler, Sensors, Window, discover, marker, meter::Log, total};
-use narrows_wire::runtime::check_files;
 use serde::{Deserialize, Serialize};
 use tokio::runtime;
 
@@ -265,7 +264,7 @@ fn print(text: &str) -> Result<(), Error> {
 /// Waits for SIGINT or SIGTERM on a thread of its own; the cell is set to the first of them.
 fn watch() -> Result<Arc<OnceLock<Stop>>, Error> {
     let device = |source: io::Error| Error::Device { problem: "signals cannot be watched", source };
-    let runtime = check_files().and_then(|()| runtime::Builder::new_current_thread().enable_all().build());
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(device)?;
     let mut signals = {
         let _inside = runtime.enter();

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs every fuzz target for SECONDS, beginning with its seeds. With a second argument the inputs that were found are kept in that
-# folder, and used again. Where a tool is missing, one line names it and the exit code is 3.
+# folder, and used again. Where a tool is missing, one line names it and the exit code is 77.
 set -eu
 cd "$(dirname "$0")/../.."
 : "${CARGO:=cargo}" "${CXX:=c++}"
@@ -11,7 +11,7 @@ missing=
 command -v "$CXX" > /dev/null || missing="$missing, a C++ compiler (apt install g++)"
 if [ -n "$missing" ]; then
     echo "fuzz: skipped; missing: ${missing#, }"
-    exit 3
+    exit 77
 fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use narrows_models::{Bundle, Digest};
+use narrows_pair::Pair;
 use narrows_wire::{
     BundleId, Close, FrameReply, Hello, HelloReply, Payload, Query, Request, TaskRequest,
     identity::Identity,
@@ -55,6 +56,14 @@ pub fn photos() -> PathBuf {
 #[must_use]
 pub fn runtime() -> PathBuf {
     root().join(".runtime/libonnxruntime.so")
+}
+
+/// Starts the tail with the shipped bundle on the CPU, and makes an identity for a device.
+///
+/// # Errors
+/// The tail does not start.
+pub fn start() -> Result<Pair> {
+    Pair::start(&bundle(), &["--device", "cpu", "--runtime", &runtime().display().to_string()])
 }
 
 /// A copy of the shipped bundle in which the bytes of one part are changed. With `forged` the part's digest in the manifest

@@ -12,8 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use narrows_head::{Head, Local};
 use narrows_models::{Bundle, Parts};
-use narrows_pair::Pair;
-use narrows_tests::{bundle, changed_bundle, lines, photos, root, runtime, said};
+use narrows_tests::{bundle, changed_bundle, lines, photos, root, runtime, said, start};
 use serde_json::Value;
 
 /// Exit codes, as both binaries document them.
@@ -23,10 +22,6 @@ const BAD_IDENTITY: i32 = 4;
 const HEAD_BAD_SOURCE: i32 = 5;
 const TAIL_NO_RUNTIME: i32 = 5;
 const HEAD_NO_SERVER: i32 = 6;
-
-fn start() -> Result<Pair> {
-    Pair::start(&bundle(), &["--device", "cpu", "--runtime", &runtime().display().to_string()])
-}
 
 #[test]
 fn a_tampered_part_is_named_by_head_and_tail() -> Result<()> {

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use narrows_models::{Bundle, Parts};
 use narrows_pair::Pair;
-use narrows_tests::{Client, TIMEOUT, bundle, photos, root, runtime, said};
+use narrows_tests::{Client, TIMEOUT, bundle, photos, root, said, start};
 use narrows_wire::{
     Close, FrameReply,
     identity::Identity,
@@ -26,10 +26,6 @@ const SUCCESS: i32 = 0;
 const BAD_IDENTITY: i32 = 4;
 const NO_RUNTIME: i32 = 5;
 const CANNOT_LISTEN: i32 = 6;
-
-fn start() -> Result<Pair> {
-    Pair::start(&bundle(), &["--device", "cpu", "--runtime", &runtime().display().to_string()])
-}
 
 /// Runs `narrows-tail certs` on the CA in `dir`.
 fn certs(dir: &Path, args: &[&str]) -> Result<Output> {

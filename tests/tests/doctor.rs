@@ -14,12 +14,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use narrows_pair::Pair;
-use narrows_tests::{bundle, changed_bundle, root, runtime, said};
+use narrows_tests::{bundlechanged_bundlerootsaid, start};
 use serde_json::Value;
-
-fn start() -> Result<Pair> {
-    Pair::start(&bundle(), &["--device", "cpu", "--runtime", &runtime().display().to_string()])
-}
 
 /// The doctor's checks, and its exit code.
 fn examine(bundle: &Path, more: &[&str]) -> Result<(Vec<Value>, Option<i32>)> {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use narrows_codec::{Choice, Decoder, Encoder, Packet, Shape, Tables, prefixes};
 use narrows_models::{Bundle, Parts};
 use narrows_pair::Pair;
-use narrows_tests::{Client, TIMEOUT, bundle, changed_bundle, photos, root, runtime, said};
+use narrows_tests::{Client, TIMEOUT, bundle, changed_bundle, photos, root, runtime, said, start};
 use narrows_wire::{
     ALPN, FrameReply, RefusalCode,
     identity::Identity,
@@ -26,10 +26,6 @@ use narrows_wire::{
 fn packet() -> Result<Vec<u8>> {
     let bundle = Bundle::open(bundle(), Parts::All)?;
     Ok(bundle.read(&bundle.vectors().first().context("the bundle has vectors")?.packet)?)
-}
-
-fn start() -> Result<Pair> {
-    Pair::start(&bundle(), &["--device", "cpu", "--runtime", &runtime().display().to_string()])
 }
 
 fn refused(reply: &FrameReply, code: RefusalCode) -> bool {

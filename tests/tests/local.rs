@@ -11,7 +11,7 @@ use narrows_eval::scores::argmax;
 use narrows_head::{Local, load};
 use narrows_models::{Bundle, Parts};
 use narrows_pair::Pair;
-use narrows_tests::{bundle, lines, photos, root, runtime, said};
+use narrows_tests::{bundle, lines, photos, root, said, start};
 use serde_json::Value;
 
 const BAD_FLAG: i32 = 2;
@@ -92,10 +92,6 @@ fn head_without_server(tail: &mut Pair) -> Result<Command> {
     let mut command = tail.head(&bundle());
     command.args(["--retry-for", "1", "--source"]).arg(photos()).current_dir(root());
     Ok(command)
-}
-
-fn start() -> Result<Pair> {
-    Pair::start(&bundle(), &["--device", "cpu", "--runtime", &runtime().display().to_string()])
 }
 
 #[test]

@@ -12,14 +12,11 @@ use anyhow::{Context, Result, ensure};
 use narrows_pair::{Pair, terminate};
 use narrows_tests::{
     after, bundle, can_read_only, ended, lines, output_within, photos, read_only, runtime, said, skipped,
+    start,
 };
 
 /// The time in which everything here ends on the slowest machine.
 const LONG: Duration = Duration::from_secs(120);
-
-fn start() -> Result<Pair> {
-    Pair::start(&bundle(), &["--device", "cpu", "--runtime", &runtime().display().to_string()])
-}
 
 /// The command of a head that answers photos itself.
 fn local() -> Command {

@@ -41,7 +41,6 @@ pub mod quic;
 mod refusal;
 mod reply;
 mod request;
-pub mod runtime;
 pub mod session;
 mod socket;
 pub mod stream;

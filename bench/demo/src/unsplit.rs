@@ -72,9 +72,10 @@ impl Unsplit {
         let pixels = fit(&decode(&file)?, geometry);
         let session = match self.sessions.entry(task) {
             std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
-            std::collections::btree_map::Entry::Vacant(free) => free.insert(Session::open(
+            std::collections::btree_map::Entry::Vacant(free) => free.insert(Session::from_bytes(
                 &self.runtime,
                 &bundle.path(&reference.file),
+                &bundle.read(&reference.file)?,
                 Device::Cpu,
                 THREADS,
             )?),

@@ -23,9 +23,10 @@ impl LocalF32 {
     /// Opens the network; `None` where the bundle does not have it.
     pub(crate) fn open(bundle: &Bundle, runtime: &Runtime) -> Result<Option<Self>> {
         let Some(local) = bundle.local() else { return Ok(None) };
-        let exists = |reference: &Reference| bundle.path(&reference.file).exists();
-        let Some(reference) = local.reference.clone().filter(exists) else { return Ok(None) };
-        let session = Session::open(runtime, &bundle.path(&reference.file), Device::Cpu, THREADS)?;
+        let has = |reference: &Reference| bundle.has(&reference.file);
+        let Some(reference) = local.reference.clone().filter(has) else { return Ok(None) };
+        let (file, onnx) = (bundle.path(&reference.file), bundle.read(&reference.file)?);
+        let session = Session::from_bytes(runtime, &file, &onnx, Device::Cpu, THREADS)?;
         let (geometry, fitter, pixels) = (local.geometry.clone(), Fitter::default(), Vec::new());
         Ok(Some(LocalF32 { session, reference, geometry, fitter, pixels }))
     }

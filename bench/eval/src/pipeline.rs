@@ -198,7 +198,9 @@ impl UnsplitNetworks {
 }
 
 fn open(runtime: &Runtime, bundle: &Bundle, part: &str) -> Result<Session> {
-    Session::open(runtime, &bundle.path(part), Device::Cpu, THREADS).with_context(|| part.to_owned())
+    let onnx = bundle.read(part)?;
+    Session::from_bytes(runtime, &bundle.path(part), &onnx, Device::Cpu, THREADS)
+        .with_context(|| part.to_owned())
 }
 
 /// Encodes pixels, u8 [height, width, 3], as a JPEG file with 4:2:0 chroma.

@@ -12,11 +12,7 @@ use super::scene::Scene;
 /// All frames have the same budget, so sending them in the order of their captures is optimal, and one state suffices: the
 /// first packet of the link that is not used yet. A dynamic programme over frames and packets is exact.
 pub(super) fn optimum(trace: &Trace, ladder: &Ladder, scene: &Scene) -> f64 {
-    let options: Vec<(u64, f64)> = ladder
-        .rungs()
-        .iter()
-        .map(|rung| (u64::from(rung.bytes().div_ceil(scene.packet_bytes)), rung.value()))
-        .collect();
+    let options = options(ladder, scene);
     // The best sum from the frame after this one on, by the first free packet; the packet of the first entry.
     let (mut later, mut later_first) = (vec![0.0], 0);
     for frame in (0..scene.frames).rev() {
@@ -36,17 +32,27 @@ pub(super) fn optimum(trace: &Trace, ladder: &Ladder, scene: &Scene) -> f64 {
     later[0]
 }
 
+/// Every place where a packet of any level may end: packets of the link up to it, and the answer's value.
+fn options(ladder: &Ladder, scene: &Scene) -> Vec<(u64, f64)> {
+    let cut_points = ladder.rungs().iter().flat_map(|rung| rung.cut_points());
+    cut_points.map(|end| (u64::from(end.bytes.div_ceil(scene.packet_bytes)), end.value)).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use narrows_policy::{Border, Rung};
+    use narrows_policy::{CutPoint, Rung};
 
     use super::*;
 
     #[test]
     fn the_programme_finds_what_trying_everything_finds() {
         let mut random = fastrand::Rng::with_seed(7);
-        let rung = |level, bytes, value| Rung::new(level, vec![Border { bytes, value }]).unwrap();
-        let ladder = Ladder::new(vec![rung(0, 5000, 0.7), rung(1, 2500, 0.6), rung(2, 900, 0.4)]).unwrap();
+        let rung = |level, cut_points: [(u32, f64); 2]| {
+            Rung::new(level, cut_points.map(|(bytes, value)| CutPoint { bytes, value }).into()).unwrap()
+        };
+        let ladder = [[(2600, 0.5), (5000, 0.7)], [(1300, 0.45), (2500, 0.6)], [(600, 0.2), (900, 0.4)]];
+        let rungs = ladder.iter().zip(0..).map(|(cut_points, level)| rung(level, *cut_points));
+        let ladder = Ladder::new(rungs.collect()).unwrap();
         for _ in 0..200 {
             let mut times: Vec<u64> = (0..12).map(|_| random.u64(0..500)).collect();
             times.sort_unstable();
@@ -66,10 +72,10 @@ mod tests {
         }
         let start = free.max(trace.first_at(scene.captured(frame)));
         let mut best = try_everything(trace, ladder, scene, frame + 1, free);
-        for rung in ladder.rungs() {
-            let next = start + u64::from(rung.bytes().div_ceil(scene.packet_bytes));
+        for (packets, value) in options(ladder, scene) {
+            let next = start + packets;
             if trace.time(next - 1) <= scene.last_departure(frame) {
-                best = best.max(rung.value() + try_everything(trace, ladder, scene, frame + 1, next));
+                best = best.max(value + try_everything(trace, ladder, scene, frame + 1, next));
             }
         }
         best

@@ -1,19 +1,19 @@
-//! What a frame is worth at each level and at each border of its packets.
+//! What a frame is worth at each level and at each cut point of its packets.
 
 /// A place in a packet where it may end, and what the answer is worth when exactly this much of it arrives.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Border {
+pub struct CutPoint {
     /// Bytes from the packet's beginning.
     pub bytes: u32,
     /// Value of the answer: accuracy or mIoU on held-out data, from 0 to 1.
     pub value: f64,
 }
 
-/// A rate level: the borders of its packet, the whole packet last.
+/// A rate level: the cut points of its packet, the whole packet last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rung {
     level: u8,
-    borders: Vec<Border>,
+    cut_points: Vec<CutPoint>,
 }
 
 /// The levels that a frame may be sent at.
@@ -21,18 +21,18 @@ pub struct Rung {
 pub struct Ladder {
     rungs: Vec<Rung>,
     /// The corners of the upper convex hull over nothing and all whole packets, by ascending bytes.
-    hull: Vec<Border>,
+    hull: Vec<CutPoint>,
 }
 
-/// Why borders or levels are not usable.
+/// Why cut points or levels are not usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LadderError {
-    /// No border, or no level.
-    #[error("a ladder needs a level, and a level needs a border")]
+    /// No cut point, or no level.
+    #[error("a ladder needs a level, and a level needs a cut point")]
     Empty,
     /// Bytes do not ascend from 1.
-    #[error("the borders of level {level} must ascend in bytes, from 1")]
+    #[error("the cut points of level {level} must ascend in bytes, from 1")]
     Bytes {
         /// The level.
         level: u8,
@@ -46,32 +46,38 @@ pub enum LadderError {
 }
 
 impl Rung {
-    /// A level whose packet may end at `borders`.
+    /// A level whose packet may end at `cut_points`.
     ///
     /// # Errors
     /// [`LadderError`] if there are none, if their bytes do not ascend from 1, or if their values descend or leave 0 to 1.
-    pub fn new(level: u8, borders: Vec<Border>) -> Result<Self, LadderError> {
-        if borders.is_empty() {
+    pub fn new(level: u8, cut_points: Vec<CutPoint>) -> Result<Self, LadderError> {
+        if cut_points.is_empty() {
             return Err(LadderError::Empty);
         }
-        let mut before = Border { bytes: 0, value: 0.0 };
-        for &border in &borders {
-            if border.bytes <= before.bytes {
+        let mut before = CutPoint { bytes: 0, value: 0.0 };
+        for &cut_point in &cut_points {
+            if cut_point.bytes <= before.bytes {
                 return Err(LadderError::Bytes { level });
             }
             // A comparison with NaN is false.
-            if !(before.value..=1.0).contains(&border.value) {
+            if !(before.value..=1.0).contains(&cut_point.value) {
                 return Err(LadderError::Value { level });
             }
-            before = border;
+            before = cut_point;
         }
-        Ok(Rung { level, borders })
+        Ok(Rung { level, cut_points })
     }
 
     /// The level's number.
     #[must_use]
     pub fn level(&self) -> u8 {
         self.level
+    }
+
+    /// Where the packet may end, the whole packet last.
+    #[must_use]
+    pub fn cut_points(&self) -> &[CutPoint] {
+        &self.cut_points
     }
 
     /// Bytes of the whole packet.
@@ -86,15 +92,15 @@ impl Rung {
         self.whole().value
     }
 
-    /// Value of the answer when the first `bytes` arrive: that of the last border among them, 0 before the first.
+    /// Value of the answer when the first `bytes` arrive: that of the last cut point among them, 0 before the first.
     #[must_use]
     pub fn value_at(&self, bytes: u32) -> f64 {
-        let reached = self.borders.partition_point(|border| border.bytes <= bytes);
-        reached.checked_sub(1).map_or(0.0, |last| self.borders[last].value)
+        let reached = self.cut_points.partition_point(|cut_point| cut_point.bytes <= bytes);
+        reached.checked_sub(1).map_or(0.0, |last| self.cut_points[last].value)
     }
 
-    fn whole(&self) -> Border {
-        *self.borders.last().expect("checked when the rung was made")
+    fn whole(&self) -> CutPoint {
+        *self.cut_points.last().expect("checked when the rung was made")
     }
 }
 
@@ -107,9 +113,9 @@ impl Ladder {
         if rungs.is_empty() {
             return Err(LadderError::Empty);
         }
-        let mut points: Vec<Border> = rungs.iter().map(Rung::whole).collect();
+        let mut points: Vec<CutPoint> = rungs.iter().map(Rung::whole).collect();
         points.sort_by_key(|point| point.bytes);
-        let mut hull = vec![Border { bytes: 0, value: 0.0 }];
+        let mut hull = vec![CutPoint { bytes: 0, value: 0.0 }];
         for point in points {
             while let [.., before, last] = hull[..]
                 && slope(before, last) <= slope(last, point)
@@ -144,7 +150,7 @@ impl Ladder {
     }
 }
 
-fn slope(from: Border, to: Border) -> f64 {
+fn slope(from: CutPoint, to: CutPoint) -> f64 {
     (to.value - from.value) / (f64::from(to.bytes) - f64::from(from.bytes))
 }
 
@@ -152,17 +158,17 @@ fn slope(from: Border, to: Border) -> f64 {
 mod tests {
     use super::*;
 
-    fn border(bytes: u32, value: f64) -> Border {
-        Border { bytes, value }
+    fn cut_point(bytes: u32, value: f64) -> CutPoint {
+        CutPoint { bytes, value }
     }
 
     fn whole(level: u8, bytes: u32, value: f64) -> Rung {
-        Rung::new(level, vec![border(bytes, value)]).unwrap()
+        Rung::new(level, vec![cut_point(bytes, value)]).unwrap()
     }
 
     #[test]
     fn a_packet_is_worth_its_last_border() {
-        let rung = Rung::new(1, vec![border(100, 0.2), border(300, 0.5), border(900, 0.7)]).unwrap();
+        let rung = Rung::new(1, vec![cut_point(100, 0.2), cut_point(300, 0.5), cut_point(900, 0.7)]).unwrap();
         let values: Vec<f64> = [0, 99, 100, 299, 300, 900, 5000].map(|bytes| rung.value_at(bytes)).into();
         assert_eq!(values, [0.0, 0.0, 0.2, 0.2, 0.5, 0.7, 0.7]);
         assert_eq!((rung.level(), rung.bytes(), rung.value()), (1, 900, 0.7));
@@ -173,13 +179,13 @@ mod tests {
         assert_eq!(Rung::new(3, vec![]), Err(LadderError::Empty));
         assert_eq!(Ladder::new(vec![]), Err(LadderError::Empty));
         let level = 3;
-        for borders in [vec![border(0, 0.1)], vec![border(9, 0.1), border(9, 0.2)]] {
-            assert_eq!(Rung::new(3, borders), Err(LadderError::Bytes { level }));
+        for cut_points in [vec![cut_point(0, 0.1)], vec![cut_point(9, 0.1), cut_point(9, 0.2)]] {
+            assert_eq!(Rung::new(3, cut_points), Err(LadderError::Bytes { level }));
         }
         for value in [f64::NAN, -0.1, 1.1] {
-            assert_eq!(Rung::new(3, vec![border(1, value)]), Err(LadderError::Value { level }));
+            assert_eq!(Rung::new(3, vec![cut_point(1, value)]), Err(LadderError::Value { level }));
         }
-        let descending = vec![border(1, 0.2), border(2, 0.1)];
+        let descending = vec![cut_point(1, 0.2), cut_point(2, 0.1)];
         assert_eq!(Rung::new(3, descending), Err(LadderError::Value { level }));
     }
 

@@ -4,7 +4,7 @@
 //!
 //! * [`Link`] models the uplink from what was delivered and when: its rate, its delay without a queue, and how much may be
 //!   in flight without building a queue.
-//! * [`Ladder`] says what a frame is worth at each level, and at each border inside a packet where it may be cut.
+//! * [`Ladder`] says what a frame is worth at each level, and at each cut point inside a packet.
 //! * [`Planner`] chooses, datagram by datagram, the action with the highest expected value: go on with the packet that is
 //!   being sent, end it at what has been sent, send the same frame again at a coarser level, or begin another frame.
 //!
@@ -12,9 +12,9 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use narrows_policy::{Border, Ladder, Link, LinkConfig, Planner, PlannerConfig, Rung, Step};
+//! use narrows_policy::{CutPoint, Ladder, Link, LinkConfig, Planner, PlannerConfig, Rung, Step};
 //!
-//! let whole = |level, bytes, value| Rung::new(level, vec![Border { bytes, value }]);
+//! let whole = |level, bytes, value| Rung::new(level, vec![CutPoint { bytes, value }]);
 //! let ladder = Ladder::new(vec![whole(0, 12_000, 0.70)?, whole(1, 4_000, 0.64)?, whole(2, 1_000, 0.55)?])?;
 //! let mut planner = Planner::new(PlannerConfig::default());
 //! let mut link = Link::new(LinkConfig::default());
@@ -32,6 +32,6 @@ mod ladder;
 mod link;
 mod planner;
 
-pub use ladder::{Border, Ladder, LadderError, Rung};
+pub use ladder::{CutPoint, Ladder, LadderError, Rung};
 pub use link::{Forecast, Link, LinkConfig};
 pub use planner::{Chunk, DropReason, Planner, PlannerConfig, Step, Waiting};

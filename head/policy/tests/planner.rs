@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use narrows_policy::{
-    Border, DropReason, Ladder, Link, LinkConfig, Planner, PlannerConfig, Rung, Step, Waiting,
+    CutPoint, DropReason, Ladder, Link, LinkConfig, Planner, PlannerConfig, Rung, Step, Waiting,
 };
 use proptest::prelude::*;
 
@@ -13,12 +13,12 @@ fn ms(value: u64) -> Duration {
     Duration::from_millis(value)
 }
 
-/// Levels 0 to 3 with a border at a third and two thirds of each packet.
+/// Levels 0 to 3 with a cut point at a third and two thirds of each packet.
 fn ladder() -> Ladder {
     let levels = [(20_000, 0.71), (9_000, 0.69), (4_000, 0.64), (1_300, 0.5)];
     let rungs = levels.iter().enumerate().map(|(level, &(bytes, value))| {
-        let borders = [(bytes / 3, 0.4), (2 * bytes / 3, 0.8), (bytes, 1.0)];
-        Rung::new(level as u8, borders.map(|(bytes, part)| Border { bytes, value: part * value }).into())
+        let cut_points = [(bytes / 3, 0.4), (2 * bytes / 3, 0.8), (bytes, 1.0)];
+        Rung::new(level as u8, cut_points.map(|(bytes, part)| CutPoint { bytes, value: part * value }).into())
             .expect("a fixed ladder")
     });
     Ladder::new(rungs.collect()).expect("a fixed ladder")

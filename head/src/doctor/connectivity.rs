@@ -12,7 +12,6 @@ use narrows_wire::{
     Close, FrameReply, Outcome, Payload, RefusalCode, TaskRequest,
     limits::{HELLO_TIMEOUT, MAX_REPLY},
     quic::{CertificateFault, ConnectionEnd, PathState, close, path_state},
-    runtime::check_files,
     session::Client,
     stream::{read_message, write_message},
 };
@@ -43,7 +42,7 @@ pub(super) struct Sample {
 
 /// Connects to `server` and has it answer `sample`, as a run does; returns one check per step.
 pub(super) fn connectivity(connector: &Connector, sample: Option<Sample>) -> Vec<Check> {
-    match check_files().and_then(|()| runtime::Builder::new_current_thread().enable_all().build()) {
+    match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(connect(connector, sample)),
         Err(error) => {
             vec![Check::failed("tail", format!("no runtime: {error}"), "Free memory or file handles")]

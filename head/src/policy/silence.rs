@@ -11,13 +11,13 @@ const DELAY: Duration = Duration::from_millis(50);
 
 /// What the silence of a server says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hearing {
+pub(crate) enum Liveness {
     /// Something arrived.
     Heard,
     /// Nothing.
     Waiting,
     /// It is to be asked for an acknowledgement, which comes at once from a server that is only busy.
-    Ask,
+    Probe,
     /// It gave no acknowledgement either.
     Silent,
 }
@@ -64,24 +64,24 @@ impl Silence {
         rtt: Duration,
         outstanding: bool,
         patience: Duration,
-    ) -> Hearing {
-        let Some(owed_since) = self.owed_since else { return Hearing::Waiting };
+    ) -> Liveness {
+        let Some(owed_since) = self.owed_since else { return Liveness::Waiting };
         let silent = now.saturating_duration_since(owed_since);
         if received != self.received {
             // Links that carry few packets per second are quiet between them.
             self.longest_gap = self.longest_gap.max(silent);
             (self.received, self.asked_at) = (received, None);
             self.owed_since = outstanding.then_some(now);
-            return Hearing::Heard;
+            return Liveness::Heard;
         }
         let limit = (6 * rtt).max(2 * self.longest_gap).clamp(SHORTEST, LONGEST);
         match self.asked_at {
             None if silent >= patience.min(limit / 2) => {
                 self.asked_at = Some(now);
-                Hearing::Ask
+                Liveness::Probe
             }
-            Some(_) if silent >= limit && self.is_unanswered(now, rtt) => Hearing::Silent,
-            _ => Hearing::Waiting,
+            Some(_) if silent >= limit && self.is_unanswered(now, rtt) => Liveness::Silent,
+            _ => Liveness::Waiting,
         }
     }
 
@@ -101,7 +101,7 @@ mod tests {
     fn owed(start: Instant) -> Silence {
         let mut silence = Silence::new(5);
         assert!(!silence.is_owed());
-        assert_eq!(silence.observe(start, 5, MS, false, LONGEST), Hearing::Waiting);
+        assert_eq!(silence.observe(start, 5, MS, false, LONGEST), Liveness::Waiting);
         silence.sent(start, 5);
         assert!(silence.is_owed());
         silence
@@ -112,23 +112,23 @@ mod tests {
         let start = clock();
         let mut silence = owed(start);
         let look = |step: u32| silence.observe(start + step * 100 * MS, 5, MS, true, LONGEST);
-        let seen: Vec<Hearing> = (1..=10).map(look).collect();
-        assert!(seen[..4].iter().all(|&hearing| hearing == Hearing::Waiting), "{seen:?}");
-        assert_eq!((seen[4], seen[8], seen[9]), (Hearing::Ask, Hearing::Waiting, Hearing::Silent));
-        assert_eq!(silence.observe(start + 1100 * MS, 6, MS, true, LONGEST), Hearing::Heard);
-        assert_eq!(silence.observe(start + 1200 * MS, 6, MS, true, LONGEST), Hearing::Waiting);
+        let seen: Vec<Liveness> = (1..=10).map(look).collect();
+        assert!(seen[..4].iter().all(|&liveness| liveness == Liveness::Waiting), "{seen:?}");
+        assert_eq!((seen[4], seen[8], seen[9]), (Liveness::Probe, Liveness::Waiting, Liveness::Silent));
+        assert_eq!(silence.observe(start + 1100 * MS, 6, MS, true, LONGEST), Liveness::Heard);
+        assert_eq!(silence.observe(start + 1200 * MS, 6, MS, true, LONGEST), Liveness::Waiting);
     }
 
     #[test]
     fn frames_that_are_given_up_do_not_hide_the_silence() {
         let start = clock();
         let mut silence = owed(start);
-        assert_eq!(silence.observe(start + 250 * MS, 5, MS, true, 250 * MS), Hearing::Ask);
+        assert_eq!(silence.observe(start + 250 * MS, 5, MS, true, 250 * MS), Liveness::Probe);
         assert!(!silence.is_unanswered(start + 300 * MS, MS));
         assert!(silence.is_unanswered(start + 302 * MS, MS));
         silence.sent(start + 900 * MS, 5);
-        assert_eq!(silence.observe(start + 1000 * MS, 5, MS, false, LONGEST), Hearing::Silent);
-        assert_eq!(silence.observe(start + 1100 * MS, 6, MS, false, LONGEST), Hearing::Heard);
+        assert_eq!(silence.observe(start + 1000 * MS, 5, MS, false, LONGEST), Liveness::Silent);
+        assert_eq!(silence.observe(start + 1100 * MS, 6, MS, false, LONGEST), Liveness::Heard);
         assert!(!silence.is_owed() && !silence.is_unanswered(start + 9000 * MS, MS));
     }
 
@@ -136,18 +136,18 @@ mod tests {
     fn a_slow_link_and_a_pause_between_frames_are_no_silence() {
         let start = clock();
         let mut silence = owed(start);
-        assert_eq!(silence.observe(start + 900 * MS, 6, MS, true, LONGEST), Hearing::Heard);
-        assert_eq!(silence.observe(start + 1700 * MS, 6, MS, true, LONGEST), Hearing::Waiting);
-        assert_eq!(silence.observe(start + 1800 * MS, 6, MS, true, LONGEST), Hearing::Ask);
-        assert_eq!(silence.observe(start + 2600 * MS, 6, MS, true, LONGEST), Hearing::Waiting);
-        assert_eq!(silence.observe(start + 2700 * MS, 6, MS, true, LONGEST), Hearing::Silent);
-        assert_eq!(silence.observe(start + 2800 * MS, 7, MS, false, LONGEST), Hearing::Heard);
+        assert_eq!(silence.observe(start + 900 * MS, 6, MS, true, LONGEST), Liveness::Heard);
+        assert_eq!(silence.observe(start + 1700 * MS, 6, MS, true, LONGEST), Liveness::Waiting);
+        assert_eq!(silence.observe(start + 1800 * MS, 6, MS, true, LONGEST), Liveness::Probe);
+        assert_eq!(silence.observe(start + 2600 * MS, 6, MS, true, LONGEST), Liveness::Waiting);
+        assert_eq!(silence.observe(start + 2700 * MS, 6, MS, true, LONGEST), Liveness::Silent);
+        assert_eq!(silence.observe(start + 2800 * MS, 7, MS, false, LONGEST), Liveness::Heard);
         silence.sent(start + 9000 * MS, 9);
-        assert_eq!(silence.observe(start + 9100 * MS, 9, MS, true, LONGEST), Hearing::Waiting);
+        assert_eq!(silence.observe(start + 9100 * MS, 9, MS, true, LONGEST), Liveness::Waiting);
         let mut satellite = owed(start);
-        assert_eq!(satellite.observe(start + 1700 * MS, 5, 600 * MS, true, LONGEST), Hearing::Waiting);
-        assert_eq!(satellite.observe(start + 1800 * MS, 5, 600 * MS, true, LONGEST), Hearing::Ask);
-        assert_eq!(satellite.observe(start + 3600 * MS, 5, 600 * MS, true, LONGEST), Hearing::Silent);
+        assert_eq!(satellite.observe(start + 1700 * MS, 5, 600 * MS, true, LONGEST), Liveness::Waiting);
+        assert_eq!(satellite.observe(start + 1800 * MS, 5, 600 * MS, true, LONGEST), Liveness::Probe);
+        assert_eq!(satellite.observe(start + 3600 * MS, 5, 600 * MS, true, LONGEST), Liveness::Silent);
     }
 
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     error::{Chain, Unavailable},
     frame::{Encoded, Frame, Outcome, Traffic},
-    policy::{Hearing, Silence},
+    policy::{Liveness, Silence},
     shutdown::Shutdown,
 };
 
@@ -188,14 +188,14 @@ impl<'a> Transfer<'a> {
         let outstanding = !self.in_flight.is_empty();
         let patience = patience.unwrap_or(Duration::MAX);
         match self.silence.observe(now, received, rtt, outstanding, patience) {
-            Hearing::Ask => self.session.ask(),
-            Hearing::Silent if !self.suspected => {
+            Liveness::Probe => self.session.ask(),
+            Liveness::Silent if !self.suspected => {
                 tracing::debug!("the server at {} is silent; connecting anew", self.connector.server());
                 self.suspected = true;
                 self.search.restart(rtt, true);
             }
-            Hearing::Silent | Hearing::Waiting => {}
-            Hearing::Heard => {
+            Liveness::Silent | Liveness::Waiting => {}
+            Liveness::Heard => {
                 if std::mem::take(&mut self.suspected) {
                     self.search.stop();
                 }

@@ -20,9 +20,8 @@ const BYTES_PER_PIXEL: u64 = 8;
 /// Pixels from which on it is asked beforehand whether there is memory for them.
 const MANY_PIXELS: u64 = 4 << 20;
 
-/// Decodes a JPEG, PNG, WebP or BMP file to upright 8-bit RGB (BUNDLE.md, section 3). The first bytes tell the format;
-/// line breaks before the image are skipped,
-/// the EXIF orientation is applied, alpha is dropped.
+/// Decodes a JPEG, PNG, WebP or BMP file to upright 8-bit RGB (BUNDLE.md, section 3). The first bytes tell the format; line
+/// breaks before the image are skipped, the EXIF orientation is applied, alpha is dropped.
 ///
 /// # Errors
 /// [`ImageFault`]. A header of more than [`PIXELS_MAX`] pixels is refused before memory is allocated.
@@ -60,13 +59,10 @@ fn skip_line_breaks(file: &[u8]) -> &[u8] {
 fn read(file: &[u8], format: ImageFormat, most: u64) -> Result<RgbImage, ImageFault> {
     // A decoder that fails on one file must not end the process that has others.
     let decoded = catch_unwind(AssertUnwindSafe(|| match format {
-        ImageFormat::Jpeg => match jpeg::complete(file) {
-            Ok(whole) => decode_with(&whole, format, most),
-            // A size that is not allowed is refused whether or not all of its pixels are there.
-            Err(fault) => match open(file, format, most).err() {
-                Some(size @ (ImageFault::Zero { .. } | ImageFault::Pixels { .. })) => Err(size),
-                _ => Err(fault),
-            },
+        // The size is checked before the scans of a file are followed, which takes as long as they are.
+        ImageFormat::Jpeg => match open(file, format, most) {
+            Err(fault @ (ImageFault::Zero { .. } | ImageFault::Pixels { .. })) => Err(fault),
+            _ => decode_with(&jpeg::complete(file)?, format, most),
         },
         ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp => decode_with(file, format, most),
         _ => Err(unread(file)),

@@ -42,7 +42,7 @@ pub enum State {
     /// It can.
     Valid,
     /// It can, and ends within [`RENEW_DAYS`].
-    Ending,
+    Expiring,
     /// It has ended.
     Ended,
     /// It is revoked.
@@ -72,7 +72,7 @@ pub fn list(dir: &Path) -> Result<Vec<Entry>, Error> {
             state: match info.until - now {
                 _ if revoked.is_some() => State::Revoked,
                 left if left < 0 => State::Ended,
-                left if left < RENEW_DAYS * 86_400 => State::Ending,
+                left if left < RENEW_DAYS * 86_400 => State::Expiring,
                 _ => State::Valid,
             },
             begins: text(info.from),
@@ -99,7 +99,7 @@ pub fn table(entries: &[Entry]) -> String {
     for entry in entries {
         let state = match entry.state {
             State::Valid => "valid",
-            State::Ending => "ending",
+            State::Expiring => "expiring",
             State::Ended => "ended",
             State::Revoked => "revoked",
         };

@@ -41,14 +41,14 @@ struct Handshake {
 #[derive(Debug)]
 pub(crate) enum Admission {
     /// Begin the handshake.
-    Accept(Place),
+    Accept(HandshakePermit),
     /// Demand that the source address is validated first.
     Retry,
 }
 
 /// The place of one handshake; it is free again when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct HandshakePermit {
     number: u64,
     handshakes: Handshakes,
     evicted: oneshot::Receiver<()>,
@@ -89,7 +89,7 @@ impl Handshakes {
         let number = state.next;
         state.next += 1;
         state.places.insert(number, Handshake { source, validated, evict });
-        Admission::Accept(Place { number, handshakes: self.clone(), evicted })
+        Admission::Accept(HandshakePermit { number, handshakes: self.clone(), evicted })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -109,7 +109,7 @@ impl State {
     }
 }
 
-impl Place {
+impl HandshakePermit {
     /// Returns once the handshake has to be given up in favour of a newer one.
     pub(crate) async fn evicted(&mut self) {
         // The sender is dropped only with the place.
@@ -117,7 +117,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for HandshakePermit {
     fn drop(&mut self) {
         self.handshakes.lock().places.remove(&self.number);
     }
@@ -158,14 +158,14 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    fn accept(handshakes: &Handshakes, source: IpAddr, validated: bool) -> Place {
+    fn accept(handshakes: &Handshakes, source: IpAddr, validated: bool) -> HandshakePermit {
         match handshakes.admit(source, validated) {
             Admission::Accept(place) => place,
             Admission::Retry => panic!("retry"),
         }
     }
 
-    fn evicted(place: &mut Place) -> bool {
+    fn evicted(place: &mut HandshakePermit) -> bool {
         place.evicted.try_recv().is_ok()
     }
 

@@ -49,7 +49,7 @@ fn what_is_skipped_is_said_in_one_line_with_the_way_to_get_it() {
         let mut command = Command::new(root().join(script));
         let output = command.arg(argument).env(variable, "/nowhere/program").output().expect(script);
         let said = words(&output);
-        assert_eq!(output.status.code(), Some(3), "{script}: {said}");
+        assert_eq!(output.status.code(), Some(77), "{script}: {said}");
         assert!(said.lines().count() == 1 && said.contains("skipped; missing: "), "{script}: {said}");
         assert!(said.contains(way), "{script}: {said}");
     }

@@ -26,7 +26,7 @@ use super::{
     shared::{Shared, drain_begins},
 };
 use crate::frontend::{
-    admission::{PermitCount, Place},
+    admission::{HandshakePermit, PermitCount},
     log::Kind,
     peers::{Device, Registration},
 };
@@ -34,7 +34,7 @@ use crate::frontend::{
 /// Runs a connection from its handshake to its end.
 pub(super) async fn run(
     incoming: Incoming,
-    place: Place,
+    place: HandshakePermit,
     shared: Arc<Shared>,
     mut drain: watch::Receiver<bool>,
 ) {

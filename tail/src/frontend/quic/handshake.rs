@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::timeout};
 
 use super::shared::{HANDSHAKES, Shared, drain_begins};
 use crate::frontend::{
-    admission::{Admission, Place},
+    admission::{Admission, HandshakePermit},
     log::Kind,
 };
 
@@ -20,7 +20,11 @@ fn most_in_memory(connections: usize) -> usize {
 
 /// Takes a place for a handshake that begins. Where there is none, the peer is told to validate its address first, or its
 /// packet is dropped; then it sends it again.
-pub(super) fn admit(incoming: Incoming, endpoint: &Endpoint, shared: &Shared) -> Option<(Incoming, Place)> {
+pub(super) fn admit(
+    incoming: Incoming,
+    endpoint: &Endpoint,
+    shared: &Shared,
+) -> Option<(Incoming, HandshakePermit)> {
     let validated = incoming.remote_address_validated();
     let crowded = endpoint.open_connections() >= most_in_memory(shared.peers.limits().connections);
     let admission = match crowded {
@@ -49,7 +53,7 @@ pub(super) fn admit(incoming: Incoming, endpoint: &Endpoint, shared: &Shared) ->
 /// newer one, or the drain begins.
 pub(super) async fn complete(
     incoming: Incoming,
-    mut place: Place,
+    mut place: HandshakePermit,
     shared: &Arc<Shared>,
     drain: &mut watch::Receiver<bool>,
 ) -> Option<Connection> {

@@ -13,8 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use narrows_pair::Pair;
-use narrows_tests::{bundlechanged_bundlerootsaid, start};
+use narrows_tests::{bundle, changed_bundle, root, said, start};
 use serde_json::Value;
 
 /// The doctor's checks, and its exit code.

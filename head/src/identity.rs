@@ -25,11 +25,15 @@ pub(crate) fn load(folder: &Path) -> Result<Identity, IdentityError> {
 /// What should be mended soon, at `now` in seconds since 1970.
 fn warnings(identity: &Identity, now: i64) -> Vec<String> {
     let ends = identity.validity().unwrap_or_default();
-    let remedy = |file: &str| match file {
-        "ca.pem" => "the server's operator has to make a new CA",
-        _ => "renew it beside the server: narrows-tail certs renew NAME --dir certs",
-    };
     ends.iter()
         .filter_map(|one| one.ending(now).map(|text| format!("{text}; {}", remedy(one.file))))
         .collect()
+}
+
+/// What to do about a certificate that ends.
+pub(crate) fn remedy(file: &str) -> &'static str {
+    match file {
+        "ca.pem" => "the server's operator has to make a new CA",
+        _ => "renew it where the CA is: narrows-tail certs renew NAME --dir certs",
+    }
 }

@@ -9,8 +9,9 @@ use crate::Error;
 const DESCRIPTORS: usize = 24;
 /// Bytes that a run with the shipped bundle allocates, with room for a picture of some megapixels.
 const MEMORY: usize = 160 << 20;
-/// Threads of a run beside the first one: the run, its producer, its sink, its fallback, a reader and a resolver of names.
-const THREADS: usize = 6;
+/// Threads of a run beside the first one: the run, its producer, its sink, its fallback, a reader for each of producer and
+/// fallback, and a resolver of names.
+const THREADS: usize = 7;
 
 /// Checks that a run can open as many descriptors, allocate as much memory and start as many threads as it needs.
 ///
@@ -39,7 +40,7 @@ fn memory() -> Result<(), Error> {
 }
 
 fn threads() -> Result<(), Error> {
-    let problem = "a run needs six threads beside the first one; raise the limit of processes (ulimit -u)";
+    let problem = "a run needs seven threads beside the first one; raise the limit of processes (ulimit -u)";
     // The threads wait behind the gate, so that all of them exist at once.
     let gate = RwLock::new(());
     let closed = gate.write();

@@ -25,7 +25,7 @@ use crate::{
     shutdown::Shutdown,
     signals::Signals,
     sink::{JsonlSink, Out, PictureFolder},
-    source::{FileSource, FrameSource},
+    source::{FileSource, FrameSource, Reloader},
     stage::Stages,
     uplink::{Connector, Fallback, FrameQueue, LocalAnswers, Uplink, find},
 };
@@ -87,7 +87,7 @@ pub fn run(flags: &Flags) -> Result<RunReport, Error> {
             let (shutdown, totals) = (shutdown.clone(), Arc::clone(&totals));
             move || work(&flags, &shutdown, &totals)
         };
-        let work = Worker::spawn("run", "runs the network", &shutdown, work)?;
+        let work = Worker::spawn("run", "runs the network", &shutdown, &totals, work)?;
         supervise(work, signals, &shutdown, &totals).await
     });
     runtime.shutdown_background();
@@ -203,6 +203,7 @@ impl Run {
         let has_fallback = fallback.is_some();
         let fallback = fallback.map(|local| LocalAnswers {
             local,
+            reloader: Reloader::new(config.budget),
             frames: fallback_frames,
             finished: finished_in.clone(),
         });
@@ -221,18 +222,18 @@ impl Run {
             encoded: encoded_in,
             finished: finished_in,
             stop: shutdown.signal(Handle::current()),
-            totals,
+            totals: Arc::clone(&totals),
         };
         let on_write_error = {
             let shutdown = shutdown.clone();
             move || shutdown.stop()
         };
         let work = move || producer.run();
-        let producer = Worker::spawn("producer", "captures and encodes frames", shutdown, work)?;
+        let producer = Worker::spawn("producer", "captures and encodes frames", shutdown, &totals, work)?;
         let work = move || sink.run(&finished, on_write_error);
-        let sink = Worker::spawn("sink", "writes the results", shutdown, work)?;
+        let sink = Worker::spawn("sink", "writes the results", shutdown, &totals, work)?;
         let spawn_fallback = |fallback: LocalAnswers| {
-            Worker::spawn("fallback", "answers on this device", shutdown, move || fallback.run())
+            Worker::spawn("fallback", "answers on this device", shutdown, &totals, move || fallback.run())
         };
         let fallback = fallback.map(spawn_fallback).transpose()?;
 
@@ -260,18 +261,24 @@ struct Worker<T> {
     task: &'static str,
 }
 
-/// Stops the run when a thread of it panics: without that thread it could not end.
-struct StopOnPanic(Shutdown);
+/// Stops the run when a thread of it panics, since without that thread it could not end, and notes the error, since the run
+/// may be left as it is before anybody has waited for the thread.
+struct StopOnPanic {
+    shutdown: Shutdown,
+    totals: Arc<Totals>,
+    task: &'static str,
+}
 
 impl<T: Send + 'static> Worker<T> {
     fn spawn(
         name: &str,
         task: &'static str,
         shutdown: &Shutdown,
+        totals: &Arc<Totals>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Self, Error> {
         let (sender, result) = oneshot::channel();
-        let guard = StopOnPanic(shutdown.clone());
+        let guard = StopOnPanic { shutdown: shutdown.clone(), totals: Arc::clone(totals), task };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _guard = guard;
             // Nobody waits any more where the run was left as it is.
@@ -291,7 +298,8 @@ impl<T: Send + 'static> Worker<T> {
 impl Drop for StopOnPanic {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.stop();
+            self.totals.note_error(Error::Thread { task: self.task });
+            self.shutdown.stop();
         }
     }
 }
@@ -316,23 +324,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_thread_that_panics_stops_the_run_and_is_named() {
-        let shutdown = Shutdown::new();
-        let worker = Worker::spawn("x", "counts", &shutdown, || panic!("on purpose")).unwrap();
+        let (shutdown, totals) = (Shutdown::new(), Arc::new(Totals::default()));
+        let worker = Worker::spawn("x", "counts", &shutdown, &totals, || panic!("on purpose")).unwrap();
         let error = Worker::<()>::join(worker).await.unwrap_err();
         assert!(matches!(error, Error::Thread { task: "counts" }), "{error}");
         shutdown.stopped().await;
+        // Also where nobody waits for the thread any more.
+        assert!(matches!(totals.take().2, Some(Error::Thread { task: "counts" })));
     }
 
     #[tokio::test]
     async fn work_that_is_stuck_is_left_as_it_is_with_its_frames_counted() {
-        let (shutdown, totals) = (Shutdown::new(), Totals::default());
+        let (shutdown, totals) = (Shutdown::new(), Arc::new(Totals::default()));
         totals.expect(Some(5));
         totals.begin();
         let stuck = || {
             thread::park();
             Ok(None)
         };
-        let worker = Worker::spawn("x", "is stuck", &shutdown, stuck).unwrap();
+        let worker = Worker::spawn("x", "is stuck", &shutdown, &totals, stuck).unwrap();
         shutdown.stop();
         let signals = Signals::watch().unwrap();
         let report = supervise(worker, signals, &shutdown, &totals).await.unwrap();

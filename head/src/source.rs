@@ -5,7 +5,7 @@ mod listing;
 mod reader;
 
 pub use files::load;
-pub(crate) use files::{FileSource, load_within};
+pub(crate) use files::{FileSource, Reloader};
 pub use listing::{EXTENSIONS, SourceError, list};
 
 use crate::{frame::Capture, shutdown::StopSignal};

@@ -89,7 +89,7 @@ impl Uplink {
                     return Ok(());
                 }
                 TransferEnd::Stopped => {
-                    self.fail_interrupted();
+                    self.fail_interrupted().await;
                     session.close().await;
                     return Ok(());
                 }
@@ -122,7 +122,6 @@ impl Uplink {
                     away = Some(Away { since, until, failure: None });
                 }
             }
-            search.stop();
         }
     }
 
@@ -146,7 +145,7 @@ impl Uplink {
                 }
                 None if over => {
                     let error = given_up(&self.connector, away.since.elapsed(), away.failure, search);
-                    self.queue.fail_remaining(&format!("no answer: {}", Chain(&error)));
+                    self.queue.fail_remaining(&format!("no answer: {}", Chain(&error))).await;
                     return Err(error);
                 }
                 None => self.queue.drop_expired(),
@@ -159,7 +158,7 @@ impl Uplink {
             tokio::select! {
                 biased;
                 () = self.shutdown.stopped() => {
-                    self.fail_interrupted();
+                    self.fail_interrupted().await;
                     return Ok(None);
                 }
                 () = self.shutdown.draining(), if !draining => draining = true,
@@ -184,8 +183,8 @@ impl Uplink {
         tracing::warn!("the server at {server} {what}; frames that are sent again: {resent}");
     }
 
-    fn fail_interrupted(&mut self) {
-        self.queue.fail_remaining("interrupted before the answer came");
+    async fn fail_interrupted(&mut self) {
+        self.queue.fail_remaining("interrupted before the answer came").await;
     }
 }
 

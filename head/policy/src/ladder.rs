@@ -20,7 +20,7 @@ pub struct Rung {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ladder {
     rungs: Vec<Rung>,
-    /// The corners of the upper convex hull over nothing and all whole packets, by ascending bytes.
+    /// The corners of the upper convex hull over nothing and all cut points, by ascending bytes.
     hull: Vec<CutPoint>,
 }
 
@@ -113,7 +113,8 @@ impl Ladder {
         if rungs.is_empty() {
             return Err(LadderError::Empty);
         }
-        let mut points: Vec<CutPoint> = rungs.iter().map(Rung::whole).collect();
+        let mut points: Vec<CutPoint> =
+            rungs.iter().flat_map(|rung| rung.cut_points.iter().copied()).collect();
         points.sort_by_key(|point| point.bytes);
         let mut hull = vec![CutPoint { bytes: 0, value: 0.0 }];
         for point in points {
@@ -142,7 +143,7 @@ impl Ladder {
     }
 
     /// The value of one more byte for a stream of frames of which each gets `bytes`: the slope of the best mixture of
-    /// levels at that size. Zero where every frame can have the most valuable level.
+    /// levels and cuts at that size. Zero where every frame can have the most valuable level.
     #[must_use]
     pub fn price(&self, bytes: f64) -> f64 {
         let corner = self.hull.windows(2).find(|corner| bytes < f64::from(corner[1].bytes));

@@ -139,7 +139,7 @@ impl Link {
         self.base.value
     }
 
-    /// The rate over the last second of service, in bytes per second.
+    /// The slow rate, in bytes per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.slow.value

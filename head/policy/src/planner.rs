@@ -128,6 +128,15 @@ struct View {
     rate: f64,
 }
 
+/// What the link will do for one frame.
+struct Outlook {
+    /// Value of a byte that another frame could have.
+    price: f64,
+    /// The chances that at least 0, 1, … datagrams are delivered in time.
+    chances: Vec<f64>,
+    datagram: u32,
+}
+
 impl Planner {
     /// A planner without frames.
     #[must_use]
@@ -248,22 +257,24 @@ impl View {
 
     /// The level with the highest expected value for a frame of which nothing has been sent, and that value.
     fn best(&self, frame: &Frame) -> (f64, usize) {
-        let values =
-            (0..frame.ladder.rungs().len()).map(|rung| (self.value(frame, rung, 0, 0, self.ahead), rung));
-        values.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((-1.0, 0))
+        let Some(outlook) = self.outlook(frame) else { return (-1.0, 0) };
+        let values = frame.ladder.rungs().iter().map(|rung| outlook.gain(rung, 0, 0, self.ahead)).enumerate();
+        let best = values.max_by(|a, b| a.1.total_cmp(&b.1));
+        best.map_or((-1.0, 0), |(rung, value)| (value, rung))
     }
 
     /// The expected value of a packet that is sent on to its end.
     fn whole(&self, packet: &Packet) -> f64 {
         let arrived = self.arrived(packet);
-        packet.frame.ladder.rungs()[packet.rung].value_at(arrived) + self.rest(packet, arrived)
+        packet.rung().value_at(arrived) + self.rest(packet, arrived)
     }
 
     /// The expected gain from the bytes of a packet after `from`.
     fn rest(&self, packet: &Packet, from: u32) -> f64 {
+        let Some(outlook) = self.outlook(&packet.frame) else { return -1.0 };
         let others = self.ahead.saturating_sub(u64::from(packet.sent));
         let ahead = others + u64::from(from - self.arrived(packet));
-        self.value(&packet.frame, packet.rung, from, packet.sent, ahead)
+        outlook.gain(packet.rung(), from, packet.sent, ahead)
     }
 
     /// How much of a packet has arrived for certain. Bytes in flight are taken for its last ones.
@@ -271,27 +282,48 @@ impl View {
         u64::from(packet.sent).saturating_sub(self.ahead) as u32
     }
 
+    /// What the link will do for a frame, or `None` if nothing that is sent now arrives in time.
+    fn outlook(&self, frame: &Frame) -> Option<Outlook> {
+        let time = self.time_left(frame)?;
+        let largest = frame.ladder.rungs().iter().map(Rung::bytes).max().unwrap_or(0);
+        let datagrams = (self.ahead + u64::from(largest)).div_ceil(u64::from(self.datagram)) as usize;
+        Some(Outlook {
+            price: frame.ladder.price(self.rate * self.interval),
+            chances: self.forecast.chances(datagrams + 1, time),
+            datagram: self.datagram,
+        })
+    }
+}
+
+impl Packet {
+    fn rung(&self) -> &Rung {
+        &self.frame.ladder.rungs()[self.rung]
+    }
+}
+
+impl Outlook {
     /// The expected gain from the bytes of a packet after `from`, with `ahead` bytes before them, less the price of those
-    /// after `sent`.
-    fn value(&self, frame: &Frame, rung: usize, from: u32, sent: u32, ahead: u64) -> f64 {
-        let Some(time) = self.time_left(frame) else { return -1.0 };
-        let price = frame.ladder.price(self.rate * self.interval);
-        let rung: &Rung = &frame.ladder.rungs()[rung];
-        let end = ahead + u64::from(rung.bytes() - from);
-        let chances = self.forecast.chances(end.div_ceil(u64::from(self.datagram)) as usize + 1, time);
-        let chance = |bytes: u64| {
-            let datagrams = bytes as f64 / f64::from(self.datagram);
-            let whole = datagrams as usize;
-            chances[whole] + (chances[whole + 1] - chances[whole]) * datagrams.fract()
-        };
+    /// after `sent`. The packet ends where that is highest, but not before one more datagram is sent.
+    fn gain(&self, rung: &Rung, from: u32, sent: u32, ahead: u64) -> f64 {
         let (mut total, mut value, mut at) = (0.0, rung.value_at(from), from);
+        let mut best = f64::NEG_INFINITY;
         while at < rung.bytes() {
             let next = rung.bytes().min(at + self.datagram);
-            let arrives = chance(ahead + u64::from(next - from));
-            let cost = price * f64::from(next - at.max(sent).min(next));
-            total += arrives * (rung.value_at(next) - value - cost);
-            (value, at) = (rung.value_at(next), next);
+            let cost = self.price * f64::from(next - at.max(sent).min(next));
+            let reached = rung.value_at(next);
+            total += self.chance(ahead + u64::from(next - from)) * (reached - value - cost);
+            (value, at) = (reached, next);
+            if at > sent {
+                best = best.max(total);
+            }
         }
-        total
+        best
+    }
+
+    /// The chance that so many bytes are delivered in time.
+    fn chance(&self, bytes: u64) -> f64 {
+        let datagrams = bytes as f64 / f64::from(self.datagram);
+        let whole = datagrams as usize;
+        self.chances[whole] + (self.chances[whole + 1] - self.chances[whole]) * datagrams.fract()
     }
 }

@@ -3,12 +3,12 @@
 use std::io;
 
 use narrows_wire::{
-    identity::{IdentityError, Validity},
+    identity::{IdentityError, RENEW_DAYS, Validity},
     quic::{ClientFault, SetupError},
 };
 
 use super::check::Check;
-use crate::Chain;
+use crate::{Chain, identity};
 
 /// How to make an identity.
 pub(super) const MAKE: &str = "Make one beside the server, `narrows-tail certs device NAME --dir certs`, and copy certs/devices/NAME here";
@@ -37,8 +37,6 @@ pub(super) fn fault(fault: &ClientFault) -> Option<Check> {
 }
 
 const DAY: i64 = 86_400;
-/// Days before its end from which on a certificate should be renewed.
-const SOON: i64 = 30;
 
 /// Returns one check per certificate, at `now` in seconds since 1970.
 pub(super) fn dates(validity: Result<Vec<Validity>, IdentityError>, now: i64) -> Vec<Check> {
@@ -56,8 +54,12 @@ fn date(file: &str, from: i64, until: i64, now: i64) -> Check {
         return Check::failed("identity", found, "Set this device's clock: timedatectl set-ntp true");
     }
     match left {
-        left if left < 0 => Check::failed("identity", format!("{file} ended {} days ago", -left), MAKE),
-        left if left < SOON => Check::warning("identity", format!("{file} ends in {left} days"), MAKE),
+        left if left < 0 => {
+            Check::failed("identity", format!("{file} ended {} days ago", -left), identity::remedy(file))
+        }
+        left if left < RENEW_DAYS => {
+            Check::warning("identity", format!("{file} ends in {left} days"), identity::remedy(file))
+        }
         left => Check::ok("identity", format!("{file} is valid for another {left} days")),
     }
 }

@@ -1,7 +1,7 @@
 //! Image files as a source of frames, and a FIFO that receives one image file after the other.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -13,7 +13,7 @@ use narrows_models::Digest;
 use super::{
     FrameSource,
     listing::{SourceError, list},
-    reader::{Patience, Reader, Reading, read_file, read_within},
+    reader::{Patience, Reader, Reading, read_file},
 };
 use crate::{
     Error, artifact,
@@ -87,12 +87,23 @@ pub fn load(path: &Path) -> Result<RgbImage, Error> {
     decode_file(path, read_file(path, Patience::Endless, Duration::MAX))
 }
 
-/// Reads and decodes an image file that may take `budget` to be read.
-///
-/// # Errors
-/// Those of [`load`], and [`Error::File`] if it takes longer.
-pub(crate) fn load_within(path: &Path, budget: Duration) -> Result<RgbImage, Error> {
-    decode_file(path, read_within(path, budget))
+/// Reads image files again, each within a given time.
+#[derive(Debug)]
+pub(crate) struct Reloader(Reader);
+
+impl Reloader {
+    /// A reloader that gives each file `budget` to be read.
+    pub(crate) fn new(budget: Duration) -> Self {
+        Reloader(Reader::new(budget))
+    }
+
+    /// Reads and decodes an image file.
+    ///
+    /// # Errors
+    /// Those of [`load`], and [`Error::File`] if it takes too long.
+    pub(crate) fn load(&mut self, path: &Path) -> Result<RgbImage, Error> {
+        decode_file(path, self.0.read_blocking(path))
+    }
 }
 
 fn decode_file(path: &Path, reading: Reading) -> Result<RgbImage, Error> {
@@ -118,14 +129,22 @@ fn unique_stems(files: &[PathBuf]) -> Vec<String> {
         artifact::KINDS.iter().any(|kind| natural.contains(&format!("{}.{kind}", name.to_lowercase())))
     };
     let mut used = HashSet::new();
+    // The first number that is not tried yet, for each stem: a camera's folders all have the same names.
+    let mut next: HashMap<String, u32> = HashMap::new();
     let names = stems.into_iter().map(|stem| {
         if !is_source(&stem) && used.insert(stem.to_lowercase()) {
             return stem;
         }
-        // A numbered name must not equal the stem of another file either.
-        let numbered = (2u32..).map(|number| format!("{stem}-{number}"));
-        let mut free = numbered.filter(|name| !natural.contains(&name.to_lowercase()) && !is_source(name));
-        free.find(|name| used.insert(name.to_lowercase())).unwrap_or(stem)
+        let number = next.entry(stem.to_lowercase()).or_insert(2);
+        loop {
+            let name = format!("{stem}-{number}");
+            *number += 1;
+            // A numbered name must not equal the stem of another file either.
+            let key = name.to_lowercase();
+            if !natural.contains(&key) && !is_source(&name) && used.insert(key) {
+                return name;
+            }
+        }
     });
     names.collect()
 }

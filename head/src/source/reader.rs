@@ -9,7 +9,10 @@ use std::{
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::mpsc::{self, Sender},
+    sync::{
+        Arc, Weak,
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -26,10 +29,16 @@ use crate::image::FILE_MAX;
 /// operating system, for example on a network file system whose server is gone.
 const STUCK: Duration = Duration::from_millis(100);
 
-/// Reads whole files. A thread that is stuck is left behind, and the next file gets a new one.
+/// Most threads that are left behind. Behind the last one files wait, so a device whose network file system is gone for days
+/// does not run out of threads.
+const MOST_STUCK: usize = 8;
+
+/// Reads whole files. A thread that is stuck is left behind, and the next file gets a new one, up to [`MOST_STUCK`].
 #[derive(Debug)]
 pub(super) struct Reader {
     jobs: Option<Sender<Job>>,
+    /// Held by every thread while it lives.
+    threads: Arc<()>,
     /// Time for each file.
     budget: Duration,
 }
@@ -56,57 +65,101 @@ pub(super) struct Reading {
     pub(super) is_regular: bool,
 }
 
-#[derive(Debug)]
 struct Job {
     path: PathBuf,
     patience: Patience,
     budget: Duration,
-    answer: oneshot::Sender<Reading>,
+    /// Dropped by who waits for the answer.
+    wanted: Weak<()>,
+    answer: Box<dyn FnOnce(Reading) + Send>,
 }
 
 impl Reader {
     /// A reader that gives each file so much time.
     pub(super) fn new(budget: Duration) -> Self {
-        Reader { jobs: None, budget }
+        Reader { jobs: None, threads: Arc::default(), budget }
     }
 
     /// Reads a file.
     pub(super) async fn read(&mut self, path: &Path, patience: Patience) -> Reading {
         let begin = Instant::now();
-        let failed = |error| Reading { captured_at: begin, bytes: Err(error), size: 0, is_regular: true };
-        let answer = match self.ask(path, patience) {
-            Ok(answer) => answer,
-            Err(error) => return failed(error),
+        let (answer, reading) = oneshot::channel();
+        // Nobody waits any more where the file took too long.
+        let _wanted = match self.begin(path, patience, |reading| drop(answer.send(reading))) {
+            Ok(wanted) => wanted,
+            Err(error) => return failed(begin, error),
         };
         let reading = match patience {
-            Patience::Endless => answer.await,
-            Patience::Budget => match tokio::time::timeout(self.budget + STUCK, answer).await {
-                Ok(reading) => reading,
+            Patience::Endless => reading.await.ok(),
+            Patience::Budget => match tokio::time::timeout(self.budget + STUCK, reading).await {
+                Ok(reading) => reading.ok(),
                 Err(_) => {
-                    self.jobs = None;
-                    return failed(too_slow(self.budget));
+                    self.leave_behind();
+                    return failed(begin, too_slow(self.budget));
                 }
             },
         };
-        reading.unwrap_or_else(|_| {
-            self.jobs = None;
-            failed(io::Error::other("the thread that reads files failed"))
-        })
+        reading.unwrap_or_else(|| self.thread_failed(begin))
     }
 
-    fn ask(&mut self, path: &Path, patience: Patience) -> io::Result<oneshot::Receiver<Reading>> {
-        let (answer, reading) = oneshot::channel();
-        let job = Job { path: path.to_owned(), patience, budget: self.budget, answer };
+    /// Reads a file as [`Reader::read`] does, and blocks meanwhile.
+    pub(super) fn read_blocking(&mut self, path: &Path) -> Reading {
+        let begin = Instant::now();
+        let (answer, reading) = mpsc::channel();
+        let _wanted = match self.begin(path, Patience::Budget, move |reading| drop(answer.send(reading))) {
+            Ok(wanted) => wanted,
+            Err(error) => return failed(begin, error),
+        };
+        match reading.recv_timeout(self.budget + STUCK) {
+            Ok(reading) => reading,
+            Err(RecvTimeoutError::Disconnected) => self.thread_failed(begin),
+            Err(RecvTimeoutError::Timeout) => {
+                self.leave_behind();
+                failed(begin, too_slow(self.budget))
+            }
+        }
+    }
+
+    fn thread_failed(&mut self, begin: Instant) -> Reading {
+        self.jobs = None;
+        failed(begin, io::Error::other("the thread that reads files failed"))
+    }
+
+    /// Lets the next file have a new thread, unless too many are stuck.
+    fn leave_behind(&mut self) {
+        if Arc::strong_count(&self.threads) - 1 < MOST_STUCK {
+            self.jobs = None;
+        }
+    }
+
+    /// Has a thread read a file. It does not begin once what this returns is dropped.
+    fn begin(
+        &mut self,
+        path: &Path,
+        patience: Patience,
+        answer: impl FnOnce(Reading) + Send + 'static,
+    ) -> io::Result<Arc<()>> {
+        let wanted = Arc::new(());
+        let job = Job {
+            path: path.to_owned(),
+            patience,
+            budget: self.budget,
+            wanted: Arc::downgrade(&wanted),
+            answer: Box::new(answer),
+        };
         let unsent = match &self.jobs {
             Some(jobs) => jobs.send(job).err().map(|unsent| unsent.0),
             None => Some(job),
         };
         if let Some(job) = unsent {
             let (jobs, received) = mpsc::channel::<Job>();
+            let lives = Arc::clone(&self.threads);
             let work = move || {
-                for Job { path, patience, budget, answer } in received {
-                    // Nobody waits any more where the thread was given up.
-                    let _ = answer.send(read_file(&path, patience, budget));
+                let _lives = lives;
+                for Job { path, patience, budget, answer, .. } in
+                    received.into_iter().filter(|job| job.wanted.strong_count() > 0)
+                {
+                    answer(read_file(&path, patience, budget));
                 }
             };
             let thread = thread::Builder::new().name("reader".to_owned()).spawn(work);
@@ -115,21 +168,12 @@ impl Reader {
             let _ = jobs.send(job);
             self.jobs = Some(jobs);
         }
-        Ok(reading)
+        Ok(wanted)
     }
 }
 
-/// Reads a file in a thread of its own, which is left behind if it is stuck.
-pub(super) fn read_within(path: &Path, budget: Duration) -> Reading {
-    let (sender, reading) = mpsc::channel();
-    let owned = path.to_owned();
-    let read = move || sender.send(read_file(&owned, Patience::Budget, budget));
-    let failed =
-        |error| Reading { captured_at: Instant::now(), bytes: Err(error), size: 0, is_regular: true };
-    match thread::Builder::new().name("reader".to_owned()).spawn(read) {
-        Ok(_) => reading.recv_timeout(budget + STUCK).unwrap_or_else(|_| failed(too_slow(budget))),
-        Err(error) => failed(no_thread(&error)),
-    }
+fn failed(begin: Instant, error: io::Error) -> Reading {
+    Reading { captured_at: begin, bytes: Err(error), size: 0, is_regular: true }
 }
 
 /// Reads a file of any type. Those that can make their reader wait, such as FIFOs and terminals, are waited for.

@@ -13,7 +13,7 @@ use crate::{
     Error,
     error::{Chain, caught},
     frame::{Encoded, Finished, Frame, Outcome, Timings},
-    source::load_within,
+    source::Reloader,
     stage::Local,
 };
 
@@ -38,6 +38,7 @@ impl Fallback {
 #[derive(Debug)]
 pub(crate) struct LocalAnswers {
     pub(crate) local: Local,
+    pub(crate) reloader: Reloader,
     pub(crate) frames: Receiver<FallbackFrame>,
     pub(crate) finished: SyncSender<Frame<Finished>>,
 }
@@ -52,7 +53,7 @@ impl LocalAnswers {
             let (pixels, decode) = match &frame.stage.pixels {
                 Some(pixels) => (Ok(pixels), frame.stage.stats.timings.decode),
                 None => {
-                    loaded = load_within(&frame.file, frame.budget());
+                    loaded = self.reloader.load(&frame.file);
                     (loaded.as_ref(), started.elapsed())
                 }
             };

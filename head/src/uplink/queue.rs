@@ -103,9 +103,13 @@ impl FrameQueue {
     }
 
     /// Fails every frame that is left and accepts no more.
-    pub(super) fn fail_remaining(&mut self, reason: &str) {
+    pub(super) async fn fail_remaining(&mut self, reason: &str) {
         self.incoming.close();
-        while let Some(frame) = self.resend.pop_front().or_else(|| self.incoming.try_recv().ok()) {
+        while let Some(frame) = self.resend.pop_front() {
+            self.finish(frame, Outcome::Failed(reason.to_owned()));
+        }
+        // A frame whose place in the channel was reserved before it closed still comes.
+        while let Some(frame) = self.incoming.recv().await {
             self.finish(frame, Outcome::Failed(reason.to_owned()));
         }
     }
@@ -198,8 +202,8 @@ mod tests {
         assert_eq!(ends.finished.try_iter().map(|frame| frame.id.0).collect::<Vec<_>>(), [9]);
     }
 
-    #[test]
-    fn unanswered_frames_are_sent_again_oldest_first_and_what_is_left_fails() {
+    #[tokio::test]
+    async fn unanswered_frames_are_sent_again_oldest_first_and_what_is_left_fails() {
         let now = Instant::now();
         let mut ends = ends(&[1, 1, 1], now);
         let young = ends.queue.pop().unwrap();
@@ -208,7 +212,7 @@ mod tests {
         ends.incoming.try_send(frame(8, now, Duration::ZERO)).unwrap();
         drop(ends.incoming);
         assert!(!ends.queue.is_exhausted());
-        ends.queue.fail_remaining("gone");
+        ends.queue.fail_remaining("gone").await;
         assert!(ends.queue.is_exhausted());
         let failed: Vec<u64> = ends.finished.try_iter().map(|frame| frame.id.0).collect();
         assert_eq!(failed, [1, 2, 7, 8]);

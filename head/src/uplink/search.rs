@@ -93,7 +93,11 @@ impl Search {
             tokio::select! {
                 biased;
                 Some(ended) = self.attempts.join_next() => match ended {
-                    Ok(Ok(session)) => return Ok(session),
+                    Ok(Ok(session)) => {
+                        // Another attempt that succeeds now would hold a connection of the server for nothing.
+                        self.stop();
+                        return Ok(session);
+                    }
                     Ok(Err(error)) => return Err(self.failed(error)),
                     // It was replaced by a younger one.
                     Err(error) if error.is_cancelled() => {}

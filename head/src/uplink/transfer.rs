@@ -16,7 +16,7 @@ use quinn::{Connection, VarInt};
 use tokio::{
     sync::oneshot,
     task::JoinSet,
-    time::{MissedTickBehavior, interval, timeout_at},
+    time::{MissedTickBehavior, interval, sleep_until, timeout_at},
 };
 
 use super::{
@@ -136,6 +136,8 @@ impl<'a> Transfer<'a> {
             if draining && self.in_flight.is_empty() {
                 return TransferEnd::Lost(Unavailable::ShuttingDown);
             }
+            // Frames that wait for room are sent or end with those in flight; those of a server that drains wait for nothing.
+            let due = self.queue.next_due(self.fallback.is_some()).filter(|_| draining);
             tokio::select! {
                 biased;
                 Some(request) = self.requests.join_next() => {
@@ -157,7 +159,7 @@ impl<'a> Transfer<'a> {
                         }
                     }
                 }
-                frame = self.queue.receive(), if open && !draining && self.session.client.room() > 0 => match frame {
+                frame = self.queue.receive(), if open && (draining || self.session.client.room() > 0) => match frame {
                     Some(frame) => self.queue.push(frame),
                     None => open = false,
                 },
@@ -165,6 +167,7 @@ impl<'a> Transfer<'a> {
                     return TransferEnd::Lost(self.connector.ended(error).into());
                 }
                 () = shutdown.stopped() => return TransferEnd::Stopped,
+                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => self.end_waiting(),
                 found = self.search.next(), if self.suspected => match found {
                     Ok(session) => return TransferEnd::Replaced(Box::new(session)),
                     Err(error @ ConnectError::Permanent(_)) => return TransferEnd::Lost(error.into()),
@@ -203,6 +206,17 @@ impl<'a> Transfer<'a> {
         }
         if let Some(fallback) = self.fallback.filter(|_| self.silence.is_unanswered(now, rtt)) {
             self.answer_locally(fallback, now);
+        }
+    }
+
+    /// Ends the frames that have waited as long as they may for a server that is shutting down.
+    fn end_waiting(&mut self) {
+        match self.fallback {
+            Some(fallback) => {
+                let reason = format!("the server at {} is shutting down", self.connector.server());
+                self.queue.answer_locally(fallback, &reason, Some(Instant::now()));
+            }
+            None => self.queue.drop_expired(),
         }
     }
 

@@ -37,6 +37,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use narrows_codec::{Feature, GeometryId, LevelId};
 
+pub(crate) use self::error::chain;
 pub use self::{
     batcher::BatchLimits,
     decode::{EncodedImage, Framing},

@@ -34,6 +34,7 @@ pub mod certs;
 pub mod config;
 pub mod engine;
 mod error;
+mod files;
 mod frontend;
 mod limits;
 mod serve;

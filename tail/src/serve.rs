@@ -9,7 +9,8 @@ use std::{sync::Arc, thread::available_parallelism, time::Duration};
 
 use narrows_wire::{
     identity::Identity,
-    quic::{self, Tuning},
+    quic::{self, ClientVerifier, Tuning},
+    text::Quoted,
 };
 use quinn::Endpoint;
 use rustls_pki_types::CertificateDer;
@@ -21,7 +22,7 @@ use crate::{
     config::Serve,
     engine::Engine,
     frontend::{
-        peers::Limits,
+        peers::{Limits, NotAccepted},
         quic::{Shared, serve as serve_quic},
     },
     limits,
@@ -85,7 +86,7 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
         let drain = signals::drain()?;
         let renewal =
             Renewal { endpoint: endpoint.clone(), shared: Arc::clone(&shared), tuning, drain: drain.clone() };
-        renewal.revoke(&identity);
+        renewal.apply(&identity)?;
         let apply = move |identity: &Identity| renewal.apply(identity);
         tokio::spawn(certificates.watch(identity, apply, hangup, drain.clone()));
         if let Some(file) = port_file {
@@ -121,29 +122,29 @@ struct Renewal {
 }
 
 impl Renewal {
-    /// Lets the server show this certificate and refuse the certificates that are revoked, and closes the connections of
-    /// those.
+    /// Lets the server show this certificate and refuse the certificates that are revoked, have ended or are of another CA,
+    /// and closes the connections of those.
     ///
     /// # Errors
     /// [`Error::Identity`] or [`Error::Quic`]; then nothing has changed.
     fn apply(&self, identity: &Identity) -> Result<(), Error> {
         let settings = quic::server_config(identity, &self.tuning)?;
-        // From the drain on there are no settings, so that QUIC refuses new connections.
-        if !*self.drain.borrow() {
-            self.endpoint.set_server_config(Some(settings));
+        let verifier = ClientVerifier::new(identity)?;
+        {
+            // From the drain on there are no settings, so that QUIC refuses new connections. While this is borrowed the drain
+            // does not begin, so what it sets then is not replaced here.
+            let draining = self.drain.borrow();
+            if !*draining {
+                self.endpoint.set_server_config(Some(settings));
+            }
         }
-        self.revoke(identity);
-        Ok(())
-    }
-
-    fn revoke(&self, identity: &Identity) {
-        let list = identity.revoked().cloned();
-        let revoked = move |certificate: &CertificateDer<'_>| {
-            list.as_ref().is_some_and(|list| list.revokes(certificate))
+        let refusal = move |chain: &[CertificateDer<'static>]| {
+            verifier.verify(chain).err().map(|error| error.to_string())
         };
-        for device in self.shared.peers().revoke(revoked) {
+        for (device, NotAccepted(reason)) in self.shared.peers().recheck(refusal) {
             let peer = device.name.unwrap_or_default();
-            tracing::warn!(peer = peer.escape_debug().to_string(), "closed, its certificate is revoked");
+            tracing::warn!(peer = %Quoted(&peer), reason, "closed, its certificate is no longer accepted");
         }
+        Ok(())
     }
 }

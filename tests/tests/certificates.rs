@@ -126,6 +126,51 @@ async fn a_revoked_device_is_closed_and_refused_and_nobody_else() -> Result<()> 
 }
 
 #[tokio::test]
+async fn after_the_ca_is_replaced_connections_of_the_old_one_are_closed() -> Result<()> {
+    let pair = start()?;
+    let server = pair.certs().join("server");
+    let old = Client::connect(pair.address(), &pair.certs().join("devices/device")).await?;
+    answers(&old, 1).await?;
+    let authority = authority()?;
+    for file in ["ca.pem", "cert.pem", "key.pem"] {
+        fs::copy(authority.path().join("server").join(file), server.join(file))?;
+    }
+    assert_eq!(old.closed().await?, Some(Close::Revoked), "{}", pair.log());
+    assert!(pair.log().contains("no longer accepted"), "{}", pair.log());
+    let (begun, device) = (Instant::now(), authority.path().join("devices/device"));
+    let new = loop {
+        match Client::connect(pair.address(), &device).await {
+            Ok(client) => break client,
+            Err(error) => ensure!(begun.elapsed() < TIMEOUT, "{error:#}: {}", pair.log()),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    answers(&new, 1).await?;
+    assert!(Client::connect(pair.address(), &pair.certs().join("devices/device")).await.is_err());
+    pair.drain()
+}
+
+#[tokio::test]
+async fn a_list_from_before_a_revocation_lets_nobody_in_again() -> Result<()> {
+    let pair = start()?;
+    let (dir, list) = (pair.certs(), pair.certs().join("server/crl.pem"));
+    made(&dir, &["device", "other"])?;
+    made(&dir, &["revoke", "other"])?;
+    let older = fs::read(&list)?;
+    made(&dir, &["revoke", "device"])?;
+    let device = dir.join("devices/device");
+    let begun = Instant::now();
+    while Client::connect(pair.address(), &device).await.is_ok() {
+        ensure!(begun.elapsed() < TIMEOUT, "the list is not read: {}", pair.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    fs::write(&list, older)?;
+    logs(&pair, "older than the revocation list in force")?;
+    assert!(Client::connect(pair.address(), &device).await.is_err(), "{}", pair.log());
+    pair.drain()
+}
+
+#[tokio::test]
 async fn a_damaged_list_leaves_the_old_one_in_force_and_keeps_a_tail_from_starting() -> Result<()> {
     let pair = start()?;
     let (dir, list) = (pair.certs(), pair.certs().join("server/crl.pem"));

@@ -15,11 +15,11 @@ use narrows_models::{Bundle, Parts};
 use narrows_pair::Pair;
 use narrows_tests::{Client, TIMEOUT, bundle, changed_bundle, photos, root, runtime, said, start};
 use narrows_wire::{
-    ALPN, FrameReply, RefusalCode,
+    ALPN, FrameReply, RefusalCode, Reset,
     identity::Identity,
     limits::{MAX_REPLY, MAX_REQUEST},
     quic::{Tuning, client_config},
-    stream,
+    stream::{self, StreamError},
 };
 
 /// A packet that the split networks of the shipped bundle answer.
@@ -153,6 +153,21 @@ async fn a_frame_over_the_number_in_flight_is_refused_after_its_first_bytes() ->
     for (mut send, _) in unfinished {
         let _ = send.reset(0u8.into());
     }
+    pair.drain()
+}
+
+#[tokio::test]
+async fn a_request_that_is_given_up_before_its_end_is_reset_and_has_no_empty_answer() -> Result<()> {
+    let pair = start()?;
+    let client = Client::connect(pair.address(), &pair.certs().join("devices/device")).await?;
+    for length in [0, 1, 100] {
+        let (mut send, mut receive) = client.connection().open_bi().await?;
+        send.write_all(&vec![16; length]).await?;
+        send.reset(0u8.into())?;
+        let answer = tokio::time::timeout(TIMEOUT, stream::read_message(&mut receive, MAX_REPLY)).await?;
+        assert!(matches!(answer, Err(StreamError::Reset(Reset::Stale))), "{length}: {answer:?}");
+    }
+    assert!(matches!(client.classify(1, &packet()?).await?, FrameReply::Answered(_)));
     pair.drain()
 }
 

@@ -204,8 +204,9 @@ codes! {
         Busy = 6, "too many connections";
         /// The side that closed the connection failed.
         Internal = 7, "internal error";
-        /// The certificate that the peer authenticated with is revoked.
-        Revoked = 8, "certificate revoked";
+        /// The certificate that the peer authenticated with is no longer accepted: it is revoked, or the server reads its
+        /// certificates again and it has ended or is of a CA that was replaced.
+        Revoked = 8, "certificate revoked or no longer accepted";
         /// The connection was silent, and a new one of the same client took its place.
         Replaced = 9, "replaced by a newer connection";
     }

@@ -55,5 +55,5 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time from the end of the handshake to the arrival of the hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The time from the opening of a stream to the arrival of its whole message.
+/// The time from the beginning of the reading of a request to the arrival of its end.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -20,7 +20,7 @@ use rustls::{
         CryptoProvider,
         ring::{cipher_suite, default_provider},
     },
-    server::WebPkiClientVerifier,
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -151,11 +151,43 @@ pub fn client_attempt(
 /// [`SetupError::Identity`] if the files cannot be used at all, for example because the key is not that of the certificate.
 pub fn client_fault(identity: &Identity) -> Result<Option<ClientFault>, SetupError> {
     client_attempt(identity, &Tuning::default())?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)?), provider())
-        .build()
-        .map_err(|error| identity.unusable("ca.pem", rustls::Error::General(error.to_string())))?;
-    let Some((own, issuers)) = identity.chain.split_first() else { return Ok(None) };
-    Ok(verifier.verify_client_cert(own, issuers, UnixTime::now()).err().map(ClientFault::from))
+    Ok(ClientVerifier::new(identity)?.verify(&identity.chain).err().map(ClientFault::from))
+}
+
+/// Verifies the certificates of clients as a server with an identity does in the handshake: they must be signed by the
+/// identity's CA, be a client's, be valid at the present time, and not be on the identity's revocation list.
+#[derive(Clone, Debug)]
+pub struct ClientVerifier(Arc<dyn ClientCertVerifier>);
+
+impl ClientVerifier {
+    /// The verifier of a server with this identity.
+    ///
+    /// # Errors
+    /// [`SetupError::Identity`] if the CA's certificate or the revocation list cannot be used.
+    pub fn new(identity: &Identity) -> Result<ClientVerifier, SetupError> {
+        let mut verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)?), provider());
+        if let Some(revoked) = &identity.revoked {
+            // A CA without a list has revoked nothing, and a list that has ended still holds: its certificates stay revoked.
+            verifier = verifier
+                .with_crls(revoked.lists.iter().cloned())
+                .only_check_end_entity_revocation()
+                .allow_unknown_revocation_status();
+        }
+        let verifier = verifier
+            .build()
+            .map_err(|error| identity.unusable("ca.pem", rustls::Error::General(error.to_string())))?;
+        Ok(ClientVerifier(verifier))
+    }
+
+    /// Verifies a client's chain of certificates, its own first, at the present time.
+    ///
+    /// # Errors
+    /// The reason why a server would refuse it.
+    pub fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+        let (own, issuers) = chain.split_first().ok_or(rustls::Error::NoCertificatesPresented)?;
+        self.0.verify_client_cert(own, issuers, UnixTime::now()).map(drop)
+    }
 }
 
 /// The server's TLS and transport settings. A peer whose certificate is not signed by the identity's CA, or is on its
@@ -164,24 +196,17 @@ pub fn client_fault(identity: &Identity) -> Result<Option<ClientFault>, SetupErr
 /// # Errors
 /// [`SetupError::Identity`] or [`SetupError::Tuning`].
 pub fn server_config(identity: &Identity, tuning: &Tuning) -> Result<ServerConfig, SetupError> {
-    let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)?), provider());
-    if let Some(revoked) = &identity.revoked {
-        // A CA without a list has revoked nothing, and a list that has ended still holds: its certificates stay revoked.
-        verifier = verifier
-            .with_crls(revoked.lists.iter().cloned())
-            .only_check_end_entity_revocation()
-            .allow_unknown_revocation_status();
-    }
-    let verifier = verifier
-        .build()
-        .map_err(|error| identity.unusable("ca.pem", rustls::Error::General(error.to_string())))?;
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|source| identity.unusable("key.pem", source))?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(ClientVerifier::new(identity)?.0)
         .with_single_cert(identity.chain.clone(), identity.key.clone_key())
         .map_err(|source| identity.unusable("key.pem", source))?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
+    // No connection continues an earlier TLS session: in such a handshake the client's certificate would not be verified
+    // again, and the tickets cost every connection bytes that matter on a slow link.
+    tls.session_storage = Arc::new(NoServerSessionStorage {});
+    tls.send_tls13_tickets = 0;
     let tls = QuicServerConfig::try_from(tls).map_err(|_| SetupError::Tuning("no cipher suite for QUIC"))?;
     let mut config = ServerConfig::with_crypto(Arc::new(tls));
     let mut transport = transport(tuning)?;
@@ -209,7 +234,7 @@ pub fn allow_requests(connection: &Connection, max_in_flight: u16, tuning: &Tuni
 
 /// Sends a packet that the peer of a connection with [`allow_requests`] must acknowledge. [`PathState::received`] grows
 /// when it has.
-pub fn probe(connection: &Connection, tuning: &Tuning) {
+pub fn request_acknowledgement(connection: &Connection, tuning: &Tuning) {
     // quinn has no ping. A larger window is announced at once, in a frame that elicits an acknowledgement; making it smaller
     // first keeps its size.
     connection.set_receive_window(VarInt::from_u32(tuning.receive_window - 1));
@@ -248,14 +273,13 @@ pub fn server_endpoint(
 /// after the handshake.
 #[must_use]
 pub fn peer_name(connection: &Connection) -> Option<String> {
-    name_of(&peer_certificate(connection)?)
+    name_of(peer_chain(connection)?.first()?)
 }
 
-/// The peer's own certificate. Both sides show one, so it is known after the handshake.
+/// The certificates that the peer has shown, its own first. Both sides show one, so they are known after the handshake.
 #[must_use]
-pub fn peer_certificate(connection: &Connection) -> Option<CertificateDer<'static>> {
-    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    chain.into_iter().next()
+pub fn peer_chain(connection: &Connection) -> Option<Vec<CertificateDer<'static>>> {
+    connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok().map(|chain| *chain)
 }
 
 /// QUIC's measurements of the network path to the peer.

@@ -94,7 +94,7 @@ async fn before_the_hello_a_client_has_one_stream_and_little_memory() {
 async fn a_probe_tells_a_live_peer_from_a_silent_one() {
     let (_server, near, far) = pair().await;
     let before = quic::path_state(&far).received;
-    quic::probe(&far, &Tuning::default());
+    quic::request_acknowledgement(&far, &Tuning::default());
     let answered = async {
         while quic::path_state(&far).received == before {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -10,7 +10,10 @@ mod relay;
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,8 +29,14 @@ use quinn::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
-use rustls::{crypto::ring::default_provider, server::WebPkiClientVerifier, version::TLS13};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{
+    NamedGroup,
+    client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue},
+    crypto::ring::default_provider,
+    server::WebPkiClientVerifier,
+    version::TLS13,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -280,6 +289,53 @@ async fn sends_early_data(server: Endpoint, client: ClientConfig) -> bool {
     tokio::join!(serve, ask);
     near.close(VarInt::from_u32(0), b"");
     client.connect(address, "localhost").unwrap().into_0rtt().is_ok()
+}
+
+/// Counts the tickets that a client is given, and keeps none.
+#[derive(Debug, Default)]
+struct Tickets(AtomicUsize);
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, _: Tls13ClientSessionValue) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn a_server_gives_no_tickets_with_which_a_client_would_not_be_verified_again() {
+    let parties = Parties::new();
+    let tickets = Arc::new(Tickets::default());
+    let count = async |server: Endpoint| {
+        let mut tls = parties.rustls_client(Some(parties.device.path()));
+        tls.resumption = Resumption::store(Arc::clone(&tickets) as Arc<dyn ClientSessionStore>);
+        let (near, far) = handshake(&server, &any_client(quic_client(tls)), "localhost").await;
+        assert!(near.is_ok() && far.is_ok(), "{near:?} {far:?}");
+        tickets.0.load(Ordering::Relaxed)
+    };
+    assert_eq!(count(server(parties.server.path(), &Tuning::default())).await, 0);
+    let other = QuicServerConfig::try_from(parties.rustls_server()).unwrap();
+    assert!(
+        count(parties.any_server(ServerConfig::with_crypto(Arc::new(other)))).await > 0,
+        "the test can tell"
+    );
 }
 
 #[tokio::test]
@@ -573,7 +629,7 @@ async fn either_side_can_ask_the_other_for_a_sign_of_life() {
     for _ in 0..3 {
         for (side, other) in [(&near, &far), (&far, &near)] {
             let (before, there) = (quic::path_state(side).received, quic::path_state(other).received);
-            quic::probe(side, &tuning);
+            quic::request_acknowledgement(side, &tuning);
             let answered = async {
                 while quic::path_state(side).received == before || quic::path_state(other).received == there {
                     tokio::time::sleep(Duration::from_millis(5)).await;

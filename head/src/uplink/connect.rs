@@ -7,7 +7,8 @@ use narrows_wire::{
     identity::Identity,
     limits::{HELLO_TIMEOUT, MAX_HELLO},
     quic::{
-        CertificateCheck, ConnectionEnd, SetupError, Tuning, client_attempt, client_endpoint, close, probe,
+        CertificateCheck, ConnectionEnd, SetupError, Tuning, client_attempt, client_endpoint, close,
+        request_acknowledgement,
     },
     session::Client,
     stream::{StreamError, read_message, write_message},
@@ -290,7 +291,7 @@ fn not_begun(error: QuinnConnectError) -> ConnectError {
 impl Session {
     /// Asks the server for an acknowledgement, to learn whether it is there.
     pub(super) fn ask(&self) {
-        probe(&self.connection, &self.tuning);
+        request_acknowledgement(&self.connection, &self.tuning);
     }
 
     /// Closes the connection and waits a moment until the server has heard of it.

@@ -9,6 +9,7 @@ use std::{
 use tempfile::NamedTempFile;
 
 use super::error::Error;
+use crate::files::{aside, folder_of};
 
 /// The certificate of the CA, the own certificate and the private key of an identity.
 pub(super) fn identity(folder: &Path) -> [PathBuf; 3] {
@@ -47,12 +48,7 @@ pub(super) fn replace(file: &Path, text: &str, mode: u32) -> Result<(), Error> {
 
 /// Writes a text to a file with these permissions beside `file`.
 fn write_aside(file: &Path, text: &str, mode: u32) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
-    #[cfg(not(unix))]
-    let _ = mode;
-    let mut aside = builder.prefix(".certs-").tempfile_in(folder_of(file))?;
+    let mut aside = aside(file, mode)?;
     aside.write_all(text.as_bytes())?;
     aside.as_file().sync_all()?;
     Ok(aside)
@@ -61,8 +57,4 @@ fn write_aside(file: &Path, text: &str, mode: u32) -> io::Result<NamedTempFile> 
 /// Makes a rename in the folder of `file` last.
 fn sync_folder(file: &Path) -> io::Result<()> {
     File::open(folder_of(file))?.sync_all()
-}
-
-fn folder_of(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -10,7 +10,7 @@ use super::{
     error::Error,
     files::{create_folder, identity, refuse_existing, replace},
     name, records,
-    revoke::{newest_of, present_list},
+    revoke::{is_of, newest_of, present_list},
 };
 
 /// Names that every server identity carries, so that head and tail work on one machine without further names.
@@ -92,7 +92,11 @@ pub fn renew(dir: &Path, name: &str, key: Key) -> Result<Issued, Error> {
     name::check_device(name)?;
     let folder = dir.join("devices").join(name);
     let ca = Authority::open(dir)?;
-    let newest = newest_of(&records::all(dir)?, name)?;
+    // Certificates of the same second have no order, so the one in the folder comes before what was recorded.
+    let newest = match present(&folder)?.filter(|info| is_of(info, name)) {
+        Some(info) => info,
+        None => newest_of(&records::all(dir)?, name)?,
+    };
     let list = present_list(dir, ca.certificate())?;
     if list.is_some_and(|list| list.revoked().iter().any(|one| one.serial == newest.serial)) {
         return Err(Error::Revoked { name: name.to_owned(), folder });

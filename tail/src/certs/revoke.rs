@@ -98,6 +98,7 @@ pub(super) fn newest_of(records: &[CertificateInfo], device: &str) -> Result<Cer
     })
 }
 
-fn is_of(info: &CertificateInfo, device: &str) -> bool {
+/// Whether a certificate is one of this device.
+pub(super) fn is_of(info: &CertificateInfo, device: &str) -> bool {
     info.kind.connects() && info.names.first().is_some_and(|name| name == device)
 }

@@ -84,7 +84,7 @@ impl Error {
 }
 
 /// An error and its sources, joined by colons, for logs and for texts that cannot carry an error value.
-pub(super) fn chain(error: &dyn StdError) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -19,7 +19,7 @@ pub(crate) struct Metrics {
     pub(crate) handshakes_ignored: Counter,
     /// Handshakes given up in favour of newer ones; they are among the failed.
     pub(crate) handshakes_evicted: Counter,
-    /// Authenticated connections that were closed because their certificate is revoked.
+    /// Authenticated connections that were closed because their certificate is no longer accepted.
     pub(crate) revoked: Counter,
     /// Authenticated connections that ended without a hello.
     pub(crate) without_hello: Counter,

@@ -1,5 +1,5 @@
 //! The register of authenticated connections by their certificates: it limits how many connections are open in all and per
-//! device, and closes those of a revoked certificate.
+//! device, and closes those whose certificate is no longer accepted.
 //!
 //! A connection is registered once its handshake has authenticated the peer, and takes one of the limited places only when
 //! its hello is accepted ([`Registration::open`]). Connections without a hello are bounded on their own: of one device there
@@ -34,8 +34,8 @@ pub(crate) struct Limits {
 pub(crate) struct Device {
     /// The certificate's first DNS name; `None` if it has none.
     pub(crate) name: Option<String>,
-    /// The certificate.
-    pub(crate) certificate: CertificateDer<'static>,
+    /// The certificates that it showed, its own first.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
 }
 
 /// The authenticated connections.
@@ -48,10 +48,11 @@ struct State<C> {
     next: u64,
     /// The connections by their number, so in the order of their registration.
     entries: BTreeMap<u64, Entry<C>>,
-    revoked: Box<Revoked>,
+    refusal: Box<Refusal>,
 }
 
-type Revoked = dyn Fn(&CertificateDer<'_>) -> bool + Send + Sync;
+/// Why a chain of certificates is not accepted.
+type Refusal = dyn Fn(&[CertificateDer<'static>]) -> Option<String> + Send + Sync;
 
 struct Entry<C> {
     device: Device,
@@ -65,9 +66,9 @@ pub(crate) struct Registration<C: Connection> {
     number: u64,
 }
 
-/// The certificate is revoked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RevokedCertificate;
+/// The certificate is no longer accepted, for this reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NotAccepted(pub(crate) String);
 
 /// The reason why a connection cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,15 +89,20 @@ pub(crate) enum Full {
 
 impl Device {
     /// What tells devices apart: the name, or without one the certificate, whose first byte no name has.
-    fn key(&self) -> &[u8] {
-        self.name.as_ref().map_or(&self.certificate, |name| name.as_bytes())
+    pub(crate) fn key(&self) -> &[u8] {
+        match (&self.name, self.chain.first()) {
+            (Some(name), _) => name.as_bytes(),
+            (None, Some(certificate)) => certificate,
+            // No handshake succeeds without a certificate.
+            (None, None) => &[],
+        }
     }
 }
 
 impl<C: Connection> Peers<C> {
     /// An empty register with these limits.
     pub(crate) fn new(limits: Limits) -> Peers<C> {
-        let state = State { next: 0, entries: BTreeMap::new(), revoked: Box::new(|_| false) };
+        let state = State { next: 0, entries: BTreeMap::new(), refusal: Box::new(|_| None) };
         Peers { limits, state: Mutex::new(state) }
     }
 
@@ -109,16 +115,17 @@ impl<C: Connection> Peers<C> {
     /// closed.
     ///
     /// # Errors
-    /// [`RevokedCertificate`] if its certificate is revoked; the connection is closed then.
+    /// [`NotAccepted`] if its certificate is not accepted by the condition of [`Peers::recheck`], which may be newer than
+    /// the one that its handshake began with; the connection is closed then.
     pub(crate) fn register(
         self: &Arc<Self>,
         device: Device,
         connection: C,
-    ) -> Result<Registration<C>, RevokedCertificate> {
+    ) -> Result<Registration<C>, NotAccepted> {
         let mut state = self.lock();
-        if (state.revoked)(&device.certificate) {
-            connection.close(Close::Revoked, "the certificate is revoked");
-            return Err(RevokedCertificate);
+        if let Some(reason) = (state.refusal)(&device.chain) {
+            close(&connection, &reason);
+            return Err(NotAccepted(reason));
         }
         while let Some(oldest) = state.surplus(&device, self.limits) {
             if let Some(entry) = state.entries.remove(&oldest) {
@@ -131,33 +138,42 @@ impl<C: Connection> Peers<C> {
         Ok(Registration { peers: Arc::clone(self), number })
     }
 
-    /// Closes every connection whose certificate `revoked` is true for, and from now on those that register with such a
-    /// certificate. A later call replaces the condition. Returns the devices whose connections were closed.
-    pub(crate) fn revoke(
+    /// Closes every connection for whose chain of certificates `refusal` has a reason, and from now on those that register
+    /// with such a chain. A later call replaces the condition. Returns the devices whose connections were closed.
+    pub(crate) fn recheck(
         &self,
-        revoked: impl Fn(&CertificateDer<'_>) -> bool + Send + Sync + 'static,
-    ) -> Vec<Device> {
+        refusal: impl Fn(&[CertificateDer<'static>]) -> Option<String> + Send + Sync + 'static,
+    ) -> Vec<(Device, NotAccepted)> {
         let mut state = self.lock();
-        let closed = state.entries.extract_if(.., |_, entry| revoked(&entry.device.certificate));
-        let closed: Vec<Entry<C>> = closed.map(|(_, entry)| entry).collect();
-        state.revoked = Box::new(revoked);
+        let mut refused = Vec::new();
+        for (number, entry) in &state.entries {
+            refused.extend(refusal(&entry.device.chain).map(|reason| (*number, reason)));
+        }
+        let remove = |(number, reason)| Some((state.entries.remove(&number)?, reason));
+        let closed: Vec<(Entry<C>, String)> = refused.into_iter().filter_map(remove).collect();
+        state.refusal = Box::new(refusal);
         drop(state);
-        let close = |entry: Entry<C>| {
-            entry.connection.close(Close::Revoked, "the certificate is revoked");
-            entry.device
+        let close = |(entry, reason): (Entry<C>, String)| {
+            close(&entry.connection, &reason);
+            (entry.device, NotAccepted(reason))
         };
         closed.into_iter().map(close).collect()
     }
 
     /// Closes one connection, if it is still registered, so that its place is free at once. False if it was gone.
-    pub(crate) fn displace(&self, number: u64, code: Close, reason: &str) -> bool {
+    fn displace(&self, number: u64) -> bool {
         let entry = self.lock().entries.remove(&number);
-        entry.inspect(|entry| entry.connection.close(code, reason)).is_some()
+        let text = "silent, and a newer connection needs its place";
+        entry.inspect(|entry| entry.connection.close(Close::Replaced, text)).is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, State<C>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn close(connection: &impl Connection, reason: &str) {
+    connection.close(Close::Revoked, &format!("the certificate is no longer accepted: {reason}"));
 }
 
 impl<C> State<C> {
@@ -207,6 +223,27 @@ impl<C: Connection> Registration<C> {
         Ok(())
     }
 
+    /// Takes a place among the open connections, and closes as many of `silent`, numbers of connections of the same device, as
+    /// that takes. Other connections of the device may be doing the same: one of `silent` that is gone has made room for one
+    /// of them. Returns how many were closed.
+    ///
+    /// # Errors
+    /// [`Full`] if there is none.
+    pub(crate) fn open_in_place_of(&self, silent: impl IntoIterator<Item = u64>) -> Result<u64, Full> {
+        let (mut closed, mut opened) = (0, self.open());
+        for number in silent {
+            match opened {
+                Ok(()) | Err(Full::Gone) => break,
+                Err(_) => {}
+            }
+            if self.peers.displace(number) {
+                closed += 1;
+                opened = self.open();
+            }
+        }
+        opened.map(|()| closed)
+    }
+
     /// The open connections of the same device, oldest first, with their numbers in the register.
     pub(crate) fn siblings(&self) -> Vec<(u64, C)> {
         let state = self.peers.lock();
@@ -244,7 +281,7 @@ mod tests {
     }
 
     fn device(name: &str) -> Device {
-        Device { name: Some(name.into()), certificate: CertificateDer::from(name.as_bytes().to_vec()) }
+        Device { name: Some(name.into()), chain: vec![CertificateDer::from(name.as_bytes().to_vec())] }
     }
 
     fn peers(connections: usize, per_device: usize) -> Arc<Peers<Link>> {
@@ -299,16 +336,18 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_certificate_is_closed_and_does_not_come_back() {
+    fn a_certificate_that_is_no_longer_accepted_is_closed_and_does_not_come_back() {
         let peers = peers(8, 8);
         let (bad, good) = (Link::default(), Link::default());
         let _bad = peers.register(device("bad"), bad.clone()).unwrap();
         let _good = peers.register(device("good"), good.clone()).unwrap();
-        let closed = peers.revoke(|certificate| certificate.as_ref() == b"bad");
-        assert_eq!(closed, [device("bad")]);
+        let refusal =
+            |chain: &[CertificateDer<'_>]| (chain[0].as_ref() == b"bad").then(|| "it ended".to_owned());
+        let refused = NotAccepted("it ended".to_owned());
+        assert_eq!(peers.recheck(refusal), [(device("bad"), refused.clone())]);
         assert_eq!((bad.closed(), good.closed()), (Some(Close::Revoked), None));
         let again = Link::default();
-        assert_eq!(peers.register(device("bad"), again.clone()).err(), Some(RevokedCertificate));
+        assert_eq!(peers.register(device("bad"), again.clone()).err(), Some(refused));
         assert_eq!(again.closed(), Some(Close::Revoked));
         assert!(peers.register(device("good"), Link::default()).is_ok());
     }
@@ -321,12 +360,24 @@ mod tests {
         let new = peers.register(device("a"), Link::default()).unwrap();
         assert_eq!(new.open(), Err(Full::Device { open: 1 }));
         let (number, link) = new.siblings().remove(0);
-        assert!(peers.displace(number, Close::Replaced, "silent"));
+        assert_eq!(new.open_in_place_of([number]), Ok(1));
         assert_eq!(link.closed(), Some(Close::Replaced));
-        assert!(!peers.displace(number, Close::Replaced, "silent"));
-        assert_eq!(new.open(), Ok(()));
         drop(old);
         assert_eq!(new.siblings().len(), 1);
+    }
+
+    #[test]
+    fn connections_of_a_crashed_device_that_come_back_at_once_each_take_the_place_of_another_silent_one() {
+        let peers = peers(8, 3);
+        let old: Vec<_> = (0..3).map(|_| open(&peers, "a").unwrap()).collect();
+        let new: Vec<_> = (0..3).map(|_| peers.register(device("a"), Link::default()).unwrap()).collect();
+        // All of them have found the same ones silent before the first takes a place.
+        let silent: Vec<u64> = old.iter().map(|registration| registration.number).collect();
+        for registration in &new {
+            assert_eq!(registration.open_in_place_of(silent.clone()), Ok(1));
+        }
+        let late = peers.register(device("a"), Link::default()).unwrap();
+        assert_eq!(late.open_in_place_of(silent), Err(Full::Device { open: 3 }));
     }
 
     #[test]
@@ -343,7 +394,7 @@ mod tests {
     #[test]
     fn certificates_without_a_name_are_told_apart() {
         let peers = peers(8, 1);
-        let nameless = |byte: u8| Device { name: None, certificate: CertificateDer::from(vec![byte]) };
+        let nameless = |byte: u8| Device { name: None, chain: vec![CertificateDer::from(vec![byte])] };
         let first = peers.register(nameless(1), Link::default()).unwrap();
         let second = peers.register(nameless(2), Link::default()).unwrap();
         assert_eq!((first.open(), second.open()), (Ok(()), Ok(())));

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use crate::Error;
+use crate::{Error, engine::chain};
 
 /// How often the files are looked at. A change takes effect within a second.
 const LOOK: Duration = Duration::from_millis(400);
@@ -58,7 +58,7 @@ impl Certificates {
     pub(super) fn load(&mut self) -> Result<Identity, IdentityError> {
         self.read = self.versions();
         let identity = self.load_own()?;
-        let list = self.load_list(&identity)?;
+        let list = self.load_list(&identity, None)?;
         Ok(identity.with_revoked(list))
     }
 
@@ -70,12 +70,19 @@ impl Certificates {
     }
 
     /// Reads the revocation list. From the first one on a missing file is an error: who removes it does not let the devices
-    /// in again.
-    fn load_list(&mut self, identity: &Identity) -> Result<Option<RevocationList>, IdentityError> {
+    /// in again, and neither does who puts an older list in the place of `present`.
+    fn load_list(
+        &mut self,
+        identity: &Identity,
+        present: Option<&RevocationList>,
+    ) -> Result<Option<RevocationList>, IdentityError> {
         if !self.list_required && self.list.symlink_metadata().is_err() {
             return Ok(None);
         }
         let list = RevocationList::load(&self.list, identity.ca())?;
+        if let Some(present) = present {
+            list.check_replaces(present, identity.ca())?;
+        }
         self.list_required = true;
         Ok(Some(list))
     }
@@ -144,7 +151,7 @@ impl Certificates {
             error = Some(fault.into());
             present.with_revoked(None)
         });
-        let list = self.load_list(&own).unwrap_or_else(|fault| {
+        let list = self.load_list(&own, present.revoked()).unwrap_or_else(|fault| {
             error.get_or_insert(fault.into());
             present.revoked().cloned()
         });
@@ -200,17 +207,6 @@ fn warnings(identity: &Identity, now: i64) -> Vec<String> {
         ));
     }
     found
-}
-
-/// An error and its sources, joined by colons.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -287,16 +283,27 @@ mod tests {
             assert!(watched.applies(1).await, "damage {damage}");
             fs::write(server.join("crl.pem"), list).unwrap();
         }
+        // Nor does a list from before a later revocation.
+        let older = fs::read(server.join("crl.pem")).unwrap();
+        certs::device(&watched.dir, "lost").unwrap();
+        certs::revoke(&watched.dir, "lost").unwrap();
+        assert!(watched.applies(2).await, "a later list");
+        let newer = fs::read(server.join("crl.pem")).unwrap();
+        watched.applied.lock().unwrap().clear();
+        fs::write(server.join("crl.pem"), older).unwrap();
+        assert!(watched.applies(2).await, "an older list");
+        assert!(watched.applied.lock().unwrap().iter().all(|revoked| *revoked == 2));
+        fs::write(server.join("crl.pem"), newer).unwrap();
         // A key that cannot be used does not keep a revocation from taking effect.
         fs::set_permissions(server.join("key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
         certs::revoke(&watched.dir, "door").unwrap();
-        assert!(watched.applies(2).await, "with a bad key");
+        assert!(watched.applies(3).await, "with a bad key");
         // Nor does a certificate that is not that of the key.
         fs::set_permissions(server.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
         fs::copy(watched.dir.join("devices/door/cert.pem"), server.join("cert.pem")).unwrap();
         certs::device(&watched.dir, "third").unwrap();
         certs::revoke(&watched.dir, "third").unwrap();
-        assert!(watched.applies(3).await, "with a bad certificate");
+        assert!(watched.applies(4).await, "with a bad certificate");
         watched.drain.send(true).unwrap();
     }
 

@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tempfile::NamedTempFile;
+use crate::{Error, files::aside};
 
-use crate::Error;
+/// Everybody may read it whom the umask allows.
+const MODE: u32 = 0o666;
 
 /// A file that can be written: its folder takes a file, and what has its name now may be replaced.
 pub(super) struct PortFile(PathBuf);
@@ -20,7 +21,7 @@ impl PortFile {
     /// [`Error::Io`] if the folder is missing or cannot be written, or if there is a link, a folder or a device of this name.
     pub(super) fn open(file: &Path) -> Result<PortFile, Error> {
         let fail = |source| Error::Io { what: format!("--port-file {}", file.display()), source };
-        aside(file).map_err(fail)?;
+        aside(file, MODE).map_err(fail)?;
         match fs::symlink_metadata(file) {
             Ok(meta) if !meta.is_file() => {
                 let what = if meta.is_symlink() { "a link" } else { "no regular file" };
@@ -40,19 +41,12 @@ impl PortFile {
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
     pub(super) fn write(&self, address: &str) -> Result<(), Error> {
-        let written = aside(&self.0).and_then(|mut aside| {
+        let written = aside(&self.0, MODE).and_then(|mut aside| {
             aside.write_all(format!("{address}\n").as_bytes())?;
             aside.persist(&self.0).map(drop).map_err(|error| error.error)
         });
         written.map_err(|source| Error::Io { what: format!("cannot write {}", self.0.display()), source })
     }
-}
-
-/// A new file in the folder of `file`, readable by all that the umask allows.
-fn aside(file: &Path) -> io::Result<NamedTempFile> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    tempfile::Builder::new().prefix(".narrows-tail-").permissions(mode).tempfile_in(folder)
 }
 
 #[cfg(test)]

@@ -97,6 +97,21 @@ pub enum IdentityError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A certificate revocation list is older than the one that is in force.
+    #[error(
+        "{} is older than the revocation list in force: {}, and number {present} is in force; \
+         copy the newest list of the CA there",
+        file.display(),
+        number.map_or_else(|| "it lacks the list of a CA".to_owned(), |number| format!("it has number {number}"))
+    )]
+    Outdated {
+        /// The file.
+        file: PathBuf,
+        /// The number of the list in the file; `None` if it has no list of this CA.
+        number: Option<u64>,
+        /// The number of the list that is in force.
+        present: u64,
+    },
 }
 
 /// Which command makes a file that is not there.

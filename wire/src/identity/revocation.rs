@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject};
-use x509_parser::{parse_x509_certificate, parse_x509_crl};
+use x509_parser::{parse_x509_certificate, parse_x509_crl, revocation_list::CertificateRevocationList};
 
 use super::{IdentityError, certificate::significant, error::read};
 
@@ -21,8 +21,6 @@ pub struct RevocationList {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Revoked {
-    /// The name of the CA, in DER.
-    issuer: Vec<u8>,
     /// The serial number, most significant byte first, without leading zeros.
     pub serial: Vec<u8>,
     /// When it was revoked, in seconds since 1970.
@@ -62,21 +60,13 @@ impl RevocationList {
 
     fn add(&mut self, list: &[u8], ca: &[CertificateDer<'_>]) -> Result<(), String> {
         let (_, list) = parse_x509_crl(list).map_err(|error| format!("it is damaged: {error}"))?;
-        let signed = ca.iter().any(|ca| {
-            parse_x509_certificate(ca).is_ok_and(|(_, ca)| {
-                ca.subject().as_raw() == list.issuer().as_raw()
-                    && list.verify_signature(ca.public_key()).is_ok()
-            })
-        });
-        if !signed {
+        if signer(&list, ca).is_none() {
             return Err("it is not signed by a CA of ca.pem: it is damaged or of another CA".to_owned());
         }
-        let number = list.crl_number().and_then(|number| number.to_string().parse().ok()).unwrap_or(0);
-        self.number = self.number.max(number);
+        self.number = self.number.max(number(&list));
         let until = list.next_update().map(|time| time.timestamp());
         self.until = [self.until, until].into_iter().flatten().min();
         self.revoked.extend(list.iter_revoked_certificates().map(|one| Revoked {
-            issuer: list.issuer().as_raw().to_vec(),
             serial: significant(one.raw_serial()).to_vec(),
             at: one.revocation_date.timestamp(),
         }));
@@ -107,11 +97,60 @@ impl RevocationList {
         self.until
     }
 
-    /// Whether a certificate is on the list of its CA.
-    #[must_use]
-    pub fn revokes(&self, certificate: &CertificateDer<'_>) -> bool {
-        let Ok((_, certificate)) = parse_x509_certificate(certificate) else { return false };
-        let (issuer, serial) = (certificate.issuer().as_raw(), significant(certificate.raw_serial()));
-        self.revoked.iter().any(|one| one.serial == serial && one.issuer == issuer)
+    /// Checks that these lists may take the place of `present`: that for every CA of `ca` which has signed a list of `present`
+    /// there is one here that is not older. Of two lists of a CA the one with the lower number is older, or with equal numbers
+    /// the one with the earlier date.
+    ///
+    /// # Errors
+    /// [`IdentityError::Outdated`].
+    pub fn check_replaces(
+        &self,
+        present: &RevocationList,
+        ca: &[CertificateDer<'_>],
+    ) -> Result<(), IdentityError> {
+        let (issued, before) = (self.newest(ca), present.newest(ca));
+        let older = |(now, then): (&Option<Issue>, &Option<Issue>)| now < then;
+        match std::iter::zip(&issued, &before).find(|pair| older(*pair)) {
+            Some((issued, present)) => Err(IdentityError::Outdated {
+                file: self.file.clone(),
+                number: issued.map(|issue| issue.number),
+                present: present.map_or(0, |issue| issue.number),
+            }),
+            None => Ok(()),
+        }
     }
+
+    /// The newest list of each of these CAs.
+    fn newest(&self, ca: &[CertificateDer<'_>]) -> Vec<Option<Issue>> {
+        let mut newest = vec![None; ca.len()];
+        for list in &self.lists {
+            let Ok((_, list)) = parse_x509_crl(list) else { continue };
+            if let Some(signer) = signer(&list, ca) {
+                let issue = Issue { number: number(&list), date: list.last_update().timestamp() };
+                newest[signer] = newest[signer].max(Some(issue));
+            }
+        }
+        newest
+    }
+}
+
+/// What orders the lists of one CA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Issue {
+    number: u64,
+    date: i64,
+}
+
+/// The index of the CA that has signed a list.
+fn signer(list: &CertificateRevocationList<'_>, ca: &[CertificateDer<'_>]) -> Option<usize> {
+    ca.iter().position(|ca| {
+        parse_x509_certificate(ca).is_ok_and(|(_, ca)| {
+            ca.subject().as_raw() == list.issuer().as_raw() && list.verify_signature(ca.public_key()).is_ok()
+        })
+    })
+}
+
+/// The number of a list, 0 if it has none. Numbers of more than 64 bits count as the largest of 64 bits.
+fn number(list: &CertificateRevocationList<'_>) -> u64 {
+    list.crl_number().map_or(0, |number| number.to_string().parse().unwrap_or(u64::MAX))
 }

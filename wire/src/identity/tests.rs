@@ -9,7 +9,7 @@ use rcgen::{
 };
 
 use super::*;
-use crate::quic::{Tuning, server_config};
+use crate::quic::{ClientVerifier, Tuning, server_config};
 
 /// A CA and the means to sign with it.
 struct Ca {
@@ -47,6 +47,11 @@ impl Ca {
     }
 
     fn revoke(&self, serials: &[u64]) -> String {
+        self.list(7, 2, serials)
+    }
+
+    /// A revocation list of this number, made on this day of January.
+    fn list(&self, number: u64, day: u8, serials: &[u64]) -> String {
         let revoked = serials.iter().map(|&serial| RevokedCertParams {
             serial_number: SerialNumber::from(serial),
             revocation_time: rcgen::date_time_ymd(2026, 1, 2),
@@ -54,9 +59,9 @@ impl Ca {
             invalidity_date: None,
         });
         let list = CertificateRevocationListParams {
-            this_update: rcgen::date_time_ymd(2026, 1, 2),
+            this_update: rcgen::date_time_ymd(2026, 1, day),
             next_update: rcgen::date_time_ymd(2036, 1, 2),
-            crl_number: SerialNumber::from(7),
+            crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
@@ -136,20 +141,58 @@ fn a_revocation_list_names_certificates_of_its_own_ca_alone() {
     assert_eq!((list.number(), list.revoked().len()), (7, 2));
     assert_eq!(list.revoked()[0].serial, [0x80], "without the zero that keeps the number positive");
     assert!(list.until().unwrap() > list.revoked()[0].at);
-    let certificate = |serial: u64| {
+    let certificate = |ca: &Ca, serial: u64| {
         ca.identity(folder.path(), serial, &[]);
-        certificates(&folder.path().join("cert.pem")).unwrap().remove(0)
+        certificates(&folder.path().join("cert.pem")).unwrap()
     };
-    assert!(list.revokes(&certificate(0x80)) && list.revokes(&certificate(5)));
-    assert!(!list.revokes(&certificate(6)));
+    let foreign = certificate(&other, 6);
+    let (revoked, valid) = ([0x80, 5].map(|serial| certificate(&ca, serial)), certificate(&ca, 6));
     let identity = Identity::load(folder.path()).unwrap().with_revoked(Some(list));
     server_config(&identity, &Tuning::default()).unwrap();
+    let verifier = ClientVerifier::new(&identity).unwrap();
+    for chain in revoked {
+        assert!(verifier.verify(&chain).unwrap_err().to_string().contains("Revoked"));
+    }
+    verifier.verify(&valid).unwrap();
+    assert!(verifier.verify(&foreign).is_err());
+    assert!(verifier.verify(&[]).is_err());
 
     // The name of both CAs is the same; only the key tells them apart.
     fs::write(&file, other.revoke(&[5])).unwrap();
     let error = RevocationList::load(&file, std::slice::from_ref(&ca.der)).unwrap_err();
     assert!(matches!(error, IdentityError::Revocation { .. }) && error.to_string().contains("crl.pem"));
     RevocationList::load(&file, &[ca.der.clone(), other.der.clone()]).unwrap();
+}
+
+#[test]
+fn an_older_revocation_list_does_not_replace_a_newer_one_of_the_same_ca() {
+    let (ca, other, folder) = (Ca::new(), Ca::new(), tempfile::tempdir().unwrap());
+    let both = [ca.der.clone(), other.der.clone()];
+    let load = |lists: &[String]| {
+        let file = folder.path().join("crl.pem");
+        fs::write(&file, lists.concat()).unwrap();
+        RevocationList::load(&file, &both).unwrap()
+    };
+    let present = load(&[ca.list(7, 5, &[1]), other.list(3, 5, &[])]);
+    for newer in [
+        [ca.list(7, 5, &[1]), other.list(3, 5, &[])],
+        [other.list(4, 1, &[]), ca.list(8, 1, &[1])],
+        [ca.list(7, 6, &[]), other.list(3, 5, &[])],
+    ] {
+        load(&newer).check_replaces(&present, &both).unwrap();
+    }
+    let older: [&[String]; 4] = [
+        &[ca.list(6, 9, &[]), other.list(9, 9, &[])],
+        &[ca.list(9, 9, &[]), other.list(2, 9, &[])],
+        &[ca.list(7, 4, &[]), other.list(3, 5, &[])],
+        &[other.list(9, 9, &[])],
+    ];
+    for lists in older {
+        let error = load(lists).check_replaces(&present, &both).unwrap_err();
+        assert!(matches!(error, IdentityError::Outdated { .. }) && error.to_string().contains("crl.pem"));
+    }
+    // The list of a CA that is trusted no longer holds nobody up.
+    load(&[other.list(9, 9, &[])]).check_replaces(&present, &both[1..]).unwrap();
 }
 
 #[test]

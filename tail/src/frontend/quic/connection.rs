@@ -11,7 +11,7 @@ use std::{
 use narrows_models::Digest;
 use narrows_wire::{
     Close,
-    quic::{ConnectionEnd, close, peer_certificate, peer_name},
+    quic::{ConnectionEnd, close, peer_chain, peer_name},
     session::Server,
     text::Quoted,
 };
@@ -28,7 +28,7 @@ use super::{
 use crate::frontend::{
     admission::{HandshakePermit, PermitCount},
     log::Kind,
-    peers::{Device, Registration},
+    peers::{Device, NotAccepted, Registration},
 };
 
 /// Runs a connection from its handshake to its end.
@@ -40,22 +40,26 @@ pub(super) async fn run(
 ) {
     let remote = incoming.remote_address();
     let Some(connection) = handshake::complete(incoming, place, &shared, &mut drain).await else { return };
-    let Some(certificate) = peer_certificate(&connection) else {
+    let Some(chain) = peer_chain(&connection) else {
         // The handshake does not succeed without a certificate.
         return close(&connection, Close::Violation, "no certificate");
     };
-    let device = Device { name: peer_name(&connection), certificate };
+    let device = Device { name: peer_name(&connection), chain };
     let key: Arc<str> = match &device.name {
         Some(name) => name.as_str().into(),
-        None => Digest::of(&device.certificate).to_string().into(),
+        None => Digest::of(device.key()).to_string().into(),
     };
     let name = device.name.clone().unwrap_or_else(|| "without a name".to_owned());
-    let Ok(registration) = shared.peers.register(device, connection.clone()) else {
-        shared.metrics.revoked.add(1);
-        if shared.writes(Kind::HelloRefused) {
-            tracing::warn!(peer = %Quoted(&name), %remote, "closed, its certificate is revoked");
+    let registration = match shared.peers.register(device, connection.clone()) {
+        Ok(registration) => registration,
+        Err(NotAccepted(reason)) => {
+            shared.metrics.revoked.add(1);
+            if shared.writes(Kind::HelloRefused) {
+                let peer = Quoted(&name);
+                tracing::warn!(%peer, %remote, reason, "closed, its certificate is no longer accepted");
+            }
+            return;
         }
-        return;
     };
     let session = Mutex::new(Server::new(Arc::clone(&shared.catalog), Instant::now()));
     let (undelivered, decode_failure_logged) = (PermitCount::default(), AtomicBool::new(false));

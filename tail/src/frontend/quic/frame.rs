@@ -62,7 +62,16 @@ impl Drop for InFlight<'_> {
 impl Peer {
     /// Receives one request, answers it and waits until the answer is delivered.
     pub(super) async fn frame(self: Arc<Self>, mut send: SendStream, mut receive: RecvStream) {
-        let Some(answer) = self.receive_and_answer(&mut send, &mut receive).await else { return };
+        let answered =
+            caught(self.receive_and_answer(&mut send, &mut receive)).await.unwrap_or_else(|panic| {
+                self.log_panic(None, &panic);
+                None
+            });
+        let Some(answer) = answered else {
+            // Dropping the stream would finish it, and the peer would take that for an empty message.
+            let _ = send.reset(code(Reset::Stale));
+            return;
+        };
         self.shared.metrics.bytes_out.add(answer.bytes.len() as u64);
         let delivered = async {
             let Answer { bytes, lease, _undelivered } = answer;
@@ -235,10 +244,15 @@ impl Peer {
     /// The refusal of a frame whose task panicked.
     fn panicked(&self, id: u64, panic: &str) -> Vec<u8> {
         self.shared.metrics.refused.add(1);
+        self.log_panic(Some(id), panic);
+        refused(id, Refusal::new(RefusalCode::Internal, "the server failed on this frame; its log has more"))
+    }
+
+    /// Logs the panic of a frame's task; `id` is the frame's number if it was accepted.
+    fn log_panic(&self, id: Option<u64>, panic: &str) {
         if self.shared.writes(Kind::Panicked) {
             tracing::error!(peer = %self, id, panic = %Quoted(panic), "the frame's task panicked");
         }
-        refused(id, Refusal::new(RefusalCode::Internal, "the server failed on this frame; its log has more"))
     }
 
     /// Logs a packet or image that did not decode: the first of a connection as a warning, later ones for debugging, so that

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use narrows_wire::{
     Close, Refusal, RefusalCode,
     limits::MAX_HELLO,
-    quic::{allow_requests, close, path_state, probe},
+    quic::{allow_requests, close, path_state, request_acknowledgement},
     session::HelloOutcome,
     stream::{StreamError, read_message, write_message},
 };
@@ -113,7 +113,7 @@ impl Peer {
             .into_iter()
             .map(|(number, connection)| (number, path_state(&connection).received, connection))
             .collect();
-        silent.iter().for_each(|(_, _, connection)| probe(connection, &self.shared.tuning));
+        silent.iter().for_each(|(_, _, connection)| request_acknowledgement(connection, &self.shared.tuning));
         let round_trip = silent.iter().map(|(_, _, connection)| connection.rtt()).max().unwrap_or_default();
         let end = Instant::now() + (PROBE_TIMEOUT + 3 * round_trip).min(MAX_PROBE_TIMEOUT);
         while !silent.is_empty() && Instant::now() < end {
@@ -125,15 +125,13 @@ impl Peer {
                 Err(still) => full = still,
             }
         }
-        let Some((number, _, _)) = silent.first() else { return Err(self.full(full)) };
-        if self.shared.peers.displace(
-            *number,
-            Close::Replaced,
-            "silent, and a newer connection needs its place",
-        ) {
-            self.shared.metrics.connections_replaced.add(1);
+        if silent.is_empty() {
+            return Err(self.full(full));
         }
-        self.registration.open().map_err(|full| self.full(full))
+        let replaced = self.registration.open_in_place_of(silent.iter().map(|(number, _, _)| *number));
+        let closed = replaced.map_err(|full| self.full(full))?;
+        self.shared.metrics.connections_replaced.add(closed);
+        Ok(())
     }
 
     /// The refusal for a limit that is reached.

@@ -31,6 +31,8 @@ const HOUR: u64 = 3600;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
+    /// Name of this device, unless the one of its certificate or of the host is to be taken.
+    pub device: Option<String>,
     /// Address of the server and folder of this device's identity; `None` where nothing is sent.
     pub server: Option<(Server, PathBuf)>,
     /// Where the network runs.
@@ -121,6 +123,7 @@ impl Config {
             bundle.geometries().iter().map(|geometry| geometry.name.as_str()).collect();
         let first = chosen.first().map_or(0, |&index| tasks[index].geometry);
         Ok(Config {
+            device: flags.device.as_deref().map(device_name).transpose()?,
             server,
             path: flags.path,
             // A bundle may be installed on a device without this part.
@@ -298,6 +301,17 @@ impl Transport {
         }
         let millis = Duration::from_millis;
         Ok(Tuning { idle_timeout: millis(idle), keep_alive: millis(keep_alive), ..Tuning::default() })
+    }
+}
+
+/// Checks the name of a device, which stands in lines, topics and file names.
+fn device_name(name: &str) -> Result<String, Error> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match (1..=64).contains(&name.len()) && name.chars().all(is_plain) {
+        true => Ok(name.to_owned()),
+        false => {
+            Err(Error::usage("--device", format!("{name:?}; give 1 to 64 letters, digits, '.', '-' or '_'")))
+        }
     }
 }
 

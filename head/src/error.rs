@@ -137,6 +137,17 @@ pub enum Error {
         /// What is wrong with it.
         source: ImageFault,
     },
+    /// The frame of a camera holds no usable image.
+    #[error("camera {camera}")]
+    Camera {
+        /// The camera's name.
+        camera: String,
+        /// What is wrong with the frame.
+        source: ImageFault,
+    },
+    /// The picture of a frame was not kept and cannot be read again.
+    #[error("the frame's picture was not kept")]
+    Gone,
     /// The symbols of a frame could not be coded.
     #[error("the frame cannot be coded")]
     Code(#[source] narrows_codec::Error),
@@ -274,6 +285,8 @@ impl Error {
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol { .. } => ErrorKind::Server,
             Error::File { .. }
             | Error::Image { .. }
+            | Error::Camera { .. }
+            | Error::Gone
             | Error::Code(_)
             | Error::Encode(_)
             | Error::Json(_)

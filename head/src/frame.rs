@@ -1,9 +1,9 @@
 //! A frame on its way from the source to its outcome, with what was decided about it and what was measured on it.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use image::RgbImage;
@@ -17,20 +17,42 @@ use crate::{Error, encoding::Encoding};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FrameId(pub(crate) u64);
 
+/// Where a frame comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// An image file, and the name of its source if it was given one.
+    File { file: PathBuf, source: Option<Arc<str>> },
+    /// A camera, or another source whose newest frame counts.
+    #[expect(dead_code, reason = "sources of this kind follow")]
+    Camera {
+        /// Its name, unique within the run.
+        name: Arc<str>,
+        /// Position of the frame among all that the camera has delivered, from 0.
+        sequence: u64,
+        /// Frames of the camera that newer ones have replaced since the last one that was taken.
+        replaced: u64,
+        /// The file that it was read from, in a watched folder.
+        file: Option<PathBuf>,
+    },
+}
+
 /// One picture as a source delivers it.
 #[derive(Debug)]
 pub(crate) struct Capture {
-    /// Where it was read from.
-    pub(crate) file: PathBuf,
-    /// Name of its pictures in the output folder, unique within the source; `None` if it was delivered before.
+    /// Where it comes from.
+    pub(crate) origin: Origin,
+    /// Name of its pictures in the output folder: unique within a source of files, that of the camera for all of its frames,
+    /// and `None` for a file that was delivered before.
     pub(crate) picture_name: Option<String>,
     /// When it came into being; its budget is counted from here.
     pub(crate) captured_at: Instant,
+    /// The same moment on this device's calendar, as it was set then.
+    pub(crate) captured_on: SystemTime,
     /// Duration of reading and decoding.
     pub(crate) decode: Duration,
     /// The upright picture, or why this one cannot be used; the source may still deliver others.
     pub(crate) pixels: Result<RgbImage, Error>,
-    /// Whether reading `file` again gives the same picture.
+    /// Whether reading its file again gives the same picture.
     pub(crate) can_reload: bool,
 }
 
@@ -76,12 +98,14 @@ pub(crate) enum FramePath {
 #[derive(Debug)]
 pub(crate) struct Frame<S> {
     pub(crate) id: FrameId,
-    /// Where it was read from.
-    pub(crate) file: PathBuf,
+    /// Where it comes from.
+    pub(crate) origin: Origin,
     /// Name of its pictures in the output folder, if it has one.
     pub(crate) picture_name: Option<String>,
     /// When it came into being.
     pub(crate) captured_at: Instant,
+    /// The same moment on this device's calendar.
+    pub(crate) captured_on: SystemTime,
     pub(crate) plan: FramePlan,
     pub(crate) stage: S,
     /// One of the run's places in flight. It is freed when the frame is dropped, which bounds how many frames exist.
@@ -168,6 +192,24 @@ pub struct Timings {
     pub encode: Duration,
 }
 
+impl Origin {
+    /// The file that the frame was read from, if it was.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Origin::File { file, .. } => Some(file),
+            Origin::Camera { file, .. } => file.as_deref(),
+        }
+    }
+
+    /// The name of the camera, or of a source of files that was given one.
+    pub(crate) fn source(&self) -> Option<&str> {
+        match self {
+            Origin::File { source, .. } => source.as_deref(),
+            Origin::Camera { name, .. } => Some(name),
+        }
+    }
+}
+
 impl Frame<()> {
     /// Starts a frame from a capture: the frame without pixels, and the pixels or why there are none.
     pub(crate) fn begin(
@@ -176,8 +218,8 @@ impl Frame<()> {
         plan: FramePlan,
         permit: OwnedSemaphorePermit,
     ) -> (Self, Result<Captured, Error>) {
-        let Capture { file, picture_name, captured_at, decode, pixels, .. } = capture;
-        let frame = Frame { id, file, picture_name, captured_at, plan, stage: (), permit };
+        let Capture { origin, picture_name, captured_at, captured_on, decode, pixels, .. } = capture;
+        let frame = Frame { id, origin, picture_name, captured_at, captured_on, plan, stage: (), permit };
         (frame, pixels.map(|pixels| Captured { pixels, decode }))
     }
 
@@ -198,14 +240,14 @@ impl Frame<Encoded> {
 impl<S> Frame<S> {
     /// Puts the frame into another stage.
     pub(crate) fn with<T>(self, stage: T) -> Frame<T> {
-        let Frame { id, file, picture_name, captured_at, plan, permit, .. } = self;
-        Frame { id, file, picture_name, captured_at, plan, stage, permit }
+        let Frame { id, origin, picture_name, captured_at, captured_on, plan, permit, .. } = self;
+        Frame { id, origin, picture_name, captured_at, captured_on, plan, stage, permit }
     }
 
     /// Separates what the stage holds from the frame.
     pub(crate) fn take(self) -> (S, Frame<()>) {
-        let Frame { id, file, picture_name, captured_at, plan, stage, permit } = self;
-        (stage, Frame { id, file, picture_name, captured_at, plan, stage: (), permit })
+        let Frame { id, origin, picture_name, captured_at, captured_on, plan, stage, permit } = self;
+        (stage, Frame { id, origin, picture_name, captured_at, captured_on, plan, stage: (), permit })
     }
 
     /// When half of the frame's time has passed.
@@ -241,9 +283,10 @@ pub(crate) mod tests {
         };
         Frame {
             id: FrameId(0),
-            file: "cat.jpg".into(),
+            origin: Origin::File { file: "cat.jpg".into(), source: None },
             picture_name: None,
             captured_at: now,
+            captured_on: SystemTime::UNIX_EPOCH,
             plan,
             stage: (),
             permit,

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "certificates end at some time")]
 
 use std::{
+    fs,
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -20,6 +21,16 @@ pub(crate) fn load(folder: &Path) -> Result<Identity, IdentityError> {
         tracing::warn!("{warning}");
     }
     Ok(identity)
+}
+
+/// The name of this device: as given, or that of its certificate, or of the host.
+pub(crate) fn device_name(given: Option<&str>, identity: Option<&Identity>) -> String {
+    let host = || {
+        let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim().to_owned();
+        (!name.is_empty()).then_some(name)
+    };
+    let certified = || identity.and_then(Identity::name);
+    given.map(str::to_owned).or_else(certified).or_else(host).unwrap_or_else(|| "device".to_owned())
 }
 
 /// What should be mended soon, at `now` in seconds since 1970.

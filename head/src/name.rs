@@ -70,24 +70,7 @@ fn is_invisible(character: char) -> bool {
     character.is_control() || mark
 }
 
-/// A path in JSON, as [`Escaped`] displays it.
-pub(crate) mod escaped {
-    use std::path::{Path, PathBuf};
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::{Escaped, unescape};
-
-    pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&Escaped(path))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-        Ok(unescape(&String::deserialize(deserializer)?))
-    }
-}
-
-/// A path in JSON that may be absent.
+/// A path in JSON, as [`Escaped`] displays it, that may be absent.
 pub(crate) mod escaped_option {
     use std::path::PathBuf;
 

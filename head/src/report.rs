@@ -5,10 +5,7 @@ use std::path::PathBuf;
 use narrows_wire::Framing;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{
-    encoding::Encoding,
-    name::{escaped, escaped_option},
-};
+use crate::{encoding::Encoding, name::escaped_option};
 
 mod summary;
 mod totals;
@@ -24,9 +21,27 @@ pub(crate) use totals::Totals;
 pub struct Line {
     /// Position of the frame within the run, from 0.
     pub frame: u64,
-    /// The file that it was read from.
-    #[serde(with = "escaped")]
-    pub file: PathBuf,
+    /// The file that it was read from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "escaped_option")]
+    pub file: Option<PathBuf>,
+    /// Name of the camera, or of a source of files that was given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub camera: Option<String>,
+    /// Position of the frame among all that the camera has delivered, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// Frames of the camera that newer ones have replaced since the last one that was taken.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replaced: u64,
+    /// When the frame was captured: the end of its arrival, by this device's clock, as RFC 3339 in UTC with milliseconds.
+    #[serde(default)]
+    pub captured: String,
+    /// Name of this device: `--device`, or that of its certificate, or of the host.
+    #[serde(default)]
+    pub device: String,
+    /// The first 12 digits of the identity of the bundle (models/BUNDLE.md).
+    #[serde(default)]
+    pub bundle: String,
     /// Whether it was answered.
     pub status: Status,
     /// The path that gave the answer: `split`, `image`, or `local` for this device alone.
@@ -221,6 +236,10 @@ impl Line {
     }
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 fn three_digits<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((value * 1e3).round() / 1e3)
 }
@@ -236,7 +255,13 @@ mod tests {
     fn line(status: Status, packet: usize, total: f64) -> Line {
         Line {
             frame: 3,
-            file: "photos/cat.jpg".into(),
+            file: Some("photos/cat.jpg".into()),
+            camera: None,
+            sequence: None,
+            replaced: 0,
+            captured: "2026-03-01T12:00:00.250Z".into(),
+            device: "pi".into(),
+            bundle: "0123456789ab".into(),
             status,
             path: None,
             fallback: None,
@@ -275,7 +300,8 @@ mod tests {
         assert_eq!(
             text(&answered),
             concat!(
-                r#"{"frame":3,"file":"photos/cat.jpg","status":"answered","path":"split","level":1,"coding":"static","geometry":"photo","#,
+                r#"{"frame":3,"file":"photos/cat.jpg","captured":"2026-03-01T12:00:00.250Z","device":"pi","bundle":"0123456789ab","#,
+                r#""status":"answered","path":"split","level":1,"coding":"static","geometry":"photo","#,
                 r#""classify":[{"index":281,"label":"tabby","probability":0.61}],"#,
                 r#""segment":{"mask":"out/cat.mask.png","overlay":"out/cat.overlay.png","width":480,"height":360,"#,
                 r#""classes":[{"index":3,"label":"road","share":0.41}]},"#,
@@ -295,7 +321,8 @@ mod tests {
         assert_eq!(
             text(&refused),
             concat!(
-                r#"{"frame":3,"file":"photos/cat.jpg","status":"refused","level":1,"geometry":"photo","#,
+                r#"{"frame":3,"file":"photos/cat.jpg","captured":"2026-03-01T12:00:00.250Z","device":"pi","bundle":"0123456789ab","#,
+                r#""status":"refused","level":1,"geometry":"photo","#,
                 r#""code":18,"error":"busy: 64 frames wait"}"#,
                 "\n"
             )
@@ -311,7 +338,8 @@ mod tests {
         assert_eq!(
             text(&local),
             concat!(
-                r#"{"frame":3,"file":"photos/cat.jpg","status":"answered","path":"local","fallback":"no server","#,
+                r#"{"frame":3,"file":"photos/cat.jpg","captured":"2026-03-01T12:00:00.250Z","device":"pi","bundle":"0123456789ab","#,
+                r#""status":"answered","path":"local","fallback":"no server","#,
                 r#""geometry":"local"}"#,
                 "\n"
             )
@@ -335,13 +363,30 @@ mod tests {
         assert_eq!(
             text(&answered),
             concat!(
-                r#"{"frame":3,"file":"photos/cat.jpg","status":"answered","path":"image","#,
+                r#"{"frame":3,"file":"photos/cat.jpg","captured":"2026-03-01T12:00:00.250Z","device":"pi","bundle":"0123456789ab","#,
+                r#""status":"answered","path":"image","#,
                 r#""format":"jpeg","quality":75,"subsampling":"420","send":"fitted","geometry":"photo","#,
                 r#""bytes":{"packet":9000,"sent":9060,"received":310}}"#,
                 "\n"
             )
         );
         assert_eq!(serde_json::from_str::<Line>(&text(&answered)).unwrap(), answered);
+    }
+
+    #[test]
+    fn a_line_of_a_camera_has_its_name_and_place_instead_of_a_file() {
+        let mut live = line(Status::Failed, 1, 1.0);
+        (live.file, live.camera, live.sequence, live.replaced) = (None, Some("front".into()), Some(41), 3);
+        (live.bytes, live.ms, live.error) = (None, None, Some("x".into()));
+        assert_eq!(
+            text(&live),
+            concat!(
+                r#"{"frame":3,"camera":"front","sequence":41,"replaced":3,"captured":"2026-03-01T12:00:00.250Z","#,
+                r#""device":"pi","bundle":"0123456789ab","status":"failed","level":1,"geometry":"photo","error":"x"}"#,
+                "\n"
+            )
+        );
+        assert_eq!(serde_json::from_str::<Line>(&text(&live)).unwrap(), live);
     }
 
     #[test]
@@ -356,7 +401,7 @@ mod tests {
     fn names_that_are_not_utf_8_are_written_without_loss() {
         use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
         let mut written = line(Status::Failed, 1, 1.0);
-        written.file = OsStr::from_bytes(b"caf\xe9 \\ \n.jpg").into();
+        written.file = Some(OsStr::from_bytes(b"caf\xe9 \\ \n.jpg").into());
         written.overlay = Some(OsStr::from_bytes(b"out/\xff.overlay.png").into());
         let text = text(&written);
         assert!(text.contains(r#""file":"caf\\xe9 \\\\ \\x0a.jpg""#), "{text}");

@@ -162,6 +162,7 @@ impl Run {
         let source = FileSource::open(&flags.source, config.repeat, config.budget)?;
         totals.expect(source.total());
         let pictures = config.out.as_deref().map(PictureFolder::create).transpose()?;
+        let device = identity::device_name(config.device.as_deref(), identity.as_ref());
         let connector = config.server.as_ref().zip(identity).map(|((server, _), identity)| {
             let tasks = config.tasks.iter().map(|&task| bundle.tasks()[task].name.clone()).collect();
             let id = BundleId(*bundle.digest().bytes());
@@ -174,7 +175,8 @@ impl Run {
         let fallback = fallback.then(|| Local::open(&bundle)).transpose()?;
         bundle.release();
         let progress = progress_bar(source.total());
-        let sink = JsonlSink { bundle, pictures, progress, out: Out::new(), totals: Arc::clone(&totals) };
+        let sink =
+            JsonlSink { bundle, device, pictures, progress, out: Out::new(), totals: Arc::clone(&totals) };
         Ok(Run { config, source, stages, policy, connector, fallback, sink, totals })
     }
 

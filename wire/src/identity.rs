@@ -104,6 +104,12 @@ impl Identity {
         &self.folder
     }
 
+    /// The name in its own certificate, as [`name_of`] reads it.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        self.chain.first().and_then(name_of)
+    }
+
     /// The certificates of the CAs that it accepts.
     #[must_use]
     pub fn ca(&self) -> &[CertificateDer<'static>] {

@@ -142,8 +142,8 @@ impl<'a> Harness<'a> {
         }
         let mut answers: Vec<Option<Answer>> = vec![None; set.items.len()];
         for TimedLine { line, .. } in &self.run_head(command, None, &step)? {
-            let place = || format!("{}: {}", variant.name, line.file.display());
-            let item = set.items.iter().position(|item| item.file == line.file).with_context(place)?;
+            let place = || format!("{}: {}", variant.name, file_of(line).display());
+            let item = set.items.iter().position(|item| item.file == file_of(line)).with_context(place)?;
             if !answered(line, variant) {
                 bail!("{}: {}", place(), line.error.as_deref().unwrap_or("answered by another method"));
             }
@@ -306,6 +306,11 @@ fn answered(line: &Line, variant: &Variant) -> bool {
     line.status == Status::Answered && line.path.as_deref() == Some(path)
 }
 
+/// The photo of a line; measurements are made on files.
+fn file_of(line: &Line) -> &Path {
+    line.file.as_deref().unwrap_or(Path::new(""))
+}
+
 /// The row of a line. `empty` has what all rows of the run share.
 fn row(empty: &Row, variant: &Variant, TimedLine { line, at, .. }: &TimedLine) -> Row {
     let answered = answered(line, variant);
@@ -328,7 +333,7 @@ fn row(empty: &Row, variant: &Variant, TimedLine { line, at, .. }: &TimedLine) -
         total: ms.map(|ms| ms.total),
         at: at.as_secs_f64() * 1e3,
         frame: line.frame,
-        file: line.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        file: file_of(line).file_name().unwrap_or_default().to_string_lossy().into_owned(),
         warm_up: line.frame < WARM_UP as u64,
         ..empty.clone()
     }

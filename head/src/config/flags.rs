@@ -28,6 +28,10 @@ pub struct Flags {
     #[arg(long, value_name = "FILE|DIR|GLOB")]
     pub source: PathBuf,
 
+    /// Name of this device in the lines [default: the name in its certificate, or that of the host]
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+
     /// Names of the tasks to answer [default: the bundle's first task of each kind]
     #[arg(long, value_name = "TASK,…", value_delimiter = ',')]
     pub tasks: Vec<String>,

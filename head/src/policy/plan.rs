@@ -66,18 +66,20 @@ impl FixedPolicy {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Instant, SystemTime};
 
     use image::RgbImage;
 
     use super::*;
+    use crate::frame::Origin;
 
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     fn capture(first_time: bool, can_reload: bool) -> Capture {
         Capture {
-            file: "cat.jpg".into(),
+            origin: Origin::File { file: "cat.jpg".into(), source: None },
             picture_name: first_time.then(|| "cat".to_owned()),
             captured_at: Instant::now(),
+            captured_on: SystemTime::UNIX_EPOCH,
             decode: Duration::ZERO,
             pixels: Ok(RgbImage::new(1, 1)),
             can_reload,

@@ -22,6 +22,8 @@ use crate::{
 /// Writes a line for each frame, and its pictures.
 pub(crate) struct JsonlSink<W> {
     pub(crate) bundle: Bundle,
+    /// Name of this device.
+    pub(crate) device: String,
     /// Where pictures go, if any are wanted.
     pub(crate) pictures: Option<PictureFolder>,
     pub(crate) progress: ProgressBar,
@@ -61,7 +63,7 @@ impl<W: Write> JsonlSink<W> {
     /// The line of a frame, after its pictures are written, and its JSON. What goes wrong is told in the line.
     fn line(&self, frame: &Frame<Finished>) -> (FinishedLine, Vec<u8>) {
         let made = caught("the line of a frame cannot be made", || {
-            let mut finished = line_of(frame, &self.bundle);
+            let mut finished = line_of(frame, &self.bundle, &self.device);
             if let Some(pictures) = &self.pictures {
                 let drawn = caught("the picture of a frame cannot be drawn", || {
                     pictures.write(frame, &mut finished, &self.bundle)
@@ -75,7 +77,7 @@ impl<W: Write> JsonlSink<W> {
             Ok((finished, json))
         });
         made.flatten().unwrap_or_else(|error| {
-            let mut line = failed_line(frame, &self.bundle);
+            let mut line = failed_line(frame, &self.bundle, &self.device);
             line.error = Some(Chain(&error).to_string());
             // Without an answer there is nothing in a line that JSON does not have.
             let json = line.to_json().unwrap_or_default();
@@ -116,6 +118,7 @@ mod tests {
             let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bundles/lite2");
             let sink = JsonlSink {
                 bundle: Bundle::open(folder, narrows_models::Parts::Head).unwrap(),
+                device: "pi".to_owned(),
                 pictures: None,
                 progress: ProgressBar::hidden(),
                 out: Broken(kind),

@@ -1,12 +1,17 @@
 //! The JSON line of a finished frame, from its plan and its outcome.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime},
+};
 
 use narrows_models::{Bundle, Task};
 use narrows_wire::{Class, ClassMap, Outcome as TaskOutcome, Refusal, Reply, TaskAnswer};
+use time::{OffsetDateTime, format_description::BorrowedFormatItem};
 
 use crate::{
-    frame::{EncodeStats, Finished, Frame, FramePath, Outcome, Timings, Traffic},
+    frame::{EncodeStats, Finished, Frame, FramePath, Origin, Outcome, Timings, Traffic},
     report::{Bytes, ClassScore, ImageSettings, Line, Millis, Segment, Share, Status, Unanswered},
 };
 
@@ -18,8 +23,8 @@ pub(super) struct FinishedLine {
 }
 
 /// Builds the line of a frame.
-pub(super) fn line_of(frame: &Frame<Finished>, bundle: &Bundle) -> FinishedLine {
-    let mut finished = FinishedLine { line: failed_line(frame, bundle), map: None };
+pub(super) fn line_of(frame: &Frame<Finished>, bundle: &Bundle, device: &str) -> FinishedLine {
+    let mut finished = FinishedLine { line: failed_line(frame, bundle, device), map: None };
     let line = &mut finished.line;
     match &frame.stage.outcome {
         Outcome::Failed(reason) => line.error = Some(reason.clone()),
@@ -47,7 +52,7 @@ pub(super) fn line_of(frame: &Frame<Finished>, bundle: &Bundle) -> FinishedLine 
 }
 
 /// The line of a frame that nobody answered, with what is known from its plan.
-pub(super) fn failed_line(frame: &Frame<Finished>, bundle: &Bundle) -> Line {
+pub(super) fn failed_line(frame: &Frame<Finished>, bundle: &Bundle, device: &str) -> Line {
     let (geometry, level, image) = match frame.plan.path {
         FramePath::Split { geometry, level } => (Some(geometry), Some(level.index()), None),
         FramePath::Image { geometry, encoding, framing } => {
@@ -58,9 +63,19 @@ pub(super) fn failed_line(frame: &Frame<Finished>, bundle: &Bundle) -> Line {
     let local = || bundle.local().map(|local| &local.geometry);
     let geometry = geometry.map_or_else(local, |geometry| bundle.geometries().get(geometry.index()));
     let coding = frame.stage.encoded.as_ref().and_then(|encoded| encoded.coding);
+    let (sequence, replaced) = match frame.origin {
+        Origin::File { .. } => (None, 0),
+        Origin::Camera { sequence, replaced, .. } => (Some(sequence), replaced),
+    };
     Line {
         frame: frame.id.0,
-        file: frame.file.clone(),
+        file: frame.origin.file().map(Path::to_owned),
+        camera: frame.origin.source().map(str::to_owned),
+        sequence,
+        replaced,
+        captured: rfc3339(frame.captured_on),
+        device: device.to_owned(),
+        bundle: bundle.digest().short(),
         status: Status::Failed,
         path: None,
         fallback: None,
@@ -180,6 +195,15 @@ fn local_times(
     }
 }
 
+/// A moment as RFC 3339 in UTC with milliseconds.
+fn rfc3339(moment: SystemTime) -> String {
+    const FORMAT: &str = "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z";
+    static PARSED: LazyLock<Option<Vec<BorrowedFormatItem<'static>>>> =
+        LazyLock::new(|| time::format_description::parse_borrowed::<2>(FORMAT).ok());
+    let text = PARSED.as_ref().and_then(|format| OffsetDateTime::from(moment).format(format).ok());
+    text.unwrap_or_default()
+}
+
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
@@ -217,4 +241,16 @@ fn label(task: &Task, index: u16) -> String {
 
 fn refused(task: &Task, refusal: &Refusal) -> Unanswered {
     Unanswered { task: task.name.clone(), code: Some(refusal.code.into()), error: refusal.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_have_milliseconds_and_the_zone_of_utc() {
+        let moment = SystemTime::UNIX_EPOCH + Duration::new(1_772_366_400, 120_999_999);
+        assert_eq!(rfc3339(moment), "2026-03-01T12:00:00.120Z");
+        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
+    }
 }

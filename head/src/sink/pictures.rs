@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Error, artifact,
-    frame::{Finished, Frame, FramePath, Outcome},
+    frame::{Finished, Frame, FramePath, Origin, Outcome},
     name::Escaped,
     report::Status,
 };
@@ -50,7 +50,7 @@ impl PictureFolder {
             return Ok(());
         }
         let Some(geometry) = input_geometry(frame, bundle) else { return Ok(()) };
-        let title = Escaped(frame.file.file_name().unwrap_or_default().as_ref()).to_string();
+        let title = title(&frame.origin);
         let scores = line.classify.as_deref().unwrap_or_default();
         let palette = map
             .as_ref()
@@ -100,6 +100,14 @@ impl PictureFolder {
             draft.publish().map_err(|source| Error::Output { place, source })?;
         }
         Ok(paths)
+    }
+}
+
+/// What a picture is headed with: the name of its file, or of its camera.
+fn title(origin: &Origin) -> String {
+    match origin {
+        Origin::File { file, .. } => Escaped(file.file_name().unwrap_or_default().as_ref()).to_string(),
+        Origin::Camera { name, .. } => name.to_string(),
     }
 }
 

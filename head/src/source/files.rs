@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Error, artifact,
-    frame::Capture,
+    frame::{Capture, Origin},
     image::{ImageFault, decode},
     shutdown::StopSignal,
 };
@@ -72,10 +72,11 @@ impl FrameSource for FileSource {
         self.next = (self.next + 1) % self.files.len();
         self.pass += u64::from(self.next == 0);
         let reading = stop.block_on(self.reader.read(&file, self.patience))?;
-        let (captured_at, can_reload) = (reading.captured_at, reading.is_regular);
+        let Reading { captured_at, captured_on, is_regular: can_reload, .. } = reading;
         let pixels = decode_file(&file, reading);
         let decode = captured_at.elapsed();
-        Some(Capture { file, picture_name, captured_at, decode, pixels, can_reload })
+        let origin = Origin::File { file, source: None };
+        Some(Capture { origin, picture_name, captured_at, captured_on, decode, pixels, can_reload })
     }
 }
 

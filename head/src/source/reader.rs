@@ -14,7 +14,7 @@ use std::{
         mpsc::{self, RecvTimeoutError, Sender},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::{
@@ -57,6 +57,8 @@ pub(super) enum Patience {
 pub(super) struct Reading {
     /// When its first bytes were there.
     pub(super) captured_at: Instant,
+    /// The same moment on this device's calendar.
+    pub(super) captured_on: SystemTime,
     /// Its bytes, at most one more than [`FILE_MAX`].
     pub(super) bytes: io::Result<Vec<u8>>,
     /// The size that the file system gives, or what was read if that is more.
@@ -173,13 +175,14 @@ impl Reader {
 }
 
 fn failed(begin: Instant, error: io::Error) -> Reading {
-    Reading { captured_at: begin, bytes: Err(error), size: 0, is_regular: true }
+    let captured_on = SystemTime::now();
+    Reading { captured_at: begin, captured_on, bytes: Err(error), size: 0, is_regular: true }
 }
 
 /// Reads a file of any type. Those that can make their reader wait, such as FIFOs and terminals, are waited for.
 pub(super) fn read_file(path: &Path, patience: Patience, budget: Duration) -> Reading {
-    let mut reading =
-        Reading { captured_at: Instant::now(), bytes: Ok(Vec::new()), size: 0, is_regular: true };
+    let (captured_at, captured_on) = (Instant::now(), SystemTime::now());
+    let mut reading = Reading { captured_at, captured_on, bytes: Ok(Vec::new()), size: 0, is_regular: true };
     let mut bytes = Vec::new();
     let read = read_into(path, patience, budget, &mut bytes, &mut reading);
     reading.size = reading.size.max(bytes.len() as u64);
@@ -208,7 +211,7 @@ fn read_into(
     loop {
         wait(&file, deadline, budget)?;
         if bytes.is_empty() {
-            reading.captured_at = Instant::now();
+            (reading.captured_at, reading.captured_on) = (Instant::now(), SystemTime::now());
             deadline = reading.captured_at.checked_add(budget);
         }
         match (&file).read(&mut part) {

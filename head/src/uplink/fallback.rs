@@ -53,7 +53,10 @@ impl LocalAnswers {
             let (pixels, decode) = match &frame.stage.pixels {
                 Some(pixels) => (Ok(pixels), frame.stage.stats.timings.decode),
                 None => {
-                    loaded = self.reloader.load(&frame.file);
+                    loaded = match frame.origin.file() {
+                        Some(file) => self.reloader.load(file),
+                        None => Err(Error::Gone),
+                    };
                     (loaded.as_ref(), started.elapsed())
                 }
             };

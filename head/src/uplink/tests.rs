@@ -3,13 +3,12 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         mpsc::{Receiver, sync_channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use narrows_wire::{
@@ -29,7 +28,8 @@ use super::*;
 use crate::{
     config::Server,
     frame::{
-        Capture, EncodeStats, Encoded, Finished, Frame, FrameId, FramePath, FramePlan, Outcome, Timings,
+        Capture, EncodeStats, Encoded, Finished, Frame, FrameId, FramePath, FramePlan, Origin, Outcome,
+        Timings,
     },
 };
 
@@ -59,9 +59,10 @@ pub(super) fn frame(id: u64, captured_at: Instant, budget: Duration) -> Frame<En
         keep_pixels: false,
     };
     let capture = Capture {
-        file: PathBuf::from("x.jpg"),
+        origin: Origin::File { file: "x.jpg".into(), source: None },
         picture_name: None,
         captured_at,
+        captured_on: SystemTime::UNIX_EPOCH,
         decode: Duration::ZERO,
         pixels: Ok(image::RgbImage::new(1, 1)),
         can_reload: true,

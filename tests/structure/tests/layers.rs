@@ -15,7 +15,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("narrows-models", &[]),
     ("narrows-wire", &[]),
     ("narrows-int8", &[]),
-    ("narrows-head", &["narrows-codec", "narrows-int8", "narrows-models", "narrows-power", "narrows-wire"]),
+    (
+        "narrows-head",
+        &[
+            "narrows-codec",
+            "narrows-int8",
+            "narrows-models",
+            "narrows-power",
+            "narrows-video",
+            "narrows-wire",
+        ],
+    ),
     ("narrows-tail", &["narrows-codec", "narrows-models", "narrows-wire"]),
     (
         "narrows-bench",
@@ -35,12 +45,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("narrows-demo", &["narrows-models", "narrows-pair", "narrows-tail"]),
     ("narrows-eval", &["narrows-codec", "narrows-head", "narrows-models", "narrows-tail"]),
-    ("narrows-fuzz-targets", &["narrows-codec", "narrows-models", "narrows-power", "narrows-wire"]),
+    (
+        "narrows-fuzz-targets",
+        &["narrows-codec", "narrows-models", "narrows-power", "narrows-video", "narrows-wire"],
+    ),
     ("narrows-netsim", &[]),
     ("narrows-pair", &[]),
     ("narrows-policy", &[]),
     ("narrows-power", &[]),
     ("narrows-structure", &[]),
+    ("narrows-video", &[]),
     (
         "narrows-tests",
         &[

@@ -18,6 +18,7 @@ const CRATES: &[&str] = &[
     "head/int8/src/lib.rs",
     "head/policy/src/lib.rs",
     "head/power/src/lib.rs",
+    "head/video/src/lib.rs",
     "tail/src/lib.rs",
     "bench/src/lib.rs",
     "bench/eval/src/lib.rs",

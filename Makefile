@@ -13,7 +13,7 @@ SOURCE_classify := bench/photos
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
+.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak sinks fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -101,6 +101,9 @@ test-python: ## build codec/python and codec/reference into a temporary environm
 FRAMES ?= 100000
 soak: build ## answer FRAMES=100000 photos from a FIFO on this device and check that its memory stays flat
 	FRAMES=$(FRAMES) $(CARGO) test $(BUILD) --test endless -- --nocapture memory
+
+sinks: build ## what answers go through, with a real broker (mosquitto): files, MQTT, webhooks
+	$(CARGO) test $(BUILD) --test sinks --test mqtt
 
 SECONDS_EACH ?= 600
 fuzz: ## run every fuzz target SECONDS_EACH=600 seconds, keeping what is found (needs cargo-fuzz and a nightly toolchain)

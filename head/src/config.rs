@@ -12,8 +12,11 @@ use crate::{
 };
 
 mod flags;
+mod outputs;
 
 pub use flags::{Coding, FallbackMode, Flags, Path, Size, Transport};
+pub(crate) use outputs::topic_level;
+pub use outputs::{Lines, Mqtt, MqttFlags, Only, OutputFlags, Outputs, Webhook, WebhookFlags};
 
 /// Classes in the answer of a classification task.
 pub(crate) const TOP_K: u16 = 5;
@@ -53,6 +56,8 @@ pub struct Config {
     pub geometry: GeometryId,
     /// Folder for pictures, if any are wanted.
     pub out: Option<PathBuf>,
+    /// Where answers go.
+    pub outputs: Outputs,
     /// Time from a frame's capture to its answer.
     pub budget: Duration,
     /// Most frames between capture and answer.
@@ -139,6 +144,7 @@ impl Config {
             },
             tasks: chosen,
             out: flags.out.clone(),
+            outputs: flags.outputs.check()?,
             budget: Duration::from_millis(in_range("--budget", flags.budget, 1, HOUR * 1000)?),
             in_flight: in_range("--in-flight", flags.in_flight as u64, 1, MAX_IN_FLIGHT.into())? as usize,
             retry_for: Duration::from_secs(in_range("--retry-for", flags.retry_for, 0, HOUR)?),

@@ -67,7 +67,8 @@ pub(crate) struct FramePlan {
     pub(crate) deadline: Instant,
     /// Whether the answer is drawn onto the picture.
     pub(crate) draw: bool,
-    /// Whether the pixels are kept until the outcome: they will be drawn on, or the fallback could not read them again.
+    /// Whether the pixels are kept until the outcome: they will be drawn on, somebody may view
+    /// the answer, or the fallback could not read them again.
     pub(crate) keep_pixels: bool,
 }
 

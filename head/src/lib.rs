@@ -29,6 +29,7 @@
 mod artifact;
 mod canvas;
 pub mod config;
+mod demand;
 pub mod doctor;
 pub mod encoding;
 mod error;

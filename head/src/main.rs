@@ -30,11 +30,16 @@ Examples:
   Measure latency one frame at a time, a hundred times:
     narrows-head run … --source cat.jpg --in-flight 1 --repeat 100 | jq .ms.total
 
+  Publish answers to a broker, where Home Assistant finds the device, and keep them in a file:
+    narrows-head run … --lines answers.jsonl --mqtt mqtt://broker.local --mqtt-user gate \\
+        --mqtt-password-file password
+
   Run without end on photos that another program writes into a FIFO, one for each time that it opens it:
     mkfifo photos.fifo
     narrows-head run … --source photos.fifo --repeat 0
 
-Standard output has one JSON line for each frame, in the order of the answers. Everything else goes to standard error.
+Standard output has one JSON line for each frame, in the order of the answers, unless --lines says otherwise. Everything else
+goes to standard error.
 In names of files a backslash is written as \\\\, and bytes that are not UTF-8 and control characters as \\xNN.
 
 Exit codes:

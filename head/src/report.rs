@@ -7,10 +7,14 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{encoding::Encoding, name::escaped_option};
 
+mod status;
 mod summary;
+mod tally;
 mod totals;
 
+pub use status::{CameraStatus, DeviceStatus, Latency, SinkStatus};
 pub use summary::Summary;
+pub(crate) use tally::Tally;
 pub(crate) use totals::Totals;
 
 /// The line of one frame on standard output.

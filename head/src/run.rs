@@ -18,13 +18,14 @@ use tokio::{
 
 use crate::{
     Error, Local, Stop,
-    config::{Config, Flags},
+    config::{Config, Flags, Lines},
+    demand::Demand,
     identity, limits,
     policy::FixedPolicy,
     report::{Summary, Totals},
     shutdown::Shutdown,
     signals::Signals,
-    sink::{JsonlSink, Out, PictureFolder},
+    sink::{Hub, JsonlSink, Out, PictureFolder},
     source::{FileSource, FrameSource, Reloader},
     stage::Stages,
     uplink::{Connector, Fallback, FrameQueue, LocalAnswers, Uplink, find},
@@ -38,7 +39,7 @@ use self::producer::Producer;
 const GRACE: Duration = Duration::from_millis(1000);
 /// How long a run that gives up its frames may take to end by itself. After that it is left as it is: some thread is stuck in
 /// the operating system, in a write that nobody reads or on a file system that does not answer.
-const STUCK: Duration = Duration::from_millis(300);
+const STUCK: Duration = Duration::from_millis(500);
 
 /// What a run did and how it ended.
 #[derive(Debug)]
@@ -171,12 +172,14 @@ impl Run {
         let connector = connector.transpose()?;
         let stages = Stages::open(&bundle, &config)?;
         let fallback = connector.is_some() && config.fallback;
-        let policy = FixedPolicy::new(&config, bundle.tasks(), fallback);
+        let demand = Demand::default();
+        let policy = FixedPolicy::new(&config, bundle.tasks(), fallback, demand.clone());
         let fallback = fallback.then(|| Local::open(&bundle)).transpose()?;
         bundle.release();
         let progress = progress_bar(source.total());
-        let sink =
-            JsonlSink { bundle, device, pictures, progress, out: Out::new(), totals: Arc::clone(&totals) };
+        let hub = Hub::open(&config.outputs, &device, &bundle, demand, &totals)?;
+        let out = (config.outputs.lines == Lines::Standard).then(Out::new);
+        let sink = JsonlSink { bundle, device, pictures, progress, out, hub, totals: Arc::clone(&totals) };
         Ok(Run { config, source, stages, policy, connector, fallback, sink, totals })
     }
 
@@ -189,11 +192,15 @@ impl Run {
             tokio::select! {
                 session = find(connector, config.retry_for, fallback.is_some()) => match session {
                     Err(error) if fallback.is_none() || !error.is_of_server() => {
+                        sink.hub.close(shutdown).await;
                         return Err(error);
                     }
                     session => first = Some(session),
                 },
-                () = shutdown.draining() => return Ok(None),
+                () = shutdown.draining() => {
+                    sink.hub.close(shutdown).await;
+                    return Ok(None);
+                }
             }
         }
 
@@ -252,7 +259,7 @@ impl Run {
             fallback.join().await?;
         }
         producer.join().await?;
-        sink.join().await?;
+        sink.join().await?.close(shutdown).await;
         Ok(uplink_result.err())
     }
 }

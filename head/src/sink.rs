@@ -1,11 +1,21 @@
-//! Results of a run: JSON lines on standard output, pictures in a folder.
+//! Results of a run: JSON lines on standard output or in a file, pictures in a folder, messages, requests and a page.
 
+mod event;
+mod file;
+mod gallery;
+mod hub;
 mod jsonl;
 mod line;
+mod monitor;
+mod mqtt;
 mod out;
 mod overlay;
 mod pictures;
+mod queue;
+mod tls;
+mod webhook;
 
+pub(crate) use hub::Hub;
 pub(crate) use jsonl::JsonlSink;
 pub(crate) use out::Out;
 pub(crate) use pictures::PictureFolder;

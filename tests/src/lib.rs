@@ -1,7 +1,9 @@
 //! Shared parts of the tests that run the real binaries: the shipped bundle, copies of it with an error in one place, and a
 //! client that sends any bytes to a tail. The fuzz targets are in `fuzz/`.
 
+pub mod broker;
 mod processes;
+pub mod schema;
 
 use std::{
     fs,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::OutputFlags;
 use crate::encoding::{Chroma, Format};
 
 /// The flags of `narrows-head run`, as given.
@@ -28,7 +29,7 @@ pub struct Flags {
     #[arg(long, value_name = "FILE|DIR|GLOB")]
     pub source: PathBuf,
 
-    /// Name of this device in the lines [default: the name in its certificate, or that of the host]
+    /// Name of this device in the lines and in MQTT's topics [default: the name in its certificate, or that of the host]
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
 
@@ -95,6 +96,10 @@ pub struct Flags {
     /// Settings of the transport.
     #[command(flatten)]
     pub transport: Transport,
+
+    /// Where answers go.
+    #[command(flatten)]
+    pub outputs: OutputFlags,
 }
 
 /// The flags that set timeouts of QUIC, as given.

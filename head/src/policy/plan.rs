@@ -7,6 +7,7 @@ use narrows_wire::{Query, TaskRequest};
 
 use crate::{
     config::{Config, Path, TOP_K},
+    demand::Demand,
     frame::{Capture, FramePath, FramePlan},
 };
 
@@ -21,12 +22,14 @@ pub(crate) struct FixedPolicy {
     budget: Duration,
     draw: bool,
     fallback: bool,
+    /// Those who want pictures of answers beside those in the output folder.
+    demand: Demand,
 }
 
 impl FixedPolicy {
     /// A policy for `config`, whose task indices refer to `tasks`. With `fallback` this device answers when the server
     /// is away.
-    pub(crate) fn new(config: &Config, tasks: &[Task], fallback: bool) -> Self {
+    pub(crate) fn new(config: &Config, tasks: &[Task], fallback: bool, demand: Demand) -> Self {
         let geometry = config.geometry;
         let path = match config.path {
             Path::Split => FramePath::Split { geometry, level: config.level },
@@ -47,6 +50,7 @@ impl FixedPolicy {
             budget: config.budget,
             draw: config.out.is_some(),
             fallback,
+            demand,
         }
     }
 
@@ -59,7 +63,7 @@ impl FixedPolicy {
             tasks: Arc::clone(&self.tasks),
             deadline: capture.captured_at + self.budget,
             draw,
-            keep_pixels: draw || (self.fallback && !capture.can_reload),
+            keep_pixels: draw || self.demand.exists() || (self.fallback && !capture.can_reload),
         }
     }
 }
@@ -88,7 +92,14 @@ mod tests {
 
     fn policy(draw: bool, fallback: bool) -> FixedPolicy {
         let budget = Duration::from_millis(250);
-        FixedPolicy { path: FramePath::Local, tasks: [].into(), budget, draw, fallback }
+        FixedPolicy {
+            path: FramePath::Local,
+            tasks: [].into(),
+            budget,
+            draw,
+            fallback,
+            demand: Demand::default(),
+        }
     }
 
     #[test]
@@ -103,6 +114,15 @@ mod tests {
         assert!(policy(true, false).plan(&capture(true, true)).draw);
         assert!(!policy(true, false).plan(&capture(false, true)).draw);
         assert!(!policy(false, false).plan(&capture(true, true)).draw);
+    }
+
+    #[test]
+    fn pixels_are_kept_while_somebody_wants_pictures() {
+        let policy = policy(false, false);
+        let wanted = policy.demand.want();
+        assert!(policy.plan(&capture(true, true)).keep_pixels);
+        drop(wanted);
+        assert!(!policy.plan(&capture(true, true)).keep_pixels);
     }
 
     #[test]

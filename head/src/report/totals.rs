@@ -1,8 +1,8 @@
 //! What a run has done so far, readable at any time by the thread that ends it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Summary;
+use super::{Summary, Tally};
 use crate::{Error, signals::Stop};
 
 /// Counts and errors of a run that is under way.
@@ -16,6 +16,8 @@ struct State {
     begun: u64,
     /// Frames whose outcome is known.
     summary: Summary,
+    /// Counts of the sinks beside standard output.
+    sinks: Vec<Arc<Tally>>,
     unread: bool,
     error: Option<Error>,
 }
@@ -24,6 +26,11 @@ impl Totals {
     /// Notes how many frames the source has.
     pub(crate) fn expect(&self, total: Option<u64>) {
         self.lock().total = total;
+    }
+
+    /// Has the summary tell what a sink delivered and lost.
+    pub(crate) fn add_sink(&self, tally: Arc<Tally>) {
+        self.lock().sinks.push(tally);
     }
 
     /// Counts a frame that was begun.
@@ -52,6 +59,8 @@ impl Totals {
         let mut summary = state.summary.clone();
         summary.unfinished = state.begun.saturating_sub(summary.finished());
         summary.not_begun = state.total.map_or(0, |total| total.saturating_sub(state.begun));
+        state.sinks.iter().for_each(|sink| sink.settle());
+        summary.sinks = state.sinks.iter().map(|sink| sink.status()).collect();
         (summary, state.unread.then_some(Stop::Unread), state.error.take())
     }
 

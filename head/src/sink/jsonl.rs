@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use narrows_models::Bundle;
 
 use super::{
+    hub::Hub,
     line::{FinishedLine, failed_line, line_of},
     pictures::PictureFolder,
 };
@@ -27,19 +28,22 @@ pub(crate) struct JsonlSink<W> {
     /// Where pictures go, if any are wanted.
     pub(crate) pictures: Option<PictureFolder>,
     pub(crate) progress: ProgressBar,
-    pub(crate) out: W,
+    /// Where lines are written, if they are.
+    pub(crate) out: Option<W>,
+    /// Every other sink.
+    pub(crate) hub: Hub,
     pub(crate) totals: Arc<Totals>,
 }
 
 impl<W: Write> JsonlSink<W> {
     /// Writes frames until no more can come. `on_write_error` is called once when a line cannot be written; frames after
-    /// that are counted and not written.
-    pub(crate) fn run(mut self, frames: &Receiver<Frame<Finished>>, on_write_error: impl FnOnce()) {
+    /// that are counted and not written. Returns the other sinks, which may still be delivering.
+    pub(crate) fn run(mut self, frames: &Receiver<Frame<Finished>>, on_write_error: impl FnOnce()) -> Hub {
         let mut on_write_error = Some(on_write_error);
-        for frame in frames {
+        for mut frame in frames {
             let (line, json) = self.line(&frame);
-            if on_write_error.is_some() {
-                let (progress, out) = (&self.progress, &mut self.out);
+            if let Some(out) = self.out.as_mut().filter(|_| on_write_error.is_some()) {
+                let progress = &self.progress;
                 let written = progress.suspend(|| out.write_all(&json).and_then(|()| out.flush()));
                 if let Err(source) = written {
                     match source.kind() {
@@ -54,10 +58,12 @@ impl<W: Write> JsonlSink<W> {
                     }
                 }
             }
-            self.totals.count(|summary| summary.add(&line.line));
+            let line = self.hub.offer(&mut frame, line, json, &self.bundle);
+            self.totals.count(|summary| summary.add(&line));
             self.progress.inc(1);
         }
         self.progress.finish_and_clear();
+        self.hub
     }
 
     /// The line of a frame, after its pictures are written, and its JSON. What goes wrong is told in the line.
@@ -121,7 +127,8 @@ mod tests {
                 device: "pi".to_owned(),
                 pictures: None,
                 progress: ProgressBar::hidden(),
-                out: Broken(kind),
+                out: Some(Broken(kind)),
+                hub: Hub::none(),
                 totals: Arc::clone(&totals),
             };
             let mut told = 0;

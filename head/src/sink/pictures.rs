@@ -9,6 +9,7 @@ use std::{
 use narrows_models::{Bundle, Geometry};
 
 use super::{
+    gallery::{Draft as ViewDraft, DraftMap},
     line::FinishedLine,
     overlay::{self, Map},
 };
@@ -150,6 +151,36 @@ impl Drop for Draft {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// What is needed to draw a frame for those who view its camera; takes its pixels. `None` where it kept none.
+pub(super) fn draft(
+    frame: &mut Frame<Finished>,
+    finished: &FinishedLine,
+    camera: &str,
+    bundle: &Bundle,
+) -> Option<ViewDraft> {
+    let geometry = input_geometry(frame, bundle)?.clone();
+    let photo = frame.stage.pixels.take()?;
+    let FinishedLine { line, map } = finished;
+    let answered = line.status == Status::Answered;
+    let map =
+        line.segment.as_ref().zip(map.as_ref()).filter(|_| answered).map(|(segment, (task, pixels))| {
+            let labels = &bundle.tasks()[*task].labels;
+            DraftMap {
+                width: segment.width.into(),
+                height: segment.height.into(),
+                pixels: pixels.clone(),
+                colours: Box::new(overlay::palette(labels.iter().map(|label| label.colour))),
+                shares: segment.classes.clone(),
+            }
+        });
+    let title = match &line.error {
+        Some(error) if !answered => format!("{camera}: {error}"),
+        _ => camera.to_owned(),
+    };
+    let scores = line.classify.clone().unwrap_or_default();
+    Some(ViewDraft { photo, geometry, title, scores, map })
 }
 
 /// The geometry of the network that answered.

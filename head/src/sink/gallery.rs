@@ -1,0 +1,182 @@
+//! Annotated pictures of the newest answers, drawn only while somebody wants them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use image::RgbImage;
+use narrows_models::Geometry;
+use tokio::sync::watch;
+
+use super::overlay::{self, Map};
+use crate::{
+    Error,
+    canvas::Colour,
+    demand::{Demand, Wanted},
+    encoding::{Chroma, Encoding, Format},
+    error::{Chain, caught},
+    report::{ClassScore, Share},
+};
+
+/// How pictures are encoded.
+const JPEG: Encoding = Encoding { format: Format::Jpeg, quality: 80, chroma: Chroma::Half };
+
+/// The newest picture of each camera, for every sink that shows pictures: drawn and encoded once.
+#[derive(Debug)]
+pub(crate) struct Gallery {
+    /// Tells the policy to keep the pixels of frames.
+    demand: Demand,
+    cameras: Mutex<BTreeMap<String, Arc<Shelf>>>,
+    drafts: Mutex<Drafts>,
+    drafted: Condvar,
+}
+
+/// What is kept of one camera.
+#[derive(Debug)]
+struct Shelf {
+    /// Viewers of this camera.
+    demand: Demand,
+    newest: watch::Sender<Option<Arc<Picture>>>,
+}
+
+/// The frames that wait to be drawn: one for each camera.
+#[derive(Debug, Default)]
+struct Drafts {
+    waiting: BTreeMap<String, Draft>,
+    is_closed: bool,
+}
+
+/// A picture of an answer.
+#[derive(Debug)]
+pub(crate) struct Picture {
+    /// The picture as JPEG.
+    pub(super) jpeg: Vec<u8>,
+}
+
+/// What is needed to draw the answer to a frame.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) photo: RgbImage,
+    pub(super) geometry: Geometry,
+    /// Stands above the picture.
+    pub(super) title: String,
+    pub(super) scores: Vec<ClassScore>,
+    pub(super) map: Option<DraftMap>,
+}
+
+/// The class map of a [`Draft`].
+#[derive(Debug)]
+pub(super) struct DraftMap {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) pixels: Vec<u8>,
+    pub(super) colours: Box<[Colour; 256]>,
+    pub(super) shares: Vec<Share>,
+}
+
+/// Sees the pictures of a camera, which are drawn as long as this exists.
+#[derive(Debug)]
+pub(super) struct Viewer {
+    pub(super) newest: watch::Receiver<Option<Arc<Picture>>>,
+    _wanted: [Wanted; 2],
+}
+
+impl Gallery {
+    /// A gallery that has frames keep their pixels by `demand`.
+    pub(crate) fn new(demand: Demand) -> Self {
+        Gallery { demand, cameras: Mutex::default(), drafts: Mutex::default(), drafted: Condvar::new() }
+    }
+
+    /// Begins to view a camera.
+    pub(super) fn view(&self, camera: &str) -> Viewer {
+        let shelf = self.shelf(camera);
+        let mut newest = shelf.newest.subscribe();
+        // What was drawn for an earlier viewer may be old.
+        newest.mark_unchanged();
+        Viewer { newest, _wanted: [self.demand.want(), shelf.demand.want()] }
+    }
+
+    /// Whether somebody views the camera.
+    pub(super) fn is_viewed(&self, camera: &str) -> bool {
+        self.demand.exists() && self.shelf(camera).demand.exists()
+    }
+
+    /// Has the answer to a frame drawn; a draft of the same camera that still waits is given up for it.
+    pub(super) fn submit(&self, camera: &str, draft: Draft) {
+        lock(&self.drafts).waiting.insert(camera.to_owned(), draft);
+        self.drafted.notify_one();
+    }
+
+    /// Draws what is submitted until the gallery is closed.
+    pub(super) fn run(&self) {
+        loop {
+            let idle = |drafts: &mut Drafts| drafts.waiting.is_empty() && !drafts.is_closed;
+            let drafts = self.drafted.wait_while(lock(&self.drafts), idle);
+            let mut drafts = drafts.unwrap_or_else(PoisonError::into_inner);
+            if drafts.is_closed {
+                return;
+            }
+            let Some((camera, draft)) = drafts.waiting.pop_first() else { continue };
+            drop(drafts);
+            match caught("a picture cannot be drawn", || draft.draw()).flatten() {
+                Ok(picture) => {
+                    self.shelf(&camera).newest.send_replace(Some(Arc::new(picture)));
+                }
+                Err(error) => tracing::warn!("{camera}: {}", Chain(&error)),
+            }
+        }
+    }
+
+    /// Ends [`Gallery::run`].
+    pub(super) fn close(&self) {
+        lock(&self.drafts).is_closed = true;
+        self.drafted.notify_all();
+    }
+
+    fn shelf(&self, camera: &str) -> Arc<Shelf> {
+        let mut cameras = lock(&self.cameras);
+        if let Some(shelf) = cameras.get(camera) {
+            return Arc::clone(shelf);
+        }
+        let shelf = Arc::new(Shelf { demand: Demand::default(), newest: watch::Sender::new(None) });
+        cameras.insert(camera.to_owned(), Arc::clone(&shelf));
+        shelf
+    }
+}
+
+impl Draft {
+    fn draw(&self) -> Result<Picture, Error> {
+        let map = self.map.as_ref().map(|map| Map {
+            width: map.width,
+            height: map.height,
+            pixels: &map.pixels,
+            colours: &map.colours,
+            shares: &map.shares,
+        });
+        let picture = overlay::draw(&self.photo, &self.geometry, &self.title, &self.scores, map);
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        Ok(Picture { jpeg: JPEG.encode(picture.as_raw(), width, height)? })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change is one step, so a panic elsewhere leaves the value whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_camera_is_drawn_only_while_it_is_viewed() {
+        let demand = Demand::default();
+        let gallery = Gallery::new(demand.clone());
+        assert!(!gallery.is_viewed("front"));
+        let viewer = gallery.view("front");
+        assert!(gallery.is_viewed("front") && demand.exists() && !gallery.is_viewed("back"));
+        drop(viewer);
+        assert!(!gallery.is_viewed("front") && !demand.exists());
+    }
+}

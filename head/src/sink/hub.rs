@@ -1,0 +1,226 @@
+//! Passes the outcome of each frame on to every sink beside standard output, none of which can hold up the run.
+#![expect(clippy::disallowed_methods, reason = "figures are taken over time")]
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use narrows_models::Bundle;
+use tokio::{runtime, sync::oneshot, time::timeout};
+
+use super::{
+    event::{CAMERA, Event},
+    file::LineFile,
+    gallery::Gallery,
+    line::FinishedLine,
+    monitor::{Device, Monitor},
+    mqtt::MqttSink,
+    pictures::draft,
+    queue::Queue,
+    webhook::WebhookSink,
+};
+use crate::{
+    Error,
+    config::{Lines, Only, Outputs},
+    demand::Demand,
+    frame::{Finished, Frame},
+    report::{Line, Tally, Totals},
+    shutdown::Shutdown,
+};
+
+/// Answers that may wait for each kind of sink.
+const FILE_QUEUE: usize = 4096;
+const NETWORK_QUEUE: usize = 64;
+/// How long sinks may take to deliver what waits at the end of a run.
+const DELIVERY: Duration = Duration::from_secs(2);
+/// The same where the run was told to stop.
+const HASTE: Duration = Duration::from_millis(300);
+
+/// The sinks beside standard output, each on a thread of its own behind a queue of its own.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    outlets: Vec<Outlet>,
+    monitor: Arc<Monitor>,
+    gallery: Arc<Gallery>,
+    /// Whether a sink shows pictures.
+    shows_pictures: bool,
+}
+
+/// The way to one sink.
+#[derive(Debug)]
+struct Outlet {
+    queue: Arc<Queue<Arc<Event>>>,
+    only: Option<Only>,
+    /// Ends when the sink has ended.
+    ended: oneshot::Receiver<()>,
+}
+
+impl Hub {
+    /// Opens every sink that is asked for and starts it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] or [`Error::Output`] for a sink that cannot be used, [`Error::Device`] where no thread can be started.
+    pub(crate) fn open(
+        outputs: &Outputs,
+        device: &str,
+        bundle: &Bundle,
+        demand: Demand,
+        totals: &Arc<Totals>,
+    ) -> Result<Self, Error> {
+        let device = Device { name: device.to_owned(), bundle: bundle.digest().short() };
+        let monitor = Arc::new(Monitor::new(device, Instant::now()));
+        let gallery = Arc::new(Gallery::new(demand));
+        let mut hub = Hub { outlets: Vec::new(), monitor, gallery, shows_pictures: false };
+
+        // Everything is checked before the first sink starts.
+        let file = match &outputs.lines {
+            Lines::File { path, rotate_size, keep } => {
+                Some((LineFile::open(path, *rotate_size, *keep)?, path))
+            }
+            Lines::Standard | Lines::Nowhere => None,
+        };
+        let broker = outputs.mqtt.as_ref().map(|mqtt| {
+            let sink = MqttSink::open(mqtt, Arc::clone(&hub.monitor), Arc::clone(&hub.gallery))?;
+            let scheme = if mqtt.tls { "mqtts" } else { "mqtt" };
+            let host = if mqtt.host.contains(':') { format!("[{}]", mqtt.host) } else { mqtt.host.clone() };
+            Ok::<_, Error>((sink, format!("{scheme}://{host}:{}", mqtt.port), mqtt.picture.is_some()))
+        });
+        let broker = broker.transpose()?;
+        let webhook = outputs.webhook.as_ref().map(|webhook| {
+            // The path may be a secret.
+            let authority = webhook.url.authority().map(|authority| authority.as_str().to_owned());
+            let name = format!("webhook at {}", authority.unwrap_or_default());
+            Ok::<_, Error>((WebhookSink::open(webhook.clone())?, name, webhook.only))
+        });
+        let webhook = webhook.transpose()?;
+
+        let tally = |name: String| {
+            let tally = Arc::new(Tally::new(name));
+            totals.add_sink(Arc::clone(&tally));
+            tally
+        };
+        let file = file.map(|(file, path)| {
+            let name = format!("--lines {}", crate::name::Escaped(path));
+            (file, Arc::new(Queue::new(FILE_QUEUE, tally(name))))
+        });
+        let broker = broker
+            .map(|(sink, name, pictures)| (sink, Arc::new(Queue::new(NETWORK_QUEUE, tally(name))), pictures));
+        let webhook =
+            webhook.map(|(sink, name, only)| (sink, Arc::new(Queue::new(NETWORK_QUEUE, tally(name))), only));
+        let queues = [
+            file.as_ref().map(|(_, queue)| queue),
+            broker.as_ref().map(|(_, queue, _)| queue),
+            webhook.as_ref().map(|(_, queue, _)| queue),
+        ];
+        let tallies: Vec<Arc<Tally>> =
+            queues.into_iter().flatten().map(|queue| Arc::clone(queue.tally())).collect();
+
+        if let Some((file, queue)) = file {
+            let totals = Arc::clone(totals);
+            hub.start("lines", queue, None, move |queue| file.run(queue, &totals))?;
+        }
+        if let Some((sink, queue, pictures)) = broker {
+            hub.shows_pictures |= pictures;
+            let runtime = runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|source| Error::Device { problem: "no event loop", source })?;
+            hub.start("mqtt", queue, None, move |queue| {
+                runtime.block_on(sink.run(queue, tallies));
+                runtime.shutdown_background();
+            })?;
+        }
+        if let Some((sink, queue, only)) = webhook {
+            hub.start("webhook", queue, only, move |queue| sink.run(queue))?;
+        }
+        if hub.shows_pictures {
+            let gallery = Arc::clone(&hub.gallery);
+            spawn("pictures", move || gallery.run())?;
+        }
+        Ok(hub)
+    }
+
+    /// Passes the outcome of a frame on, and has it drawn where somebody views its camera.
+    pub(super) fn offer(
+        &self,
+        frame: &mut Frame<Finished>,
+        finished: FinishedLine,
+        json: Vec<u8>,
+        bundle: &Bundle,
+    ) -> Line {
+        let camera = finished.line.camera.clone().unwrap_or_else(|| CAMERA.to_owned());
+        let camera = camera.as_str();
+        self.monitor.add(camera, &finished.line, Instant::now());
+        if self.shows_pictures
+            && self.gallery.is_viewed(camera)
+            && let Some(draft) = draft(frame, &finished, camera, bundle)
+        {
+            self.gallery.submit(camera, draft);
+        }
+        if self.outlets.is_empty() {
+            return finished.line;
+        }
+        let event = Arc::new(Event { camera: camera.to_owned(), line: finished.line, json });
+        for outlet in self.outlets.iter().filter(|outlet| WebhookSink::wants(outlet.only, &event.line)) {
+            outlet.queue.push(Arc::clone(&event));
+        }
+        event.line.clone()
+    }
+
+    /// Ends every sink: what waits is delivered within [`DELIVERY`], or [`HASTE`] where the run is told to stop.
+    pub(crate) async fn close(self, shutdown: &Shutdown) {
+        self.outlets.iter().for_each(|outlet| outlet.queue.close());
+        self.gallery.close();
+        let all = async {
+            for outlet in self.outlets {
+                // An error means that its thread has ended by a panic.
+                let _ = outlet.ended.await;
+            }
+        };
+        let hurry = async {
+            shutdown.stopped().await;
+            tokio::time::sleep(HASTE).await;
+        };
+        tokio::select! {
+            _ = timeout(DELIVERY, all) => {}
+            () = hurry => {}
+        }
+    }
+
+    /// No sinks.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        let device = Device { name: "x".into(), bundle: String::new() };
+        Hub {
+            outlets: Vec::new(),
+            monitor: Arc::new(Monitor::new(device, Instant::now())),
+            gallery: Arc::new(Gallery::new(Demand::default())),
+            shows_pictures: false,
+        }
+    }
+
+    /// Starts the thread of a sink, which ends with its queue.
+    fn start(
+        &mut self,
+        name: &str,
+        queue: Arc<Queue<Arc<Event>>>,
+        only: Option<Only>,
+        work: impl FnOnce(&Queue<Arc<Event>>) + Send + 'static,
+    ) -> Result<(), Error> {
+        let (sender, ended) = oneshot::channel::<()>();
+        let own = Arc::clone(&queue);
+        spawn(name, move || {
+            work(&own);
+            // Nobody waits for a sink that has taken too long.
+            let _ = sender.send(());
+        })?;
+        self.outlets.push(Outlet { queue, only, ended });
+        Ok(())
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    let problem = "no thread can be started; raise the limits of processes (ulimit -u) and of memory";
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map(drop).map_err(|source| Error::Device { problem, source })
+}

@@ -1,0 +1,271 @@
+//! Answers to a broker, and a device in Home Assistant.
+#![expect(clippy::disallowed_methods, reason = "messages are spaced out in time")]
+
+use std::{
+    collections::BTreeMap,
+    future::pending,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rumqttc::{AsyncClient, EventLoop, PublishOptions, QoS};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    event::Event,
+    gallery::{Gallery, Viewer},
+    monitor::{Monitor, best_class},
+    queue::Queue,
+};
+use crate::{
+    Error,
+    config::{Mqtt, topic_level},
+    report::{Status, Tally},
+};
+
+mod broker;
+mod discovery;
+mod topics;
+
+use self::{
+    broker::Link,
+    topics::{OFFLINE, ONLINE, Topics},
+};
+
+/// How often it is looked whether a picture or a state is due.
+const TICK: Duration = Duration::from_millis(250);
+/// Least time between two messages about the state of a camera.
+const STATE_EVERY: Duration = Duration::from_secs(1);
+/// Time between two messages about the state of the device.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+/// How long the last messages may take.
+const FAREWELL: Duration = Duration::from_millis(200);
+/// Longest state that Home Assistant keeps.
+const LONGEST_STATE: usize = 255;
+
+/// Publishes answers, states and pictures.
+pub(super) struct MqttSink {
+    client: AsyncClient,
+    events: Option<EventLoop>,
+    topics: Topics,
+    /// The topic of Home Assistant's discovery.
+    discovery: Option<String>,
+    /// Least time between two pictures of a camera.
+    picture_every: Option<Duration>,
+    cameras: BTreeMap<String, Camera>,
+    monitor: Arc<Monitor>,
+    gallery: Arc<Gallery>,
+    /// Every sink, for the state of the device.
+    tallies: Vec<Arc<Tally>>,
+    status_at: Option<Instant>,
+}
+
+/// What was published of a camera.
+#[derive(Default)]
+struct Camera {
+    class: Option<String>,
+    /// Whether something has changed since the state was published.
+    has_news: bool,
+    status: Option<Status>,
+    state_at: Option<Instant>,
+    picture: Option<Arc<super::gallery::Picture>>,
+    picture_at: Option<Instant>,
+    /// Waits for the next picture.
+    viewer: Option<Viewer>,
+}
+
+impl MqttSink {
+    /// Checks the settings; nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for certificates that cannot be used.
+    pub(super) fn open(mqtt: &Mqtt, monitor: Arc<Monitor>, gallery: Arc<Gallery>) -> Result<Self, Error> {
+        let own = || format!("narrows/{}", topic_level(&monitor.device().name));
+        let prefix = mqtt.topic.clone().unwrap_or_else(own);
+        let topics = Topics::new(&prefix, mqtt.discovery.as_deref());
+        let (client, events) = broker::open(mqtt, &topics)?;
+        Ok(MqttSink {
+            client,
+            events: Some(events),
+            topics,
+            discovery: mqtt.discovery.clone(),
+            picture_every: mqtt.picture,
+            cameras: BTreeMap::new(),
+            monitor,
+            gallery,
+            tallies: Vec::new(),
+            status_at: None,
+        })
+    }
+
+    /// Publishes until the queue ends, and says farewell.
+    pub(super) async fn run(mut self, queue: &Queue<Arc<Event>>, tallies: Vec<Arc<Tally>>) {
+        self.tallies = tallies;
+        let (sender, mut link) = watch::channel(Link::default());
+        let events = self.events.take().map(|events| {
+            tokio::spawn(broker::drive(events, self.topics.clone(), sender, Arc::clone(queue.tally())))
+        });
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut known = Link::default();
+        loop {
+            tokio::select! {
+                biased;
+                Ok(()) = link.changed() => {
+                    let now = *link.borrow_and_update();
+                    self.react(known, now).await;
+                    known = now;
+                }
+                event = queue.next() => match event {
+                    Some(event) => self.take(&event, known.is_connected, queue.tally()).await,
+                    None => break,
+                },
+                _ = tick.tick() => if known.is_connected { self.publish_due().await },
+                // Only where the event loop has ended, which it does after this loop.
+                else => pending().await,
+            }
+        }
+        if known.is_connected {
+            self.send(self.topics.available().to_owned(), OFFLINE, QoS::AtLeastOnce, true).await;
+            let _ = self.client.disconnect_with_timeout(FAREWELL).await;
+            if let Some(events) = events {
+                let _ = events.await;
+            }
+        }
+    }
+
+    /// Announces the device where the broker or Home Assistant may have forgotten it.
+    async fn react(&mut self, known: Link, now: Link) {
+        if !now.is_connected {
+            return;
+        }
+        let is_new = now.connections != known.connections;
+        if is_new {
+            for topic in self.topics.heard() {
+                // Refused only by a client that has ended.
+                let _ = self.client.subscribe(topic, QoS::AtLeastOnce).await;
+            }
+        }
+        if is_new || now.wills != known.wills || now.births != known.births {
+            self.send(self.topics.available().to_owned(), ONLINE, QoS::AtLeastOnce, true).await;
+        }
+        if is_new || now.births != known.births {
+            self.discover().await;
+        }
+        if is_new {
+            self.status_at = None;
+            for (name, camera) in &self.cameras {
+                if let Some(class) = &camera.class {
+                    self.send(self.topics.of(name, "class"), class.clone(), QoS::AtLeastOnce, true).await;
+                }
+                if let Some(picture) = &camera.picture {
+                    let topic = self.topics.of(name, "picture");
+                    self.send(topic, picture.jpeg.clone(), QoS::AtMostOnce, true).await;
+                }
+            }
+            self.cameras.values_mut().for_each(|camera| (camera.has_news, camera.state_at) = (true, None));
+        }
+    }
+
+    /// Publishes the outcome of a frame.
+    async fn take(&mut self, event: &Event, is_connected: bool, tally: &Arc<Tally>) {
+        let is_new = !self.cameras.contains_key(&event.camera);
+        let camera = self.cameras.entry(event.camera.clone()).or_default();
+        camera.has_news = true;
+        if camera.status.replace(event.line.status) != Some(event.line.status) {
+            camera.state_at = None;
+        }
+        let class = best_class(&event.line).map(|class| shortened(class.label));
+        let news = class.filter(|class| camera.class.as_ref() != Some(class));
+        if let Some(class) = &news {
+            camera.class = Some(class.clone());
+        }
+        if !is_connected {
+            return tally.lose(1);
+        }
+        if is_new {
+            self.discover().await;
+        }
+        if let Some(class) = news {
+            self.send(self.topics.of(&event.camera, "class"), class, QoS::AtLeastOnce, true).await;
+        }
+        let json = event.json.trim_ascii_end().to_vec();
+        let topic = self.topics.of(&event.camera, "answer");
+        match self.client.try_publish_tracked(topic, json, PublishOptions::at_least_once()) {
+            Ok(notice) => {
+                let tally = Arc::clone(tally);
+                tokio::spawn(async move {
+                    match notice.wait_async().await {
+                        Ok(_) => tally.deliver(),
+                        Err(_) => tally.lose(1),
+                    }
+                });
+            }
+            Err(_) => tally.lose(1),
+        }
+    }
+
+    /// Publishes states and pictures whose time has come.
+    async fn publish_due(&mut self) {
+        let now = Instant::now();
+        let is_due =
+            |at: Option<Instant>, every| at.is_none_or(|at| now.saturating_duration_since(at) >= every);
+        let mut messages = Vec::new();
+        for (name, camera) in &mut self.cameras {
+            if camera.has_news && is_due(camera.state_at, STATE_EVERY) {
+                (camera.has_news, camera.state_at) = (false, Some(now));
+                let json = self.monitor.camera(name, now).map(|status| serde_json::to_vec(&status));
+                messages.extend(
+                    json.transpose().ok().flatten().map(|json| (self.topics.of(name, "state"), json)),
+                );
+            }
+            let Some(every) = self.picture_every else { continue };
+            match &mut camera.viewer {
+                Some(viewer) if viewer.newest.has_changed().unwrap_or(false) => {
+                    if let Some(picture) = viewer.newest.borrow_and_update().clone() {
+                        messages.push((self.topics.of(name, "picture"), picture.jpeg.clone()));
+                        camera.picture = Some(picture);
+                    }
+                    (camera.viewer, camera.picture_at) = (None, Some(now));
+                }
+                Some(_) => {}
+                None if is_due(camera.picture_at, every) => camera.viewer = Some(self.gallery.view(name)),
+                None => {}
+            }
+        }
+        if is_due(self.status_at, STATUS_EVERY) {
+            self.status_at = Some(now);
+            let status = self.monitor.status(&self.tallies, now);
+            messages.extend(serde_json::to_vec(&status).ok().map(|json| (self.topics.status(), json)));
+        }
+        for (topic, payload) in messages {
+            self.send(topic, payload, QoS::AtMostOnce, true).await;
+        }
+    }
+
+    async fn discover(&self) {
+        let Some(prefix) = &self.discovery else { return };
+        let device = &self.monitor.device().name;
+        let cameras = self.cameras.keys().map(String::as_str);
+        let (topic, payload) =
+            discovery::message(prefix, device, &self.topics, cameras, self.picture_every.is_some());
+        self.send(topic, payload.to_string(), QoS::AtLeastOnce, true).await;
+    }
+
+    /// Hands a message over, waiting for room. The event loop goes on by itself, so the wait ends with the connection.
+    async fn send(&self, topic: String, payload: impl Into<Vec<u8>>, qos: QoS, retain: bool) {
+        let options = PublishOptions::new(qos).retain(retain);
+        // Refused only by a client that has ended.
+        let _ = self.client.publish(topic, payload.into(), options).await;
+    }
+}
+
+/// The beginning of a text that fits into a state of Home Assistant.
+fn shortened(mut text: String) -> String {
+    let end = text.floor_char_boundary(LONGEST_STATE);
+    text.truncate(end);
+    text
+}

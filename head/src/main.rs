@@ -38,6 +38,13 @@ Examples:
     mkfifo photos.fifo
     narrows-head run … --source photos.fifo --repeat 0
 
+  A camera of the Raspberry Pi, two frames a second, and one on the network (docs/cameras.md has every kind):
+    narrows-head run … --fps 2 --source 'front=rpicam:--width 1280 --height 720' \\
+        --source 'yard=ffmpeg:rtsp://192.168.1.20/stream1'
+
+  A stream of JPEG pictures from another program:
+    another-program | narrows-head run … --source -
+
 Standard output has one JSON line for each frame, in the order of the answers, unless --lines says otherwise. Everything else
 goes to standard error.
 In names of files a backslash is written as \\\\, and bytes that are not UTF-8 and control characters as \\xNN.

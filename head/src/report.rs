@@ -7,11 +7,14 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{encoding::Encoding, name::escaped_option};
 
+mod cameras;
 mod status;
 mod summary;
 mod tally;
 mod totals;
 
+pub use cameras::CameraSummary;
+pub(crate) use cameras::CameraTally;
 pub use status::{CameraStatus, DeviceStatus, Latency, SinkStatus};
 pub use summary::Summary;
 pub(crate) use tally::Tally;

@@ -26,7 +26,7 @@ use crate::{
     shutdown::Shutdown,
     signals::Signals,
     sink::{Hub, JsonlSink, Out, PictureFolder},
-    source::{FileSource, FrameSource, Reloader},
+    source::{FrameSource, Reloader, Settings, Sources, Spec, present},
     stage::Stages,
     uplink::{Connector, Fallback, FrameQueue, LocalAnswers, Uplink, find},
 };
@@ -56,7 +56,7 @@ pub struct RunReport {
 /// The parts of a run, opened and checked before the first frame.
 struct Run {
     config: Config,
-    source: FileSource,
+    source: Sources,
     stages: Stages,
     policy: FixedPolicy,
     /// `None` where nothing is sent.
@@ -157,10 +157,20 @@ async fn supervise(
 
 impl Run {
     fn open(flags: &Flags, totals: Arc<Totals>) -> Result<Self, Error> {
+        let began = present();
+        let specs = flags.source.iter().map(|text| Spec::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let mut bundle = Bundle::open(&flags.bundle, Parts::Head)?;
         let config = Config::new(flags, &bundle)?;
         let identity = config.server.as_ref().map(|(_, folder)| identity::load(folder)).transpose()?;
-        let source = FileSource::open(&flags.source, config.repeat, config.budget)?;
+        let settings = Settings {
+            passes: config.repeat,
+            budget: config.budget,
+            rate: config.fps,
+            stall: config.stall,
+            every: config.every_frame,
+            began,
+        };
+        let source = Sources::open(&specs, &settings, &totals)?;
         totals.expect(source.total());
         let pictures = config.out.as_deref().map(PictureFolder::create).transpose()?;
         let device = identity::device_name(config.device.as_deref(), identity.as_ref());
@@ -223,6 +233,13 @@ impl Run {
             fallback: has_fallback.then_some(Fallback(fallback_in)),
             shutdown: shutdown.clone(),
         });
+        if let Some(closer) = source.closer() {
+            let shutdown = shutdown.clone();
+            tokio::spawn(async move {
+                shutdown.draining().await;
+                closer.close();
+            });
+        }
         let producer = Producer {
             source,
             policy,

@@ -17,7 +17,7 @@ enum Phase {
 pub(crate) struct Shutdown(watch::Sender<Phase>);
 
 /// Lets a thread wait for something asynchronous, but not longer than frames are wanted.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct StopSignal {
     shutdown: Shutdown,
     runtime: Handle,

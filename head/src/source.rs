@@ -1,12 +1,26 @@
-//! Sources of frames: today image files; cameras, pipes and commands implement the same trait.
+//! Sources of frames: image files, and cameras of every kind, which are read by threads of their own.
 
+mod camera;
+mod child;
+mod command;
 mod files;
+mod inbox;
 mod listing;
+mod live;
+mod loss;
+mod outlet;
+mod rate;
 mod reader;
+mod spec;
+mod stream;
+mod watch;
 
+pub(crate) use files::Reloader;
 pub use files::load;
-pub(crate) use files::{FileSource, Reloader};
 pub use listing::{EXTENSIONS, SourceError, list};
+pub(crate) use live::{Settings, Sources, present};
+pub use loss::CameraFault;
+pub(crate) use spec::Spec;
 
 use crate::{frame::Capture, shutdown::StopSignal};
 

@@ -2,6 +2,7 @@
 //! client that sends any bytes to a tail. The fuzz targets are in `fuzz/`.
 
 pub mod broker;
+mod live;
 mod processes;
 pub mod schema;
 
@@ -25,7 +26,10 @@ use narrows_wire::{
 };
 use tempfile::TempDir;
 
-pub use self::processes::{after, can_read_only, output_within, read_only, skipped};
+pub use self::{
+    live::{LiveHead, check_order, live_command, processes_with},
+    processes::{after, can_read_only, output_within, read_only, skipped},
+};
 
 /// The time that a test waits for an answer or another event.
 pub const TIMEOUT: Duration = Duration::from_secs(30);

@@ -40,6 +40,11 @@ fn commands_for_sources_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_cameras_work() -> Result<()> {
+    run("docs/cameras.md")
+}
+
+#[test]
 fn commands_for_answers_work() -> Result<()> {
     run("docs/answers.md")
 }

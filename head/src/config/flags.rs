@@ -1,6 +1,6 @@
 //! The command line of `narrows-head run`.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::ValueEnum;
 
@@ -24,10 +24,25 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     pub identity: Option<PathBuf>,
 
-    /// An image file, a folder of images (without its subfolders), a quoted pattern such as 'photos/**/*.jpg', or a FIFO,
-    /// which is opened anew for every frame; a path that exists is not taken as a pattern
-    #[arg(long, value_name = "FILE|DIR|GLOB")]
-    pub source: PathBuf,
+    /// Where frames come from; may be given several times, each as [NAME=]SOURCE. An image file, a folder of images (without
+    /// its subfolders), a quoted pattern such as 'photos/**/*.jpg', or a FIFO, which is opened anew for every frame; or a live
+    /// source, of which the newest frame counts: - (standard input), pipe:FIFO, watch:DIR, rpicam:[OPTIONS], v4l2:DEVICE,
+    /// ffmpeg:ADDRESS, gst:PIPELINE or command:COMMAND. A path that exists is never taken for anything else
+    #[arg(long, value_name = "SOURCE", required = true)]
+    pub source: Vec<OsString>,
+
+    /// Most frames to take from each source in a second [default: as many as can be worked on]
+    #[arg(long, value_name = "N")]
+    pub fps: Option<f64>,
+
+    /// Seconds without a frame after which a live source counts as stalled and is opened anew; its first frame may take four
+    /// times as long
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    pub stall: f64,
+
+    /// Which frames of a live source are taken
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = FrameChoice::Newest)]
+    pub frames: FrameChoice,
 
     /// Name of this device in the lines and in MQTT's topics [default: the name in its certificate, or that of the host]
     #[arg(long, value_name = "NAME")]
@@ -89,7 +104,7 @@ pub struct Flags {
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub retry_for: u64,
 
-    /// How often to read the whole source; 0 repeats without end
+    /// How often to read a source that has an end; 0 repeats without end
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub repeat: u32,
 
@@ -125,6 +140,15 @@ pub enum Path {
     Image,
     /// Here, with the bundle's local network: nothing is sent
     Local,
+}
+
+/// Which frames of a live source are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FrameChoice {
+    /// The newest one whenever one is wanted; those before it are counted and dropped
+    Newest,
+    /// Every one in order; the source is held up meanwhile
+    Every,
 }
 
 /// When this device answers instead of the server.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 
-use super::{Line, SinkStatus, Status};
+use super::{CameraSummary, Line, SinkStatus, Status};
 
 /// Significant decimal digits of the durations in the histogram: quantiles are exact within 0.1 %.
 const DIGITS: u8 = 3;
@@ -26,6 +26,8 @@ pub struct Summary {
     pub not_begun: u64,
     /// Answered frames that this device answered.
     pub local: u64,
+    /// What became of the frames of each camera.
+    pub cameras: Vec<CameraSummary>,
     /// What each sink beside standard output delivered and lost.
     pub sinks: Vec<SinkStatus>,
     /// Bytes of the packets of all frames that a server answered.
@@ -44,6 +46,7 @@ impl Default for Summary {
             unfinished: 0,
             not_begun: 0,
             local: 0,
+            cameras: Vec::new(),
             sinks: Vec::new(),
             packet_bytes: 0,
             totals,
@@ -116,6 +119,7 @@ impl fmt::Display for Summary {
         if let (Some(p50), Some(p95)) = (self.total_ms(0.5), self.total_ms(0.95)) {
             write!(f, "; total p50 {p50:.1} ms, p95 {p95:.1} ms")?;
         }
+        self.cameras.iter().try_for_each(|camera| write!(f, "\n{camera}"))?;
         self.sinks.iter().try_for_each(|sink| write!(f, "\n{sink}"))
     }
 }

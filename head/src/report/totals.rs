@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Summary, Tally};
+use super::{CameraTally, Summary, Tally};
 use crate::{Error, signals::Stop};
 
 /// Counts and errors of a run that is under way.
@@ -14,6 +14,7 @@ struct State {
     /// Frames of the source, if that is known.
     total: Option<u64>,
     begun: u64,
+    cameras: Vec<Arc<CameraTally>>,
     /// Frames whose outcome is known.
     summary: Summary,
     /// Counts of the sinks beside standard output.
@@ -26,6 +27,11 @@ impl Totals {
     /// Notes how many frames the source has.
     pub(crate) fn expect(&self, total: Option<u64>) {
         self.lock().total = total;
+    }
+
+    /// Takes up the counts of a camera.
+    pub(crate) fn watch(&self, camera: Arc<CameraTally>) {
+        self.lock().cameras.push(camera);
     }
 
     /// Has the summary tell what a sink delivered and lost.
@@ -57,6 +63,7 @@ impl Totals {
     pub(crate) fn take(&self) -> (Summary, Option<Stop>, Option<Error>) {
         let mut state = self.lock();
         let mut summary = state.summary.clone();
+        summary.cameras = state.cameras.iter().map(|camera| camera.summary()).collect();
         summary.unfinished = state.begun.saturating_sub(summary.finished());
         summary.not_begun = state.total.map_or(0, |total| total.saturating_sub(state.begun));
         state.sinks.iter().for_each(|sink| sink.settle());

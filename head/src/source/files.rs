@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct FileSource {
     /// frame.
     patience: Patience,
     reader: Reader,
+    /// The name of the source, if it was given one.
+    source: Option<Arc<str>>,
     next: usize,
     pass: u64,
 }
@@ -54,7 +57,12 @@ impl FileSource {
         let is_stream = files.len() == 1 && fs::metadata(&files[0]).is_ok_and(|meta| !meta.is_file());
         let patience = if is_stream { Patience::Endless } else { Patience::Budget };
         let (names, reader) = (unique_stems(&files), Reader::new(budget));
-        Ok(FileSource { files, names, passes, patience, reader, next: 0, pass: 0 })
+        Ok(FileSource { files, names, passes, patience, reader, source: None, next: 0, pass: 0 })
+    }
+
+    /// The same source with a name for its lines.
+    pub(crate) fn named(self, name: Option<&str>) -> Self {
+        FileSource { source: name.map(Arc::from), ..self }
     }
 }
 
@@ -75,7 +83,7 @@ impl FrameSource for FileSource {
         let Reading { captured_at, captured_on, is_regular: can_reload, .. } = reading;
         let pixels = decode_file(&file, reading);
         let decode = captured_at.elapsed();
-        let origin = Origin::File { file, source: None };
+        let origin = Origin::File { file, source: self.source.clone() };
         Some(Capture { origin, picture_name, captured_at, captured_on, decode, pixels, can_reload })
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use glob::{MatchOptions, Pattern};
 use walkdir::WalkDir;
 
+use super::loss::CameraFault;
 use crate::{artifact, name::Escaped};
 
 /// File name extensions, in any case, that a folder or a pattern is searched for.
@@ -40,6 +41,25 @@ pub enum SourceError {
     /// The pattern matches no images.
     #[error("--source {0}: the pattern matches no images; looked for {list}", list = extensions())]
     Pattern(String),
+    /// The text is no source, or lacks a part.
+    #[error("--source {text}: {reason}")]
+    Spec {
+        /// The source as given.
+        text: String,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// Two sources have one name, or standard input is read twice.
+    #[error("--source: {0:?} stands twice")]
+    Twice(String),
+    /// A source that cannot be opened again delivered nothing of use.
+    #[error("--source: {name}")]
+    Camera {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        source: CameraFault,
+    },
     /// The text is not a valid glob pattern.
     #[error("--source {pattern}: not a pattern: {reason}")]
     Syntax {

@@ -50,25 +50,16 @@ impl Mjpeg {
         for part in bytes.chunks(1 << 16) {
             self.bytes.extend_from_slice(part);
             loop {
-                match self.step(counts) {
+                match self.step(limit, counts) {
                     Step::Next => {}
                     Step::Wait => break,
                     Step::Picture(end) => {
                         let rest = self.bytes.split_off(end);
                         let picture = std::mem::replace(&mut self.bytes, rest);
-                        if picture.len() > limit {
-                            counts.damaged += 1;
-                            counts.skipped += picture.len() as u64;
-                        } else {
-                            counts.pictures += 1;
-                            deliver(picture);
-                        }
+                        counts.pictures += 1;
+                        deliver(picture);
                     }
                 }
-            }
-            if self.place != Place::Outside && self.bytes.len().max(self.at) > limit {
-                counts.damaged += 1;
-                self.skip(self.bytes.len(), counts);
             }
         }
     }
@@ -90,11 +81,11 @@ impl Mjpeg {
         }
     }
 
-    fn step(&mut self, counts: &mut Counts) -> Step {
+    fn step(&mut self, limit: usize, counts: &mut Counts) -> Step {
         match self.place {
             Place::Outside => self.search(counts),
-            Place::Marker => self.marker(counts),
-            Place::Scan => self.scan(),
+            Place::Marker => self.marker(limit, counts),
+            Place::Scan => self.scan(limit, counts),
         }
     }
 
@@ -117,7 +108,11 @@ impl Mjpeg {
         }
     }
 
-    fn marker(&mut self, counts: &mut Counts) -> Step {
+    /// Follows one segment. Where a picture is given up depends on its bytes alone and not on how they arrive.
+    fn marker(&mut self, limit: usize, counts: &mut Counts) -> Step {
+        if self.at + 2 > limit {
+            return self.give_up(self.at, counts);
+        }
         let Some(&[first, marker]) = self.bytes.get(self.at..self.at + 2) else { return Step::Wait };
         match (first, marker) {
             // A fill byte.
@@ -134,17 +129,13 @@ impl Mjpeg {
             // Markers without a length.
             (0xff, 0x01 | 0xd0..=0xd7) => self.at += 2,
             (0xff, 0x02..=0xbf) | (0xff, 0x00) | (0xff, 0xd9) | (..=0xfe, _) => {
-                // What follows is searched from here on, so that every byte is looked at a bounded number of times.
-                counts.damaged += 1;
-                self.skip(self.at, counts);
+                return self.give_up(self.at, counts);
             }
             (0xff, _) => {
                 let Some(&[high, low]) = self.bytes.get(self.at + 2..self.at + 4) else { return Step::Wait };
                 let length = usize::from(u16::from_be_bytes([high, low]));
-                if length < 2 {
-                    counts.damaged += 1;
-                    self.skip(self.at, counts);
-                    return Step::Next;
+                if length < 2 || self.at + 2 + length > limit {
+                    return self.give_up(self.at, counts);
                 }
                 self.at += 2 + length;
                 self.place = if marker == 0xda { Place::Scan } else { Place::Marker };
@@ -154,14 +145,21 @@ impl Mjpeg {
         Step::Next
     }
 
-    fn scan(&mut self) -> Step {
+    fn scan(&mut self, limit: usize, counts: &mut Counts) -> Step {
         loop {
-            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            let end = self.bytes.len().min(limit);
+            let rest = self.bytes.get(self.at..end).unwrap_or_default();
             let Some(found) = rest.iter().position(|&byte| byte == 0xff) else {
-                self.at = self.at.max(self.bytes.len());
+                if end == limit {
+                    return self.give_up(limit, counts);
+                }
+                self.at = self.at.max(end);
                 return Step::Wait;
             };
             self.at += found;
+            if self.at + 2 > limit {
+                return self.give_up(limit, counts);
+            }
             let Some(&marker) = self.bytes.get(self.at + 1) else { return Step::Wait };
             match marker {
                 0xff => self.at += 1,
@@ -188,11 +186,14 @@ impl Mjpeg {
         Step::Picture(end)
     }
 
-    /// Gives up the first `count` bytes of the picture, at least those of its start, and searches for the next one.
-    fn skip(&mut self, count: usize, counts: &mut Counts) {
-        let gone = count.clamp(self.bytes.len().min(2), self.bytes.len());
+    /// Gives up the picture with its first `count` bytes. The next one is searched behind them, so that every byte is looked at
+    /// a bounded number of times.
+    fn give_up(&mut self, count: usize, counts: &mut Counts) -> Step {
+        let gone = count.min(self.bytes.len());
+        counts.damaged += 1;
         counts.skipped += gone as u64;
         self.bytes.drain(..gone);
         (self.at, self.place) = (0, Place::Outside);
+        Step::Next
     }
 }

@@ -16,7 +16,6 @@ const FRONT: usize = 64;
 
 /// A picture of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Picture {
     /// A JPEG file, not decoded. It may lack an end marker or, as from webcams, Huffman tables.
     Jpeg(Vec<u8>),

@@ -11,6 +11,8 @@ use crate::fault::StreamFault;
 
 /// Longest side of a frame in pixels.
 const SIDE_MAX: u32 = 65_535;
+/// Most pixels of a frame.
+const PIXELS_MAX: u64 = 64 << 20;
 
 /// How colour is stored beside brightness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,13 +81,18 @@ impl Layout {
     /// plane has half the width.
     ///
     /// # Errors
-    /// [`StreamFault::Raw`] for a side of zero or beyond 65535, and for a stride that is shorter than the width or
+    /// [`StreamFault::Raw`] for a side of zero or beyond 65535, for more than 67,108,864 pixels, and for a stride that is shorter than the width or
     /// needlessly long.
     pub fn new(sampling: Sampling, width: u32, height: u32, stride: u32) -> Result<Self, StreamFault> {
         let side = 1..=SIDE_MAX;
         if !side.contains(&width) || !side.contains(&height) {
             return Err(StreamFault::Raw(format!(
                 "a size of {width}x{height}; each side is 1 to {SIDE_MAX}"
+            )));
+        }
+        if u64::from(width) * u64::from(height) > PIXELS_MAX {
+            return Err(StreamFault::Raw(format!(
+                "a size of {width}x{height} is too large; at most {PIXELS_MAX} pixels are read"
             )));
         }
         // Hardware pads rows to some power of two of bytes.

@@ -27,7 +27,8 @@ fn main() -> Result<()> {
     seeds.meters()?;
     seeds.packets()?;
     seeds.tables()?;
-    seeds.images()
+    seeds.images()?;
+    seeds.streams()
 }
 
 struct Seeds {
@@ -208,6 +209,32 @@ impl Seeds {
         self.write("image", "webp-lossy", &webp::Encoder::from_rgb(&rgb, 72, 56).encode(60.0))?;
         self.write("image", "webp-alpha", &webp::Encoder::from_rgba(&rgba, 72, 56).encode(60.0))?;
         self.write("image", "webp-lossless", &webp::Encoder::from_rgb(&tiny, 24, 24).encode_lossless())
+    }
+
+    /// Streams of small pictures, as cameras and their programs write them.
+    fn streams(&self) -> Result<()> {
+        let photo = image::load_from_memory(&self.read("bench/photos/road/street.jpg")?)?;
+        let small = photo.resize_exact(40, 32, FilterType::CatmullRom).to_rgb8();
+        let mut file = Vec::new();
+        jpeg_encoder::Encoder::new(&mut file, 40).encode(small.as_raw(), 40, 32, ColorType::Rgb)?;
+        let bare = without_tables(&file);
+        self.write("stream", "mjpeg", &[&file[..], &bare, &bare].concat())?;
+        let header = b"--frame\r\nContent-Type: image/jpeg\r\n\r\n";
+        self.write("stream", "multipart", &[header, &bare[..], b"\r\n", header, &bare].concat())?;
+        let cut = &bare[..bare.len() - 2];
+        self.write("stream", "mjpeg-cut", &[cut, &bare, &file[..200], &bare, cut].concat())?;
+        for (name, tags, size) in [
+            ("y4m-420", "W6 H4 F30:1 Ip A1:1 C420mpeg2 XYSCSS=420MPEG2 XCOLORRANGE=FULL", 36),
+            ("y4m-422", "W5 H3 C422", 15 + 18),
+            ("y4m-444", "W4 H3 C444", 36),
+            ("y4m-mono", "W4 H3 Cmono", 12),
+            ("y4m-interlaced", "W4 H3 It C420", 12),
+        ] {
+            let frame: Vec<u8> = (0..size).map(|place| (place * 37 % 256) as u8).collect();
+            let frames = [b"FRAME\n", &frame[..], b"FRAME Ip\n", &frame].concat();
+            self.write("stream", name, &[format!("YUV4MPEG2 {tags}\n").as_bytes(), &frames].concat())?;
+        }
+        Ok(())
     }
 }
 

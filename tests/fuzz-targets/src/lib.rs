@@ -17,18 +17,20 @@ pub mod image;
 pub mod manifest;
 pub mod meter;
 pub mod packet;
+pub mod stream;
 pub mod tables;
 
 /// A fuzz target: returns whether a parser accepts the bytes, and panics where a promise about accepted input is broken.
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("frame", frame::run),
     ("hello", hello::run),
     ("image", image::run),
     ("manifest", manifest::run),
     ("meter", meter::run),
     ("packet", packet::run),
+    ("stream", stream::run),
     ("tables", tables::run),
 ];

@@ -1,0 +1,389 @@
+//! All sources of a run as one: a single source of files as it is, and any others side by side, of which each gets its turn.
+#![expect(clippy::disallowed_methods, reason = "frames are spaced and their decoding is timed")]
+
+use std::{
+    collections::HashSet,
+    io::{self, PipeWriter},
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant, SystemTime},
+};
+
+use image::RgbImage;
+use narrows_video::{Raw, StreamFault};
+
+use super::{
+    FrameSource, SourceError,
+    camera::{Camera, Feed},
+    files::FileSource,
+    inbox::{Content, Inbox, Keep, Taken},
+    outlet::Outlet,
+    rate::Rate,
+    spec::{Input, Kind, Spec},
+};
+use crate::{
+    Error,
+    error::caught,
+    frame::{Capture, Origin},
+    image::decode,
+    report::{CameraTally, Totals},
+    shutdown::StopSignal,
+};
+
+/// How long the threads of cameras are waited for at the end; each has a program to end.
+const END: Duration = Duration::from_millis(800);
+
+/// What applies to all sources of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// How often inputs that have an end are read; `None` for no end.
+    pub(crate) passes: Option<u64>,
+    /// Time for reading a file.
+    pub(crate) budget: Duration,
+    /// Most frames a second that are taken from each source.
+    pub(crate) rate: Option<f64>,
+    /// How long a camera may deliver nothing.
+    pub(crate) stall: Duration,
+    /// Whether every frame of a live source is taken, and not the newest.
+    pub(crate) every: bool,
+    /// When the run began.
+    pub(crate) began: SystemTime,
+}
+
+/// The sources of a run.
+#[derive(Debug)]
+pub(crate) struct Sources(Kinds);
+
+#[derive(Debug)]
+enum Kinds {
+    /// A single source of files.
+    Files(Box<FileSource>, Rate),
+    /// Cameras, or several sources.
+    Live(Live),
+}
+
+/// Sources in threads of their own, which take turns.
+#[derive(Debug)]
+pub(crate) struct Live {
+    inbox: Arc<Inbox>,
+    sources: Vec<Member>,
+    /// What is started with the first frame that is wanted.
+    jobs: Vec<Job>,
+    threads: Vec<JoinHandle<()>>,
+    closer: Closer,
+    /// The source whose turn it is.
+    turn: usize,
+    total: Option<u64>,
+    totals: Arc<Totals>,
+}
+
+/// A source as the thread that takes frames sees it.
+#[derive(Debug)]
+struct Member {
+    name: Arc<str>,
+    rate: Rate,
+}
+
+#[derive(Debug)]
+enum Job {
+    Camera(Box<Camera>),
+    /// A source of files and its place.
+    Files(Box<FileSource>, usize),
+}
+
+/// Ends the cameras of a run, from any thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Closer {
+    /// Dropping it is what cameras wait for.
+    writer: Arc<Mutex<Option<PipeWriter>>>,
+    inbox: Arc<Inbox>,
+}
+
+/// The present time, from which on files in a watched folder are new.
+pub(crate) fn present() -> SystemTime {
+    SystemTime::now()
+}
+
+impl Sources {
+    /// Opens the sources `specs`. Cameras are opened when the first frame is wanted.
+    ///
+    /// # Errors
+    /// [`SourceError`] for files that do not exist and for names that stand twice; [`Error::Device`] if no pipe can be made.
+    pub(crate) fn open(specs: &[Spec], settings: &Settings, totals: &Arc<Totals>) -> Result<Self, Error> {
+        if let [Spec { name, kind: Kind::Files(path) }] = specs {
+            let files = FileSource::open(path, settings.passes, settings.budget)?.named(name.as_deref());
+            return Ok(Sources(Kinds::Files(Box::new(files), Rate::new(settings.rate))));
+        }
+        Live::open(specs, settings, totals).map(|live| Sources(Kinds::Live(live)))
+    }
+
+    /// What ends the cameras, if there are any.
+    pub(crate) fn closer(&self) -> Option<Closer> {
+        match &self.0 {
+            Kinds::Files(..) => None,
+            Kinds::Live(live) => Some(live.closer.clone()),
+        }
+    }
+}
+
+impl FrameSource for Sources {
+    fn total(&self) -> Option<u64> {
+        match &self.0 {
+            Kinds::Files(files, _) => files.total(),
+            Kinds::Live(live) => live.total,
+        }
+    }
+
+    fn next_frame(&mut self, stop: &StopSignal) -> Option<Capture> {
+        match &mut self.0 {
+            Kinds::Files(files, rate) => {
+                if let Some(due) = rate.wait(Instant::now()) {
+                    stop.block_on(tokio::time::sleep_until(due.into()))?;
+                }
+                rate.count(Instant::now());
+                files.next_frame(stop)
+            }
+            Kinds::Live(live) => live.next_frame(stop),
+        }
+    }
+}
+
+impl Live {
+    fn open(specs: &[Spec], settings: &Settings, totals: &Arc<Totals>) -> Result<Self, Error> {
+        let problem = "no pipe can be made; raise the limit of open files (ulimit -n)";
+        let (stop, writer) = io::pipe().map_err(|source| Error::Device { problem, source })?;
+        let stop = Arc::new(stop);
+        let names = names(specs)?;
+        let tallies: Vec<Arc<CameraTally>> =
+            names.iter().map(|name| Arc::new(CameraTally::new(name.to_string()))).collect();
+        let inbox = Arc::new(Inbox::new(&tallies));
+        let (mut jobs, mut total) = (Vec::new(), Some(0u64));
+        for (place, (spec, (name, tally))) in specs.iter().zip(names.iter().zip(&tallies)).enumerate() {
+            let feed = match &spec.kind {
+                Kind::Files(path) => {
+                    let files = FileSource::open(path, settings.passes, settings.budget)?;
+                    let files = files.named(spec.name.as_deref());
+                    total = total.zip(files.total()).map(|(all, one)| all.saturating_add(one));
+                    jobs.push(Job::Files(Box::new(files), place));
+                    continue;
+                }
+                Kind::Watch(folder) => Feed::Watch(folder.clone()),
+                Kind::Stream(input, raw) => Feed::Stream(input.clone(), *raw),
+            };
+            total = None;
+            totals.watch(Arc::clone(tally));
+            let outlet = Outlet {
+                name: Arc::clone(name),
+                inbox: Arc::clone(&inbox),
+                place,
+                tally: Arc::clone(tally),
+                keep: if settings.every { Keep::Every } else { Keep::Newest },
+                lost: None,
+            };
+            jobs.push(Job::Camera(Box::new(Camera {
+                feed,
+                outlet,
+                stop: Arc::clone(&stop),
+                patience: settings.stall,
+                passes: settings.passes,
+                began: settings.began,
+                attempt: 0,
+            })));
+        }
+        let member = |name| Member { name, rate: Rate::new(settings.rate) };
+        let sources = names.into_iter().map(member).collect();
+        let closer = Closer { writer: Arc::new(Mutex::new(Some(writer))), inbox: Arc::clone(&inbox) };
+        let totals = Arc::clone(totals);
+        Ok(Live { inbox, sources, jobs, threads: Vec::new(), closer, turn: 0, total, totals })
+    }
+
+    /// Starts the threads of all sources.
+    fn start(&mut self, stop: &StopSignal) {
+        for job in std::mem::take(&mut self.jobs) {
+            let (inbox, totals) = (Arc::clone(&self.inbox), Arc::clone(&self.totals));
+            let place = match &job {
+                Job::Camera(camera) => camera.outlet.place,
+                Job::Files(_, place) => *place,
+            };
+            let guard = EndOnDrop { inbox: Arc::clone(&inbox), place };
+            let name = Arc::clone(&self.sources[place].name);
+            let stop = stop.clone();
+            let work = move || {
+                let _guard = guard;
+                match job {
+                    Job::Camera(camera) => {
+                        if let Some(source) = camera.run() {
+                            let name = name.to_string();
+                            totals.note_error(SourceError::Camera { name, source }.into());
+                        }
+                    }
+                    Job::Files(mut files, place) => {
+                        while inbox.wait_until_taken(place)
+                            && let Some(capture) = files.next_frame(&stop)
+                        {
+                            inbox.put(place, capture.into(), Keep::Every);
+                        }
+                    }
+                }
+            };
+            match thread::Builder::new().name("source".to_owned()).spawn(work) {
+                Ok(thread) => self.threads.push(thread),
+                Err(source) => {
+                    let problem =
+                        "no thread can be started for a source; raise the limit of processes (ulimit -u)";
+                    self.totals.note_error(Error::Device { problem, source });
+                    self.inbox.end(place);
+                }
+            }
+        }
+    }
+
+    fn next_frame(&mut self, stop: &StopSignal) -> Option<Capture> {
+        if !self.jobs.is_empty() {
+            self.start(stop);
+        }
+        let inbox = Arc::clone(&self.inbox);
+        loop {
+            let now = Instant::now();
+            let due = |source: usize| self.sources[source].rate.wait(now).is_none();
+            if let Some(taken) = inbox.take(self.turn, due) {
+                self.turn = (taken.source + 1) % self.sources.len();
+                self.sources[taken.source].rate.count(now);
+                return Some(self.capture(taken));
+            }
+            if inbox.is_done() {
+                return None;
+            }
+            // The next moment at which a frame that waits may be taken.
+            let waiting = (0..self.sources.len()).filter(|&source| inbox.has(source));
+            let next = waiting.filter_map(|source| self.sources[source].rate.wait(now)).min();
+            stop.block_on(async {
+                match next {
+                    Some(next) => {
+                        // A frame of another source may come before that.
+                        tokio::select! {
+                            () = tokio::time::sleep_until(next.into()) => {}
+                            () = inbox.bell.notified() => {}
+                        }
+                    }
+                    None => inbox.bell.notified().await,
+                }
+            })?;
+        }
+    }
+
+    /// Decodes a frame that was taken.
+    fn capture(&self, taken: Taken) -> Capture {
+        let begin = Instant::now();
+        let Taken { source, arrival, sequence, replaced } = taken;
+        let Member { name, .. } = &self.sources[source];
+        let fault = |source| match &arrival.file {
+            Some(file) => Error::Image { file: file.clone(), source },
+            None => Error::Camera { camera: name.to_string(), source },
+        };
+        let pixels = match arrival.content {
+            Content::Capture(capture) => return *capture,
+            Content::Failed(error) => Err(error),
+            Content::File(bytes) => decode(&bytes).map_err(fault),
+            Content::Raw(raw) => caught("a frame cannot be converted", || rgb(&raw)).and_then(|converted| {
+                converted.map_err(|source| Error::Convert { camera: name.to_string(), source })
+            }),
+        };
+        Capture {
+            origin: Origin::Camera { name: Arc::clone(name), sequence, replaced, file: arrival.file.clone() },
+            // The picture of the camera's last frame replaces that of the one before.
+            picture_name: Some(name.to_string()),
+            captured_at: arrival.at,
+            captured_on: arrival.on,
+            decode: begin.elapsed(),
+            pixels,
+            can_reload: false,
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.closer.close();
+        let begin = Instant::now();
+        while self.threads.iter().any(|thread| !thread.is_finished()) && begin.elapsed() < END {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Closer {
+    /// Has every camera end, and its program.
+    pub(crate) fn close(&self) {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.inbox.close();
+    }
+}
+
+/// Notes the end of a source, also where its thread panics.
+struct EndOnDrop {
+    inbox: Arc<Inbox>,
+    place: usize,
+}
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.inbox.end(self.place);
+    }
+}
+
+/// The names of sources: as given, or by their kinds, with a number where one would stand twice.
+fn names(specs: &[Spec]) -> Result<Vec<Arc<str>>, SourceError> {
+    let mut used = HashSet::new();
+    for name in specs.iter().filter_map(|spec| spec.name.as_deref()) {
+        if !used.insert(name.to_lowercase()) {
+            return Err(SourceError::Twice(name.to_owned()));
+        }
+    }
+    if specs.iter().filter(|spec| matches!(spec.kind, Kind::Stream(Input::Stdin, _))).count() > 1 {
+        return Err(SourceError::Twice("-".to_owned()));
+    }
+    let name = |spec: &Spec| {
+        if let Some(name) = &spec.name {
+            return name.as_str().into();
+        }
+        let base = spec.default_name();
+        let numbered = (2..).map(|number| format!("{base}-{number}"));
+        let free = [base.to_owned()].into_iter().chain(numbered).find(|name| used.insert(name.clone()));
+        free.unwrap_or_default().into()
+    };
+    Ok(specs.iter().map(name).collect())
+}
+
+fn rgb(raw: &Raw) -> Result<RgbImage, StreamFault> {
+    let layout = raw.format().layout;
+    let image = RgbImage::from_raw(layout.width(), layout.height(), raw.to_rgb()?);
+    Ok(image.expect("the conversion gives three bytes for each pixel"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn specs(texts: &[&str]) -> Vec<Spec> {
+        texts.iter().map(|text| Spec::parse(text.as_ref()).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_source_has_a_name_of_its_own() {
+        let all = specs(&["command:a", "command-2=command:b", "command:c", "rpicam:", "-", "watch:x"]);
+        let found: Vec<String> = names(&all).unwrap().iter().map(|name| name.to_string()).collect();
+        assert_eq!(found, ["command", "command-2", "command-3", "rpicam", "stdin", "watch"]);
+        for twice in [["a=command:x", "A=command:y"], ["-", "b=-"]] {
+            assert!(names(&specs(&twice)).is_err(), "{twice:?}");
+        }
+    }
+
+    #[test]
+    fn raw_frames_become_images() {
+        let raw = Raw::new("i420:3x2,full".parse().unwrap(), vec![128; 10]).unwrap();
+        let image = rgb(&raw).unwrap();
+        assert_eq!(image.dimensions(), (3, 2));
+        assert!(image.pixels().all(|pixel| pixel.0 == [128; 3]));
+    }
+}

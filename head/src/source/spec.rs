@@ -1,0 +1,225 @@
+//! What `--source` names: files, or a live source with the format of its frames.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use narrows_video::RawFormat;
+
+use super::{
+    SourceError,
+    command::{Preset, Program},
+};
+use crate::name::Escaped;
+
+/// Longest name of a source.
+const NAME_MAX: usize = 64;
+
+/// One `--source`, parsed: `[NAME=][i420:WxH[+STRIDE]:|nv12:WxH[+STRIDE]:]KIND`.
+///
+/// A path that exists is files, whatever its name. So is a pattern that matches something.
+#[derive(Debug, Clone)]
+pub(crate) struct Spec {
+    /// The name that was given.
+    pub(super) name: Option<String>,
+    pub(super) kind: Kind,
+}
+
+/// Where the frames of a source come from.
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    /// Image files, every one of them in order.
+    Files(PathBuf),
+    /// A folder into which image files are written.
+    Watch(PathBuf),
+    /// A stream of frames, raw ones of the given format.
+    Stream(Input, Option<RawFormat>),
+}
+
+/// Where a stream comes from.
+#[derive(Debug, Clone)]
+pub(super) enum Input {
+    /// Standard input.
+    Stdin,
+    /// A FIFO, a device or a file.
+    Pipe(PathBuf),
+    /// The standard output of a program.
+    Program(Program),
+}
+
+impl Spec {
+    /// Parses the value of a `--source`.
+    ///
+    /// # Errors
+    /// [`SourceError::Spec`] for a kind without what it needs, and for a format of raw frames that cannot be used.
+    pub(crate) fn parse(text: &OsStr) -> Result<Self, SourceError> {
+        let files = |name: Option<&str>, path: &Path| Spec {
+            name: name.map(str::to_owned),
+            kind: Kind::Files(path.to_owned()),
+        };
+        let (Some(whole), false) = (text.to_str(), is_path(text.as_ref())) else {
+            return Ok(files(None, text.as_ref()));
+        };
+        let (name, rest) = match whole.split_once('=') {
+            Some((name, rest)) if is_name(name) => (Some(name), rest),
+            _ => (None, whole),
+        };
+        if rest.is_empty() {
+            return Err(fault(whole, "no source behind the name"));
+        }
+        if is_path(rest.as_ref()) {
+            return Ok(files(name, rest.as_ref()));
+        }
+        let (raw, rest) = match rest.split_once(':') {
+            Some(("i420" | "nv12", behind)) => {
+                let (size, source) = behind
+                    .split_once(':')
+                    .filter(|(_, source)| !source.is_empty())
+                    .ok_or_else(|| fault(whole, "no source behind the format, as in i420:640x480:-"))?;
+                let format = &rest[..5 + size.len()];
+                (Some(format.parse().map_err(|error| fault(whole, &format!("{error}")))?), source)
+            }
+            _ => (None, rest),
+        };
+        let kind = match rest.split_once(':') {
+            _ if rest == "-" => Kind::Stream(Input::Stdin, raw),
+            Some(("pipe", path)) => Kind::Stream(Input::Pipe(needed(whole, path, "a path")?.into()), raw),
+            Some(("watch", path)) => Kind::Watch(needed(whole, path, "a folder")?.into()),
+            Some((scheme, argument)) => match Preset::named(scheme) {
+                Some(preset) => {
+                    let program = Program::new(preset, argument, raw.is_some());
+                    let (program, format) = program.map_err(|reason| fault(whole, &reason))?;
+                    Kind::Stream(Input::Program(program), raw.or(format))
+                }
+                None if argument.starts_with("//") => {
+                    return Err(fault(whole, &format!("an address is read by ffmpeg: give ffmpeg:{rest}")));
+                }
+                None if raw.is_some() => {
+                    return Err(fault(whole, "raw frames come from -, pipe: or a command"));
+                }
+                None => Kind::Files(rest.into()),
+            },
+            None => Kind::Files(rest.into()),
+        };
+        if raw.is_some() && !matches!(kind, Kind::Stream(..)) {
+            return Err(fault(whole, "raw frames come from -, pipe: or a command"));
+        }
+        Ok(Spec { name: name.map(str::to_owned), kind })
+    }
+
+    /// What a source without a name is called.
+    pub(super) fn default_name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Files(_) => "files",
+            Kind::Watch(_) => "watch",
+            Kind::Stream(Input::Stdin, _) => "stdin",
+            Kind::Stream(Input::Pipe(_), _) => "pipe",
+            Kind::Stream(Input::Program(program), _) => program.preset.name(),
+        }
+    }
+}
+
+/// Whether a text is the path of something that exists, the front of such a path, or a pattern of one.
+fn is_path(text: &Path) -> bool {
+    let front = text.components().next();
+    // A name that is too long, or has a part of a file in its middle, does not exist either.
+    let exists = |path: &Path| fs::symlink_metadata(path).is_ok();
+    // The front of `shots=2024/*.jpg` is a folder, and not the name of a source.
+    let has_front = |text: &str| text.contains('=') && front.is_some_and(|front| exists(front.as_ref()));
+    exists(text) && text != Path::new("-")
+        || text.to_str().is_some_and(|text| has_front(text) || matches_something(text))
+}
+
+fn matches_something(text: &str) -> bool {
+    text.contains(['*', '?', '[']) && glob::glob(text).is_ok_and(|mut found| found.any(|entry| entry.is_ok()))
+}
+
+/// Whether a text can be the name of a source, which stands in lines, topics and file names.
+fn is_name(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    (1..=NAME_MAX).contains(&text.len()) && text.chars().all(is_plain)
+}
+
+fn needed<'a>(whole: &str, argument: &'a str, what: &str) -> Result<&'a str, SourceError> {
+    match argument.is_empty() {
+        true => Err(fault(whole, &format!("{what} is missing behind the colon"))),
+        false => Ok(argument),
+    }
+}
+
+fn fault(whole: &str, reason: &str) -> SourceError {
+    SourceError::Spec { text: Escaped(whole.as_ref()).to_string(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Spec {
+        Spec::parse(text.as_ref()).unwrap()
+    }
+
+    #[test]
+    fn kinds_are_told_apart_by_what_stands_before_the_colon() {
+        for (text, name, kind) in [
+            ("photos/", None, "Files"),
+            ("yard=photos/", Some("yard"), "Files"),
+            ("photos/**/*.jpg", None, "Files"),
+            ("-", None, "Stdin"),
+            ("door=-", Some("door"), "Stdin"),
+            ("pipe:cam.fifo", None, "Pipe"),
+            ("watch:/srv/ftp", None, "Watch"),
+            ("rpicam:", None, "rpicam-vid"),
+            ("front=rpicam:--width 640", Some("front"), "\"--width\", \"640\""),
+            ("ffmpeg:rtsp://a:b@10.0.0.7/stream?x=1", None, "rtsp://a:b@10.0.0.7/stream?x=1"),
+            ("back-2=ffmpeg:rtsp://h/x=y", Some("back-2"), "rtsp://h/x=y"),
+            ("gst:videotestsrc ! jpegenc", None, "gst-launch-1.0"),
+            ("command:cat a=b", None, "cat a=b"),
+            ("i420:640x480+704:command:cam", None, "stride: 704"),
+            ("nv12:64x48,full:-", None, "full_range: true"),
+            ("a b=c", None, "Files"),
+        ] {
+            let spec = parse(text);
+            assert_eq!(spec.name.as_deref(), name, "{text}");
+            assert!(format!("{spec:?}").contains(kind), "{text}: {spec:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_exists_is_never_taken_for_anything_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["ffmpeg:x", "a=b.jpg", "v=1"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        for path in [at("ffmpeg:x"), at("a=b.jpg"), at("v=1/*.jpg"), at("v=*")] {
+            assert!(matches!(parse(&path).kind, Kind::Files(_)), "{path}");
+        }
+        let named = parse(&format!("n={}", at("ffmpeg:x")));
+        assert!(matches!(named.kind, Kind::Files(_)) && named.name.as_deref() == Some("n"));
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_said() {
+        for (text, words) in [
+            ("front=", "no source behind the name"),
+            ("front=rtsp://h/1", "give ffmpeg:rtsp://h/1"),
+            ("pipe:", "a path is missing"),
+            ("watch:", "a folder is missing"),
+            ("ffmpeg:", "missing"),
+            ("gst:  ", "missing"),
+            ("command:", "missing"),
+            ("v4l2:", "missing"),
+            ("rpicam:--width '640", "quotation mark"),
+            ("i420:640x480", "no source behind the format"),
+            ("i420:640:-", "no size"),
+            ("nv12:640x480:photos/", "raw frames come from"),
+            ("nv12:640x480:watch:x", "raw frames come from"),
+        ] {
+            let error = Spec::parse(text.as_ref()).unwrap_err().to_string();
+            assert!(error.starts_with("--source ") && error.contains(words), "{text}: {error}");
+        }
+    }
+}

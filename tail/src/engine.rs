@@ -42,7 +42,7 @@ pub use self::{
     batcher::BatchLimits,
     decode::{EncodedImage, Framing},
     error::{Error, ErrorKind},
-    job::{Answer, Job, JobInput, TaskAnswer},
+    job::{Answer, Groups, Job, JobInput, TaskAnswer},
     metrics::{Counter, Metrics},
     options::Options,
     ort::{
@@ -56,7 +56,7 @@ pub use self::{
     timing::Timings,
 };
 use self::{
-    decode::{ImageDecoder, decode_packet},
+    decode::{ImageDecoder, decode_groups, decode_packet},
     dispatch::{Dispatch, Frame, refuse_unless_any_admits},
     input::QuantizedLatent,
     registry::Registry,
@@ -139,7 +139,17 @@ impl Engine {
                     let packet = decode_packet(model.tables(), model.shapes(), &input.0)?;
                     // The packet is dropped first.
                     drop(input);
-                    Ok((packet.geometry, packet.level, packet.feature))
+                    Ok((packet.geometry, packet.level, packet.feature, None))
+                };
+                self.answer_latent(model, frame, decode, &convert).await
+            }
+            JobInput::TruncatedPacket(packet) => {
+                let input = (packet, held);
+                let decode = move || {
+                    let packet = decode_groups(model.tables(), model.shapes(), &input.0)?;
+                    drop(input);
+                    let groups = Groups { used: packet.groups_decoded, total: packet.groups };
+                    Ok((packet.geometry, packet.level, packet.feature, Some(groups)))
                 };
                 self.answer_latent(model, frame, decode, &convert).await
             }
@@ -147,7 +157,7 @@ impl Engine {
                 let check = move || {
                     let _held = held;
                     check_latent(model, geometry, level, &feature)?;
-                    Ok((geometry, level, feature))
+                    Ok((geometry, level, feature, None))
                 };
                 self.answer_latent(model, frame, check, &convert).await
             }
@@ -165,18 +175,19 @@ impl Engine {
         &self,
         model: &Model,
         frame: Frame<'_>,
-        decode: impl FnOnce() -> Result<(GeometryId, LevelId, Feature), Refusal>,
+        decode: impl FnOnce() -> Result<(GeometryId, LevelId, Feature, Option<Groups>), Refusal>,
         convert: &(impl Fn(Prediction) -> Result<T, Refusal> + Sync),
     ) -> Result<Answer<T>, Refusal> {
         let networks = frame.queries.iter().map(|query| model.split_network(query));
         let networks = networks.collect::<Result<Vec<_>, _>>()?;
         refuse_unless_any_admits(&networks, frame.deadline)?;
-        let (geometry, level, feature) = decode().inspect_err(|refusal| self.count(refusal))?;
+        let (geometry, level, feature, groups) = decode().inspect_err(|refusal| self.count(refusal))?;
         let decode_time = frame.arrived.elapsed();
         let step = model.bundle().levels()[level.index()].step;
         let input = QuantizedLatent { feature: Arc::new(feature), step };
         let dispatch = Dispatch { frame, networks, input, geometry: geometry.index(), decode_time };
-        dispatch.answer(convert, &self.metrics).await
+        let answer = dispatch.answer(convert, &self.metrics).await?;
+        Ok(Answer { groups, ..answer })
     }
 
     /// Decodes an image and answers it with the unsplit networks.

@@ -62,6 +62,8 @@ codes! {
         Reply = 17, "reply";
         /// Server to client: the reason why a request has no answer.
         Refusal = 18, "refusal";
+        /// Server to client: a reply to a truncatable packet.
+        GroupsReply = 19, "reply to a truncatable packet";
     }
 }
 
@@ -82,6 +84,8 @@ codes! {
         Packet = 1, "codec packet";
         /// An image file, for the unsplit network on the server.
         Image = 2, "image";
+        /// A codec packet of which the server uses what has arrived in time.
+        Truncatable = 3, "truncatable packet";
     }
 }
 
@@ -223,7 +227,7 @@ codes! {
         Closing = 2, "closing";
         /// The message was not read in time.
         Unread = 3, "not read in time";
-        /// The request is not read to its end; the other direction of the stream says why.
+        /// The request is not read to its end; the answer in the other direction of the stream is final.
         Refused = 4, "refused";
     }
 }

@@ -55,8 +55,10 @@ pub use error::{Error, ErrorKind, Problem};
 pub use hello::{Hello, HelloReply, Welcome, WelcomeBundle};
 pub use map::ClassMap;
 pub use refusal::{HelloRefusal, Refusal};
-pub use reply::{Class, FrameReply, Outcome, Reply, TaskAnswer, Timings};
-pub use request::{Image, Payload, Query, REQUEST_PREFIX, Request, TaskRequest, request_id};
+pub use reply::{Class, FrameReply, Groups, Outcome, Reply, TaskAnswer, Timings};
+pub use request::{
+    Image, Payload, Query, REQUEST_PREFIX, Request, TaskRequest, Truncatable, request_id, truncatable_wait,
+};
 
 /// The versions of the protocol that this crate speaks, oldest and newest.
 pub const VERSIONS: (u16, u16) = (1, 1);

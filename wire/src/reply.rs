@@ -35,10 +35,21 @@ pub struct Reply {
     pub path: Path,
     /// The processor on which the server ran the network.
     pub provider: Provider,
+    /// How much of a truncatable packet the answers are from; `None` for other payloads.
+    pub groups: Option<Groups>,
     /// The time that each stage took.
     pub timings: Timings,
     /// One entry per task request.
     pub answers: Vec<TaskAnswer>,
+}
+
+/// How many of a packet's groups of channels an answer is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// The groups that arrived in time, from the first on; at least 1.
+    pub used: u8,
+    /// The groups of the whole packet.
+    pub total: u8,
 }
 
 /// The answer of one task.
@@ -128,7 +139,8 @@ impl FrameReply {
     pub fn parse(bytes: &[u8]) -> Result<FrameReply, Error> {
         let mut reader = Reader::bounded("reply", bytes, MAX_REPLY)?;
         match FrameType::from(reader.u8("type")?) {
-            FrameType::Reply => Reply::read(reader).map(FrameReply::Answered),
+            FrameType::Reply => Reply::read(reader, false).map(FrameReply::Answered),
+            FrameType::GroupsReply => Reply::read(reader, true).map(FrameReply::Answered),
             FrameType::Refusal => {
                 let id = reader.u64("id")?;
                 let refusal = reader.refusal()?;
@@ -142,10 +154,16 @@ impl FrameReply {
 
 impl Reply {
     fn encode(&self) -> Result<Vec<u8>, Error> {
-        let mut writer = Writer::new(FrameType::Reply.into());
+        let kind = if self.groups.is_some() { FrameType::GroupsReply } else { FrameType::Reply };
+        let mut writer = Writer::new(kind.into());
         writer.u64(self.id);
         writer.u8(self.path.into());
         writer.u8(self.provider.into());
+        if let Some(groups) = self.groups {
+            groups.check().map_err(|reason| Error::Invalid { field: "groups", reason })?;
+            writer.u8(groups.used);
+            writer.u8(groups.total);
+        }
         for stage in [self.timings.decode, self.timings.queue, self.timings.infer, self.timings.answer] {
             writer.u32(micros(stage));
         }
@@ -162,10 +180,19 @@ impl Reply {
         writer.finish("reply", MAX_REPLY)
     }
 
-    fn read(mut reader: Reader<'_>) -> Result<Reply, Error> {
+    /// Reads what follows the type; `grouped` says whether the answers are to a truncatable packet.
+    fn read(mut reader: Reader<'_>, grouped: bool) -> Result<Reply, Error> {
         let id = reader.u64("id")?;
         let path = Path::from(reader.u8("path")?);
         let provider = Provider::from(reader.u8("provider")?);
+        let groups = match grouped {
+            true => {
+                let groups = Groups { used: reader.u8("groups used")?, total: reader.u8("groups in all")? };
+                groups.check().map_err(|reason| reader.invalid("groups", reason))?;
+                Some(groups)
+            }
+            false => None,
+        };
         let mut stage = |field| reader.u32(field).map(|micros| Duration::from_micros(micros.into()));
         let timings = Timings {
             decode: stage("decode time")?,
@@ -186,7 +213,13 @@ impl Reply {
             answers.push(answer);
         }
         reader.finish()?;
-        Ok(Reply { id, path, provider, timings, answers })
+        Ok(Reply { id, path, provider, groups, timings, answers })
+    }
+}
+
+impl Groups {
+    fn check(self) -> Result<(), &'static str> {
+        if (1..=self.total).contains(&self.used) { Ok(()) } else { Err("must be 1 to all groups") }
     }
 }
 

@@ -18,6 +18,9 @@ const NO_BUDGET: u32 = u32::MAX;
 /// Bytes before the file in the payload of an image.
 const IMAGE_HEADER: usize = 3;
 
+/// Bytes before the packet in the payload of a truncatable packet.
+const TRUNCATABLE_HEADER: usize = 4;
+
 /// Bytes of a request up to the end of the frame's number.
 pub const REQUEST_PREFIX: usize = 9;
 
@@ -45,6 +48,8 @@ pub enum Payload {
     Packet(Vec<u8>),
     /// An image for the unsplit network.
     Image(Image),
+    /// A codec packet that may end early.
+    Truncatable(Truncatable),
     /// A payload of a kind that this version does not know; a server refuses it.
     Unknown {
         /// The number of its kind.
@@ -65,6 +70,18 @@ pub struct Image {
     pub framing: Framing,
     /// The file, 1 to [`MAX_IMAGE`] bytes.
     pub file: Vec<u8>,
+}
+
+/// A codec packet of which the server uses what has arrived when its stream ends or the time is over.
+///
+/// The client sends the bytes of [`Request::encode`] up to where it wants the packet to end, at the end of any group of
+/// channels or elsewhere, and ends the stream there. What follows the last whole group is of no use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Truncatable {
+    /// The time from the arrival of the request's first byte to when the server uses what it has. It is sent in microseconds.
+    pub wait: Duration,
+    /// The packet, in a message that was received its first bytes; at most [`MAX_PACKET`] bytes.
+    pub packet: Vec<u8>,
 }
 
 /// A query to one task.
@@ -178,6 +195,16 @@ pub fn request_id(bytes: &[u8]) -> Option<u64> {
     id.filter(|_| FrameType::from(*kind) == FrameType::Request)
 }
 
+/// How long after the arrival of a request's first byte the server uses what has arrived, if the bytes are the beginning of
+/// a request with a [`Truncatable`] packet and hold everything before the packet.
+#[must_use]
+pub fn truncatable_wait(bytes: &[u8]) -> Option<Duration> {
+    match Request::parse(bytes) {
+        Ok(Request { payload: Payload::Truncatable(packet), .. }) => Some(packet.wait),
+        _ => None,
+    }
+}
+
 impl Payload {
     /// The kind of the payload.
     #[must_use]
@@ -185,6 +212,7 @@ impl Payload {
         match self {
             Payload::Packet(_) => PayloadKind::Packet,
             Payload::Image(_) => PayloadKind::Image,
+            Payload::Truncatable(_) => PayloadKind::Truncatable,
             Payload::Unknown { kind, .. } => PayloadKind::Unknown(*kind),
         }
     }
@@ -193,7 +221,7 @@ impl Payload {
     #[must_use]
     pub fn path(&self) -> Option<Path> {
         match self {
-            Payload::Packet(_) => Some(Path::Split),
+            Payload::Packet(_) | Payload::Truncatable(_) => Some(Path::Split),
             Payload::Image(_) => Some(Path::Image),
             Payload::Unknown { .. } => None,
         }
@@ -205,6 +233,7 @@ impl Payload {
         match self {
             Payload::Packet(packet) => packet.len(),
             Payload::Image(image) => image.file.len(),
+            Payload::Truncatable(Truncatable { packet, .. }) => packet.len(),
             Payload::Unknown { body, .. } => body.len(),
         }
     }
@@ -229,6 +258,17 @@ impl Payload {
                 writer.bytes(&image.file);
                 Ok(())
             }
+            Payload::Truncatable(Truncatable { packet, .. }) if packet.is_empty() => {
+                Err(Error::Invalid { field: "payload", reason: "the packet is empty" })
+            }
+            Payload::Truncatable(Truncatable { wait, packet }) => {
+                within_limit("packet", packet.len(), MAX_PACKET)?;
+                // The limit fits into four bytes.
+                writer.u32((TRUNCATABLE_HEADER + packet.len()) as u32);
+                writer.u32(micros(*wait));
+                writer.bytes(packet);
+                Ok(())
+            }
             Payload::Unknown { kind, .. } if !matches!(PayloadKind::from(*kind), PayloadKind::Unknown(_)) => {
                 Err(Error::Invalid { field: "payload", reason: "a known kind given as unknown" })
             }
@@ -238,6 +278,14 @@ impl Payload {
 
     fn read(reader: &mut Reader<'_>) -> Result<Payload, Error> {
         let kind = PayloadKind::from(reader.u8("payload kind")?);
+        match kind {
+            PayloadKind::Truncatable => Truncatable::read(reader).map(Payload::Truncatable),
+            _ => Payload::read_block(reader, kind),
+        }
+    }
+
+    /// Reads a payload that is a block.
+    fn read_block(reader: &mut Reader<'_>, kind: PayloadKind) -> Result<Payload, Error> {
         let limit = if kind == PayloadKind::Packet { MAX_PACKET } else { IMAGE_HEADER + MAX_IMAGE };
         let bytes = reader.block("payload", limit)?;
         let mut body = Reader::new("request", bytes);
@@ -254,8 +302,22 @@ impl Payload {
                 }
                 Ok(Payload::Image(Image { geometry, format, framing, file }))
             }
-            PayloadKind::Unknown(kind) => Ok(Payload::Unknown { kind, body: bytes.to_vec() }),
+            kind => Ok(Payload::Unknown { kind: kind.into(), body: bytes.to_vec() }),
         }
+    }
+}
+
+impl Truncatable {
+    /// Reads the payload, whose packet ends where the message ends, at the latest after the length that it states.
+    fn read(reader: &mut Reader<'_>) -> Result<Truncatable, Error> {
+        let length = reader.u32("payload")? as usize;
+        reader.check("payload", length, TRUNCATABLE_HEADER + MAX_PACKET)?;
+        if length <= TRUNCATABLE_HEADER {
+            return Err(reader.invalid("payload", "the packet is empty"));
+        }
+        let wait = Duration::from_micros(reader.u32("wait")?.into());
+        let arrived = reader.remaining().min(length - TRUNCATABLE_HEADER);
+        Ok(Truncatable { wait, packet: reader.bytes("packet", arrived)?.to_vec() })
     }
 }
 

@@ -62,32 +62,48 @@ pub async fn read_into(
     limit: usize,
     mut reserve: impl FnMut(usize) -> bool,
 ) -> Result<(), StreamError> {
-    loop {
-        let room = message.capacity() - message.len();
-        let chunk = match stream.read_chunk(if room == 0 { CHUNK } else { room }, true).await {
-            Ok(Some(chunk)) => chunk.bytes,
-            Ok(None) => return Ok(()),
-            Err(quinn::ReadError::Reset(code)) => return Err(StreamError::Reset(reset(code))),
-            Err(quinn::ReadError::ConnectionLost(error)) => {
-                return Err(StreamError::Connection(error.into()));
-            }
-            Err(_) => return Err(StreamError::Closed),
-        };
-        let length = message.len() + chunk.len();
-        if length > limit {
-            let _ = stream.stop(VarInt::from_u32(Reset::TooLarge.into()));
-            return Err(StreamError::TooLarge { limit });
+    while read_chunk(stream, message, limit, &mut reserve).await? {}
+    Ok(())
+}
+
+/// Appends what has arrived of the peer's message to `message`, as [`read_into`] does with all of it. Waits until there is
+/// something, and returns whether more may follow.
+///
+/// This is cancel safe: what a dropped future has not appended is read by the next call.
+///
+/// # Errors
+/// Those of [`read_into`].
+pub async fn read_chunk(
+    stream: &mut RecvStream,
+    message: &mut Vec<u8>,
+    limit: usize,
+    mut reserve: impl FnMut(usize) -> bool,
+) -> Result<bool, StreamError> {
+    let room = message.capacity() - message.len();
+    let chunk = match stream.read_chunk(if room == 0 { CHUNK } else { room }, true).await {
+        Ok(Some(chunk)) => chunk.bytes,
+        Ok(None) => return Ok(false),
+        Err(quinn::ReadError::Reset(code)) => return Err(StreamError::Reset(reset(code))),
+        Err(quinn::ReadError::ConnectionLost(error)) => {
+            return Err(StreamError::Connection(error.into()));
         }
-        if length > message.capacity() {
-            let capacity = (2 * message.capacity()).max(length).max(MIN_GROWTH).min(limit);
-            if !reserve(capacity) {
-                let _ = stream.stop(VarInt::from_u32(Reset::Refused.into()));
-                return Err(StreamError::NoMemory);
-            }
-            message.reserve_exact(capacity - message.len());
-        }
-        message.extend_from_slice(&chunk);
+        Err(_) => return Err(StreamError::Closed),
+    };
+    let length = message.len() + chunk.len();
+    if length > limit {
+        let _ = stream.stop(VarInt::from_u32(Reset::TooLarge.into()));
+        return Err(StreamError::TooLarge { limit });
     }
+    if length > message.capacity() {
+        let capacity = (2 * message.capacity()).max(length).max(MIN_GROWTH).min(limit);
+        if !reserve(capacity) {
+            let _ = stream.stop(VarInt::from_u32(Reset::Refused.into()));
+            return Err(StreamError::NoMemory);
+        }
+        message.reserve_exact(capacity - message.len());
+    }
+    message.extend_from_slice(&chunk);
+    Ok(true)
 }
 
 /// Writes a whole message and finishes the stream. It returns when quinn has buffered the bytes, which is before the peer

@@ -7,9 +7,10 @@ mod golden;
 use std::time::Duration;
 
 use narrows_wire::{
-    BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Hello, HelloRefusal, HelloReply, Image,
-    ImageFormat, Outcome, Path, Payload, Problem, Provider, Query, REQUEST_PREFIX, Refusal, RefusalCode,
-    Reply, Request, TaskAnswer, TaskRequest, Timings, Welcome, WelcomeBundle, limits, request_id,
+    BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Groups, Hello, HelloRefusal,
+    HelloReply, Image, ImageFormat, Outcome, Path, Payload, Problem, Provider, Query, REQUEST_PREFIX,
+    Refusal, RefusalCode, Reply, Request, TaskAnswer, TaskRequest, Timings, Truncatable, Welcome,
+    WelcomeBundle, limits, request_id, truncatable_wait,
 };
 use proptest::prelude::*;
 
@@ -65,11 +66,25 @@ fn image_request() -> Request {
     }
 }
 
+fn truncatable() -> Truncatable {
+    Truncatable { wait: Duration::from_millis(120), packet: vec![0xaa, 0xbb, 0xcc] }
+}
+
+fn truncatable_request() -> Request {
+    Request { payload: Payload::Truncatable(truncatable()), ..image_request() }
+}
+
+fn groups_reply() -> FrameReply {
+    let FrameReply::Answered(reply) = reply() else { panic!("it is an answer") };
+    FrameReply::Answered(Reply { groups: Some(Groups { used: 2, total: 6 }), ..reply })
+}
+
 fn reply() -> FrameReply {
     FrameReply::Answered(Reply {
         id: 7,
         path: Path::Split,
         provider: Provider::Cpu,
+        groups: None,
         timings: Timings {
             decode: Duration::from_micros(300),
             queue: Duration::from_micros(40),
@@ -116,7 +131,9 @@ fn messages_are_the_golden_bytes() {
     golden::check("hello-refusal", &hello_refusal().encode().unwrap());
     golden::check("request", &request().encode().unwrap());
     golden::check("image", &image_request().encode().unwrap());
+    golden::check("truncatable", &truncatable_request().encode().unwrap());
     golden::check("reply", &reply().encode().unwrap());
+    golden::check("groups-reply", &groups_reply().encode().unwrap());
     golden::check("refusal", &refusal().encode().unwrap());
 }
 
@@ -192,6 +209,8 @@ fn a_payload_has_a_size_and_a_path() {
     assert_eq!((packet.size(), packet.path()), (5, Some(Path::Split)));
     let image = Payload::Image(image());
     assert_eq!((image.size(), image.path()), (4, Some(Path::Image)));
+    let truncatable = Payload::Truncatable(truncatable());
+    assert_eq!((truncatable.size(), truncatable.path()), (3, Some(Path::Split)));
     let unknown = Payload::Unknown { kind: 9, body: vec![1, 2] };
     assert_eq!((unknown.size(), unknown.path()), (2, None));
 }
@@ -279,7 +298,13 @@ fn the_caller_cannot_encode_what_the_peer_would_refuse() {
     let file = |file| Request { payload: Payload::Image(Image { file, ..image() }), ..request() };
     refused(file(vec![0; limits::MAX_IMAGE + 1]), "image is 4194305");
     refused(file(Vec::new()), "image is empty");
-    for kind in [1, 2] {
+    let truncatable = |packet| Request {
+        payload: Payload::Truncatable(Truncatable { packet, ..truncatable() }),
+        ..request()
+    };
+    refused(truncatable(vec![0; limits::MAX_PACKET + 1]), "packet is 1048577");
+    refused(truncatable(Vec::new()), "packet is empty");
+    for kind in [1, 2, 3] {
         let payload = Payload::Unknown { kind, body: vec![0] };
         refused(Request { payload, ..request() }, "known kind");
     }
@@ -299,6 +324,49 @@ fn the_caller_cannot_encode_what_the_peer_would_refuse() {
 }
 
 #[test]
+fn a_truncatable_packet_may_end_anywhere_after_its_time_to_wait() {
+    let whole = truncatable_request().encode().unwrap();
+    let header = whole.len() - truncatable().packet.len();
+    for length in 0..=whole.len() {
+        let bytes = &whole[..length];
+        match length.checked_sub(header) {
+            Some(packet) => {
+                let Payload::Truncatable(arrived) = Request::parse(bytes).unwrap().payload else {
+                    panic!("{length}")
+                };
+                assert_eq!(arrived.packet, truncatable().packet[..packet]);
+                assert_eq!(truncatable_wait(bytes), Some(truncatable().wait));
+            }
+            None => {
+                assert_eq!(Request::parse(bytes).unwrap_err().kind(), ErrorKind::Peer);
+                assert_eq!(truncatable_wait(bytes), None);
+            }
+        }
+    }
+    // More than the stated length is not part of the packet.
+    assert!(Request::parse(&[whole.as_slice(), &[0]].concat()).is_err());
+    assert_eq!(truncatable_wait(&request().encode().unwrap()), None);
+    let place = header - 8;
+    for (length, wrong) in [(4u32, true), (0, true), (limits::MAX_PACKET as u32 + 5, true), (5, false)] {
+        let mut bytes = whole[..header + 1].to_vec();
+        bytes[place..place + 4].copy_from_slice(&length.to_le_bytes());
+        assert_eq!(Request::parse(&bytes).is_err(), wrong, "{length}");
+    }
+}
+
+#[test]
+fn the_groups_of_a_reply_are_at_least_one_and_at_most_all() {
+    for (used, total) in [(0, 6), (7, 6), (0, 0)] {
+        let FrameReply::Answered(reply) = reply() else { panic!("it is an answer") };
+        let reply = FrameReply::Answered(Reply { groups: Some(Groups { used, total }), ..reply });
+        assert_eq!(reply.encode().unwrap_err().kind(), ErrorKind::Caller);
+        let mut bytes = groups_reply().encode().unwrap();
+        bytes[11..13].copy_from_slice(&[used, total]);
+        assert_eq!(FrameReply::parse(&bytes).unwrap_err().kind(), ErrorKind::Peer);
+    }
+}
+
+#[test]
 fn unknown_kinds_and_codes_survive_a_round_trip() {
     let task_requests =
         vec![TaskRequest { task: 3, query: Query::Unknown { kind: 77, body: vec![1, 2, 3] } }];
@@ -315,6 +383,7 @@ fn unknown_kinds_and_codes_survive_a_round_trip() {
         id: 1,
         path: Path::Unknown(9),
         provider: Provider::Unknown(8),
+        groups: None,
         timings: Timings::default(),
         answers: vec![TaskAnswer { task: 0, batch: 1, outcome: Outcome::Unknown { kind: 7, body: vec![5] } }],
     });
@@ -369,6 +438,7 @@ fn a_probability_that_is_not_one_is_refused() {
             id: 1,
             path: Path::Split,
             provider: Provider::Cpu,
+            groups: None,
             timings: Timings::default(),
             answers: vec![TaskAnswer { task: 0, batch: 1, outcome }],
         });
@@ -434,7 +504,10 @@ fn payload() -> impl Strategy<Value = Payload> {
         (any::<u8>(), any::<u8>(), any::<u8>(), bytes(1)).prop_map(|(geometry, format, framing, file)| {
             Payload::Image(Image { geometry, format: format.into(), framing: framing.into(), file })
         }),
-        (3u8..=255, bytes(0)).prop_map(|(kind, body)| Payload::Unknown { kind, body }),
+        (any::<u32>(), bytes(1)).prop_map(|(micros, packet)| {
+            Payload::Truncatable(Truncatable { wait: Duration::from_micros(micros.into()), packet })
+        }),
+        (4u8..=255, bytes(0)).prop_map(|(kind, body)| Payload::Unknown { kind, body }),
     ]
 }
 
@@ -481,13 +554,19 @@ proptest! {
     }
 
     #[test]
-    fn reply_round_trips(id in any::<u64>(), times in any::<[u32; 4]>(), outcomes in tasks_of(outcome())) {
+    fn reply_round_trips(
+        id in any::<u64>(),
+        times in any::<[u32; 4]>(),
+        outcomes in tasks_of(outcome()),
+        groups in prop::option::of((1u8..=20, 20u8..=32)),
+    ) {
         let [decode, queue, infer, answer] = times.map(|micros| Duration::from_micros((micros / 2).into()));
         let answers = outcomes.into_iter().map(|(task, outcome)| TaskAnswer { task, batch: 3, outcome });
         let reply = FrameReply::Answered(Reply {
             id,
             path: Path::Split,
             provider: Provider::Cuda,
+            groups: groups.map(|(used, total)| Groups { used, total }),
             timings: Timings { decode, queue, infer, answer },
             answers: answers.collect(),
         });

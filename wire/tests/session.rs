@@ -9,9 +9,9 @@ use std::{
 };
 
 use narrows_wire::{
-    BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Hello, HelloReply, Image, ImageFormat,
-    Outcome, Payload, Provider, Query, QueryKind, Refusal, RefusalCode, Reply, Request, TaskAnswer,
-    TaskRequest, Timings, Welcome, WelcomeBundle,
+    BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Groups, Hello, HelloReply, Image,
+    ImageFormat, Outcome, Payload, Provider, Query, QueryKind, Refusal, RefusalCode, Reply, Request,
+    TaskAnswer, TaskRequest, Timings, Truncatable, Welcome, WelcomeBundle,
     session::{Accepted, Catalog, CatalogBundle, CatalogTask, Client, HelloOutcome, Server, Verdict},
 };
 
@@ -65,6 +65,10 @@ fn answer(accepted: &Accepted) -> Vec<u8> {
         id: accepted.id,
         path: accepted.payload.path().unwrap(),
         provider: Provider::Cpu,
+        groups: match accepted.payload {
+            Payload::Truncatable(_) => Some(Groups { used: 1, total: 2 }),
+            _ => None,
+        },
         timings: Timings::default(),
         answers: answers.collect(),
     };
@@ -101,6 +105,30 @@ fn a_frame_goes_there_and_back_and_its_budget_counts_from_arrival() {
     assert!(server.finish(id));
     assert_eq!(answered.round_trip, Duration::from_millis(30));
     assert_eq!((client.in_flight(), server.in_flight()), (0, 0));
+}
+
+#[test]
+fn groups_are_stated_in_answers_to_truncatable_packets_and_in_no_others() {
+    let now = epoch();
+    let (mut client, mut server) = open(now, 4);
+    let bundle = client.bundle(&BUNDLE).unwrap();
+    let truncatable =
+        || Payload::Truncatable(Truncatable { wait: Duration::from_millis(5), packet: vec![1, 2, 3] });
+    for payload in [truncatable(), packet()] {
+        let other = if payload == packet() { truncatable() } else { packet() };
+        let mut send = |client: &mut Client| {
+            let (id, bytes) = client.request(now, bundle, None, classify(), payload.clone()).unwrap();
+            // A truncatable packet ends early.
+            let accepted = accept(&mut server, now, &bytes[..bytes.len() - usize::from(payload != packet())]);
+            server.finish(id);
+            (id, accepted)
+        };
+        let (id, accepted) = send(&mut client);
+        client.reply(now, id, &answer(&accepted)).unwrap();
+        let (id, accepted) = send(&mut client);
+        let wrong = answer(&Accepted { payload: other, ..accepted });
+        assert_eq!(client.reply(now, id, &wrong).unwrap_err().kind(), ErrorKind::Peer);
+    }
 }
 
 #[test]

@@ -167,7 +167,7 @@ mod tests {
     fn reply(batch: u16) -> Reply {
         let timings = Timings { queue: Duration::from_millis(3), ..Timings::default() };
         let answers = vec![TaskAnswer { task: 0, batch, outcome: Outcome::Classes(Vec::new()) }];
-        Reply { id: 0, path: Path::Split, provider: Provider::Cpu, timings, answers }
+        Reply { id: 0, path: Path::Split, provider: Provider::Cpu, groups: None, timings, answers }
     }
 
     #[test]

@@ -215,7 +215,14 @@ async fn play(connection: Connection, mut send: SendStream, mut receive: RecvStr
         let classes = TaskOutcome::Classes(vec![Class { index: 0, probability: 1.0 }]);
         let answers = vec![TaskAnswer { task: 0, batch: 1, outcome: classes }];
         let timings = narrows_wire::Timings::default();
-        FrameReply::Answered(Reply { id, path: Path::Split, provider: Provider::Cpu, timings, answers })
+        FrameReply::Answered(Reply {
+            id,
+            path: Path::Split,
+            provider: Provider::Cpu,
+            groups: None,
+            timings,
+            answers,
+        })
     };
     let reply = match act {
         Act::Answer => answer().encode().unwrap(),

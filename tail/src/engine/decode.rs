@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use narrows_codec::{Decoder, GeometryId, Packet, Shape, Tables};
+use narrows_codec::{Decoder, Error as CodecError, GeometryId, Packet, Shape, Tables, prefixes};
 use narrows_models::{
     Geometry,
     image::{self, ImageFault, ImageFormat},
@@ -60,17 +60,50 @@ pub enum Framing {
 /// [`RefusalReason::BadLatent`] with the codec's error, and for a packet that was cut after some of its channel groups: the
 /// codec would fill the others with medians, and the answer would be one to another image.
 pub(super) fn decode_packet(tables: &Tables, shapes: &[Shape], packet: &[u8]) -> Result<Packet, Refusal> {
-    let bad = |text: String| Refusal::new(RefusalReason::BadLatent, text);
-    let packet = DECODER
-        .with_borrow_mut(|decoder| decoder.decode(tables, shapes, packet))
-        .map_err(|error| bad(chain(&error)))?;
+    let packet = decode(tables, shapes, packet).map_err(|error| bad_latent(&error))?;
     let Packet { groups, groups_decoded, .. } = packet;
     match groups_decoded < groups {
         true => {
-            Err(bad(format!("the packet was cut: it holds {groups_decoded} of its {groups} channel groups")))
+            let text =
+                format!("the packet was cut: it holds {groups_decoded} of its {groups} channel groups");
+            Err(Refusal::new(RefusalReason::BadLatent, text))
         }
         false => Ok(packet),
     }
+}
+
+/// Decodes the whole channel groups at the beginning of a codec packet that may have been cut anywhere. The channels of the
+/// others are filled with medians.
+///
+/// # Errors
+/// [`RefusalReason::Expired`] where there is no whole group, else [`RefusalReason::BadLatent`] with the codec's error.
+pub(super) fn decode_groups(tables: &Tables, shapes: &[Shape], packet: &[u8]) -> Result<Packet, Refusal> {
+    let fault = |error: CodecError| match error {
+        CodecError::PacketTruncated { .. } => {
+            let text = format!("no channel group of the packet arrived in time, only {} bytes", packet.len());
+            Refusal::new(RefusalReason::Expired, text)
+        }
+        error => bad_latent(&error),
+    };
+    let ends: Vec<usize> = prefixes(packet).map_err(fault)?.collect();
+    // Where the packet ends within a group, the group before is its last whole one.
+    let groups = ends.iter().rev().take(2).map(|&end| decode(tables, shapes, &packet[..end]));
+    let mut failure = None;
+    for decoded in groups {
+        match decoded {
+            Ok(packet) => return Ok(packet),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.map_or_else(|| Refusal::new(RefusalReason::Internal, "a packet has no end"), fault))
+}
+
+fn decode(tables: &Tables, shapes: &[Shape], packet: &[u8]) -> Result<Packet, CodecError> {
+    DECODER.with_borrow_mut(|decoder| decoder.decode(tables, shapes, packet))
+}
+
+fn bad_latent(error: &CodecError) -> Refusal {
+    Refusal::new(RefusalReason::BadLatent, chain(error))
 }
 
 /// A decoder of image files that limits how many are decoded at once, since each takes hundreds of megabytes at worst.

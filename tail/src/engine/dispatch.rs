@@ -97,7 +97,7 @@ impl<I: ModelInput> Dispatch<'_, I> {
             return Err(refusal);
         }
         let timings = stages(arrived, decode_time, &spans, Instant::now());
-        Ok(Answer { provider, timings, tasks })
+        Ok(Answer { provider, groups: None, timings, tasks })
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Job {
 pub enum JobInput {
     /// A codec packet (codec/FORMAT.md). The split networks answer it.
     Packet(Vec<u8>),
+    /// The beginning of a codec packet, or all of it. The split networks answer the whole channel groups in it.
+    TruncatedPacket(Vec<u8>),
     /// A quantized latent that is already decoded. The split networks answer it.
     Latent {
         /// The geometry, which determines the latent's shape.
@@ -48,10 +50,21 @@ pub enum JobInput {
 pub struct Answer<T = Prediction> {
     /// The execution provider of the networks.
     pub provider: Provider,
+    /// The channel groups that the predictions are from; `None` for other inputs than a truncated packet.
+    pub groups: Option<Groups>,
     /// The time that each stage took.
     pub timings: Timings,
     /// One entry per query, in their order; at least one holds a prediction.
     pub tasks: Vec<TaskAnswer<T>>,
+}
+
+/// How many of a packet's channel groups a prediction is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// The groups that the packet holds whole, from the first on.
+    pub used: usize,
+    /// The groups that it was encoded with.
+    pub total: usize,
 }
 
 /// The answer of one task.

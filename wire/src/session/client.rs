@@ -31,6 +31,7 @@ pub struct Client {
 struct Pending {
     sent: Instant,
     path: Option<Path>,
+    truncatable: bool,
     task_requests: Vec<TaskRequest>,
 }
 
@@ -131,8 +132,12 @@ impl Client {
         let request = Request { id: self.next, bundle, budget, task_requests, payload };
         let bytes = request.encode()?;
         self.next += 1;
-        let pending =
-            Pending { sent: now, path: request.payload.path(), task_requests: request.task_requests };
+        let pending = Pending {
+            sent: now,
+            path: request.payload.path(),
+            truncatable: matches!(request.payload, Payload::Truncatable(_)),
+            task_requests: request.task_requests,
+        };
         self.in_flight.insert(request.id, pending);
         Ok((request.id, bytes))
     }
@@ -152,6 +157,12 @@ impl Client {
         if let FrameReply::Answered(reply) = &reply {
             if pending.path.is_some_and(|path| path != reply.path) {
                 return Err(Error::Mismatch { id, reason: "it was made on another path" });
+            }
+            if pending.truncatable != reply.groups.is_some() {
+                return Err(Error::Mismatch {
+                    id,
+                    reason: "only an answer to a truncatable packet states groups",
+                });
             }
             check_answers(reply, &pending.task_requests)?;
         }

@@ -242,7 +242,7 @@ impl Server {
             }
         }
         let unknown = match &request.payload {
-            Payload::Packet(_) => None,
+            Payload::Packet(_) | Payload::Truncatable(_) => None,
             Payload::Image(image) => match (image.format, image.framing) {
                 (ImageFormat::Unknown(format), _) => Some(format!("image format {format}")),
                 (_, Framing::Unknown(framing)) => Some(format!("image framing {framing}")),

@@ -11,11 +11,12 @@ use narrows_wire::{
     limits::{MAX_REQUEST, MESSAGE_TIMEOUT},
     request_id,
     session::{Accepted, Server, Verdict},
-    stream::{StreamError, read_into, write_message},
+    stream::{StreamError, read_chunk, write_message},
     text::Quoted,
+    truncatable_wait,
 };
 use quinn::{RecvStream, SendStream, VarInt};
-use tokio::time::timeout;
+use tokio::time::{error::Elapsed, timeout, timeout_at};
 
 use super::{connection::Peer, shared::Shared, translate};
 use crate::{
@@ -107,7 +108,7 @@ impl Peer {
         };
         // Without a place only the number of the frame is of interest.
         let time = if place.is_ok() { MESSAGE_TIMEOUT } else { PLACE_TIMEOUT };
-        let read = timeout(time, read_into(receive, &mut message, MAX_REQUEST, reserve)).await;
+        let read = read_request(receive, &mut message, time, reserve).await;
         let refusal = match read {
             Ok(Ok(())) => None,
             Ok(Err(StreamError::NoMemory)) => refusal,
@@ -266,6 +267,35 @@ impl Peer {
             tracing::debug!(peer = %self, id, %reason, "not decoded");
         } else if self.shared.writes(Kind::NotDecoded) {
             tracing::warn!(peer = %self, id, %reason, "not decoded (more of this connection at debug level)");
+        }
+    }
+}
+
+/// Reads a request to the end of its stream or, where it holds a truncatable packet, until the time is over that it states.
+///
+/// # Errors
+/// The inner error is that of the stream; the outer one says that the request did not arrive within `time`.
+async fn read_request(
+    receive: &mut RecvStream,
+    message: &mut Vec<u8>,
+    time: Duration,
+    mut reserve: impl FnMut(usize) -> bool,
+) -> Result<Result<(), StreamError>, Elapsed> {
+    let (mut due, mut arrived, mut wait) = (Instant::now() + time, None, None);
+    loop {
+        match timeout_at(due.into(), read_chunk(receive, message, MAX_REQUEST, &mut reserve)).await {
+            Ok(Ok(true)) => {}
+            Ok(result) => return Ok(result.map(drop)),
+            Err(_) if wait.is_some() => {
+                let _ = receive.stop(code(Reset::Refused));
+                return Ok(Ok(()));
+            }
+            Err(elapsed) => return Err(elapsed),
+        }
+        let arrived = *arrived.get_or_insert_with(Instant::now);
+        if wait.is_none() {
+            wait = truncatable_wait(message);
+            due = due.min(wait.map_or(due, |wait| arrived + wait));
         }
     }
 }

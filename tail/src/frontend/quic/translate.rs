@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use narrows_codec::GeometryId;
 use narrows_models::{Task, TaskKind, image::ImageFormat};
 use narrows_wire::{
-    self as wire, BundleId, Outcome, Path, Payload, QueryKind, RefusalCode, Reply,
+    self as wire, BundleId, Outcome, Path, Payload, QueryKind, RefusalCode, Reply, Truncatable,
     session::{Accepted, Catalog, CatalogBundle, CatalogTask},
 };
 
@@ -62,6 +62,7 @@ pub(super) fn job(
     let queries = task_requests.into_iter().map(query).collect::<Result<_, _>>()?;
     let (path, input) = match payload {
         Payload::Packet(packet) => (Path::Split, JobInput::Packet(packet)),
+        Payload::Truncatable(Truncatable { packet, .. }) => (Path::Split, JobInput::TruncatedPacket(packet)),
         Payload::Image(wire::Image { geometry, format, framing, file }) => {
             let format = match format {
                 wire::ImageFormat::Jpeg => ImageFormat::Jpeg,
@@ -110,7 +111,10 @@ pub(super) fn outcome(prediction: Prediction) -> Result<Outcome, Refusal> {
 
 /// The reply to frame `id`.
 pub(super) fn reply(id: u64, path: Path, answer: Answer<Outcome>) -> Reply {
-    let Answer { provider, timings, tasks } = answer;
+    let Answer { provider, groups, timings, tasks } = answer;
+    // The codec has at most 32 groups.
+    let count = |groups: usize| u8::try_from(groups).unwrap_or(u8::MAX);
+    let groups = groups.map(|groups| wire::Groups { used: count(groups.used), total: count(groups.total) });
     let answers = tasks.into_iter().map(|task| wire::TaskAnswer {
         // The indices and their number come from a request, so they fit its types.
         task: u8::try_from(task.task).unwrap_or(u8::MAX),
@@ -127,7 +131,7 @@ pub(super) fn reply(id: u64, path: Path, answer: Answer<Outcome>) -> Reply {
         infer: timings.infer,
         answer: timings.postprocess,
     };
-    Reply { id, path, provider, timings, answers: answers.collect() }
+    Reply { id, path, provider, groups, timings, answers: answers.collect() }
 }
 
 /// The protocol's form of a refusal of the engine.
@@ -152,7 +156,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::{ClassMap, TaskAnswer, Timings};
+    use crate::engine::{ClassMap, Groups, TaskAnswer, Timings};
 
     fn map(width: usize, height: usize) -> Prediction {
         Prediction::Map(ClassMap { width, height, classes: vec![1; width * height] })
@@ -177,6 +181,7 @@ mod tests {
         let ms = Duration::from_millis;
         let answer = Answer {
             provider: Provider::Cuda,
+            groups: Some(Groups { used: 2, total: 6 }),
             timings: Timings { decode: ms(1), queue: ms(2), infer: ms(3), postprocess: ms(4) },
             tasks: vec![
                 TaskAnswer { task: 1, batch: 3, result: Ok(Outcome::Classes(Vec::new())) },
@@ -185,6 +190,7 @@ mod tests {
         };
         let reply = reply(9, Path::Image, answer);
         assert_eq!((reply.id, reply.path, reply.provider), (9, Path::Image, wire::Provider::Cuda));
+        assert_eq!(reply.groups, Some(wire::Groups { used: 2, total: 6 }));
         let wire::Timings { decode, queue, infer, answer } = reply.timings;
         assert_eq!([decode, queue, infer, answer], [ms(1), ms(2), ms(3), ms(4)]);
         assert_eq!(reply.answers[0].outcome, Outcome::Classes(Vec::new()));

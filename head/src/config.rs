@@ -14,7 +14,7 @@ use crate::{
 mod flags;
 mod outputs;
 
-pub use flags::{Coding, FallbackMode, Flags, FrameChoice, Path, Size, Transport};
+pub use flags::{Coding, FallbackMode, Flags, FrameChoice, LevelFlag, Path, Purpose, Size, Transport};
 pub(crate) use outputs::topic_level;
 pub use outputs::{Lines, Mqtt, MqttFlags, Only, OutputFlags, Outputs, Webhook, WebhookFlags};
 
@@ -45,7 +45,9 @@ pub struct Config {
     /// Indices in the bundle of the tasks to answer, at most one of each kind, in the order given.
     pub tasks: Vec<usize>,
     /// Rate level of the packets.
-    pub level: LevelId,
+    pub level: Level,
+    /// Which frames are sent where not all of them can be, with [`Level::Auto`].
+    pub purpose: Purpose,
     /// How packets are coded.
     pub coding: Choice,
     /// How images are encoded.
@@ -76,6 +78,15 @@ pub struct Config {
     pub tuning: Tuning,
 }
 
+/// The choice of the rate level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// This one for every frame.
+    Fixed(LevelId),
+    /// For each frame by what the link carries until its deadline.
+    Auto,
+}
+
 /// Address of a server. The host is also the name that its certificate must contain, without the zone of a link-local address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
@@ -100,6 +111,7 @@ impl Config {
         let (split, image) = (flags.path == Path::Split, flags.path == Path::Image);
         for (flag, given, used, path) in [
             ("--level", flags.level.is_some(), split, "split"),
+            ("--for", flags.purpose.is_some(), flags.level == Some(LevelFlag::Auto), "split --level auto"),
             ("--coding", flags.coding.is_some(), split, "split"),
             ("--format", flags.format.is_some(), image, "image"),
             ("--quality", flags.quality.is_some(), image, "image"),
@@ -141,7 +153,8 @@ impl Config {
             fallback: flags.fallback == FallbackMode::Lost && local.is_ok_and(|part| bundle.has(part)),
             // A bundle has at most 16 geometries and 16 levels.
             geometry: GeometryId(choose_geometry(flags.geometry.as_deref(), &geometries, first)? as u8),
-            level: LevelId(choose_level(flags.level, bundle.levels().len(), bundle.default_level())? as u8),
+            level: choose_level(flags.level, bundle, &chosen)?,
+            purpose: flags.purpose.unwrap_or(Purpose::Accuracy),
             coding: flags.coding.unwrap_or(Coding::Auto).into(),
             encoding,
             framing: match flags.send.unwrap_or(Size::Fitted) {
@@ -274,18 +287,31 @@ fn choose_geometry(wanted: Option<&str>, names: &[&str], default: usize) -> Resu
     })
 }
 
-fn choose_level(wanted: Option<usize>, levels: usize, default: usize) -> Result<usize, Error> {
+fn choose_level(wanted: Option<LevelFlag>, bundle: &Bundle, tasks: &[usize]) -> Result<Level, Error> {
+    // A bundle has at most 16 levels.
+    let fixed = |level: usize| Level::Fixed(LevelId(level as u8));
     match wanted {
-        None => Ok(default),
-        Some(level) if level < levels => Ok(level),
-        Some(level) => {
-            let last = levels.saturating_sub(1);
-            Err(Error::usage(
-                "--level",
-                format!("the bundle has no level {level}; it has 0 (finest) to {last}"),
-            ))
+        None => Ok(fixed(bundle.default_level())),
+        Some(LevelFlag::Auto) if tasks.iter().all(|&task| !bundle.tasks()[task].ladder.is_empty()) => {
+            Ok(Level::Auto)
         }
+        Some(LevelFlag::Auto) => {
+            let name = |&task: &usize| bundle.tasks()[task].name.as_str();
+            let names: Vec<&str> = tasks.iter().map(name).collect();
+            let reason = "the bundle does not say what its levels are worth for";
+            Err(Error::usage("--level", format!("{reason} {}; give a number", names.join(", "))))
+        }
+        Some(LevelFlag::Number(level)) => choose_number(level, bundle.levels().len()).map(fixed),
     }
+}
+
+fn choose_number(level: usize, levels: usize) -> Result<usize, Error> {
+    if level < levels {
+        return Ok(level);
+    }
+    let last = levels.saturating_sub(1);
+    let reason = format!("the bundle has no level {level}; it has 0 (finest) to {last}, and auto");
+    Err(Error::usage("--level", reason))
 }
 
 /// The bundle's part that answers one of the tasks on this device, or why there is none.
@@ -378,7 +404,7 @@ mod tests {
                 choose_geometry(Some("x"), &["photo", "frame"], 0).unwrap_err(),
                 ["--geometry: ", "photo, frame"],
             ),
-            (choose_level(Some(5), 5, 1).unwrap_err(), ["--level: ", "0 (finest) to 4"]),
+            (choose_number(5, 5).unwrap_err(), ["--level: ", "0 (finest) to 4"]),
             (in_range("--in-flight", 0, 1, 256).unwrap_err(), ["--in-flight: ", "1 to 256"]),
         ] {
             let text = error.to_string();
@@ -404,8 +430,7 @@ mod tests {
     fn choices_default_to_those_of_the_bundle() {
         assert_eq!(choose_geometry(None, &["photo", "frame"], 1).unwrap(), 1);
         assert_eq!(choose_geometry(Some("photo"), &["photo", "frame"], 1).unwrap(), 0);
-        assert_eq!(choose_level(None, 5, 2).unwrap(), 2);
-        assert_eq!(choose_level(Some(4), 5, 2).unwrap(), 4);
+        assert_eq!(choose_number(4, 5).unwrap(), 4);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use narrows_codec::{GeometryId, LevelId, Mode};
 use narrows_wire::{Class, Framing, Payload, Refusal, Reply, TaskRequest};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{Error, encoding::Encoding};
+use crate::{Error, config::Level, encoding::Encoding, net::Latent};
 
 /// Position of a frame within its run, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,7 +79,7 @@ pub(crate) enum FramePath {
         /// Size of the network's input.
         geometry: GeometryId,
         /// Rate level of the packet.
-        level: LevelId,
+        level: Level,
     },
     /// On the server, from an image file.
     Image {
@@ -124,17 +124,48 @@ pub(crate) struct Captured {
 /// A frame that is ready to be sent.
 #[derive(Debug)]
 pub(crate) struct Encoded {
-    pub(crate) payload: Payload,
+    pub(crate) load: Load,
     pub(crate) stats: EncodeStats,
     /// The picture, if the plan keeps it.
     pub(crate) pixels: Option<RgbImage>,
 }
 
+/// What is sent of a frame.
+#[derive(Debug)]
+pub(crate) enum Load {
+    /// A packet or an image.
+    Payload(Payload),
+    /// A packet that is made of this when its level has been chosen, which is when it is sent.
+    Latent(Latent),
+}
+
+impl Load {
+    /// The payload, if there is one already.
+    pub(crate) fn payload(&self) -> Option<&Payload> {
+        match self {
+            Load::Payload(payload) => Some(payload),
+            Load::Latent(_) => None,
+        }
+    }
+}
+
+impl FramePath {
+    /// The rate level of the packet, where the plan has chosen it.
+    pub(crate) fn level(self) -> Option<LevelId> {
+        match self {
+            FramePath::Split { level: Level::Fixed(level), .. } => Some(level),
+            _ => None,
+        }
+    }
+}
+
 /// What encoding a frame took and gave.
 #[derive(Debug, Clone)]
 pub(crate) struct EncodeStats {
-    /// Size of the payload: the codec's packet or the image file.
+    /// Size of the payload: the codec's packet or the image file. 0 while its level is not chosen.
     pub(crate) packet_bytes: usize,
+    /// Rate level of a packet; `None` for images, and while it is not chosen.
+    pub(crate) level: Option<LevelId>,
     /// How a packet is coded; `None` for images.
     pub(crate) coding: Option<Mode>,
     pub(crate) timings: Timings,

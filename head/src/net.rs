@@ -15,7 +15,7 @@ mod node;
 mod plan;
 
 pub use error::Error;
-pub use head::{Interface, Net};
+pub use head::{Interface, Latent, Net};
 pub use head_graph::HeadGraph;
 pub use layer::Layer;
 pub use local::LocalNet;

@@ -1,9 +1,11 @@
 //! Decisions about frames and about the server, as pure state: observations and `now` in, values out.
 
+mod levels;
 mod pace;
 mod plan;
 mod silence;
 
+pub(crate) use levels::Levels;
 pub(crate) use pace::Pace;
 pub(crate) use plan::FixedPolicy;
 pub(crate) use silence::{Liveness, Silence};

@@ -60,6 +60,9 @@ pub struct Line {
     /// Rate level of the split; 0 is the finest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<usize>,
+    /// How much of the packet the answer is from, where packets may end early (`--level auto`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Groups>,
     /// Coding of the split's packet: `static`, `context`, `indexed`, `zstd` or `raw`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coding: Option<String>,
@@ -92,6 +95,15 @@ pub struct Line {
     /// Durations, where there is an answer or a refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<Millis>,
+}
+
+/// How many of a packet's groups of channels an answer is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Groups {
+    /// The groups that the server used, from the first on.
+    pub used: u8,
+    /// The groups of the whole packet.
+    pub total: u8,
 }
 
 /// How an image is encoded on the image path.

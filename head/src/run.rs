@@ -18,17 +18,17 @@ use tokio::{
 
 use crate::{
     Error, Local, Stop,
-    config::{Config, Flags, Lines},
+    config::{Config, Flags, Level, Lines},
     demand::Demand,
     identity, limits,
-    policy::FixedPolicy,
+    policy::{FixedPolicy, Levels},
     report::{Summary, Totals},
     shutdown::Shutdown,
     signals::Signals,
     sink::{Hub, JsonlSink, Out, PictureFolder},
     source::{FrameSource, Reloader, Settings, Sources, Spec, present},
     stage::Stages,
-    uplink::{Connector, Fallback, FrameQueue, LocalAnswers, Uplink, find},
+    uplink::{Connector, Fallback, FrameQueue, LocalAnswers, Planning, Uplink, find},
 };
 
 mod producer;
@@ -61,6 +61,8 @@ struct Run {
     policy: FixedPolicy,
     /// `None` where nothing is sent.
     connector: Option<Arc<Connector>>,
+    /// For frames whose level is chosen when they are sent.
+    planning: Option<Planning>,
     /// The network that answers while the server is away.
     fallback: Option<Local>,
     sink: JsonlSink<Out>,
@@ -177,10 +179,18 @@ impl Run {
         let connector = config.server.as_ref().zip(identity).map(|((server, _), identity)| {
             let tasks = config.tasks.iter().map(|&task| bundle.tasks()[task].name.clone()).collect();
             let id = BundleId(*bundle.digest().bytes());
-            Connector::new(server.clone(), identity, config.tuning.clone(), id, tasks).map(Arc::new)
+            let connector = Connector::new(server.clone(), identity, config.tuning.clone(), id, tasks)?;
+            Ok::<_, Error>(Arc::new(if config.level == Level::Auto {
+                connector.planned()
+            } else {
+                connector
+            }))
         });
         let connector = connector.transpose()?;
         let stages = Stages::open(&bundle, &config)?;
+        let levels = Levels::new(&bundle, &config.tasks).filter(|_| config.level == Level::Auto);
+        let planning = levels.zip(stages.level_encoder());
+        let planning = planning.map(|(levels, encoder)| Planning::new(encoder, levels, config.purpose));
         let fallback = connector.is_some() && config.fallback;
         let demand = Demand::default();
         let policy = FixedPolicy::new(&config, bundle.tasks(), fallback, demand.clone());
@@ -190,12 +200,12 @@ impl Run {
         let hub = Hub::open(&config.outputs, &device, &bundle, demand, &totals)?;
         let out = (config.outputs.lines == Lines::Standard).then(Out::new);
         let sink = JsonlSink { bundle, device, pictures, progress, out, hub, totals: Arc::clone(&totals) };
-        Ok(Run { config, source, stages, policy, connector, fallback, sink, totals })
+        Ok(Run { config, source, stages, policy, connector, planning, fallback, sink, totals })
     }
 
     /// Runs to the end; returns what ended it early.
     async fn start(self, shutdown: &Shutdown) -> Result<Option<Error>, Error> {
-        let Run { config, source, stages, policy, connector, fallback, sink, totals } = self;
+        let Run { config, source, stages, policy, connector, planning, fallback, sink, totals } = self;
 
         let mut first = None;
         if let Some(connector) = &connector {
@@ -229,6 +239,7 @@ impl Run {
         let uplink = connector.map(|connector| Uplink {
             connector,
             queue: FrameQueue::new(encoded, finished_in.clone()),
+            planning,
             retry_for: config.retry_for,
             fallback: has_fallback.then_some(Fallback(fallback_in)),
             shutdown: shutdown.clone(),

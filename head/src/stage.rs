@@ -10,15 +10,16 @@ use narrows_wire::{Class, Payload};
 
 use crate::{
     Error,
-    config::{Config, Path},
+    config::{Config, Level, Path},
     error::{Chain, caught},
-    frame::{Captured, EncodeStats, Encoded, Finished, Frame, FramePath, Outcome, Timings},
+    frame::{Captured, EncodeStats, Encoded, Finished, Frame, FramePath, Load, Outcome, Timings},
 };
 
 mod image;
 mod local;
 mod split;
 
+pub(crate) use self::split::{LevelEncoder, TruncatablePacket};
 pub use self::{
     image::ImageEncoder,
     local::{Local, LocalAnswer},
@@ -46,8 +47,8 @@ pub(crate) enum Staged {
 
 /// What a stage makes of pixels.
 enum Product {
-    /// A payload, and how a packet is coded.
-    Payload(Payload, Option<Mode>),
+    /// What is sent, and how a packet is coded.
+    Load(Load, Option<Mode>),
     Answer(Vec<Class>),
 }
 
@@ -68,6 +69,11 @@ impl Stages {
         Ok(stages)
     }
 
+    /// An encoder of the frames whose level is chosen when they are sent.
+    pub(crate) fn level_encoder(&self) -> Option<LevelEncoder> {
+        self.split.as_ref().map(|head| head.level_encoder())
+    }
+
     /// Runs the stage that the frame's plan names.
     pub(crate) fn process(&mut self, frame: Frame<Captured>) -> Staged {
         let (Captured { pixels, decode }, frame) = frame.take();
@@ -75,10 +81,12 @@ impl Stages {
         let now = Instant::now();
         let pixels = frame.plan.keep_pixels.then_some(pixels);
         match product {
-            Ok((Product::Payload(payload, coding), timings)) => {
+            Ok((Product::Load(load, coding), timings)) => {
                 let timings = Timings { decode, ..timings };
-                let stats = EncodeStats { packet_bytes: payload.size(), coding, timings, encoded_at: now };
-                Staged::Encoded(frame.with(Encoded { payload, stats, pixels }))
+                let packet_bytes = load.payload().map_or(0, Payload::size);
+                let level = frame.plan.path.level();
+                let stats = EncodeStats { packet_bytes, level, coding, timings, encoded_at: now };
+                Staged::Encoded(frame.with(Encoded { load, stats, pixels }))
             }
             Ok((Product::Answer(classes), timings)) => {
                 let timings = Timings { decode, ..timings };
@@ -94,16 +102,20 @@ impl Stages {
 
     fn run(&mut self, path: FramePath, pixels: &RgbImage) -> Result<(Product, Timings), Error> {
         match path {
-            FramePath::Split { geometry, level } => {
+            FramePath::Split { geometry, level: Level::Fixed(level) } => {
                 let head = self.split.as_mut().expect(OPENED);
                 let encoded = head.encode_image(pixels, geometry, level)?;
                 let payload = Payload::Packet(encoded.packet);
-                Ok((Product::Payload(payload, Some(encoded.mode)), encoded.timings))
+                Ok((Product::Load(Load::Payload(payload), Some(encoded.mode)), encoded.timings))
+            }
+            FramePath::Split { geometry, level: Level::Auto } => {
+                let (latent, timings) = self.split.as_mut().expect(OPENED).latent(pixels, geometry)?;
+                Ok((Product::Load(Load::Latent(latent), None), timings))
             }
             FramePath::Image { geometry, encoding, framing } => {
                 let encoder = self.image.as_mut().expect(OPENED);
                 let (image, timings) = encoder.encode_image(pixels, geometry, encoding, framing)?;
-                Ok((Product::Payload(Payload::Image(image), None), timings))
+                Ok((Product::Load(Load::Payload(Payload::Image(image)), None), timings))
             }
             FramePath::Local => {
                 let answer = self.local.as_mut().expect(OPENED).answer(pixels)?;

@@ -11,6 +11,7 @@ use std::{
 
 use tokio::time::sleep_until;
 
+mod congestion;
 mod connect;
 mod fallback;
 mod probe;
@@ -26,6 +27,7 @@ pub(crate) use fallback::{Fallback, LocalAnswers};
 pub(crate) use probe::obstacle;
 pub(crate) use queue::FrameQueue;
 pub(crate) use search::{Search, find};
+pub(crate) use transfer::Planning;
 
 use self::{
     search::given_up,
@@ -42,6 +44,8 @@ use crate::{
 pub(crate) struct Uplink {
     pub(crate) connector: Arc<Connector>,
     pub(crate) queue: FrameQueue,
+    /// For frames whose level is chosen when they are sent.
+    pub(crate) planning: Option<Planning>,
     /// How long to look for a server that was lost.
     pub(crate) retry_for: Duration,
     /// Where frames go that no server answers; `None` if this device does not answer them either.
@@ -81,8 +85,14 @@ impl Uplink {
             let mut replies = 0;
             let rtt = session.connection.rtt();
             let fallback = self.fallback.as_ref();
-            let transfer =
-                Transfer::new(&mut session, &self.connector, &mut self.queue, fallback, &mut search);
+            let transfer = Transfer::new(
+                &mut session,
+                &self.connector,
+                &mut self.queue,
+                fallback,
+                &mut search,
+                self.planning.as_mut(),
+            );
             match transfer.run(&self.shutdown, &mut replies).await {
                 TransferEnd::Done => {
                     session.close().await;

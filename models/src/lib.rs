@@ -33,6 +33,6 @@ pub use error::{Error, ErrorKind};
 pub use labels::Label;
 pub use manifest::{FORMAT, Manifest};
 pub use spec::{
-    Filter, Fit, Geometry, HeadSpec, Level, LocalSpec, LocalVector, Reference, Task, TaskKind, Vector,
-    VectorOutput,
+    Filter, Fit, Geometry, HeadSpec, Level, LevelValues, LocalSpec, LocalVector, Reference, Task, TaskKind,
+    Vector, VectorOutput,
 };

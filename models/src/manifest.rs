@@ -190,7 +190,7 @@ impl Raw {
             "level",
             "gains must fall from the first level on",
         )?;
-        let tasks = each("task", self.task, |at, raw| raw.check(at, &parts, &geometries))?;
+        let tasks = each("task", self.task, |at, raw| raw.check(at, &parts, &geometries, levels.len()))?;
         unique("task", tasks.iter().map(|task| &task.name))?;
         let vectors =
             each("vector", self.vector, |at, raw| raw.check(at, &parts, &geometries, levels.len(), &tasks))?;

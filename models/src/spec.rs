@@ -97,6 +97,20 @@ pub struct Task {
     pub labels: Vec<Label>,
     /// The unsplit network, if the bundle has it.
     pub reference: Option<Reference>,
+    /// What an answer is worth at each rate level and at each place where a packet may end, finest level first; empty if that
+    /// was not measured.
+    pub ladder: Vec<LevelValues>,
+}
+
+/// What the answers of a task at one rate level are worth, by how much of the packet they are made from.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LevelValues {
+    /// Mean bytes of a packet, at the task's geometry, up to the end of each group of channels; they ascend, and the last is
+    /// the whole packet.
+    pub bytes: Vec<u32>,
+    /// Quality of the answer from exactly so much, from 0 to 1; it does not descend.
+    pub value: Vec<f64>,
 }
 
 /// The form of a task's answer.

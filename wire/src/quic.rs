@@ -9,9 +9,9 @@ use std::{
 };
 
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Runtime,
-    ServerConfig, TransportConfig, VarInt,
-    congestion::CubicConfig,
+    AckFrequencyConfig, ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    Runtime, ServerConfig, TransportConfig, VarInt,
+    congestion::{ControllerFactory, CubicConfig},
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use rustls::{
@@ -109,16 +109,20 @@ pub enum SetupError {
 /// # Errors
 /// [`SetupError::Identity`] or [`SetupError::Tuning`].
 pub fn client_config(identity: &Identity, tuning: &Tuning) -> Result<ClientConfig, SetupError> {
-    Ok(client_attempt(identity, tuning)?.0)
+    Ok(client_attempt(identity, tuning, None)?.0)
 }
 
 /// The same as [`client_config`], for one attempt to connect, and the result of checking the server's certificate in it.
+///
+/// Where `congestion` makes the congestion controller, in the place of CUBIC, the server is asked to acknowledge every packet at
+/// once (draft-ietf-quic-ack-frequency), so that the controller hears of each delivery when it happens.
 ///
 /// # Errors
 /// [`SetupError::Identity`] or [`SetupError::Tuning`].
 pub fn client_attempt(
     identity: &Identity,
     tuning: &Tuning,
+    congestion: Option<Arc<dyn ControllerFactory + Send + Sync>>,
 ) -> Result<(ClientConfig, CertificateCheck), SetupError> {
     let check = CertificateCheck::default();
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(identity)?), provider())
@@ -140,6 +144,13 @@ pub fn client_attempt(
     transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
     // Only the client sends keep-alive packets: it is the side behind a NAT, and packets of both would cost twice as much.
     transport.keep_alive_interval(Some(tuning.keep_alive));
+    if let Some(congestion) = congestion {
+        let mut acknowledgements = AckFrequencyConfig::default();
+        acknowledgements
+            .ack_eliciting_threshold(VarInt::from_u32(0))
+            .max_ack_delay(Some(Duration::from_millis(1)));
+        transport.congestion_controller_factory(congestion).ack_frequency_config(Some(acknowledgements));
+    }
     config.transport_config(Arc::new(transport));
     Ok((config, check))
 }
@@ -150,7 +161,7 @@ pub fn client_attempt(
 /// # Errors
 /// [`SetupError::Identity`] if the files cannot be used at all, for example because the key is not that of the certificate.
 pub fn client_fault(identity: &Identity) -> Result<Option<ClientFault>, SetupError> {
-    client_attempt(identity, &Tuning::default())?;
+    client_attempt(identity, &Tuning::default(), None)?;
     Ok(ClientVerifier::new(identity)?.verify(&identity.chain).err().map(ClientFault::from))
 }
 

@@ -343,7 +343,8 @@ async fn the_fault_of_a_certificate_is_told_as_a_value() {
         let address = server.local_addr().unwrap();
         tokio::spawn(async move { server.accept().await.unwrap().await.err() });
         let tuning = Tuning::default();
-        let (config, check) = quic::client_attempt(&Identity::load(device.path()).unwrap(), &tuning).unwrap();
+        let (config, check) =
+            quic::client_attempt(&Identity::load(device.path()).unwrap(), &tuning, None).unwrap();
         let endpoint = quic::client_endpoint(address, &tuning).unwrap();
         endpoint.connect_with(config, address, name).unwrap().await.unwrap_err();
         check.fault().unwrap().clone()

@@ -169,7 +169,7 @@ impl Simulation<'_> {
             let chunk = match &mut self.fixed {
                 None => match self.planner.next(now, &self.link) {
                     Step::Send(chunk) => chunk,
-                    Step::Cut { .. } | Step::Drop { .. } => continue,
+                    Step::Encode { .. } | Step::Cut { .. } | Step::Drop { .. } => continue,
                     Step::Idle { .. } => return,
                 },
                 Some((_, waiting)) => {

@@ -20,8 +20,9 @@
 //! let mut link = Link::new(LinkConfig::default());
 //! let ms = Duration::from_millis;
 //! planner.capture(ms(0), 7, ms(300), ladder);
-//! let Step::Send(chunk) = planner.next(ms(0), &link) else { panic!("the link is idle") };
-//! assert_eq!((chunk.frame, chunk.offset), (7, 0));
+//! let Step::Encode { frame: 7, level, .. } = planner.next(ms(0), &link) else { panic!("the link is idle") };
+//! let Step::Send(chunk) = planner.next(ms(0), &link) else { panic!("a frame has begun") };
+//! assert_eq!((chunk.frame, chunk.level, chunk.offset), (7, level, 0));
 //! link.on_sent(ms(0), chunk.bytes);
 //! // 40 ms later the acknowledgement arrives.
 //! link.on_delivered(ms(40), ms(0), chunk.bytes);

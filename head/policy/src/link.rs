@@ -119,6 +119,16 @@ impl Link {
         self.in_flight = self.in_flight.saturating_sub(u64::from(bytes));
     }
 
+    /// Corrects the number of bytes that were sent and neither acknowledged nor lost, where it is known better.
+    pub fn set_in_flight(&mut self, bytes: u64) {
+        self.in_flight = bytes;
+    }
+
+    /// Changes the stream bytes of a full datagram.
+    pub fn set_datagram(&mut self, bytes: u32) {
+        self.config.datagram = bytes.max(1);
+    }
+
     /// Bytes that were sent and neither acknowledged nor lost.
     #[must_use]
     pub fn in_flight(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{Forecast, Ladder, Link, Rung};
+use crate::{CutPoint, Forecast, Ladder, Link, Rung};
 
 /// How much more another action must be worth before a packet that is being sent is given up for it. Without it, estimates
 /// that waver would begin a frame again and again.
@@ -35,7 +35,17 @@ impl Default for PlannerConfig {
 /// The next thing to do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
-    /// Send these bytes, if [`Link::on_sent`] is told of it.
+    /// Encode this frame at this level, whatever was sent of it before. What is then known of the packet is told by
+    /// [`Planner::encoded`]; without that the ladder's sizes are taken for its.
+    Encode {
+        /// The frame.
+        frame: u64,
+        /// From 0 for each frame; a higher one replaces what was sent of the frame before.
+        attempt: u32,
+        /// Rate level of the packet.
+        level: u8,
+    },
+    /// Send these bytes, and tell [`Link::on_sent`] of it.
     Send(Chunk),
     /// End the packet of this frame after what has been sent; the server answers from that.
     Cut {
@@ -111,7 +121,10 @@ struct Frame {
 struct Packet {
     frame: Frame,
     attempt: u32,
+    /// The rung of the frame's ladder, by its index.
     rung: usize,
+    /// The packet's own cut points.
+    cuts: Rung,
     sent: u32,
 }
 
@@ -181,9 +194,14 @@ impl Planner {
             return self.idle();
         }
         if let Some(packet) = &mut self.current {
+            // What was decided to be sent is begun before it is thought over.
+            if packet.sent == 0 {
+                return self.send(view.datagram);
+            }
             let (again, rung) = view.best(&packet.frame);
             if rung != packet.rung && again > view.whole(packet) + GIVE_UP_FOR {
-                (packet.attempt, packet.rung, packet.sent) = (packet.attempt + 1, rung, 0);
+                packet.begin(packet.attempt + 1, rung);
+                return packet.encode();
             } else if view.rest(packet, packet.sent) < 0.0 {
                 let cut = Step::Cut { frame: packet.frame.id, bytes: packet.sent };
                 self.current = None;
@@ -206,23 +224,42 @@ impl Planner {
             {
                 return Step::Drop { frame: frame.id, reason: DropReason::PassedOver };
             }
-            let frame = self.waiting.pop_front();
-            self.current = frame.map(|frame| Packet { frame, attempt: 0, rung, sent: 0 });
+            let Some(frame) = self.waiting.pop_front() else { return self.idle() };
+            let cuts = frame.ladder.rungs()[rung].clone();
+            return self.current.insert(Packet { frame, attempt: 0, rung, cuts, sent: 0 }).encode();
         }
         self.send(view.datagram)
     }
 
+    /// Takes note of where the packet that was asked for last may end, the whole packet last. Has no effect unless the bytes
+    /// ascend from 1. A packet that cannot be cut has one place.
+    pub fn encoded(&mut self, bytes: &[u32]) {
+        let Some(packet) = &mut self.current else { return };
+        let estimated = packet.rung().cut_points();
+        // A packet that cannot be cut has the whole packet's value only.
+        let values = &estimated[estimated.len().saturating_sub(bytes.len())..];
+        let cuts = bytes.iter().zip(values).map(|(&bytes, estimated)| CutPoint { bytes, ..*estimated });
+        if let Ok(cuts) = Rung::new(packet.cuts.level(), cuts.collect()) {
+            packet.cuts = cuts;
+        }
+    }
+
+    /// Forgets a frame, whatever became of it.
+    pub fn remove(&mut self, id: u64) {
+        self.waiting.retain(|frame| frame.id != id);
+        self.current.take_if(|packet| packet.frame.id == id);
+    }
+
     fn send(&mut self, datagram: u32) -> Step {
         let Some(packet) = &mut self.current else { return self.idle() };
-        let rung = &packet.frame.ladder.rungs()[packet.rung];
-        let bytes = datagram.min(rung.bytes() - packet.sent);
+        let bytes = datagram.min(packet.cuts.bytes() - packet.sent);
         let chunk = Chunk {
             frame: packet.frame.id,
             attempt: packet.attempt,
-            level: rung.level(),
+            level: packet.cuts.level(),
             offset: packet.sent,
             bytes,
-            last: packet.sent + bytes == rung.bytes(),
+            last: packet.sent + bytes == packet.cuts.bytes(),
         };
         packet.sent += bytes;
         if chunk.last {
@@ -257,7 +294,7 @@ impl View {
 
     /// The level with the highest expected value for a frame of which nothing has been sent, and that value.
     fn best(&self, frame: &Frame) -> (f64, usize) {
-        let Some(outlook) = self.outlook(frame) else { return (-1.0, 0) };
+        let Some(outlook) = self.outlook(frame, None) else { return (-1.0, 0) };
         let values = frame.ladder.rungs().iter().map(|rung| outlook.gain(rung, 0, 0, self.ahead)).enumerate();
         let best = values.max_by(|a, b| a.1.total_cmp(&b.1));
         best.map_or((-1.0, 0), |(rung, value)| (value, rung))
@@ -266,15 +303,15 @@ impl View {
     /// The expected value of a packet that is sent on to its end.
     fn whole(&self, packet: &Packet) -> f64 {
         let arrived = self.arrived(packet);
-        packet.rung().value_at(arrived) + self.rest(packet, arrived)
+        packet.cuts.value_at(arrived) + self.rest(packet, arrived)
     }
 
     /// The expected gain from the bytes of a packet after `from`.
     fn rest(&self, packet: &Packet, from: u32) -> f64 {
-        let Some(outlook) = self.outlook(&packet.frame) else { return -1.0 };
+        let Some(outlook) = self.outlook(&packet.frame, Some(&packet.cuts)) else { return -1.0 };
         let others = self.ahead.saturating_sub(u64::from(packet.sent));
         let ahead = others + u64::from(from - self.arrived(packet));
-        outlook.gain(packet.rung(), from, packet.sent, ahead)
+        outlook.gain(&packet.cuts, from, packet.sent, ahead)
     }
 
     /// How much of a packet has arrived for certain. Bytes in flight are taken for its last ones.
@@ -283,9 +320,10 @@ impl View {
     }
 
     /// What the link will do for a frame, or `None` if nothing that is sent now arrives in time.
-    fn outlook(&self, frame: &Frame) -> Option<Outlook> {
+    fn outlook(&self, frame: &Frame, cuts: Option<&Rung>) -> Option<Outlook> {
         let time = self.time_left(frame)?;
-        let largest = frame.ladder.rungs().iter().map(Rung::bytes).max().unwrap_or(0);
+        let packets = frame.ladder.rungs().iter().chain(cuts);
+        let largest = packets.map(Rung::bytes).max().unwrap_or(0);
         let datagrams = (self.ahead + u64::from(largest)).div_ceil(u64::from(self.datagram)) as usize;
         Some(Outlook {
             price: frame.ladder.price(self.rate * self.interval),
@@ -298,6 +336,15 @@ impl View {
 impl Packet {
     fn rung(&self) -> &Rung {
         &self.frame.ladder.rungs()[self.rung]
+    }
+
+    fn begin(&mut self, attempt: u32, rung: usize) {
+        (self.attempt, self.rung, self.sent) = (attempt, rung, 0);
+        self.cuts = self.rung().clone();
+    }
+
+    fn encode(&self) -> Step {
+        Step::Encode { frame: self.frame.id, attempt: self.attempt, level: self.cuts.level() }
     }
 }
 

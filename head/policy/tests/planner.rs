@@ -41,6 +41,8 @@ struct Run {
     /// Bytes of each frame's last attempt.
     progress: BTreeMap<u64, (u32, u32)>,
     longest_queue: Duration,
+    /// The cut points of the packets of each level, where they are not the ladder's.
+    sizes: Option<fn(u8) -> Vec<u32>>,
 }
 
 impl Run {
@@ -52,6 +54,7 @@ impl Run {
             sent: Vec::new(),
             progress: BTreeMap::new(),
             longest_queue: Duration::ZERO,
+            sizes: None,
         }
     }
 
@@ -72,12 +75,20 @@ impl Run {
             }
             loop {
                 match self.planner.next(now, &self.link) {
-                    Step::Send(chunk) => {
-                        let (attempt, bytes) = self.progress.entry(chunk.frame).or_insert((chunk.attempt, 0));
-                        if chunk.attempt != *attempt {
-                            assert_eq!(chunk.attempt, *attempt + 1, "attempts count up");
-                            (*attempt, *bytes) = (chunk.attempt, 0);
+                    Step::Encode { frame, attempt, level } => {
+                        let before = self.progress.insert(frame, (attempt, 0));
+                        assert_eq!(
+                            attempt,
+                            before.map_or(0, |(attempt, _)| attempt + 1),
+                            "attempts count up"
+                        );
+                        if let Some(sizes) = self.sizes {
+                            self.planner.encoded(&sizes(level));
                         }
+                    }
+                    Step::Send(chunk) => {
+                        let (attempt, bytes) = self.progress.get_mut(&chunk.frame).expect("it was encoded");
+                        assert_eq!(chunk.attempt, *attempt);
                         assert_eq!(chunk.offset, *bytes, "a packet is sent in order");
                         assert!(chunk.bytes > 0 && chunk.bytes <= DATAGRAM);
                         *bytes += chunk.bytes;
@@ -141,6 +152,20 @@ fn a_steady_link_settles_at_the_level_that_it_carries() {
         let share = settled.iter().filter(|&&level| level == right).count() as f64 / settled.len() as f64;
         assert!(share > 0.8, "{service} ms: {levels:?}");
         assert!(run.ends.len() == 200 && levels.len() > 160, "{service} ms: {:?}", run.ends);
+    }
+}
+
+#[test]
+fn a_packet_has_the_size_that_its_encoder_found() {
+    let sizes = |level: u8| vec![3_001 - 500 * u32::from(level), 6_007 - 1000 * u32::from(level)];
+    for (sizes, whole) in
+        [(sizes as fn(u8) -> Vec<u32>, 6_007), (|_| vec![2_222], 2_222), (|_| vec![5, 4], 20_000)]
+    {
+        let mut run = Run::new(Waiting::Newest);
+        run.sizes = Some(sizes);
+        run.go(20, ms(1000), ms(900), |_| ms(1));
+        let last = run.progress.values().last().expect("a frame was sent");
+        assert_eq!(last.1, whole, "{:?}", run.progress);
     }
 }
 

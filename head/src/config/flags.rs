@@ -1,6 +1,6 @@
 //! The command line of `narrows-head run`.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, str::FromStr};
 
 use clap::ValueEnum;
 
@@ -60,9 +60,14 @@ pub struct Flags {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = FallbackMode::Lost)]
     pub fallback: FallbackMode,
 
-    /// Rate level; 0 is the finest and makes the largest packets [default: the bundle's]
-    #[arg(long, value_name = "N")]
-    pub level: Option<usize>,
+    /// Rate level; 0 is the finest and makes the largest packets. `auto` chooses it for each frame by what the link carries until
+    /// the frame's deadline, and ends packets early that would come too late [default: the bundle's]
+    #[arg(long, value_name = "N|auto")]
+    pub level: Option<LevelFlag>,
+
+    /// With --level auto: which frames are sent where the link does not carry all [default: accuracy]
+    #[arg(long = "for", value_name = "PURPOSE", value_enum)]
+    pub purpose: Option<Purpose>,
 
     /// Coding of the packets of --path split [default: auto]
     #[arg(long, value_name = "MODE", value_enum)]
@@ -149,6 +154,35 @@ pub enum FrameChoice {
     Newest,
     /// Every one in order; the source is held up meanwhile
     Every,
+}
+
+/// The rate level as given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LevelFlag {
+    /// This one.
+    Number(usize),
+    /// Chosen for each frame.
+    Auto,
+}
+
+impl FromStr for LevelFlag {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(LevelFlag::Auto),
+            number => number.parse().map(LevelFlag::Number).map_err(|_| "neither a number nor auto"),
+        }
+    }
+}
+
+/// Which frames are sent where the link does not carry all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Purpose {
+    /// The newest: a frame that waits is replaced by the next one
+    Latency,
+    /// As many as arrive in time, the oldest first
+    Accuracy,
 }
 
 /// When this device answers instead of the server.

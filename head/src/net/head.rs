@@ -47,6 +47,21 @@ impl Interface {
     }
 }
 
+/// What the head's output at every level is made from: the accumulators of its last layer (row, column, channel).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Latent {
+    geometry: GeometryId,
+    accumulators: Vec<i32>,
+}
+
+impl Latent {
+    /// The geometry of the image that it was made from.
+    #[must_use]
+    pub fn geometry(&self) -> GeometryId {
+        self.geometry
+    }
+}
+
 /// The head, ready to run at every geometry and level of its bundle.
 pub struct Net {
     isa: Isa,
@@ -134,21 +149,49 @@ impl Net {
     /// [`Error::Index`] for a geometry or a level that the bundle does not have, [`Error::Pixels`] for an image of another
     /// size, [`Error::Run`] if tract fails.
     pub fn run(&self, geometry: GeometryId, level: LevelId, pixels: &[u8]) -> Result<Feature, Error> {
+        self.accumulate(geometry, pixels, |accumulators| self.quantize(geometry, level, accumulators))?
+    }
+
+    /// Runs the head on one image and keeps what its output at every level is made from.
+    ///
+    /// # Errors
+    /// Those of [`Net::run`].
+    pub fn latent(&self, geometry: GeometryId, pixels: &[u8]) -> Result<Latent, Error> {
+        let accumulators = self.accumulate(geometry, pixels, <[i32]>::to_vec)?;
+        Ok(Latent { geometry, accumulators })
+    }
+
+    /// The head's output at a level.
+    ///
+    /// # Errors
+    /// [`Error::Index`] for a level that the bundle does not have, [`Error::Run`] for the latent of another head.
+    pub fn symbols(&self, latent: &Latent, level: LevelId) -> Result<Feature, Error> {
+        self.quantize(latent.geometry, level, &latent.accumulators)
+    }
+
+    /// Runs the network and calls `take` with its accumulators (row, column, channel).
+    fn accumulate<T>(
+        &self,
+        geometry: GeometryId,
+        pixels: &[u8],
+        take: impl FnOnce(&[i32]) -> T,
+    ) -> Result<T, Error> {
         let plan = at("geometry", &self.plans, geometry.index())?;
-        let requant = at("level", &self.symbols, level.index())?;
         let expected = plan.height * plan.width * 3;
         if pixels.len() != expected {
             return Err(Error::Pixels { found: pixels.len(), expected });
         }
+        plan.run(pixels, take).map_err(|source| Error::Run(source.into()))
+    }
+
+    fn quantize(&self, geometry: GeometryId, level: LevelId, accumulators: &[i32]) -> Result<Feature, Error> {
+        let plan = at("geometry", &self.plans, geometry.index())?;
+        let requant = at("level", &self.symbols, level.index())?;
+        let mut symbols = vec![0; accumulators.len()];
+        requant.run(self.isa, accumulators, &mut symbols).map_err(|source| Error::Run(source.into()))?;
         let channels = requant.channels();
-        let symbols = plan.run(pixels, |acc| {
-            let mut symbols = vec![0; acc.len()];
-            requant.run(self.isa, acc, &mut symbols).map(|()| planes(&symbols, channels))
-        });
-        let symbols = symbols.map_err(|source| Error::Run(source.into()))?;
-        let symbols = symbols.map_err(|source| Error::Run(source.into()))?;
         let shape = Shape::new(channels, plan.rows, plan.columns);
-        let feature = shape.and_then(|shape| Feature::new(shape, symbols));
+        let feature = shape.and_then(|shape| Feature::new(shape, planes(&symbols, channels)));
         feature.map_err(|source| Error::Run(source.into()))
     }
 

@@ -12,7 +12,7 @@ use time::{OffsetDateTime, format_description::BorrowedFormatItem};
 
 use crate::{
     frame::{EncodeStats, Finished, Frame, FramePath, Origin, Outcome, Timings, Traffic},
-    report::{Bytes, ClassScore, ImageSettings, Line, Millis, Segment, Share, Status, Unanswered},
+    report::{Bytes, ClassScore, Groups, ImageSettings, Line, Millis, Segment, Share, Status, Unanswered},
 };
 
 /// A line, and what pictures need beyond it.
@@ -36,6 +36,7 @@ pub(super) fn line_of(frame: &Frame<Finished>, bundle: &Bundle, device: &str) ->
         }
         Outcome::Answered { reply, traffic } => {
             line.path = Some(reply.path.to_string());
+            line.groups = reply.groups.map(|groups| Groups { used: groups.used, total: groups.total });
             fill_traffic(frame, traffic, Some(reply), line);
             finished.map = fill_answers(reply, bundle, line);
         }
@@ -53,8 +54,11 @@ pub(super) fn line_of(frame: &Frame<Finished>, bundle: &Bundle, device: &str) ->
 
 /// The line of a frame that nobody answered, with what is known from its plan.
 pub(super) fn failed_line(frame: &Frame<Finished>, bundle: &Bundle, device: &str) -> Line {
+    let encoded = frame.stage.encoded.as_ref();
+    let level = encoded.and_then(|encoded| encoded.level).or(frame.plan.path.level());
+    let level = level.map(|level| level.index());
     let (geometry, level, image) = match frame.plan.path {
-        FramePath::Split { geometry, level } => (Some(geometry), Some(level.index()), None),
+        FramePath::Split { geometry, .. } => (Some(geometry), level, None),
         FramePath::Image { geometry, encoding, framing } => {
             (Some(geometry), None, Some(ImageSettings::new(encoding, framing)))
         }
@@ -62,7 +66,7 @@ pub(super) fn failed_line(frame: &Frame<Finished>, bundle: &Bundle, device: &str
     };
     let local = || bundle.local().map(|local| &local.geometry);
     let geometry = geometry.map_or_else(local, |geometry| bundle.geometries().get(geometry.index()));
-    let coding = frame.stage.encoded.as_ref().and_then(|encoded| encoded.coding);
+    let coding = encoded.and_then(|encoded| encoded.coding);
     let (sequence, replaced) = match frame.origin {
         Origin::File { .. } => (None, 0),
         Origin::Camera { sequence, replaced, .. } => (Some(sequence), replaced),
@@ -80,6 +84,7 @@ pub(super) fn failed_line(frame: &Frame<Finished>, bundle: &Bundle, device: &str
         path: None,
         fallback: None,
         level,
+        groups: None,
         coding: coding.map(|mode| mode.to_string()),
         image,
         geometry: geometry.map(|geometry| geometry.name.clone()).unwrap_or_default(),

@@ -1,10 +1,13 @@
 //! The split's head: an image to a packet of coded features, timed stage by stage.
 #![expect(clippy::disallowed_methods, reason = "every stage is timed here")]
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use image::RgbImage;
-use narrows_codec::{Choice, Encoder, Feature, GeometryId, LevelId, Mode, Tables};
+use narrows_codec::{Choice, Encoder, Feature, GeometryId, LevelId, Mode, Tables, prefixes};
 use narrows_models::Bundle;
 
 use crate::{
@@ -12,7 +15,7 @@ use crate::{
     config::SMALLEST,
     frame::Timings,
     image::{Fitter, decode},
-    net::Net,
+    net::{Latent, Net},
 };
 
 /// The head of a bundle, ready to run: resize, network up to the bottleneck, entropy coder.
@@ -30,11 +33,30 @@ use crate::{
 /// ```
 pub struct Head {
     bundle: Bundle,
-    tables: Tables,
-    net: Net,
+    tables: Arc<Tables>,
+    net: Arc<Net>,
     fitter: Fitter,
     encoder: Encoder,
     choice: Choice,
+}
+
+/// The last steps of a head alone: packets of a frame whose network has run, at any level.
+pub(crate) struct LevelEncoder {
+    tables: Arc<Tables>,
+    net: Arc<Net>,
+    encoder: Encoder,
+    choice: Choice,
+}
+
+/// A packet that may end at several places.
+#[derive(Debug)]
+pub(crate) struct TruncatablePacket {
+    pub(crate) packet: Vec<u8>,
+    pub(crate) mode: Mode,
+    /// Where it may end, the whole packet last.
+    pub(crate) ends: Vec<u32>,
+    /// Duration of quantising and coding.
+    pub(crate) took: Duration,
 }
 
 /// An encoded image.
@@ -66,7 +88,41 @@ impl Head {
         // What was loaded need not stay in memory twice.
         bundle.release();
         let (fitter, encoder) = (Fitter::default(), Encoder::new());
+        let (tables, net) = (Arc::new(tables), Arc::new(net));
         Ok(Head { bundle, tables, net, fitter, encoder, choice: SMALLEST })
+    }
+
+    /// An encoder of what [`Head::latent`] gives, coded as this head codes.
+    pub(crate) fn level_encoder(&self) -> LevelEncoder {
+        let (tables, net) = (Arc::clone(&self.tables), Arc::clone(&self.net));
+        LevelEncoder { tables, net, encoder: Encoder::new().truncatable(true), choice: self.choice }
+    }
+
+    /// Runs the network on a decoded image of any size, up to where the level matters.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a geometry that the bundle does not have, [`Error::Net`] if the network fails.
+    pub(crate) fn latent(
+        &mut self,
+        image: &RgbImage,
+        geometry: GeometryId,
+    ) -> Result<(Latent, Timings), Error> {
+        let started = Instant::now();
+        let pixels = self.fit(image, geometry)?;
+        let fitted = Instant::now();
+        let latent = self.net.latent(geometry, &pixels)?;
+        let timings = Timings { resize: fitted - started, head: fitted.elapsed(), ..Timings::default() };
+        Ok((latent, timings))
+    }
+
+    /// The network's input: u8 RGB, row by row, of the geometry's size.
+    fn fit(&mut self, image: &RgbImage, geometry: GeometryId) -> Result<Vec<u8>, Error> {
+        let Some(target) = self.bundle.geometries().get(geometry.index()) else {
+            return Err(Error::usage("--geometry", format!("the bundle has no geometry {geometry}")));
+        };
+        let mut pixels = Vec::new();
+        self.fitter.fit(image, target, &mut pixels);
+        Ok(pixels)
     }
 
     /// Chooses how packets are coded; the default is the smallest of the modes that suit a device.
@@ -116,15 +172,11 @@ impl Head {
         geometry: GeometryId,
         level: LevelId,
     ) -> Result<EncodedImage, Error> {
-        let Some(target) = self.bundle.geometries().get(geometry.index()) else {
-            return Err(Error::usage("--geometry", format!("the bundle has no geometry {geometry}")));
-        };
         if level.index() >= self.bundle.levels().len() {
             return Err(Error::usage("--level", format!("the bundle has no level {level}")));
         }
         let started = Instant::now();
-        let mut pixels = Vec::new();
-        self.fitter.fit(image, target, &mut pixels);
+        let pixels = self.fit(image, geometry)?;
         let fitted = Instant::now();
         let feature = self.net.run(geometry, level, &pixels)?;
         let inferred = Instant::now();
@@ -140,6 +192,33 @@ impl Head {
             encode: inferred.elapsed(),
         };
         Ok(EncodedImage { packet, mode, feature, pixels, timings })
+    }
+}
+
+impl LevelEncoder {
+    /// The packet of a frame at a level.
+    ///
+    /// # Errors
+    /// [`Error::Net`] for a level that the bundle does not have, and [`Error::Code`] if the entropy coder fails.
+    pub(crate) fn encode(&mut self, latent: &Latent, level: LevelId) -> Result<TruncatablePacket, Error> {
+        let started = Instant::now();
+        let feature = self.net.symbols(latent, level)?;
+        let mut packet = Vec::new();
+        let geometry = latent.geometry();
+        let mode = self
+            .encoder
+            .encode(&self.tables, geometry, level, self.choice, &feature, &mut packet)
+            .map_err(Error::Code)?;
+        let ends = prefixes(&packet).map_err(Error::Code)?;
+        // A packet has at most a megabyte.
+        let ends = ends.map(|end| u32::try_from(end).unwrap_or(u32::MAX)).collect();
+        Ok(TruncatablePacket { packet, mode, ends, took: started.elapsed() })
+    }
+}
+
+impl std::fmt::Debug for LevelEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LevelEncoder").finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! One attempt to connect to the server: name resolution, QUIC handshake and hello, each within a bounded time.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use narrows_wire::{
     BundleId, Close, Error as WireError, Hello, RefusalCode,
@@ -18,7 +18,7 @@ use quinn::{
 };
 use tokio::{task::JoinSet, time::timeout};
 
-use super::resolve::Resolver;
+use super::{congestion::PlannedFrames, resolve::Resolver};
 use crate::{
     Error,
     config::Server,
@@ -42,6 +42,8 @@ pub(crate) struct Connector {
     bundle: BundleId,
     tasks: Vec<String>,
     resolver: Resolver,
+    /// Whether connections report what they deliver, for frames that are planned.
+    planned: bool,
 }
 
 /// A connection on which the hello has been answered.
@@ -84,8 +86,14 @@ impl Connector {
         bundle: BundleId,
         tasks: Vec<String>,
     ) -> Result<Self, Error> {
-        client_attempt(&identity, &tuning)?;
-        Ok(Connector { server, identity, tuning, bundle, tasks, resolver: Resolver::default() })
+        client_attempt(&identity, &tuning, None)?;
+        let resolver = Resolver::default();
+        Ok(Connector { server, identity, tuning, bundle, tasks, resolver, planned: false })
+    }
+
+    /// Makes connections report what they deliver, as planned frames need it.
+    pub(crate) fn planned(self) -> Self {
+        Connector { planned: true, ..self }
     }
 
     /// Address of the server.
@@ -131,7 +139,8 @@ impl Connector {
         let mut failure = None;
         for (position, address) in addresses.into_iter().enumerate() {
             let (server, tuning) = (self.server.clone(), self.tuning.clone());
-            let (config, check) = client_attempt(&self.identity, &tuning)
+            let congestion = self.planned.then(|| Arc::new(PlannedFrames) as Arc<_>);
+            let (config, check) = client_attempt(&self.identity, &tuning, congestion)
                 .map_err(|error| ConnectError::Permanent(error.into()))?;
             attempts.spawn(async move {
                 tokio::time::sleep(ADDRESS_DELAY * position as u32).await;

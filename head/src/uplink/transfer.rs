@@ -3,23 +3,32 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use narrows_wire::{
-    Close, ErrorKind, FrameReply, RefusalCode, Reset,
+    Close, ErrorKind, FrameReply, Payload, RefusalCode, Reset,
     limits::MAX_REPLY,
     quic::{PathState, close, path_state},
-    stream::{StreamError, read_message, write_message},
+    stream::{StreamError, read_message},
 };
 use quinn::{Connection, VarInt};
 use tokio::{
-    sync::oneshot,
+    sync::{
+        mpsc::{UnboundedReceiver, unbounded_channel},
+        oneshot,
+    },
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep_until, timeout_at},
 };
 
+mod planned;
+
+use self::planned::Planned;
+pub(crate) use self::planned::Planning;
 use super::{
+    congestion::LinkState,
     connect::{ConnectError, Connector, Session},
     fallback::Fallback,
     queue::FrameQueue,
@@ -27,7 +36,7 @@ use super::{
 };
 use crate::{
     error::{Chain, Unavailable},
-    frame::{Encoded, Frame, Outcome, Traffic},
+    frame::{Encoded, Frame, Load, Outcome, Traffic},
     policy::{Liveness, Silence},
     shutdown::Shutdown,
 };
@@ -60,6 +69,8 @@ pub(super) struct Transfer<'a> {
     in_flight: BTreeMap<u64, InFlight>,
     silence: Silence,
     suspected: bool,
+    /// The frames whose level is chosen when they are sent, where the run has such.
+    planned: Option<Planned<'a>>,
 }
 
 /// A frame without a reply.
@@ -96,8 +107,11 @@ impl<'a> Transfer<'a> {
         queue: &'a mut FrameQueue,
         fallback: Option<&'a Fallback>,
         search: &'a mut Search,
+        planning: Option<&'a mut Planning>,
     ) -> Self {
         let silence = Silence::new(path_state(&session.connection).received);
+        let planned = planning.zip(LinkState::of(&session.connection));
+        let planned = planned.map(|(planning, link)| Planned::new(planning, link));
         Transfer {
             session,
             connector,
@@ -108,6 +122,7 @@ impl<'a> Transfer<'a> {
             in_flight: BTreeMap::new(),
             silence,
             suspected: false,
+            planned,
         }
     }
 
@@ -115,7 +130,8 @@ impl<'a> Transfer<'a> {
     pub(super) async fn run(mut self, shutdown: &Shutdown, replies: &mut usize) -> TransferEnd {
         let end = self.exchange(shutdown, replies).await;
         let unanswered = std::mem::take(&mut self.in_flight).into_values().map(|request| request.frame);
-        self.queue.push_unanswered(unanswered);
+        let waiting = self.planned.as_mut().map(|planned| planned.take_waiting(|_| true));
+        self.queue.push_unanswered(unanswered.chain(waiting.into_iter().flatten()));
         end
     }
 
@@ -125,14 +141,19 @@ impl<'a> Transfer<'a> {
         listening.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             while !draining
-                && self.session.client.room() > 0
+                && (self.planned.is_some() || self.session.client.room() > 0)
                 && let Some(frame) = self.queue.pop()
             {
                 self.send(frame);
             }
-            if !open && self.in_flight.is_empty() && self.queue.is_empty() {
+            self.send_planned();
+            let planned = self.planned.as_ref();
+            let is_waiting = planned.is_some_and(Planned::is_waiting);
+            if !open && self.in_flight.is_empty() && self.queue.is_empty() && !is_waiting {
                 return TransferEnd::Done;
             }
+            let wake = planned.and_then(|planned| planned.wake);
+            let link = planned.map(|planned| Arc::clone(&planned.link));
             if draining && self.in_flight.is_empty() {
                 return TransferEnd::Lost(Unavailable::ShuttingDown);
             }
@@ -145,6 +166,9 @@ impl<'a> Transfer<'a> {
                         Ok(request) => request,
                         Err(error) => return TransferEnd::Lost(Unavailable::Task(error)),
                     };
+                    if let Some(planned) = &mut self.planned {
+                        planned.ended(id);
+                    }
                     let Some(InFlight { frame, sent, .. }) = self.in_flight.remove(&id) else { continue };
                     match self.handle_reply(id, frame, sent, result) {
                         AfterReply::Finished => *replies += 1,
@@ -152,6 +176,8 @@ impl<'a> Transfer<'a> {
                         AfterReply::Draining(frame) => {
                             draining = true;
                             self.queue.push(frame);
+                            let waiting = self.planned.as_mut().map(|planned| planned.take_waiting(|_| true));
+                            self.queue.push_unanswered(waiting.into_iter().flatten());
                         }
                         AfterReply::Lost(frame, error) => {
                             frame.into_iter().for_each(|frame| self.queue.push(frame));
@@ -159,7 +185,8 @@ impl<'a> Transfer<'a> {
                         }
                     }
                 }
-                frame = self.queue.receive(), if open && (draining || self.session.client.room() > 0) => match frame {
+                frame = self.queue.receive(),
+                    if open && (draining || planned.is_some() || self.session.client.room() > 0) => match frame {
                     Some(frame) => self.queue.push(frame),
                     None => open = false,
                 },
@@ -175,6 +202,9 @@ impl<'a> Transfer<'a> {
                     Err(ConnectError::Transient(_) | ConnectError::Unproven(_)) => {}
                 },
                 _ = listening.tick(), if self.silence.is_owed() => self.listen(),
+                // What is to be sent next is decided above.
+                () = changed(link.as_deref()) => {}
+                () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
             }
         }
     }
@@ -224,43 +254,78 @@ impl<'a> Transfer<'a> {
     fn answer_locally(&mut self, fallback: &Fallback, now: Instant) {
         let reason = format!("the server at {} is silent", self.connector.server());
         self.queue.answer_locally(fallback, &reason, Some(now));
+        if let Some(planned) = &mut self.planned {
+            let waiting = planned.take_waiting(|frame| frame.halfway() <= now);
+            waiting.into_iter().for_each(|frame| fallback.answer(frame, reason.as_str().into()));
+        }
         let due = self.in_flight.iter().filter(|(_, request)| request.frame.halfway() <= now);
         for id in due.map(|(&id, _)| id).collect::<Vec<_>>() {
             if let Some(request) = self.in_flight.remove(&id) {
+                if let Some(planned) = &mut self.planned {
+                    planned.ended(id);
+                }
                 self.session.client.abandon(id);
                 fallback.answer(request.frame, reason.as_str().into());
             }
         }
     }
 
-    /// Starts the request of a frame.
+    /// Starts the request of a frame, or plans it if its level is not chosen yet.
     fn send(&mut self, frame: Frame<Encoded>) {
-        let (now, deadline) = (Instant::now(), frame.plan.deadline);
-        let request = self.session.client.request(
-            now,
-            self.session.bundle,
-            Some(deadline),
-            frame.plan.tasks.to_vec(),
+        let now = Instant::now();
+        let payload = match (&frame.stage.load, &mut self.planned) {
             // The frame keeps its payload in case it must be sent again.
-            frame.stage.payload.clone(),
-        );
-        match request {
+            (Load::Payload(payload), _) => payload.clone(),
+            (Load::Latent(_), Some(planned)) => {
+                let Some(frame) = planned.add(now, frame) else { return };
+                return self.queue.finish(frame, Outcome::Failed("no level can be chosen for it".to_owned()));
+            }
+            (Load::Latent(_), None) => {
+                let reason = "the connection does not report its deliveries".to_owned();
+                return self.queue.finish(frame, Outcome::Failed(reason));
+            }
+        };
+        match self.request(now, &frame, payload) {
             Ok((id, bytes)) => {
-                // The newest frame is worth most.
-                let priority = i32::try_from(frame.id.0).unwrap_or(i32::MAX);
-                self.silence.sent(now, path_state(&self.session.connection).received);
-                let (request, given_up) = oneshot::channel();
-                self.in_flight.insert(id, InFlight { frame, sent: bytes.len(), _request: request });
-                let connection = self.session.connection.clone();
-                self.requests.spawn(async move {
-                    (id, send_request(connection, priority, deadline, bytes, given_up).await)
-                });
+                let sent = bytes.len();
+                let (whole, chunks) = unbounded_channel();
+                whole.send(bytes).ok();
+                self.start(now, id, frame, sent, chunks);
             }
-            Err(error) => {
-                let reason = format!("cannot be sent: {}", Chain(&error));
-                self.queue.finish(frame, Outcome::Failed(reason));
-            }
+            Err(reason) => self.queue.finish(frame, Outcome::Failed(reason)),
         }
+    }
+
+    /// Encodes a request and gives it a number; an error says why the frame cannot be sent.
+    fn request(
+        &mut self,
+        now: Instant,
+        frame: &Frame<Encoded>,
+        payload: Payload,
+    ) -> Result<(u64, Vec<u8>), String> {
+        let (deadline, tasks) = (Some(frame.plan.deadline), frame.plan.tasks.to_vec());
+        let request = self.session.client.request(now, self.session.bundle, deadline, tasks, payload);
+        request.map_err(|error| format!("cannot be sent: {}", Chain(&error)))
+    }
+
+    /// Starts the exchange of request `id`, whose bytes come from `chunks`.
+    fn start(
+        &mut self,
+        now: Instant,
+        id: u64,
+        frame: Frame<Encoded>,
+        sent: usize,
+        chunks: UnboundedReceiver<Vec<u8>>,
+    ) {
+        // The newest frame is worth most.
+        let priority = i32::try_from(frame.id.0).unwrap_or(i32::MAX);
+        let deadline = frame.plan.deadline;
+        self.silence.sent(now, path_state(&self.session.connection).received);
+        let (request, given_up) = oneshot::channel();
+        self.in_flight.insert(id, InFlight { frame, sent, _request: request });
+        let connection = self.session.connection.clone();
+        self.requests
+            .spawn(async move { (id, send_request(connection, priority, deadline, chunks, given_up).await) });
     }
 
     /// Finishes a frame with the result of its request, unless it may be sent again.
@@ -276,7 +341,12 @@ impl<'a> Transfer<'a> {
             RequestResult::Reply(bytes, received_at) => {
                 let traffic = Traffic { sent, received: bytes.len(), received_at };
                 match client.reply(received_at, id, &bytes).map(|answered| answered.reply) {
-                    Ok(FrameReply::Answered(reply)) => Outcome::Answered { reply, traffic },
+                    Ok(FrameReply::Answered(reply)) => {
+                        if let Some(planned) = &mut self.planned {
+                            planned.answered(&reply.timings);
+                        }
+                        Outcome::Answered { reply, traffic }
+                    }
                     Ok(FrameReply::Refused { refusal, .. }) => match refusal.code {
                         RefusalCode::Draining => return AfterReply::Draining(frame),
                         // It has no time or has failed, which says nothing about the frame.
@@ -328,12 +398,21 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// Sends a request on a stream of its own and reads the reply, until `deadline` or until the sender of `given_up` is dropped.
+/// Waits until the model of the link has changed, or for ever without one.
+async fn changed(link: Option<&LinkState>) {
+    match link {
+        Some(link) => link.changed.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sends a request on a stream of its own, chunk by chunk until their sender is dropped, and reads the reply, until `deadline`
+/// or until the sender of `given_up` is dropped.
 async fn send_request(
     connection: Connection,
     priority: i32,
     deadline: Instant,
-    request: Vec<u8>,
+    mut chunks: UnboundedReceiver<Vec<u8>>,
     mut given_up: oneshot::Receiver<()>,
 ) -> RequestResult {
     let (mut send, mut receive) = tokio::select! {
@@ -346,23 +425,33 @@ async fn send_request(
     };
     // This fails only for a closed stream, and then writing fails as well.
     let _ = send.set_priority(priority);
-    let exchange = async {
-        match write_message(&mut send, &request).await {
-            // A server that does not read a request to its end says why on the same stream.
-            Ok(()) | Err(StreamError::Reset(_)) => read_message(&mut receive, MAX_REPLY).await,
-            Err(error) => Err(error),
+    let mut finished = false;
+    let write = async {
+        while let Some(chunk) = chunks.recv().await {
+            // A server that does not read a request to its end says why on the same stream, and the end of the connection
+            // shows there too.
+            if send.write_all(&chunk).await.is_err() {
+                return std::future::pending().await;
+            }
         }
+        finished = send.finish().is_ok();
+        std::future::pending().await
     };
-    let exchanged = tokio::select! {
-        exchanged = timeout_at(deadline.into(), exchange) => exchanged.ok(),
+    let exchanged: Option<Result<Vec<u8>, StreamError>> = tokio::select! {
+        biased;
         _ = given_up => None,
+        exchanged = timeout_at(deadline.into(), read_message(&mut receive, MAX_REPLY)) => exchanged.ok(),
+        never = write => never,
     };
+    let stale = VarInt::from_u32(Reset::Stale.into());
+    if !finished || exchanged.is_none() {
+        // Dropping the stream would finish it.
+        let _ = send.reset(stale);
+    }
     match exchanged {
         Some(Ok(bytes)) => RequestResult::Reply(bytes, Instant::now()),
         Some(Err(error)) => RequestResult::Failed(error),
         None => {
-            let stale = VarInt::from_u32(Reset::Stale.into());
-            let _ = send.reset(stale);
             let _ = receive.stop(stale);
             RequestResult::GivenUp
         }

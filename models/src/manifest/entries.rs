@@ -3,7 +3,10 @@
 use serde::Deserialize;
 
 use super::rules::{NAME, Parts, each, is_name, rule};
-use crate::{Error, Filter, Fit, Geometry, HeadSpec, Level, Reference, Task, TaskKind, Vector, VectorOutput};
+use crate::{
+    Error, Filter, Fit, Geometry, HeadSpec, Level, LevelValues, Reference, Task, TaskKind, Vector,
+    VectorOutput,
+};
 
 /// Longest side of a geometry in pixels.
 const SIDE_MAX: usize = 8192;
@@ -58,6 +61,15 @@ pub(super) struct RawTask {
     geometry: String,
     labels: String,
     reference: Option<RawReference>,
+    #[serde(default)]
+    ladder: Vec<RawLevelValues>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLevelValues {
+    bytes: Vec<u32>,
+    value: Vec<f64>,
 }
 
 #[derive(Deserialize)]
@@ -139,13 +151,22 @@ impl RawLevel {
 }
 
 impl RawTask {
-    pub(super) fn check(self, at: &str, parts: &Parts<'_>, geometries: &[Geometry]) -> Result<Task, Error> {
+    pub(super) fn check(
+        self,
+        at: &str,
+        parts: &Parts<'_>,
+        geometries: &[Geometry],
+        levels: usize,
+    ) -> Result<Task, Error> {
         rule(is_name(&self.name), format!("{at}.name"), NAME)?;
         let kind = match self.kind.as_str() {
             "classify" => TaskKind::Classify,
             "segment" => TaskKind::Segment,
             _ => return Err(Error::field(format!("{at}.kind"), "classify or segment")),
         };
+        let measured = self.ladder.is_empty() || self.ladder.len() == levels;
+        rule(measured, format!("{at}.ladder"), "one entry for each level, or none")?;
+        let ladder = each(&format!("{at}.ladder"), self.ladder, |at, raw| raw.check(at))?;
         let reference = self.reference.map(|raw| raw.check(&format!("{at}.reference"), parts));
         Ok(Task {
             kind,
@@ -157,8 +178,24 @@ impl RawTask {
             labels_file: parts.part(&format!("{at}.labels"), self.labels)?,
             labels: Vec::new(),
             reference: reference.transpose()?,
+            ladder,
             name: self.name,
         })
+    }
+}
+
+impl RawLevelValues {
+    fn check(self, at: &str) -> Result<LevelValues, Error> {
+        let ascending = self.bytes.is_sorted_by(|before, after| before < after);
+        rule(
+            self.bytes.first().is_some_and(|&first| first > 0) && ascending,
+            format!("{at}.bytes"),
+            "must ascend from 1",
+        )?;
+        let rising = self.value.is_sorted() && self.value.iter().all(|value| (0.0..=1.0).contains(value));
+        rule(rising, format!("{at}.value"), "0 to 1, not descending")?;
+        rule(self.bytes.len() == self.value.len(), format!("{at}.value"), "as many as bytes")?;
+        Ok(LevelValues { bytes: self.bytes, value: self.value })
     }
 }
 

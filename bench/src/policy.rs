@@ -10,16 +10,19 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use narrows_netsim::Trace;
+use narrows_pair::Pair;
 use narrows_policy::{CutPoint, Ladder, Rung, Waiting};
 use serde::{Deserialize, Serialize};
 
 use self::{
+    pair::{Frames, Setting},
     scene::Scene,
     simulate::{Outcome, Sender},
 };
 use crate::json;
 
 mod optimum;
+mod pair;
 mod scene;
 mod simulate;
 
@@ -63,6 +66,21 @@ pub struct Policy {
     /// Bytes and values of the rate levels [default: those of the bundle lite2 for segmentation, bench/ladder.toml]
     #[arg(long, value_name = "FILE")]
     pub ladder: Option<PathBuf>,
+    /// Also send frames from the real head to the real tail over the links, in real time, with this bundle
+    #[arg(long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+    /// With --bundle: the task; its ladder in the bundle takes the place of --ladder
+    #[arg(
+        long,
+        value_name = "TASK",
+        default_value = "segment",
+        requires = "bundle",
+        conflicts_with = "ladder"
+    )]
+    pub task: String,
+    /// With --bundle: a folder of JPEG files, which are captured in turn
+    #[arg(long, value_name = "DIR", default_value = "bench/photos", requires = "bundle")]
+    pub photos: PathBuf,
     /// Write the report to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -94,6 +112,22 @@ pub struct Run {
     pub all: Figures,
     /// The second level for every frame, the newest first; late packets count for what arrived.
     pub fixed: Figures,
+    /// The real head and tail, with the newest frame waiting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pair: Option<PairFigures>,
+}
+
+/// What the real head and tail earned.
+#[derive(Debug, Serialize)]
+pub struct PairFigures {
+    /// Per cent of the optimum.
+    pub percent: f64,
+    /// Share of the frames that had an answer in time.
+    pub answered: f64,
+    /// Share of the frames whose answer came from a cut packet.
+    pub cut: f64,
+    /// Mean time of a frame in the stages of head and tail, which the optimum and the simulation have as well.
+    pub stages_ms: f64,
 }
 
 /// What one sender earned.
@@ -118,13 +152,18 @@ impl Policy {
     /// If a trace or the ladder cannot be read, or is of another form.
     pub fn run(&self) -> Result<()> {
         let ladder = self.ladder()?;
+        let real = self.bundle.as_deref().map(|bundle| Real::start(self, bundle)).transpose()?;
         let mut runs = Vec::new();
         for file in traces(&self.trace)? {
             let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
             let trace = Trace::parse(&text).with_context(|| file.display().to_string())?;
             let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
             for &budget in &self.budget_ms {
-                runs.push(self.measure(&name, &trace, &ladder, budget));
+                let run = match &real {
+                    Some(real) => self.measure_pair(&name, &trace, budget, real)?,
+                    None => self.measure(&name, &trace, &ladder, self.scene(&trace, budget)),
+                };
+                runs.push(run);
             }
         }
         let report = Report { runs };
@@ -132,29 +171,52 @@ impl Policy {
         json::write(self.json.as_deref(), &report)
     }
 
-    fn measure(&self, name: &str, trace: &Trace, ladder: &Ladder, budget_ms: u64) -> Run {
+    fn scene(&self, trace: &Trace, budget_ms: u64) -> Scene {
         let interval = Duration::from_secs(1) / self.fps;
         let length = trace.period().min(Duration::from_secs(self.seconds));
-        let scene = Scene {
+        Scene {
             frames: (length.as_nanos() / interval.as_nanos()).max(1) as u64,
+            begin: Duration::ZERO,
             interval,
             budget: Duration::from_millis(budget_ms),
             one_way: Duration::from_millis(self.one_way_ms),
             server: Duration::from_millis(self.server_ms),
             packet_bytes: PACKET_BYTES,
+        }
+    }
+
+    /// Runs the pair, and then optimum and simulation for the same captures with the time that the pair's stages took.
+    fn measure_pair(&self, name: &str, trace: &Trace, budget_ms: u64, real: &Real<'_>) -> Result<Run> {
+        let scene = self.scene(trace, budget_ms);
+        let Scene { frames, interval, budget, one_way, .. } = scene;
+        let setting = Setting { frames, interval, budget, one_way };
+        let outcome = real.frames.run(&real.pair, real.bundle, &self.task, trace, setting)?;
+        let scene = Scene { begin: outcome.begin, server: outcome.stages, ..scene };
+        let run = self.measure(name, trace, &real.frames.ladder, scene);
+        let share = |count: u64| count as f64 / frames as f64;
+        let pair = PairFigures {
+            percent: 100.0 * outcome.value / (run.optimum * frames as f64),
+            answered: share(outcome.answered),
+            cut: share(outcome.cut),
+            stages_ms: 1e3 * outcome.stages.as_secs_f64(),
         };
+        Ok(Run { pair: Some(pair), ..run })
+    }
+
+    fn measure(&self, name: &str, trace: &Trace, ladder: &Ladder, scene: Scene) -> Run {
         let optimum = optimum::optimum(trace, ladder, &scene);
         let figures =
             |sender| Figures::new(&simulate::simulate(trace, ladder, &scene, sender), optimum, &scene);
         Run {
             trace: name.to_owned(),
             mbit: trace.mean_rate() / 1e6,
-            budget_ms,
+            budget_ms: scene.budget.as_millis() as u64,
             frames: scene.frames,
             optimum: optimum / scene.frames as f64,
             newest: figures(Sender::Auto(Waiting::Newest)),
             all: figures(Sender::Auto(Waiting::All)),
             fixed: figures(Sender::Fixed(1.min(ladder.rungs().len() - 1))),
+            pair: None,
         }
     }
 
@@ -162,6 +224,20 @@ impl Policy {
         let Some(file) = &self.ladder else { return parse(SHIPPED) };
         let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
         parse(&text).with_context(|| file.display().to_string())
+    }
+}
+
+/// The real head and tail.
+struct Real<'a> {
+    bundle: &'a Path,
+    pair: Pair,
+    frames: Frames,
+}
+
+impl<'a> Real<'a> {
+    fn start(policy: &Policy, bundle: &'a Path) -> Result<Self> {
+        let frames = Frames::open(&policy.photos, bundle, &policy.task)?;
+        Ok(Real { bundle, frames, pair: Pair::start(bundle, &[])? })
     }
 }
 
@@ -187,7 +263,7 @@ impl Report {
         let mut table = Table::new();
         table.load_style(NOTHING).set_header([
             "link", "Mbit/s", "budget", "optimum", "newest", "answered", "cut", "all", "level 1", "RTT p50",
-            "p95",
+            "p95", "pair",
         ]);
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -207,6 +283,7 @@ impl Report {
                 percent(run.fixed.percent),
                 format!("{:.0} ms", run.newest.rtt_ms_p50),
                 format!("{:.0} ms", run.newest.rtt_ms_p95),
+                run.pair.as_ref().map_or_else(String::new, |pair| percent(pair.percent)),
             ]);
         }
         table

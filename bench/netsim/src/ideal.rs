@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    link::{Direction, Link},
-    shape::HEADER,
-};
+use crate::{link::Link, shape::HEADER};
 
 /// UDP payload of a full datagram after QUIC's path MTU discovery: 1500 less IPv6 and UDP headers.
 const DATAGRAM: usize = 1452;
@@ -28,13 +25,13 @@ impl Ideal {
     /// For messages of these many bytes, each on a stream of an open connection.
     #[must_use]
     pub fn of(link: &Link, up_bytes: usize, down_bytes: usize) -> Self {
-        let line = |direction, bytes| match link.shape(direction).rate {
-            Some(rate) => Duration::from_secs_f64(wire_bytes(bytes) as f64 * 8.0 / rate as f64),
-            None => Duration::ZERO,
+        let line = |kbit: Option<f64>, bytes| {
+            let seconds = |kbit| wire_bytes(bytes) as f64 * 8.0 / (kbit * 1000.0);
+            kbit.map_or(Duration::ZERO, |kbit| Duration::from_secs_f64(seconds(kbit)))
         };
         Ideal {
-            up: line(Direction::Up, up_bytes),
-            down: line(Direction::Down, down_bytes),
+            up: line(link.up_kbit, up_bytes),
+            down: line(link.down_kbit, down_bytes),
             round_trip: Duration::from_secs_f64((link.rtt_ms + link.jitter_ms) / 1000.0),
         }
     }

@@ -11,9 +11,9 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use narrows_netsim::{Shape, Shaper};
+//! use narrows_netsim::{Rate, Shape, Shaper};
 //!
-//! let mut line = Shaper::new(Shape { rate: Some(8_000), ..Shape::default() }, 1);
+//! let mut line = Shaper::new(Shape { rate: Some(Rate::Fixed(8_000)), ..Shape::default() }, 1);
 //! // 72 bytes and 28 of IPv4 and UDP header take 0.1 s at 8 kbit/s.
 //! line.push(Duration::ZERO, 72, "datagram");
 //! assert_eq!(line.due(), Some(Duration::from_millis(100)));
@@ -30,5 +30,5 @@ mod trace;
 pub use ideal::{Ideal, wire_bytes};
 pub use link::{Direction, Ladder, Link};
 pub use relay::{Counts, Relay};
-pub use shape::{Count, HEADER, Loss, Shape, Shaper};
+pub use shape::{Count, HEADER, Loss, Rate, Shape, Shaper};
 pub use trace::{PACKET, Trace, TraceError};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 
-use crate::shape::{Loss, Shape};
+use crate::shape::{Loss, Rate, Shape};
 
 /// The file `bench/links.toml`.
 const SHIPPED: &str = include_str!("../../links.toml");
@@ -163,7 +163,7 @@ impl Link {
         let bits = rate.map(|kbit| kbit * 1000.0);
         let enough = QUEUE_BYTES.max(bits.unwrap_or(0.0) / 8.0 * QUEUE_SECONDS);
         Shape {
-            rate: bits.map(|bits| bits as u64),
+            rate: bits.map(|bits| Rate::Fixed(bits as u64)),
             delay: ms(self.rtt_ms / 2.0),
             jitter: ms(self.jitter_ms),
             loss: self.loss_model(),
@@ -203,8 +203,8 @@ mod tests {
         let rungs = ["loopback", "gigabit", "wifi-good", "wifi-poor", "lte", "bluetooth", "narrowband"];
         assert_eq!(names, [&rungs[..], &["lora", "satellite"]].concat());
         let lte = ladder.find("lte").unwrap();
-        assert_eq!(lte.shape(Direction::Up).rate, Some(6_000_000));
-        assert_eq!(lte.shape(Direction::Down).rate, Some(13_000_000));
+        assert_eq!(lte.shape(Direction::Up).rate, Some(Rate::Fixed(6_000_000)));
+        assert_eq!(lte.shape(Direction::Down).rate, Some(Rate::Fixed(13_000_000)));
         assert_eq!(lte.shape(Direction::Up).delay, Duration::from_millis(25));
         assert!(ladder.links.iter().all(|link| !link.source.is_empty() && !link.about.is_empty()));
     }

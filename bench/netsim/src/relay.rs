@@ -24,7 +24,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     link::{Direction, Link},
-    shape::{Count, Shaper},
+    shape::{Count, Shape, Shaper},
 };
 
 /// Largest UDP payload.
@@ -68,6 +68,15 @@ impl Relay {
     /// # Errors
     /// When a socket or the thread cannot be created.
     pub fn start(link: &Link, tail: SocketAddr, seed: u64) -> io::Result<Self> {
+        Relay::with_shapes(link.shape(Direction::Up), link.shape(Direction::Down), tail, seed)
+    }
+
+    /// Starts a relay as [`Relay::start`] does, with these effects on the two directions. A recorded link begins when the relay
+    /// does.
+    ///
+    /// # Errors
+    /// When a socket or the thread cannot be created.
+    pub fn with_shapes(up: Shape, down: Shape, tail: SocketAddr, seed: u64) -> io::Result<Self> {
         let front = socket(match tail {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
@@ -78,8 +87,8 @@ impl Relay {
             front,
             tail,
             heads: BTreeMap::new(),
-            up: Shaper::new(link.shape(Direction::Up), seed),
-            down: Shaper::new(link.shape(Direction::Down), seed ^ SEED_DOWN),
+            up: Shaper::new(up, seed),
+            down: Shaper::new(down, seed ^ SEED_DOWN),
             unsent: (0, 0),
             epoch: Instant::now(),
             stop: Arc::clone(&stop),

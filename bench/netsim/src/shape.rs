@@ -1,8 +1,10 @@
 //! One direction of a link (pure): rate, delay, loss and reordering of datagrams.
 
-use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
 
 use fastrand::Rng;
+
+use crate::trace::{PACKET, Trace};
 
 /// Bytes of IPv4 and UDP header of a datagram on the wire.
 pub const HEADER: usize = 28;
@@ -13,8 +15,8 @@ const MAX_HELD: usize = 64 << 20;
 /// The effect of one direction on datagrams.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shape {
-    /// Bits per second on the wire; `None` for no limit.
-    pub rate: Option<u64>,
+    /// What the line carries; `None` for no limit.
+    pub rate: Option<Rate>,
     /// Time from the departure of a datagram's last bit to its arrival.
     pub delay: Duration,
     /// Largest additional delay, uniformly distributed from 0; datagrams keep their order.
@@ -41,6 +43,16 @@ impl Default for Shape {
             queue: usize::MAX,
         }
     }
+}
+
+/// What a line carries.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rate {
+    /// Bits per second on the wire.
+    Fixed(u64),
+    /// What a recorded link carried, from time 0 on. At each of its times up to 1,500 bytes leave, of one datagram or of
+    /// several that wait.
+    Recorded(Arc<Trace>),
 }
 
 /// A loss model. Lost datagrams take their time on the line, as on a radio.
@@ -81,6 +93,8 @@ pub struct Shaper<T> {
     rng: Rng,
     /// When the line will have sent all datagrams so far.
     free: Duration,
+    /// The number of a recorded link's next packet, and the bytes that may still leave with the one before, at `free`.
+    next: (u64, usize),
     /// When the last of the datagrams that keep their order arrives.
     last: Duration,
     bad: bool,
@@ -106,6 +120,7 @@ impl<T> Shaper<T> {
             shape,
             rng: Rng::with_seed(seed),
             free: Duration::ZERO,
+            next: (0, 0),
             last: Duration::ZERO,
             bad: false,
             pushed: 0,
@@ -126,7 +141,7 @@ impl<T> Shaper<T> {
             self.count.overflowed += 1;
             return;
         }
-        self.free = start + self.line_time(wire);
+        self.free = self.departure(now, wire);
         if self.loses() {
             self.count.lost += 1;
             return;
@@ -170,15 +185,40 @@ impl<T> Shaper<T> {
 
     /// The bytes that the line sends in `time`.
     fn bytes_in(&self, time: Duration) -> usize {
-        let bits = time.as_nanos() * u128::from(self.shape.rate.unwrap_or(0)) / 1_000_000_000;
+        let rate = match &self.shape.rate {
+            None => 0,
+            Some(Rate::Fixed(rate)) => *rate,
+            Some(Rate::Recorded(trace)) => trace.mean_rate() as u64,
+        };
+        let bits = time.as_nanos() * u128::from(rate) / 1_000_000_000;
         usize::try_from(bits.div_ceil(8)).unwrap_or(usize::MAX)
     }
 
-    /// The time that the line needs for a datagram of `wire` bytes.
-    fn line_time(&self, wire: usize) -> Duration {
-        let Some(rate) = self.shape.rate else { return Duration::ZERO };
-        let nanos = (wire as u64 * 8).saturating_mul(1_000_000_000).div_ceil(rate.max(1));
-        Duration::from_nanos(nanos)
+    /// When the last of `wire` bytes leaves the line that come in at `now`.
+    fn departure(&mut self, now: Duration, wire: usize) -> Duration {
+        match &self.shape.rate {
+            None => self.free.max(now),
+            Some(Rate::Fixed(rate)) => {
+                let nanos = (wire as u64 * 8).saturating_mul(1_000_000_000).div_ceil((*rate).max(1));
+                self.free.max(now) + Duration::from_nanos(nanos)
+            }
+            Some(Rate::Recorded(trace)) => {
+                let (mut next, mut left) = self.next;
+                let mut departure = self.free;
+                if departure < now {
+                    // What nothing waited for has passed.
+                    (next, left) = (next.max(trace.first_at(now)), 0);
+                }
+                let mut rest = wire;
+                while rest > left {
+                    rest -= left;
+                    (departure, left) = (trace.time(next), PACKET);
+                    next += 1;
+                }
+                self.next = (next, left - rest);
+                departure
+            }
+        }
     }
 
     fn loses(&mut self) -> bool {

@@ -1,8 +1,8 @@
 //! One direction of a link in virtual time: rate, delay, loss and order.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use narrows_netsim::{HEADER, Loss, Shape, Shaper};
+use narrows_netsim::{HEADER, Loss, Rate, Shape, Shaper, Trace};
 use proptest::prelude::*;
 
 /// Sends datagrams of these sizes, each `gap` after the one before; returns time and number of each arrival.
@@ -30,7 +30,7 @@ proptest! {
         delay in 0u64..1_000,
     ) {
         let delay = Duration::from_millis(delay);
-        let (arrived, _) = run(Shape { rate: Some(rate), delay, ..Shape::default() }, 1, &sizes, Duration::ZERO);
+        let (arrived, _) = run(Shape { rate: Some(Rate::Fixed(rate)), delay, ..Shape::default() }, 1, &sizes, Duration::ZERO);
         prop_assert_eq!(arrived.len(), sizes.len());
         let bits: usize = sizes.iter().map(|bytes| (bytes + HEADER) * 8).sum();
         let took = (arrived[sizes.len() - 1].0 - delay).as_secs_f64();
@@ -44,7 +44,7 @@ proptest! {
         bytes in 0usize..1_472, kbit in 1u64..1_000_000, delay in 0u64..2_000,
     ) {
         let delay = Duration::from_millis(delay);
-        let (arrived, _) = run(Shape { rate: Some(kbit * 1000), delay, ..Shape::default() }, 1, &[bytes], Duration::ZERO);
+        let (arrived, _) = run(Shape { rate: Some(Rate::Fixed(kbit * 1000)), delay, ..Shape::default() }, 1, &[bytes], Duration::ZERO);
         let bits = ((bytes + HEADER) * 8) as f64;
         let off = arrived[0].0.as_secs_f64() - delay.as_secs_f64() - bits / (kbit * 1000) as f64;
         prop_assert!(off.abs() < 3e-9, "{}", off);
@@ -55,7 +55,7 @@ proptest! {
         seed: u64, jitter in 0u64..50, reorder in prop::bool::ANY,
     ) {
         let shape = Shape {
-            rate: Some(10_000_000),
+            rate: Some(Rate::Fixed(10_000_000)),
             jitter: Duration::from_millis(jitter),
             reorder: if reorder { 0.2 } else { 0.0 },
             late: Duration::from_millis(40),
@@ -88,7 +88,7 @@ proptest! {
     #[test]
     fn the_queue_never_exceeds_its_size(queue in 1_500usize..20_000, sizes in prop::collection::vec(1usize..1_472, 1..100)) {
         let rate = 1_000_000;
-        let (arrived, line) = run(Shape { rate: Some(rate), queue, ..Shape::default() }, 1, &sizes, Duration::ZERO);
+        let (arrived, line) = run(Shape { rate: Some(Rate::Fixed(rate)), queue, ..Shape::default() }, 1, &sizes, Duration::ZERO);
         prop_assert_eq!(line.count().overflowed as usize, sizes.len() - arrived.len());
         // All datagrams arrive at once: the last one to be sent waited for at most a full queue.
         let longest = arrived[arrived.len() - 1].0.as_secs_f64();
@@ -102,7 +102,7 @@ proptest! {
     #[test]
     fn the_same_seed_gives_the_same_arrivals(seed: u64) {
         let shape = Shape {
-            rate: Some(1_000_000),
+            rate: Some(Rate::Fixed(1_000_000)),
             jitter: Duration::from_millis(5),
             loss: Loss::Single(0.1),
             reorder: 0.1,
@@ -117,8 +117,33 @@ proptest! {
 
 #[test]
 fn a_lost_datagram_takes_its_time_on_the_line() {
-    let shape = Shape { rate: Some(8_000), loss: Loss::Runs { enter: 1.0, leave: 1.0 }, ..Shape::default() };
+    let shape = Shape {
+        rate: Some(Rate::Fixed(8_000)),
+        loss: Loss::Runs { enter: 1.0, leave: 1.0 },
+        ..Shape::default()
+    };
     let (arrived, line) = run(shape, 1, &[72, 72], Duration::ZERO);
     assert_eq!(line.count().lost, 1);
     assert_eq!(arrived, [(Duration::from_millis(200), 1)]);
+}
+
+#[test]
+fn a_recorded_link_carries_its_packets_at_their_times_and_no_more() {
+    let ms = Duration::from_millis;
+    let trace = Trace::parse("10\n20\n20\n500\n").expect("a link");
+    let shape = Shape { rate: Some(Rate::Recorded(Arc::new(trace))), delay: ms(5), ..Shape::default() };
+    let mut line = Shaper::new(shape, 1);
+    let mut arrived = Vec::new();
+    // A datagram of a whole packet, two that share one, one of two packets, and one that the next round carries.
+    for bytes in [1472, 700, 700, 2000, 1472] {
+        line.push(Duration::ZERO, bytes, bytes);
+    }
+    while let Some(due) = line.due() {
+        line.pop(due);
+        arrived.push(due);
+    }
+    assert_eq!(arrived, [15, 25, 25, 505, 515].map(ms));
+    // What nothing waited for is lost: after a pause the next time counts.
+    line.push(ms(1015), 100, 100);
+    assert_eq!(line.due(), Some(ms(1025)));
 }

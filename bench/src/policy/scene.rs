@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(super) struct Scene {
     /// Frames in all.
     pub(super) frames: u64,
+    /// When the first is captured.
+    pub(super) begin: Duration,
     /// Time between captures.
     pub(super) interval: Duration,
     /// Time from a capture to its answer.
@@ -22,7 +24,7 @@ pub(super) struct Scene {
 impl Scene {
     /// When a frame is captured.
     pub(super) fn captured(&self, frame: u64) -> Duration {
-        self.interval.saturating_mul(u32::try_from(frame).unwrap_or(u32::MAX))
+        self.begin + self.interval.saturating_mul(u32::try_from(frame).unwrap_or(u32::MAX))
     }
 
     /// When the last byte of a frame must leave the link's queue; before its capture if the budget is too short for any.
@@ -37,6 +39,6 @@ impl Scene {
     pub(super) fn example() -> Self {
         let ms = Duration::from_millis;
         let (interval, budget, one_way, server) = (ms(100), ms(300), ms(20), ms(5));
-        Scene { frames: 100, interval, budget, one_way, server, packet_bytes: 1300 }
+        Scene { frames: 100, begin: Duration::ZERO, interval, budget, one_way, server, packet_bytes: 1300 }
     }
 }

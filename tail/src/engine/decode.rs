@@ -87,15 +87,16 @@ pub(super) fn decode_groups(tables: &Tables, shapes: &[Shape], packet: &[u8]) ->
     };
     let ends: Vec<usize> = prefixes(packet).map_err(fault)?.collect();
     // Where the packet ends within a group, the group before is its last whole one.
-    let groups = ends.iter().rev().take(2).map(|&end| decode(tables, shapes, &packet[..end]));
-    let mut failure = None;
-    for decoded in groups {
-        match decoded {
+    let mut failure = CodecError::PacketTruncated { field: "words" };
+    for &end in ends.iter().rev().take(2) {
+        match decode(tables, shapes, &packet[..end]) {
             Ok(packet) => return Ok(packet),
-            Err(error) => failure = failure.or(Some(error)),
+            // Of a packet of several groups that ends within the first one, nothing can be used.
+            Err(CodecError::PacketTrailing { .. }) if ends.len() == 1 => {}
+            Err(error) => failure = error,
         }
     }
-    Err(failure.map_or_else(|| Refusal::new(RefusalReason::Internal, "a packet has no end"), fault))
+    Err(fault(failure))
 }
 
 fn decode(tables: &Tables, shapes: &[Shape], packet: &[u8]) -> Result<Packet, CodecError> {

@@ -45,12 +45,12 @@ impl Default for LinkConfig {
             initial_rtt: Duration::from_millis(100),
             initial_rate: 65_000.0,
             fast: Duration::from_millis(200),
-            slow: Duration::from_millis(500),
-            window: Duration::from_millis(60),
-            queue: Duration::from_millis(40),
+            slow: Duration::from_millis(250),
+            window: Duration::from_millis(45),
+            queue: Duration::from_millis(35),
             least_window: 3,
             remember_rtt: Duration::from_secs(10),
-            certainty: 1.5,
+            certainty: 4.5,
         }
     }
 }

@@ -6,7 +6,11 @@ use crate::{CutPoint, Forecast, Ladder, Link, Rung};
 
 /// How much more another action must be worth before a packet that is being sent is given up for it. Without it, estimates
 /// that waver would begin a frame again and again.
-const GIVE_UP_FOR: f64 = 0.02;
+const GIVE_UP_FOR: f64 = 0.03;
+
+/// The price of a byte over what another frame could earn with it when the link stays as it is. Bytes that the link carries
+/// later than expected delay every frame after them, while bytes that were not sent are missed by one frame only.
+const CAUTION: f64 = 1.5;
 
 /// Which frames wait while another one is being sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -326,7 +330,7 @@ impl View {
         let largest = packets.map(Rung::bytes).max().unwrap_or(0);
         let datagrams = (self.ahead + u64::from(largest)).div_ceil(u64::from(self.datagram)) as usize;
         Some(Outlook {
-            price: frame.ladder.price(self.rate * self.interval),
+            price: CAUTION * frame.ladder.price(self.rate * self.interval),
             chances: self.forecast.chances(datagrams + 1, time),
             datagram: self.datagram,
         })

@@ -9,10 +9,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use narrows_models::{Bundle, LevelValues, Parts, Task};
 use narrows_netsim::Trace;
 use narrows_pair::Pair;
 use narrows_policy::{CutPoint, Ladder, Rung, Waiting};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use self::{
     pair::{Frames, Setting},
@@ -25,9 +26,6 @@ mod optimum;
 mod pair;
 mod scene;
 mod simulate;
-
-/// The file `bench/ladder.toml`.
-const SHIPPED: &str = include_str!("../ladder.toml");
 
 /// Stream bytes in a packet of a trace.
 const PACKET_BYTES: u32 = 1300;
@@ -63,23 +61,17 @@ pub struct Policy {
     /// Use at most this much of each trace
     #[arg(long, value_name = "S", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub seconds: u64,
-    /// Bytes and values of the rate levels [default: those of the bundle lite2 for segmentation, bench/ladder.toml]
-    #[arg(long, value_name = "FILE")]
-    pub ladder: Option<PathBuf>,
-    /// Also send frames from the real head to the real tail over the links, in real time, with this bundle
-    #[arg(long, value_name = "DIR")]
-    pub bundle: Option<PathBuf>,
-    /// With --bundle: the task; its ladder in the bundle takes the place of --ladder
-    #[arg(
-        long,
-        value_name = "TASK",
-        default_value = "segment",
-        requires = "bundle",
-        conflicts_with = "ladder"
-    )]
+    /// The bundle whose rate levels are sent
+    #[arg(long, value_name = "DIR", default_value = "models/bundles/lite2")]
+    pub bundle: PathBuf,
+    /// The task whose answers are counted; the bundle says what they are worth
+    #[arg(long, value_name = "TASK", default_value = "segment")]
     pub task: String,
-    /// With --bundle: a folder of JPEG files, which are captured in turn
-    #[arg(long, value_name = "DIR", default_value = "bench/photos", requires = "bundle")]
+    /// Also send frames from the real head to the real tail over the links, in real time
+    #[arg(long)]
+    pub pair: bool,
+    /// With --pair: a folder of JPEG files, which are captured in turn
+    #[arg(long, value_name = "DIR", default_value = "bench/photos/road", requires = "pair")]
     pub photos: PathBuf,
     /// Write the report to this file
     #[arg(long, value_name = "FILE")]
@@ -151,8 +143,8 @@ impl Policy {
     /// # Errors
     /// If a trace or the ladder cannot be read, or is of another form.
     pub fn run(&self) -> Result<()> {
-        let ladder = self.ladder()?;
-        let real = self.bundle.as_deref().map(|bundle| Real::start(self, bundle)).transpose()?;
+        let ladder = stated(&task(&self.bundle, &self.task)?)?;
+        let real = self.pair.then(|| Real::start(self)).transpose()?;
         let mut runs = Vec::new();
         for file in traces(&self.trace)? {
             let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
@@ -186,11 +178,11 @@ impl Policy {
     }
 
     /// Runs the pair, and then optimum and simulation for the same captures with the time that the pair's stages took.
-    fn measure_pair(&self, name: &str, trace: &Trace, budget_ms: u64, real: &Real<'_>) -> Result<Run> {
+    fn measure_pair(&self, name: &str, trace: &Trace, budget_ms: u64, real: &Real) -> Result<Run> {
         let scene = self.scene(trace, budget_ms);
         let Scene { frames, interval, budget, one_way, .. } = scene;
         let setting = Setting { frames, interval, budget, one_way };
-        let outcome = real.frames.run(&real.pair, real.bundle, &self.task, trace, setting)?;
+        let outcome = real.frames.run(&real.pair, &self.bundle, &self.task, trace, setting)?;
         let scene = Scene { begin: outcome.begin, server: outcome.stages, ..scene };
         let run = self.measure(name, trace, &real.frames.ladder, scene);
         let share = |count: u64| count as f64 / frames as f64;
@@ -219,25 +211,18 @@ impl Policy {
             pair: None,
         }
     }
-
-    fn ladder(&self) -> Result<Ladder> {
-        let Some(file) = &self.ladder else { return parse(SHIPPED) };
-        let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-        parse(&text).with_context(|| file.display().to_string())
-    }
 }
 
 /// The real head and tail.
-struct Real<'a> {
-    bundle: &'a Path,
+struct Real {
     pair: Pair,
     frames: Frames,
 }
 
-impl<'a> Real<'a> {
-    fn start(policy: &Policy, bundle: &'a Path) -> Result<Self> {
-        let frames = Frames::open(&policy.photos, bundle, &policy.task)?;
-        Ok(Real { bundle, frames, pair: Pair::start(bundle, &[])? })
+impl Real {
+    fn start(policy: &Policy) -> Result<Self> {
+        let frames = Frames::open(&policy.photos, &policy.bundle, &policy.task)?;
+        Ok(Real { frames, pair: Pair::start(&policy.bundle, &[])? })
     }
 }
 
@@ -290,33 +275,28 @@ impl Report {
     }
 }
 
-/// A file of levels.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LadderFile {
-    level: Vec<LevelEntry>,
+/// The task of this name of the bundle in `folder`, with what its levels are worth.
+fn task(folder: &Path, name: &str) -> Result<Task> {
+    let bundle = Bundle::open(folder, Parts::Head)?;
+    let task = bundle.tasks().iter().find(|task| task.name == name).cloned();
+    let task = task.with_context(|| format!("the bundle has no task {name:?}"))?;
+    ensure!(!task.ladder.is_empty(), "the bundle does not say what its levels are worth for {name}");
+    Ok(task)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LevelEntry {
-    /// Bytes at which the packet may end, the whole packet last.
-    bytes: Vec<u32>,
-    /// Value of the answer at each.
-    value: Vec<f64>,
+/// The levels as the bundle states them.
+fn stated(task: &Task) -> Result<Ladder> {
+    ladder(task, |level| task.ladder[level].bytes.clone())
 }
 
-fn parse(text: &str) -> Result<Ladder> {
-    let file: LadderFile =
-        toml::from_str(text).context("not a file of levels, see bench/ladder.toml for the form")?;
-    let rung = |(index, entry): (usize, LevelEntry)| -> Result<Rung> {
-        ensure!(entry.bytes.len() == entry.value.len(), "level {index}: as many values as bytes are needed");
-        let cut_points =
-            entry.bytes.iter().zip(&entry.value).map(|(&bytes, &value)| CutPoint { bytes, value });
-        Ok(Rung::new(u8::try_from(index).context("at most 256 levels")?, cut_points.collect())?)
+/// The levels with the values that the bundle states and other sizes: those of each cut point, by level.
+fn ladder(task: &Task, bytes: impl Fn(usize) -> Vec<u32>) -> Result<Ladder> {
+    let rung = |(level, stated): (usize, &LevelValues)| {
+        let cuts = bytes(level).into_iter().zip(&stated.value);
+        let cuts = cuts.map(|(bytes, &value)| CutPoint { bytes, value });
+        Ok(Rung::new(u8::try_from(level)?, cuts.collect())?)
     };
-    let rungs = file.level.into_iter().enumerate().map(rung).collect::<Result<_>>()?;
-    Ok(Ladder::new(rungs)?)
+    Ok(Ladder::new(task.ladder.iter().enumerate().map(rung).collect::<Result<_>>()?)?)
 }
 
 /// The files of `paths` and of the folders among them, by name; a folder's README is no trace.
@@ -344,29 +324,26 @@ fn traces(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_shipped_ladder_can_be_read() {
-        let ladder = parse(SHIPPED).unwrap();
-        assert_eq!(ladder.rungs().len(), 6);
-        assert!(ladder.rungs().is_sorted_by(|finer, coarser| finer.bytes() > coarser.bytes()));
+    fn shipped() -> Ladder {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bundles/lite2");
+        stated(&task(folder.as_ref(), "segment").unwrap()).unwrap()
     }
 
     #[test]
-    fn a_wrong_ladder_is_named() {
-        for (text, words) in [
-            ("level = 3", "bench/ladder.toml"),
-            ("[[level]]\nbytes = [1, 2]\nvalue = [0.1]", "level 0: as many values"),
-            ("[[level]]\nbytes = [2, 1]\nvalue = [0.1, 0.2]", "level 0 must ascend"),
-            ("level = []", "needs a level"),
-        ] {
-            let error = format!("{:#}", parse(text).unwrap_err());
-            assert!(error.contains(words), "{text}: {error}");
+    fn every_task_of_the_shipped_bundle_has_a_ladder() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bundles/lite2");
+        for name in ["classify", "segment"] {
+            let ladder = stated(&task(folder.as_ref(), name).unwrap()).unwrap();
+            assert_eq!(ladder.rungs().len(), 6);
+            assert!(ladder.rungs().is_sorted_by(|finer, coarser| finer.bytes() > coarser.bytes()));
         }
+        let error = task(folder.as_ref(), "depth").unwrap_err().to_string();
+        assert!(error.contains("no task \"depth\""), "{error}");
     }
 
     #[test]
     fn no_sender_earns_more_than_the_optimum() {
-        let ladder = parse(SHIPPED).unwrap();
+        let ladder = shipped();
         let mut random = fastrand::Rng::with_seed(3);
         for mean in [15, 60, 100].repeat(8) {
             let (mut at, mut lines) = (0, String::new());

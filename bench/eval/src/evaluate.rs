@@ -1,6 +1,6 @@
 //! The command `narrows-bench evaluate`: accuracy and bytes of the shipped head, codec and tails in one process.
 
-use std::{fs, path::PathBuf};
+use std::{fs, ops::Range, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -48,7 +48,8 @@ pub struct Evaluate {
     /// Evaluate every rate level, each as one entry of the report's `levels`
     #[arg(long)]
     pub all_levels: bool,
-    /// Evaluate packets that are cut after each group of channels, instead of whole packets and JPEG
+    /// Evaluate packets that are cut after each group of channels, instead of whole packets and JPEG; with --all-levels at every
+    /// level, and print the ladders of both tasks as a manifest has them
     #[arg(long)]
     pub groups: bool,
     /// Append to this CSV which bundle read the photos, and when
@@ -115,13 +116,13 @@ struct LevelRow {
 #[derive(Serialize)]
 struct GroupsReport {
     groups: Vec<PrefixReport>,
-    level: usize,
     bundle: String,
 }
 
 /// Both tasks with the first `groups` groups of channels of every packet.
 #[derive(Serialize)]
 struct PrefixReport {
+    level: usize,
     groups: usize,
     channels: usize,
     bytes: f64,
@@ -150,7 +151,8 @@ impl Evaluate {
             read_log::append_read(log, reader, &bundle, &self.imagenet)?;
         }
         if self.groups {
-            return self.run_groups(&mut pipeline, &bundle, level);
+            let levels = if self.all_levels { 0..count } else { level..level + 1 };
+            return self.run_groups(&mut pipeline, &bundle, levels);
         }
         // The level that the report is about comes first.
         let others = (0..count).filter(|&other| self.all_levels && other != level);
@@ -183,7 +185,27 @@ impl Evaluate {
         self.write_json(&report)
     }
 
-    fn run_groups(&self, pipeline: &mut InProcessPipeline, bundle: &Bundle, level: usize) -> Result<()> {
+    fn run_groups(
+        &self,
+        pipeline: &mut InProcessPipeline,
+        bundle: &Bundle,
+        levels: Range<usize>,
+    ) -> Result<()> {
+        let bundle = bundle.digest().to_string();
+        let levels = levels.map(|level| self.groups_of(pipeline, level)).collect::<Result<Vec<_>>>()?;
+        if self.all_levels {
+            for (task, bytes, value) in LADDERS {
+                println!("\nThe ladder of {task}");
+                levels.iter().for_each(|groups| println!("{}", ladder_line(groups, bytes, value)));
+            }
+        }
+        let groups: Vec<PrefixReport> = levels.into_iter().flatten().collect();
+        self.write_csv(&groups)?;
+        self.write_json(&GroupsReport { groups, bundle })
+    }
+
+    /// Measures the packets of one level and prints a table.
+    fn groups_of(&self, pipeline: &mut InProcessPipeline, level: usize) -> Result<Vec<PrefixReport>> {
         let take = self.take.map_or(usize::MAX, |take| take as usize);
         let mut photos = data::labelled(&self.imagenet, &self.labels)?;
         photos.truncate(take);
@@ -195,6 +217,7 @@ impl Evaluate {
         let segment = accuracy::segment(pipeline, &coding, scenes, step)?;
         let measured = pipeline.channels_by_group().into_iter().zip(classify).zip(segment);
         let groups = measured.enumerate().map(|(index, ((channels, classify), segment))| PrefixReport {
+            level,
             groups: index + 1,
             channels,
             bytes: classify.bytes_mean,
@@ -204,15 +227,14 @@ impl Evaluate {
             miou: segment.miou_split,
         });
         let groups: Vec<PrefixReport> = groups.collect();
-        println!("\nPackets cut where a group of channels ends");
+        println!("\nPackets of level {level}, cut where a group of channels ends");
         println!("  groups  channels  bytes, photo     top-1  agreement  bytes, frame      mIoU");
-        for PrefixReport { groups, channels, bytes, top1, agreement, frame_bytes, miou } in &groups {
+        for PrefixReport { groups, channels, bytes, top1, agreement, frame_bytes, miou, .. } in &groups {
             println!(
                 "  {groups:6}  {channels:8}  {bytes:12.0}    {top1:.4}     {agreement:.4}  {frame_bytes:12.0}    {miou:.4}"
             );
         }
-        self.write_csv(&groups)?;
-        self.write_json(&GroupsReport { groups, level, bundle: bundle.digest().to_string() })
+        Ok(groups)
     }
 
     /// Writes the table of `--csv`, if the flag was given.
@@ -228,6 +250,28 @@ impl Evaluate {
         let text = serde_json::to_string_pretty(report)? + "\n";
         fs::write(&self.json, text).with_context(|| format!("{}: cannot be written", self.json.display()))
     }
+}
+
+type Column = fn(&PrefixReport) -> f64;
+
+/// The tasks that have ladders, with the bytes and the value of a packet.
+const LADDERS: [(&str, Column, Column); 2] = [
+    ("classify", |report| report.bytes, |report| report.agreement),
+    ("segment", |report| report.frame_bytes, |report| report.miou),
+];
+
+/// A level's line of a task's ladder (BUNDLE.md, section 2). Where one more group gave a lower value, the one before it
+/// stands.
+fn ladder_line(groups: &[PrefixReport], bytes: Column, value: Column) -> String {
+    let mut best = 0.0;
+    let values = groups.iter().map(|report| {
+        best = value(report).max(best);
+        format!("{best:.4}")
+    });
+    let (values, bytes) =
+        (values.collect::<Vec<_>>(), groups.iter().map(|report| format!("{:.0}", bytes(report))));
+    let bytes: Vec<String> = bytes.collect();
+    format!("  {{ bytes = [{}], value = [{}] }},", bytes.join(", "), values.join(", "))
 }
 
 impl LevelReport {

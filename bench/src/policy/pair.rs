@@ -10,13 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use narrows_codec::{Choice, Encoder, GeometryId, LevelId, Mode, Tables, prefixes};
 use narrows_head::{Head, load, report::Line};
 use narrows_models::{Bundle, Parts};
 use narrows_netsim::{Rate, Relay, Shape, Trace};
 use narrows_pair::Pair;
-use narrows_policy::{CutPoint, Ladder, Rung};
+use narrows_policy::Ladder;
 
 /// How long the head may take to connect before the first frame is captured.
 const BEFORE: Duration = Duration::from_secs(3);
@@ -62,14 +62,8 @@ impl Frames {
     /// # Errors
     /// When the bundle has no such task or does not say what its levels are worth, or without a photo.
     pub(super) fn open(folder: &Path, bundle: &Path, task: &str) -> Result<Self> {
+        let task = super::task(bundle, task)?;
         let bundle = Bundle::open(bundle, Parts::Head)?;
-        let found = bundle.tasks().iter().find(|each| each.name == task).cloned();
-        let task = found.with_context(|| format!("the bundle has no task {task:?}"))?;
-        ensure!(
-            !task.ladder.is_empty(),
-            "the bundle does not say what its levels are worth for {}",
-            task.name
-        );
         let geometry = GeometryId(u8::try_from(task.geometry)?);
         let tables = Tables::parse(&bundle.read(bundle.tables())?)?;
         let mut head = Head::open(bundle)?;
@@ -94,15 +88,9 @@ impl Frames {
             files.push(fs::read(&name)?);
         }
         ensure!(!files.is_empty(), "no .jpg in {}", folder.display());
-        let rung = |(level, (sums, stated)): (usize, (&Vec<u64>, &narrows_models::LevelValues))| {
-            let cuts = sums.iter().zip(&stated.value).map(|(sum, &value)| CutPoint {
-                bytes: u32::try_from(sum / files.len() as u64).unwrap_or(u32::MAX),
-                value,
-            });
-            Ok(Rung::new(u8::try_from(level)?, cuts.collect())?)
-        };
-        let rungs = sums.iter().zip(&task.ladder).enumerate().map(rung).collect::<Result<_>>()?;
-        Ok(Frames { ladder: Ladder::new(rungs)?, files })
+        let mean = |sum: &u64| u32::try_from(sum / files.len() as u64).unwrap_or(u32::MAX);
+        let ladder = super::ladder(&task, |level| sums[level].iter().map(mean).collect())?;
+        Ok(Frames { ladder, files })
     }
 
     /// Sends frames from a head to the tail of `pair` over a link, in real time.
@@ -145,7 +133,7 @@ impl Frames {
         while head.try_wait()?.is_none() {
             if ended.elapsed() > AFTER {
                 head.kill()?;
-                anyhow::bail!("narrows-head did not end after its last frame");
+                bail!("narrows-head did not end after its last frame");
             }
             thread::sleep(Duration::from_millis(20));
         }

@@ -9,10 +9,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
-use narrows_models::{Bundle, LevelValues, Parts, Task};
 use narrows_netsim::Trace;
 use narrows_pair::Pair;
-use narrows_policy::{CutPoint, Ladder, Rung, Waiting};
+use narrows_policy::{Ladder, Waiting};
 use serde::Serialize;
 
 use self::{
@@ -22,6 +21,7 @@ use self::{
 };
 use crate::json;
 
+mod ladder;
 mod optimum;
 mod pair;
 mod scene;
@@ -143,7 +143,7 @@ impl Policy {
     /// # Errors
     /// If a trace or the ladder cannot be read, or is of another form.
     pub fn run(&self) -> Result<()> {
-        let ladder = stated(&task(&self.bundle, &self.task)?)?;
+        let ladder = ladder::stated(&ladder::task(&self.bundle, &self.task)?)?;
         let real = self.pair.then(|| Real::start(self)).transpose()?;
         let mut runs = Vec::new();
         for file in traces(&self.trace)? {
@@ -275,30 +275,6 @@ impl Report {
     }
 }
 
-/// The task of this name of the bundle in `folder`, with what its levels are worth.
-fn task(folder: &Path, name: &str) -> Result<Task> {
-    let bundle = Bundle::open(folder, Parts::Head)?;
-    let task = bundle.tasks().iter().find(|task| task.name == name).cloned();
-    let task = task.with_context(|| format!("the bundle has no task {name:?}"))?;
-    ensure!(!task.ladder.is_empty(), "the bundle does not say what its levels are worth for {name}");
-    Ok(task)
-}
-
-/// The levels as the bundle states them.
-fn stated(task: &Task) -> Result<Ladder> {
-    ladder(task, |level| task.ladder[level].bytes.clone())
-}
-
-/// The levels with the values that the bundle states and other sizes: those of each cut point, by level.
-fn ladder(task: &Task, bytes: impl Fn(usize) -> Vec<u32>) -> Result<Ladder> {
-    let rung = |(level, stated): (usize, &LevelValues)| {
-        let cuts = bytes(level).into_iter().zip(&stated.value);
-        let cuts = cuts.map(|(bytes, &value)| CutPoint { bytes, value });
-        Ok(Rung::new(u8::try_from(level)?, cuts.collect())?)
-    };
-    Ok(Ladder::new(task.ladder.iter().enumerate().map(rung).collect::<Result<_>>()?)?)
-}
-
 /// The files of `paths` and of the folders among them, by name; a folder's README is no trace.
 fn traces(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
@@ -326,18 +302,18 @@ mod tests {
 
     fn shipped() -> Ladder {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bundles/lite2");
-        stated(&task(folder.as_ref(), "segment").unwrap()).unwrap()
+        ladder::stated(&ladder::task(folder.as_ref(), "segment").unwrap()).unwrap()
     }
 
     #[test]
     fn every_task_of_the_shipped_bundle_has_a_ladder() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bundles/lite2");
         for name in ["classify", "segment"] {
-            let ladder = stated(&task(folder.as_ref(), name).unwrap()).unwrap();
+            let ladder = ladder::stated(&ladder::task(folder.as_ref(), name).unwrap()).unwrap();
             assert_eq!(ladder.rungs().len(), 6);
             assert!(ladder.rungs().is_sorted_by(|finer, coarser| finer.bytes() > coarser.bytes()));
         }
-        let error = task(folder.as_ref(), "depth").unwrap_err().to_string();
+        let error = ladder::task(folder.as_ref(), "depth").unwrap_err().to_string();
         assert!(error.contains("no task \"depth\""), "{error}");
     }
 

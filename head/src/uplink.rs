@@ -14,6 +14,7 @@ use tokio::time::sleep_until;
 mod congestion;
 mod connect;
 mod fallback;
+mod planned;
 mod probe;
 mod queue;
 mod resolve;
@@ -24,10 +25,10 @@ mod transfer;
 
 pub(crate) use connect::{ConnectError, Connector, Session};
 pub(crate) use fallback::{Fallback, LocalAnswers};
+pub(crate) use planned::Planning;
 pub(crate) use probe::obstacle;
 pub(crate) use queue::FrameQueue;
 pub(crate) use search::{Search, find};
-pub(crate) use transfer::Planning;
 
 use self::{
     search::given_up,

@@ -18,6 +18,8 @@ use narrows_netsim::{Rate, Relay, Shape, Trace};
 use narrows_pair::Pair;
 use narrows_policy::Ladder;
 
+use super::ladder;
+
 /// How long the head may take to connect before the first frame is captured.
 const BEFORE: Duration = Duration::from_secs(3);
 
@@ -62,7 +64,7 @@ impl Frames {
     /// # Errors
     /// When the bundle has no such task or does not say what its levels are worth, or without a photo.
     pub(super) fn open(folder: &Path, bundle: &Path, task: &str) -> Result<Self> {
-        let task = super::task(bundle, task)?;
+        let task = ladder::task(bundle, task)?;
         let bundle = Bundle::open(bundle, Parts::Head)?;
         let geometry = GeometryId(u8::try_from(task.geometry)?);
         let tables = Tables::parse(&bundle.read(bundle.tables())?)?;
@@ -89,7 +91,7 @@ impl Frames {
         }
         ensure!(!files.is_empty(), "no .jpg in {}", folder.display());
         let mean = |sum: &u64| u32::try_from(sum / files.len() as u64).unwrap_or(u32::MAX);
-        let ladder = super::ladder(&task, |level| sums[level].iter().map(mean).collect())?;
+        let ladder = ladder::with_sizes(&task, |level| sums[level].iter().map(mean).collect())?;
         Ok(Frames { ladder, files })
     }
 

@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "narrows-codec",
             "narrows-int8",
             "narrows-models",
+            "narrows-policy",
             "narrows-power",
             "narrows-video",
             "narrows-wire",

@@ -229,11 +229,12 @@ impl Run {
         let (encoded_in, encoded) = mpsc::channel(config.in_flight);
         let (finished_in, finished) = sync_channel(config.in_flight);
         let (fallback_in, fallback_frames) = sync_channel(config.in_flight);
-        let has_fallback = fallback.is_some();
-        let fallback = fallback.map(|local| LocalAnswers {
+        let way = fallback.is_some().then(|| Fallback::new(fallback_in));
+        let fallback = fallback.zip(way.as_ref()).map(|(local, way)| LocalAnswers {
             local,
             reloader: Reloader::new(config.budget),
             frames: fallback_frames,
+            pace: way.pace(),
             finished: finished_in.clone(),
         });
         let uplink = connector.map(|connector| Uplink {
@@ -241,7 +242,7 @@ impl Run {
             queue: FrameQueue::new(encoded, finished_in.clone()),
             planning,
             retry_for: config.retry_for,
-            fallback: has_fallback.then_some(Fallback(fallback_in)),
+            fallback: way,
             shutdown: shutdown.clone(),
         });
         if let Some(closer) = source.closer() {

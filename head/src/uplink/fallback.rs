@@ -4,9 +4,10 @@
 use std::{
     sync::{
         Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -20,16 +21,52 @@ use crate::{
 /// A frame for the fallback, and why no server answers it.
 pub(crate) type FallbackFrame = (Frame<Encoded>, Arc<str>);
 
+/// The time of an answer of the local network that is assumed before the first one.
+const LOCAL_TIME: Duration = Duration::from_millis(100);
+
 /// Where frames go that this device answers instead of the server.
 #[derive(Debug, Clone)]
-pub(crate) struct Fallback(pub(crate) SyncSender<FallbackFrame>);
+pub(crate) struct Fallback {
+    frames: SyncSender<FallbackFrame>,
+    pace: Arc<LocalPace>,
+}
+
+/// How fast this device answers.
+#[derive(Debug)]
+pub(crate) struct LocalPace {
+    /// Time of the latest answer in microseconds.
+    micros: AtomicU64,
+    /// Frames that wait for their answer.
+    waiting: AtomicU32,
+}
 
 impl Fallback {
+    /// A way to the thread that receives from the other end of `frames`.
+    pub(crate) fn new(frames: SyncSender<FallbackFrame>) -> Self {
+        let micros = AtomicU64::new(LOCAL_TIME.as_micros() as u64);
+        Fallback { frames, pace: Arc::new(LocalPace { micros, waiting: AtomicU32::new(0) }) }
+    }
+
+    /// How fast the thread answers.
+    pub(crate) fn pace(&self) -> Arc<LocalPace> {
+        Arc::clone(&self.pace)
+    }
+
+    /// When a frame that the server has not answered is to be answered here, so that its deadline is kept; at the earliest
+    /// when half of its time has passed.
+    pub(super) fn due<S>(&self, frame: &Frame<S>) -> Instant {
+        let frames = self.pace.waiting.load(Ordering::Relaxed) + 1;
+        let time = Duration::from_micros(self.pace.micros.load(Ordering::Relaxed)) * frames;
+        let due = frame.plan.deadline.checked_sub(time);
+        due.map_or(frame.halfway(), |due| due.max(frame.halfway()))
+    }
+
     /// Has this device answer `frame`, because of `reason`.
     pub(super) fn answer(&self, frame: Frame<Encoded>, reason: Arc<str>) {
         // The channel has room for every frame that can exist, and the thread that answers outlives the uplink unless it has
         // failed, which ends the run.
-        self.0.send((frame, reason)).ok();
+        self.pace.waiting.fetch_add(1, Ordering::Relaxed);
+        self.frames.send((frame, reason)).ok();
     }
 }
 
@@ -40,6 +77,7 @@ pub(crate) struct LocalAnswers {
     pub(crate) local: Local,
     pub(crate) reloader: Reloader,
     pub(crate) frames: Receiver<FallbackFrame>,
+    pub(crate) pace: Arc<LocalPace>,
     pub(crate) finished: SyncSender<Frame<Finished>>,
 }
 
@@ -72,6 +110,9 @@ impl LocalAnswers {
                 Ok(Err(error)) => failed(&reason, &error),
                 Err(error) => failed(&reason, error),
             };
+            let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.pace.micros.store(took, Ordering::Relaxed);
+            self.pace.waiting.fetch_sub(1, Ordering::Relaxed);
             // The receiver outlives every sender unless it has failed, which the run reports.
             if self.finished.send(frame.finish(outcome)).is_err() {
                 return;

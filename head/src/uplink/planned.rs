@@ -95,20 +95,25 @@ impl<'a> Planned<'a> {
         Planned { planning, link, planner, waiting: BTreeMap::new(), writing: None, wake: None }
     }
 
-    /// Adds a frame; gives it back if it cannot be planned.
-    pub(super) fn add(&mut self, now: Instant, frame: Frame<Encoded>) -> Option<Frame<Encoded>> {
+    /// Adds a frame whose answer must be here by `last_answer`; gives it back if it cannot be planned.
+    pub(super) fn add(
+        &mut self,
+        now: Instant,
+        frame: Frame<Encoded>,
+        last_answer: Instant,
+    ) -> Option<Frame<Encoded>> {
         let Some(ladder) = self.planning.levels.ladder() else { return Some(frame) };
-        let due = self.link.time(self.due(&frame));
+        let due = self.link.time(self.due(last_answer));
         self.planner.capture(self.link.time(now), frame.id.0, due, ladder);
         self.waiting.insert(frame.id.0, frame);
         None
     }
 
-    /// When the bytes of a frame must be at the server, so that the answer is here by the frame's deadline.
-    pub(super) fn due(&self, frame: &Frame<Encoded>) -> Instant {
+    /// When the bytes of a frame must be at the server, so that the answer is here at this time.
+    pub(super) fn due(&self, last_answer: Instant) -> Instant {
         let way_back = self.link.with(Link::base_rtt) / 2;
         let after = way_back + self.planning.server_time();
-        frame.plan.deadline.checked_sub(after).unwrap_or(frame.captured_at)
+        last_answer.checked_sub(after).unwrap_or(last_answer)
     }
 
     /// Whether a frame waits to be sent.

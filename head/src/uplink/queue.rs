@@ -165,7 +165,7 @@ mod tests {
         for (id, &age) in ages.iter().enumerate() {
             queue.push(frame(id as u64, now, Duration::from_secs(age)));
         }
-        Ends { queue, incoming, finished, fallback: Fallback(local_in), local }
+        Ends { queue, incoming, finished, fallback: Fallback::new(local_in), local }
     }
 
     fn ids(frames: &FinishedReceiver<FallbackFrame>) -> Vec<u64> {

@@ -132,7 +132,7 @@ impl Scene {
             connector,
             queue: FrameQueue::new(encoded, finished_in),
             retry_for,
-            fallback: has_fallback.then_some(Fallback(local_in)),
+            fallback: has_fallback.then(|| Fallback::new(local_in)),
             shutdown: Shutdown::new(),
         };
         let result = tokio::time::timeout(Duration::from_secs(30), uplink.run(first)).await.unwrap();

@@ -276,7 +276,8 @@ impl<'a> Transfer<'a> {
             // The frame keeps its payload in case it must be sent again.
             (Load::Payload(payload), _) => payload.clone(),
             (Load::Latent(_), Some(planned)) => {
-                let Some(frame) = planned.add(now, frame) else { return };
+                let last_answer = self.fallback.map_or(frame.plan.deadline, |fallback| fallback.due(&frame));
+                let Some(frame) = planned.add(now, frame, last_answer) else { return };
                 return self.queue.finish(frame, Outcome::Failed("no level can be chosen for it".to_owned()));
             }
             (Load::Latent(_), None) => {
@@ -307,6 +308,11 @@ impl<'a> Transfer<'a> {
         request.map_err(|error| format!("cannot be sent: {}", Chain(&error)))
     }
 
+    /// Until when an answer to a frame is waited for.
+    fn last_answer(&self, frame: &Frame<Encoded>) -> Instant {
+        self.fallback.map_or(frame.plan.deadline, |fallback| fallback.due(frame))
+    }
+
     /// Starts the exchange of request `id`, whose bytes come from `chunks`.
     fn start(
         &mut self,
@@ -318,7 +324,7 @@ impl<'a> Transfer<'a> {
     ) {
         // The newest frame is worth most.
         let priority = i32::try_from(frame.id.0).unwrap_or(i32::MAX);
-        let deadline = frame.plan.deadline;
+        let deadline = self.last_answer(&frame);
         self.silence.sent(now, path_state(&self.session.connection).received);
         let (request, given_up) = oneshot::channel();
         self.in_flight.insert(id, InFlight { frame, sent, _request: request });
@@ -368,7 +374,9 @@ impl<'a> Transfer<'a> {
             RequestResult::GivenUp => {
                 client.abandon(id);
                 let budget = frame.budget().as_millis();
-                Outcome::Failed(format!("no answer within the budget of {budget} ms"))
+                let reason = format!("no answer within the budget of {budget} ms");
+                let failed = Outcome::Failed(reason.clone());
+                return self.replace(frame, &reason, failed);
             }
             RequestResult::Failed(StreamError::Connection(end)) => {
                 return AfterReply::Lost(Some(frame), self.connector.ended(end.0).into());
@@ -454,7 +462,8 @@ impl Transfer<'_> {
             let queue = Duration::try_from_secs_f64(link.in_flight() as f64 / link.rate());
             link.base_rtt() / 2 + queue.unwrap_or_default()
         });
-        let wait = planned.due(&frame).saturating_duration_since(now + queue);
+        let due = planned.due(self.last_answer(&frame));
+        let wait = due.saturating_duration_since(now + queue);
         let whole = packet.packet.len();
         let payload = Payload::Truncatable(Truncatable { wait, packet: packet.packet });
         if let Some((request, bytes, chunks)) = self.open(now, frame, payload) {

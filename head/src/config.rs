@@ -27,6 +27,10 @@ pub(crate) const SMALLEST: Choice = Choice::Within(9);
 
 /// Quality of images unless another one is chosen.
 const QUALITY: u8 = 75;
+/// Time from a capture to its answer unless another one is given, in milliseconds, and the same where frames of live sources are
+/// sent.
+const BUDGET: u64 = 30_000;
+const LIVE_BUDGET: u64 = 1000;
 /// Longest `--budget` and `--retry-for` in seconds.
 const HOUR: u64 = 3600;
 
@@ -98,20 +102,20 @@ pub struct Server {
 }
 
 impl Config {
-    /// Checks flags against `bundle` and fills in its defaults.
+    /// Checks flags against `bundle` and fills in its defaults, and those for live sources where `live` says that there is one.
     ///
     /// # Errors
     /// [`Error::Usage`] with the flag and the values that it may have.
-    pub fn new(flags: &Flags, bundle: &Bundle) -> Result<Self, Error> {
+    pub fn new(flags: &Flags, bundle: &Bundle, live: bool) -> Result<Self, Error> {
         let tasks: Vec<TaskOption> = bundle
             .tasks()
             .iter()
             .map(|task| TaskOption { name: &task.name, kind: task.kind, geometry: task.geometry })
             .collect();
+        let chosen = choose_tasks(&flags.tasks, &tasks)?;
         let (split, image) = (flags.path == Path::Split, flags.path == Path::Image);
         for (flag, given, used, path) in [
             ("--level", flags.level.is_some(), split, "split"),
-            ("--for", flags.purpose.is_some(), flags.level == Some(LevelFlag::Auto), "split --level auto"),
             ("--coding", flags.coding.is_some(), split, "split"),
             ("--format", flags.format.is_some(), image, "image"),
             ("--quality", flags.quality.is_some(), image, "image"),
@@ -122,6 +126,13 @@ impl Config {
                 return Err(Error::usage(flag, format!("only --path {path} has it")));
             }
         }
+        let level = choose_level(flags.level, bundle, &chosen, live && split)?;
+        if flags.purpose.is_some() && (level != Level::Auto || !split) {
+            return Err(Error::usage("--for", "only --path split --level auto has it"));
+        }
+        let newest = live && flags.frames == FrameChoice::Newest;
+        let purpose = if newest { Purpose::Latency } else { Purpose::Accuracy };
+        let budget = flags.budget.unwrap_or(if live && split { LIVE_BUDGET } else { BUDGET });
         let encoding = Encoding {
             format: flags.format.unwrap_or(Format::Jpeg),
             quality: flags.quality.unwrap_or(QUALITY),
@@ -130,7 +141,6 @@ impl Config {
         if (encoding.format, encoding.chroma) == (Format::Webp, Chroma::Full) {
             return Err(Error::usage("--subsampling", "lossy WebP has 420 only; leave it out or send JPEG"));
         }
-        let chosen = choose_tasks(&flags.tasks, &tasks)?;
         let local = local_task(bundle, &chosen);
         let server = match flags.path {
             Path::Split | Path::Image => Some((
@@ -153,8 +163,8 @@ impl Config {
             fallback: flags.fallback == FallbackMode::Lost && local.is_ok_and(|part| bundle.has(part)),
             // A bundle has at most 16 geometries and 16 levels.
             geometry: GeometryId(choose_geometry(flags.geometry.as_deref(), &geometries, first)? as u8),
-            level: choose_level(flags.level, bundle, &chosen)?,
-            purpose: flags.purpose.unwrap_or(Purpose::Accuracy),
+            level,
+            purpose: flags.purpose.unwrap_or(purpose),
             coding: flags.coding.unwrap_or(Coding::Auto).into(),
             encoding,
             framing: match flags.send.unwrap_or(Size::Fitted) {
@@ -164,7 +174,7 @@ impl Config {
             tasks: chosen,
             out: flags.out.clone(),
             outputs: flags.outputs.check()?,
-            budget: Duration::from_millis(in_range("--budget", flags.budget, 1, HOUR * 1000)?),
+            budget: Duration::from_millis(in_range("--budget", budget, 1, HOUR * 1000)?),
             in_flight: in_range("--in-flight", flags.in_flight as u64, 1, MAX_IN_FLIGHT.into())? as usize,
             retry_for: Duration::from_secs(in_range("--retry-for", flags.retry_for, 0, HOUR)?),
             repeat: (flags.repeat > 0).then_some(flags.repeat.into()),
@@ -287,14 +297,20 @@ fn choose_geometry(wanted: Option<&str>, names: &[&str], default: usize) -> Resu
     })
 }
 
-fn choose_level(wanted: Option<LevelFlag>, bundle: &Bundle, tasks: &[usize]) -> Result<Level, Error> {
+/// The level asked for; else [`Level::Auto`] with `prefer_auto`, where the bundle allows it, or the bundle's.
+fn choose_level(
+    wanted: Option<LevelFlag>,
+    bundle: &Bundle,
+    tasks: &[usize],
+    prefer_auto: bool,
+) -> Result<Level, Error> {
     // A bundle has at most 16 levels.
     let fixed = |level: usize| Level::Fixed(LevelId(level as u8));
+    let measured = tasks.iter().all(|&task| !bundle.tasks()[task].ladder.is_empty());
     match wanted {
+        None if prefer_auto && measured => Ok(Level::Auto),
         None => Ok(fixed(bundle.default_level())),
-        Some(LevelFlag::Auto) if tasks.iter().all(|&task| !bundle.tasks()[task].ladder.is_empty()) => {
-            Ok(Level::Auto)
-        }
+        Some(LevelFlag::Auto) if measured => Ok(Level::Auto),
         Some(LevelFlag::Auto) => {
             let name = |&task: &usize| bundle.tasks()[task].name.as_str();
             let names: Vec<&str> = tasks.iter().map(name).collect();

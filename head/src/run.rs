@@ -162,7 +162,7 @@ impl Run {
         let began = present();
         let specs = flags.source.iter().map(|text| Spec::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let mut bundle = Bundle::open(&flags.bundle, Parts::Head)?;
-        let config = Config::new(flags, &bundle)?;
+        let config = Config::new(flags, &bundle, specs.iter().any(Spec::is_live))?;
         let identity = config.server.as_ref().map(|(_, folder)| identity::load(folder)).transpose()?;
         let settings = Settings {
             passes: config.repeat,

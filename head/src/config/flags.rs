@@ -61,11 +61,11 @@ pub struct Flags {
     pub fallback: FallbackMode,
 
     /// Rate level; 0 is the finest and makes the largest packets. `auto` chooses it for each frame by what the link carries until
-    /// the frame's deadline, and ends packets early that would come too late [default: the bundle's]
+    /// the frame's deadline, and ends packets early that would come too late [default: auto with live sources, else the bundle's]
     #[arg(long, value_name = "N|auto")]
     pub level: Option<LevelFlag>,
 
-    /// With --level auto: which frames are sent where the link does not carry all [default: accuracy]
+    /// With --level auto: which frames are sent where the link does not carry all [default: latency with live sources, else accuracy]
     #[arg(long = "for", value_name = "PURPOSE", value_enum)]
     pub purpose: Option<Purpose>,
 
@@ -97,9 +97,10 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Milliseconds from the capture of a frame to its answer; work past that is dropped on both sides
-    #[arg(long, value_name = "MS", default_value_t = 30_000)]
-    pub budget: u64,
+    /// Milliseconds from the capture of a frame to its answer; work past that is dropped on both sides [default: 1000 where
+    /// features of live sources are sent, else 30000]
+    #[arg(long, value_name = "MS")]
+    pub budget: Option<u64>,
 
     /// Frames between capture and answer; 1 finishes each frame before the next one begins
     #[arg(long, value_name = "N", default_value_t = 4)]

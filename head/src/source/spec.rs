@@ -109,6 +109,11 @@ impl Spec {
         Ok(Spec { name: name.map(str::to_owned), kind })
     }
 
+    /// Whether the newest frame is what counts of this source.
+    pub(crate) fn is_live(&self) -> bool {
+        !matches!(self.kind, Kind::Files(_))
+    }
+
     /// What a source without a name is called.
     pub(super) fn default_name(&self) -> &'static str {
         match &self.kind {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recipe import early_exit
+from recipe.check import is_sound
 from recipe.early_exit import Answers, choose, confidence, curve, paired_difference
 from recipe.manifest import digest
 
@@ -44,6 +45,17 @@ def test_the_interval_is_that_of_the_benchmarks():
 def test_the_confidence_is_the_probability_of_the_first_class():
     assert confidence(np.log(np.array([0.1, 0.7, 0.2], np.float32))) == pytest.approx(0.7, abs=1e-6)
     assert confidence(np.full(4, 1000, np.float32)) == 0.25
+
+
+def test_the_shipped_exit_is_sound_and_broken_ones_are_not():
+    shipped = tomllib.loads((BUNDLE / "manifest.toml").read_text())["local"]["exit"]
+    assert is_sound(shipped)
+    assert choose(shipped["curve"]) == shipped["threshold"]
+    for key, value in (("threshold", 0.123), ("photos", 0), ("curve", shipped["curve"][::-1]), ("curve", shipped["curve"][:1])):
+        assert not is_sound(shipped | {key: value}), key
+    for key, value in (("threshold", 2.0), ("kept", 0.99), ("agreement", -0.1), ("bytes", 1e6)):
+        wrong = [point | {key: value} if index == 5 else point for index, point in enumerate(shipped["curve"])]
+        assert not is_sound(shipped | {"curve": wrong}), key
 
 
 def test_a_bundle_keeps_every_file_but_its_manifest(tmp_path: Path):

@@ -1,9 +1,13 @@
 //! Decisions about frames and about the server, as pure state: observations and `now` in, values out.
 
+mod exit;
+mod gate;
 mod pace;
 mod plan;
 mod silence;
 
+pub(crate) use exit::Confidence;
+pub(crate) use gate::{Gate, Movement};
 pub(crate) use pace::Pace;
 pub(crate) use plan::FixedPolicy;
 pub(crate) use silence::{Liveness, Silence};

@@ -131,25 +131,41 @@ impl Net {
     /// Runs the head on one image: rows of RGB pixels of the geometry's size.
     ///
     /// # Errors
+    /// As [`Net::run_levels`].
+    pub fn run(&self, geometry: GeometryId, level: LevelId, pixels: &[u8]) -> Result<Feature, Error> {
+        let mut features = self.run_levels(geometry, &[level], pixels)?;
+        Ok(features.remove(0))
+    }
+
+    /// Runs the head once on one image and returns its features at each of `levels`, which differ in the last rounding only.
+    ///
+    /// # Errors
     /// [`Error::Index`] for a geometry or a level that the bundle does not have, [`Error::Pixels`] for an image of another
     /// size, [`Error::Run`] if tract fails.
-    pub fn run(&self, geometry: GeometryId, level: LevelId, pixels: &[u8]) -> Result<Feature, Error> {
+    pub fn run_levels(
+        &self,
+        geometry: GeometryId,
+        levels: &[LevelId],
+        pixels: &[u8],
+    ) -> Result<Vec<Feature>, Error> {
         let plan = at("geometry", &self.plans, geometry.index())?;
-        let requant = at("level", &self.symbols, level.index())?;
+        let requants = levels.iter().map(|level| at("level", &self.symbols, level.index()));
+        let requants = requants.collect::<Result<Vec<_>, _>>()?;
         let expected = plan.height * plan.width * 3;
         if pixels.len() != expected {
             return Err(Error::Pixels { found: pixels.len(), expected });
         }
-        let channels = requant.channels();
-        let symbols = plan.run(pixels, |acc| {
+        let feature = |requant: &Requant<i16>, acc: &[i32]| {
+            let channels = requant.channels();
             let mut symbols = vec![0; acc.len()];
-            requant.run(self.isa, acc, &mut symbols).map(|()| planes(&symbols, channels))
-        });
-        let symbols = symbols.map_err(|source| Error::Run(source.into()))?;
-        let symbols = symbols.map_err(|source| Error::Run(source.into()))?;
-        let shape = Shape::new(channels, plan.rows, plan.columns);
-        let feature = shape.and_then(|shape| Feature::new(shape, symbols));
-        feature.map_err(|source| Error::Run(source.into()))
+            requant.run(self.isa, acc, &mut symbols).map_err(|source| Error::Run(source.into()))?;
+            let shape = Shape::new(channels, plan.rows, plan.columns);
+            let feature = shape.and_then(|shape| Feature::new(shape, planes(&symbols, channels)));
+            feature.map_err(|source| Error::Run(source.into()))
+        };
+        let features =
+            plan.run(pixels, |acc| requants.into_iter().map(|requant| feature(requant, acc)).collect());
+        features.map_err(|source| Error::Run(source.into()))?
     }
 
     /// Number of multiply-accumulates for one image of this geometry.

@@ -53,6 +53,26 @@ pub struct EncodedImage {
     pub timings: Timings,
 }
 
+/// What the network makes of an image.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// The features at each of the levels, in their order.
+    pub(crate) features: Vec<Feature>,
+    /// The network's input.
+    pixels: Vec<u8>,
+    /// Duration of resizing and of the network.
+    pub(crate) timings: Timings,
+}
+
+/// Coded features.
+#[derive(Debug)]
+pub(crate) struct Packet {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) mode: Mode,
+    /// Duration of coding.
+    pub(crate) encode: Duration,
+}
+
 impl Head {
     /// Plans the head's network for every geometry and parses the entropy coder's tables.
     ///
@@ -116,30 +136,54 @@ impl Head {
         geometry: GeometryId,
         level: LevelId,
     ) -> Result<EncodedImage, Error> {
+        let Seen { mut features, pixels, timings } = self.see(image, geometry, &[level])?;
+        let feature = features.remove(0);
+        let Packet { bytes, mode, encode } = self.encode(&feature, geometry, level)?;
+        Ok(EncodedImage { packet: bytes, mode, feature, pixels, timings: Timings { encode, ..timings } })
+    }
+
+    /// Runs the network once on a decoded image of any size; returns its features at each of `levels`.
+    ///
+    /// # Errors
+    /// Those of [`Head::encode_image`] but for the entropy coder's.
+    pub(crate) fn see(
+        &mut self,
+        image: &RgbImage,
+        geometry: GeometryId,
+        levels: &[LevelId],
+    ) -> Result<Seen, Error> {
         let Some(target) = self.bundle.geometries().get(geometry.index()) else {
             return Err(Error::usage("--geometry", format!("the bundle has no geometry {geometry}")));
         };
-        if level.index() >= self.bundle.levels().len() {
+        if let Some(level) = levels.iter().find(|level| level.index() >= self.bundle.levels().len()) {
             return Err(Error::usage("--level", format!("the bundle has no level {level}")));
         }
         let started = Instant::now();
         let mut pixels = Vec::new();
         self.fitter.fit(image, target, &mut pixels);
         let fitted = Instant::now();
-        let feature = self.net.run(geometry, level, &pixels)?;
-        let inferred = Instant::now();
-        let mut packet = Vec::new();
+        let features = self.net.run_levels(geometry, levels, &pixels)?;
+        let timings = Timings { resize: fitted - started, head: fitted.elapsed(), ..Timings::default() };
+        Ok(Seen { features, pixels, timings })
+    }
+
+    /// Codes features of a geometry and a level.
+    ///
+    /// # Errors
+    /// [`Error::Code`] if the entropy coder fails.
+    pub(crate) fn encode(
+        &mut self,
+        feature: &Feature,
+        geometry: GeometryId,
+        level: LevelId,
+    ) -> Result<Packet, Error> {
+        let started = Instant::now();
+        let mut bytes = Vec::new();
         let mode = self
             .encoder
-            .encode(&self.tables, geometry, level, self.choice, &feature, &mut packet)
+            .encode(&self.tables, geometry, level, self.choice, feature, &mut bytes)
             .map_err(Error::Code)?;
-        let timings = Timings {
-            decode: Duration::ZERO,
-            resize: fitted - started,
-            head: inferred - fitted,
-            encode: inferred.elapsed(),
-        };
-        Ok(EncodedImage { packet, mode, feature, pixels, timings })
+        Ok(Packet { bytes, mode, encode: started.elapsed() })
     }
 }
 

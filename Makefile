@@ -40,13 +40,14 @@ bench: build ## local, offload or split over a ladder of links, into bench-out: 
 
 # The version of Vega-Lite that vl-convert-python draws with is the one in bench/vendor.
 FIGURE   := latency-classify-narrowband
-figures: build demo ## make the documents' pictures again: the demo's answer, and a chart of docs/compare.json (installs vl-convert-python)
+SVG      := import sys, vl_convert; print(vl_convert.vegalite_to_svg(open(sys.argv[1]).read(), vl_version="6.4"))
+figures: build demo ## make the documents' pictures again: the demo's answer, charts of docs/compare.json and the early exit (installs vl-convert-python)
 	@cp demo-out/highway.overlay.png docs/answer.png
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder/venv" \
 		&& "$$folder/venv/bin/pip" install --quiet vl-convert-python==1.9.0.post1 \
 		&& $(BIN)/narrows-bench compare --from docs/compare.json --out "$$folder" \
-		&& "$$folder/venv/bin/python" -c 'import sys, vl_convert; print(vl_convert.vegalite_to_svg(open(sys.argv[1]).read(), vl_version="6.4"))' \
-			"$$folder/charts/$(FIGURE).vl.json" > docs/compare.svg
+		&& "$$folder/venv/bin/python" -c '$(SVG)' "$$folder/charts/$(FIGURE).vl.json" > docs/compare.svg \
+		&& "$$folder/venv/bin/python" -c '$(SVG)' models/results/lite2-exit.vl.json > docs/exit.svg
 
 evaluate: build ## accuracy and bytes on labelled data: DATA=DIR holds imagenet500.tar and camvid-val.tar, LOG=CSV gets a line
 	@test -n "$(DATA)" || { echo "make evaluate DATA=DIR: which folder holds imagenet500.tar, imagenet500.csv and camvid-val.tar?"; exit 2; }
@@ -54,6 +55,8 @@ evaluate: build ## accuracy and bytes on labelled data: DATA=DIR holds imagenet5
 	$(BIN)/narrows-bench evaluate --bundle $(BUNDLE) --imagenet $(DATA)/imagenet500.tar \
 		--labels $(DATA)/imagenet500.csv --camvid $(DATA)/camvid-val.tar --all-levels \
 		--json evaluate-out/evaluate.json $(if $(LOG),--log $(LOG))
+	$(BIN)/narrows-bench evaluate --bundle $(BUNDLE) --imagenet $(DATA)/imagenet500.tar --labels $(DATA)/imagenet500.csv --exit \
+		--csv evaluate-out/exit.csv --chart evaluate-out/exit.vl.json $(if $(LOG),--log $(LOG))
 
 micro: build ## speed of the int8 networks, of ONNX Runtime and of JPEG encoders, in one run
 	@mkdir -p evaluate-out

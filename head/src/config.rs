@@ -11,10 +11,14 @@ use crate::{
     encoding::{Chroma, Encoding, Format},
 };
 
+mod exit;
 mod flags;
+mod gate;
 mod outputs;
 
+pub use exit::ExitMode;
 pub use flags::{Coding, FallbackMode, Flags, FrameChoice, LevelFlag, Path, Purpose, Size, Transport};
+pub use gate::{GateMode, GateSettings};
 pub(crate) use outputs::topic_level;
 pub use outputs::{Lines, Mqtt, MqttFlags, Only, OutputFlags, Outputs, Webhook, WebhookFlags};
 
@@ -46,6 +50,10 @@ pub struct Config {
     pub path: Path,
     /// Whether this device answers when the server is away.
     pub fallback: bool,
+    /// When the answer to an earlier frame is kept; `None` gives every frame an answer of its own.
+    pub gate: Option<GateSettings>,
+    /// From which confidence on the local network's answer is used and a frame is not sent; `None` sends every frame.
+    pub exit: Option<f64>,
     /// Indices in the bundle of the tasks to answer, at most one of each kind, in the order given.
     pub tasks: Vec<usize>,
     /// Rate level of the packets.
@@ -142,6 +150,10 @@ impl Config {
             return Err(Error::usage("--subsampling", "lossy WebP has 420 only; leave it out or send JPEG"));
         }
         let local = local_task(bundle, &chosen);
+        let exit = flags.exit.threshold(flags.path != Path::Local, bundle, &chosen);
+        let exit = exit.map_err(|reason| Error::usage("--exit", reason))?;
+        let gate_max_age =
+            Duration::from_millis(in_range("--gate-max-age", flags.gate_max_age, 1, HOUR * 1000)?);
         let server = match flags.path {
             Path::Split | Path::Image => Some((
                 Server::parse(required("--server", flags.server.as_ref())?)?,
@@ -159,6 +171,8 @@ impl Config {
             device: flags.device.as_deref().map(device_name).transpose()?,
             server,
             path: flags.path,
+            gate: flags.gate.settings(gate_max_age),
+            exit,
             // A bundle may be installed on a device without this part.
             fallback: flags.fallback == FallbackMode::Lost && local.is_ok_and(|part| bundle.has(part)),
             // A bundle has at most 16 geometries and 16 levels.

@@ -2,16 +2,22 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use image::RgbImage;
-use narrows_codec::{GeometryId, LevelId, Mode};
-use narrows_wire::{Class, Framing, Payload, Refusal, Reply, TaskRequest};
+use narrows_codec::{Feature, GeometryId, LevelId, Mode};
+use narrows_wire::{Class, Framing, Outcome as TaskOutcome, Payload, Refusal, Reply, TaskRequest};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{Error, config::Level, encoding::Encoding, net::Latent};
+use crate::{
+    Error,
+    config::Level,
+    encoding::Encoding,
+    net::Latent,
+    policy::{Confidence, Gate, Movement},
+};
 
 /// Position of a frame within its run, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,9 +113,36 @@ pub(crate) struct Frame<S> {
     /// The same moment on this device's calendar.
     pub(crate) captured_on: SystemTime,
     pub(crate) plan: FramePlan,
+    /// What was decided about it since.
+    pub(crate) decisions: Decisions,
+    /// The gate that is to know its answer.
+    pub(crate) awaited: Option<Awaited>,
     pub(crate) stage: S,
     /// One of the run's places in flight. It is freed when the frame is dropped, which bounds how many frames exist.
     permit: OwnedSemaphorePermit,
+}
+
+/// What was decided about a frame while it was worked on, with the figures that decided it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Decisions {
+    /// How far it had moved since the last answered frame of its source, where a gate compared them.
+    pub(crate) gate: Option<Movement>,
+    /// How sure the local network was, where an early exit was tried.
+    pub(crate) exit: Option<Confidence>,
+}
+
+/// An answer to all tasks of a frame, which later frames may keep.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Server(Reply),
+    Device(Vec<Class>),
+}
+
+/// A gate that waits for the answer to a frame, and the features that the answer belongs to.
+#[derive(Debug)]
+pub(crate) struct Awaited {
+    pub(crate) gate: Arc<Mutex<Gate<Answer>>>,
+    pub(crate) feature: Feature,
 }
 
 /// A frame that has been read and decoded.
@@ -198,6 +231,8 @@ pub(crate) enum Outcome {
         /// Why the server did not, where one was to.
         fallback: Option<Arc<str>>,
     },
+    /// The answer to an earlier frame of its source was kept.
+    Kept { answer: Arc<Answer>, timings: Timings, answered_at: Instant },
     /// Nobody answered. The text says why and becomes the `error` of the frame's line.
     Failed(String),
 }
@@ -221,6 +256,22 @@ pub struct Timings {
     pub head: Duration,
     /// The entropy coder, or the image encoder.
     pub encode: Duration,
+    /// The local network and its resizing, where an early exit was tried and the frame was sent after all.
+    pub exit: Duration,
+}
+
+impl Timings {
+    /// The sums of both.
+    #[must_use]
+    pub(crate) fn and(self, other: Timings) -> Timings {
+        Timings {
+            decode: self.decode + other.decode,
+            resize: self.resize + other.resize,
+            head: self.head + other.head,
+            encode: self.encode + other.encode,
+            exit: self.exit + other.exit,
+        }
+    }
 }
 
 impl Origin {
@@ -250,12 +301,26 @@ impl Frame<()> {
         permit: OwnedSemaphorePermit,
     ) -> (Self, Result<Captured, Error>) {
         let Capture { origin, picture_name, captured_at, captured_on, decode, pixels, .. } = capture;
-        let frame = Frame { id, origin, picture_name, captured_at, captured_on, plan, stage: (), permit };
+        let decisions = Decisions::default();
+        let awaited = None;
+        let frame = Frame {
+            id,
+            origin,
+            picture_name,
+            captured_at,
+            captured_on,
+            plan,
+            decisions,
+            awaited,
+            stage: (),
+            permit,
+        };
         (frame, pixels.map(|pixels| Captured { pixels, decode }))
     }
 
     /// Ends a frame that was never encoded.
-    pub(crate) fn finish(self, outcome: Outcome, pixels: Option<RgbImage>) -> Frame<Finished> {
+    pub(crate) fn finish(mut self, outcome: Outcome, pixels: Option<RgbImage>) -> Frame<Finished> {
+        self.tell_gate(&outcome);
         self.with(Finished { outcome, encoded: None, pixels })
     }
 }
@@ -263,7 +328,8 @@ impl Frame<()> {
 impl Frame<Encoded> {
     /// Ends a frame that was encoded, whether or not it was sent.
     pub(crate) fn finish(self, outcome: Outcome) -> Frame<Finished> {
-        let (Encoded { stats, pixels, .. }, frame) = self.take();
+        let (Encoded { stats, pixels, .. }, mut frame) = self.take();
+        frame.tell_gate(&outcome);
         frame.with(Finished { outcome, encoded: Some(stats), pixels })
     }
 }
@@ -271,14 +337,56 @@ impl Frame<Encoded> {
 impl<S> Frame<S> {
     /// Puts the frame into another stage.
     pub(crate) fn with<T>(self, stage: T) -> Frame<T> {
-        let Frame { id, origin, picture_name, captured_at, captured_on, plan, permit, .. } = self;
-        Frame { id, origin, picture_name, captured_at, captured_on, plan, stage, permit }
+        self.replace(stage).1
     }
 
     /// Separates what the stage holds from the frame.
     pub(crate) fn take(self) -> (S, Frame<()>) {
-        let Frame { id, origin, picture_name, captured_at, captured_on, plan, stage, permit } = self;
-        (stage, Frame { id, origin, picture_name, captured_at, captured_on, plan, stage: (), permit })
+        self.replace(())
+    }
+
+    fn replace<T>(self, other: T) -> (S, Frame<T>) {
+        let Frame {
+            id,
+            origin,
+            picture_name,
+            captured_at,
+            captured_on,
+            plan,
+            decisions,
+            awaited,
+            stage,
+            permit,
+        } = self;
+        let frame = Frame {
+            id,
+            origin,
+            picture_name,
+            captured_at,
+            captured_on,
+            plan,
+            decisions,
+            awaited,
+            stage: other,
+            permit,
+        };
+        (stage, frame)
+    }
+
+    /// Tells the gate that waits for it the frame's answer, if all tasks were answered. The answer of a fallback is not told: the
+    /// next frame is to ask the server again.
+    fn tell_gate(&mut self, outcome: &Outcome) {
+        let Some(Awaited { gate, feature }) = self.awaited.take() else { return };
+        let answer = match outcome {
+            Outcome::Answered { reply, .. } if is_complete(reply, &self.plan.tasks) => {
+                Answer::Server(reply.clone())
+            }
+            Outcome::Local { classes, fallback: None, .. } => Answer::Device(classes.clone()),
+            _ => return,
+        };
+        // Its state is changed in one step, so a panic elsewhere leaves it right.
+        let mut gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
+        gate.note(self.origin.source(), self.id.0, self.captured_at, feature, answer);
     }
 
     /// When half of the frame's time has passed.
@@ -290,6 +398,12 @@ impl<S> Frame<S> {
     pub(crate) fn budget(&self) -> Duration {
         self.plan.deadline.saturating_duration_since(self.captured_at)
     }
+}
+
+/// Whether every task was answered.
+fn is_complete(reply: &Reply, tasks: &[TaskRequest]) -> bool {
+    let answered = |outcome: &TaskOutcome| matches!(outcome, TaskOutcome::Classes(_) | TaskOutcome::Map(_));
+    reply.answers.len() == tasks.len() && reply.answers.iter().all(|answer| answered(&answer.outcome))
 }
 
 #[cfg(test)]
@@ -319,8 +433,59 @@ pub(crate) mod tests {
             captured_at: now,
             captured_on: SystemTime::UNIX_EPOCH,
             plan,
+            decisions: Decisions::default(),
+            awaited: None,
             stage: (),
             permit,
         }
+    }
+
+    /// What a gate keeps after a frame ended like this.
+    fn kept_after(outcome: Outcome, tasks: &[TaskRequest]) -> Option<Arc<Answer>> {
+        let shape = narrows_codec::Shape::new(1, 1, 1).unwrap();
+        let feature = Feature::new(shape, vec![3]).unwrap();
+        let gate = Arc::new(Mutex::new(Gate::new(1.0, Duration::from_secs(1))));
+        let mut frame = frame();
+        frame.plan.tasks = tasks.into();
+        frame.awaited = Some(Awaited { gate: Arc::clone(&gate), feature: feature.clone() });
+        let captured_at = frame.captured_at;
+        frame.finish(outcome, None);
+        gate.lock().unwrap().compare(None, captured_at, &feature).kept
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    fn a_gate_keeps_whole_answers_and_none_of_a_fallback() {
+        use narrows_wire::{Path, Provider, Query, RefusalCode, TaskAnswer, Timings as TailTimings};
+        let now = Instant::now();
+        let local = |fallback| Outcome::Local {
+            classes: Vec::new(),
+            timings: Timings::default(),
+            answered_at: now,
+            fallback,
+        };
+        assert!(matches!(kept_after(local(None), &[]).as_deref(), Some(Answer::Device(_))));
+        assert!(kept_after(local(Some("no server".into())), &[]).is_none());
+        assert!(kept_after(Outcome::Failed("x".into()), &[]).is_none());
+        let task = TaskRequest { task: 0, query: Query::Classify { top_k: 1 } };
+        let answered = |answers| Outcome::Answered {
+            reply: Reply {
+                id: 0,
+                path: Path::Split,
+                provider: Provider::Cpu,
+                timings: TailTimings::default(),
+                answers,
+            },
+            traffic: Traffic { sent: 0, received: 0, received_at: now },
+        };
+        let answer = |outcome| TaskAnswer { task: 0, batch: 1, outcome };
+        let whole = answered(vec![answer(TaskOutcome::Classes(Vec::new()))]);
+        assert!(matches!(kept_after(whole, std::slice::from_ref(&task)).as_deref(), Some(Answer::Server(_))));
+        let refusal = Refusal::new(RefusalCode::Busy, "");
+        assert!(
+            kept_after(answered(vec![answer(TaskOutcome::Refused(refusal))]), std::slice::from_ref(&task))
+                .is_none()
+        );
+        assert!(kept_after(answered(Vec::new()), &[task]).is_none());
     }
 }

@@ -27,6 +27,12 @@ Examples:
   Answer without a server, with the bundle's local network:
     narrows-head run --bundle models/bundles/lite2 --path local --source cat.jpg
 
+  Answer here what the local network is sure of, and send the rest:
+    narrows-head run … --source photos/ --tasks classify --exit auto
+
+  Send nothing while the picture stands still:
+    narrows-head run … --source frames/ --gate auto
+
   Measure latency one frame at a time, a hundred times:
     narrows-head run … --source cat.jpg --in-flight 1 --repeat 100 | jq .ms.total
 

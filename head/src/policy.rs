@@ -1,10 +1,14 @@
 //! Decisions about frames and about the server, as pure state: observations and `now` in, values out.
 
+mod exit;
+mod gate;
 mod levels;
 mod pace;
 mod plan;
 mod silence;
 
+pub(crate) use exit::Confidence;
+pub(crate) use gate::{Gate, Movement};
 pub(crate) use levels::Levels;
 pub(crate) use pace::Pace;
 pub(crate) use plan::FixedPolicy;

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use narrows_wire::Framing;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{encoding::Encoding, name::escaped_option};
+use crate::{
+    encoding::Encoding,
+    name::escaped_option,
+    policy::{Confidence, Movement},
+};
 
 mod cameras;
 mod status;
@@ -51,12 +55,20 @@ pub struct Line {
     pub bundle: String,
     /// Whether it was answered.
     pub status: Status,
-    /// The path that gave the answer: `split`, `image`, or `local` for this device alone.
+    /// The path that gave the answer: `split`, `image`, `local` for this device alone, or `kept` for the answer to an earlier
+    /// frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Why this device answered although the server was to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
+    /// With `--gate`, how far the frame had moved since the last answered one of its source: why that answer was kept, or why it
+    /// was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Moved>,
+    /// With `--exit`, how sure the local network was: why the frame stayed on this device, or why it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
     /// Rate level of the split; 0 is the finest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<usize>,
@@ -104,6 +116,29 @@ pub struct Groups {
     pub used: u8,
     /// The groups of the whole packet.
     pub total: u8,
+}
+
+/// How far a frame had moved since an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The earlier frame, the last answered one of the same source.
+    pub since: u64,
+    /// The distance of their features, in quantiser steps.
+    pub distance: f64,
+    /// Below which distance the answer is kept.
+    pub threshold: f64,
+    /// Milliseconds between their captures.
+    #[serde(serialize_with = "three_digits")]
+    pub age: f64,
+}
+
+/// How sure the local network was of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The probability of its first class, from 0 to 1.
+    pub confidence: f64,
+    /// From which confidence on its answer is used.
+    pub threshold: f64,
 }
 
 /// How an image is encoded on the image path.
@@ -204,12 +239,15 @@ pub struct Millis {
     /// Resizing and cropping to the network's input.
     #[serde(serialize_with = "three_digits")]
     pub resize: f64,
-    /// The head or the local network; 0 where an image was sent.
+    /// The head or the local network, with `--gate` both where both ran; 0 where an image was sent without a gate.
     #[serde(serialize_with = "three_digits")]
     pub head: f64,
     /// The entropy coder, or the image encoder.
     #[serde(serialize_with = "three_digits")]
     pub encode: f64,
+    /// With `--exit`, the local network and its resizing, where it was not sure enough and the frame was sent.
+    #[serde(default, skip_serializing_if = "is_no_time", serialize_with = "three_digits")]
+    pub exit: f64,
     /// From the packet to the reply, less the server's stages: the link, and queues on this device. Where this device
     /// answered as the fallback: how long the server was waited for.
     #[serde(serialize_with = "three_digits")]
@@ -229,6 +267,20 @@ pub struct Millis {
     /// From the capture to the answer; pictures are drawn after that.
     #[serde(serialize_with = "three_digits")]
     pub total: f64,
+}
+
+impl From<Movement> for Moved {
+    fn from(moved: Movement) -> Self {
+        let Movement { since, distance, threshold, age } = moved;
+        Moved { since, distance, threshold, age: age.as_secs_f64() * 1e3 }
+    }
+}
+
+impl From<Confidence> for Exit {
+    fn from(exit: Confidence) -> Self {
+        // Not rounded: what a line shows must not contradict the decision.
+        Exit { confidence: exit.confidence, threshold: exit.threshold }
+    }
 }
 
 impl ImageSettings {
@@ -259,6 +311,11 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+/// Whether a stage did not take place.
+fn is_no_time(millis: &f64) -> bool {
+    *millis == 0.0
+}
+
 fn three_digits<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((value * 1e3).round() / 1e3)
 }
@@ -284,6 +341,8 @@ mod tests {
             status,
             path: None,
             fallback: None,
+            gate: None,
+            exit: None,
             level: Some(1),
             coding: None,
             image: None,
@@ -362,6 +421,15 @@ mod tests {
                 r#""geometry":"local"}"#,
                 "\n"
             )
+        );
+        let mut kept = local.clone();
+        (kept.path, kept.fallback) = (Some("kept".into()), None);
+        let mut summary = Summary::default();
+        summary.add(&kept);
+        assert_eq!((summary.answered, summary.local, summary.kept), (1, 0, 1));
+        assert_eq!(
+            summary.to_string(),
+            "1 frame: 1 answered, 0 refused, 0 failed, 1 kept from an earlier frame"
         );
         let mut summary = Summary::default();
         summary.add(&local);

@@ -1,24 +1,31 @@
 //! The work on a frame before it is sent: the head of the split, an image file, or the whole network.
 #![expect(clippy::disallowed_methods, reason = "the end of the work is timestamped here")]
 
-use std::time::Instant;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use ::image::RgbImage;
-use narrows_codec::Mode;
+use narrows_codec::{GeometryId, LevelId, Mode};
 use narrows_models::Bundle;
 use narrows_wire::{Class, Payload};
 
 use crate::{
     Error,
-    config::{Config, Level, Path},
+    config::{Config, GateSettings, Level, Path},
     error::{Chain, caught},
-    frame::{Captured, EncodeStats, Encoded, Finished, Frame, FramePath, Load, Outcome, Timings},
+    frame::{
+        Answer, Awaited, Captured, EncodeStats, Encoded, Finished, Frame, FramePath, Load, Outcome, Timings,
+    },
+    policy::{Confidence, Gate},
 };
 
 mod image;
 mod local;
 mod split;
 
+use self::split::Packet;
 pub(crate) use self::split::{LevelEncoder, TruncatablePacket};
 pub use self::{
     image::ImageEncoder,
@@ -31,9 +38,28 @@ const OPENED: &str = "plans choose only paths that the configuration has, and th
 /// The stages that the plans of a run may choose, ready to run.
 #[derive(Debug)]
 pub(crate) struct Stages {
-    split: Option<Box<Head>>,
+    /// The head, for the split and for the gate.
+    head: Option<Box<Head>>,
     image: Option<ImageEncoder>,
     local: Option<Box<Local>>,
+    gate: Option<FrameGate>,
+    exit: Option<EarlyExit>,
+}
+
+/// The gate, and the level and the geometry at which it compares features. A path that has a geometry of its own is compared at
+/// that.
+#[derive(Debug)]
+struct FrameGate {
+    gate: Arc<Mutex<Gate<Answer>>>,
+    level: LevelId,
+    geometry: GeometryId,
+}
+
+/// The local network, which runs before a frame is encoded, and from which confidence on its answer is used.
+#[derive(Debug)]
+struct EarlyExit {
+    local: Box<Local>,
+    threshold: f64,
 }
 
 /// A frame after its stage.
@@ -49,77 +75,136 @@ pub(crate) enum Staged {
 enum Product {
     /// What is sent, and how a packet is coded.
     Load(Load, Option<Mode>),
+    /// The answer of this device.
     Answer(Vec<Class>),
+    /// The answer to an earlier frame.
+    Kept(Arc<Answer>),
 }
 
 impl Stages {
-    /// Opens what the path of `config` needs.
+    /// Opens what the path, the gate and the early exit of `config` need.
     ///
     /// # Errors
     /// As [`Head::open`] and [`Local::open`].
     pub(crate) fn open(bundle: &Bundle, config: &Config) -> Result<Self, Error> {
-        let mut stages = Stages { split: None, image: None, local: None };
+        let mut stages = Stages { head: None, image: None, local: None, gate: None, exit: None };
+        if config.path == Path::Split || config.gate.is_some() {
+            stages.head = Some(Box::new(Head::open(bundle.clone())?.coding(config.coding)));
+        }
         match config.path {
-            Path::Split => {
-                stages.split = Some(Box::new(Head::open(bundle.clone())?.coding(config.coding)));
-            }
+            Path::Split => {}
             Path::Image => stages.image = Some(ImageEncoder::new(bundle)),
             Path::Local => stages.local = Some(Box::new(Local::open(bundle)?)),
+        }
+        if let Some(GateSettings { threshold, max_age }) = config.gate {
+            // A bundle has at most 16 levels. One level for all frames, whatever they are sent at.
+            let level = LevelId(bundle.default_level() as u8);
+            let gate = Arc::new(Mutex::new(Gate::new(threshold, max_age)));
+            stages.gate = Some(FrameGate { gate, level, geometry: config.geometry });
+        }
+        if let Some(threshold) = config.exit {
+            stages.exit = Some(EarlyExit { local: Box::new(Local::open(bundle)?), threshold });
         }
         Ok(stages)
     }
 
     /// An encoder of the frames whose level is chosen when they are sent.
     pub(crate) fn level_encoder(&self) -> Option<LevelEncoder> {
-        self.split.as_ref().map(|head| head.level_encoder())
+        self.head.as_ref().map(|head| head.level_encoder())
     }
 
-    /// Runs the stage that the frame's plan names.
+    /// Compares the frame with the last answered one, tries the early exit, and runs the stage that its plan names, until one of
+    /// these gives an answer or what is to be sent.
     pub(crate) fn process(&mut self, frame: Frame<Captured>) -> Staged {
-        let (Captured { pixels, decode }, frame) = frame.take();
-        let product = caught("the stage failed", || self.run(frame.plan.path, &pixels)).flatten();
+        let (Captured { pixels, decode }, mut frame) = frame.take();
+        let product = caught("the stage failed", || self.run(&mut frame, &pixels)).flatten();
         let now = Instant::now();
         let pixels = frame.plan.keep_pixels.then_some(pixels);
-        match product {
-            Ok((Product::Load(load, coding), timings)) => {
-                let timings = Timings { decode, ..timings };
+        let (product, timings) = match product {
+            Ok((product, timings)) => (product, Timings { decode, ..timings }),
+            Err(error) => {
+                let outcome = Outcome::Failed(Chain(&error).to_string());
+                return Staged::Finished(frame.finish(outcome, pixels));
+            }
+        };
+        let outcome = match product {
+            Product::Load(load, coding) => {
                 let packet_bytes = load.payload().map_or(0, Payload::size);
                 let level = frame.plan.path.level();
                 let stats = EncodeStats { packet_bytes, level, coding, timings, encoded_at: now };
-                Staged::Encoded(frame.with(Encoded { load, stats, pixels }))
+                return Staged::Encoded(frame.with(Encoded { load, stats, pixels }));
             }
-            Ok((Product::Answer(classes), timings)) => {
-                let timings = Timings { decode, ..timings };
-                let outcome = Outcome::Local { classes, timings, answered_at: now, fallback: None };
-                Staged::Finished(frame.finish(outcome, pixels))
-            }
-            Err(error) => {
-                let outcome = Outcome::Failed(Chain(&error).to_string());
-                Staged::Finished(frame.finish(outcome, pixels))
-            }
-        }
+            Product::Answer(classes) => Outcome::Local { classes, timings, answered_at: now, fallback: None },
+            Product::Kept(answer) => Outcome::Kept { answer, timings, answered_at: now },
+        };
+        Staged::Finished(frame.finish(outcome, pixels))
     }
 
-    fn run(&mut self, path: FramePath, pixels: &RgbImage) -> Result<(Product, Timings), Error> {
+    fn run(&mut self, frame: &mut Frame<()>, pixels: &RgbImage) -> Result<(Product, Timings), Error> {
+        let path = frame.plan.path;
+        let mut spent = Timings::default();
+        let mut seen = None;
+        if let Some(FrameGate { gate, level, geometry }) = &self.gate {
+            let head = self.head.as_mut().expect(OPENED);
+            let geometry = match path {
+                FramePath::Split { geometry, .. } | FramePath::Image { geometry, .. } => geometry,
+                FramePath::Local => *geometry,
+            };
+            let (latent, timings) = head.latent(pixels, geometry)?;
+            spent = timings;
+            let compared = head.feature(&latent, *level)?;
+            seen = Some(latent);
+            let state = gate.lock().unwrap_or_else(PoisonError::into_inner);
+            let verdict = state.compare(frame.origin.source(), frame.captured_at, &compared);
+            frame.decisions.gate = verdict.movement;
+            if let Some(answer) = verdict.kept {
+                return Ok((Product::Kept(answer), spent));
+            }
+            frame.awaited = Some(Awaited { gate: Arc::clone(gate), feature: compared });
+        }
+        if let Some(EarlyExit { local, threshold }) = &mut self.exit {
+            let answer = local.answer(pixels)?;
+            let exit = Confidence { confidence: answer.confidence(), threshold: *threshold };
+            frame.decisions.exit = Some(exit);
+            if exit.suffices() {
+                return Ok((Product::Answer(answer.classes()), spent.and(answer.timings)));
+            }
+            spent.exit = answer.timings.resize + answer.timings.head;
+        }
         match path {
             FramePath::Split { geometry, level: Level::Fixed(level) } => {
-                let head = self.split.as_mut().expect(OPENED);
-                let encoded = head.encode_image(pixels, geometry, level)?;
-                let payload = Payload::Packet(encoded.packet);
-                Ok((Product::Load(Load::Payload(payload), Some(encoded.mode)), encoded.timings))
+                let head = self.head.as_mut().expect(OPENED);
+                let (packet, mode, timings) = match seen {
+                    Some(latent) => {
+                        let feature = head.feature(&latent, level)?;
+                        let Packet { bytes, mode, encode } = head.encode(&feature, geometry, level)?;
+                        (bytes, mode, Timings { encode, ..spent })
+                    }
+                    None => {
+                        let encoded = head.encode_image(pixels, geometry, level)?;
+                        (encoded.packet, encoded.mode, spent.and(encoded.timings))
+                    }
+                };
+                Ok((Product::Load(Load::Payload(Payload::Packet(packet)), Some(mode)), timings))
             }
             FramePath::Split { geometry, level: Level::Auto } => {
-                let (latent, timings) = self.split.as_mut().expect(OPENED).latent(pixels, geometry)?;
+                let (latent, timings) = match seen {
+                    Some(latent) => (latent, spent),
+                    None => {
+                        let (latent, timings) = self.head.as_mut().expect(OPENED).latent(pixels, geometry)?;
+                        (latent, spent.and(timings))
+                    }
+                };
                 Ok((Product::Load(Load::Latent(latent), None), timings))
             }
             FramePath::Image { geometry, encoding, framing } => {
                 let encoder = self.image.as_mut().expect(OPENED);
                 let (image, timings) = encoder.encode_image(pixels, geometry, encoding, framing)?;
-                Ok((Product::Load(Load::Payload(Payload::Image(image)), None), timings))
+                Ok((Product::Load(Load::Payload(Payload::Image(image)), None), spent.and(timings)))
             }
             FramePath::Local => {
                 let answer = self.local.as_mut().expect(OPENED).answer(pixels)?;
-                Ok((Product::Answer(answer.classes()), answer.timings))
+                Ok((Product::Answer(answer.classes()), spent.and(answer.timings)))
             }
         }
     }

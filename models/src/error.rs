@@ -46,12 +46,14 @@ pub enum Error {
         source: FromUtf8Error,
     },
     /// The manifest has another format number than this build reads.
-    #[error("manifest.toml: format {found} is not supported, this build reads format {supported}")]
+    #[error("manifest.toml: format {found} is not supported, this build reads formats {oldest} to {newest}")]
     Version {
         /// The number in the manifest.
         found: i64,
-        /// The number this build reads.
-        supported: u32,
+        /// The oldest number that this build reads.
+        oldest: u32,
+        /// The newest number that this build reads.
+        newest: u32,
     },
     /// A field of the manifest breaks a rule of BUNDLE.md.
     #[error("manifest.toml: {field}: {reason}")]

@@ -31,8 +31,8 @@ pub use bundle::{Bundle, Parts};
 pub use digest::Digest;
 pub use error::{Error, ErrorKind};
 pub use labels::Label;
-pub use manifest::{FORMAT, Manifest};
+pub use manifest::{FORMAT, Manifest, OLDEST_FORMAT};
 pub use spec::{
-    Filter, Fit, Geometry, HeadSpec, Level, LevelValues, LocalSpec, LocalVector, Reference, Task, TaskKind,
-    Vector, VectorOutput,
+    ExitPoint, ExitSpec, Filter, Fit, Geometry, HeadSpec, Level, LevelValues, LocalSpec, LocalVector,
+    Reference, Task, TaskKind, Vector, VectorOutput,
 };

@@ -12,8 +12,13 @@ use serde::Deserialize;
 
 use crate::{Digest, Error, Geometry, HeadSpec, Label, Level, LocalSpec, Task, Vector};
 
-/// The format number that this build reads.
-pub const FORMAT: u32 = 2;
+/// The newest format number that this build reads.
+pub const FORMAT: u32 = 3;
+/// The oldest format number that this build reads.
+pub const OLDEST_FORMAT: u32 = 2;
+
+/// The first format with an early exit.
+const EXIT_FORMAT: i64 = 3;
 
 /// Most geometries, levels and tasks: their indices are sent in four bits or more.
 const LIST_MAX: usize = 16;
@@ -45,8 +50,8 @@ impl Manifest {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let syntax = |e: toml::de::Error| Error::Syntax { path: "manifest.toml".into(), source: e.into() };
         let found = toml::from_str::<Version>(text).map_err(syntax)?.format;
-        if found != i64::from(FORMAT) {
-            return Err(Error::Version { found, supported: FORMAT });
+        if !(i64::from(OLDEST_FORMAT)..=i64::from(FORMAT)).contains(&found) {
+            return Err(Error::Version { found, oldest: OLDEST_FORMAT, newest: FORMAT });
         }
         toml::from_str::<Raw>(text).map_err(syntax)?.check()
     }
@@ -150,8 +155,7 @@ struct Version {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
-    #[serde(rename = "format")]
-    _format: i64,
+    format: i64,
     name: String,
     version: String,
     description: String,
@@ -194,6 +198,8 @@ impl Raw {
         unique("task", tasks.iter().map(|task| &task.name))?;
         let vectors =
             each("vector", self.vector, |at, raw| raw.check(at, &parts, &geometries, levels.len(), &tasks))?;
+        let has_exit = self.local.as_ref().is_some_and(local::RawLocal::has_exit);
+        rule(!has_exit || self.format >= EXIT_FORMAT, "local.exit", "only bundles from format 3 on have it")?;
         let local = self.local.map(|raw| raw.check(&parts, &tasks)).transpose()?;
         let tables = parts.part("codec.tables", self.codec.tables)?;
         Ok(Manifest {

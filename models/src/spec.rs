@@ -190,6 +190,36 @@ pub struct LocalSpec {
     pub reference: Option<Reference>,
     /// Inputs with the logits that every implementation must reproduce.
     pub vectors: Vec<LocalVector>,
+    /// From which confidence on its answer makes sending needless, if that was calibrated.
+    pub exit: Option<ExitSpec>,
+}
+
+/// The calibrated early exit: photos that the local network is sure of are not sent (BUNDLE.md, section 10).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ExitSpec {
+    /// Confidence from which on the local network's answer is used; one of the curve's thresholds.
+    pub threshold: f64,
+    /// Number of held-out photos that the curve was measured on.
+    pub photos: u32,
+    /// Name of the network whose classes stood for labels.
+    pub judge: String,
+    /// What each threshold keeps and costs, the lowest threshold first.
+    pub curve: Vec<ExitPoint>,
+}
+
+/// Early exit at one threshold, on held-out photos.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct ExitPoint {
+    /// Confidence from which on the local network's answer is used.
+    pub threshold: f64,
+    /// Share of the photos that stay on the device, from 0 to 1.
+    pub kept: f64,
+    /// Share of the photos whose answer is the judge's class, from 0 to 1.
+    pub agreement: f64,
+    /// Mean packet bytes per photo at the default level; a photo that stays on the device has none.
+    pub bytes: f64,
 }
 
 /// An input of the local network with its logits, bit for bit.

@@ -1,6 +1,10 @@
 //! The command `narrows-bench evaluate`: accuracy and bytes of the shipped head, codec and tails in one process.
 
-use std::{fs, ops::Range, path::PathBuf};
+use std::{
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -11,7 +15,7 @@ use serde::Serialize;
 
 use crate::{
     accuracy::{self, Classification, Coding, Jpeg, Segmentation},
-    data,
+    data, exit,
     local::{self, LocalAccuracy},
     pipeline::InProcessPipeline,
     read_log,
@@ -21,7 +25,10 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  narrows-bench evaluate --bundle models/bundles/lite2 --imagenet imagenet500.tar \\\n    \
-    --labels imagenet500.csv --camvid camvid-val.tar --all-levels --json evaluate.json"
+    --labels imagenet500.csv --camvid camvid-val.tar --all-levels --json evaluate.json\n\n  \
+    What an early exit keeps, costs and gets right at each threshold:\n  \
+    narrows-bench evaluate --bundle models/bundles/lite2 --imagenet imagenet500.tar \\\n    \
+    --labels imagenet500.csv --exit --csv exit.csv --chart exit.vl.json"
 )]
 pub struct Evaluate {
     /// The bundle's folder
@@ -33,13 +40,13 @@ pub struct Evaluate {
     /// Table of labels with columns `file` and `class`
     #[arg(long, value_name = "CSV")]
     pub labels: PathBuf,
-    /// Tar of road scenes: ID.jpg, with the class of every pixel in ID.png
-    #[arg(long, value_name = "TAR")]
-    pub camvid: PathBuf,
-    /// Write the report to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: PathBuf,
-    /// Write one row per rate level, or with --groups per group of channels, to this file
+    /// Tar of road scenes: ID.jpg, with the class of every pixel in ID.png; not needed with --exit
+    #[arg(long, value_name = "TAR", required_unless_present = "exit")]
+    pub camvid: Option<PathBuf>,
+    /// Write the report to this file; not needed with --exit
+    #[arg(long, value_name = "FILE", required_unless_present = "exit")]
+    pub json: Option<PathBuf>,
+    /// Write one row per rate level, with --groups per group of channels, or with --exit per threshold, to this file
     #[arg(long, value_name = "CSV")]
     pub csv: Option<PathBuf>,
     /// Rate level [default: the bundle's]
@@ -52,6 +59,13 @@ pub struct Evaluate {
     /// level, and print the ladders of both tasks as a manifest has them
     #[arg(long)]
     pub groups: bool,
+    /// Evaluate the early exit instead: photos that the local network is sure of stay on the device, the others are sent at
+    /// one level; a row for every threshold
+    #[arg(long, conflicts_with_all = ["groups", "all_levels", "camvid"])]
+    pub exit: bool,
+    /// With --exit: write the curve to this file as a Vega-Lite chart
+    #[arg(long, value_name = "FILE", requires = "exit")]
+    pub chart: Option<PathBuf>,
     /// Append to this CSV which bundle read the photos, and when
     #[arg(long, value_name = "CSV")]
     pub log: Option<PathBuf>,
@@ -146,9 +160,15 @@ impl Evaluate {
         let runtime = Runtime::open(self.runtime.as_deref())?;
         let mut pipeline = InProcessPipeline::open(&bundle, &runtime)?;
         if let Some(log) = &self.log {
-            let reader =
-                if self.groups { "narrows-bench evaluate --groups" } else { "narrows-bench evaluate" };
+            let reader = match (self.groups, self.exit) {
+                (true, _) => "narrows-bench evaluate --groups",
+                (_, true) => "narrows-bench evaluate --exit",
+                _ => "narrows-bench evaluate",
+            };
             read_log::append_read(log, reader, &bundle, &self.imagenet)?;
+        }
+        if self.exit {
+            return self.run_exit(&mut pipeline, &bundle, level);
         }
         if self.groups {
             let levels = if self.all_levels { 0..count } else { level..level + 1 };
@@ -160,7 +180,7 @@ impl Evaluate {
         let coding = Coding::Levels(levels.clone());
         let photos = data::labelled(&self.imagenet, &self.labels)?;
         let (classify, jpeg) = accuracy::classify(&mut pipeline, &coding, &photos)?;
-        let segment = accuracy::segment(&mut pipeline, &coding, data::scenes(&self.camvid)?, 1)?;
+        let segment = accuracy::segment(&mut pipeline, &coding, self.scenes()?, 1)?;
         let measured = levels.into_iter().zip(classify).zip(segment);
         let mut levels: Vec<LevelReport> =
             measured.map(|((level, classify), segment)| LevelReport { level, classify, segment }).collect();
@@ -209,7 +229,7 @@ impl Evaluate {
         let take = self.take.map_or(usize::MAX, |take| take as usize);
         let mut photos = data::labelled(&self.imagenet, &self.labels)?;
         photos.truncate(take);
-        let scenes = data::scenes(&self.camvid)?;
+        let scenes = self.scenes()?;
         // Spread over the tar, whose frames are in the order of their films.
         let step = scenes.len().div_ceil(take).max(1);
         let coding = Coding::Prefixes(level);
@@ -237,6 +257,21 @@ impl Evaluate {
         Ok(groups)
     }
 
+    fn run_exit(&self, pipeline: &mut InProcessPipeline, bundle: &Bundle, level: usize) -> Result<()> {
+        let photos = data::labelled(&self.imagenet, &self.labels)?;
+        let report = exit::measure(bundle, pipeline, level, &photos)?;
+        report.print();
+        self.write_csv(&report.curve)?;
+        if let Some(path) = &self.chart {
+            write_json(path, &report.chart())?;
+        }
+        self.write_json(&report)
+    }
+
+    fn scenes(&self) -> Result<data::Scenes> {
+        data::scenes(self.camvid.as_ref().context("--camvid is missing")?)
+    }
+
     /// Writes the table of `--csv`, if the flag was given.
     fn write_csv(&self, rows: &[impl Serialize]) -> Result<()> {
         let Some(path) = &self.csv else { return Ok(()) };
@@ -246,9 +281,9 @@ impl Evaluate {
         writer.flush().with_context(name)
     }
 
+    /// Writes the report of `--json`, if the flag was given.
     fn write_json(&self, report: &impl Serialize) -> Result<()> {
-        let text = serde_json::to_string_pretty(report)? + "\n";
-        fs::write(&self.json, text).with_context(|| format!("{}: cannot be written", self.json.display()))
+        self.json.as_ref().map_or(Ok(()), |path| write_json(path, report))
     }
 }
 
@@ -272,6 +307,11 @@ fn ladder_line(groups: &[PrefixReport], bytes: Column, value: Column) -> String 
         (values.collect::<Vec<_>>(), groups.iter().map(|report| format!("{:.0}", bytes(report))));
     let bytes: Vec<String> = bytes.collect();
     format!("  {{ bytes = [{}], value = [{}] }},", bytes.join(", "), values.join(", "))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)? + "\n";
+    fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))
 }
 
 impl LevelReport {

@@ -22,6 +22,7 @@ mod accuracy;
 pub mod confusion;
 pub mod data;
 mod evaluate;
+mod exit;
 mod local;
 mod local_f32;
 pub mod pipeline;

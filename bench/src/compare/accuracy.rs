@@ -7,7 +7,7 @@ use narrows_eval::{
     confusion::Confusion,
     pipeline::UnsplitNetworks,
     scores::{argmax, pixelwise_argmax},
-    stats::{bootstrap, mean, wilson},
+    stats::{bootstrap, mean, paired_difference, wilson},
 };
 use narrows_head::{
     image::{decode, fit},
@@ -22,8 +22,6 @@ use super::{
 
 /// Frames below which a mean intersection over union has no interval.
 const FRAMES_FOR_INTERVAL: usize = 30;
-/// The standard normal's 97.5th percentile.
-const Z: f64 = 1.96;
 
 /// What was answered to one photo or frame.
 #[derive(Debug, Clone)]
@@ -254,22 +252,6 @@ fn metric(set: &Dataset) -> Metric {
     }
 }
 
-/// The 95 % interval of the difference of two shares of the same items, in points: Wald's with half an item added to each
-/// of the four counts (Agresti and Min, "Simple improved confidence intervals for comparing matched proportions", 2005).
-/// Unlike a bootstrap it does not collapse where all answers agree.
-fn paired_difference(pairs: impl Iterator<Item = (bool, bool)>) -> (f64, f64) {
-    let (mut count, mut only_first, mut only_second) = (2.0, 0.5, 0.5);
-    for (first, second) in pairs {
-        count += 1.0;
-        only_first += f64::from(u8::from(first && !second));
-        only_second += f64::from(u8::from(second && !first));
-    }
-    let difference = (only_first - only_second) / count;
-    let variance = ((only_first + only_second) / count - difference * difference) / count;
-    let half = Z * variance.sqrt();
-    (100.0 * (difference - half).max(-1.0), 100.0 * (difference + half).min(1.0))
-}
-
 fn grey(map: &[usize], width: usize, height: usize) -> Result<image::GrayImage> {
     let pixels = map.iter().map(|class| u8::try_from(*class)).collect::<Result<_, _>>()?;
     let (width, height) = (u32::try_from(width)?, u32::try_from(height)?);
@@ -355,20 +337,6 @@ mod tests {
         assert_eq!(accuracy.metric, Metric::MeanIou);
         assert_eq!((accuracy.interval, accuracy.drop_interval), (None, None), "two frames are too few");
         assert!(of("split 1", &set, &[class(0), class(0)], &answers, 2).is_err());
-    }
-
-    #[test]
-    fn an_interval_of_paired_answers_does_not_collapse_where_all_agree() {
-        let pairs = |first, second, both| {
-            let pairs = [((true, false), first), ((false, true), second), ((true, true), both)];
-            paired_difference(pairs.into_iter().flat_map(|(pair, count)| std::iter::repeat_n(pair, count)))
-        };
-        // By hand: 25 of 1146 more, with a standard error of 1.350 points.
-        let (low, high) = pairs(132, 107, 905);
-        assert!((low - -0.464).abs() < 0.01 && (high - 4.827).abs() < 0.01, "{low} {high}");
-        // One of 102 in a standard error of its square root.
-        let (low, high) = pairs(0, 0, 100);
-        assert!((low - -1.92).abs() < 0.01 && (high - 1.92).abs() < 0.01, "{low} {high}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, str::FromStr};
 
 use clap::ValueEnum;
 
-use super::OutputFlags;
+use super::{OutputFlags, exit::ExitMode, gate::GateMode};
 use crate::encoding::{Chroma, Format};
 
 /// The flags of `narrows-head run`, as given.
@@ -59,6 +59,22 @@ pub struct Flags {
     /// When this device answers instead of the server, where the bundle's local network can
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = FallbackMode::Lost)]
     pub fallback: FallbackMode,
+
+    /// Frame gate: below which distance of a frame's features from those of the last answered frame of its source that answer
+    /// is kept and nothing is sent, in quantiser steps where it moved most; `auto` is a distance that the noise of a still
+    /// camera stays below (docs/paths.md)
+    #[arg(long, value_name = "off|auto|0…255", default_value_t = GateMode::Off)]
+    pub gate: GateMode,
+
+    /// Milliseconds for which an answer may be kept, from the capture of the frame that it was given to
+    #[arg(long, value_name = "MS", default_value_t = 5000)]
+    pub gate_max_age: u64,
+
+    /// Early exit of --path split and image: from which confidence on the local network's answer is used and the frame is not
+    /// sent; `auto` is the bundle's calibrated threshold. For --tasks that the local network answers alone, which is
+    /// classification. The local network runs on every frame, before it is sent: that costs its time and energy
+    #[arg(long, value_name = "off|auto|0…1", default_value_t = ExitMode::Off)]
+    pub exit: ExitMode,
 
     /// Rate level; 0 is the finest and makes the largest packets. `auto` chooses it for each frame by what the link carries until
     /// the frame's deadline, and ends packets early that would come too late [default: auto with live sources, else the bundle's]

@@ -26,6 +26,8 @@ pub struct Summary {
     pub not_begun: u64,
     /// Answered frames that this device answered.
     pub local: u64,
+    /// Answered frames that kept the answer to an earlier one.
+    pub kept: u64,
     /// What became of the frames of each camera.
     pub cameras: Vec<CameraSummary>,
     /// What each sink beside standard output delivered and lost.
@@ -46,6 +48,7 @@ impl Default for Summary {
             unfinished: 0,
             not_begun: 0,
             local: 0,
+            kept: 0,
             cameras: Vec::new(),
             sinks: Vec::new(),
             packet_bytes: 0,
@@ -65,7 +68,9 @@ impl Summary {
         match line.status {
             Status::Answered => {
                 self.answered += 1;
-                self.local += u64::from(line.bytes.is_none());
+                let is_kept = line.path.as_deref() == Some("kept");
+                self.kept += u64::from(is_kept);
+                self.local += u64::from(line.bytes.is_none() && !is_kept);
                 self.packet_bytes += line.bytes.map_or(0, |bytes| bytes.packet as u64);
                 if let Some(ms) = line.ms {
                     self.totals.saturating_record((ms.total * 1e3).round() as u64);
@@ -85,7 +90,7 @@ impl Summary {
     /// Mean packet size in bytes of the frames that a server answered.
     #[must_use]
     pub fn mean_packet_bytes(&self) -> Option<f64> {
-        let sent = self.answered - self.local;
+        let sent = self.answered - self.local - self.kept;
         (sent > 0).then(|| self.packet_bytes as f64 / sent as f64)
     }
 
@@ -112,6 +117,9 @@ impl fmt::Display for Summary {
         }
         if self.local > 0 {
             write!(f, ", {} on this device alone", self.local)?;
+        }
+        if self.kept > 0 {
+            write!(f, ", {} kept from an earlier frame", self.kept)?;
         }
         if let Some(bytes) = self.mean_packet_bytes() {
             write!(f, "; packet {bytes:.0} bytes on average")?;

@@ -11,8 +11,11 @@ use narrows_wire::{Class, ClassMap, Outcome as TaskOutcome, Refusal, Reply, Task
 use time::{OffsetDateTime, format_description::BorrowedFormatItem};
 
 use crate::{
-    frame::{EncodeStats, Finished, Frame, FramePath, Origin, Outcome, Timings, Traffic},
-    report::{Bytes, ClassScore, Groups, ImageSettings, Line, Millis, Segment, Share, Status, Unanswered},
+    frame::{Answer, EncodeStats, Finished, Frame, FramePath, Origin, Outcome, Timings, Traffic},
+    report::{
+        Bytes, ClassScore, Exit, Groups, ImageSettings, Line, Millis, Moved, Segment, Share, Status,
+        Unanswered,
+    },
 };
 
 /// A line, and what pictures need beyond it.
@@ -47,6 +50,16 @@ pub(super) fn line_of(frame: &Frame<Finished>, bundle: &Bundle, device: &str) ->
             (line.level, line.coding, line.image) = (None, None, None);
             line.ms = Some(local_times(frame, timings, *answered_at, fallback.is_some()));
             fill_local_answer(frame, classes, bundle, line);
+        }
+        Outcome::Kept { answer, timings, answered_at } => {
+            line.status = Status::Answered;
+            line.path = Some("kept".to_owned());
+            (line.level, line.coding, line.image) = (None, None, None);
+            line.ms = Some(local_times(frame, timings, *answered_at, false));
+            match &**answer {
+                Answer::Server(reply) => finished.map = fill_answers(reply, bundle, line),
+                Answer::Device(classes) => fill_local_answer(frame, classes, bundle, line),
+            }
         }
     }
     finished
@@ -83,6 +96,8 @@ pub(super) fn failed_line(frame: &Frame<Finished>, bundle: &Bundle, device: &str
         status: Status::Failed,
         path: None,
         fallback: None,
+        gate: frame.decisions.gate.map(Moved::from),
+        exit: frame.decisions.exit.map(Exit::from),
         level,
         groups: None,
         coding: coding.map(|mode| mode.to_string()),
@@ -172,6 +187,7 @@ fn stage_times(
         resize: ms(encoded.timings.resize),
         head: ms(encoded.timings.head),
         encode: ms(encoded.timings.encode),
+        exit: ms(encoded.timings.exit),
         network: ms(away.saturating_sub(tail.decode + tail.queue + tail.infer + tail.answer)),
         tail_queue: ms(tail.queue),
         tail_decode: ms(tail.decode),

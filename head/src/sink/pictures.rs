@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Error, artifact,
-    frame::{Finished, Frame, FramePath, Origin, Outcome},
+    frame::{Answer, Finished, Frame, FramePath, Origin, Outcome},
     name::Escaped,
     report::Status,
 };
@@ -185,9 +185,15 @@ pub(super) fn draft(
 
 /// The geometry of the network that answered.
 fn input_geometry<'a>(frame: &Frame<Finished>, bundle: &'a Bundle) -> Option<&'a Geometry> {
-    match (&frame.stage.outcome, frame.plan.path) {
-        (Outcome::Local { .. }, _) | (_, FramePath::Local) => bundle.local().map(|local| &local.geometry),
-        (_, FramePath::Split { geometry, .. } | FramePath::Image { geometry, .. }) => {
+    let is_local = match &frame.stage.outcome {
+        Outcome::Local { .. } => true,
+        Outcome::Kept { answer, .. } => matches!(**answer, Answer::Device(_)),
+        _ => false,
+    };
+    match frame.plan.path {
+        _ if is_local => bundle.local().map(|local| &local.geometry),
+        FramePath::Local => bundle.local().map(|local| &local.geometry),
+        FramePath::Split { geometry, .. } | FramePath::Image { geometry, .. } => {
             bundle.geometries().get(geometry.index())
         }
     }

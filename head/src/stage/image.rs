@@ -73,6 +73,7 @@ impl ImageEncoder {
             resize: fitted - started,
             head: Duration::ZERO,
             encode: fitted.elapsed(),
+            exit: Duration::ZERO,
         };
         let image = Image { geometry: geometry.0, format: encoding.format.wire(), framing, file };
         Ok((image, timings))

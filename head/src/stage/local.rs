@@ -81,13 +81,24 @@ impl Local {
 }
 
 impl LocalAnswer {
+    /// How sure the network is: the probability of the most probable class, from 0 to 1 (BUNDLE.md, section 10).
+    #[must_use]
+    pub fn confidence(&self) -> f64 {
+        self.softmax().1.recip()
+    }
+
+    /// The largest of the scores, and the sum of the exponentials of all scores less that one.
+    fn softmax(&self) -> (f32, f64) {
+        let best = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        (best, self.logits.iter().map(|logit| f64::from(logit - best).exp()).sum())
+    }
+
     /// The [`TOP_K`] most probable classes, best first, and of equally probable ones the lower index first.
     /// Probabilities are the softmax over all classes.
     pub(crate) fn classes(&self) -> Vec<Class> {
         let logits = &self.logits;
-        let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let (best, sum) = self.softmax();
         let weight = |index: usize| f64::from(logits[index] - best).exp();
-        let sum: f64 = (0..logits.len()).map(weight).sum();
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
         // A bundle has at most 65536 labels, so the indices fit.
@@ -113,5 +124,6 @@ mod tests {
         assert_eq!(classes.iter().map(|class| class.index).collect::<Vec<_>>(), [1, 3, 2, 0, 5]);
         let sum: f64 = answer.logits.iter().map(|&logit| f64::from(logit).exp()).sum();
         assert!((f64::from(classes[0].probability) - 3f64.exp() / sum).abs() < 1e-6);
+        assert!((answer.confidence() - 3f64.exp() / sum).abs() < 1e-12);
     }
 }

@@ -75,6 +75,15 @@ pub struct EncodedImage {
     pub timings: Timings,
 }
 
+/// Coded features.
+#[derive(Debug)]
+pub(crate) struct Packet {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) mode: Mode,
+    /// Duration of coding.
+    pub(crate) encode: Duration,
+}
+
 impl Head {
     /// Plans the head's network for every geometry and parses the entropy coder's tables.
     ///
@@ -172,26 +181,50 @@ impl Head {
         geometry: GeometryId,
         level: LevelId,
     ) -> Result<EncodedImage, Error> {
-        if level.index() >= self.bundle.levels().len() {
-            return Err(Error::usage("--level", format!("the bundle has no level {level}")));
-        }
         let started = Instant::now();
         let pixels = self.fit(image, geometry)?;
         let fitted = Instant::now();
+        self.check_level(level)?;
         let feature = self.net.run(geometry, level, &pixels)?;
-        let inferred = Instant::now();
-        let mut packet = Vec::new();
+        let (resize, head) = (fitted - started, fitted.elapsed());
+        let Packet { bytes, mode, encode } = self.encode(&feature, geometry, level)?;
+        let timings = Timings { resize, head, encode, ..Timings::default() };
+        Ok(EncodedImage { packet: bytes, mode, feature, pixels, timings })
+    }
+
+    /// The features of a frame at a level.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a level that the bundle does not have, [`Error::Net`] for the latent of another head.
+    pub(crate) fn feature(&self, latent: &Latent, level: LevelId) -> Result<Feature, Error> {
+        self.check_level(level)?;
+        Ok(self.net.symbols(latent, level)?)
+    }
+
+    /// Codes features of a geometry and a level.
+    ///
+    /// # Errors
+    /// [`Error::Code`] if the entropy coder fails.
+    pub(crate) fn encode(
+        &mut self,
+        feature: &Feature,
+        geometry: GeometryId,
+        level: LevelId,
+    ) -> Result<Packet, Error> {
+        let started = Instant::now();
+        let mut bytes = Vec::new();
         let mode = self
             .encoder
-            .encode(&self.tables, geometry, level, self.choice, &feature, &mut packet)
+            .encode(&self.tables, geometry, level, self.choice, feature, &mut bytes)
             .map_err(Error::Code)?;
-        let timings = Timings {
-            decode: Duration::ZERO,
-            resize: fitted - started,
-            head: inferred - fitted,
-            encode: inferred.elapsed(),
-        };
-        Ok(EncodedImage { packet, mode, feature, pixels, timings })
+        Ok(Packet { bytes, mode, encode: started.elapsed() })
+    }
+
+    fn check_level(&self, level: LevelId) -> Result<(), Error> {
+        match level.index() < self.bundle.levels().len() {
+            true => Ok(()),
+            false => Err(Error::usage("--level", format!("the bundle has no level {level}"))),
+        }
     }
 }
 

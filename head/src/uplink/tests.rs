@@ -147,6 +147,7 @@ fn ends(finished: &Receiver<Frame<Finished>>, local: &Receiver<fallback::Fallbac
             Outcome::Refused { refusal, .. } => format!("refused: {refusal}"),
             Outcome::Failed(reason) => format!("failed: {reason}"),
             Outcome::Local { .. } => "local".to_owned(),
+            Outcome::Kept { .. } => "kept".to_owned(),
         };
         (frame.id.0, end)
     });

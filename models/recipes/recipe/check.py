@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,8 @@ def run(parts: BundleParts, bundle: Path) -> None:
     entries = manifest.read(bundle)
     wrong = [name for name, value in entries["digests"].items() if manifest.digest(bundle / name) != value]
     report.row("digests", not wrong, f"{len(entries['digests'])} files" if not wrong else f"differ: {wrong}")
+    if (found := entries.get("local", {}).get("exit")) is not None:
+        report.row("early exit", is_sound(found), f"threshold {found['threshold']} of {len(found['curve'])}, {found['photos']} photos")
     packed = (bundle / "tables.bin").read_bytes()
     unpacked = tables.unpack(packed)
     shape = f"{len(unpacked.static)} levels x {unpacked.channels} channels"
@@ -138,6 +141,15 @@ def check_local(report: Report, bundle: Path, entries: dict) -> None:
         error = np.abs(found - stored)
         good = int(found.argmax()) == int(stored.argmax()) and float(error.max()) <= LOCAL_TOLERANCE * float(stored.std())
         report.row(f"{vector['name']}: logits, ONNX Runtime s8", good, f"{(error > 0).sum()} differ, at most by {error.max():.4f}")
+
+
+def is_sound(exit: dict) -> bool:
+    """Whether an early exit is as models/BUNDLE.md, section 10, says."""
+    thresholds, kept, agreement, cost = ([point[key] for point in exit["curve"]] for key in ("threshold", "kept", "agreement", "bytes"))
+    shares = all(0 <= share <= 1 for share in [*thresholds, *kept, *agreement])
+    rises = all(before < after for before, after in itertools.pairwise(thresholds))
+    ordered = kept == sorted(kept, reverse=True) and cost == sorted(cost) and cost[0] >= 0
+    return exit["photos"] > 0 and 2 <= len(thresholds) <= 256 and exit["threshold"] in thresholds and shares and rises and ordered
 
 
 def check_batch(report: Report, parts: BundleParts, tails: dict, size: tuple[int, int]) -> None:

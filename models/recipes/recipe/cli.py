@@ -233,6 +233,20 @@ def local(args: argparse.Namespace) -> None:
     module.run(config, args.data, bundle_of(config, args), args.reference)
 
 
+def calibrate_exit(args: argparse.Namespace) -> None:
+    config = load(args)
+    from . import early_exit as module
+
+    module.run(config, args.data, bundle_of(config, args))
+
+
+def gate(args: argparse.Namespace) -> None:
+    config = load(args)
+    from . import frame_gate as module
+
+    module.run(config, args.data, bundle_of(config, args), args.results)
+
+
 def task(args: argparse.Namespace) -> None:
     config = load(args)
     from . import task as module
@@ -336,6 +350,18 @@ COMMANDS = {
         (config_option, data_option, bundle_option, reference_option),
         f"{RECIPE} local --data DIR --bundle BUNDLE",
         local,
+    ),
+    "exit": Command(
+        "calibrate on held-out photos from which confidence on the local network's answer is used (a part of local and export)",
+        (config_option, data_option, bundle_option),
+        f"{RECIPE} exit --data DIR --bundle BUNDLE",
+        calibrate_exit,
+    ),
+    "gate": Command(
+        "measure how far noise, movement and new objects move the features that the head's frame gate compares",
+        (config_option, data_option, bundle_option, results_option),
+        f"{RECIPE} gate --data DIR",
+        gate,
     ),
     "task": Command(
         "add a classification task to an exported bundle, head and tables unchanged",

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import backbone, data, graph, manifest, vectors
+from . import backbone, data, early_exit, graph, manifest, vectors
 from .int8_network import Network
 from .progress import Progress
 from .quantise import Calibration, Ranges
@@ -22,7 +22,7 @@ BATCH = 8
 
 
 def run(config: dict, source: Path, folder: Path, reference: bool) -> None:
-    """Quantise the network, measure it on the held-out photos and add it to the bundle at `folder`.
+    """Quantise the network, measure it on the held-out photos, add it to the bundle at `folder` and calibrate its early exit.
 
     With `reference` its f32 form is added too.
     """
@@ -31,6 +31,7 @@ def run(config: dict, source: Path, folder: Path, reference: bool) -> None:
     network = quantised(config, source, net)
     figures = measured(config, source, net, network)
     add(config, folder, net, network, figures, reference)
+    early_exit.run(config, source, folder)
 
 
 def batch_pixels(config: dict, photos: list[data.Photo]) -> np.ndarray:

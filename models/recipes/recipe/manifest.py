@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tomli_w
 
-FORMAT = 2  # of the bundle, models/BUNDLE.md
+FORMAT = 3  # of the bundle, models/BUNDLE.md
 FILE = "manifest.toml"
 
 

@@ -1,7 +1,7 @@
 """New context tables for an exported bundle, fitted on training crops: `python -m recipe update-context`.
 
 Head, tails and all other tables stay as they are, so no checkpoint is needed. Everything that depends on the context
-tables is written again: the vectors' packets, the packet sizes in manifest and card, and those in the results.
+tables is written again: the vectors' packets, the packet sizes in manifest and card, those in the results, and the early exit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import bundle_head, context, data, manifest, measure, packet, tables
+from . import bundle_head, context, data, early_exit, manifest, measure, packet, tables
 from .check import signed_image
 from .progress import Progress
 
@@ -64,6 +64,8 @@ def run(config: dict, source: Path, folder: Path, results: Path) -> None:
         mean_bytes(after, heads.all_symbols(name, images)) for name, images in (("held-out photos", photos), ("frames", frames))
     )
     write_sizes(folder, photo_bytes, frame_bytes)
+    if "exit" in entries.get("local", {}):
+        early_exit.run(config, source, folder)
     publish(results / f"{entries['name']}.json", photo_bytes, frame_bytes)
     rounded = [[round(size) for size in sizes] for sizes in (photo_bytes, frame_bytes)]
     print(f"{file}: {len(packed)} bytes; photos {rounded[0]}, frames {rounded[1]}")

@@ -1,4 +1,4 @@
-//! The table `[local]` of a manifest (BUNDLE.md, section 9).
+//! The table `[local]` of a manifest (BUNDLE.md, sections 9 and 10).
 
 use serde::Deserialize;
 
@@ -6,7 +6,10 @@ use super::{
     entries::{RawGeometry, RawReference},
     rules::{Parts, VECTORS_MAX, each, rule, unique},
 };
-use crate::{Error, LocalSpec, LocalVector, Task, TaskKind};
+use crate::{Error, ExitPoint, ExitSpec, LocalSpec, LocalVector, Task, TaskKind};
+
+/// Most thresholds of a curve.
+const CURVE_MAX: usize = 256;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +28,7 @@ pub(super) struct RawLocal {
     reference: Option<RawReference>,
     #[serde(default)]
     vector: Vec<RawLocalVector>,
+    exit: Option<RawExit>,
 }
 
 #[derive(Deserialize)]
@@ -35,7 +39,30 @@ struct RawLocalVector {
     logits: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawExit {
+    threshold: f64,
+    photos: u32,
+    judge: String,
+    curve: Vec<RawExitPoint>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawExitPoint {
+    threshold: f64,
+    kept: f64,
+    agreement: f64,
+    bytes: f64,
+}
+
 impl RawLocal {
+    /// Whether a table is present that formats before 3 do not have.
+    pub(super) fn has_exit(&self) -> bool {
+        self.exit.is_some()
+    }
+
     pub(super) fn check(self, parts: &Parts<'_>, tasks: &[Task]) -> Result<LocalSpec, Error> {
         let task = tasks.iter().position(|task| task.name == self.task);
         let task = task.ok_or_else(|| Error::field("local.task", "no such task"))?;
@@ -67,6 +94,41 @@ impl RawLocal {
             parameters: self.parameters,
             reference: self.reference.map(|raw| raw.check("local.reference", parts)).transpose()?,
             vectors,
+            exit: self.exit.map(RawExit::check).transpose()?,
         })
+    }
+}
+
+impl RawExit {
+    fn check(self) -> Result<ExitSpec, Error> {
+        let field = |name: &str| format!("local.exit.{name}");
+        rule(self.photos > 0, field("photos"), "at least 1")?;
+        rule((2..=CURVE_MAX).contains(&self.curve.len()), field("curve"), "2 to 256 entries")?;
+        let RawExit { threshold, photos, judge, curve } = self;
+        let curve = each("local.exit.curve", curve, |at, raw: RawExitPoint| raw.check(at))?;
+        for pair in curve.windows(2) {
+            rule(pair[0].threshold < pair[1].threshold, field("curve"), "thresholds must rise")?;
+            rule(pair[0].kept >= pair[1].kept, field("curve"), "a higher threshold cannot keep more photos")?;
+            rule(
+                pair[0].bytes <= pair[1].bytes,
+                field("curve"),
+                "a higher threshold cannot cost fewer bytes",
+            )?;
+        }
+        let known = curve.iter().any(|point| point.threshold == threshold);
+        rule(known, field("threshold"), "one of the thresholds of local.exit.curve")?;
+        Ok(ExitSpec { threshold, photos, judge, curve })
+    }
+}
+
+impl RawExitPoint {
+    fn check(self, at: &str) -> Result<ExitPoint, Error> {
+        let shares = [("threshold", self.threshold), ("kept", self.kept), ("agreement", self.agreement)];
+        for (name, share) in shares {
+            rule((0.0..=1.0).contains(&share), format!("{at}.{name}"), "a number from 0 to 1")?;
+        }
+        rule(self.bytes >= 0.0 && self.bytes.is_finite(), format!("{at}.bytes"), "a number of bytes")?;
+        let RawExitPoint { threshold, kept, agreement, bytes } = self;
+        Ok(ExitPoint { threshold, kept, agreement, bytes })
     }
 }

@@ -39,6 +39,9 @@ fn reads_the_example_of_the_document() {
     let local = manifest.local().expect("the example has one");
     assert_eq!((local.task, local.geometry.width, local.vectors.len()), (0, 224, 1));
     assert_eq!(local.geometry.fit, Fit::Crop { short_side: 256 });
+    let exit = local.exit.as_ref().expect("the example has one");
+    assert_eq!((exit.threshold, exit.photos, exit.curve.len()), (0.1, 200, 3));
+    assert_eq!((exit.curve[1].kept, exit.curve[2].bytes), (0.97, 4773.4));
 }
 
 #[test]
@@ -87,6 +90,16 @@ fn names_the_field_that_breaks_a_rule() {
         ("file = \"local.onnx\"", "file = \"other.onnx\"", "local.file"),
         ("file = \"reference-local.onnx\"", "file = \"other.onnx\"", "local.reference.file"),
         ("logits = \"vectors/local-photo-0.logits\"", "logits = \"no\"", "local.vector[0].logits"),
+        ("threshold = 0.1  ", "threshold = 0.6  ", "local.exit.threshold"),
+        ("photos = 200", "photos = 0", "local.exit.photos"),
+        ("threshold = 0.0, kept = 1.0", "threshold = 0.1, kept = 1.0", "local.exit.curve"),
+        ("threshold = 0.0, kept = 1.0", "threshold = nan, kept = 1.0", "local.exit.curve[0].threshold"),
+        ("kept = 1.0", "kept = 1.5", "local.exit.curve[0].kept"),
+        ("kept = 1.0", "kept = 0.5", "local.exit.curve"),
+        ("agreement = 0.71", "agreement = -0.71", "local.exit.curve[0].agreement"),
+        ("bytes = 130.0", "bytes = inf", "local.exit.curve[1].bytes"),
+        ("bytes = 130.0", "bytes = 9000", "local.exit.curve"),
+        ("format = 3", "format = 2", "local.exit"),
         ("\"head.onnx\" =", "\"../head.onnx\" =", "digests.\"../head.onnx\""),
         ("\"head.onnx\" =", "\"/head.onnx\" =", "digests.\"/head.onnx\""),
         ("\"head.onnx\" = \"e", "\"head.onnx\" = \"E", "digests.\"head.onnx\""),
@@ -102,9 +115,23 @@ fn names_the_field_that_breaks_a_rule() {
 
 #[test]
 fn refuses_another_format_before_it_reads_the_other_keys() {
-    let error = Manifest::parse("format = 3\nsomething = \"new\"").expect_err("format 3 is unknown");
-    assert_eq!(error.kind(), ErrorKind::Version);
-    assert_eq!(error.to_string(), "manifest.toml: format 3 is not supported, this build reads format 2");
+    for format in [1, 4] {
+        let text = format!("format = {format}\nsomething = \"new\"");
+        let error = Manifest::parse(&text).expect_err("the format is unknown");
+        assert_eq!(error.kind(), ErrorKind::Version);
+        let message = "is not supported, this build reads formats 2 to 3";
+        assert_eq!(error.to_string(), format!("manifest.toml: format {format} {message}"));
+    }
+}
+
+#[test]
+fn reads_a_bundle_of_format_2() {
+    let text = example();
+    let (before, rest) = text.split_once("[local.exit]").expect("the example has one");
+    let after = rest.find("[digests]").expect("digests come last");
+    let older = format!("{before}{}", &rest[after..]).replace("format = 3", "format = 2");
+    let manifest = Manifest::parse(&older).expect("format 2 has no exit");
+    assert_eq!(manifest.local().map(|local| &local.exit), Some(&None));
 }
 
 #[test]
@@ -112,7 +139,8 @@ fn refuses_unknown_keys_and_broken_syntax() {
     for text in [
         example().replace("licence =", "license ="),
         example().replace("[head]", "[head]\nfast = true"),
-        example().replace("format = 2", "format = \"2\""),
+        example().replace("format = 3", "format = \"3\""),
+        example().replace("photos = 200", "photos = 200\nlevel = 1"),
         "format =".to_owned(),
         String::new(),
     ] {

@@ -117,7 +117,7 @@ fn entities(topics: &Topics, camera: &str, with_pictures: bool) -> Vec<(&'static
                 "state_topic": state,
                 "value_template": "{{ value_json.path | default(none) }}",
                 "device_class": "enum",
-                "options": ["split", "image", "local"],
+                "options": ["split", "image", "local", "kept"],
                 "entity_category": "diagnostic",
             }),
         ),

@@ -472,6 +472,7 @@ pub(crate) mod tests {
             reply: Reply {
                 id: 0,
                 path: Path::Split,
+                groups: None,
                 provider: Provider::Cpu,
                 timings: TailTimings::default(),
                 answers,

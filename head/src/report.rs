@@ -344,6 +344,7 @@ mod tests {
             gate: None,
             exit: None,
             level: Some(1),
+            groups: None,
             coding: None,
             image: None,
             geometry: "photo".into(),

@@ -17,8 +17,10 @@ pub const FORMAT: u32 = 3;
 /// The oldest format number that this build reads.
 pub const OLDEST_FORMAT: u32 = 2;
 
-/// The first format with an early exit.
-const EXIT_FORMAT: i64 = 3;
+/// The first format with an early exit and ladders.
+const MEASURED_FORMAT: i64 = 3;
+/// The rule for these, as errors state it.
+const FROM_FORMAT_3: &str = "only bundles from format 3 on have it";
 
 /// Most geometries, levels and tasks: their indices are sent in four bits or more.
 const LIST_MAX: usize = 16;
@@ -196,10 +198,13 @@ impl Raw {
         )?;
         let tasks = each("task", self.task, |at, raw| raw.check(at, &parts, &geometries, levels.len()))?;
         unique("task", tasks.iter().map(|task| &task.name))?;
+        let newer = self.format >= MEASURED_FORMAT;
+        let ladder = tasks.iter().position(|task| !task.ladder.is_empty());
+        rule(newer || ladder.is_none(), format!("task[{}].ladder", ladder.unwrap_or(0)), FROM_FORMAT_3)?;
         let vectors =
             each("vector", self.vector, |at, raw| raw.check(at, &parts, &geometries, levels.len(), &tasks))?;
         let has_exit = self.local.as_ref().is_some_and(local::RawLocal::has_exit);
-        rule(!has_exit || self.format >= EXIT_FORMAT, "local.exit", "only bundles from format 3 on have it")?;
+        rule(newer || !has_exit, "local.exit", FROM_FORMAT_3)?;
         let local = self.local.map(|raw| raw.check(&parts, &tasks)).transpose()?;
         let tables = parts.part("codec.tables", self.codec.tables)?;
         Ok(Manifest {

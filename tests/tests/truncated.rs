@@ -1,5 +1,6 @@
 //! Packets that end early, against the real tail: it answers from the channel groups that arrive in time.
 #![expect(clippy::unwrap_used, reason = "a test fails where it may")]
+#![expect(clippy::disallowed_methods, reason = "the tail is to wait")]
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
 //! The real head and tail over a recorded link.
+#![expect(clippy::disallowed_methods, reason = "frames are captured in real time")]
 
 use std::{
     fs,

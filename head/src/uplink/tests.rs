@@ -28,7 +28,7 @@ use super::*;
 use crate::{
     config::Server,
     frame::{
-        Capture, EncodeStats, Encoded, Finished, Frame, FrameId, FramePath, FramePlan, Origin, Outcome,
+        Capture, EncodeStats, Encoded, Finished, Frame, FrameId, FramePath, FramePlan, Load, Origin, Outcome,
         Timings,
     },
 };
@@ -68,10 +68,19 @@ pub(super) fn frame(id: u64, captured_at: Instant, budget: Duration) -> Frame<En
         can_reload: true,
     };
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    let stats =
-        EncodeStats { packet_bytes: 0, coding: None, timings: Timings::default(), encoded_at: captured_at };
+    let stats = EncodeStats {
+        packet_bytes: 0,
+        level: None,
+        coding: None,
+        timings: Timings::default(),
+        encoded_at: captured_at,
+    };
     let payload = Payload::Packet(vec![1, 2, 3]);
-    Frame::begin(FrameId(id), capture, plan, permit).0.with(Encoded { payload, stats, pixels: None })
+    Frame::begin(FrameId(id), capture, plan, permit).0.with(Encoded {
+        load: Load::Payload(payload),
+        stats,
+        pixels: None,
+    })
 }
 
 /// A server and the certificates of both sides.
@@ -129,6 +138,7 @@ impl Scene {
         let connector = self.connector();
         let first = find(&connector, retry_for, has_fallback).await;
         let uplink = Uplink {
+            planning: None,
             connector,
             queue: FrameQueue::new(encoded, finished_in),
             retry_for,
@@ -288,10 +298,22 @@ async fn an_answer_that_breaks_the_protocol_fails_its_frame_only() {
 #[tokio::test]
 async fn a_frame_without_an_answer_ends_with_its_budget() {
     let budget = Duration::from_millis(300);
-    let (result, ends) = Scene::new(None, &[Act::Ignore]).run(&[budget, LONG], LONG, true).await;
+    let (result, ends) = Scene::new(None, &[Act::Ignore]).run(&[budget, LONG], LONG, false).await;
     result.unwrap();
-    // The server is there and only slow, so nothing is answered in its place.
     assert_eq!(ends, ["failed: no answer within the budget of 300 ms", "answered"]);
+}
+
+#[tokio::test]
+async fn a_frame_that_a_slow_server_does_not_answer_is_answered_here_within_its_budget() {
+    let budget = Duration::from_millis(600);
+    let begin = Instant::now();
+    let (result, ends) = Scene::new(None, &[Act::Ignore]).run(&[budget], LONG, true).await;
+    result.unwrap();
+    assert!(
+        ends[0].starts_with("local: the server at 127.0.0.1:") && ends[0].ends_with("600 ms"),
+        "{ends:?}"
+    );
+    assert!(begin.elapsed() >= budget / 2, "{:?}", begin.elapsed());
 }
 
 #[tokio::test]

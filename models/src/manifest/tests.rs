@@ -99,7 +99,13 @@ fn names_the_field_that_breaks_a_rule() {
         ("agreement = 0.71", "agreement = -0.71", "local.exit.curve[0].agreement"),
         ("bytes = 130.0", "bytes = inf", "local.exit.curve[1].bytes"),
         ("bytes = 130.0", "bytes = 9000", "local.exit.curve"),
-        ("format = 3", "format = 2", "local.exit"),
+        ("format = 3", "format = 2", "task[0].ladder"),
+        ("[1400, 2600, 4100]", "[0, 2600, 4100]", "task[0].ladder[1].bytes"),
+        ("[1400, 2600, 4100]", "[1400, 2600, 2600]", "task[0].ladder[1].bytes"),
+        ("[1400, 2600, 4100]", "[1400, 2600]", "task[0].ladder[1].value"),
+        ("[0.30, 0.72, 0.89]", "[0.30, 0.72, 0.71]", "task[0].ladder[1].value"),
+        ("[0.30, 0.72, 0.89]", "[0.30, 0.72, 1.1]", "task[0].ladder[1].value"),
+        ("  { bytes = [1400, 2600, 4100], value = [0.30, 0.72, 0.89] },\n", "", "task[0].ladder"),
         ("\"head.onnx\" =", "\"../head.onnx\" =", "digests.\"../head.onnx\""),
         ("\"head.onnx\" =", "\"/head.onnx\" =", "digests.\"/head.onnx\""),
         ("\"head.onnx\" = \"e", "\"head.onnx\" = \"E", "digests.\"head.onnx\""),
@@ -130,7 +136,11 @@ fn reads_a_bundle_of_format_2() {
     let (before, rest) = text.split_once("[local.exit]").expect("the example has one");
     let after = rest.find("[digests]").expect("digests come last");
     let older = format!("{before}{}", &rest[after..]).replace("format = 3", "format = 2");
-    let manifest = Manifest::parse(&older).expect("format 2 has no exit");
+    assert!(Manifest::parse(&older).expect_err("it has a ladder").to_string().contains("task[0].ladder"));
+    let (ladder, end) =
+        (older.find("ladder = [").expect("it has one"), older.find("\n]\n").expect("its end"));
+    let older = format!("{}{}", &older[..ladder], &older[end + 3..]);
+    let manifest = Manifest::parse(&older).expect("format 2 has neither exit nor ladder");
     assert_eq!(manifest.local().map(|local| &local.exit), Some(&None));
 }
 

@@ -20,7 +20,9 @@ pub use exit::ExitMode;
 pub use flags::{Coding, FallbackMode, Flags, FrameChoice, Path, Size, Transport};
 pub use gate::{GateMode, GateSettings};
 pub(crate) use outputs::topic_level;
-pub use outputs::{Lines, Mqtt, MqttFlags, Only, OutputFlags, Outputs, Webhook, WebhookFlags};
+pub use outputs::{
+    Lines, Mqtt, MqttFlags, Only, OutputFlags, Outputs, Page, PageFlags, Webhook, WebhookFlags,
+};
 
 /// Classes in the answer of a classification task.
 pub(crate) const TOP_K: u16 = 5;

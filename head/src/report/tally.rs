@@ -67,6 +67,11 @@ impl Tally {
         }
     }
 
+    /// How many answers have arrived or are lost.
+    pub(crate) fn settled(&self) -> u64 {
+        self.delivered.load(Relaxed) + self.lost.load(Relaxed)
+    }
+
     /// Counts what was offered and has not arrived as lost. Only at the end: until then it may still be on its way.
     pub(crate) fn settle(&self) {
         let lost = self.offered.load(Relaxed).saturating_sub(self.delivered.load(Relaxed));

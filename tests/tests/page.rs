@@ -21,6 +21,8 @@ const BAD_FLAG: i32 = 2;
 struct Head {
     process: Option<Child>,
     address: SocketAddr,
+    /// How many cameras it has.
+    cameras: usize,
 }
 
 fn command(flags: &[&str]) -> Command {
@@ -47,10 +49,14 @@ impl Head {
             }
         };
         std::thread::spawn(move || std::io::copy(&mut told, &mut std::io::sink()));
-        let head = Head { process: Some(process), address };
+        let cameras = command.get_args().filter(|word| *word == "--source").count();
+        let head = Head { process: Some(process), address, cameras };
         for _ in 0..TIMEOUT.as_millis() / 50 {
             let (_, body) = head.get("/status")?;
-            if serde_json::from_slice::<Value>(&body)?["cameras"]["camera"]["answered"].as_u64() > Some(0) {
+            let status: Value = serde_json::from_slice(&body)?;
+            let cameras = status["cameras"].as_object().context("cameras")?;
+            let answered = |camera: &Value| camera["answered"].as_u64() > Some(0);
+            if !cameras.is_empty() && cameras.values().all(answered) && cameras.len() >= head.cameras {
                 return Ok(head);
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -169,6 +175,35 @@ fn figures_of_a_split_name_path_level_and_bytes() -> Result<()> {
     }
     head.end()?;
     pair.drain()
+}
+
+#[test]
+fn each_camera_has_a_card_of_its_own() -> Result<()> {
+    let mut command = narrows_pair::head();
+    command.args(["run", "--path", "local", "--tasks", "classify", "--repeat", "0", "--lines", "none"]);
+    command.arg("--bundle").arg(bundle()).args(["--device", "gate", "--page", "127.0.0.1:0"]);
+    for (name, file) in [("front-door", "orange.jpg"), ("yard", "squirrel.jpg")] {
+        command.arg("--source").arg(format!("{name}={}", photos().join(file).display()));
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let head = Head::start(command)?;
+    let status: Value = serde_json::from_slice(&head.get("/status")?.1)?;
+    for (name, class) in [("front-door", "orange"), ("yard", "fox squirrel")] {
+        assert_eq!(status["cameras"][name]["class"]["label"], class, "{status}");
+        assert!(head.get(&format!("/cameras/{name}/picture.jpg"))?.0.contains("200 OK"));
+    }
+    if let Some(mut browser) = Browser::start("page of two cameras")? {
+        let shots = shots()?;
+        browser.resize(1280, 900, false)?;
+        browser.open(&format!("http://{}/", head.address))?;
+        browser.wait_for(
+            "[...document.querySelectorAll('.view img')].filter((view) => view.naturalWidth).length === 2",
+        )?;
+        browser.wait_for("document.querySelectorAll('#answers tbody tr').length === 2")?;
+        browser.picture(&shots.join("two.png"))?;
+        assert!(browser.complaints().is_empty(), "{:#?}", browser.complaints());
+    }
+    head.end()
 }
 
 /// Where pictures of the page are put, to be looked at.

@@ -110,8 +110,9 @@ cameras: build ## cameras that ffmpeg makes, and an hour's worth of frames while
 	$(CARGO) test $(BUILD) --test cameras
 	GO2RTC="$(GO2RTC)" $(CARGO) test $(BUILD) --test camera_programs -- --nocapture --test-threads=1 --include-ignored
 
-sinks: build ## what answers go through, with a real broker (mosquitto): files, MQTT, webhooks
-	$(CARGO) test $(BUILD) --test sinks --test mqtt
+sinks: build ## where answers go: files, webhooks, a real broker (mosquitto), and the page in a browser (Chromium)
+	$(CARGO) test $(BUILD) --test sinks --test mqtt --test page
+	@echo "Pictures of the page are in target/page."
 
 SECONDS_EACH ?= 600
 fuzz: ## run every fuzz target SECONDS_EACH=600 seconds, keeping what is found (needs cargo-fuzz and a nightly toolchain)

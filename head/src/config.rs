@@ -20,7 +20,9 @@ pub use exit::ExitMode;
 pub use flags::{Coding, FallbackMode, Flags, FrameChoice, LevelFlag, Path, Purpose, Size, Transport};
 pub use gate::{GateMode, GateSettings};
 pub(crate) use outputs::topic_level;
-pub use outputs::{Lines, Mqtt, MqttFlags, Only, OutputFlags, Outputs, Webhook, WebhookFlags};
+pub use outputs::{
+    Lines, Mqtt, MqttFlags, Only, OutputFlags, Outputs, Page, PageFlags, Webhook, WebhookFlags,
+};
 
 /// Classes in the answer of a classification task.
 pub(crate) const TOP_K: u16 = 5;
@@ -152,8 +154,7 @@ impl Config {
         let local = local_task(bundle, &chosen);
         let exit = flags.exit.threshold(flags.path != Path::Local, bundle, &chosen);
         let exit = exit.map_err(|reason| Error::usage("--exit", reason))?;
-        let gate_max_age =
-            Duration::from_millis(in_range("--gate-max-age", flags.gate_max_age, 1, HOUR * 1000)?);
+        let gate = flags.gate.settings(flags.gate_max_age)?;
         let server = match flags.path {
             Path::Split | Path::Image => Some((
                 Server::parse(required("--server", flags.server.as_ref())?)?,
@@ -171,7 +172,7 @@ impl Config {
             device: flags.device.as_deref().map(device_name).transpose()?,
             server,
             path: flags.path,
-            gate: flags.gate.settings(gate_max_age),
+            gate,
             exit,
             // A bundle may be installed on a device without this part.
             fallback: flags.fallback == FallbackMode::Lost && local.is_ok_and(|part| bundle.has(part)),

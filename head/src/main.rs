@@ -40,6 +40,9 @@ Examples:
     narrows-head run … --lines answers.jsonl --mqtt mqtt://broker.local --mqtt-user gate \\
         --mqtt-password-file password
 
+  Show live pictures, answers and figures to a browser on this device, at http://127.0.0.1:8080/:
+    narrows-head run … --page 127.0.0.1:8080
+
   Run without end on photos that another program writes into a FIFO, one for each time that it opens it:
     mkfifo photos.fifo
     narrows-head run … --source photos.fifo --repeat 0

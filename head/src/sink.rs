@@ -10,6 +10,7 @@ mod monitor;
 mod mqtt;
 mod out;
 mod overlay;
+mod page;
 mod pictures;
 mod queue;
 mod tls;

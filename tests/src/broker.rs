@@ -89,6 +89,19 @@ impl Broker {
         Ok(())
     }
 
+    /// Stops its work, or has it go on: its connections stay, and nothing is read from them.
+    ///
+    /// # Errors
+    /// An error of the operating system.
+    pub fn pause(&self, is_paused: bool) -> Result<()> {
+        let signal = if is_paused { "-STOP" } else { "-CONT" };
+        ensure!(
+            Command::new("kill").args([signal, &self.process.id().to_string()]).status()?.success(),
+            "no signal"
+        );
+        Ok(())
+    }
+
     /// Starts it again on the same port.
     ///
     /// # Errors

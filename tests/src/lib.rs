@@ -2,6 +2,7 @@
 //! client that sends any bytes to a tail. The fuzz targets are in `fuzz/`.
 
 pub mod broker;
+pub mod browser;
 mod live;
 mod processes;
 pub mod schema;

@@ -60,6 +60,11 @@ fn commands_for_certificates_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_rate_control_work() -> Result<()> {
+    run("docs/rate-control.md")
+}
+
+#[test]
 fn commands_for_power_and_comparing_work() -> Result<()> {
     run("docs/power.md")?;
     run("docs/compare.md")
@@ -178,6 +183,7 @@ impl Place {
         let programs = programs.parent().unwrap_or(Path::new("")).display().to_string();
         let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
         let command = command.replace("server.example", "localhost").replace("7461", &self.port);
+        let command = command.replace(":8080", &format!(":{}", self.port));
         let mut shell = Command::new("bash");
         shell.arg("-ec").arg(command).current_dir(self.folder.path());
         shell.env("PATH", path).env("NARROWS_ORT", runtime()).stdin(Stdio::null());

@@ -158,10 +158,15 @@ fn a_wrong_distance_or_age_is_named() -> Result<()> {
         ("--gate", "nan", "off, auto or a number from 0 to 255"),
         ("--gate", "256", "off, auto or a number from 0 to 255"),
         ("--gate-max-age", "0", "give 1 to 3600000"),
+        ("--gate-max-age", "500", "only --gate keeps answers"),
     ] {
         let mut command = narrows_pair::head();
         command.args(["run", "--path", "local", "--tasks", "classify", "--bundle"]).arg(bundle());
-        let output = command.arg("--source").arg(photos()).args([flag, wrong]).output()?;
+        command.arg("--source").arg(photos()).args([flag, wrong]);
+        if wrong == "0" {
+            command.args(["--gate", "auto"]);
+        }
+        let output = command.output()?;
         assert_eq!(output.status.code(), Some(BAD_FLAG), "{}", said(&output));
         assert!(said(&output).contains(flag) && said(&output).contains(way), "{}", said(&output));
     }

@@ -214,6 +214,53 @@ fn a_broker_that_is_away_or_silent_holds_up_nothing() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn every_answer_of_a_short_run_arrives() -> Result<()> {
+    let Some(broker) = Broker::start("mqtt short", "allow_anonymous true")? else { return Ok(()) };
+    let live = broker.subscribe("narrows/pi/#", &[])?;
+    std::thread::sleep(Duration::from_secs(1));
+    let mut command = narrows_pair::head();
+    command.args([
+        "run",
+        "--path",
+        "local",
+        "--tasks",
+        "classify",
+        "--device",
+        "pi",
+        "--mqtt",
+        &address(&broker),
+    ]);
+    let output = command.arg("--bundle").arg(bundle()).arg("--source").arg(photos()).output()?;
+    let lines = narrows_tests::lines(&output)?;
+    assert!(said(&output).contains(&format!("{} delivered, 0 lost", lines.len())), "{}", said(&output));
+    for line in lines {
+        assert_eq!(live.find(|message| message.topic == "narrows/pi/camera/answer")?.json()?, line);
+    }
+    live.expect("narrows/pi/available", "offline").map(drop)
+}
+
+#[test]
+fn a_broker_that_stops_reading_holds_up_nothing() -> Result<()> {
+    let Some(broker) = Broker::start("mqtt paused", "allow_anonymous true")? else { return Ok(()) };
+    let live = broker.subscribe("narrows/pi/camera/answer", &[])?;
+    let mut command = head(&address(&broker), &["--mqtt-picture", "1"]);
+    let mut child = Running::start(command.stdout(Stdio::piped()))?;
+    live.find(|_| true)?;
+    broker.pause(true)?;
+    std::thread::sleep(Duration::from_secs(3));
+    child.signal("-TERM")?;
+    let ended = ended(child.0.take().context("it runs")?, END);
+    broker.pause(false)?;
+    let output = ended?;
+    let (said, lines) = (said(&output), narrows_tests::lines(&output)?.len());
+    assert_eq!(output.status.code(), Some(143), "{said}");
+    let line = said.lines().find(|line| line.starts_with("mqtt://")).context("a line in the summary")?;
+    let counts: Vec<usize> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(counts.len() == 2 && counts[1] > 0 && counts[0] + counts[1] == lines, "{lines} lines: {said}");
+    Ok(())
+}
+
 /// A certificate authority, and certificates of it, written into a folder.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 

@@ -297,6 +297,17 @@ fn a_slow_webhook_loses_lines_and_holds_up_no_frame() -> Result<()> {
 }
 
 #[test]
+fn the_end_of_the_source_waits_for_a_slow_webhook() -> Result<()> {
+    let (listener, address) = listen()?;
+    let requests = serve(listener, Manner::Status("200 OK", Duration::from_millis(700)), None);
+    let output = head(&["--webhook", &address]).output()?;
+    let lines = lines(&output)?.len();
+    assert_eq!(requests.try_iter().count(), lines, "{}", said(&output));
+    assert!(said(&output).contains(&format!("{lines} delivered, 0 lost")), "{}", said(&output));
+    Ok(())
+}
+
+#[test]
 fn a_webhook_that_comes_back_gets_the_newest_line() -> Result<()> {
     let (listener, address) = listen()?;
     let place = listener.local_addr()?;

@@ -25,7 +25,8 @@ fn without(task: &str) -> Result<TempDir> {
         assert!(tables.iter().any(|table| says(table, "name")), "the shipped bundle has no task {task}");
         let local = tables.iter().any(|table| table.starts_with("[local]") && says(table, "task"));
         tables.retain(|table| {
-            let follows = local && table.starts_with("[[local.vector]]");
+            let follows =
+                local && (table.starts_with("[[local.vector]]") || table.starts_with("[local.exit]"));
             !(says(table, "name") || says(table, "task") || follows)
         });
         let gone = |line: &str| line.contains(task) || (local && line.contains("local"));

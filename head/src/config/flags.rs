@@ -66,9 +66,9 @@ pub struct Flags {
     #[arg(long, value_name = "off|auto|0…255", default_value_t = GateMode::Off)]
     pub gate: GateMode,
 
-    /// Milliseconds for which an answer may be kept, from the capture of the frame that it was given to
-    #[arg(long, value_name = "MS", default_value_t = 5000)]
-    pub gate_max_age: u64,
+    /// Milliseconds for which --gate may keep an answer, from the capture of the frame that it was given to [default: 5000]
+    #[arg(long, value_name = "MS")]
+    pub gate_max_age: Option<u64>,
 
     /// Early exit of --path split and image: from which confidence on the local network's answer is used and the frame is not
     /// sent; `auto` is the bundle's calibrated threshold. For --tasks that the local network answers alone, which is

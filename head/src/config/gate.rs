@@ -2,9 +2,16 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use crate::Error;
+
 /// Distance of `--gate auto`, in quantiser steps: above what noise and compression of a still scene move, below what an object
 /// of 32 pixels moves that enters it (models/results/README.md).
 const AUTO: f64 = 0.3;
+
+/// Milliseconds for which an answer is kept unless another time is chosen.
+const MAX_AGE: u64 = 5000;
+/// Longest such time: an hour.
+const LONGEST: u64 = 3_600_000;
 
 /// Below which distance from the last answered frame its answer is kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,14 +61,23 @@ pub struct GateSettings {
 }
 
 impl GateMode {
-    /// The settings of the gate, if there is to be one.
-    pub(super) fn settings(self, max_age: Duration) -> Option<GateSettings> {
+    /// The settings of the gate, if there is to be one; `max_age` is that of `--gate-max-age` in milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an age without a gate, or one that is out of range.
+    pub(super) fn settings(self, max_age: Option<u64>) -> Result<Option<GateSettings>, Error> {
+        let wrong = |reason: String| Error::usage("--gate-max-age", reason);
         let threshold = match self {
-            GateMode::Off => return None,
+            GateMode::Off if max_age.is_some() => return Err(wrong("only --gate keeps answers".to_owned())),
+            GateMode::Off => return Ok(None),
             GateMode::Auto => AUTO,
             GateMode::Distance(distance) => distance,
         };
-        Some(GateSettings { threshold, max_age })
+        let age = max_age.unwrap_or(MAX_AGE);
+        match (1..=LONGEST).contains(&age) {
+            true => Ok(Some(GateSettings { threshold, max_age: Duration::from_millis(age) })),
+            false => Err(wrong(format!("{age} is out of range; give 1 to {LONGEST}"))),
+        }
     }
 }
 

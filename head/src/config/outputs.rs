@@ -1,6 +1,6 @@
 //! Where the answers of a run go: flags and their checks.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 use ureq::http::Uri;
@@ -20,13 +20,13 @@ pub struct OutputFlags {
     #[arg(long, value_name = "-|none|FILE", default_value = "-", help_heading = "JSON lines")]
     pub lines: PathBuf,
 
-    /// Size at which the file of --lines is renamed to FILE.1 and begun anew, with K, M or G for powers of 1024
-    #[arg(long, value_name = "BYTES", value_parser = size, default_value = "64M", help_heading = "JSON lines")]
-    pub rotate_size: u64,
+    /// Size at which the file of --lines is renamed to FILE.1 and begun anew, with K, M or G for powers of 1024 [default: 64M]
+    #[arg(long, value_name = "BYTES", value_parser = size, help_heading = "JSON lines")]
+    pub rotate_size: Option<u64>,
 
-    /// How many renamed files of --lines are kept: FILE.1 is the newest
-    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "JSON lines")]
-    pub rotate_keep: u32,
+    /// How many renamed files of --lines are kept: FILE.1 is the newest [default: 4]
+    #[arg(long, value_name = "N", help_heading = "JSON lines")]
+    pub rotate_keep: Option<u32>,
 
     /// The flags of MQTT.
     #[command(flatten)]
@@ -35,6 +35,10 @@ pub struct OutputFlags {
     /// The flags of the webhook.
     #[command(flatten)]
     pub webhook: WebhookFlags,
+
+    /// The flags of the page.
+    #[command(flatten)]
+    pub page: PageFlags,
 }
 
 /// The flags of MQTT, as given.
@@ -104,6 +108,24 @@ pub struct WebhookFlags {
     pub webhook_ca: Option<PathBuf>,
 }
 
+/// The flags of the page, as given.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Page")]
+pub struct PageFlags {
+    /// Serve a page with the live picture, answers and figures at this address, for example 127.0.0.1:8080
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub page: Option<String>,
+
+    /// Let --page listen at an address that other machines reach. There is no password: whoever reaches it sees what the
+    /// cameras see
+    #[arg(long)]
+    pub page_allow_remote: bool,
+
+    /// Further names that browsers may use for the page; addresses, localhost and the host name are known
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub page_name: Vec<String>,
+}
+
 /// The frames whose lines a webhook gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Only {
@@ -123,6 +145,8 @@ pub struct Outputs {
     pub mqtt: Option<Mqtt>,
     /// The webhook, if there is one.
     pub webhook: Option<Webhook>,
+    /// The page, if one is served.
+    pub page: Option<Page>,
 }
 
 /// Where JSON lines go.
@@ -183,6 +207,16 @@ pub struct Webhook {
     pub ca: Option<PathBuf>,
 }
 
+/// How the page is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page {
+    /// Where it is served.
+    pub listen: SocketAddr,
+    /// The names that browsers may use for it, beside addresses and `localhost`.
+    pub names: Vec<String>,
+}
+
 impl OutputFlags {
     /// Checks the flags; reads the files that hold a password, an address or headers.
     ///
@@ -195,13 +229,26 @@ impl OutputFlags {
             Some("") => return Err(Error::usage("--lines", "a file has a name; give -, none or FILE")),
             _ => Lines::File {
                 path: self.lines.clone(),
-                rotate_size: super::in_range("--rotate-size", self.rotate_size, 4096, 1 << 40)?,
-                keep: super::in_range("--rotate-keep", self.rotate_keep.into(), 0, 1000)? as u32,
+                rotate_size: super::in_range(
+                    "--rotate-size",
+                    self.rotate_size.unwrap_or(64 << 20),
+                    4096,
+                    1 << 40,
+                )?,
+                keep: super::in_range("--rotate-keep", self.rotate_keep.unwrap_or(4).into(), 0, 1000)? as u32,
             },
         };
+        if !matches!(lines, Lines::File { .. }) {
+            let stray = [
+                ("--rotate-size", self.rotate_size.is_some()),
+                ("--rotate-keep", self.rotate_keep.is_some()),
+            ];
+            needs("--lines FILE", &stray)?;
+        }
         let mqtt = self.mqtt.check()?;
         let webhook = self.webhook.check()?;
-        Ok(Outputs { lines, mqtt, webhook })
+        let page = self.page.check()?;
+        Ok(Outputs { lines, mqtt, webhook, page })
     }
 }
 
@@ -308,6 +355,34 @@ impl WebhookFlags {
     }
 }
 
+impl PageFlags {
+    fn check(&self) -> Result<Option<Page>, Error> {
+        let Some(given) = &self.page else {
+            let stray = [
+                ("--page-allow-remote", self.page_allow_remote),
+                ("--page-name", !self.page_name.is_empty()),
+            ];
+            return needs("--page", &stray).map(|()| None);
+        };
+        let listen: SocketAddr = given.replace("localhost:", "127.0.0.1:").parse().map_err(|_| {
+            let reason = format!("{given:?} is no address with a port; give 127.0.0.1:8080 or [::1]:8080");
+            Error::usage("--page", reason)
+        })?;
+        if !listen.ip().to_canonical().is_loopback() && !self.page_allow_remote {
+            let reason = format!(
+                "{listen} can be reached from other machines, and the page shows what the cameras see to whoever reaches \
+                 it; listen at 127.0.0.1:{}, or add --page-allow-remote",
+                listen.port()
+            );
+            return Err(Error::usage("--page", reason));
+        }
+        let host = host_name().to_ascii_lowercase();
+        let mut names = vec![format!("{host}.local"), host];
+        names.extend(self.page_name.iter().map(|name| name.trim().to_ascii_lowercase()));
+        Ok(Some(Page { listen, names }))
+    }
+}
+
 /// Refuses the flags of a sink that is not asked for.
 fn needs(sink: &str, stray: &[(&'static str, bool)]) -> Result<(), Error> {
     match stray.iter().find(|(_, given)| *given) {
@@ -341,6 +416,10 @@ fn secret(flag: &'static str, file: &std::path::Path) -> Result<String, Error> {
     let named = crate::name::Escaped(file);
     let text = std::fs::read_to_string(file)
         .map_err(|error| Error::usage(flag, format!("{named} cannot be read: {error}")))?;
+    let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
+    if mode & 0o007 != 0 {
+        tracing::warn!("{flag}: every user of this device can read {named}; run: chmod 600 {named}");
+    }
     let text = text.trim_end_matches(['\r', '\n']);
     match text.is_empty() {
         true => Err(Error::usage(flag, format!("{named} is empty"))),
@@ -399,6 +478,13 @@ fn size(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| "give a number of bytes such as 65536, 64K or 10M".to_owned())
 }
 
+/// The host name of this device.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "narrows".to_owned() } else { name.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -445,6 +531,10 @@ mod tests {
             (&["--webhook", "http://u@x/"], ["--webhook: ", "--webhook-headers"]),
             (&["--webhook", "/x"], ["--webhook: ", "http://HOST/PATH"]),
             (&["--webhook-only", "answered"], ["--webhook-only: ", "needs --webhook"]),
+            (&["--page", "8080"], ["--page: ", "127.0.0.1:8080"]),
+            (&["--page", "0.0.0.0:80"], ["--page: ", "--page-allow-remote"]),
+            (&["--page-allow-remote"], ["--page-allow-remote: ", "needs --page"]),
+            (&["--rotate-keep", "1"], ["--rotate-keep: ", "needs --lines FILE"]),
             (&["--lines", "x", "--rotate-size", "1"], ["--rotate-size: ", "4096"]),
         ] {
             let error = outputs(words).unwrap_err();
@@ -465,5 +555,12 @@ mod tests {
         assert_eq!(headers("X-A: b: c\n\nauthorization:Bearer x").unwrap().len(), 2);
         let error = headers("X-A: b\nno header").unwrap_err().to_string();
         assert!(error.contains("line 2") && !error.contains("no header\""), "{error}");
+    }
+
+    #[test]
+    fn the_page_listens_on_this_device_alone_unless_told_otherwise() {
+        assert!(outputs(&["--page", "[::1]:80"]).unwrap().page.is_some());
+        let page = outputs(&["--page", "0.0.0.0:80", "--page-allow-remote", "--page-name", "Cam.Example"]);
+        assert!(page.unwrap().page.unwrap().names.contains(&"cam.example".to_owned()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 use super::SinkStatus;
@@ -14,6 +14,8 @@ pub(crate) struct Tally {
     offered: AtomicU64,
     delivered: AtomicU64,
     lost: AtomicU64,
+    /// Whether what has not arrived counts as lost, whatever the sink still does.
+    is_settled: AtomicBool,
     /// Why nothing is delivered at present.
     trouble: Mutex<Option<String>>,
 }
@@ -27,6 +29,7 @@ impl Tally {
             offered: zero(),
             delivered: zero(),
             lost: zero(),
+            is_settled: AtomicBool::new(false),
             trouble: Mutex::new(None),
         }
     }
@@ -67,19 +70,46 @@ impl Tally {
         }
     }
 
+    /// How many answers have arrived or are lost.
+    pub(crate) fn settled(&self) -> u64 {
+        self.delivered.load(Relaxed) + self.lost.load(Relaxed)
+    }
+
     /// Counts what was offered and has not arrived as lost. Only at the end: until then it may still be on its way.
     pub(crate) fn settle(&self) {
-        let lost = self.offered.load(Relaxed).saturating_sub(self.delivered.load(Relaxed));
-        self.lost.store(lost, Relaxed);
+        self.is_settled.store(true, Relaxed);
     }
 
     /// The counts at present.
     pub(crate) fn status(&self) -> SinkStatus {
+        let delivered = self.delivered.load(Relaxed);
+        let lost = match self.is_settled.load(Relaxed) {
+            true => self.offered.load(Relaxed).saturating_sub(delivered),
+            false => self.lost.load(Relaxed),
+        };
         SinkStatus {
             name: self.name.clone(),
-            delivered: self.delivered.load(Relaxed),
-            lost: self.lost.load(Relaxed),
+            delivered,
+            lost,
             trouble: self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_not_arrived_at_the_end_is_lost_once() {
+        let tally = Tally::new("x");
+        (0..5).for_each(|_| tally.offer());
+        tally.deliver();
+        tally.lose(2);
+        assert_eq!((tally.status().delivered, tally.status().lost, tally.settled()), (1, 2, 3));
+        tally.settle();
+        // A sink that was left behind may still count.
+        tally.lose(2);
+        assert_eq!((tally.status().delivered, tally.status().lost), (1, 4));
     }
 }

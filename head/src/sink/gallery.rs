@@ -1,8 +1,10 @@
 //! Annotated pictures of the newest answers, drawn only while somebody wants them.
+#![expect(clippy::disallowed_methods, reason = "pictures are spaced out in time")]
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use image::RgbImage;
@@ -22,6 +24,9 @@ use crate::{
 /// How pictures are encoded.
 const JPEG: Encoding = Encoding { format: Format::Jpeg, quality: 80, chroma: Chroma::Half };
 
+/// Least time between two pictures of a camera: more than ten a second would take a small board's time for little.
+const EVERY: Duration = Duration::from_millis(100);
+
 /// The newest picture of each camera, for every sink that shows pictures: drawn and encoded once.
 #[derive(Debug)]
 pub(crate) struct Gallery {
@@ -38,6 +43,8 @@ struct Shelf {
     /// Viewers of this camera.
     demand: Demand,
     newest: watch::Sender<Option<Arc<Picture>>>,
+    /// When the next frame may be drawn.
+    due_at: Mutex<Option<Instant>>,
 }
 
 /// The frames that wait to be drawn: one for each camera.
@@ -50,6 +57,9 @@ struct Drafts {
 /// A picture of an answer.
 #[derive(Debug)]
 pub(crate) struct Picture {
+    /// Position of the frame within the run, from 1.
+    pub(super) number: u64,
+    pub(super) drawn_at: Instant,
     /// The picture as JPEG.
     pub(super) jpeg: Vec<u8>,
 }
@@ -57,6 +67,8 @@ pub(crate) struct Picture {
 /// What is needed to draw the answer to a frame.
 #[derive(Debug)]
 pub(super) struct Draft {
+    /// Position of the frame within the run, from 1.
+    pub(super) number: u64,
     pub(super) photo: RgbImage,
     pub(super) geometry: Geometry,
     /// Stands above the picture.
@@ -97,9 +109,18 @@ impl Gallery {
         Viewer { newest, _wanted: [self.demand.want(), shelf.demand.want()] }
     }
 
-    /// Whether somebody views the camera.
-    pub(super) fn is_viewed(&self, camera: &str) -> bool {
-        self.demand.exists() && self.shelf(camera).demand.exists()
+    /// Whether a frame of the camera is to be drawn at `now`: somebody views it, and the last one was long enough ago.
+    pub(super) fn wants(&self, camera: &str, now: Instant) -> bool {
+        if !self.demand.exists() {
+            return false;
+        }
+        let shelf = self.shelf(camera);
+        let mut due_at = lock(&shelf.due_at);
+        let wants = shelf.demand.exists() && due_at.is_none_or(|due_at| due_at <= now);
+        if wants {
+            *due_at = Some(now + EVERY);
+        }
+        wants
     }
 
     /// Has the answer to a frame drawn; a draft of the same camera that still waits is given up for it.
@@ -139,7 +160,11 @@ impl Gallery {
         if let Some(shelf) = cameras.get(camera) {
             return Arc::clone(shelf);
         }
-        let shelf = Arc::new(Shelf { demand: Demand::default(), newest: watch::Sender::new(None) });
+        let shelf = Arc::new(Shelf {
+            demand: Demand::default(),
+            newest: watch::Sender::new(None),
+            due_at: Mutex::default(),
+        });
         cameras.insert(camera.to_owned(), Arc::clone(&shelf));
         shelf
     }
@@ -156,7 +181,11 @@ impl Draft {
         });
         let picture = overlay::draw(&self.photo, &self.geometry, &self.title, &self.scores, map);
         let (width, height) = (picture.width() as usize, picture.height() as usize);
-        Ok(Picture { jpeg: JPEG.encode(picture.as_raw(), width, height)? })
+        Ok(Picture {
+            number: self.number,
+            drawn_at: Instant::now(),
+            jpeg: JPEG.encode(picture.as_raw(), width, height)?,
+        })
     }
 }
 
@@ -173,10 +202,12 @@ mod tests {
     fn a_camera_is_drawn_only_while_it_is_viewed() {
         let demand = Demand::default();
         let gallery = Gallery::new(demand.clone());
-        assert!(!gallery.is_viewed("front"));
+        let (begun, later) = (Instant::now(), Duration::from_secs(1));
+        assert!(!gallery.wants("front", begun));
         let viewer = gallery.view("front");
-        assert!(gallery.is_viewed("front") && demand.exists() && !gallery.is_viewed("back"));
+        assert!(gallery.wants("front", begun) && demand.exists() && !gallery.wants("back", begun));
+        assert!(!gallery.wants("front", begun + EVERY / 2) && gallery.wants("front", begun + EVERY));
         drop(viewer);
-        assert!(!gallery.is_viewed("front") && !demand.exists());
+        assert!(!gallery.wants("front", begun + later) && !demand.exists());
     }
 }

@@ -2,13 +2,18 @@
 #![expect(clippy::disallowed_methods, reason = "figures are taken over time")]
 
 use std::{
+    net::TcpListener,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use narrows_models::Bundle;
-use tokio::{runtime, sync::oneshot, time::timeout};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::oneshot,
+    time::sleep,
+};
 
 use super::{
     event::{CAMERA, Event},
@@ -17,6 +22,7 @@ use super::{
     line::FinishedLine,
     monitor::{Device, Monitor},
     mqtt::MqttSink,
+    page::{self, Audience, PageServer},
     pictures::draft,
     queue::Queue,
     webhook::WebhookSink,
@@ -26,14 +32,14 @@ use crate::{
     config::{Lines, Only, Outputs},
     demand::Demand,
     frame::{Finished, Frame},
-    report::{Line, Tally, Totals},
+    report::{Tally, Totals},
     shutdown::Shutdown,
 };
 
 /// Answers that may wait for each kind of sink.
 const FILE_QUEUE: usize = 4096;
 const NETWORK_QUEUE: usize = 64;
-/// How long sinks may take to deliver what waits at the end of a run.
+/// How long sinks may go without delivering anything at the end of a run.
 const DELIVERY: Duration = Duration::from_secs(2);
 /// The same where the run was told to stop.
 const HASTE: Duration = Duration::from_millis(300);
@@ -46,6 +52,8 @@ pub(crate) struct Hub {
     gallery: Arc<Gallery>,
     /// Whether a sink shows pictures.
     shows_pictures: bool,
+    /// Those who view the page, if there is one.
+    audience: Option<Audience>,
 }
 
 /// The way to one sink.
@@ -72,7 +80,7 @@ impl Hub {
         let device = Device { name: device.to_owned(), bundle: bundle.digest().short() };
         let monitor = Arc::new(Monitor::new(device, Instant::now()));
         let gallery = Arc::new(Gallery::new(demand));
-        let mut hub = Hub { outlets: Vec::new(), monitor, gallery, shows_pictures: false };
+        let mut hub = Hub { outlets: Vec::new(), monitor, gallery, shows_pictures: false, audience: None };
 
         // Everything is checked before the first sink starts.
         let file = match &outputs.lines {
@@ -95,6 +103,9 @@ impl Hub {
             Ok::<_, Error>((WebhookSink::open(webhook.clone())?, name, webhook.only))
         });
         let webhook = webhook.transpose()?;
+        let page =
+            outputs.page.as_ref().map(|page| Ok::<_, Error>((page::listen(page)?, page.names.clone())));
+        let page = page.transpose()?;
 
         let tally = |name: String| {
             let tally = Arc::new(Tally::new(name));
@@ -123,8 +134,7 @@ impl Hub {
         }
         if let Some((sink, queue, pictures)) = broker {
             hub.shows_pictures |= pictures;
-            let runtime = runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|source| Error::Device { problem: "no event loop", source })?;
+            let (runtime, tallies) = (event_loop()?, tallies.clone());
             hub.start("mqtt", queue, None, move |queue| {
                 runtime.block_on(sink.run(queue, tallies));
                 runtime.shutdown_background();
@@ -132,6 +142,9 @@ impl Hub {
         }
         if let Some((sink, queue, only)) = webhook {
             hub.start("webhook", queue, only, move |queue| sink.run(queue))?;
+        }
+        if let Some((listener, names)) = page {
+            hub.serve(listener, names, tallies)?;
         }
         if hub.shows_pictures {
             let gallery = Arc::clone(&hub.gallery);
@@ -147,44 +160,81 @@ impl Hub {
         finished: FinishedLine,
         json: Vec<u8>,
         bundle: &Bundle,
-    ) -> Line {
-        let camera = finished.line.camera.clone().unwrap_or_else(|| CAMERA.to_owned());
-        let camera = camera.as_str();
-        self.monitor.add(camera, &finished.line, Instant::now());
+    ) {
+        let camera = finished.line.camera.as_deref().unwrap_or(CAMERA);
+        let now = Instant::now();
+        self.monitor.add(camera, &finished.line, now);
         if self.shows_pictures
-            && self.gallery.is_viewed(camera)
+            && self.gallery.wants(camera, now)
             && let Some(draft) = draft(frame, &finished, camera, bundle)
         {
             self.gallery.submit(camera, draft);
         }
-        if self.outlets.is_empty() {
-            return finished.line;
+        if self.outlets.is_empty() && self.audience.is_none() {
+            return;
         }
         let event = Arc::new(Event { camera: camera.to_owned(), line: finished.line, json });
         for outlet in self.outlets.iter().filter(|outlet| WebhookSink::wants(outlet.only, &event.line)) {
             outlet.queue.push(Arc::clone(&event));
         }
-        event.line.clone()
+        if let Some(audience) = &self.audience {
+            audience.send(&event);
+        }
     }
 
-    /// Ends every sink: what waits is delivered within [`DELIVERY`], or [`HASTE`] where the run is told to stop.
+    /// Ends every sink. What waits is still delivered, as long as something is within every [`DELIVERY`]; where the run is told
+    /// to stop, within [`HASTE`].
     pub(crate) async fn close(self, shutdown: &Shutdown) {
         self.outlets.iter().for_each(|outlet| outlet.queue.close());
         self.gallery.close();
+        let tallies: Vec<_> = self.outlets.iter().map(|outlet| Arc::clone(outlet.queue.tally())).collect();
         let all = async {
             for outlet in self.outlets {
                 // An error means that its thread has ended by a panic.
                 let _ = outlet.ended.await;
             }
         };
+        let stalled = async {
+            let settled = || tallies.iter().map(|tally| tally.settled()).sum::<u64>();
+            let mut before = settled();
+            loop {
+                sleep(DELIVERY).await;
+                let now = settled();
+                if std::mem::replace(&mut before, now) == now {
+                    return;
+                }
+            }
+        };
         let hurry = async {
             shutdown.stopped().await;
-            tokio::time::sleep(HASTE).await;
+            sleep(HASTE).await;
         };
         tokio::select! {
-            _ = timeout(DELIVERY, all) => {}
+            () = all => {}
+            () = stalled => {}
             () = hurry => {}
         }
+    }
+
+    /// Starts the thread that serves the page; it ends with the process.
+    fn serve(
+        &mut self,
+        listener: TcpListener,
+        names: Vec<String>,
+        tallies: Vec<Arc<Tally>>,
+    ) -> Result<(), Error> {
+        let failed = |source| Error::Device { problem: "the page cannot be served", source };
+        let (runtime, audience) = (event_loop()?, Audience::new());
+        let address = listener.local_addr().map_err(failed)?;
+        let server = {
+            let _context = runtime.enter();
+            let (monitor, gallery) = (Arc::clone(&self.monitor), Arc::clone(&self.gallery));
+            PageServer::new(listener, names, monitor, gallery, tallies, audience.clone()).map_err(failed)?
+        };
+        spawn("page", move || runtime.block_on(server.run()))?;
+        page::announce(address);
+        (self.audience, self.shows_pictures) = (Some(audience), true);
+        Ok(())
     }
 
     /// No sinks.
@@ -196,6 +246,7 @@ impl Hub {
             monitor: Arc::new(Monitor::new(device, Instant::now())),
             gallery: Arc::new(Gallery::new(Demand::default())),
             shows_pictures: false,
+            audience: None,
         }
     }
 
@@ -217,6 +268,11 @@ impl Hub {
         self.outlets.push(Outlet { queue, only, ended });
         Ok(())
     }
+}
+
+fn event_loop() -> Result<Runtime, Error> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|source| Error::Device { problem: "no event loop", source })
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {

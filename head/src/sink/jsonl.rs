@@ -58,8 +58,8 @@ impl<W: Write> JsonlSink<W> {
                     }
                 }
             }
-            let line = self.hub.offer(&mut frame, line, json, &self.bundle);
-            self.totals.count(|summary| summary.add(&line));
+            self.totals.count(|summary| summary.add(&line.line));
+            self.hub.offer(&mut frame, line, json, &self.bundle);
             self.progress.inc(1);
         }
         self.progress.finish_and_clear();

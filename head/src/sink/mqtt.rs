@@ -41,7 +41,7 @@ const TICK: Duration = Duration::from_millis(250);
 const STATE_EVERY: Duration = Duration::from_secs(1);
 /// Time between two messages about the state of the device.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
-/// How long the last messages may take.
+/// How long the end of the connection may take.
 const FAREWELL: Duration = Duration::from_millis(200);
 /// Longest state that Home Assistant keeps.
 const LONGEST_STATE: usize = 255;
@@ -119,8 +119,9 @@ impl MqttSink {
                     self.react(known, now).await;
                     known = now;
                 }
-                event = queue.next() => match event {
-                    Some(event) => self.take(&event, known.is_connected, queue.tally()).await,
+                // While there is no connection the newest answers wait in the queue.
+                event = queue.next(), if known.is_connected => match event {
+                    Some(event) => self.take(&event, queue.tally()).await,
                     None => break,
                 },
                 _ = tick.tick() => if known.is_connected { self.publish_due().await },
@@ -128,8 +129,12 @@ impl MqttSink {
                 else => pending().await,
             }
         }
-        if known.is_connected {
-            self.send(self.topics.available().to_owned(), OFFLINE, QoS::AtLeastOnce, true).await;
+        // Everything before it has been sent when the broker acknowledges it. Where it never does, its last will says the same.
+        let farewell = PublishOptions::at_least_once().retained();
+        let topic = self.topics.available().to_owned();
+        if let Ok(notice) = self.client.publish_tracked(topic, OFFLINE, farewell).await
+            && notice.wait_async().await.is_ok()
+        {
             let _ = self.client.disconnect_with_timeout(FAREWELL).await;
             if let Some(events) = events {
                 let _ = events.await;
@@ -170,8 +175,8 @@ impl MqttSink {
         }
     }
 
-    /// Publishes the outcome of a frame.
-    async fn take(&mut self, event: &Event, is_connected: bool, tally: &Arc<Tally>) {
+    /// Publishes the outcome of a frame. Where the broker takes no more, this waits, and answers wait in the queue.
+    async fn take(&mut self, event: &Event, tally: &Arc<Tally>) {
         let is_new = !self.cameras.contains_key(&event.camera);
         let camera = self.cameras.entry(event.camera.clone()).or_default();
         camera.has_news = true;
@@ -183,9 +188,6 @@ impl MqttSink {
         if let Some(class) = &news {
             camera.class = Some(class.clone());
         }
-        if !is_connected {
-            return tally.lose(1);
-        }
         if is_new {
             self.discover().await;
         }
@@ -194,7 +196,7 @@ impl MqttSink {
         }
         let json = event.json.trim_ascii_end().to_vec();
         let topic = self.topics.of(&event.camera, "answer");
-        match self.client.try_publish_tracked(topic, json, PublishOptions::at_least_once()) {
+        match self.client.publish_tracked(topic, json, PublishOptions::at_least_once()).await {
             Ok(notice) => {
                 let tally = Arc::clone(tally);
                 tokio::spawn(async move {

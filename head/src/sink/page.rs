@@ -101,7 +101,9 @@ pub(super) fn listen(page: &Page) -> Result<StdListener, Error> {
     let wrong = |error: io::Error| {
         let reason = match error.kind() {
             io::ErrorKind::AddrInUse => "is in use by another program; choose another port".to_owned(),
-            io::ErrorKind::PermissionDenied => "needs rights that this program has not; choose a port from 1024".to_owned(),
+            io::ErrorKind::PermissionDenied => {
+                "needs rights that this program has not; choose a port from 1024".to_owned()
+            }
             _ => format!("cannot be listened at: {error}"),
         };
         Error::usage("--page", format!("{} {reason}", page.listen))
@@ -139,7 +141,9 @@ impl PageServer {
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                 // As much as its socket takes; who floods the page gets no more of this thread.
-                let _ = stream.try_write(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let _ = stream.try_write(
+                    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                );
                 continue;
             };
             let shared = Arc::clone(&self.shared);
@@ -186,7 +190,9 @@ impl Shared {
         let response = match parts[..] {
             _ if !self.is_known(request.host.as_deref()) => {
                 let mut response = Response::plain("421 Misdirected Request");
-                response.body = b"This device is not known by that name: use its address, or add --page-name NAME.\n".to_vec();
+                response.body =
+                    b"This device is not known by that name: use its address, or add --page-name NAME.\n"
+                        .to_vec();
                 response
             }
             _ if !is_head && request.method != "GET" => {
@@ -243,7 +249,8 @@ impl Shared {
     async fn picture(&self, camera: &str, after: Option<u64>) -> Response {
         let mut viewer = self.gallery.view(camera);
         let until = tokio::time::Instant::now() + PATIENCE;
-        let newest = |viewer: &Viewer| viewer.newest.borrow().clone().filter(|picture| Some(picture.number) != after);
+        let newest =
+            |viewer: &Viewer| viewer.newest.borrow().clone().filter(|picture| Some(picture.number) != after);
         let picture = loop {
             let found = newest(&viewer);
             if let Some(picture) = found.filter(|picture| picture.drawn_at.elapsed() < FRESH) {
@@ -307,7 +314,9 @@ impl Shared {
                 () = reader.closed() => return Ok(()),
                 changed = viewer.newest.changed() => if changed.is_err() { return Ok(()) },
             }
-            let Some(picture): Option<Arc<Picture>> = viewer.newest.borrow_and_update().clone() else { continue };
+            let Some(picture): Option<Arc<Picture>> = viewer.newest.borrow_and_update().clone() else {
+                continue;
+            };
             let length = picture.jpeg.len();
             let head = format!("--narrows\r\ncontent-type: image/jpeg\r\ncontent-length: {length}\r\n\r\n");
             write(output, &[head.as_bytes(), &picture.jpeg, b"\r\n"].concat()).await?;
@@ -336,6 +345,8 @@ pub(super) fn announce(address: SocketAddr) {
     // Without a reader of standard error there is nobody to tell.
     let _ = writeln!(io::stderr(), "narrows-head: the page is at http://{address}/");
     if !address.ip().to_canonical().is_loopback() {
-        tracing::warn!("--page-allow-remote: whoever reaches {address} sees what the cameras see; there is no password");
+        tracing::warn!(
+            "--page-allow-remote: whoever reaches {address} sees what the cameras see; there is no password"
+        );
     }
 }

@@ -180,7 +180,7 @@ pub(super) fn draft(
         _ => camera.to_owned(),
     };
     let scores = line.classify.clone().unwrap_or_default();
-    Some(ViewDraft { photo, geometry, title, scores, map })
+    Some(ViewDraft { number: line.frame + 1, photo, geometry, title, scores, map })
 }
 
 /// The geometry of the network that answered.

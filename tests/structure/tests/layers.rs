@@ -96,6 +96,7 @@ const ALLOWED_IN: &[(&str, &[&str])] = &[
     ),
     ("quinn::", &["wire/", "head/", "bench/", "tests/", "tail/src/frontend", "tail/src/serve.rs"]),
     ("rumqttc", &["head/src/sink/mqtt"]),
+    ("httparse", &["head/src/sink/page"]),
     ("ureq::", &["head/src/sink/webhook.rs", "head/src/config/outputs.rs"]),
     ("nvml_wrapper", &["head/power/src/sources/gpu.rs"]),
     ("x509_parser", &["wire/src/fault.rs", "wire/src/identity"]),

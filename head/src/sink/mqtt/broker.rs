@@ -19,7 +19,7 @@ const KEEP_ALIVE: u16 = 15;
 const CONNECT: u64 = 5;
 /// The wait before the first and before every later attempt to connect again, doubled in between.
 const WAIT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-/// Messages that may wait to be sent; what comes then is lost, so that none of them is old when it arrives.
+/// Messages that may wait to be sent: few, since what waits here is not replaced by what is newer.
 const WAITING: usize = 16;
 /// Largest message that is sent: a picture.
 const LARGEST: usize = 8 << 20;

@@ -53,7 +53,12 @@ pub(super) struct Response {
 impl Response {
     /// An answer with a status alone and a line of text.
     pub(super) fn plain(status: &'static str) -> Self {
-        Response { status, kind: "text/plain", headers: String::new(), body: format!("{status}\n").into_bytes() }
+        Response {
+            status,
+            kind: "text/plain",
+            headers: String::new(),
+            body: format!("{status}\n").into_bytes(),
+        }
     }
 }
 
@@ -112,7 +117,9 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, End> {
     let length = match request.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(End::Refused("431 Request Header Fields Too Large")),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(End::Refused("431 Request Header Fields Too Large"));
+        }
         Err(_) => return Err(End::Refused("400 Bad Request")),
     };
     let value = |name: &str| {
@@ -120,10 +127,13 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, End> {
         header.and_then(|header| std::str::from_utf8(header.value).ok())
     };
     // A body would be taken for the next request.
-    if value("transfer-encoding").is_some() || value("content-length").is_some_and(|length| length.trim() != "0") {
+    if value("transfer-encoding").is_some()
+        || value("content-length").is_some_and(|length| length.trim() != "0")
+    {
         return Err(End::Refused("413 Content Too Large"));
     }
-    let asks = |word: &str| value("connection").is_some_and(|value| value.to_ascii_lowercase().contains(word));
+    let asks =
+        |word: &str| value("connection").is_some_and(|value| value.to_ascii_lowercase().contains(word));
     let target = request.path.unwrap_or("/");
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     Ok(Some((
@@ -180,7 +190,11 @@ pub(super) async fn respond(
 /// # Errors
 /// Those of [`write`].
 pub(super) async fn begin(output: &mut (impl AsyncWrite + Unpin), kind: &str) -> io::Result<()> {
-    write(output, format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n{RULES}\r\n").as_bytes()).await
+    write(
+        output,
+        format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n{RULES}\r\n").as_bytes(),
+    )
+    .await
 }
 
 /// Writes bytes to a client that may not read.
@@ -239,7 +253,8 @@ mod tests {
             ("no request\r\n\r\n", "400"),
             ("GET / HTTP/1.1\r\nb\0d: x\r\n\r\n", "400"),
         ] {
-            let refused = matches!(parse(text.as_bytes()), Err(End::Refused(reason)) if reason.starts_with(status));
+            let refused =
+                matches!(parse(text.as_bytes()), Err(End::Refused(reason)) if reason.starts_with(status));
             assert!(refused, "{text:?}");
         }
     }

@@ -26,7 +26,7 @@ pub struct Flags {
 
     /// Where frames come from; may be given several times, each as [NAME=]SOURCE. An image file, a folder of images (without
     /// its subfolders), a quoted pattern such as 'photos/**/*.jpg', or a FIFO, which is opened anew for every frame; or a live
-    /// source, of which the newest frame counts: - (standard input), pipe:FIFO, watch:DIR, rpicam:[OPTIONS], v4l2:DEVICE,
+    /// source, of which the newest frame counts: - (standard input), pipe:FIFO, watch:DIR, rpicam:OPTIONS, v4l2:DEVICE,
     /// ffmpeg:ADDRESS, gst:PIPELINE or command:COMMAND. A path that exists is never taken for anything else
     #[arg(long, value_name = "SOURCE", required = true)]
     pub source: Vec<OsString>,

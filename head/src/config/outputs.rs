@@ -45,7 +45,7 @@ pub struct OutputFlags {
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "MQTT")]
 pub struct MqttFlags {
-    /// Broker to publish answers to: mqtt://HOST[:1883], or mqtts://HOST[:8883] with TLS
+    /// Broker to publish answers to: mqtt://HOST:PORT, or mqtts://HOST:PORT with TLS; without a port 1883, or 8883
     #[arg(long, value_name = "URL")]
     pub mqtt: Option<String>,
 

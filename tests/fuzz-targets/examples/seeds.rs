@@ -51,8 +51,19 @@ impl Seeds {
 
     /// Golden messages of the protocol.
     fn messages(&self) -> Result<()> {
-        let names =
-            ["hello", "hello-refusal", "welcome", "request", "image", "reply", "map", "refusal"].into_iter();
+        let names = [
+            "hello",
+            "hello-refusal",
+            "welcome",
+            "request",
+            "image",
+            "truncatable",
+            "reply",
+            "groups-reply",
+            "map",
+            "refusal",
+        ]
+        .into_iter();
         for name in names {
             let target =
                 if ["hello", "hello-refusal", "welcome"].contains(&name) { "hello" } else { "frame" };

@@ -15,7 +15,7 @@ use narrows_policy::{Ladder, Waiting};
 use serde::Serialize;
 
 use self::{
-    pair::{Frames, Setting},
+    pair::Frames,
     scene::Scene,
     simulate::{Outcome, Sender},
 };
@@ -180,14 +180,12 @@ impl Policy {
     /// Runs the pair, and then optimum and simulation for the same captures with the time that the pair's stages took.
     fn measure_pair(&self, name: &str, trace: &Trace, budget_ms: u64, real: &Real) -> Result<Run> {
         let scene = self.scene(trace, budget_ms);
-        let Scene { frames, interval, budget, one_way, .. } = scene;
-        let setting = Setting { frames, interval, budget, one_way };
-        let outcome = real.frames.run(&real.pair, &self.bundle, &self.task, trace, setting)?;
+        let outcome = real.frames.run(&real.pair, &self.bundle, &self.task, trace, &scene)?;
         let scene = Scene { begin: outcome.begin, server: outcome.stages, ..scene };
         let run = self.measure(name, trace, &real.frames.ladder, scene);
-        let share = |count: u64| count as f64 / frames as f64;
+        let share = |count: u64| count as f64 / scene.frames as f64;
         let pair = PairFigures {
-            percent: 100.0 * outcome.value / (run.optimum * frames as f64),
+            percent: 100.0 * outcome.value / (run.optimum * scene.frames as f64),
             answered: share(outcome.answered),
             cut: share(outcome.cut),
             stages_ms: 1e3 * outcome.stages.as_secs_f64(),

@@ -19,7 +19,7 @@ use narrows_netsim::{Rate, Relay, Shape, Trace};
 use narrows_pair::Pair;
 use narrows_policy::Ladder;
 
-use super::ladder;
+use super::{ladder, scene::Scene};
 
 /// How long the head may take to connect before the first frame is captured.
 const BEFORE: Duration = Duration::from_secs(3);
@@ -48,15 +48,6 @@ pub(super) struct PairOutcome {
     pub(super) cut: u64,
     /// Mean time of a frame in the head before it could be sent, and in the tail.
     pub(super) stages: Duration,
-}
-
-/// How frames are captured and sent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Setting {
-    pub(super) frames: u64,
-    pub(super) interval: Duration,
-    pub(super) budget: Duration,
-    pub(super) one_way: Duration,
 }
 
 impl Frames {
@@ -106,17 +97,17 @@ impl Frames {
         bundle: &Path,
         task: &str,
         trace: &Trace,
-        setting: Setting,
+        scene: &Scene,
     ) -> Result<PairOutcome> {
         let up = Shape {
             rate: Some(Rate::Recorded(Arc::new(trace.clone()))),
-            delay: setting.one_way,
+            delay: scene.one_way,
             ..Shape::default()
         };
-        let down = Shape { delay: setting.one_way, ..Shape::default() };
+        let down = Shape { delay: scene.one_way, ..Shape::default() };
         let started = Instant::now();
         let relay = Relay::with_shapes(up, down, pair.address().parse()?, 1)?;
-        let budget = setting.budget.as_millis().to_string();
+        let budget = scene.budget.as_millis().to_string();
         let mut command = pair.head_to(bundle, &relay.address().to_string());
         command
             .args(["--tasks", task, "--level", "auto", "--for", "latency", "--fallback", "never"])
@@ -127,10 +118,10 @@ impl Frames {
         let mut head = command.spawn().context("narrows-head cannot be started")?;
         let camera = head.stdin.take().context("no pipe to the head")?;
         let lines = head.stdout.take().context("no pipe from the head")?;
-        let begin = (started + BEFORE, BEFORE);
+        let begin = started + BEFORE;
         let outcome = thread::scope(|scope| {
-            scope.spawn(|| self.capture(camera, begin.0, setting));
-            self.count(BufReader::new(lines), setting.budget)
+            scope.spawn(|| self.capture(camera, begin, scene));
+            self.count(BufReader::new(lines), scene.budget)
         })?;
         let ended = Instant::now();
         while head.try_wait()?.is_none() {
@@ -140,13 +131,13 @@ impl Frames {
             }
             thread::sleep(Duration::from_millis(20));
         }
-        Ok(PairOutcome { begin: begin.1, ..outcome })
+        Ok(PairOutcome { begin: BEFORE, ..outcome })
     }
 
     /// Writes the frames as a camera does that writes JPEG pictures one after the other.
-    fn capture(&self, mut camera: ChildStdin, begin: Instant, setting: Setting) {
-        for frame in 0..setting.frames {
-            let at = begin + setting.interval * u32::try_from(frame).unwrap_or(u32::MAX);
+    fn capture(&self, mut camera: ChildStdin, begin: Instant, scene: &Scene) {
+        for frame in 0..scene.frames {
+            let at = begin + scene.interval * u32::try_from(frame).unwrap_or(u32::MAX);
             thread::sleep(at.saturating_duration_since(Instant::now()));
             let file = &self.files[frame as usize % self.files.len()];
             // A head that has ended shows in its lines.

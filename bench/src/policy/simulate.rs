@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use narrows_netsim::Trace;
-use narrows_policy::{Chunk, Ladder, Link, LinkConfig, Planner, PlannerConfig, Step, Waiting};
+use narrows_policy::{Chunk, FrameInfo, Ladder, Link, LinkConfig, Planner, PlannerConfig, Step, Waiting};
 
 use super::scene::Scene;
 
@@ -149,7 +149,10 @@ impl Simulation<'_> {
     fn capture(&mut self, now: Duration, frame: u64) {
         let due = self.scene.last_departure(frame) + self.scene.one_way;
         match &mut self.fixed {
-            None => self.planner.capture(now, frame, due, self.ladder.clone()),
+            None => {
+                let ladder = self.ladder.clone();
+                self.planner.capture(now, FrameInfo { id: frame, source: 0, due, ladder });
+            }
             Some((rung, waiting)) => {
                 let rung = &self.ladder.rungs()[*rung];
                 waiting.push(Chunk {

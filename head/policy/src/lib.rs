@@ -12,14 +12,14 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use narrows_policy::{CutPoint, Ladder, Link, LinkConfig, Planner, PlannerConfig, Rung, Step};
+//! use narrows_policy::{CutPoint, FrameInfo, Ladder, Link, LinkConfig, Planner, PlannerConfig, Rung, Step};
 //!
 //! let whole = |level, bytes, value| Rung::new(level, vec![CutPoint { bytes, value }]);
 //! let ladder = Ladder::new(vec![whole(0, 12_000, 0.70)?, whole(1, 4_000, 0.64)?, whole(2, 1_000, 0.55)?])?;
 //! let mut planner = Planner::new(PlannerConfig::default());
 //! let mut link = Link::new(LinkConfig::default());
 //! let ms = Duration::from_millis;
-//! planner.capture(ms(0), 7, ms(300), ladder);
+//! planner.capture(ms(0), FrameInfo { id: 7, source: 0, due: ms(300), ladder });
 //! let Step::Encode { frame: 7, level, .. } = planner.next(ms(0), &link) else { panic!("the link is idle") };
 //! let Step::Send(chunk) = planner.next(ms(0), &link) else { panic!("a frame has begun") };
 //! assert_eq!((chunk.frame, chunk.level, chunk.offset), (7, level, 0));
@@ -35,4 +35,4 @@ mod planner;
 
 pub use ladder::{CutPoint, Ladder, LadderError, Rung};
 pub use link::{Forecast, Link, LinkConfig};
-pub use planner::{Chunk, DropReason, Planner, PlannerConfig, Step, Waiting};
+pub use planner::{Chunk, DropReason, FrameInfo, Planner, PlannerConfig, Step, Waiting};

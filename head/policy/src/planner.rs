@@ -15,7 +15,7 @@ const CAUTION: f64 = 1.5;
 /// Which frames wait while another one is being sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// The newest: a frame that waits is replaced by the next one. For live sources.
+    /// The newest of each source: a frame that waits is replaced by the next one. For live sources.
     Newest,
     /// All until their deadlines, the oldest first. For sources of which every frame counts.
     All,
@@ -104,7 +104,7 @@ pub enum DropReason {
 #[derive(Clone, Debug)]
 pub struct Planner {
     config: PlannerConfig,
-    waiting: VecDeque<Frame>,
+    waiting: VecDeque<FrameInfo>,
     current: Option<Packet>,
     captured_at: Option<Duration>,
     /// Mean time between captures, in seconds.
@@ -113,17 +113,21 @@ pub struct Planner {
 
 /// A frame that may be sent.
 #[derive(Clone, Debug)]
-struct Frame {
-    id: u64,
-    /// When its bytes must be at the server.
-    due: Duration,
-    ladder: Ladder,
+pub struct FrameInfo {
+    /// Its number, which is that of no other frame.
+    pub id: u64,
+    /// The number of its source: a frame is replaced by newer ones of the same source alone.
+    pub source: usize,
+    /// When its bytes must be at the server: the deadline less the server's work and the reply's way back.
+    pub due: Duration,
+    /// Its sizes, as far as they are known, and what they are worth.
+    pub ladder: Ladder,
 }
 
 /// A packet that is being sent.
 #[derive(Clone, Debug)]
 struct Packet {
-    frame: Frame,
+    frame: FrameInfo,
     attempt: u32,
     /// The rung of the frame's ladder, by its index.
     rung: usize,
@@ -162,13 +166,12 @@ impl Planner {
         Planner { config, waiting: VecDeque::new(), current: None, captured_at: None, interval }
     }
 
-    /// Adds a frame whose bytes must be at the server by `due`: the deadline less the server's work and the reply's way
-    /// back. `ladder` has its sizes, as far as they are known.
-    pub fn capture(&mut self, now: Duration, id: u64, due: Duration, ladder: Ladder) {
+    /// Adds a frame.
+    pub fn capture(&mut self, now: Duration, frame: FrameInfo) {
         if let Some(before) = self.captured_at.replace(now) {
             self.interval += (now.saturating_sub(before).as_secs_f64() - self.interval) / 8.0;
         }
-        self.waiting.push_back(Frame { id, due, ladder });
+        self.waiting.push_back(frame);
     }
 
     /// Whether a packet is being sent or a frame waits.
@@ -180,15 +183,18 @@ impl Planner {
     /// The next step; to be called until it is [`Step::Idle`].
     pub fn next(&mut self, now: Duration, link: &Link) -> Step {
         let view = View::new(now, link, self.interval);
-        if self.waiting.front().is_some_and(|frame| frame.due <= now)
-            && let Some(frame) = self.waiting.pop_front()
+        // Due times need not ascend: they follow the estimates of their moments.
+        if let Some(expired) = self.waiting.iter().position(|frame| frame.due <= now)
+            && let Some(frame) = self.waiting.remove(expired)
         {
             return Step::Drop { frame: frame.id, reason: DropReason::Expired };
         }
         if self.config.waiting == Waiting::Newest
-            && self.waiting.len() > 1
-            && let Some(frame) = self.waiting.pop_front()
+            && let Some((older, newer)) = self.replaced()
         {
+            // The newer one takes the place of the older, so that sources that capture often do not come first.
+            self.waiting.swap(older, newer);
+            let Some(frame) = self.waiting.remove(newer) else { return self.idle() };
             return Step::Drop { frame: frame.id, reason: DropReason::Replaced };
         }
         if let Some(packet) = self.current.take_if(|packet| packet.frame.due <= now) {
@@ -233,6 +239,16 @@ impl Planner {
             return self.current.insert(Packet { frame, attempt: 0, rung, cuts, sent: 0 }).encode();
         }
         self.send(view.datagram)
+    }
+
+    /// The first frame behind which a newer one of its source waits, and that one.
+    fn replaced(&self) -> Option<(usize, usize)> {
+        let newer = |(index, frame): (usize, &FrameInfo)| {
+            let mut behind = self.waiting.range(index + 1..);
+            let distance = behind.position(|other| other.source == frame.source)?;
+            Some((index, index + 1 + distance))
+        };
+        self.waiting.iter().enumerate().find_map(newer)
     }
 
     /// Takes note of where the packet that was asked for last may end, the whole packet last. Has no effect unless the bytes
@@ -292,12 +308,12 @@ impl View {
     }
 
     /// The time in which the link must take the frame's bytes, or `None` if nothing that is sent now arrives in time.
-    fn time_left(&self, frame: &Frame) -> Option<Duration> {
+    fn time_left(&self, frame: &FrameInfo) -> Option<Duration> {
         frame.due.checked_sub(self.now + self.one_way)
     }
 
     /// The level with the highest expected value for a frame of which nothing has been sent, and that value.
-    fn best(&self, frame: &Frame) -> (f64, usize) {
+    fn best(&self, frame: &FrameInfo) -> (f64, usize) {
         let Some(outlook) = self.outlook(frame, None) else { return (-1.0, 0) };
         let values = frame.ladder.rungs().iter().map(|rung| outlook.gain(rung, 0, 0, self.ahead)).enumerate();
         let best = values.max_by(|a, b| a.1.total_cmp(&b.1));
@@ -324,7 +340,7 @@ impl View {
     }
 
     /// What the link will do for a frame, or `None` if nothing that is sent now arrives in time.
-    fn outlook(&self, frame: &Frame, cuts: Option<&Rung>) -> Option<Outlook> {
+    fn outlook(&self, frame: &FrameInfo, cuts: Option<&Rung>) -> Option<Outlook> {
         let time = self.time_left(frame)?;
         let packets = frame.ladder.rungs().iter().chain(cuts);
         let largest = packets.map(Rung::bytes).max().unwrap_or(0);

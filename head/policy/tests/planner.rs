@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use narrows_policy::{
-    CutPoint, DropReason, Ladder, Link, LinkConfig, Planner, PlannerConfig, Rung, Step, Waiting,
+    CutPoint, DropReason, FrameInfo, Ladder, Link, LinkConfig, Planner, PlannerConfig, Rung, Step, Waiting,
 };
 use proptest::prelude::*;
 
@@ -43,6 +43,8 @@ struct Run {
     longest_queue: Duration,
     /// The cut points of the packets of each level, where they are not the ladder's.
     sizes: Option<fn(u8) -> Vec<u32>>,
+    /// Sources that capture in turn.
+    sources: usize,
 }
 
 impl Run {
@@ -55,6 +57,7 @@ impl Run {
             progress: BTreeMap::new(),
             longest_queue: Duration::ZERO,
             sizes: None,
+            sources: 1,
         }
     }
 
@@ -63,14 +66,20 @@ impl Run {
         let mut on_the_way: Vec<(Duration, Duration, u32)> = Vec::new();
         let (mut free, mut captured, mut count) = (Duration::ZERO, 0, 0);
         loop {
-            let capture = (captured < frames).then(|| interval * captured as u32);
+            let capture = (captured < frames).then(|| {
+                // The sources capture one right after the other.
+                let (round, source) = (captured as usize / self.sources, captured as usize % self.sources);
+                interval * round as u32 + ms(source as u64)
+            });
             let delivery = on_the_way.first().map(|datagram| datagram.0);
             let Some(now) = [capture, delivery].into_iter().flatten().min() else { break };
             if delivery == Some(now) {
                 let (_, sent, bytes) = on_the_way.remove(0);
                 self.link.on_delivered(now, sent, bytes);
             } else {
-                self.planner.capture(now, captured, now + budget, ladder());
+                let source = captured as usize % self.sources;
+                let due = now + budget;
+                self.planner.capture(now, FrameInfo { id: captured, source, due, ladder: ladder() });
                 captured += 1;
             }
             loop {
@@ -192,6 +201,19 @@ fn frames_that_wait_are_replaced_or_kept_as_asked() {
         let order: Vec<u64> = run.sent.iter().map(|(_, frame)| *frame).collect();
         assert!(order.is_sorted(), "no frame is sent after a newer one");
     }
+}
+
+#[test]
+fn a_frame_is_replaced_by_newer_ones_of_its_source_alone() {
+    let mut run = Run::new(Waiting::Newest);
+    run.sources = 2;
+    // The link does not carry what the sources capture, even at the coarsest level.
+    run.go(400, ms(100), ms(1000), |_| ms(90));
+    let mut sent = [0; 2];
+    for (frame, end) in &run.ends {
+        sent[*frame as usize % 2] += usize::from(matches!(end, End::Sent(_) | End::Cut));
+    }
+    assert!(sent[0] > sent[1] / 2 && sent[1] > sent[0] / 2, "{sent:?}");
 }
 
 #[test]

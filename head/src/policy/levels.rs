@@ -12,11 +12,10 @@ const WEIGHT: f64 = 0.2;
 pub(crate) struct Levels {
     /// The cut points of each level as the bundle states them.
     stated: Vec<Vec<CutPoint>>,
-    /// The size of the frames' packets over the stated one, by level; 1 before the first.
-    scales: Vec<f64>,
+    /// The size of the frames' packets over the stated one, by level; `None` before the first.
+    scales: Vec<Option<f64>>,
     /// The same over all levels, for those of which there was none.
     scale: f64,
-    seen: Vec<bool>,
 }
 
 impl Levels {
@@ -37,15 +36,14 @@ impl Levels {
             bytes.map(|(group, &bytes)| CutPoint { bytes, value: value(group) }).collect()
         };
         let stated: Vec<_> = (0..first.len()).map(level).collect();
-        let levels =
-            Levels { scales: vec![1.0; stated.len()], seen: vec![false; stated.len()], scale: 1.0, stated };
+        let levels = Levels { scales: vec![None; stated.len()], scale: 1.0, stated };
         levels.ladder().is_some().then_some(levels)
     }
 
     /// The ladder of the next frame.
     pub(crate) fn ladder(&self) -> Option<Ladder> {
         let rung = |(level, stated): (usize, &Vec<CutPoint>)| {
-            let scale = if self.seen[level] { self.scales[level] } else { self.scale };
+            let scale = self.scales[level].unwrap_or(self.scale);
             let mut before = 0;
             let cuts = stated.iter().map(|cut| {
                 let bytes = (f64::from(cut.bytes) * scale) as u32;
@@ -63,10 +61,8 @@ impl Levels {
         let index = level.index();
         let Some(stated) = self.stated.get(index).and_then(|cuts| cuts.last()) else { return };
         let scale = f64::from(bytes) / f64::from(stated.bytes);
-        if !self.seen[index] {
-            (self.seen[index], self.scales[index]) = (true, scale);
-        }
-        self.scales[index] += WEIGHT * (scale - self.scales[index]);
+        let before = self.scales[index].unwrap_or(scale);
+        self.scales[index] = Some(before + WEIGHT * (scale - before));
         self.scale += WEIGHT * (scale - self.scale);
     }
 }

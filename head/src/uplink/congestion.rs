@@ -35,12 +35,16 @@ struct Model {
     link: Link,
     /// Bytes that were written to streams and have not left yet.
     unsent: u64,
+    written_at: Instant,
 }
+
+/// Written bytes leave at once. Those that have not left by then never will: their stream was given up.
+const UNSENT_TIME: Duration = Duration::from_millis(100);
 
 impl LinkState {
     fn new(now: Instant, mtu: u16) -> Self {
         let config = LinkConfig { datagram: stream_bytes(mtu), ..LinkConfig::default() };
-        let model = Model { link: Link::new(config), unsent: 0 };
+        let model = Model { link: Link::new(config), unsent: 0, written_at: now };
         LinkState { model: Mutex::new(model), changed: Notify::new(), epoch: now }
     }
 
@@ -50,9 +54,15 @@ impl LinkState {
         controller.ok().map(|controller| controller.0)
     }
 
-    /// Calls `observe` with the model.
-    pub(super) fn with<T>(&self, observe: impl FnOnce(&Link) -> T) -> T {
-        observe(&self.lock().link)
+    /// Calls `observe` with the model as it is at this time.
+    pub(super) fn with<T>(&self, now: Instant, observe: impl FnOnce(&Link) -> T) -> T {
+        let mut model = self.lock();
+        if model.unsent > 0 && now.saturating_duration_since(model.written_at) > UNSENT_TIME {
+            let in_flight = model.link.in_flight().saturating_sub(model.unsent);
+            model.link.set_in_flight(in_flight);
+            model.unsent = 0;
+        }
+        observe(&model.link)
     }
 
     /// Takes note of bytes that are written to a stream.
@@ -60,6 +70,7 @@ impl LinkState {
         let mut model = self.lock();
         model.link.on_sent(self.time(at), bytes);
         model.unsent += u64::from(bytes);
+        model.written_at = at;
     }
 
     fn lock(&self) -> MutexGuard<'_, Model> {

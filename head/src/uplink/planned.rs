@@ -7,7 +7,7 @@ use std::{
 };
 
 use narrows_codec::LevelId;
-use narrows_policy::{Link, Planner, PlannerConfig, Waiting};
+use narrows_policy::{FrameInfo, Link, Planner, PlannerConfig, Waiting};
 use narrows_wire::Timings;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -42,6 +42,8 @@ pub(super) struct Planned<'a> {
     pub(super) planning: &'a mut Planning,
     pub(super) link: Arc<LinkState>,
     pub(super) planner: Planner,
+    /// The names of the frames' sources.
+    sources: Vec<String>,
     /// Frames of which nothing has been sent, by their numbers.
     pub(super) waiting: BTreeMap<u64, Frame<Encoded>>,
     pub(super) writing: Option<Writing>,
@@ -87,12 +89,13 @@ impl Planning {
 
 impl<'a> Planned<'a> {
     pub(super) fn new(planning: &'a mut Planning, link: Arc<LinkState>) -> Self {
-        let waiting = match planning.purpose {
+        let waits = match planning.purpose {
             Purpose::Latency => Waiting::Newest,
             Purpose::Accuracy => Waiting::All,
         };
-        let planner = Planner::new(PlannerConfig { waiting, ..PlannerConfig::default() });
-        Planned { planning, link, planner, waiting: BTreeMap::new(), writing: None, wake: None }
+        let planner = Planner::new(PlannerConfig { waiting: waits, ..PlannerConfig::default() });
+        let (sources, waiting) = (Vec::new(), BTreeMap::new());
+        Planned { planning, link, planner, sources, waiting, writing: None, wake: None }
     }
 
     /// Adds a frame whose answer must be here by `last_answer`; gives it back if it cannot be planned.
@@ -103,17 +106,26 @@ impl<'a> Planned<'a> {
         last_answer: Instant,
     ) -> Option<Frame<Encoded>> {
         let Some(ladder) = self.planning.levels.ladder() else { return Some(frame) };
-        let due = self.link.time(self.due(last_answer));
-        self.planner.capture(self.link.time(now), frame.id.0, due, ladder);
+        let due = self.link.time(self.due(now, last_answer));
+        let source = self.source(frame.origin.source().unwrap_or_default());
+        self.planner.capture(self.link.time(now), FrameInfo { id: frame.id.0, source, due, ladder });
         self.waiting.insert(frame.id.0, frame);
         None
     }
 
-    /// When the bytes of a frame must be at the server, so that the answer is here at this time.
-    pub(super) fn due(&self, last_answer: Instant) -> Instant {
-        let way_back = self.link.with(Link::base_rtt) / 2;
+    /// When the bytes of a frame must be at the server, so that the answer is here at `last_answer`.
+    pub(super) fn due(&self, now: Instant, last_answer: Instant) -> Instant {
+        let way_back = self.link.with(now, Link::base_rtt) / 2;
         let after = way_back + self.planning.server_time();
         last_answer.checked_sub(after).unwrap_or(last_answer)
+    }
+
+    /// The number of a source, by its name.
+    fn source(&mut self, name: &str) -> usize {
+        self.sources.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.sources.push(name.to_owned());
+            self.sources.len() - 1
+        })
     }
 
     /// Whether a frame waits to be sent.

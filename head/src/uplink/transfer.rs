@@ -276,7 +276,7 @@ impl<'a> Transfer<'a> {
             // The frame keeps its payload in case it must be sent again.
             (Load::Payload(payload), _) => payload.clone(),
             (Load::Latent(_), Some(planned)) => {
-                let last_answer = self.fallback.map_or(frame.plan.deadline, |fallback| fallback.due(&frame));
+                let last_answer = last_answer(self.fallback, &frame);
                 let Some(frame) = planned.add(now, frame, last_answer) else { return };
                 return self.queue.finish(frame, Outcome::Failed("no level can be chosen for it".to_owned()));
             }
@@ -308,11 +308,6 @@ impl<'a> Transfer<'a> {
         request.map_err(|error| format!("cannot be sent: {}", Chain(&error)))
     }
 
-    /// Until when an answer to a frame is waited for.
-    fn last_answer(&self, frame: &Frame<Encoded>) -> Instant {
-        self.fallback.map_or(frame.plan.deadline, |fallback| fallback.due(frame))
-    }
-
     /// Starts the exchange of request `id`, whose bytes come from `chunks`.
     fn start(
         &mut self,
@@ -324,7 +319,7 @@ impl<'a> Transfer<'a> {
     ) {
         // The newest frame is worth most.
         let priority = i32::try_from(frame.id.0).unwrap_or(i32::MAX);
-        let deadline = self.last_answer(&frame);
+        let deadline = last_answer(self.fallback, &frame);
         self.silence.sent(now, path_state(&self.session.connection).received);
         let (request, given_up) = oneshot::channel();
         self.in_flight.insert(id, InFlight { frame, sent, _request: request });
@@ -355,7 +350,10 @@ impl<'a> Transfer<'a> {
                     Ok(FrameReply::Refused { refusal, .. }) => match refusal.code {
                         RefusalCode::Draining => return AfterReply::Draining(frame),
                         // It has no time or has failed, which says nothing about the frame.
-                        RefusalCode::Busy | RefusalCode::Internal | RefusalCode::TooManyInFlight => {
+                        RefusalCode::Busy
+                        | RefusalCode::Expired
+                        | RefusalCode::Internal
+                        | RefusalCode::TooManyInFlight => {
                             let reason = refusal.to_string();
                             return self.replace(frame, &reason, Outcome::Refused { refusal, traffic });
                         }
@@ -409,12 +407,13 @@ impl Transfer<'_> {
     /// Does what the planner says until it waits for something.
     fn send_planned(&mut self) {
         let Some(mut planned) = self.planned.take() else { return };
+        planned.wake = None;
         // While the server takes no further frame, none is begun.
         while planned.writing.is_some() || self.session.client.room() > 0 {
             let now = Instant::now();
             let time = planned.link.time(now);
             let planner = &mut planned.planner;
-            match planned.link.with(|link| planner.next(time, link)) {
+            match planned.link.with(now, |link| planner.next(time, link)) {
                 Step::Encode { frame, level, .. } => self.begin(&mut planned, frame, LevelId(level)),
                 Step::Send(chunk) => self.write(&mut planned, chunk),
                 Step::Cut { .. } => planned.writing = None,
@@ -458,11 +457,11 @@ impl Transfer<'_> {
         stats.timings.encode += packet.took;
         stats.encoded_at = now;
         // The first byte arrives when what is before it has.
-        let queue = planned.link.with(|link| {
+        let queue = planned.link.with(now, |link| {
             let queue = Duration::try_from_secs_f64(link.in_flight() as f64 / link.rate());
             link.base_rtt() / 2 + queue.unwrap_or_default()
         });
-        let due = planned.due(self.last_answer(&frame));
+        let due = planned.due(now, last_answer(self.fallback, &frame));
         let wait = due.saturating_duration_since(now + queue);
         let whole = packet.packet.len();
         let payload = Payload::Truncatable(Truncatable { wait, packet: packet.packet });
@@ -524,6 +523,11 @@ impl Transfer<'_> {
             None => self.queue.finish(frame, Outcome::Failed(format!("not sent: {cause}"))),
         }
     }
+}
+
+/// Until when the server's answer to a frame is waited for.
+fn last_answer(fallback: Option<&Fallback>, frame: &Frame<Encoded>) -> Instant {
+    fallback.map_or(frame.plan.deadline, |fallback| fallback.due(frame))
 }
 
 /// Waits until the model of the link has changed, or for ever without one.

@@ -9,7 +9,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release
 BUILD   := --release --locked --workspace
 
 # The shipped photos that suit a task, where SOURCE names no others.
-SOURCE_classify := bench/photos
+SOURCE_classify := bench/photos/*.*g
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help

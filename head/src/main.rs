@@ -54,9 +54,10 @@ Examples:
   A stream of JPEG pictures from another program:
     another-program | narrows-head run … --source -
 
-Standard output has one JSON line for each frame, in the order of the answers, unless --lines says otherwise. Everything else
-goes to standard error.
-In names of files a backslash is written as \\\\, and bytes that are not UTF-8 and control characters as \\xNN.
+Standard output has one JSON line for each frame, in the order of the answers (see --lines).
+Everything else goes to standard error.
+In names of files a backslash is written as \\\\, and bytes that are not UTF-8 and control
+characters as \\xNN.
 
 Exit codes:
     0  every frame was answered, by the server or on this device, or the reader of standard output closed it

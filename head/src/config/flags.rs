@@ -205,8 +205,9 @@ pub enum Purpose {
 /// When this device answers instead of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FallbackMode {
-    /// When the server was not found within --retry-for, cannot be used or has no time, and for a frame that has waited for
-    /// half of its --budget while the server was away; the server is used again as soon as it is back
+    /// When the server was not found within --retry-for, cannot be used or has no time, for a frame that has waited for half of
+    /// its --budget while the server was away, and for one that would not be answered in time; the server is used again as soon
+    /// as it is back
     Lost,
     /// Never: without a server, frames fail and the run ends
     Never,

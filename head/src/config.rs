@@ -15,6 +15,7 @@ mod exit;
 mod flags;
 mod gate;
 mod outputs;
+mod threshold;
 
 pub use exit::ExitMode;
 pub use flags::{Coding, FallbackMode, Flags, FrameChoice, LevelFlag, Path, Purpose, Size, Transport};
@@ -23,6 +24,7 @@ pub(crate) use outputs::topic_level;
 pub use outputs::{
     Lines, Mqtt, MqttFlags, Only, OutputFlags, Outputs, Page, PageFlags, Webhook, WebhookFlags,
 };
+pub use threshold::Threshold;
 
 /// Classes in the answer of a classification task.
 pub(crate) const TOP_K: u16 = 5;

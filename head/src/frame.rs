@@ -1,6 +1,7 @@
 //! A frame on its way from the source to its outcome, with what was decided about it and what was measured on it.
 
 use std::{
+    ops::Add,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
@@ -123,12 +124,14 @@ pub(crate) struct Frame<S> {
 }
 
 /// What was decided about a frame while it was worked on, with the figures that decided it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Decisions {
     /// How far it had moved since the last answered frame of its source, where a gate compared them.
     pub(crate) gate: Option<Movement>,
     /// How sure the local network was, where an early exit was tried.
     pub(crate) exit: Option<Confidence>,
+    /// The local network's answer where it was not sure enough for the early exit; the fallback's, where the server gives none.
+    pub(crate) unsure: Option<Vec<Class>>,
 }
 
 /// An answer to all tasks of a frame, which later frames may keep.
@@ -256,14 +259,14 @@ pub struct Timings {
     pub head: Duration,
     /// The entropy coder, or the image encoder.
     pub encode: Duration,
-    /// The local network and its resizing, where an early exit was tried and the frame was sent after all.
+    /// The local network and its resizing, where an early exit was tried and the frame was to be sent after all.
     pub exit: Duration,
 }
 
-impl Timings {
-    /// The sums of both.
-    #[must_use]
-    pub(crate) fn and(self, other: Timings) -> Timings {
+impl Add for Timings {
+    type Output = Timings;
+
+    fn add(self, other: Timings) -> Timings {
         Timings {
             decode: self.decode + other.decode,
             resize: self.resize + other.resize,

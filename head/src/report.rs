@@ -245,7 +245,7 @@ pub struct Millis {
     /// The entropy coder, or the image encoder.
     #[serde(serialize_with = "three_digits")]
     pub encode: f64,
-    /// With `--exit`, the local network and its resizing, where it was not sure enough and the frame was sent.
+    /// With `--exit`, the local network and its resizing, where it was not sure enough and the frame was to be sent.
     #[serde(default, skip_serializing_if = "is_no_time", serialize_with = "three_digits")]
     pub exit: f64,
     /// From the packet to the reply, less the server's stages: the link, and queues on this device. Where this device

@@ -1,5 +1,8 @@
 //! The work on a frame before it is sent: the head of the split, an image file, or the whole network.
-#![expect(clippy::disallowed_methods, reason = "the end of the work is timestamped here")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the gate's work is timed and the end of all work timestamped here"
+)]
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -151,11 +154,14 @@ impl Stages {
                 FramePath::Local => *geometry,
             };
             let (latent, timings) = head.latent(pixels, geometry)?;
-            spent = timings;
+            let started = Instant::now();
             let compared = head.feature(&latent, *level)?;
             seen = Some(latent);
-            let state = gate.lock().unwrap_or_else(PoisonError::into_inner);
-            let verdict = state.compare(frame.origin.source(), frame.captured_at, &compared);
+            let verdict = {
+                let state = gate.lock().unwrap_or_else(PoisonError::into_inner);
+                state.compare(frame.origin.source(), frame.captured_at, &compared)
+            };
+            spent = Timings { head: timings.head + started.elapsed(), ..timings };
             frame.decisions.gate = verdict.movement;
             if let Some(answer) = verdict.kept {
                 return Ok((Product::Kept(answer), spent));
@@ -167,22 +173,31 @@ impl Stages {
             let exit = Confidence { confidence: answer.confidence(), threshold: *threshold };
             frame.decisions.exit = Some(exit);
             if exit.suffices() {
-                return Ok((Product::Answer(answer.classes()), spent.and(answer.timings)));
+                return Ok((Product::Answer(answer.classes()), spent + answer.timings));
             }
+            frame.decisions.unsure = Some(answer.classes());
             spent.exit = answer.timings.resize + answer.timings.head;
         }
         match path {
             FramePath::Split { geometry, level: Level::Fixed(level) } => {
                 let head = self.head.as_mut().expect(OPENED);
-                let (packet, mode, timings) = match seen {
-                    Some(latent) => {
+                let (packet, mode, timings) = match (seen, &frame.awaited, &self.gate) {
+                    // The gate has compared the symbols that are sent.
+                    (Some(_), Some(awaited), Some(gate)) if gate.level == level => {
+                        let Packet { bytes, mode, encode } =
+                            head.encode(&awaited.feature, geometry, level)?;
+                        (bytes, mode, Timings { encode, ..spent })
+                    }
+                    (Some(latent), ..) => {
+                        let started = Instant::now();
                         let feature = head.feature(&latent, level)?;
+                        spent.head += started.elapsed();
                         let Packet { bytes, mode, encode } = head.encode(&feature, geometry, level)?;
                         (bytes, mode, Timings { encode, ..spent })
                     }
-                    None => {
+                    (None, ..) => {
                         let encoded = head.encode_image(pixels, geometry, level)?;
-                        (encoded.packet, encoded.mode, spent.and(encoded.timings))
+                        (encoded.packet, encoded.mode, spent + encoded.timings)
                     }
                 };
                 Ok((Product::Load(Load::Payload(Payload::Packet(packet)), Some(mode)), timings))
@@ -192,7 +207,7 @@ impl Stages {
                     Some(latent) => (latent, spent),
                     None => {
                         let (latent, timings) = self.head.as_mut().expect(OPENED).latent(pixels, geometry)?;
-                        (latent, spent.and(timings))
+                        (latent, spent + timings)
                     }
                 };
                 Ok((Product::Load(Load::Latent(latent), None), timings))
@@ -200,11 +215,11 @@ impl Stages {
             FramePath::Image { geometry, encoding, framing } => {
                 let encoder = self.image.as_mut().expect(OPENED);
                 let (image, timings) = encoder.encode_image(pixels, geometry, encoding, framing)?;
-                Ok((Product::Load(Load::Payload(Payload::Image(image)), None), spent.and(timings)))
+                Ok((Product::Load(Load::Payload(Payload::Image(image)), None), spent + timings))
             }
             FramePath::Local => {
                 let answer = self.local.as_mut().expect(OPENED).answer(pixels)?;
-                Ok((Product::Answer(answer.classes()), spent.and(answer.timings)))
+                Ok((Product::Answer(answer.classes()), spent + answer.timings))
             }
         }
     }

@@ -201,11 +201,18 @@ impl Raw {
         let newer = self.format >= MEASURED_FORMAT;
         let ladder = tasks.iter().position(|task| !task.ladder.is_empty());
         rule(newer || ladder.is_none(), format!("task[{}].ladder", ladder.unwrap_or(0)), FROM_FORMAT_3)?;
+        let mut groups = tasks.iter().flat_map(|task| &task.ladder).map(|level| level.bytes.len());
+        let first = groups.next();
+        rule(
+            groups.all(|count| Some(count) == first),
+            "task.ladder",
+            "as many groups at every level of every task",
+        )?;
         let vectors =
             each("vector", self.vector, |at, raw| raw.check(at, &parts, &geometries, levels.len(), &tasks))?;
-        let has_exit = self.local.as_ref().is_some_and(local::RawLocal::has_exit);
-        rule(newer || !has_exit, "local.exit", FROM_FORMAT_3)?;
         let local = self.local.map(|raw| raw.check(&parts, &tasks)).transpose()?;
+        let has_exit = local.as_ref().is_some_and(|local| local.exit.is_some());
+        rule(newer || !has_exit, "local.exit", FROM_FORMAT_3)?;
         let tables = parts.part("codec.tables", self.codec.tables)?;
         Ok(Manifest {
             name: self.name,

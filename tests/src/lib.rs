@@ -141,6 +141,16 @@ pub fn lines(output: &Output) -> Result<Vec<serde_json::Value>> {
     text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
+/// Runs a head that must succeed; returns the JSON lines that it wrote to standard output.
+///
+/// # Errors
+/// It cannot be started, it fails, or it wrote something else.
+pub fn lines_of(head: &mut Command) -> Result<Vec<serde_json::Value>> {
+    let output = head.output()?;
+    anyhow::ensure!(output.status.code() == Some(0), "{}", said(&output));
+    lines(&output)
+}
+
 /// A connection to a tail that sends any bytes.
 pub struct Client {
     connection: quinn::Connection,

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use narrows_models::{Bundle, Parts};
 use narrows_pair::Pair;
-use narrows_tests::{bundle, changed_bundle, lines, photos, root, said, start};
+use narrows_tests::{bundle, changed_bundle, lines_of, photos, root, said, start};
 use serde_json::Value;
 
 const BAD_FLAG: i32 = 2;
@@ -18,29 +18,27 @@ fn head(tail: &Pair, exit: &str) -> Command {
     command
 }
 
-fn run(command: &mut Command) -> Result<Vec<Value>> {
-    let output = command.output()?;
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    lines(&output)
-}
-
 fn confidence(line: &Value) -> Result<f64> {
     line["exit"]["confidence"].as_f64().with_context(|| line.to_string())
+}
+
+/// The confidence halfway between those of the least and the most sure photo, as a line shows them.
+fn halfway(lines: &[Value]) -> Result<f64> {
+    let mut sure = lines.iter().map(confidence).collect::<Result<Vec<f64>>>()?;
+    sure.sort_by(f64::total_cmp);
+    assert!(sure[0] < sure[sure.len() - 1], "{sure:?}");
+    Ok((sure[0] + sure[sure.len() - 1]) / 2.0)
 }
 
 #[test]
 fn a_sure_photo_stays_and_an_unsure_one_is_sent() -> Result<()> {
     let tail = start()?;
-    let all = run(&mut head(&tail, "0"))?;
-    let mut sure = all.iter().map(confidence).collect::<Result<Vec<f64>>>()?;
+    let all = lines_of(&mut head(&tail, "0"))?;
     assert!(all.iter().all(|line| line["path"] == "local"), "{all:?}");
-    sure.sort_by(f64::total_cmp);
-    assert!(sure[0] < sure[sure.len() - 1], "{sure:?}");
-    // Halfway between the least and the most sure photo, as a line shows them.
-    let threshold = (sure[0] + sure[sure.len() - 1]) / 2.0;
+    let threshold = halfway(&all)?;
     for path in ["split", "image"] {
         let server = if path == "image" { offload()? } else { start()? };
-        let found = run(head(&server, &threshold.to_string()).args(["--path", path]))?;
+        let found = lines_of(head(&server, &threshold.to_string()).args(["--path", path]))?;
         assert_eq!(found.len(), all.len());
         for line in &found {
             assert_eq!(line["exit"]["threshold"], threshold, "{line}");
@@ -73,12 +71,12 @@ fn offload() -> Result<Pair> {
 #[test]
 fn the_default_sends_every_photo_and_auto_takes_the_threshold_of_the_bundle() -> Result<()> {
     let tail = start()?;
-    let sent = run(&mut head(&tail, "off"))?;
+    let sent = lines_of(&mut head(&tail, "off"))?;
     assert!(sent.iter().all(|line| line["path"] == "split" && line["exit"].is_null()), "{sent:?}");
     let local =
         Bundle::open(bundle(), Parts::Head)?.local().cloned().context("the bundle has a local network")?;
     let threshold = local.exit.context("it has a calibrated exit")?.threshold;
-    let found = run(&mut head(&tail, "auto"))?;
+    let found = lines_of(&mut head(&tail, "auto"))?;
     assert!(found.iter().all(|line| line["exit"]["threshold"] == threshold), "{found:?}");
     assert!(found.iter().any(|line| line["path"] == "local"), "{found:?}");
     Ok(())
@@ -123,12 +121,22 @@ fn an_exit_that_cannot_be_is_named_with_the_way_out() -> Result<()> {
 #[test]
 fn without_a_server_unsure_photos_are_answered_by_the_fallback() -> Result<()> {
     let mut tail = start()?;
+    let all = lines_of(&mut head(&tail, "0"))?;
+    let threshold = halfway(&all)?;
     tail.kill()?;
-    let found = run(head(&tail, "0.9").args(["--retry-for", "1"]))?;
+    let found = lines_of(head(&tail, &threshold.to_string()).args(["--retry-for", "1"]))?;
+    assert_eq!(found.len(), all.len());
     for line in &found {
         assert_eq!(line["path"], "local", "{line}");
-        let sure = confidence(line)? >= 0.9;
+        let sure = confidence(line)? >= threshold;
         assert_eq!(line["fallback"].is_null(), sure, "{line}");
+        // The fallback gives the answer of the attempt; the network does not run again.
+        assert_eq!(line["ms"]["exit"].is_null(), sure, "{line}");
+        assert_eq!(line["ms"]["head"] == 0.0, !sure, "{line}");
+        let same = all.iter().find(|other| other["file"] == line["file"]).context("the same photo")?;
+        assert_eq!(line["classify"], same["classify"], "{line}");
     }
+    assert!(found.iter().any(|line| line["fallback"].is_null()), "{found:?}");
+    assert!(found.iter().any(|line| !line["fallback"].is_null()), "{found:?}");
     Ok(())
 }

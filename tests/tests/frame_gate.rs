@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use image::{Rgb, RgbImage};
 use narrows_pair::Pair;
-use narrows_tests::{bundle, lines, photos, root, said, start};
+use narrows_tests::{bundle, lines_of, photos, root, said, start};
 use serde_json::Value;
 
 const BAD_FLAG: i32 = 2;
@@ -45,12 +45,6 @@ fn head(tail: &Pair, source: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn run(command: &mut Command) -> Result<Vec<Value>> {
-    let output = command.output()?;
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    lines(&output)
-}
-
 fn paths(lines: &[Value]) -> Vec<&str> {
     lines.iter().filter_map(|line| line["path"].as_str()).collect()
 }
@@ -62,7 +56,7 @@ fn a_frame_that_hardly_moved_keeps_the_answer_and_a_changed_one_gets_its_own() -
     // The gate compares at one level, whatever level is sent.
     for args in [&["--gate", "auto"][..], &["--gate", "0.3", "--level", "4"]] {
         let out = tempfile::tempdir()?;
-        let found = run(head(&tail, folder.path(), args).arg("--out").arg(out.path()))?;
+        let found = lines_of(head(&tail, folder.path(), args).arg("--out").arg(out.path()))?;
         assert_eq!(paths(&found), ["split", "kept", "split", "kept"], "{found:?}");
         assert!(found[0]["gate"].is_null(), "{}", found[0]);
         for (kept, of) in [(1, 0), (3, 2)] {
@@ -83,9 +77,9 @@ fn a_frame_that_hardly_moved_keeps_the_answer_and_a_changed_one_gets_its_own() -
     }
     let output = head(&tail, folder.path(), &["--gate", "auto"]).output()?;
     assert!(said(&output).contains("2 kept from an earlier frame"), "{}", said(&output));
-    let found = run(&mut head(&tail, folder.path(), &[]))?;
+    let found = lines_of(&mut head(&tail, folder.path(), &[]))?;
     assert!(found.iter().all(|line| line["path"] == "split" && line["gate"].is_null()), "{found:?}");
-    let found = run(&mut head(&tail, folder.path(), &["--gate", "0"]))?;
+    let found = lines_of(&mut head(&tail, folder.path(), &["--gate", "0"]))?;
     assert!(found.iter().all(|line| line["path"] == "split"), "a distance of 0 keeps nothing: {found:?}");
     Ok(())
 }
@@ -99,13 +93,13 @@ fn a_device_that_answers_alone_keeps_its_answers_too() -> Result<()> {
         .args(["run", "--path", "local", "--tasks", "classify", "--gate", "auto", "--bundle"])
         .arg(bundle());
     command.args(["--in-flight", "1", "--source"]).arg(folder.path()).current_dir(root());
-    let found = run(&mut command)?;
+    let found = lines_of(&mut command)?;
     assert_eq!(paths(&found), ["local", "kept", "local", "kept"], "{found:?}");
     assert!(found.iter().all(|line| line["geometry"] == "local"), "{found:?}");
     // The same with an early exit that keeps every photo here.
     let tail = start()?;
     let args = ["--tasks", "classify", "--gate", "auto", "--exit", "0"];
-    let exits = run(&mut head(&tail, folder.path(), &args))?;
+    let exits = lines_of(&mut head(&tail, folder.path(), &args))?;
     assert_eq!(paths(&exits), paths(&found), "{exits:?}");
     assert!(exits[1]["exit"].is_null() && exits[2]["exit"].is_object(), "{exits:?}");
     Ok(())
@@ -124,7 +118,7 @@ fn each_source_keeps_its_own_answer() -> Result<()> {
         }
         command.arg("--source").arg(format!("{name}={}", scene.display()));
     }
-    let found = run(&mut command)?;
+    let found = lines_of(&mut command)?;
     for name in ["door", "yard"] {
         let of_one: Vec<Value> = found.iter().filter(|line| line["camera"] == name).cloned().collect();
         assert_eq!(paths(&of_one), ["split", "kept", "kept"], "{found:?}");
@@ -138,10 +132,10 @@ fn an_answer_is_kept_no_longer_than_its_age() -> Result<()> {
     let (tail, folder) = (start()?, tempfile::tempdir()?);
     fs::copy(photos().join("orange.jpg"), folder.path().join("orange.jpg"))?;
     let args = ["--gate", "auto", "--gate-max-age", "1", "--tasks", "classify", "--repeat", "4"];
-    let found = run(&mut head(&tail, folder.path(), &args))?;
+    let found = lines_of(&mut head(&tail, folder.path(), &args))?;
     assert_eq!(paths(&found), ["split"; 4], "{found:?}");
     assert!(found[1..].iter().all(|line| line["gate"]["distance"] == 0.0), "{found:?}");
-    let found = run(&mut head(
+    let found = lines_of(&mut head(
         &tail,
         folder.path(),
         &["--gate", "auto", "--repeat", "4", "--gate-max-age", "60000"],

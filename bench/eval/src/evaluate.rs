@@ -212,7 +212,10 @@ impl Evaluate {
         levels: Range<usize>,
     ) -> Result<()> {
         let bundle = bundle.digest().to_string();
-        let levels = levels.map(|level| self.groups_of(pipeline, level)).collect::<Result<Vec<_>>>()?;
+        let mut photos = data::labelled(&self.imagenet, &self.labels)?;
+        photos.truncate(self.most());
+        let levels = levels.map(|level| self.groups_of(pipeline, level, &photos));
+        let levels = levels.collect::<Result<Vec<_>>>()?;
         if self.all_levels {
             for (task, bytes, value) in LADDERS {
                 println!("\nThe ladder of {task}");
@@ -225,15 +228,17 @@ impl Evaluate {
     }
 
     /// Measures the packets of one level and prints a table.
-    fn groups_of(&self, pipeline: &mut InProcessPipeline, level: usize) -> Result<Vec<PrefixReport>> {
-        let take = self.take.map_or(usize::MAX, |take| take as usize);
-        let mut photos = data::labelled(&self.imagenet, &self.labels)?;
-        photos.truncate(take);
+    fn groups_of(
+        &self,
+        pipeline: &mut InProcessPipeline,
+        level: usize,
+        photos: &[data::Photo],
+    ) -> Result<Vec<PrefixReport>> {
         let scenes = self.scenes()?;
         // Spread over the tar, whose frames are in the order of their films.
-        let step = scenes.len().div_ceil(take).max(1);
+        let step = scenes.len().div_ceil(self.most()).max(1);
         let coding = Coding::Prefixes(level);
-        let (classify, _) = accuracy::classify(pipeline, &coding, &photos)?;
+        let (classify, _) = accuracy::classify(pipeline, &coding, photos)?;
         let segment = accuracy::segment(pipeline, &coding, scenes, step)?;
         let measured = pipeline.channels_by_group().into_iter().zip(classify).zip(segment);
         let groups = measured.enumerate().map(|(index, ((channels, classify), segment))| PrefixReport {
@@ -268,6 +273,11 @@ impl Evaluate {
         self.write_json(&report)
     }
 
+    /// Most images of `--take`.
+    fn most(&self) -> usize {
+        self.take.map_or(usize::MAX, |take| take as usize)
+    }
+
     fn scenes(&self) -> Result<data::Scenes> {
         data::scenes(self.camvid.as_ref().context("--camvid is missing")?)
     }
@@ -299,14 +309,13 @@ const LADDERS: [(&str, Column, Column); 2] = [
 /// stands.
 fn ladder_line(groups: &[PrefixReport], bytes: Column, value: Column) -> String {
     let mut best = 0.0;
-    let values = groups.iter().map(|report| {
+    let (mut sizes, mut values) = (Vec::new(), Vec::new());
+    for report in groups {
         best = value(report).max(best);
-        format!("{best:.4}")
-    });
-    let (values, bytes) =
-        (values.collect::<Vec<_>>(), groups.iter().map(|report| format!("{:.0}", bytes(report))));
-    let bytes: Vec<String> = bytes.collect();
-    format!("  {{ bytes = [{}], value = [{}] }},", bytes.join(", "), values.join(", "))
+        sizes.push(format!("{:.0}", bytes(report)));
+        values.push(format!("{best:.4}"));
+    }
+    format!("  {{ bytes = [{}], value = [{}] }},", sizes.join(", "), values.join(", "))
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

@@ -1,7 +1,8 @@
 //! The flags `--gate` and `--gate-max-age`.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::time::Duration;
 
+use super::threshold::Threshold;
 use crate::Error;
 
 /// Distance of `--gate auto`, in quantiser steps: above what noise and compression of a still scene move, below what an object
@@ -13,43 +14,9 @@ const MAX_AGE: u64 = 5000;
 /// Longest such time: an hour.
 const LONGEST: u64 = 3_600_000;
 
-/// Below which distance from the last answered frame its answer is kept.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum GateMode {
-    /// Below none: every frame is given an answer of its own.
-    Off,
-    /// Below one that suits a still camera.
-    Auto,
-    /// Below this many quantiser steps.
-    Distance(f64),
-}
-
-impl FromStr for GateMode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(GateMode::Off),
-            "auto" => Ok(GateMode::Auto),
-            _ => {
-                let steps = text.parse().ok().filter(|steps| (0.0..=255.0).contains(steps));
-                steps
-                    .map(GateMode::Distance)
-                    .ok_or_else(|| "give off, auto or a number from 0 to 255".to_owned())
-            }
-        }
-    }
-}
-
-impl fmt::Display for GateMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GateMode::Off => f.write_str("off"),
-            GateMode::Auto => f.write_str("auto"),
-            GateMode::Distance(steps) => steps.fmt(f),
-        }
-    }
-}
+/// Below which distance from the last answered frame its answer is kept, in quantiser steps; with `auto` one that suits a still
+/// camera.
+pub type GateMode = Threshold<255>;
 
 /// When the answer to an earlier frame of the same source is kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,7 +38,7 @@ impl GateMode {
             GateMode::Off if max_age.is_some() => return Err(wrong("only --gate keeps answers".to_owned())),
             GateMode::Off => return Ok(None),
             GateMode::Auto => AUTO,
-            GateMode::Distance(distance) => distance,
+            GateMode::At(distance) => distance,
         };
         let age = max_age.unwrap_or(MAX_AGE);
         match (1..=LONGEST).contains(&age) {
@@ -89,7 +56,7 @@ mod tests {
     fn a_gate_is_off_auto_or_a_distance() {
         assert_eq!("off".parse(), Ok(GateMode::Off));
         assert_eq!("auto".parse(), Ok(GateMode::Auto));
-        assert_eq!("0.5".parse(), Ok(GateMode::Distance(0.5)));
+        assert_eq!("0.5".parse(), Ok(GateMode::At(0.5)));
         for text in ["", "on", "-0.1", "256", "inf", "nan", "1x"] {
             let error = text.parse::<GateMode>().unwrap_err();
             assert!(error.contains("off, auto or a number from 0 to 255"), "{text}: {error}");

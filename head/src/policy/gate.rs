@@ -2,7 +2,6 @@
 //! SIGCOMM 2020, with the head's int8 features in place of pixels).
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,12 +16,15 @@ const TILE: usize = 4;
 pub(crate) struct Gate<A> {
     threshold: f64,
     max_age: Duration,
-    answered: HashMap<Option<Arc<str>>, Answered<A>>,
+    /// At most one for each source; a run has few.
+    answered: Vec<Answered<A>>,
 }
 
 /// The last answered frame of a source.
 #[derive(Debug)]
 struct Answered<A> {
+    /// Its name, if it has one.
+    source: Option<Arc<str>>,
     frame: u64,
     captured_at: Instant,
     feature: Feature,
@@ -55,7 +57,7 @@ impl<A> Gate<A> {
     /// A gate that keeps an answer while the distance is below `threshold`, for at most `max_age` after the capture of the frame
     /// that it was given to.
     pub(crate) fn new(threshold: f64, max_age: Duration) -> Self {
-        Gate { threshold, max_age, answered: HashMap::new() }
+        Gate { threshold, max_age, answered: Vec::new() }
     }
 
     /// Compares a frame that was captured at `captured_at` with the last answered one of `source`.
@@ -65,10 +67,8 @@ impl<A> Gate<A> {
         captured_at: Instant,
         feature: &Feature,
     ) -> Verdict<A> {
-        // The few sources of a run are compared faster than a key is made.
-        let mut known = self.answered.iter();
-        let found = known.find(|(name, _)| name.as_deref() == source).map(|(_, answered)| answered);
-        let compared = found.and_then(|last| Some((last, distance(&last.feature, feature)?)));
+        let last = self.answered.iter().find(|last| last.source.as_deref() == source);
+        let compared = last.and_then(|last| Some((last, distance(&last.feature, feature)?)));
         let Some((last, distance)) = compared else { return Verdict { movement: None, kept: None } };
         let age = captured_at.saturating_duration_since(last.captured_at);
         let stays = age <= self.max_age && distance < self.threshold;
@@ -87,10 +87,12 @@ impl<A> Gate<A> {
         feature: Feature,
         answer: A,
     ) {
-        let last = self.answered.get(&source.map(Arc::from));
-        if last.is_none_or(|last| last.frame < frame) {
-            let answered = Answered { frame, captured_at, feature, answer: Arc::new(answer) };
-            self.answered.insert(source.map(Arc::from), answered);
+        let last = self.answered.iter_mut().find(|last| last.source.as_deref() == source);
+        let answered = |source| Answered { source, frame, captured_at, feature, answer: Arc::new(answer) };
+        match last {
+            Some(last) if last.frame >= frame => {}
+            Some(last) => *last = answered(last.source.take()),
+            None => self.answered.push(answered(source.map(Arc::from))),
         }
     }
 }
@@ -109,19 +111,24 @@ fn distance(a: &Feature, b: &Feature) -> Option<f64> {
     let tiles = |length: usize| (length / TILE).max(1);
     let (rows, columns) = (tiles(height), tiles(width));
     let mut sums = vec![0u64; rows * columns];
-    let mut counts = vec![0u64; rows * columns];
     for (a, b) in a.planes().zip(b.planes()) {
         for (y, (a, b)) in a.chunks_exact(width).zip(b.chunks_exact(width)).enumerate() {
             let row = (y / TILE).min(rows - 1) * columns;
             for (x, (a, b)) in a.iter().zip(b).enumerate() {
-                let tile = row + (x / TILE).min(columns - 1);
-                sums[tile] += u64::from(a.abs_diff(*b));
-                counts[tile] += 1;
+                sums[row + (x / TILE).min(columns - 1)] += u64::from(a.abs_diff(*b));
             }
         }
     }
-    let mean = |(sum, count): (&u64, &u64)| *sum as f64 / *count as f64;
-    sums.iter().zip(&counts).map(mean).max_by(f64::total_cmp)
+    // Positions of a tile in one direction; the last tile has the rest.
+    let span = |tile: usize, tiles: usize, length: usize| match tile + 1 == tiles {
+        true => length - tile * TILE,
+        false => TILE,
+    };
+    let mean = |(tile, sum): (usize, &u64)| {
+        let positions = span(tile / columns, rows, height) * span(tile % columns, columns, width);
+        *sum as f64 / (positions * shape.channels()) as f64
+    };
+    sums.iter().enumerate().map(mean).max_by(f64::total_cmp)
 }
 
 #[cfg(test)]

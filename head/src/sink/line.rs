@@ -205,11 +205,12 @@ fn local_times(
     is_fallback: bool,
 ) -> Millis {
     let total = answered_at.saturating_duration_since(frame.captured_at);
-    let work = timings.decode + timings.resize + timings.head;
+    let work = timings.decode + timings.resize + timings.head + timings.exit;
     Millis {
         decode: ms(timings.decode),
         resize: ms(timings.resize),
         head: ms(timings.head),
+        exit: ms(timings.exit),
         network: if is_fallback { ms(total.saturating_sub(work)) } else { 0.0 },
         total: ms(total),
         ..Millis::default()

@@ -84,40 +84,53 @@ pub(crate) struct LocalAnswers {
 impl LocalAnswers {
     /// Answers until no frame can come any more.
     pub(crate) fn run(mut self) {
-        while let Ok((frame, reason)) = self.frames.recv() {
-            let started = Instant::now();
-            // Files are read again, because keeping every picture until its answer would take memory for nothing.
-            let loaded;
-            let (pixels, decode) = match &frame.stage.pixels {
-                Some(pixels) => (Ok(pixels), frame.stage.stats.timings.decode),
-                None => {
-                    loaded = match frame.origin.file() {
-                        Some(file) => self.reloader.load(file),
-                        None => Err(Error::Gone),
-                    };
-                    (loaded.as_ref(), started.elapsed())
+        while let Ok((mut frame, reason)) = self.frames.recv() {
+            let outcome = match frame.decisions.unsure.take() {
+                // The local network has run on it for the early exit.
+                Some(classes) => {
+                    let Timings { decode, exit, .. } = frame.stage.stats.timings;
+                    let timings = Timings { decode, exit, ..Timings::default() };
+                    Outcome::Local { classes, timings, answered_at: Instant::now(), fallback: Some(reason) }
                 }
+                None => self.answer(&frame, reason),
             };
-            let mut answer =
-                |pixels| caught("the local network failed", || self.local.answer(pixels)).flatten();
-            let outcome = match pixels.map(&mut answer) {
-                Ok(Ok(answer)) => Outcome::Local {
-                    classes: answer.classes(),
-                    timings: Timings { decode, ..answer.timings },
-                    answered_at: Instant::now(),
-                    fallback: Some(reason),
-                },
-                Ok(Err(error)) => failed(&reason, &error),
-                Err(error) => failed(&reason, error),
-            };
-            let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.pace.micros.store(took, Ordering::Relaxed);
             self.pace.waiting.fetch_sub(1, Ordering::Relaxed);
             // The receiver outlives every sender unless it has failed, which the run reports.
             if self.finished.send(frame.finish(outcome)).is_err() {
                 return;
             }
         }
+    }
+
+    /// Runs the local network on a frame and takes note of how long that takes.
+    fn answer(&mut self, frame: &Frame<Encoded>, reason: Arc<str>) -> Outcome {
+        let started = Instant::now();
+        // Files are read again, because keeping every picture until its answer would take memory for nothing.
+        let loaded;
+        let (pixels, decode) = match &frame.stage.pixels {
+            Some(pixels) => (Ok(pixels), frame.stage.stats.timings.decode),
+            None => {
+                loaded = match frame.origin.file() {
+                    Some(file) => self.reloader.load(file),
+                    None => Err(Error::Gone),
+                };
+                (loaded.as_ref(), started.elapsed())
+            }
+        };
+        let mut answer = |pixels| caught("the local network failed", || self.local.answer(pixels)).flatten();
+        let outcome = match pixels.map(&mut answer) {
+            Ok(Ok(answer)) => Outcome::Local {
+                classes: answer.classes(),
+                timings: Timings { decode, ..answer.timings },
+                answered_at: Instant::now(),
+                fallback: Some(reason),
+            },
+            Ok(Err(error)) => failed(&reason, &error),
+            Err(error) => failed(&reason, error),
+        };
+        let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.pace.micros.store(took, Ordering::Relaxed);
+        outcome
     }
 }
 

@@ -58,11 +58,6 @@ struct RawExitPoint {
 }
 
 impl RawLocal {
-    /// Whether a table is present that formats before 3 do not have.
-    pub(super) fn has_exit(&self) -> bool {
-        self.exit.is_some()
-    }
-
     pub(super) fn check(self, parts: &Parts<'_>, tasks: &[Task]) -> Result<LocalSpec, Error> {
         let task = tasks.iter().position(|task| task.name == self.task);
         let task = task.ok_or_else(|| Error::field("local.task", "no such task"))?;

@@ -106,6 +106,11 @@ fn names_the_field_that_breaks_a_rule() {
         ("[0.30, 0.72, 0.89]", "[0.30, 0.72, 0.71]", "task[0].ladder[1].value"),
         ("[0.30, 0.72, 0.89]", "[0.30, 0.72, 1.1]", "task[0].ladder[1].value"),
         ("  { bytes = [1400, 2600, 4100], value = [0.30, 0.72, 0.89] },\n", "", "task[0].ladder"),
+        (
+            "[1400, 2600, 4100], value = [0.30, 0.72, 0.89]",
+            "[1400, 2600], value = [0.30, 0.72]",
+            "task.ladder",
+        ),
         ("\"head.onnx\" =", "\"../head.onnx\" =", "digests.\"../head.onnx\""),
         ("\"head.onnx\" =", "\"/head.onnx\" =", "digests.\"/head.onnx\""),
         ("\"head.onnx\" = \"e", "\"head.onnx\" = \"E", "digests.\"head.onnx\""),
@@ -140,6 +145,9 @@ fn reads_a_bundle_of_format_2() {
     let (ladder, end) =
         (older.find("ladder = [").expect("it has one"), older.find("\n]\n").expect("its end"));
     let older = format!("{}{}", &older[..ladder], &older[end + 3..]);
+    let exit = format!("[local.exit]{}[digests]", &rest[..after]);
+    let error = Manifest::parse(&older.replace("[digests]", &exit)).expect_err("it has an exit").to_string();
+    assert!(error.contains("local.exit: only bundles from format 3 on"), "{error}");
     let manifest = Manifest::parse(&older).expect("format 2 has neither exit nor ladder");
     assert_eq!(manifest.local().map(|local| &local.exit), Some(&None));
 }

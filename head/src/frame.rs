@@ -236,6 +236,8 @@ pub(crate) enum Outcome {
     },
     /// The answer to an earlier frame of its source was kept.
     Kept { answer: Arc<Answer>, timings: Timings, answered_at: Instant },
+    /// A newer frame of its source took its place.
+    Dropped,
     /// Nobody answered. The text says why and becomes the `error` of the frame's line.
     Failed(String),
 }

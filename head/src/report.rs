@@ -98,7 +98,7 @@ pub struct Line {
     /// Number of the refusal (wire/PROTOCOL.md, section 7), on refused lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
-    /// Why there is no answer, on refused and failed lines; on answered lines, the picture that could not be written.
+    /// Why there is no answer, on refused, failed and dropped lines; on answered lines, the picture that could not be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Sizes, where the server replied.
@@ -164,6 +164,8 @@ pub enum Status {
     Refused,
     /// Nobody answered it, or the file holds no usable image.
     Failed,
+    /// A newer frame of its source took its place before anything of it was sent, as `--for latency` asks.
+    Dropped,
 }
 
 /// One class and its probability.

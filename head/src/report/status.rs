@@ -34,6 +34,8 @@ pub struct CameraStatus {
     pub refused: u64,
     /// Frames that nobody answered.
     pub failed: u64,
+    /// Frames whose place newer ones took.
+    pub dropped: u64,
     /// Answered frames that this device answered in the server's place.
     pub fallback: u64,
     /// Frames a second.

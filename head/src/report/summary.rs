@@ -20,6 +20,8 @@ pub struct Summary {
     pub refused: u64,
     /// Frames that nobody answered.
     pub failed: u64,
+    /// Frames whose place a newer one took.
+    pub dropped: u64,
     /// Frames that were begun and had no outcome when the process had to end.
     pub unfinished: u64,
     /// Frames of the source that were not begun because the run ended early; 0 if the source has no known total.
@@ -45,6 +47,7 @@ impl Default for Summary {
             answered: 0,
             refused: 0,
             failed: 0,
+            dropped: 0,
             unfinished: 0,
             not_begun: 0,
             local: 0,
@@ -60,7 +63,7 @@ impl Default for Summary {
 impl Summary {
     /// Frames whose outcome is known.
     pub(crate) fn finished(&self) -> u64 {
-        self.answered + self.refused + self.failed
+        self.answered + self.refused + self.failed + self.dropped
     }
 
     /// Counts a frame.
@@ -78,10 +81,11 @@ impl Summary {
             }
             Status::Refused => self.refused += 1,
             Status::Failed => self.failed += 1,
+            Status::Dropped => self.dropped += 1,
         }
     }
 
-    /// Whether every frame of the source was answered.
+    /// Whether every frame of the source was answered, but for those that were dropped for newer ones.
     #[must_use]
     pub fn complete(&self) -> bool {
         self.refused + self.failed + self.unfinished + self.not_begun == 0
@@ -109,6 +113,9 @@ impl fmt::Display for Summary {
         let s = if frames == 1 { "" } else { "s" };
         write!(f, "{frames} frame{s}: {} answered", self.answered)?;
         write!(f, ", {} refused, {} failed", self.refused, self.failed)?;
+        if self.dropped > 0 {
+            write!(f, ", {} dropped for newer ones", self.dropped)?;
+        }
         if self.unfinished > 0 {
             write!(f, ", {} unfinished", self.unfinished)?;
         }

@@ -31,6 +31,10 @@ pub(super) fn line_of(frame: &Frame<Finished>, bundle: &Bundle, device: &str) ->
     let line = &mut finished.line;
     match &frame.stage.outcome {
         Outcome::Failed(reason) => line.error = Some(reason.clone()),
+        Outcome::Dropped => {
+            line.status = Status::Dropped;
+            line.error = Some("a newer frame of its source was captured before it could be sent".to_owned());
+        }
         Outcome::Refused { refusal, traffic } => {
             line.status = Status::Refused;
             line.code = Some(refusal.code.into());

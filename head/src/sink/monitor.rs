@@ -94,6 +94,7 @@ impl Camera {
             answered: 0,
             refused: 0,
             failed: 0,
+            dropped: 0,
             fallback: 0,
             fps: 0.0,
             age_s: 0.0,
@@ -117,6 +118,7 @@ impl Camera {
             Status::Answered => &mut status.answered,
             Status::Refused => &mut status.refused,
             Status::Failed => &mut status.failed,
+            Status::Dropped => &mut status.dropped,
         };
         *counted += 1;
         status.fallback += u64::from(line.fallback.is_some());

@@ -156,6 +156,7 @@ fn ends(finished: &Receiver<Frame<Finished>>, local: &Receiver<fallback::Fallbac
             Outcome::Answered { .. } => "answered".to_owned(),
             Outcome::Refused { refusal, .. } => format!("refused: {refusal}"),
             Outcome::Failed(reason) => format!("failed: {reason}"),
+            Outcome::Dropped => "dropped".to_owned(),
             Outcome::Local { .. } => "local".to_owned(),
             Outcome::Kept { .. } => "kept".to_owned(),
         };

@@ -514,11 +514,11 @@ impl Transfer<'_> {
     /// Ends a frame of which nothing was sent.
     fn drop_planned(&mut self, frame: Frame<Encoded>, reason: DropReason) {
         let cause = match reason {
-            DropReason::Replaced => "a newer frame was captured before it could be sent",
+            DropReason::Replaced => return self.queue.finish(frame, Outcome::Dropped),
             DropReason::PassedOver => "the link has time for a newer frame only",
             DropReason::Expired => "the link had no time for it within its budget",
         };
-        match self.fallback.filter(|_| reason != DropReason::Replaced) {
+        match self.fallback {
             Some(fallback) => fallback.answer(frame, cause.into()),
             None => self.queue.finish(frame, Outcome::Failed(format!("not sent: {cause}"))),
         }

@@ -20,6 +20,7 @@ use super::{
     outlet::Outlet,
     rate::Rate,
     spec::{Input, Kind, Spec},
+    watch,
 };
 use crate::{
     Error,
@@ -167,7 +168,7 @@ impl Live {
                     jobs.push(Job::Files(Box::new(files), place));
                     continue;
                 }
-                Kind::Watch(folder) => Feed::Watch(folder.clone()),
+                Kind::Watch(folder) => Feed::Watch(folder.clone(), watch::Files::default()),
                 Kind::Stream(input, raw) => Feed::Stream(input.clone(), *raw),
             };
             total = None;

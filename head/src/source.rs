@@ -1,5 +1,6 @@
 //! Sources of frames: image files, and cameras of every kind, which are read by threads of their own.
 
+mod address;
 mod camera;
 mod child;
 mod command;
@@ -31,7 +32,7 @@ pub(crate) trait FrameSource: Send {
 
     /// Waits for the next picture and delivers it; `None` at the end, or soon after `stop` is raised.
     ///
-    /// A picture that cannot be used is delivered with its error, and the next one may be fine. The source holds no more
-    /// than the picture that it delivers.
+    /// A picture that cannot be used is delivered with its error, and the next one may be fine. Beside the picture that it
+    /// delivers, a source holds no more than one that waits for each of its cameras and folders.
     fn next_frame(&mut self, stop: &StopSignal) -> Option<Capture>;
 }

@@ -47,7 +47,7 @@ pub(super) struct Camera {
 #[derive(Debug)]
 pub(super) enum Feed {
     Stream(Input, Option<RawFormat>),
-    Watch(PathBuf),
+    Watch(PathBuf, watch::Files),
 }
 
 impl Camera {
@@ -58,11 +58,10 @@ impl Camera {
         loop {
             let lost_before = self.outlet.lost.is_some();
             let arrived = self.outlet.tally.summary().arrived;
-            let end = match &self.feed {
+            let end = match &mut self.feed {
                 Feed::Stream(..) => self.stream(),
-                Feed::Watch(folder) => {
-                    let folder = folder.clone();
-                    watch::watch(&folder, self.began, &self.stop, &mut self.outlet)
+                Feed::Watch(folder, files) => {
+                    watch::watch(folder, files, self.began, &self.stop, &mut self.outlet)
                 }
             };
             if self.outlet.tally.summary().arrived > arrived || !lost_before {
@@ -137,6 +136,8 @@ impl Camera {
             }
         };
         if let Pause::Stopped = pause {
+            // What the run cuts off is no damage; what came before is.
+            self.outlet.tally.count_damaged(session.parser.counts().damaged);
             return End::Stopped;
         }
         let has_frames = session.has_frames;

@@ -14,7 +14,7 @@ use rustix::{
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
 };
 
-use super::command::Attempt;
+use super::{address::without_secrets, command::Attempt};
 use crate::name::Escaped;
 
 /// How long a program may take to end by itself once it has closed its output, and after SIGTERM.
@@ -136,11 +136,12 @@ impl LastWords {
         String::from_utf8_lossy(&self.0).contains(text)
     }
 
-    /// The last line that is not empty, without characters that would change the place where it is shown.
+    /// The last line that is not empty, without passwords, and without characters that would change the place where it is
+    /// shown.
     pub(super) fn last_line(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.0);
         let line = text.split(['\n', '\r']).map(str::trim).rfind(|line| !line.is_empty())?;
-        let quoted: String = line.chars().take(QUOTED).collect();
+        let quoted: String = without_secrets(line).chars().take(QUOTED).collect();
         Some(Escaped(quoted.as_ref()).to_string())
     }
 }

@@ -142,7 +142,7 @@ fn split(text: &str) -> Result<Vec<String>, String> {
 }
 
 fn options(text: &str) -> impl Iterator<Item = String> + '_ {
-    text.split(' ').map(str::to_owned)
+    text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned)
 }
 
 /// `rpicam-vid` without end and without a window, or `libcamera-vid`, as it was called before.
@@ -241,8 +241,7 @@ fn ffmpeg(argument: &str, words: &[String]) -> Vec<Attempt> {
 fn gst(words: Vec<String>) -> Attempt {
     let has_sink = words.iter().any(|word| word == "fdsink" || word == "filesink");
     let sink = if has_sink { "" } else { "! fdsink fd=1 sync=false" };
-    let sink = sink.split(' ').filter(|word| !word.is_empty()).map(str::to_owned);
-    let arguments = ["-q".to_owned()].into_iter().chain(words).chain(sink).collect();
+    let arguments = ["-q".to_owned()].into_iter().chain(words).chain(options(sink)).collect();
     Attempt { program: "gst-launch-1.0", arguments, otherwise: Otherwise::Never }
 }
 
@@ -269,8 +268,7 @@ fn v4l2(argument: &str) -> Result<Vec<Attempt>, String> {
     front.extend(settings);
     let attempt = |before: &str, behind: &str, otherwise| {
         let input = ["-i".to_owned(), device.clone()];
-        let before = before.split(' ').filter(|word| !word.is_empty()).map(str::to_owned);
-        let all = front.iter().cloned().chain(before).chain(input).chain(options(behind));
+        let all = front.iter().cloned().chain(options(before)).chain(input).chain(options(behind));
         Attempt { program: "ffmpeg", arguments: all.chain(["pipe:1".to_owned()]).collect(), otherwise }
     };
     let [pass, old] = PASS.map(|pass| format!("{FFMPEG_OUT} {pass}"));

@@ -127,6 +127,17 @@ fn decode_file(path: &Path, reading: Reading) -> Result<RgbImage, Error> {
     })
 }
 
+/// Names the pictures of sources of files anew, so that no two of them, nor those of a camera, are written to one place.
+pub(super) fn name_pictures<'a>(cameras: impl Iterator<Item = &'a str>, sources: Vec<&mut FileSource>) {
+    let mut all: Vec<PathBuf> = cameras.map(PathBuf::from).collect();
+    let count = all.len();
+    all.extend(sources.iter().flat_map(|source| source.files.iter().cloned()));
+    let mut names = unique_stems(&all).into_iter().skip(count);
+    for source in sources {
+        source.names = names.by_ref().take(source.files.len()).collect();
+    }
+}
+
 /// File stems, short enough for the names of pictures, and numbered where two would be the same on a file system that
 /// ignores case or a picture would have the name of a source.
 fn unique_stems(files: &[PathBuf]) -> Vec<String> {
@@ -225,6 +236,23 @@ mod tests {
         assert_eq!(names, [Some("a"), Some("b"), None, None]);
         let usable: Vec<bool> = captures.iter().map(|capture| capture.pixels.is_ok()).collect();
         assert_eq!(usable, [true, false, true, false]);
+    }
+
+    #[test]
+    fn pictures_of_several_sources_have_names_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sources: Vec<FileSource> = ["a", "b"]
+            .map(|folder| {
+                fs::create_dir(dir.path().join(folder)).unwrap();
+                for name in ["cat.png", "yard.png"] {
+                    fs::write(dir.path().join(folder).join(name), png()).unwrap();
+                }
+                FileSource::open(&dir.path().join(folder), Some(1), BUDGET).unwrap()
+            })
+            .into();
+        name_pictures(["yard"].into_iter(), sources.iter_mut().collect());
+        assert_eq!(sources[0].names, ["cat", "yard-2"]);
+        assert_eq!(sources[1].names, ["cat-2", "yard-3"]);
     }
 
     #[test]

@@ -183,16 +183,9 @@ impl Found {
     }
 
     fn add(&mut self, path: PathBuf) {
-        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        match extension {
-            _ if hidden => self.pass_over(Kind::Hidden, path),
-            None => self.pass_over(Kind::NoExtension, path),
-            Some(extension) if !EXTENSIONS.contains(&extension.as_str()) => {
-                self.pass_over(Kind::Extension(extension), path);
-            }
-            Some(_) if artifact::is_own(&path) => self.pass_over(Kind::Own, path),
-            Some(_) => self.images.push(path),
+        match unwanted(&path) {
+            Some(kind) => self.pass_over(kind, path),
+            None => self.images.push(path),
         }
     }
 
@@ -253,6 +246,24 @@ impl Kind {
                 format!("{count} {folders} in it {are} not searched (a pattern such as '**/*' would)")
             }
         }
+    }
+}
+
+/// Whether a file is one that a folder or a pattern is searched for.
+pub(super) fn is_image(path: &Path) -> bool {
+    unwanted(path).is_none()
+}
+
+/// Why a file is passed over; `None` for an image.
+fn unwanted(path: &Path) -> Option<Kind> {
+    let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+    match extension {
+        _ if hidden => Some(Kind::Hidden),
+        None => Some(Kind::NoExtension),
+        Some(extension) if !EXTENSIONS.contains(&extension.as_str()) => Some(Kind::Extension(extension)),
+        Some(_) if artifact::is_own(path) => Some(Kind::Own),
+        Some(_) => None,
     }
 }
 

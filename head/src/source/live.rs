@@ -15,11 +15,12 @@ use narrows_video::{Raw, StreamFault};
 use super::{
     FrameSource, SourceError,
     camera::{Camera, Feed},
-    files::FileSource,
+    files::{FileSource, name_pictures},
     inbox::{Content, Inbox, Keep, Taken},
     outlet::Outlet,
     rate::Rate,
     spec::{Input, Kind, Spec},
+    watch,
 };
 use crate::{
     Error,
@@ -167,7 +168,7 @@ impl Live {
                     jobs.push(Job::Files(Box::new(files), place));
                     continue;
                 }
-                Kind::Watch(folder) => Feed::Watch(folder.clone()),
+                Kind::Watch(folder) => Feed::Watch(folder.clone(), watch::Files::default()),
                 Kind::Stream(input, raw) => Feed::Stream(input.clone(), *raw),
             };
             total = None;
@@ -190,6 +191,12 @@ impl Live {
                 attempt: 0,
             })));
         }
+        let cameras = specs.iter().zip(&names).filter(|(spec, _)| spec.is_live()).map(|(_, name)| &**name);
+        let files = jobs.iter_mut().filter_map(|job| match job {
+            Job::Files(files, _) => Some(&mut **files),
+            Job::Camera(_) => None,
+        });
+        name_pictures(cameras, files.collect());
         let member = |name| Member { name, rate: Rate::new(settings.rate) };
         let sources = names.into_iter().map(member).collect();
         let closer = Closer { writer: Arc::new(Mutex::new(Some(writer))), inbox: Arc::clone(&inbox) };
@@ -205,7 +212,7 @@ impl Live {
                 Job::Camera(camera) => camera.outlet.place,
                 Job::Files(_, place) => *place,
             };
-            let guard = EndOnDrop { inbox: Arc::clone(&inbox), place };
+            let guard = EndOnDrop { inbox: Arc::clone(&inbox), totals: Arc::clone(&totals), place };
             let name = Arc::clone(&self.sources[place].name);
             let stop = stop.clone();
             let work = move || {
@@ -282,7 +289,7 @@ impl Live {
             None => Error::Camera { camera: name.to_string(), source },
         };
         let pixels = match arrival.content {
-            Content::Capture(capture) => return *capture,
+            Content::Capture(capture) => return at_its_turn(*capture, begin),
             Content::Failed(error) => Err(error),
             Content::File(bytes) => decode(&bytes).map_err(fault),
             Content::Raw(raw) => caught("a frame cannot be converted", || rgb(&raw)).and_then(|converted| {
@@ -320,14 +327,18 @@ impl Closer {
     }
 }
 
-/// Notes the end of a source, also where its thread panics.
+/// Notes the end of a source, and an error where its thread panics.
 struct EndOnDrop {
     inbox: Arc<Inbox>,
+    totals: Arc<Totals>,
     place: usize,
 }
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
+        if thread::panicking() {
+            self.totals.note_error(Error::Thread { task: "reads a source" });
+        }
         self.inbox.end(self.place);
     }
 }
@@ -353,6 +364,17 @@ fn names(specs: &[Spec]) -> Result<Vec<Arc<str>>, SourceError> {
         free.unwrap_or_default().into()
     };
     Ok(specs.iter().map(name).collect())
+}
+
+/// A picture of a source of files whose turn comes `now`: the time for which a stored one has waited for that is none of its
+/// budget. One that somebody has just written, into a FIFO, is as old as it is.
+fn at_its_turn(capture: Capture, now: Instant) -> Capture {
+    if !capture.can_reload {
+        return capture;
+    }
+    let waited = now.saturating_duration_since(capture.captured_at + capture.decode);
+    let (captured_at, captured_on) = (capture.captured_at + waited, capture.captured_on + waited);
+    Capture { captured_at, captured_on, ..capture }
 }
 
 fn rgb(raw: &Raw) -> Result<RgbImage, StreamFault> {

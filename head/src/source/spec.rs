@@ -10,6 +10,7 @@ use narrows_video::RawFormat;
 
 use super::{
     SourceError,
+    address::without_secrets,
     command::{Preset, Program},
 };
 use crate::name::Escaped;
@@ -53,8 +54,21 @@ impl Spec {
     /// Parses the value of a `--source`.
     ///
     /// # Errors
-    /// [`SourceError::Spec`] for a kind without what it needs, and for a format of raw frames that cannot be used.
+    /// [`SourceError::Spec`] for a kind without what it needs, for a format of raw frames that cannot be used, and for a V4L2
+    /// device in the place of a file.
     pub(crate) fn parse(text: &OsStr) -> Result<Self, SourceError> {
+        let spec = Self::of_any_kind(text)?;
+        if let Kind::Files(path) = &spec.kind
+            && is_video_device(path)
+        {
+            let device = Escaped(path);
+            let reason = format!("a V4L2 device is no image file: give v4l2:{device}");
+            return Err(fault(&text.to_string_lossy(), &reason));
+        }
+        Ok(spec)
+    }
+
+    fn of_any_kind(text: &OsStr) -> Result<Self, SourceError> {
         let files = |name: Option<&str>, path: &Path| Spec {
             name: name.map(str::to_owned),
             kind: Kind::Files(path.to_owned()),
@@ -126,6 +140,12 @@ impl Spec {
     }
 }
 
+/// Whether a path is that of a V4L2 device, which cannot be read as a file.
+fn is_video_device(path: &Path) -> bool {
+    let number = path.to_str().and_then(|path| path.strip_prefix("/dev/video"));
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
 /// Whether a text is the path of something that exists, the front of such a path, or a pattern of one.
 fn is_path(text: &Path) -> bool {
     let front = text.components().next();
@@ -155,7 +175,8 @@ fn needed<'a>(whole: &str, argument: &'a str, what: &str) -> Result<&'a str, Sou
 }
 
 fn fault(whole: &str, reason: &str) -> SourceError {
-    SourceError::Spec { text: Escaped(whole.as_ref()).to_string(), reason: reason.to_owned() }
+    let text = without_secrets(&Escaped(whole.as_ref()).to_string());
+    SourceError::Spec { text, reason: without_secrets(reason) }
 }
 
 #[cfg(test)]
@@ -211,7 +232,10 @@ mod tests {
         for (text, words) in [
             ("front=", "no source behind the name"),
             ("front=rtsp://h/1", "give ffmpeg:rtsp://h/1"),
+            ("rtsp://user:pass@h/1", "give ffmpeg:rtsp://***@h/1"),
             ("pipe:", "a path is missing"),
+            ("/dev/video0", "give v4l2:/dev/video0"),
+            ("usb=/dev/video12", "give v4l2:/dev/video12"),
             ("watch:", "a folder is missing"),
             ("ffmpeg:", "missing"),
             ("gst:  ", "missing"),
@@ -225,6 +249,7 @@ mod tests {
         ] {
             let error = Spec::parse(text.as_ref()).unwrap_err().to_string();
             assert!(error.starts_with("--source ") && error.contains(words), "{text}: {error}");
+            assert!(!error.contains("pass@"), "{error}");
         }
     }
 }

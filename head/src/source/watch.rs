@@ -29,12 +29,12 @@ use rustix::{
 
 use super::{
     inbox::Content,
-    listing::EXTENSIONS,
+    listing::is_image,
     loss::CameraFault,
     outlet::{End, Outlet},
 };
 use crate::{
-    Error, artifact,
+    Error,
     image::{FILE_MAX, ImageFault},
 };
 
@@ -55,9 +55,9 @@ struct State {
     inode: u64,
 }
 
-/// What is known about the files of a folder.
+/// What is known about the files of a folder. It is kept while the folder cannot be listed, so that no file is taken twice.
 #[derive(Debug, Default)]
-struct Files {
+pub(super) struct Files {
     /// By path: the state in which it was taken last.
     taken: HashMap<PathBuf, State>,
     /// By path: the state in which it was seen and not taken, and since when.
@@ -66,11 +66,16 @@ struct Files {
 
 /// Takes the files of a folder until the run ends or the folder cannot be listed. What has not changed since `began` is not
 /// taken.
-pub(super) fn watch(folder: &Path, began: SystemTime, stop: &PipeReader, outlet: &mut Outlet) -> End {
+pub(super) fn watch(
+    folder: &Path,
+    files: &mut Files,
+    began: SystemTime,
+    stop: &PipeReader,
+    outlet: &mut Outlet,
+) -> End {
     let lost = |source| End::Lost(CameraFault::Open { path: folder.to_owned(), source });
     // Without it, the folder is only listed.
     let events = listen(folder).ok();
-    let mut files = Files::default();
     if let Err(error) = files.list(folder, |meta| meta.ctime() >= seconds(began)) {
         return lost(error);
     }
@@ -240,20 +245,11 @@ fn is_whole(bytes: &[u8]) -> bool {
             pushed.is_ok() && found
         }
         [0x89, b'P', b'N', b'G', ..] => bytes.len() > 12 && bytes[bytes.len() - 8..].starts_with(b"IEND"),
-        [b'R', b'I', b'F', b'F', ..] => number(4).is_some_and(|size| bytes.len() >= size + 8),
+        [b'R', b'I', b'F', b'F', ..] => number(4).is_some_and(|size| bytes.len() >= size.saturating_add(8)),
         [b'B', b'M', ..] => number(2).is_some_and(|size| bytes.len() >= size),
         // Not an image, or not enough of it to tell: it is reported once it has settled.
         _ => false,
     }
-}
-
-/// Whether a file is one that a folder of images is searched for.
-fn is_image(path: &Path) -> bool {
-    let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-    !is_hidden
-        && extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
-        && !artifact::is_own(path)
 }
 
 fn seconds(moment: SystemTime) -> i64 {

@@ -17,11 +17,11 @@ const LINE_MAX: usize = 4096;
 /// Follows a Y4M stream.
 #[derive(Debug, Default)]
 pub(crate) struct Y4m {
-    /// The format, behind the first line.
-    format: Option<RawFormat>,
+    /// The format, behind the first line, and the bytes of one frame after the other.
+    frames: Option<(RawFormat, Collector)>,
     line: Vec<u8>,
-    /// The frame that is arriving, behind its line.
-    frame: Option<Collector>,
+    /// Whether a frame is arriving, behind its line.
+    in_frame: bool,
 }
 
 impl Y4m {
@@ -34,12 +34,12 @@ impl Y4m {
         deliver: &mut dyn FnMut(Raw),
     ) -> Result<(), StreamFault> {
         while !bytes.is_empty() {
-            match (&mut self.frame, self.format) {
-                (Some(frame), Some(format)) => {
+            match &mut self.frames {
+                Some((format, frame)) if self.in_frame => {
                     bytes = frame.take(bytes);
-                    if let Some(frame) = frame.whole().and_then(|bytes| Raw::new(format, bytes)) {
+                    if let Some(frame) = frame.whole().and_then(|bytes| Raw::new(*format, bytes)) {
                         counts.pictures += 1;
-                        self.frame = None;
+                        self.in_frame = false;
                         deliver(frame);
                     }
                 }
@@ -51,8 +51,8 @@ impl Y4m {
 
     /// Ends the stream, and counts a frame that has not arrived whole.
     pub(crate) fn finish(self, counts: &mut Counts) {
-        let rest = self.line.len() + self.frame.as_ref().map_or(0, Collector::len);
-        counts.damaged += u64::from(self.format.is_some() && (self.frame.is_some() || rest > 0));
+        let rest = self.line.len() + self.frames.as_ref().map_or(0, |(_, frame)| frame.len());
+        counts.damaged += u64::from(self.frames.is_some() && (self.in_frame || rest > 0));
         counts.skipped += rest as u64;
     }
 
@@ -66,22 +66,22 @@ impl Y4m {
         self.line.extend_from_slice(part);
         let Some(end) = end else { return Ok(&[]) };
         let line = std::mem::take(&mut self.line);
-        match self.format {
+        match self.frames {
             None => {
                 let format = stream_format(&line)?;
                 if format.layout.size() > limit {
                     let (width, height) = (format.layout.width(), format.layout.height());
                     return Err(StreamFault::Y4m(format!("frames of {width}x{height} are too large")));
                 }
-                self.format = Some(format);
+                self.frames = Some((format, Collector::new(format.layout.size())));
             }
-            Some(format) => {
+            Some(_) => {
                 if line.strip_prefix(FRAME).is_none_or(|rest| !rest.is_empty() && rest[0] != b' ') {
                     return Err(StreamFault::Y4m(
                         "a frame does not begin with FRAME: bytes were lost".into(),
                     ));
                 }
-                self.frame = Some(Collector::new(format.layout.size()));
+                self.in_frame = true;
             }
         }
         Ok(&bytes[end + 1..])

@@ -1,6 +1,10 @@
 //! One attempt to connect to the server: name resolution, QUIC handshake and hello, each within a bounded time.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use narrows_wire::{
     BundleId, Close, Error as WireError, Hello, RefusalCode,
@@ -18,7 +22,7 @@ use quinn::{
 };
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{congestion::PlannedFrames, resolve::Resolver, servers::Wait};
+use super::{congestion::PlannedFrames, resolve::Resolver};
 use crate::{
     Error,
     config::Server,
@@ -64,6 +68,23 @@ pub(crate) struct Session {
     /// How long frames wait at the server.
     pub(super) wait: Arc<Wait>,
     endpoint: Endpoint,
+}
+
+/// The mean time that a server's replies say frames waited in its queue.
+#[derive(Debug, Default)]
+pub(crate) struct Wait(Mutex<Duration>);
+
+impl Wait {
+    /// Takes the waiting of one frame into the mean.
+    pub(super) fn observe(&self, waited: Duration) {
+        let mut mean = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *mean = (*mean * 7 + waited) / 8;
+    }
+
+    /// The mean.
+    pub(super) fn mean(&self) -> Duration {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Why an attempt to connect failed, by what that says about the next one (docs/operating.md has the table).

@@ -18,7 +18,7 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 
-use super::connect::{Access, ConnectError, Connector, Session};
+use super::connect::{Access, ConnectError, Connector, Session, Wait};
 use crate::{
     config::{Server, ServerChoice},
     error::{Chain, Unavailable},
@@ -235,22 +235,6 @@ impl fmt::Display for Servers {
             write!(f, "{comma}{}", entry.connector.server())?;
         }
         Ok(())
-    }
-}
-
-/// The mean time that a server's replies say frames waited in its queue.
-#[derive(Debug, Default)]
-pub(crate) struct Wait(Mutex<Duration>);
-
-impl Wait {
-    /// Takes the waiting of one frame into the mean.
-    pub(super) fn observe(&self, waited: Duration) {
-        let mut mean = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *mean = (*mean * 7 + waited) / 8;
-    }
-
-    fn mean(&self) -> Duration {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

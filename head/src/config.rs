@@ -18,7 +18,9 @@ mod outputs;
 mod threshold;
 
 pub use exit::ExitMode;
-pub use flags::{Coding, FallbackMode, Flags, FrameChoice, LevelFlag, Path, Purpose, Size, Transport};
+pub use flags::{
+    Coding, FallbackMode, Flags, FrameChoice, LevelFlag, Path, Purpose, ServerChoice, Size, Transport,
+};
 pub use gate::{GateMode, GateSettings};
 pub(crate) use outputs::topic_level;
 pub use outputs::{
@@ -39,6 +41,8 @@ const QUALITY: u8 = 75;
 /// sent.
 const BUDGET: u64 = 30_000;
 const LIVE_BUDGET: u64 = 1000;
+/// Most servers of a run.
+const MOST_SERVERS: usize = 64;
 /// Longest `--budget` and `--retry-for` in seconds.
 const HOUR: u64 = 3600;
 
@@ -48,8 +52,12 @@ const HOUR: u64 = 3600;
 pub struct Config {
     /// Name of this device, unless the one of its certificate or of the host is to be taken.
     pub device: Option<String>,
-    /// Address of the server and folder of this device's identity; `None` where nothing is sent.
-    pub server: Option<(Server, PathBuf)>,
+    /// Addresses of the servers, at least one, and folder of this device's identity; `None` where nothing is sent.
+    pub server: Option<(Vec<Server>, PathBuf)>,
+    /// How one of several servers is chosen.
+    pub servers: ServerChoice,
+    /// For how long an earlier server must have been back before it is used again.
+    pub return_after: Duration,
     /// Where the network runs.
     pub path: Path,
     /// Whether this device answers when the server is away.
@@ -158,10 +166,9 @@ impl Config {
         let exit = exit.map_err(|reason| Error::usage("--exit", reason))?;
         let gate = flags.gate.settings(flags.gate_max_age)?;
         let server = match flags.path {
-            Path::Split | Path::Image => Some((
-                Server::parse(required("--server", flags.server.as_ref())?)?,
-                required("--identity", flags.identity.as_ref())?.clone(),
-            )),
+            Path::Split | Path::Image => {
+                Some((servers(&flags.server)?, required("--identity", flags.identity.as_ref())?.clone()))
+            }
             Path::Local => {
                 local.clone().map_err(|reason| Error::usage("--path", reason))?;
                 None
@@ -173,6 +180,8 @@ impl Config {
         Ok(Config {
             device: flags.device.as_deref().map(device_name).transpose()?,
             server,
+            servers: flags.servers,
+            return_after: Duration::from_secs(in_range("--return-after", flags.return_after, 0, HOUR)?),
             path: flags.path,
             gate,
             exit,
@@ -385,6 +394,25 @@ fn device_name(name: &str) -> Result<String, Error> {
         true => Ok(name.to_owned()),
         false => {
             Err(Error::usage("--device", format!("{name:?}; give 1 to 64 letters, digits, '.', '-' or '_'")))
+        }
+    }
+}
+
+/// The servers that were named, each once.
+pub(crate) fn servers(texts: &[String]) -> Result<Vec<Server>, Error> {
+    required("--server", texts.first())?;
+    let mut servers = Vec::new();
+    for text in texts {
+        let server = Server::parse(text)?;
+        if servers.contains(&server) {
+            return Err(Error::usage("--server", format!("{server} stands twice")));
+        }
+        servers.push(server);
+    }
+    match servers.len() <= MOST_SERVERS {
+        true => Ok(servers),
+        false => {
+            Err(Error::usage("--server", format!("stands {} times; at most {MOST_SERVERS}", servers.len())))
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -19,7 +20,10 @@ use narrows_wire::{
 };
 
 use self::connectivity::Sample;
-use crate::{Chain, Error, Head, config::Server, limits, uplink::Connector};
+use crate::{
+    Chain, Error, Head, config, limits,
+    uplink::{Access, Connector},
+};
 
 pub mod check;
 mod clocks;
@@ -41,9 +45,10 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
 
-    /// The tail to look for: a name in its certificate and a port, for example tail.local:7461 or [fe80::1%eth0]:7461
+    /// The tail to look for: a name in its certificate and a port, for example tail.local:7461 or [fe80::1%eth0]:7461; may be given
+    /// several times
     #[arg(long, value_name = "HOST:PORT", requires = "identity")]
-    pub server: Option<String>,
+    pub server: Vec<String>,
 
     /// Folder with ca.pem, cert.pem and key.pem of this device
     #[arg(long, value_name = "DIR")]
@@ -63,7 +68,10 @@ pub struct Flags {
 /// # Errors
 /// [`Error::Usage`] for a server that cannot be parsed, [`Error::Output`] if standard output cannot be written.
 pub fn doctor(flags: &Flags) -> Result<u8, Error> {
-    let server = flags.server.as_deref().map(Server::parse).transpose()?;
+    let servers = match flags.server.is_empty() {
+        true => Vec::new(),
+        false => config::servers(&flags.server)?,
+    };
     let places = Places { sys: flags.sys.clone(), ..Places::default() };
     let sensors = discover(&places);
     let mut checks = Checks::default();
@@ -86,23 +94,34 @@ pub fn doctor(flags: &Flags) -> Result<u8, Error> {
     checks.extend(check::sensors(&sensors));
     checks.extend(sockets::buffers(std::path::Path::new("/proc/sys/net/core")));
     let identity = flags.identity.as_deref().and_then(|folder| identity(folder, &mut checks));
-    match (server, identity, bundle) {
-        (Some(server), Some(identity), Some(bundle)) => {
+    match (identity, bundle) {
+        _ if servers.is_empty() => {}
+        (Some(identity), Some(bundle)) => {
             let id = BundleId(*bundle.digest().bytes());
             let tasks = bundle.tasks().iter().map(|task| task.name.clone()).collect();
-            match Connector::new(server, identity, Tuning::default(), id, tasks) {
-                Ok(connector) => checks.extend(connectivity::connectivity(&connector, sample.flatten())),
+            match Access::new(identity, Tuning::default(), id, tasks).map(Arc::new) {
+                Ok(access) => {
+                    let (several, sample) = (servers.len() > 1, sample.flatten());
+                    for server in servers {
+                        if several {
+                            checks.push(Check::ok("server", server.to_string()));
+                        }
+                        let connector = Connector::new(server, &access);
+                        checks.extend(connectivity::connectivity(&connector, sample.clone()));
+                    }
+                }
                 Err(error) => {
                     checks.push(Check::failed("tail", Chain(&error).to_string(), identity::MAKE));
                 }
             }
         }
-        (Some(server), ..) => checks.push(Check::failed(
-            "tail",
-            format!("{server} was not looked for: that needs the bundle and the identity"),
-            "Mend the lines above first",
-        )),
-        (None, ..) => {}
+        _ => servers.iter().for_each(|server| {
+            checks.push(Check::failed(
+                "tail",
+                format!("{server} was not looked for: that needs the bundle and the identity"),
+                "Mend the lines above first",
+            ));
+        }),
     }
 
     print(&checks, flags.json)

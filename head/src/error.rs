@@ -240,6 +240,9 @@ pub enum Unavailable {
     /// The stream of the hello ended early.
     #[error("during the hello")]
     Hello(#[source] StreamError),
+    /// None of several servers can be used, each for the reason given.
+    #[error("{0}")]
+    Several(String),
     /// The server refuses heads for now.
     #[error("{0}")]
     Busy(Refusal),

@@ -243,8 +243,10 @@ pub(crate) enum Outcome {
 }
 
 /// Size of a request and its reply before QUIC's own headers, and when the reply was complete.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Traffic {
+    /// Address of the server.
+    pub(crate) server: Arc<str>,
     pub(crate) sent: usize,
     pub(crate) received: usize,
     pub(crate) received_at: Instant,
@@ -482,7 +484,7 @@ pub(crate) mod tests {
                 timings: TailTimings::default(),
                 answers,
             },
-            traffic: Traffic { sent: 0, received: 0, received_at: now },
+            traffic: Traffic { server: "a:1".into(), sent: 0, received: 0, received_at: now },
         };
         let answer = |outcome| TaskAnswer { task: 0, batch: 1, outcome };
         let whole = answered(vec![answer(TaskOutcome::Classes(Vec::new()))]);

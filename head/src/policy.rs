@@ -10,6 +10,6 @@ mod silence;
 pub(crate) use exit::Confidence;
 pub(crate) use gate::{Gate, Movement};
 pub(crate) use levels::Levels;
-pub(crate) use pace::Pace;
+pub(crate) use pace::{Pace, jitter};
 pub(crate) use plan::FixedPolicy;
 pub(crate) use silence::{Liveness, Silence};

@@ -59,6 +59,9 @@ pub struct Line {
     /// frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Address of the server that answered or refused it, as given with `--server`, or as another server named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
     /// Why this device answered although the server was to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
@@ -342,6 +345,7 @@ mod tests {
             bundle: "0123456789ab".into(),
             status,
             path: None,
+            server: None,
             fallback: None,
             gate: None,
             exit: None,

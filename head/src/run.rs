@@ -28,7 +28,7 @@ use crate::{
     sink::{Hub, JsonlSink, Out, PictureFolder},
     source::{FrameSource, Reloader, Settings, Sources, Spec, present},
     stage::Stages,
-    uplink::{Connector, Fallback, FrameQueue, LocalAnswers, Planning, Uplink, find},
+    uplink::{Access, Fallback, FrameQueue, LocalAnswers, Planning, Servers, Uplink, find},
 };
 
 mod producer;
@@ -60,7 +60,7 @@ struct Run {
     stages: Stages,
     policy: FixedPolicy,
     /// `None` where nothing is sent.
-    connector: Option<Arc<Connector>>,
+    servers: Option<Arc<Servers>>,
     /// For frames whose level is chosen when they are sent.
     planning: Option<Planning>,
     /// The network that answers while the server is away.
@@ -176,22 +176,19 @@ impl Run {
         totals.expect(source.total());
         let pictures = config.out.as_deref().map(PictureFolder::create).transpose()?;
         let device = identity::device_name(config.device.as_deref(), identity.as_ref());
-        let connector = config.server.as_ref().zip(identity).map(|((server, _), identity)| {
+        let servers = config.server.clone().zip(identity).map(|((servers, _), identity)| {
             let tasks = config.tasks.iter().map(|&task| bundle.tasks()[task].name.clone()).collect();
             let id = BundleId(*bundle.digest().bytes());
-            let connector = Connector::new(server.clone(), identity, config.tuning.clone(), id, tasks)?;
-            Ok::<_, Error>(Arc::new(if config.level == Level::Auto {
-                connector.planned()
-            } else {
-                connector
-            }))
+            let access = Access::new(identity, config.tuning.clone(), id, tasks)?;
+            let access = Arc::new(access.planned(config.level == Level::Auto));
+            Ok::<_, Error>(Arc::new(Servers::new(servers, &access, config.servers, config.return_after)))
         });
-        let connector = connector.transpose()?;
+        let servers = servers.transpose()?;
         let stages = Stages::open(&bundle, &config)?;
         let levels = Levels::new(&bundle, &config.tasks).filter(|_| config.level == Level::Auto);
         let planning = levels.zip(stages.level_encoder());
         let planning = planning.map(|(levels, encoder)| Planning::new(encoder, levels, config.purpose));
-        let fallback = connector.is_some() && config.fallback;
+        let fallback = servers.is_some() && config.fallback;
         let demand = Demand::default();
         let policy = FixedPolicy::new(&config, bundle.tasks(), fallback, demand.clone());
         let fallback = fallback.then(|| Local::open(&bundle)).transpose()?;
@@ -200,17 +197,17 @@ impl Run {
         let hub = Hub::open(&config.outputs, &device, &bundle, demand, &totals)?;
         let out = (config.outputs.lines == Lines::Standard).then(Out::new);
         let sink = JsonlSink { bundle, device, pictures, progress, out, hub, totals: Arc::clone(&totals) };
-        Ok(Run { config, source, stages, policy, connector, planning, fallback, sink, totals })
+        Ok(Run { config, source, stages, policy, servers, planning, fallback, sink, totals })
     }
 
     /// Runs to the end; returns what ended it early.
     async fn start(self, shutdown: &Shutdown) -> Result<Option<Error>, Error> {
-        let Run { config, source, stages, policy, connector, planning, fallback, sink, totals } = self;
+        let Run { config, source, stages, policy, servers, planning, fallback, sink, totals } = self;
 
         let mut first = None;
-        if let Some(connector) = &connector {
+        if let Some(servers) = &servers {
             tokio::select! {
-                session = find(connector, config.retry_for, fallback.is_some()) => match session {
+                session = find(servers, config.retry_for, fallback.is_some()) => match session {
                     Err(error) if fallback.is_none() || !error.is_of_server() => {
                         sink.hub.close(shutdown).await;
                         return Err(error);
@@ -237,8 +234,8 @@ impl Run {
             pace: way.pace(),
             finished: finished_in.clone(),
         });
-        let uplink = connector.map(|connector| Uplink {
-            connector,
+        let uplink = servers.map(|servers| Uplink {
+            servers,
             queue: FrameQueue::new(encoded, finished_in.clone()),
             planning,
             retry_for: config.retry_for,

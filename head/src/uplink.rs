@@ -19,16 +19,18 @@ mod probe;
 mod queue;
 mod resolve;
 mod search;
+mod servers;
 #[cfg(test)]
 mod tests;
 mod transfer;
 
-pub(crate) use connect::{ConnectError, Connector, Session};
+pub(crate) use connect::{Access, ConnectError, Connector, Session};
 pub(crate) use fallback::{Fallback, LocalAnswers};
 pub(crate) use planned::Planning;
 pub(crate) use probe::obstacle;
 pub(crate) use queue::FrameQueue;
 pub(crate) use search::{Search, find};
+pub(crate) use servers::Servers;
 
 use self::{
     search::given_up,
@@ -43,7 +45,7 @@ use crate::{
 /// Takes encoded frames to the server and ends every one of them.
 #[derive(Debug)]
 pub(crate) struct Uplink {
-    pub(crate) connector: Arc<Connector>,
+    pub(crate) servers: Arc<Servers>,
     pub(crate) queue: FrameQueue,
     /// For frames whose level is chosen when they are sent.
     pub(crate) planning: Option<Planning>,
@@ -69,14 +71,21 @@ impl Uplink {
     /// # Errors
     /// What ended the run early. The frames that were left have failed.
     pub(crate) async fn run(mut self, first: Result<Session, Error>) -> Result<(), Error> {
-        let mut search = Search::new(Arc::clone(&self.connector));
+        let mut search = Search::new(Arc::clone(&self.servers));
         let mut session = match first {
             Ok(session) => session,
             Err(error) => {
                 search.restart(Duration::ZERO, false);
                 let away = Away::given_up(error);
                 match self.find_again(&mut search, away).await? {
-                    Some(session) => session,
+                    Some(session) => {
+                        tracing::warn!(
+                            "the server at {} is there; frames that wait: {}",
+                            session.server(),
+                            self.queue.len()
+                        );
+                        session
+                    }
                     None => return Ok(()),
                 }
             }
@@ -88,7 +97,7 @@ impl Uplink {
             let fallback = self.fallback.as_ref();
             let transfer = Transfer::new(
                 &mut session,
-                &self.connector,
+                &self.servers,
                 &mut self.queue,
                 fallback,
                 &mut search,
@@ -104,13 +113,14 @@ impl Uplink {
                     session.close().await;
                     return Ok(());
                 }
-                TransferEnd::Replaced(new) => {
-                    self.report_return("did not answer any more and was connected to anew");
+                TransferEnd::Replaced(new, why) => {
+                    self.report_change(&session, &new, why);
                     tokio::spawn(std::mem::replace(&mut session, *new).close());
                     away = None;
                 }
                 TransferEnd::Lost(reason) => {
-                    let (server, unanswered) = (self.connector.server(), self.queue.len());
+                    self.servers.lost(&session.connector);
+                    let (server, unanswered) = (session.server(), self.queue.len());
                     tracing::warn!(
                         "lost the server at {server}: {}; unanswered frames: {unanswered}",
                         Chain(&reason)
@@ -127,7 +137,10 @@ impl Uplink {
                     };
                     let (since, until) = (lost.since, lost.until);
                     match self.find_again(&mut search, lost).await? {
-                        Some(new) => session = new,
+                        Some(new) => {
+                            self.report_change(&session, &new, "is back");
+                            session = new;
+                        }
                         None => return Ok(()),
                     }
                     away = Some(Away { since, until, failure: None });
@@ -147,7 +160,7 @@ impl Uplink {
             let over = away.is_over(now) || (draining && self.fallback.is_some());
             match &self.fallback {
                 Some(fallback) => {
-                    let reason = away.reason(&self.connector, search);
+                    let reason = away.reason(&self.servers, search);
                     if over && told != away.cause(search) {
                         tracing::warn!("{reason}; this device answers until the server is back");
                         told = away.cause(search);
@@ -155,7 +168,7 @@ impl Uplink {
                     self.queue.answer_locally(fallback, &reason, (!over).then_some(now));
                 }
                 None if over => {
-                    let error = given_up(&self.connector, away.since.elapsed(), away.failure, search);
+                    let error = given_up(&self.servers, away.since.elapsed(), away.failure, search);
                     self.queue.fail_remaining(&format!("no answer: {}", Chain(&error))).await;
                     return Err(error);
                 }
@@ -174,10 +187,7 @@ impl Uplink {
                 }
                 () = self.shutdown.draining(), if !draining => draining = true,
                 found = search.next() => match found {
-                    Ok(session) => {
-                        self.report_return("is back");
-                        return Ok(Some(session));
-                    }
+                    Ok(session) => return Ok(Some(session)),
                     Err(error) => away.learn(error, self.fallback.is_some()),
                 },
                 frame = self.queue.receive(), if open => match frame {
@@ -189,9 +199,15 @@ impl Uplink {
         }
     }
 
-    fn report_return(&self, what: &str) {
-        let (server, resent) = (self.connector.server(), self.queue.len());
-        tracing::warn!("the server at {server} {what}; frames that are sent again: {resent}");
+    /// Says which server is used from now on, and `why` it is.
+    fn report_change(&self, from: &Session, to: &Session, why: &str) {
+        let (before, server, resent) = (from.server(), to.server(), self.queue.len());
+        match before == server {
+            true => tracing::warn!("the server at {server} {why}; frames that are sent again: {resent}"),
+            false => tracing::warn!(
+                "the server at {server} takes the place of the one at {before}; frames that are sent again: {resent}"
+            ),
+        }
     }
 
     async fn fail_interrupted(&mut self) {
@@ -227,13 +243,13 @@ impl Away {
     }
 
     /// Why the server does not answer, for the lines of frames that this device answers.
-    fn reason(&self, connector: &Connector, search: &Search) -> String {
+    fn reason(&self, servers: &Servers, search: &Search) -> String {
         let cause = self.cause(search);
         match &self.failure {
             Some(ConnectError::Unproven(_) | ConnectError::Permanent(_)) => cause,
             _ => {
                 let waited = self.since.elapsed().as_secs_f64();
-                format!("no server at {} within {waited:.1} s: {cause}", connector.server())
+                format!("no server at {servers} within {waited:.1} s: {cause}")
             }
         }
     }

@@ -5,7 +5,10 @@ mod listen;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use narrows_wire::limits::{MAX_IMAGE_PIXELS, MAX_IN_FLIGHT};
+use narrows_wire::{
+    identity::is_server_name,
+    limits::{MAX_IMAGE_PIXELS, MAX_IN_FLIGHT},
+};
 
 pub use self::listen::Listen;
 use crate::engine::{BatchLimits, Device, Options};
@@ -227,6 +230,10 @@ pub struct Serve {
     /// Milliseconds after SIGTERM or SIGINT in which accepted frames are still answered
     #[arg(long, value_name = "MS", default_value = "10000", value_parser = millis)]
     pub drain_timeout: Duration,
+    /// Address of the server that heads go to when this one shuts down, HOST:PORT with a name in its certificate. Heads learn it
+    /// when they connect; those that know several servers would find another one anyway
+    #[arg(long, value_name = "HOST:PORT", value_parser = next_server)]
+    pub next: Option<String>,
     /// ONNX Runtime's library [default: $NARROWS_ORT, otherwise .runtime/libonnxruntime.so in the working folder, in the
     /// executable's folder or in a folder above either]
     #[arg(long, value_name = "FILE")]
@@ -287,6 +294,18 @@ fn number(
     }
 }
 
+/// A server's address as heads are given it: a host that a certificate can name, and a port.
+fn next_server(text: &str) -> Result<String, String> {
+    let host = text.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let bare = |host: &str| {
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned()
+    };
+    match host.map(|(host, _)| bare(host)) {
+        Some(host) if is_server_name(&host) => Ok(text.to_owned()),
+        _ => Err("must be HOST:PORT, for example tail-b.local:7461 or [fd00::2]:7461".to_owned()),
+    }
+}
+
 fn millis(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(millis) if (0.0..=3_600_000.0).contains(&millis) => Ok(Duration::from_secs_f64(millis / 1000.0)),
@@ -338,12 +357,16 @@ mod tests {
             ("--batch-wait", "-1"),
             ("--batch-wait", "NaN"),
             ("--device", "gpu"),
+            ("--next", "tail-b"),
+            ("--next", "tail-b:0"),
+            ("--next", "http://tail-b:7461"),
         ] {
             let error = serve(&[&format!("{option}={value}")]).unwrap_err();
             assert!(error.contains(option) && error.contains(value), "{error}");
         }
         assert_eq!(serve(&["--batch-wait", "2.5"]).unwrap().batch_wait, Duration::from_micros(2500));
         assert_eq!(serve(&["--device", "cuda:1"]).unwrap().device, Device::Cuda(1));
+        assert_eq!(serve(&["--next", "[fd00::2]:7461"]).unwrap().next.as_deref(), Some("[fd00::2]:7461"));
         let error = serve(&["--threads=256", "--workers=64"]).unwrap().check().unwrap_err();
         assert!(error.contains("--threads 256") && error.contains("at most 1024"), "{error}");
         serve(&["--threads=16", "--workers=64"]).unwrap().check().unwrap();

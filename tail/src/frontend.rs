@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod budget;
+pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod panic;

@@ -79,6 +79,7 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
         limits,
         config.request_memory << 20,
         tuning.clone(),
+        config.next.clone().unwrap_or_default(),
     ));
     let unanswered = executor.block_on(async {
         let endpoint = quic::server_endpoint(address, quic, &identity, &tuning)?;

@@ -6,6 +6,7 @@ pub mod browser;
 mod live;
 mod processes;
 pub mod schema;
+mod steady;
 
 use std::{
     fs,
@@ -30,6 +31,7 @@ use tempfile::TempDir;
 pub use self::{
     live::{LiveHead, check_order, live_command, processes_with},
     processes::{after, can_read_only, output_within, read_only, skipped},
+    steady::SteadyHead,
 };
 
 /// The time that a test waits for an answer or another event.

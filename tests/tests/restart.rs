@@ -2,19 +2,16 @@
 #![expect(clippy::disallowed_methods, reason = "how long a return takes is measured")]
 
 use std::{
-    collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
-    thread::{sleep, spawn},
+    thread::sleep,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
-use narrows_pair::{Pair, terminate};
-use narrows_tests::{TIMEOUT, bundle, photos, runtime};
+use anyhow::{Result, ensure};
+use narrows_pair::Pair;
+use narrows_tests::{SteadyHead, TIMEOUT, bundle, photos, runtime};
 use serde_json::Value;
 
 /// Kills in one run; `ROUNDS=20` measures more and asserts what is asked of a machine without other work.
@@ -87,55 +84,6 @@ impl Drop for Tail {
     }
 }
 
-/// A running head whose lines are read as they come.
-struct Head {
-    child: Child,
-    lines: Receiver<(Instant, Value)>,
-    seen: Vec<Value>,
-}
-
-impl Head {
-    fn start(mut command: Command) -> Result<Self> {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
-        let reader = BufReader::new(child.stdout.take().context("an output")?);
-        let (found, lines) = channel();
-        spawn(move || {
-            for line in reader.lines().map_while(Result::ok) {
-                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                let _ = found.send((Instant::now(), line));
-            }
-        });
-        Ok(Head { child, lines, seen: Vec::new() })
-    }
-
-    /// Waits for a line after `since` on which `wanted` holds, and returns when it came.
-    fn wait_for(&mut self, since: Instant, wanted: impl Fn(&Value) -> bool) -> Result<Instant> {
-        loop {
-            let (at, line) = self.lines.recv_timeout(TIMEOUT).context("no such line in time")?;
-            let found = at > since && wanted(&line);
-            self.seen.push(line);
-            if found {
-                return Ok(at);
-            }
-        }
-    }
-
-    /// Ends the head and checks that every frame has ended once.
-    fn finish(mut self) -> Result<Vec<Value>> {
-        terminate(self.child.id())?;
-        self.seen.extend(self.lines.iter().map(|(_, line)| line));
-        self.child.wait()?;
-        let mut frames: BTreeMap<u64, usize> = BTreeMap::new();
-        for line in &self.seen {
-            *frames.entry(line["frame"].as_u64().with_context(|| line.to_string())?).or_default() += 1;
-        }
-        let last = frames.keys().last().copied().context("no frame")?;
-        ensure!(frames.len() as u64 == last + 1, "{} of {} frames ended", frames.len(), last + 1);
-        ensure!(frames.values().all(|&times| times == 1), "a frame ended twice: {frames:?}");
-        Ok(self.seen)
-    }
-}
-
 fn path(path: &Path) -> &str {
     path.to_str().expect("a path of this project")
 }
@@ -152,7 +100,7 @@ fn a_tail_that_was_killed_is_found_at_once_when_it_is_back() -> Result<()> {
     let mut command = tail.pair.head(&bundle());
     command.args(["--tasks", "classify", "--repeat", "0", "--retry-for", "60", "--fallback", "never"]);
     command.args(["--source", path(&photos())]);
-    let mut head = Head::start(command)?;
+    let mut head = SteadyHead::start(command)?;
     let mut times = Vec::new();
     for round in 0..rounds {
         head.wait_for(Instant::now(), is_split)?;
@@ -182,7 +130,7 @@ fn a_tail_that_hangs_is_replaced_by_this_device_until_it_goes_on() -> Result<()>
     let mut command = tail.pair.head(&bundle());
     command.args(["--tasks", "classify", "--repeat", "0", "--retry-for", "60", "--budget", "4000"]);
     command.args(["--idle-timeout", "3000", "--keep-alive", "1000", "--source", path(&photos())]);
-    let mut head = Head::start(command)?;
+    let mut head = SteadyHead::start(command)?;
     head.wait_for(Instant::now(), is_split)?;
     let pid = tail.pair.tail_pid().to_string();
     let signal = |name: &str| Command::new("kill").args([name, &pid]).status();
@@ -211,7 +159,7 @@ fn frames_with_a_short_budget_are_answered_here_while_the_tail_is_away() -> Resu
     let mut command = tail.pair.head(&bundle());
     command.args(["--tasks", "classify", "--repeat", "0", "--retry-for", "60", "--budget", "1500"]);
     command.args(["--source", path(&photos())]);
-    let mut head = Head::start(command)?;
+    let mut head = SteadyHead::start(command)?;
     head.wait_for(Instant::now(), is_split)?;
     tail.kill()?;
     let killed = Instant::now();

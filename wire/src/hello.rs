@@ -1,14 +1,19 @@
 //! The hello and its answers, which settle the version and the bundles of a connection before the first frame (PROTOCOL.md
 //! section 3).
 
+use std::time::Duration;
+
 use crate::{
     bundle::BundleId,
     codes::FrameType,
-    cursor::{Reader, Writer},
+    cursor::{Reader, Writer, within_limit},
     error::Error,
-    limits::{MAX_BUNDLES, MAX_HELLO, MAX_IN_FLIGHT, MAX_TASKS},
+    limits::{MAX_BUNDLES, MAX_HELLO, MAX_IN_FLIGHT, MAX_TASKS, MAX_TEXT},
     refusal::HelloRefusal,
 };
+
+/// The version from which on a welcome states the server's standing.
+const STANDING_SINCE: u16 = 2;
 
 /// The client's first message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +84,20 @@ pub struct Welcome {
     pub max_in_flight: u16,
     /// The bundles that both sides have. Requests name a bundle by its index in this list.
     pub bundles: Vec<WelcomeBundle>,
+    /// How the server stands among others; from version 2 on, and not before.
+    pub standing: Option<Standing>,
+}
+
+/// What a client that knows several servers chooses among them by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The mean time that frames waited of late before work on them began, in microseconds on the wire.
+    pub wait: Duration,
+    /// Connections that are open.
+    pub connections: u32,
+    /// Address of the server to go to when this one shuts down, `HOST:PORT`; empty if there is none. At most
+    /// [`MAX_TEXT`] bytes.
+    pub next: String,
 }
 
 /// One bundle of a [`Welcome`].
@@ -113,6 +132,19 @@ impl Welcome {
             writer.bytes(&served.id.0);
             write_names(&mut writer, &served.tasks)?;
         }
+        match &self.standing {
+            Some(standing) if self.version >= STANDING_SINCE => {
+                within_limit("next", standing.next.len(), MAX_TEXT)?;
+                writer.u32(u32::try_from(standing.wait.as_micros()).unwrap_or(u32::MAX));
+                writer.u32(standing.connections);
+                writer.text(&standing.next);
+            }
+            None if self.version < STANDING_SINCE => {}
+            _ => {
+                let reason = "from version 2 on a welcome has it, and not before";
+                return Err(Error::Invalid { field: "standing", reason });
+            }
+        }
         writer.finish("welcome", MAX_HELLO)
     }
 
@@ -134,8 +166,16 @@ impl Welcome {
             }
             bundles.push(WelcomeBundle { id, tasks: read_names(&mut reader)? });
         }
+        let standing = match version >= STANDING_SINCE {
+            true => Some(Standing {
+                wait: Duration::from_micros(reader.u32("wait")?.into()),
+                connections: reader.u32("connections")?,
+                next: reader.text("next")?,
+            }),
+            false => None,
+        };
         reader.finish()?;
-        Ok(Welcome { version, max_in_flight, bundles })
+        Ok(Welcome { version, max_in_flight, bundles, standing })
     }
 }
 

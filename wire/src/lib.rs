@@ -52,7 +52,7 @@ pub use codes::{
     RefusalCode, Reset,
 };
 pub use error::{Error, ErrorKind, Problem};
-pub use hello::{Hello, HelloReply, Welcome, WelcomeBundle};
+pub use hello::{Hello, HelloReply, Standing, Welcome, WelcomeBundle};
 pub use map::ClassMap;
 pub use refusal::{HelloRefusal, Refusal};
 pub use reply::{Class, FrameReply, Groups, Outcome, Reply, TaskAnswer, Timings};
@@ -61,7 +61,7 @@ pub use request::{
 };
 
 /// The versions of the protocol that this crate speaks, oldest and newest.
-pub const VERSIONS: (u16, u16) = (1, 1);
+pub const VERSIONS: (u16, u16) = (1, 2);
 
 /// The ALPN name of the protocol. TLS refuses peers that speak another protocol.
 pub const ALPN: &[u8] = b"narrows/1";

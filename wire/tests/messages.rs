@@ -9,7 +9,7 @@ use std::time::Duration;
 use narrows_wire::{
     BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Groups, Hello, HelloRefusal,
     HelloReply, Image, ImageFormat, Outcome, Path, Payload, Problem, Provider, Query, REQUEST_PREFIX,
-    Refusal, RefusalCode, Reply, Request, TaskAnswer, TaskRequest, Timings, Truncatable, Welcome,
+    Refusal, RefusalCode, Reply, Request, Standing, TaskAnswer, TaskRequest, Timings, Truncatable, Welcome,
     WelcomeBundle, limits, request_id, truncatable_wait,
 };
 use proptest::prelude::*;
@@ -26,7 +26,14 @@ fn hello() -> Hello {
 fn welcome() -> HelloReply {
     let tasks = vec!["classify".into(), "segment".into()];
     let bundles = vec![WelcomeBundle { id: BundleId([0x11; 32]), tasks }];
-    HelloReply::Welcome(Welcome { version: 1, max_in_flight: 16, bundles })
+    HelloReply::Welcome(Welcome { version: 1, max_in_flight: 16, bundles, standing: None })
+}
+
+fn welcome_2() -> HelloReply {
+    let HelloReply::Welcome(welcome) = welcome() else { panic!("it is a welcome") };
+    let (wait, next) = (Duration::from_micros(1500), "tail-b.local:7461".to_owned());
+    let standing = Some(Standing { wait, connections: 12, next });
+    HelloReply::Welcome(Welcome { version: 2, standing, ..welcome })
 }
 
 fn hello_refusal() -> HelloReply {
@@ -128,6 +135,7 @@ fn the_beginning_of_a_request_holds_the_number_of_its_frame() {
 fn messages_are_the_golden_bytes() {
     golden::check("hello", &hello().encode().unwrap());
     golden::check("welcome", &welcome().encode().unwrap());
+    golden::check("welcome-2", &welcome_2().encode().unwrap());
     golden::check("hello-refusal", &hello_refusal().encode().unwrap());
     golden::check("request", &request().encode().unwrap());
     golden::check("image", &image_request().encode().unwrap());
@@ -141,6 +149,7 @@ fn messages_are_the_golden_bytes() {
 fn golden_bytes_parse_to_the_messages() {
     assert_eq!(Hello::parse(&golden::read("hello")).unwrap(), hello());
     assert_eq!(HelloReply::parse(&golden::read("welcome")).unwrap(), welcome());
+    assert_eq!(HelloReply::parse(&golden::read("welcome-2")).unwrap(), welcome_2());
     assert_eq!(HelloReply::parse(&golden::read("hello-refusal")).unwrap(), hello_refusal());
     assert_eq!(Request::parse(&golden::read("request")).unwrap(), request());
     assert_eq!(Request::parse(&golden::read("image")).unwrap(), image_request());
@@ -153,9 +162,22 @@ fn golden_bytes_parse_to_the_messages() {
     assert_eq!(map.unpack().unwrap(), [0, 0, 1, 1, 2, 2, 3, 3]);
 }
 
+#[test]
+fn only_welcomes_from_version_2_on_state_the_servers_standing() {
+    let HelloReply::Welcome(welcome) = welcome_2() else { panic!("it is a welcome") };
+    let without = Welcome { standing: None, ..welcome.clone() };
+    let early = Welcome { version: 1, ..welcome.clone() };
+    let long = Standing { next: "x".repeat(513), ..Standing::default() };
+    let long = Welcome { standing: Some(long), ..welcome };
+    for (welcome, field) in [(without, "standing"), (early, "standing"), (long, "next")] {
+        let error = HelloReply::Welcome(welcome).encode().unwrap_err();
+        assert!(error.to_string().contains(field), "{error}");
+    }
+}
+
 type Parse = fn(&[u8]) -> Result<(), Error>;
 
-const PARSERS: [(&str, Parse); 8] = [
+const PARSERS: [(&str, Parse); 9] = [
     ("hello", |bytes| Hello::parse(bytes).map(drop)),
     ("welcome", |bytes| HelloReply::parse(bytes).map(drop)),
     ("hello-refusal", |bytes| HelloReply::parse(bytes).map(drop)),
@@ -164,6 +186,7 @@ const PARSERS: [(&str, Parse); 8] = [
     ("refusal", |bytes| FrameReply::parse(bytes).map(drop)),
     ("map", |bytes| FrameReply::parse(bytes).map(drop)),
     ("image", |bytes| Request::parse(bytes).map(drop)),
+    ("welcome-2", |bytes| HelloReply::parse(bytes).map(drop)),
 ];
 
 #[test]
@@ -529,7 +552,7 @@ proptest! {
     #[test]
     fn welcome_round_trips(max_in_flight in 1..=limits::MAX_IN_FLIGHT, ids in bundles(1), tasks in names()) {
         let bundles = ids.into_iter().map(|id| WelcomeBundle { id, tasks: tasks.clone() }).collect();
-        let reply = HelloReply::Welcome(Welcome { version: 1, max_in_flight, bundles });
+        let reply = HelloReply::Welcome(Welcome { version: 1, max_in_flight, bundles, standing: None });
         prop_assert_eq!(HelloReply::parse(&reply.encode().unwrap()).unwrap(), reply);
     }
 

@@ -11,7 +11,7 @@ use std::{
 use narrows_wire::{
     BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Groups, Hello, HelloReply, Image,
     ImageFormat, Outcome, Payload, Provider, Query, QueryKind, Refusal, RefusalCode, Reply, Request,
-    TaskAnswer, TaskRequest, Timings, Truncatable, Welcome, WelcomeBundle,
+    Standing, TaskAnswer, TaskRequest, Timings, Truncatable, Welcome, WelcomeBundle,
     session::{Accepted, Catalog, CatalogBundle, CatalogTask, Client, HelloOutcome, Server, Verdict},
 };
 
@@ -163,8 +163,8 @@ fn a_hello_without_a_common_version_bundle_or_task_is_refused_with_the_reason() 
     let text = refused(Hello::new(vec![BundleId([1; 32])], Vec::new()));
     assert!(text.contains("bundle not served") && text.contains(&BUNDLE.to_string()), "{text}");
     assert!(text.contains(&BundleId([1; 32]).to_string()), "{text}");
-    let text = refused(Hello { oldest: 2, newest: 9, ..Hello::new(vec![BUNDLE], Vec::new()) });
-    assert!(text.contains("versions 2 to 9") && text.contains("versions 1 to 1"), "{text}");
+    let text = refused(Hello { oldest: 3, newest: 9, ..Hello::new(vec![BUNDLE], Vec::new()) });
+    assert!(text.contains("versions 3 to 9") && text.contains("versions 1 to 2"), "{text}");
     let text = refused(Hello::new(vec![BUNDLE], vec!["depth".into()]));
     assert!(text.contains("task not available") && text.contains("depth"), "{text}");
 }
@@ -182,10 +182,10 @@ fn the_newest_common_version_is_chosen_or_the_hello_is_refused() {
             HelloOutcome::Refused { refusal, .. } => Err(refusal.code),
         }
     };
-    for (oldest, newest) in [(1, 1), (0, 1), (1, 9), (0, 65535)] {
-        assert_eq!(answer(oldest, newest), Ok(1), "{oldest} to {newest}");
+    for (oldest, newest, version) in [(1, 1, 1), (0, 1, 1), (1, 9, 2), (0, 65535, 2), (2, 2, 2)] {
+        assert_eq!(answer(oldest, newest), Ok(version), "{oldest} to {newest}");
     }
-    for (oldest, newest) in [(0, 0), (2, 2), (2, 65535)] {
+    for (oldest, newest) in [(0, 0), (3, 3), (3, 65535)] {
         assert_eq!(answer(oldest, newest), Err(RefusalCode::Version), "{oldest} to {newest}");
     }
 }
@@ -195,7 +195,12 @@ fn a_welcome_that_does_not_fit_the_hello_is_a_violation() {
     let welcome = |version, bundles: &[BundleId]| {
         let mut client = Client::new(Hello { oldest: 2, newest: 4, ..Hello::new(vec![BUNDLE], Vec::new()) });
         let bundles = bundles.iter().map(|&id| WelcomeBundle { id, tasks: vec!["classify".into()] });
-        let bytes = HelloReply::Welcome(Welcome { version, max_in_flight: 4, bundles: bundles.collect() });
+        let bytes = HelloReply::Welcome(Welcome {
+            version,
+            max_in_flight: 4,
+            bundles: bundles.collect(),
+            standing: (version >= 2).then(Standing::default),
+        });
         let result = client.welcome(&bytes.encode().unwrap()).map(drop);
         assert_eq!(client.bundle(&BUNDLE), result.is_ok().then_some(0), "a wrong welcome is not kept");
         result.map_err(|error| (error.kind(), error.to_string()))
@@ -217,6 +222,8 @@ fn a_welcome_that_does_not_fit_the_hello_is_a_violation() {
 fn the_welcome_lists_the_common_bundles_and_requests_name_them_by_its_indices() {
     let now = epoch();
     let mut server = Server::new(catalog(4), now);
+    let standing = Standing { connections: 3, next: "b:1".into(), ..Standing::default() };
+    server.stand(standing.clone());
     let mut client = Client::new(Hello::new(vec![BundleId([1; 32]), BUNDLE, OTHER], vec!["classify".into()]));
     let HelloOutcome::Open(bytes) = server.hello(&client.hello().unwrap()).unwrap() else {
         panic!("refused")
@@ -224,6 +231,7 @@ fn the_welcome_lists_the_common_bundles_and_requests_name_them_by_its_indices() 
     let welcome = client.welcome(&bytes).unwrap();
     let tasks: Vec<_> = welcome.bundles.iter().map(|bundle| (bundle.id, bundle.tasks.len())).collect();
     assert_eq!((welcome.max_in_flight, tasks), (4, vec![(OTHER, 1), (BUNDLE, 2)]));
+    assert_eq!(client.standing(), Some(&standing));
     assert_eq!(client.bundle(&BUNDLE), Some(1));
     assert_eq!(client.bundle(&BundleId([1; 32])), None);
     let (_, bytes) = client.request(now, 1, None, classify(), packet()).unwrap();

@@ -15,9 +15,18 @@ pub struct Flags {
     pub bundle: PathBuf,
 
     /// Address of the tail: a name in its certificate, and a port, for example `tail.local:7461`, `[::1]:7461` or
-    /// `[fe80::1%eth0]:7461`; not needed with --path local
+    /// `[fe80::1%eth0]:7461`; not needed with --path local. May be given several times, for tails that take each other's place
+    /// (docs/servers.md)
     #[arg(long, value_name = "HOST:PORT")]
-    pub server: Option<String>,
+    pub server: Vec<String>,
+
+    /// How one of several servers is chosen
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = ServerChoice::Order)]
+    pub servers: ServerChoice,
+
+    /// With --servers order: seconds for which an earlier server must have been back before it is used again
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub return_after: u64,
 
     /// Folder with ca.pem, cert.pem and key.pem of this device, as `narrows-tail certs device` makes it; not needed with
     /// --path local
@@ -162,6 +171,15 @@ pub enum Path {
     Image,
     /// Here, with the bundle's local network: nothing is sent
     Local,
+}
+
+/// How one of several servers is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ServerChoice {
+    /// The first that answers, in the order given; an earlier one is used again when it has been back for --return-after
+    Order,
+    /// Of two at random the one that reports less load; another one is looked for while frames wait at this one
+    Load,
 }
 
 /// Which frames of a live source are taken.

@@ -35,6 +35,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MIN_PAYLOAD: u16 = 1200;
 
 /// A frame for the tail: its packet and the task that it is for.
+#[derive(Clone)]
 pub(super) struct Sample {
     pub(super) packet: Vec<u8>,
     pub(super) task: TaskRequest,

@@ -1,6 +1,9 @@
 //! Pauses between attempts to reach the server, by how the last one failed.
 
-use std::time::{Duration, Instant};
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::{Duration, Instant},
+};
 
 /// The first pause after a failure that may be over at the next attempt.
 const FIRST: Duration = Duration::from_millis(100);
@@ -68,6 +71,11 @@ fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
 
 fn shortened(pause: Duration, jitter: f64) -> Duration {
     pause.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+/// A random number from 0 to 1 for [`Pace`], which needs no quality beyond that.
+pub(crate) fn jitter() -> f64 {
+    (RandomState::new().hash_one(0u8) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

@@ -99,6 +99,7 @@ pub(super) fn failed_line(frame: &Frame<Finished>, bundle: &Bundle, device: &str
         bundle: bundle.digest().short(),
         status: Status::Failed,
         path: None,
+        server: None,
         fallback: None,
         gate: frame.decisions.gate.map(Moved::from),
         exit: frame.decisions.exit.map(Exit::from),
@@ -173,7 +174,8 @@ fn fill_local_answer(frame: &Frame<Finished>, classes: &[Class], bundle: &Bundle
 /// Fills in sizes and times of a frame that the server replied to.
 fn fill_traffic(frame: &Frame<Finished>, traffic: &Traffic, reply: Option<&Reply>, line: &mut Line) {
     let Some(encoded) = &frame.stage.encoded else { return };
-    let Traffic { sent, received, received_at } = *traffic;
+    let Traffic { ref server, sent, received, received_at } = *traffic;
+    line.server = Some(server.to_string());
     line.bytes = Some(Bytes { packet: encoded.packet_bytes, sent, received });
     line.ms = Some(stage_times(frame.captured_at, encoded, received_at, reply));
 }

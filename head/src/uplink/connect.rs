@@ -1,6 +1,10 @@
 //! One attempt to connect to the server: name resolution, QUIC handshake and hello, each within a bounded time.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use narrows_wire::{
     BundleId, Close, Error as WireError, Hello, RefusalCode,
@@ -33,17 +37,23 @@ const ADDRESS_DELAY: Duration = Duration::from_millis(250);
 /// Longest wait for the last packet of a connection that is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Everything that is needed to connect to the server, repeatedly.
+/// What is needed to connect to any server.
 #[derive(Debug)]
-pub(crate) struct Connector {
-    server: Server,
+pub(crate) struct Access {
     identity: Identity,
     tuning: Tuning,
     bundle: BundleId,
     tasks: Vec<String>,
-    resolver: Resolver,
     /// Whether connections report what they deliver, for frames that are planned.
     planned: bool,
+}
+
+/// Everything that is needed to connect to one server, repeatedly.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    server: Server,
+    access: Arc<Access>,
+    resolver: Resolver,
 }
 
 /// A connection on which the hello has been answered.
@@ -53,8 +63,28 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     /// Index of the bundle in the server's welcome.
     pub(crate) bundle: u8,
+    /// The way to its server.
+    pub(crate) connector: Arc<Connector>,
+    /// How long frames wait at the server.
+    pub(super) wait: Arc<Wait>,
     endpoint: Endpoint,
-    tuning: Tuning,
+}
+
+/// The mean time that a server's replies say frames waited in its queue.
+#[derive(Debug, Default)]
+pub(crate) struct Wait(Mutex<Duration>);
+
+impl Wait {
+    /// Takes the waiting of one frame into the mean.
+    pub(super) fn observe(&self, waited: Duration) {
+        let mut mean = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *mean = (*mean * 7 + waited) / 8;
+    }
+
+    /// The mean.
+    pub(super) fn mean(&self) -> Duration {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Why an attempt to connect failed, by what that says about the next one (docs/operating.md has the table).
@@ -74,26 +104,31 @@ pub(crate) enum ConnectError {
     Permanent(Error),
 }
 
-impl Connector {
-    /// A connector whose hello names `bundle` and `tasks`.
+impl Access {
+    /// Access to servers with a hello that names `bundle` and `tasks`.
     ///
     /// # Errors
     /// [`Error::Identity`] if the certificates cannot be used for TLS.
     pub(crate) fn new(
-        server: Server,
         identity: Identity,
         tuning: Tuning,
         bundle: BundleId,
         tasks: Vec<String>,
     ) -> Result<Self, Error> {
         client_attempt(&identity, &tuning, None)?;
-        let resolver = Resolver::default();
-        Ok(Connector { server, identity, tuning, bundle, tasks, resolver, planned: false })
+        Ok(Access { identity, tuning, bundle, tasks, planned: false })
     }
 
-    /// Makes connections report what they deliver, as planned frames need it.
-    pub(crate) fn planned(self) -> Self {
-        Connector { planned: true, ..self }
+    /// Makes connections report what they deliver, if planned frames need it.
+    pub(crate) fn planned(self, planned: bool) -> Self {
+        Access { planned, ..self }
+    }
+}
+
+impl Connector {
+    /// A way to one server.
+    pub(crate) fn new(server: Server, access: &Arc<Access>) -> Self {
+        Connector { server, access: Arc::clone(access), resolver: Resolver::default() }
     }
 
     /// Address of the server.
@@ -102,13 +137,13 @@ impl Connector {
     }
 
     /// Attempts to connect once.
-    pub(super) async fn connect(&self) -> Result<Session, ConnectError> {
+    pub(super) async fn connect(self: &Arc<Self>) -> Result<Session, ConnectError> {
         let addresses = self.resolve().await?;
         let (endpoint, connection) = self.connect_any(addresses).await?;
         match timeout(HELLO_TIMEOUT, self.exchange_hello(&connection)).await {
             Ok(Ok((client, bundle))) => {
-                let tuning = self.tuning.clone();
-                Ok(Session { connection, client, bundle, endpoint, tuning })
+                let (connector, wait) = (Arc::clone(self), Arc::default());
+                Ok(Session { connection, client, bundle, connector, wait, endpoint })
             }
             Ok(Err(error)) => {
                 if let ConnectError::Permanent(Error::Protocol { source, .. }) = &error {
@@ -138,9 +173,9 @@ impl Connector {
         let mut attempts = JoinSet::new();
         let mut failure = None;
         for (position, address) in addresses.into_iter().enumerate() {
-            let (server, tuning) = (self.server.clone(), self.tuning.clone());
-            let congestion = self.planned.then(|| Arc::new(PlannedFrames) as Arc<_>);
-            let (config, check) = client_attempt(&self.identity, &tuning, congestion)
+            let (server, tuning) = (self.server.clone(), self.access.tuning.clone());
+            let congestion = self.access.planned.then(|| Arc::new(PlannedFrames) as Arc<_>);
+            let (config, check) = client_attempt(&self.access.identity, &tuning, congestion)
                 .map_err(|error| ConnectError::Permanent(error.into()))?;
             attempts.spawn(async move {
                 tokio::time::sleep(ADDRESS_DELAY * position as u32).await;
@@ -166,7 +201,7 @@ impl Connector {
 
     /// Sends the hello and reads the welcome; returns the session and the bundle's index in it.
     pub(crate) async fn exchange_hello(&self, connection: &Connection) -> Result<(Client, u8), ConnectError> {
-        let mut client = Client::new(Hello::new(vec![self.bundle], self.tasks.clone()));
+        let mut client = Client::new(Hello::new(vec![self.access.bundle], self.access.tasks.clone()));
         let hello = client.hello().map_err(|source| self.hello_failed(source))?;
         let lost = |error| match error {
             StreamError::Connection(end) => self.ended(end.0),
@@ -176,11 +211,11 @@ impl Connector {
         write_message(&mut send, &hello).await.map_err(lost)?;
         let welcome = read_message(&mut receive, MAX_HELLO).await.map_err(lost)?;
         client.welcome(&welcome).map_err(|source| self.hello_failed(source))?;
-        match client.bundle(&self.bundle) {
+        match client.bundle(&self.access.bundle) {
             Some(bundle) => Ok((client, bundle)),
             None => Err(ConnectError::Permanent(Error::Mismatch {
                 server: self.server.to_string(),
-                ours: self.bundle,
+                ours: self.access.bundle,
                 theirs: Vec::new(),
             })),
         }
@@ -222,7 +257,7 @@ impl Connector {
                 }
                 RefusalCode::Bundle => ConnectError::Permanent(Error::Mismatch {
                     server,
-                    ours: self.bundle,
+                    ours: self.access.bundle,
                     theirs: refusal.serves,
                 }),
                 _ => ConnectError::Permanent(Error::Refused { server, refusal }),
@@ -298,9 +333,14 @@ fn not_begun(error: QuinnConnectError) -> ConnectError {
 }
 
 impl Session {
+    /// Address of the server.
+    pub(crate) fn server(&self) -> &Server {
+        self.connector.server()
+    }
+
     /// Asks the server for an acknowledgement, to learn whether it is there.
     pub(super) fn ask(&self) {
-        request_acknowledgement(&self.connection, &self.tuning);
+        request_acknowledgement(&self.connection, &self.connector.access.tuning);
     }
 
     /// Closes the connection and waits a moment until the server has heard of it.

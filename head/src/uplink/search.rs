@@ -3,7 +3,6 @@
 
 use std::{
     collections::VecDeque,
-    hash::{BuildHasher, RandomState},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -14,14 +13,15 @@ use tokio::{
 };
 
 use super::{
-    connect::{ConnectError, Connector, Session},
+    connect::{ConnectError, Session},
     probe::obstacle,
+    servers::Servers,
 };
 use crate::{
     Error,
     error::{Chain, Unavailable},
     obstacle::Obstacle,
-    policy::Pace,
+    policy::{Pace, jitter},
 };
 
 /// Time between attempts at the start, when the round trip time is not known. Each attempt repeats its own packets.
@@ -36,7 +36,7 @@ const LEAST_PATIENCE: Duration = Duration::from_millis(900);
 /// A search for the server. It can be paused and taken up again; what it has learnt about the pace stays.
 #[derive(Debug)]
 pub(crate) struct Search {
-    connector: Arc<Connector>,
+    servers: Arc<Servers>,
     attempts: JoinSet<Result<Session, ConnectError>>,
     running: VecDeque<AbortHandle>,
     pace: Pace,
@@ -49,10 +49,10 @@ pub(crate) struct Search {
 
 impl Search {
     /// A search that begins at once.
-    pub(crate) fn new(connector: Arc<Connector>) -> Self {
+    pub(crate) fn new(servers: Arc<Servers>) -> Self {
         let now = Instant::now();
         Search {
-            connector,
+            servers,
             attempts: JoinSet::new(),
             running: VecDeque::new(),
             pace: Pace::new(now),
@@ -124,15 +124,15 @@ impl Search {
         {
             second.abort();
         }
-        let (connector, obstacle) = (Arc::clone(&self.connector), Arc::clone(&self.obstacle));
+        let (servers, obstacle) = (Arc::clone(&self.servers), Arc::clone(&self.obstacle));
         let first = !std::mem::replace(&mut self.looked, true);
         self.running.push_back(self.attempts.spawn(async move {
-            let attempt = connector.connect();
+            let attempt = servers.connect();
             tokio::pin!(attempt);
             tokio::select! {
                 ended = &mut attempt => return ended,
                 // The operating system is asked about the way once in a search, while nobody answers.
-                () = look(&connector, &obstacle), if first => {}
+                () = look(&servers, &obstacle), if first => {}
             }
             attempt.await
         }));
@@ -159,13 +159,14 @@ impl Search {
 }
 
 /// Keeps the first obstacle on the way to any address of the server.
-async fn look(connector: &Connector, found: &OnceLock<Obstacle>) {
-    let Ok(addresses) = connector.resolve().await else { return };
-    for address in addresses {
-        if let Some(obstacle) = obstacle(address).await {
-            // Another attempt may have found one at the same time.
-            let _ = found.set(obstacle);
-            return;
+async fn look(servers: &Servers, found: &OnceLock<Obstacle>) {
+    for connector in servers.candidates() {
+        for address in connector.resolve().await.unwrap_or_default() {
+            if let Some(obstacle) = obstacle(address).await {
+                // Another attempt may have found one at the same time.
+                let _ = found.set(obstacle);
+                return;
+            }
         }
     }
 }
@@ -176,13 +177,13 @@ async fn look(connector: &Connector, found: &OnceLock<Obstacle>) {
 /// Why there is no server after `patience`: [`Error::Unreachable`], or the certificate that was shown in its place. At once
 /// what the authenticated server says to last, and with `impatient` everything that will not mend itself.
 pub(crate) async fn find(
-    connector: &Arc<Connector>,
+    servers: &Arc<Servers>,
     patience: Duration,
     impatient: bool,
 ) -> Result<Session, Error> {
     let started = Instant::now();
     let deadline = started + patience.max(LEAST_PATIENCE);
-    let mut search = Search::new(Arc::clone(connector));
+    let mut search = Search::new(Arc::clone(servers));
     let mut failure = None;
     let mut last_reason = String::new();
     loop {
@@ -191,13 +192,13 @@ pub(crate) async fn find(
             Ok(Err(ConnectError::Permanent(error))) => return Err(error),
             Ok(Err(ConnectError::Unproven(error))) if impatient => return Err(error),
             Ok(Err(error)) => error,
-            Err(_) => return Err(given_up(connector, started.elapsed(), failure, &search)),
+            Err(_) => return Err(given_up(servers, started.elapsed(), failure, &search)),
         };
         // A reason is reported once, not after every attempt.
         let reason = Chain(&error).to_string();
         if last_reason != reason {
             let left = deadline.saturating_duration_since(Instant::now()).as_secs_f64();
-            tracing::warn!("no server at {} yet: {reason}; trying for {left:.1} s more", connector.server());
+            tracing::warn!("no server at {servers} yet: {reason}; trying for {left:.1} s more");
             last_reason = reason;
         }
         failure = Some(error);
@@ -206,7 +207,7 @@ pub(crate) async fn find(
 
 /// The error of a search that is given up: the last failure, or that nobody answered.
 pub(super) fn given_up(
-    connector: &Connector,
+    servers: &Servers,
     waited: Duration,
     failure: Option<ConnectError>,
     search: &Search,
@@ -216,10 +217,5 @@ pub(super) fn given_up(
         Some(ConnectError::Transient(Unavailable::NoAnswer)) | None => search.no_answer(),
         Some(ConnectError::Transient(reason)) => reason,
     };
-    Error::Unreachable { server: connector.server().to_string(), waited, source: Box::new(source) }
-}
-
-/// A random number from 0 to 1 for [`Pace`], which needs no quality beyond that.
-fn jitter() -> f64 {
-    (RandomState::new().hash_one(0u8) >> 11) as f64 / (1u64 << 53) as f64
+    Error::Unreachable { server: servers.to_string(), waited, source: Box::new(source) }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use narrows_wire::{
     BundleId, Class, FrameReply, Hello, HelloRefusal, Outcome as TaskOutcome, Path, Payload, Provider, Query,
-    Refusal, RefusalCode, Reply, Request, Reset, TaskAnswer, TaskRequest, Welcome, WelcomeBundle,
+    Refusal, RefusalCode, Reply, Request, Reset, Standing, TaskAnswer, TaskRequest, Welcome, WelcomeBundle,
     identity::Identity,
     limits::{MAX_HELLO, MAX_REQUEST},
     quic::{self, Tuning},
@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 use crate::{
-    config::Server,
+    config::{Server, ServerChoice},
     frame::{
         Capture, EncodeStats, Encoded, Finished, Frame, FrameId, FramePath, FramePlan, Load, Origin, Outcome,
         Timings,
@@ -83,11 +83,12 @@ pub(super) fn frame(id: u64, captured_at: Instant, budget: Duration) -> Frame<En
     })
 }
 
-/// A server and the certificates of both sides.
+/// Servers and the certificates of both sides.
 struct Scene {
     server: TempDir,
     device: TempDir,
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
+    choice: ServerChoice,
 }
 
 impl Scene {
@@ -109,16 +110,22 @@ impl Scene {
         };
         let (server, device) =
             (identity(ExtendedKeyUsagePurpose::ServerAuth), identity(ExtendedKeyUsagePurpose::ClientAuth));
-        let address = serve(&server, hello, acts);
-        Scene { server, device, address }
+        let address = serve(&server, hello, Standing::default(), acts);
+        Scene { server, device, addresses: vec![address], choice: ServerChoice::Order }
     }
 
-    fn connector(&self) -> Arc<Connector> {
-        let server = Server { host: self.address.ip().to_string(), port: self.address.port() };
+    /// Adds a server that answers and stands like this.
+    fn and(mut self, standing: Standing) -> Self {
+        self.addresses.push(serve(&self.server, None, standing, &[]));
+        self
+    }
+
+    fn servers(&self) -> Arc<Servers> {
+        let server = |address: &SocketAddr| Server { host: address.ip().to_string(), port: address.port() };
+        let servers = self.addresses.iter().map(server).collect();
         let identity = Identity::load(self.device.path()).unwrap();
-        Arc::new(
-            Connector::new(server, identity, Tuning::default(), BUNDLE, vec!["classify".into()]).unwrap(),
-        )
+        let access = Access::new(identity, Tuning::default(), BUNDLE, vec!["classify".into()]).unwrap();
+        Arc::new(Servers::new(servers, &Arc::new(access), self.choice, Duration::ZERO))
     }
 
     /// Takes frames with these budgets through an uplink; returns its result and the end of each frame, ordered by id.
@@ -135,11 +142,11 @@ impl Scene {
             incoming.try_send(frame(id as u64, Instant::now(), budget)).unwrap();
         }
         drop(incoming);
-        let connector = self.connector();
-        let first = find(&connector, retry_for, has_fallback).await;
+        let servers = self.servers();
+        let first = find(&servers, retry_for, has_fallback).await;
         let uplink = Uplink {
             planning: None,
-            connector,
+            servers,
             queue: FrameQueue::new(encoded, finished_in),
             retry_for,
             fallback: has_fallback.then(|| Fallback::new(local_in)),
@@ -171,7 +178,7 @@ fn ends(finished: &Receiver<Frame<Finished>>, local: &Receiver<fallback::Fallbac
 }
 
 /// Runs a server in a thread of its own until the test ends.
-fn serve(identity: &TempDir, hello: Option<RefusalCode>, acts: &[Act]) -> SocketAddr {
+fn serve(identity: &TempDir, hello: Option<RefusalCode>, standing: Standing, acts: &[Act]) -> SocketAddr {
     let acts = Arc::new(Mutex::new(acts.iter().copied().collect::<VecDeque<Act>>()));
     let identity = Identity::load(identity.path()).unwrap();
     let (ready, address) = sync_channel(1);
@@ -184,11 +191,11 @@ fn serve(identity: &TempDir, hello: Option<RefusalCode>, acts: &[Act]) -> Socket
             let endpoint = quic::server_endpoint(any, config, &identity, &tuning).unwrap();
             ready.send(endpoint.local_addr().unwrap()).unwrap();
             while let Some(incoming) = endpoint.accept().await {
-                let acts = Arc::clone(&acts);
+                let (acts, standing) = (Arc::clone(&acts), standing.clone());
                 tokio::spawn(async move {
                     let Ok(connection) = incoming.await else { return };
                     let Ok((send, receive)) = connection.accept_bi().await else { return };
-                    if !welcome(send, receive, hello).await {
+                    if !welcome(send, receive, hello, standing).await {
                         connection.closed().await;
                         return;
                     }
@@ -204,7 +211,12 @@ fn serve(identity: &TempDir, hello: Option<RefusalCode>, acts: &[Act]) -> Socket
     address.recv().unwrap()
 }
 
-async fn welcome(mut send: SendStream, mut receive: RecvStream, refusal: Option<RefusalCode>) -> bool {
+async fn welcome(
+    mut send: SendStream,
+    mut receive: RecvStream,
+    refusal: Option<RefusalCode>,
+    standing: Standing,
+) -> bool {
     let Ok(hello) = read_message(&mut receive, MAX_HELLO).await else { return false };
     Hello::parse(&hello).unwrap();
     let bytes = match refusal {
@@ -214,7 +226,7 @@ async fn welcome(mut send: SendStream, mut receive: RecvStream, refusal: Option<
         }
         None => {
             let bundles = vec![WelcomeBundle { id: BUNDLE, tasks: vec!["classify".into()] }];
-            Welcome { version: 1, max_in_flight: 8, bundles }.encode()
+            Welcome { version: 2, max_in_flight: 8, bundles, standing: Some(standing) }.encode()
         }
     };
     write_message(&mut send, &bytes.unwrap()).await.is_ok() && refusal.is_none()
@@ -366,4 +378,52 @@ async fn a_full_server_is_tried_for_the_whole_patience() {
     let error = Chain(&result.unwrap_err()).to_string();
     assert!(error.contains(" s: too many connections") && !error.contains("within 0."), "{error}");
     assert!(ends[0].contains("too many connections"), "{ends:?}");
+}
+
+fn waiting(millis: u64) -> Standing {
+    Standing { wait: Duration::from_millis(millis), ..Standing::default() }
+}
+
+#[tokio::test]
+async fn of_two_servers_the_one_with_less_load_is_taken() {
+    let refuses = Some(RefusalCode::Connections);
+    let mut scene = Scene::new(refuses, &[]).and(waiting(30)).and(waiting(2));
+    scene.choice = ServerChoice::Load;
+    scene.addresses.remove(0);
+    for _ in 0..4 {
+        let session = scene.servers().connect().await.unwrap();
+        assert_eq!(session.server().port, scene.addresses[1].port());
+    }
+}
+
+#[tokio::test]
+async fn in_order_the_first_server_that_answers_is_taken_and_an_earlier_one_returned_to() {
+    let scene = Scene::new(Some(RefusalCode::Connections), &[]).and(waiting(30)).and(waiting(2));
+    let servers = scene.servers();
+    let session = servers.connect().await.unwrap();
+    assert_eq!(session.server().port, scene.addresses[1].port());
+    servers.lost(&session.connector);
+    let session = servers.connect().await.unwrap();
+    assert_eq!(session.server().port, scene.addresses[2].port(), "the lost one comes last for a while");
+    let better = servers.better(Arc::clone(&session.connector), Arc::clone(&session.wait));
+    let better = tokio::time::timeout(Duration::from_secs(20), better).await.unwrap();
+    assert_eq!(better.server().port, scene.addresses[1].port());
+}
+
+#[tokio::test]
+async fn a_draining_server_sends_its_frames_to_the_one_that_it_names() {
+    let second: SocketAddr = "127.0.0.1:7".parse().unwrap();
+    let scene = Scene::new(None, &[]);
+    // Nothing listens there, so that the other one answers.
+    let next = Standing { next: second.to_string(), ..Standing::default() };
+    let draining = serve(&scene.server, None, next, &[Act::Refuse(RefusalCode::Draining)]);
+    let servers = Scene { addresses: vec![draining, scene.addresses[0]], ..scene };
+    let session = servers.servers();
+    let (result, ends) = servers.run(&[LONG; 3], LONG, false).await;
+    result.unwrap();
+    assert_eq!(ends, ["answered"; 3]);
+    let first = session.connect().await.unwrap();
+    session.draining(&first);
+    assert_eq!(session.candidates()[0].server().to_string(), second.to_string());
+    assert!(session.has_other(&first.connector));
 }

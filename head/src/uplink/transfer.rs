@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use narrows_policy::{Chunk, DropReason, Step};
 use narrows_wire::{
     Close, ErrorKind, FrameReply, Payload, RefusalCode, Reset, Truncatable,
     limits::MAX_REPLY,
-    quic::{PathState, close, path_state},
+    quic::{PathState, close, close_code, path_state},
     stream::{StreamError, read_message},
 };
 use quinn::{Connection, VarInt};
@@ -27,11 +28,12 @@ use tokio::{
 
 use super::{
     congestion::LinkState,
-    connect::{ConnectError, Connector, Session},
+    connect::{ConnectError, Session},
     fallback::Fallback,
     planned::{Planned, Planning, Writing},
     queue::FrameQueue,
     search::Search,
+    servers::Servers,
 };
 use crate::{
     error::{Chain, Unavailable},
@@ -43,6 +45,10 @@ use crate::{
 /// Time between two looks at whether the server is heard, while it owes something.
 const LISTEN: Duration = Duration::from_millis(50);
 
+/// Longest time that the frames in flight are waited for before a move to another server. Those without an answer by then are
+/// sent again there.
+const MOVE: Duration = Duration::from_millis(500);
+
 /// How the exchange of frames over a connection ended.
 pub(super) enum TransferEnd {
     /// Every frame is answered and none can come.
@@ -51,14 +57,17 @@ pub(super) enum TransferEnd {
     Stopped,
     /// The connection cannot be used any more; unanswered frames are in the resend queue.
     Lost(Unavailable),
-    /// The server fell silent on this connection and answered on a new one; unanswered frames are in the resend queue.
-    Replaced(Box<Session>),
+    /// A new connection takes the place of this one, for this reason; unanswered frames are in the resend queue.
+    Replaced(Box<Session>, &'static str),
 }
+
+/// The waiting at a server that is too busy for a frame and does not say when to try again.
+const BUSY: Duration = Duration::from_millis(100);
 
 /// The frames in flight on one connection.
 pub(super) struct Transfer<'a> {
     session: &'a mut Session,
-    connector: &'a Connector,
+    servers: &'a Arc<Servers>,
     queue: &'a mut FrameQueue,
     fallback: Option<&'a Fallback>,
     /// Looks for the server elsewhere while it is silent here.
@@ -102,7 +111,7 @@ enum AfterReply {
 impl<'a> Transfer<'a> {
     pub(super) fn new(
         session: &'a mut Session,
-        connector: &'a Connector,
+        servers: &'a Arc<Servers>,
         queue: &'a mut FrameQueue,
         fallback: Option<&'a Fallback>,
         search: &'a mut Search,
@@ -113,7 +122,7 @@ impl<'a> Transfer<'a> {
         let planned = planned.map(|(planning, link)| Planned::new(planning, link));
         Transfer {
             session,
-            connector,
+            servers,
             queue,
             fallback,
             search,
@@ -136,16 +145,24 @@ impl<'a> Transfer<'a> {
 
     async fn exchange(&mut self, shutdown: &Shutdown, replies: &mut usize) -> TransferEnd {
         let (mut open, mut draining) = (true, false);
+        // The connection to another server, and until when the frames in flight on this one are waited for.
+        let mut moving: Option<(Box<Session>, Instant)> = None;
+        let servers = Arc::clone(self.servers);
+        let mut better =
+            pin!(servers.better(Arc::clone(&self.session.connector), Arc::clone(&self.session.wait)));
         let mut listening = interval(LISTEN);
         listening.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             while !draining
+                && moving.is_none()
                 && (self.planned.is_some() || self.session.client.room() > 0)
                 && let Some(frame) = self.queue.pop()
             {
                 self.send(frame);
             }
-            self.send_planned();
+            if moving.is_none() {
+                self.send_planned();
+            }
             let planned = self.planned.as_ref();
             let is_waiting = planned.is_some_and(Planned::is_waiting);
             if !open && self.in_flight.is_empty() && self.queue.is_empty() && !is_waiting {
@@ -153,9 +170,14 @@ impl<'a> Transfer<'a> {
             }
             let wake = planned.and_then(|planned| planned.wake);
             let link = planned.map(|planned| Arc::clone(&planned.link));
+            let moves = moving.take_if(|(_, until)| self.in_flight.is_empty() || *until <= Instant::now());
+            if let Some((session, _)) = moves {
+                return TransferEnd::Replaced(session, "is used again");
+            }
             if draining && self.in_flight.is_empty() {
                 return TransferEnd::Lost(Unavailable::ShuttingDown);
             }
+            let move_at = moving.as_ref().map(|(_, until)| *until);
             // Frames that wait for room are sent or end with those in flight; those of a server that drains wait for nothing.
             let due = self.queue.next_due(self.fallback.is_some()).filter(|_| draining);
             tokio::select! {
@@ -173,14 +195,17 @@ impl<'a> Transfer<'a> {
                         AfterReply::Finished => *replies += 1,
                         // The server still answers the frames that it has accepted; the others wait for its return.
                         AfterReply::Draining(frame) => {
-                            draining = true;
+                            if !draining {
+                                draining = true;
+                                self.leave();
+                            }
                             self.queue.push(frame);
                             let waiting = self.planned.as_mut().map(|planned| planned.take_waiting(|_| true));
                             self.queue.push_unanswered(waiting.into_iter().flatten());
                         }
                         AfterReply::Lost(frame, error) => {
                             frame.into_iter().for_each(|frame| self.queue.push(frame));
-                            return TransferEnd::Lost(error);
+                            return self.lost(error, moving);
                         }
                     }
                 }
@@ -190,17 +215,29 @@ impl<'a> Transfer<'a> {
                     None => open = false,
                 },
                 error = self.session.connection.closed() => {
-                    return TransferEnd::Lost(self.connector.ended(error).into());
+                    if close_code(&error) == Some(Close::Draining) {
+                        self.servers.draining(self.session);
+                    }
+                    let error = self.session.connector.ended(error).into();
+                    return self.lost(error, moving);
                 }
                 () = shutdown.stopped() => return TransferEnd::Stopped,
                 () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => self.end_waiting(),
-                found = self.search.next(), if self.suspected => match found {
-                    Ok(session) => return TransferEnd::Replaced(Box::new(session)),
-                    Err(error @ ConnectError::Permanent(_)) => return TransferEnd::Lost(error.into()),
+                found = self.search.next(), if self.suspected && moving.is_none() => match found {
+                    Ok(session) if draining => moving = Some((Box::new(session), Instant::now() + MOVE)),
+                    Ok(session) => return TransferEnd::Replaced(Box::new(session), "did not answer any more and was connected to anew"),
+                    Err(error @ ConnectError::Permanent(_)) if !draining => return TransferEnd::Lost(error.into()),
                     // Anybody may say that; this connection may still come back.
-                    Err(ConnectError::Transient(_) | ConnectError::Unproven(_)) => {}
+                    Err(_) => {}
                 },
-                _ = listening.tick(), if self.silence.is_owed() => self.listen(),
+                session = &mut better, if moving.is_none() && !draining && !self.suspected => {
+                    moving = Some((Box::new(session), Instant::now() + MOVE));
+                    // What has not been sent to this server is sent to the other one.
+                    let waiting = self.planned.as_mut().map(|planned| planned.take_waiting(|_| true));
+                    self.queue.push_unanswered(waiting.into_iter().flatten());
+                }
+                () = sleep_until(move_at.unwrap_or_else(Instant::now).into()), if move_at.is_some() => {}
+                _ = listening.tick(), if self.silence.is_owed() => self.listen(draining),
                 // What is to be sent next is decided above.
                 () = changed(link.as_deref()) => {}
                 () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
@@ -208,8 +245,25 @@ impl<'a> Transfer<'a> {
         }
     }
 
+    /// Looks for another server, where there is one, because this one is shutting down.
+    fn leave(&mut self) {
+        self.servers.draining(self.session);
+        if self.servers.has_other(&self.session.connector) {
+            self.suspected = true;
+            self.search.restart(self.session.connection.rtt(), true);
+        }
+    }
+
+    /// The end of a connection that cannot be used any more, where perhaps another one is at hand.
+    fn lost(&self, error: Unavailable, moving: Option<(Box<Session>, Instant)>) -> TransferEnd {
+        match moving {
+            Some((session, _)) => TransferEnd::Replaced(session, "is back"),
+            None => TransferEnd::Lost(error),
+        }
+    }
+
     /// Looks whether the server is heard. While it is not, it is looked for anew, and frames end by their deadlines.
-    fn listen(&mut self) {
+    fn listen(&mut self, leaving: bool) {
         let now = Instant::now();
         let PathState { rtt, received, .. } = path_state(&self.session.connection);
         // A frame that this device can answer is not kept for longer than half of its time by a server that is gone.
@@ -222,11 +276,13 @@ impl<'a> Transfer<'a> {
         match self.silence.observe(now, received, rtt, outstanding, patience) {
             Liveness::Probe => self.session.ask(),
             Liveness::Silent if !self.suspected => {
-                tracing::debug!("the server at {} is silent; connecting anew", self.connector.server());
+                tracing::debug!("the server at {} is silent; connecting anew", self.session.server());
                 self.suspected = true;
                 self.search.restart(rtt, true);
             }
             Liveness::Silent | Liveness::Waiting => {}
+            // A server that is shutting down is heard and left all the same.
+            Liveness::Heard if leaving => {}
             Liveness::Heard => {
                 if std::mem::take(&mut self.suspected) {
                     self.search.stop();
@@ -242,7 +298,7 @@ impl<'a> Transfer<'a> {
     fn end_waiting(&mut self) {
         match self.fallback {
             Some(fallback) => {
-                let reason = format!("the server at {} is shutting down", self.connector.server());
+                let reason = format!("the server at {} is shutting down", self.session.server());
                 self.queue.answer_locally(fallback, &reason, Some(Instant::now()));
             }
             None => self.queue.drop_expired(),
@@ -251,7 +307,7 @@ impl<'a> Transfer<'a> {
 
     /// Has this device answer the frames that have waited for half of their time.
     fn answer_locally(&mut self, fallback: &Fallback, now: Instant) {
-        let reason = format!("the server at {} is silent", self.connector.server());
+        let reason = format!("the server at {} is silent", self.session.server());
         self.queue.answer_locally(fallback, &reason, Some(now));
         if let Some(planned) = &mut self.planned {
             let waiting = planned.take_waiting(|frame| frame.halfway() <= now);
@@ -336,15 +392,17 @@ impl<'a> Transfer<'a> {
         sent: usize,
         result: RequestResult,
     ) -> AfterReply {
+        let server: Arc<str> = self.session.server().to_string().into();
         let client = &mut self.session.client;
         let outcome = match result {
             RequestResult::Reply(bytes, received_at) => {
-                let traffic = Traffic { sent, received: bytes.len(), received_at };
+                let traffic = Traffic { server, sent, received: bytes.len(), received_at };
                 match client.reply(received_at, id, &bytes).map(|answered| answered.reply) {
                     Ok(FrameReply::Answered(reply)) => {
                         if let Some(planned) = &mut self.planned {
                             planned.answered(&reply.timings);
                         }
+                        self.session.wait.observe(reply.timings.queue);
                         Outcome::Answered { reply, traffic }
                     }
                     Ok(FrameReply::Refused { refusal, .. }) => match refusal.code {
@@ -354,6 +412,10 @@ impl<'a> Transfer<'a> {
                         | RefusalCode::Expired
                         | RefusalCode::Internal
                         | RefusalCode::TooManyInFlight => {
+                            if refusal.code == RefusalCode::Busy {
+                                self.session.wait.observe(refusal.retry.unwrap_or(BUSY));
+                                self.servers.note_busy();
+                            }
                             let reason = refusal.to_string();
                             return self.replace(frame, &reason, Outcome::Refused { refusal, traffic });
                         }
@@ -377,7 +439,7 @@ impl<'a> Transfer<'a> {
                 return self.replace(frame, &reason, failed);
             }
             RequestResult::Failed(StreamError::Connection(end)) => {
-                return AfterReply::Lost(Some(frame), self.connector.ended(end.0).into());
+                return AfterReply::Lost(Some(frame), self.session.connector.ended(end.0).into());
             }
             RequestResult::Failed(error) => {
                 client.abandon(id);
@@ -395,7 +457,7 @@ impl<'a> Transfer<'a> {
     fn replace(&self, frame: Frame<Encoded>, reason: &str, outcome: Outcome) -> AfterReply {
         match self.fallback {
             Some(fallback) => {
-                fallback.answer(frame, format!("the server at {}: {reason}", self.connector.server()).into());
+                fallback.answer(frame, format!("the server at {}: {reason}", self.session.server()).into());
             }
             None => self.queue.finish(frame, outcome),
         }

@@ -160,6 +160,11 @@ impl<C: Connection> Peers<C> {
         closed.into_iter().map(close).collect()
     }
 
+    /// The connections with an accepted hello.
+    pub(crate) fn open(&self) -> usize {
+        self.lock().entries.values().filter(|entry| entry.open).count()
+    }
+
     /// Closes one connection, if it is still registered, so that its place is free at once. False if it was gone.
     fn displace(&self, number: u64) -> bool {
         let entry = self.lock().entries.remove(&number);

@@ -78,6 +78,8 @@ class Welcome:
     version: int
     max_in_flight: int
     bundles: list[Bundle]
+    standing: tuple[int, int, str] | None = None
+    """From version 2 on: microseconds of waiting, open connections, and the next server's address."""
 
 
 @dataclass
@@ -170,8 +172,11 @@ def parse_hello_reply(data: bytes) -> Welcome | Refusal:
         identity = fields.bytes(32, "bundle")
         bundles.append(Bundle(identity, [fields.name("task") for _ in range(fields.count(0, 16, "tasks"))]))
     require(len({bundle.identity for bundle in bundles}) == len(bundles), "a bundle is listed twice")
+    standing = None
+    if version >= 2:
+        standing = fields.take("I", "wait"), fields.take("I", "connections"), fields.text("next")
     fields.end()
-    return Welcome(version, max_in_flight, bundles)
+    return Welcome(version, max_in_flight, bundles, standing)
 
 
 def parse_reply(data: bytes) -> Reply | Refusal:

@@ -27,7 +27,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "narrows-wire",
         ],
     ),
-    ("narrows-tail", &["narrows-codec", "narrows-models", "narrows-wire"]),
+    ("narrows-scheduler", &[]),
+    ("narrows-tail", &["narrows-codec", "narrows-models", "narrows-scheduler", "narrows-wire"]),
     (
         "narrows-bench",
         &[
@@ -40,6 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "narrows-pair",
             "narrows-policy",
             "narrows-power",
+            "narrows-scheduler",
             "narrows-tail",
             "narrows-wire",
         ],

@@ -20,6 +20,7 @@ const CRATES: &[&str] = &[
     "head/power/src/lib.rs",
     "head/video/src/lib.rs",
     "tail/src/lib.rs",
+    "tail/scheduler/src/lib.rs",
     "bench/src/lib.rs",
     "bench/eval/src/lib.rs",
     "bench/netsim/src/lib.rs",

@@ -9,7 +9,7 @@ use crate::{
     bundle::BundleId,
     codes::{OutcomeKind, Path},
     error::Error,
-    hello::{Hello, HelloReply, Welcome},
+    hello::{Hello, HelloReply, Standing, Welcome},
     reply::{FrameReply, Outcome, Reply},
     request::{Payload, Query, Request, TaskRequest},
 };
@@ -81,6 +81,12 @@ impl Client {
             return Err(mismatch("bundles", "a bundle the hello did not name"));
         }
         Ok(self.welcome.insert(welcome))
+    }
+
+    /// How the server stands among others, if it has said so.
+    #[must_use]
+    pub fn standing(&self) -> Option<&Standing> {
+        self.welcome.as_ref()?.standing.as_ref()
     }
 
     /// The index by which requests name a bundle, if the welcome has arrived and lists the bundle.

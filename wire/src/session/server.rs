@@ -7,7 +7,7 @@ use crate::{
     bundle::BundleId,
     codes::{Framing, ImageFormat, QueryKind, RefusalCode},
     error::Error,
-    hello::{Hello, HelloReply, Welcome, WelcomeBundle},
+    hello::{Hello, HelloReply, Standing, Welcome, WelcomeBundle},
     limits::HELLO_TIMEOUT,
     refusal::{HelloRefusal, Refusal},
     reply::FrameReply,
@@ -55,6 +55,7 @@ pub struct Server {
     bundles: Vec<usize>,
     in_flight: BTreeSet<u64>,
     draining: bool,
+    standing: Standing,
 }
 
 /// The answer to a hello.
@@ -106,7 +107,19 @@ impl Server {
     /// A session whose handshake ended at `now`.
     #[must_use]
     pub fn new(catalog: Arc<Catalog>, now: Instant) -> Server {
-        Server { catalog, opened: now, bundles: Vec::new(), in_flight: BTreeSet::new(), draining: false }
+        Server {
+            catalog,
+            opened: now,
+            bundles: Vec::new(),
+            in_flight: BTreeSet::new(),
+            draining: false,
+            standing: Standing::default(),
+        }
+    }
+
+    /// Sets what the welcome says about the server among others.
+    pub fn stand(&mut self, standing: Standing) {
+        self.standing = standing;
     }
 
     /// The time by which the hello must arrive; otherwise the connection is closed with [`crate::Close::HelloTimeout`].
@@ -132,7 +145,8 @@ impl Server {
                     WelcomeBundle { id: bundle.id, tasks }
                 });
                 let max_in_flight = self.catalog.max_in_flight;
-                let welcome = Welcome { version, max_in_flight, bundles: served.collect() };
+                let standing = (version >= 2).then(|| std::mem::take(&mut self.standing));
+                let welcome = Welcome { version, max_in_flight, bundles: served.collect(), standing };
                 let bytes = HelloReply::Welcome(welcome).encode()?;
                 self.bundles = bundles;
                 Ok(HelloOutcome::Open(bytes))

@@ -224,6 +224,7 @@ impl Peer {
             return refuse(self.no_memory(exhausted));
         }
         metrics.answered(path, &timings);
+        self.shared.load.observe(Instant::now(), timings.queue);
         tracing::debug!(peer = %self, id, %path, ?timings, bytes = bytes.len(), "answered");
         (bytes, Some(lease))
     }

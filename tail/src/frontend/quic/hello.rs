@@ -56,6 +56,8 @@ impl Peer {
                 return false;
             }
         };
+        let standing = self.shared.standing();
+        self.session().stand(standing);
         let outcome = self.session().hello(&bytes);
         let outcome = match outcome {
             Ok(HelloOutcome::Open(bytes)) => match self.take_place().await {

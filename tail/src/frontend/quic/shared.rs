@@ -1,10 +1,13 @@
 //! What all connections share.
-#![expect(clippy::disallowed_methods, reason = "lines of the log are limited per period")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "lines of the log are limited per period, and load is that of a time"
+)]
 
 use std::{sync::Arc, time::Instant};
 
 use narrows_wire::{
-    Close,
+    Close, Standing,
     quic::{Tuning, close},
     session::Catalog,
 };
@@ -17,6 +20,7 @@ use crate::{
     frontend::{
         admission::Handshakes,
         budget::Budget,
+        load::Load,
         log::{Kind, LogLimit},
         metrics::Metrics,
         peers::{self, Limits, Peers},
@@ -39,18 +43,23 @@ pub(crate) struct Shared {
     pub(super) budget: Arc<Budget>,
     pub(super) handshakes: Handshakes,
     pub(super) peers: Arc<Peers<Connection>>,
+    pub(super) load: Load,
+    /// Address of the server that clients go to when this one shuts down; empty if there is none.
+    next: String,
     log: LogLimit,
 }
 
 impl Shared {
     /// The state of a front end to `engine`, with at most `max_in_flight` frames in flight on each connection, whose requests
-    /// and replies take at most `request_memory` bytes in all. `tuning` is that of the endpoint.
+    /// and replies take at most `request_memory` bytes in all. `tuning` is that of the endpoint, `next` the address that
+    /// clients go to when the drain begins.
     pub(crate) fn new(
         engine: Arc<Engine>,
         max_in_flight: u16,
         limits: Limits,
         request_memory: usize,
         tuning: Tuning,
+        next: String,
     ) -> Shared {
         let models = engine.models().to_vec();
         let catalog = Arc::new(translate::catalog(&models, max_in_flight));
@@ -63,6 +72,8 @@ impl Shared {
             budget: Arc::new(Budget::new(request_memory)),
             handshakes: Handshakes::new(HANDSHAKES),
             peers: Arc::new(Peers::new(limits)),
+            load: Load::default(),
+            next,
             log: LogLimit::default(),
         }
     }
@@ -82,6 +93,15 @@ impl Shared {
         let finished = [&self.metrics.answered, &self.metrics.refused, &self.metrics.abandoned];
         let finished = finished.iter().map(|count| count.value()).sum();
         self.metrics.frames.value().saturating_sub(finished)
+    }
+
+    /// What a welcome says about this server among others.
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            wait: self.load.wait(Instant::now()),
+            connections: u32::try_from(self.peers.open()).unwrap_or(u32::MAX),
+            next: self.next.clone(),
+        }
     }
 
     /// Whether a line of this kind is to be written to the log now.

@@ -1,0 +1,222 @@
+//! Two tails of which one is killed or shut down: every frame is answered once, by the one or the other.
+#![expect(clippy::disallowed_methods, reason = "lines are told apart by when they came")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use narrows_pair::terminate;
+use narrows_tests::{SteadyHead, TIMEOUT, bundle, photos, runtime, said};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Two tails with certificates of one CA, and a private key each.
+struct Fleet {
+    folder: TempDir,
+    tails: [Option<Child>; 2],
+    addresses: [String; 2],
+}
+
+impl Fleet {
+    /// Starts both. The first one names the second with `--next` where that is asked for.
+    fn start(names_next: bool) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let certs = folder.path().join("certs");
+        let make = |args: &[&str]| {
+            let output = narrows_pair::tail().arg("certs").args(args).arg("--dir").arg(&certs).output()?;
+            ensure!(output.status.success(), "{}", said(&output));
+            Ok(())
+        };
+        make(&["init"])?;
+        make(&["device", "device"])?;
+        fs::rename(certs.join("server"), certs.join("a"))?;
+        fs::create_dir(certs.join("server"))?;
+        for name in ["ca.pem", "cert.pem", "key.pem"] {
+            fs::copy(certs.join("a").join(name), certs.join("server").join(name))?;
+        }
+        make(&["server", "--new-key"])?;
+        fs::rename(certs.join("server"), certs.join("b"))?;
+        let mut fleet = Fleet {
+            folder,
+            tails: [None, None],
+            addresses: ["127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()],
+        };
+        fleet.launch(1, None)?;
+        let next = names_next.then(|| fleet.addresses[1].clone());
+        fleet.launch(0, next.as_deref())?;
+        Ok(fleet)
+    }
+
+    /// Starts a tail, again where it listened before, and waits until it listens.
+    fn launch(&mut self, which: usize, next: Option<&str>) -> Result<()> {
+        let folder = self.folder.path();
+        let (port, log) = (folder.join(format!("port{which}")), folder.join(format!("log{which}")));
+        let _ = fs::remove_file(&port);
+        let mut command = narrows_pair::tail();
+        command
+            .args(["serve", "--listen", &self.addresses[which], "--device", "cpu", "--bundle"])
+            .arg(bundle());
+        command.arg("--runtime").arg(runtime()).arg("--port-file").arg(&port);
+        command.arg("--identity").arg(folder.join("certs").join(["a", "b"][which]));
+        if let Some(next) = next {
+            command.args(["--next", next]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log)?);
+        self.tails[which] = Some(command.spawn()?);
+        let begin = Instant::now();
+        while !port.exists() {
+            ensure!(begin.elapsed() < TIMEOUT, "{}", fs::read_to_string(&log)?);
+            sleep(Duration::from_millis(5));
+        }
+        self.addresses[which] = fs::read_to_string(&port)?.trim().to_owned();
+        Ok(())
+    }
+
+    fn kill(&mut self, which: usize) -> Result<()> {
+        if let Some(mut tail) = self.tails[which].take() {
+            tail.kill()?;
+            tail.wait()?;
+        }
+        Ok(())
+    }
+
+    fn device(&self) -> PathBuf {
+        self.folder.path().join("certs/devices/device")
+    }
+
+    /// A head that classifies photos without end at these servers.
+    fn head(&self, servers: &[usize]) -> Command {
+        let mut command = narrows_pair::head();
+        command.args([
+            "run",
+            "--tasks",
+            "classify",
+            "--repeat",
+            "0",
+            "--retry-for",
+            "60",
+            "--fallback",
+            "never",
+        ]);
+        command
+            .arg("--bundle")
+            .arg(bundle())
+            .arg("--identity")
+            .arg(self.device())
+            .arg("--source")
+            .arg(photos());
+        servers.iter().for_each(|&server| {
+            command.args(["--server", &self.addresses[server]]);
+        });
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Whether this server answered a frame.
+    fn answered(&self, which: usize) -> impl Fn(&Value) -> bool + use<> {
+        let address = self.addresses[which].clone();
+        move |line| line["status"] == "answered" && line["server"] == *address
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        let _ = self.kill(0);
+        let _ = self.kill(1);
+    }
+}
+
+/// Checks that only what the signal interrupted at the end has no answer.
+fn check_all_answered(lines: &[Value]) {
+    let interrupted = |line: &Value| line["error"].as_str().is_some_and(|why| why.contains("interrupted"));
+    let failed: Vec<_> = lines.iter().filter(|line| line["status"] != "answered").collect();
+    assert!(failed.iter().all(|line| interrupted(line)), "{failed:?}");
+}
+
+#[test]
+fn when_one_of_two_tails_is_killed_the_other_answers_and_the_first_is_returned_to() -> Result<()> {
+    let mut fleet = Fleet::start(false)?;
+    let mut command = fleet.head(&[0, 1]);
+    command.args(["--return-after", "1"]);
+    let mut head = SteadyHead::start(command)?;
+    for _ in 0..2 {
+        head.wait_for(Instant::now(), fleet.answered(0))?;
+        fleet.kill(0)?;
+        let killed = Instant::now();
+        head.wait_for(killed, fleet.answered(1))?;
+        fleet.launch(0, None)?;
+        head.wait_for(Instant::now(), fleet.answered(0))?;
+    }
+    check_all_answered(&head.finish()?);
+    Ok(())
+}
+
+#[test]
+fn when_a_tail_shuts_down_no_frame_is_lost_on_the_way_to_the_one_that_it_names() -> Result<()> {
+    let mut fleet = Fleet::start(true)?;
+    let mut head = SteadyHead::start(fleet.head(&[0]))?;
+    head.wait_for(Instant::now(), fleet.answered(0))?;
+    let tail = fleet.tails[0].as_mut().expect("it runs");
+    terminate(tail.id())?;
+    let leaving = Instant::now();
+    head.wait_for(leaving, fleet.answered(1))?;
+    ensure!(fleet.tails[0].as_mut().expect("it ran").wait()?.success(), "it did not drain");
+    check_all_answered(&head.finish()?);
+    Ok(())
+}
+
+#[test]
+fn by_load_one_of_two_is_used_and_the_other_when_that_is_killed() -> Result<()> {
+    let mut fleet = Fleet::start(false)?;
+    let mut command = fleet.head(&[0, 1]);
+    command.args(["--servers", "load"]);
+    let mut head = SteadyHead::start(command)?;
+    let (first, second) = (fleet.answered(0), fleet.answered(1));
+    head.wait_for(Instant::now(), |line| first(line) || second(line))?;
+    // Killing both in turn shows that either is left.
+    for which in [0, 1] {
+        fleet.kill(which)?;
+        head.wait_for(Instant::now(), fleet.answered(1 - which))?;
+        fleet.launch(which, None)?;
+    }
+    check_all_answered(&head.finish()?);
+    Ok(())
+}
+
+#[test]
+fn the_doctor_checks_every_server() -> Result<()> {
+    let mut fleet = Fleet::start(false)?;
+    fleet.kill(0)?;
+    let mut doctor = narrows_pair::head();
+    doctor.arg("doctor").arg("--bundle").arg(bundle()).arg("--identity").arg(fleet.device());
+    doctor.args(["--server", &fleet.addresses[0], "--server", &fleet.addresses[1]]);
+    let output = doctor.output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let at = |server: &str| text.find(&format!("server       {server}")).or_else(|| text.find(server));
+    let (first, second) = (at(&fleet.addresses[0]), at(&fleet.addresses[1]));
+    assert!(first.is_some() && first < second && output.status.code() == Some(1), "{text}");
+    let (dead, alive) = text.split_at(second.unwrap_or_default());
+    assert!(
+        dead.contains("failed   udp") && alive.contains("welcome") && !alive.contains("failed"),
+        "{text}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_server_that_stands_twice_is_a_wrong_flag() -> Result<()> {
+    let twice = ["run", "--server", "a:1", "--server", "a:1", "--identity", "x", "--source", "x", "--bundle"];
+    let output = narrows_pair::head().args(twice).arg(path(&bundle())).output()?;
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("--server: a:1 stands twice"), "{}", said(&output));
+    Ok(())
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path of this project")
+}

@@ -11,6 +11,7 @@ from pathlib import Path
 from . import experiment
 
 PARTS = ("split", "classify", "segment", "adapt")  # of `train`, in their order
+TAIL_PARTS = ("train", "measure", "export")  # of `tail`, in their order
 IMAGES = ("both", "photos", "frames")
 
 
@@ -101,6 +102,20 @@ def curve_options(p: argparse.ArgumentParser) -> None:
 def compare_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--name", default="baselines", help="of the table and the plot (default: baselines)")
     p.add_argument("--redraw", action="store_true", help="draw the plot again from NAME.csv, without WORK")
+
+
+def tail_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder with the tars (not needed where the targets are stored and nothing else)"
+    )
+    p.add_argument(
+        "--part", choices=["all", *TAIL_PARTS], default="all", help="train, measure or export only (default: all, in this order)"
+    )
+    p.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
+    p.add_argument("--threads", type=int, metavar="N", help="processor threads (default: threads of the config)")
+    p.add_argument("--minutes", type=float, metavar="M", help="stop training after so many minutes; the checkpoint stays resumable")
+    p.add_argument("--photos", type=int, metavar="N", help="measure only the first N held-out photos")
+    p.add_argument("--frame-every", type=int, default=1, metavar="N", help="measure every so many road frames (default: 1)")
 
 
 def task_options(p: argparse.ArgumentParser) -> None:
@@ -255,6 +270,28 @@ def task(args: argparse.Namespace) -> None:
     module.run(config, args.data, folder, args.out or folder, args.name, args.labels, args.results)
 
 
+def tail(args: argparse.Namespace) -> None:
+    config = load(args)
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    if "tail" not in config:
+        raise SystemExit(f"{args.config} has no [tail]: configs/lite2-tail.toml has one")
+    parts = TAIL_PARTS if args.part == "all" else (args.part,)
+    if args.data is None and parts != ("train",):
+        raise SystemExit(f"recipe tail --part {args.part} reads photos: give the folder with the tars, --data DIR")
+    from . import tail as module
+    from . import tail_export, tail_measure
+
+    if "train" in parts:
+        module.run(config, args.work, args.data, args.resume, args.minutes)
+    if "measure" in parts:
+        tail_measure.run(config, args.work, args.data, args.photos, args.frame_every)
+    if "export" in parts:
+        tail_export.run(config, args.work, args.data, bundle_of(config, args))
+
+
 def custom(args: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
     from . import custom_backbone
@@ -368,6 +405,12 @@ COMMANDS = {
         (config_option, data_option, bundle_option, results_option, task_options),
         f"{RECIPE} task cat-or-dog --data DIR --out BUNDLE",
         task,
+    ),
+    "tail": Command(
+        "train a cheaper tail for an exported bundle, whose head, tables and packets stay; measure and export it",
+        (config_option, work_option, bundle_option, tail_options),
+        f"{RECIPE} tail --config configs/lite2-tail.toml --data DIR --resume --minutes 10",
+        tail,
     ),
     "custom": Command(
         "make a bundle from your own backbone and a folder of images",

@@ -6,6 +6,7 @@ import hashlib
 import io
 import random
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,6 +141,11 @@ def mirror_randomly(image: Image.Image, rng: random.Random) -> Image.Image:
 
 def training_crops(config: dict, data: Path) -> list:
     """Functions that each cut one training crop u8 [side,side,3], in a fixed shuffled order."""
+    return [cut for _, cut in crop_jobs(config, data)]
+
+
+def crop_jobs(config: dict, data: Path) -> list[tuple[str, Callable[[], np.ndarray]]]:
+    """`photo` or `frame`, and a function that cuts one training crop u8 [side,side,3] of it, in a fixed shuffled order."""
     side, short_side = config["data"]["crop_side"], config["data"]["crop_short_side"]
     seed, scale, zoom = config["seed"], tuple(config["data"]["crop_area"]), tuple(config["data"]["crop_zoom"])
     camvid_zoom = tuple(config["data"].get("camvid_zoom", zoom))
@@ -156,14 +162,14 @@ def training_crops(config: dict, data: Path) -> list:
     jobs = []
     for photo in photos(config, data)[0]:
         for index in range(crops_of(config, photo)):
-            jobs.append((cut_photo, (photo, index)))
+            jobs.append(("photo", cut_photo, (photo, index)))
     if "camvid_train" in config["data"]:
         camvid = Tar(data / config["data"]["camvid_train"])
         for name in camvid.names(".jpg"):
             for index in range(config["data"]["camvid_crops"]):
-                jobs.append((cut_frame, (camvid, name, index)))
+                jobs.append(("frame", cut_frame, (camvid, name, index)))
     random.Random(seed).shuffle(jobs)
-    return [lambda cut=cut, args=args: np.asarray(cut(*args), np.uint8) for cut, args in jobs]
+    return [(kind, lambda cut=cut, args=args: np.asarray(cut(*args), np.uint8)) for kind, cut, args in jobs]
 
 
 def crops_of(config: dict, photo: Photo) -> int:

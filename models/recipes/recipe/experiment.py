@@ -8,7 +8,7 @@ from pathlib import Path
 
 TABLES = {
     *("backbone", "baseline", "change", "classify", "codec", "data", "decoder", "frame", "head", "levels", "local", "on_the_fly"),
-    *("photo", "segment", "stage1", "stage2", "tasks", "train", "trial"),
+    *("photo", "segment", "stage1", "stage2", "tail", "tasks", "train", "trial"),
 }
 KEYS = TABLES | {"cached_crops", "compare_with", "inherit", "name", "note", "seed", "threads"}
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from . import backbone
 from .backbone import Backbone
 from .decoder import KEY_POOLING, Attention, Decoder
+from .decoder import Block as DecoderBlock
+from .direct import DirectDecoder, Separable
 from .head import IMAGE_ZERO, STRIDE, IntHead
 from .segmenter import Fusion, Segmenter
 
@@ -156,57 +158,87 @@ def attend(g: Graph, name: str, layer: Attention, x: str) -> str:
     return g.add(x, found)
 
 
-def decode(g: Graph, decoder: Decoder, net: Backbone, latent: str, step: str) -> str:
-    """Latent and step to split features; scales and shifts of all blocks are slices of one perceptron's output."""
-    axis = g.constant("level.axis", np.array([1], np.int64))
-    x = g.node("Unsqueeze", [g.node("Log", [step]), axis])
-    for index in (0, 2):
-        layer = decoder.level[index]
-        stored = [g.constant(f"level.{index}.{key}", getattr(layer, key).detach().numpy()) for key in ("weight", "bias")]
-        x = g.node("Gemm", [x, *stored], transB=1)
-        x = g.relu(x) if index == 0 else x
-    rows = (len(decoder.before) + len(decoder.after) + 1) * 2
-    x = g.node("Reshape", [x, g.constant("level.shape", np.array([0, rows * decoder.width, 1, 1], np.int64))])
-    parts = [f"level.part{row}" for row in range(rows)]
-    sizes = g.constant("level.parts", np.array([decoder.width] * rows, np.int64))
-    g.nodes.append(helper.make_node("Split", [x, sizes], parts, name="level", axis=1))
-    one = g.constant("one", np.float32(1))
+class Modulation:
+    """The scales and shifts of a decoder's blocks: slices of one perceptron's output for the step."""
 
-    def modulate(y: str, index: int, context: list[str] | None = None) -> str:
-        scale, shift = parts[2 * index : 2 * index + 2]
+    def __init__(self, g: Graph, level: nn.Sequential, blocks: int, width: int, step: str):
+        self.g, self.width = g, width
+        axis = g.constant("level.axis", np.array([1], np.int64))
+        x = g.node("Unsqueeze", [g.node("Log", [step]), axis])
+        for index in (0, 2):
+            layer = level[index]
+            stored = [g.constant(f"level.{index}.{key}", getattr(layer, key).detach().numpy()) for key in ("weight", "bias")]
+            x = g.node("Gemm", [x, *stored], transB=1)
+            x = g.relu(x) if index == 0 else x
+        rows = (blocks + 1) * 2
+        x = g.node("Reshape", [x, g.constant("level.shape", np.array([0, rows * width, 1, 1], np.int64))])
+        self.parts = [f"level.part{row}" for row in range(rows)]
+        sizes = g.constant("level.parts", np.array([width] * rows, np.int64))
+        g.nodes.append(helper.make_node("Split", [x, sizes], self.parts, name="level", axis=1))
+        self.one = g.constant("one", np.float32(1))
+
+    def apply(self, y: str, index: int, context: list[str] | None = None) -> str:
+        """`y` modulated for block `index`, 0 being the first layer; `context` are the summands of `global_context`."""
+        g = self.g
+        scale, shift = self.parts[2 * index : 2 * index + 2]
         if context:
             scale, shift = g.add(scale, context[0]), g.add(shift, context[1])
-        return g.relu(g.add(g.node("Mul", [y, g.add(scale, one)]), shift))
+        return g.add(g.node("Mul", [y, g.add(scale, self.one)]), shift)
 
-    def global_context(y: str, name: str, layer: nn.Linear) -> list[str]:
-        """Scale and shift from the mean of the map."""
+    def global_context(self, y: str, name: str, layer: nn.Linear | None) -> list[str] | None:
+        """Summands of scale and shift from the mean of the map, None without a layer."""
+        if layer is None:
+            return None
+        g, name = self.g, f"{name}.{GLOBAL_CONTEXT}"
         stored = [g.constant(f"{name}.{key}", getattr(layer, key).detach().numpy()) for key in ("weight", "bias")]
         mean = g.node("Gemm", [g.node("Flatten", [g.node("GlobalAveragePool", [y])]), *stored], transB=1)
-        mean = g.node("Reshape", [mean, g.constant(f"{GLOBAL_CONTEXT}.shape", np.array([0, 2 * decoder.width, 1, 1], np.int64))])
+        mean = g.node("Reshape", [mean, g.constant(f"{GLOBAL_CONTEXT}.shape", np.array([0, 2 * self.width, 1, 1], np.int64))])
         found = [f"{name}.scale", f"{name}.shift"]
-        g.nodes.append(
-            helper.make_node(
-                "Split", [mean, g.constant(f"{GLOBAL_CONTEXT}.parts", np.array([decoder.width] * 2, np.int64))], found, name=name, axis=1
-            )
-        )
+        sizes = g.constant(f"{GLOBAL_CONTEXT}.parts", np.array([self.width] * 2, np.int64))
+        g.nodes.append(helper.make_node("Split", [mean, sizes], found, name=name, axis=1))
         return found
 
-    def residual(y: str, number: int, part: nn.Module) -> str:
-        context = None if part.global_context is None else global_context(y, f"decoder.{number}.{GLOBAL_CONTEXT}", part.global_context)
-        z = modulate(g.convolution(f"decoder.{number}.first", part.first, y), number, context)
-        return g.add(y, g.convolution(f"decoder.{number}.second", part.second, z))
+    def dense(self, y: str, number: int, part: DecoderBlock) -> str:
+        """A residual block of two 3x3 convolutions; `number` counts from 1."""
+        g, name = self.g, f"decoder.{number}"
+        context = self.global_context(y, name, part.global_context)
+        z = g.relu(self.apply(g.convolution(f"{name}.first", part.first, y), number, context))
+        return g.add(y, g.convolution(f"{name}.second", part.second, z))
 
-    y = modulate(g.convolution("decoder.enter", decoder.enter, latent), 0)
+    def separable(self, y: str, number: int, part: Separable) -> str:
+        """A residual block of a depthwise convolution and two 1x1 convolutions."""
+        g, name = self.g, f"decoder.{number}"
+        context = self.global_context(y, name, part.global_context)
+        z = self.apply(g.convolution(f"{name}.depthwise", part.depthwise, y), number, context)
+        return g.add(y, g.convolution(f"{name}.project", part.project, g.relu(g.convolution(f"{name}.expand", part.expand, z))))
+
+
+def decode(g: Graph, decoder: Decoder, net: Backbone, latent: str, step: str) -> str:
+    """Latent and step to split features by way of the sketch."""
+    levels = Modulation(g, decoder.level, len(decoder.before) + len(decoder.after), decoder.width, step)
+    y = g.relu(levels.apply(g.convolution("decoder.enter", decoder.enter, latent), 0))
     for index, part in enumerate(decoder.before):
-        y = residual(y, index + 1, part)
+        y = levels.dense(y, index + 1, part)
     if decoder.attention is not None:
         y = attend(g, "decoder.attention", decoder.attention, y)
     sketch = g.add(g.convolution("decoder.sketch", decoder.sketch, y), g.convolution("decoder.shortcut", decoder.shortcut, latent))
     features = front(g, net, g.node("DepthToSpace", [sketch], blocksize=STRIDE, mode="CRD"))
     y = g.add(y, g.convolution("decoder.seen", decoder.seen, features))
     for index, part in enumerate(decoder.after):
-        y = residual(y, len(decoder.before) + index + 1, part)
+        y = levels.dense(y, len(decoder.before) + index + 1, part)
     return g.add(g.convolution("decoder.leave", decoder.leave, y), features)
+
+
+def decode_directly(g: Graph, decoder: DirectDecoder, latent: str, step: str) -> str:
+    """Latent and step to split features without a sketch."""
+    levels = Modulation(g, decoder.level, len(decoder.blocks), decoder.width, step)
+    y = g.relu(levels.apply(g.convolution("decoder.enter", decoder.enter, latent), 0))
+    for index, part in enumerate(decoder.blocks):
+        y = levels.separable(y, index + 1, part) if isinstance(part, Separable) else levels.dense(y, index + 1, part)
+    y = g.add(g.convolution("decoder.leave", decoder.leave, y), g.convolution("decoder.shortcut", decoder.shortcut, latent))
+    for index, part in enumerate(decoder.finish):
+        y = block(g, f"decoder.finish{index}", part, y)
+    return y
 
 
 def segment(g: Graph, net: Segmenter, split: str) -> str:
@@ -240,10 +272,11 @@ def resize(g: Graph, x: str, like: str) -> str:
     return g.node("Resize", [x, "", "", sizes], mode="linear", coordinate_transformation_mode="half_pixel")
 
 
-def tail(path: Path, decoder: Decoder, net: Backbone, finish, output: tuple[str, list]) -> None:
+def tail(path: Path, decoder: Decoder | DirectDecoder, net: Backbone, finish, output: tuple[str, list]) -> None:
     """Write a tail: the decoder and `finish(graph, split)`, with the inputs of models/BUNDLE.md, section 5."""
     g = Graph()
-    finish(g, decode(g, decoder, net, "latent", "step"))
+    direct = isinstance(decoder, DirectDecoder)
+    finish(g, decode_directly(g, decoder, "latent", "step") if direct else decode(g, decoder, net, "latent", "step"))
     channels = decoder.enter.in_channels
     inputs = [value("latent", FLOAT, ["n", channels, "h", "w"]), value("step", FLOAT, ["n"])]
     g.save(path, inputs, [value(output[0], FLOAT, output[1])])

@@ -35,6 +35,7 @@ class OnTheFlyCrops:
         if camvid:
             listed += [(Photo(camvid, name), config["data"]["camvid_crops"]) for name in camvid.names(".jpg")]
         self.count = len(listed)
+        self.frames = sum(1 for photo, _ in listed if camvid and photo.tar is camvid)  # road frames, which come last
         weight = np.array([weight for _, weight in listed], np.float64)
         self.probability = weight / weight.sum()
         self.decode([photo for photo, _ in listed])
@@ -58,9 +59,13 @@ class OnTheFlyCrops:
 
     def draw(self, rng: np.random.Generator, size: int, fields: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch of `size` crops with integer values 0..255, and the teacher's `fields`."""
-        index = rng.choice(self.count, size, p=self.probability)
-        pixels = image_layout(self.jitter(self.cut(index, self.windows(rng, self.sizes[index])), rng))
+        pixels, _ = self.pixels(rng, size)
         return pixels, self.teacher_features(pixels, fields)
+
+    def pixels(self, rng: np.random.Generator, size: int) -> tuple[Tensor, np.ndarray]:
+        """A batch of `size` crops with integer values 0..255, and the index of the photo that each was cut from."""
+        index = rng.choice(self.count, size, p=self.probability)
+        return image_layout(self.jitter(self.cut(index, self.windows(rng, self.sizes[index])), rng)), index
 
     def first(self, size: int) -> Tensor:
         """The same batch of `size` crops on every call."""

@@ -1,0 +1,216 @@
+"""Training of a cheaper tail for an exported bundle, whose head, tables and packets stay: `python -m recipe tail`.
+
+A `DirectDecoder` is distilled from the bundle's tail, which answers the same packets, and from the unsplit network, which sees
+the photo. All randomness is a function of (seed, step): a resumed run on stored targets ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from . import checkpoint, loss
+from .direct import DirectDecoder
+from .optim import Average, Muon
+from .progress import Progress
+from .segmenter import Segmenter
+from .tail_targets import FreshTargets, StoredTargets, Teachers, store
+
+FILE = "tail.pt"
+SENSITIVITY_ROWS = 128  # on which the weights of the feature losses are measured
+INITIAL_ROWS = 64  # on which the linear part is fitted
+TERMS = ("split", "stride16", "stride32", "logits", "unsplit32", "unsplit", "mask")
+
+
+def decoder(config: dict, teachers: Teachers) -> DirectDecoder:
+    """The untrained decoder of a config."""
+    keys = ("width", "blocks", "kind", "finish", "expansion", "kernel")
+    sizes = {key: config["tail"][key] for key in keys if key in config["tail"]}
+    return DirectDecoder(config["head"]["latent"], teachers.net, **sizes)
+
+
+def load(config: dict, work: Path, teachers: Teachers) -> DirectDecoder:
+    """The averaged weights of WORK/tail.pt."""
+    found = decoder(config, teachers)
+    found.load_state_dict(checkpoint.load(work / FILE)["average"])
+    return found.eval().requires_grad_(False).to(teachers.device, memory_format=torch.channels_last)
+
+
+def step_of(work: Path) -> int:
+    """Steps that WORK/tail.pt was trained for."""
+    return checkpoint.load(work / FILE)["step"]
+
+
+def device_of() -> torch.device:
+    """A GPU if PyTorch finds one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def precision(config: dict) -> torch.dtype | None:
+    """The type of mixed precision, None for f32."""
+    name = config["tail"].get("precision", "f32")
+    if name not in ("f32", "bf16"):
+        raise SystemExit(f"tail.precision is {name}: known are f32 and bf16")
+    return torch.bfloat16 if name == "bf16" else None
+
+
+class TailTrainer:
+    """The decoder in training, its optimisers, and the source of its targets."""
+
+    def __init__(self, config: dict, work: Path, source: Path | None):
+        self.config, self.plan, self.work = config, config["tail"], work
+        self.device = device_of()
+        torch.manual_seed(config["seed"])
+        self.teachers = Teachers(config, self.device, precision(config))
+        if self.device.type == "cuda":
+            self.source = FreshTargets(config, source, self.teachers)
+        else:
+            if source is not None:
+                store(config, work / "tail-targets", source, self.teachers)
+            self.source = StoredTargets(work / "tail-targets")
+        self.weights = self.sensitivity()
+        self.decoder = decoder(config, self.teachers).to(self.device, memory_format=torch.channels_last)
+        self.fusion: Segmenter = self.teachers.segmenter
+        self.step = 0
+        kernels = [kernel for part in self.decoder.blocks for kernel in part.kernels()]
+        chosen = {id(p) for p in kernels}
+        transform = list(self.decoder.shortcut.parameters())
+        listed = chosen | {id(p) for p in transform}
+        inner = [p for p in self.decoder.parameters() if id(p) not in listed and p.requires_grad]
+        self.adam = torch.optim.Adam([{"params": inner, "scale": 1.0}, {"params": transform, "scale": 0.1}], 0.0, betas=(0.9, 0.99))
+        self.muon = Muon(kernels, 0.0)
+        self.average = Average(self.decoder, self.plan["ema_decay"])
+
+    def sensitivity(self) -> dict[str, Tensor]:
+        """Weights of the channels at each stride, computed once: WORK/tail-sensitivity.pt."""
+        path = self.work / "tail-sensitivity.pt"
+        if not path.is_file():
+            rows = self.source if isinstance(self.source, StoredTargets) else Drawn(self.source, SENSITIVITY_ROWS)
+            found = loss.sensitivity(self.teachers.net, rows, SENSITIVITY_ROWS, self.config["seed"])
+            checkpoint.save(path, {name: value.cpu() for name, value in found.items()})
+        stored = checkpoint.load(path, self.device)
+        return {name: stored[name] for name in loss.PLACES}
+
+    def initialise(self) -> None:
+        """Fit the linear part of the decoder to the features in front of the kept blocks."""
+        batch = self.source.draw(np.random.default_rng([self.config["seed"], 1]), INITIAL_ROWS)
+        latent, _ = self.teachers.latent(batch["symbols"], batch["level"])
+        self.decoder.cpu().initialise(latent.cpu(), preimage(self.decoder.finish.cpu(), batch["split"].float().cpu()))
+        self.decoder.to(self.device, memory_format=torch.channels_last)
+        self.average = Average(self.decoder, self.plan["ema_decay"])
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Every term of the loss, each a mean over the batch; those of weight 0 are left out."""
+        weight = self.plan["loss_weights"]
+        with self.teachers.autocast():
+            split = self.decoder(*self.teachers.latent(batch["symbols"], batch["level"]))
+        found = {"split": loss.distance(split, batch["split"], self.weights["split"]).mean()}
+        if not any(weight[name] for name in TERMS if name != "split") or self.step < self.plan["shallow_steps"]:
+            return found
+        with self.teachers.autocast():
+            taps = self.teachers.net.back(split)
+        found["stride16"] = loss.distance(taps.stride16, batch["stride16"], self.weights["stride16"]).mean()
+        found["stride32"] = loss.distance(taps.stride32, batch["stride32"], self.weights["stride32"]).mean()
+        found["logits"] = loss.divergence(taps.logits, batch["logits"]).mean()
+        found["unsplit32"] = loss.distance(taps.stride32, batch["unsplit32"], self.weights["stride32"]).mean()
+        found["unsplit"] = loss.divergence(taps.logits, batch["unsplit"]).mean()
+        rows = batch["frame"].nonzero()[:, 0]
+        if weight["mask"] and len(rows):
+            with self.teachers.autocast():
+                wanted = self.fusion.fusion(*(batch[name][rows] for name in ("split", "stride16", "stride32")))
+                scores = self.fusion.fusion(split[rows], taps.stride16[rows], taps.stride32[rows])
+            pixels = F.kl_div(scores.float().log_softmax(1), wanted.float().log_softmax(1), reduction="none", log_target=True).sum(1)
+            found["mask"] = pixels.mean((1, 2)).sum() / len(split)
+        return found
+
+    def advance(self) -> dict[str, float]:
+        """Make one step; returns the terms of the loss."""
+        plan = self.plan
+        rng = np.random.default_rng([self.config["seed"], 2, self.step])
+        size = plan["batch_gpu" if self.device.type == "cuda" else "batch"]
+        batch = {name: value.to(self.device) for name, value in self.source.draw(rng, size).items()}
+        terms = self.losses(batch)
+        total = sum(plan["loss_weights"][name] * value for name, value in terms.items())
+        factor = self.rate()
+        for group in self.adam.param_groups:
+            group["lr"] = plan["adam_lr"] * factor * group["scale"]
+        for group in self.muon.param_groups:
+            group["lr"] = plan["muon_lr"] * factor
+        self.adam.zero_grad()
+        self.muon.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_([p for group in self.adam.param_groups for p in group["params"]], 1.0)
+        self.adam.step()
+        self.muon.step()
+        self.average.update(self.decoder)
+        self.step += 1
+        return {name: value.item() for name, value in terms.items()}
+
+    def rate(self) -> float:
+        """Factor of the learning rates: warm-up, constant, then linear decay over the last `decay_share` of the steps."""
+        plan = self.plan
+        left = (plan["steps"] - self.step) / (plan["steps"] * plan["decay_share"])
+        return min(1.0, (self.step + 1) / 50) * max(0.01, min(1.0, left))
+
+    def save(self) -> None:
+        """Write WORK/tail.pt."""
+        state = {"step": self.step, "decoder": self.decoder.state_dict(), "adam": self.adam.state_dict(), "muon": self.muon.state_dict()}
+        checkpoint.save(self.work / FILE, state | {"average": self.average.values, "average_steps": self.average.steps})
+
+    def resume(self) -> None:
+        """Read what `save` wrote."""
+        state = checkpoint.load(self.work / FILE, self.device)
+        self.step = state["step"]
+        self.decoder.load_state_dict(state["decoder"])
+        self.adam.load_state_dict(state["adam"])
+        self.muon.load_state_dict(state["muon"])
+        self.average.values, self.average.steps = state["average"], state["average_steps"]
+
+
+class Drawn:
+    """A fixed set of rows of a source of new crops, as `loss.sensitivity` reads it."""
+
+    def __init__(self, source: FreshTargets, count: int):
+        self.count, self.found = count, source.draw(np.random.default_rng(0), count)
+
+    def batch(self, index: np.ndarray, fields: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Symbols and `fields` of the rows `index`."""
+        rows = torch.from_numpy(np.sort(index))
+        return self.found["symbols"][rows], {name: self.found[name][rows].float() for name in fields}
+
+
+def preimage(blocks: nn.Sequential, wanted: Tensor, rounds: int = 12) -> Tensor:
+    """Features that the residual `blocks` map to about `wanted`, by fixed-point iteration; damped, so that it stays bounded."""
+    found = wanted.clone()
+    with torch.no_grad():
+        for _ in range(rounds):
+            found += 0.5 * (wanted - blocks(found))
+    return found
+
+
+def run(config: dict, work: Path, source: Path | None, resume: bool, minutes: float | None = None) -> None:
+    """Train for `tail.steps` steps, or so many minutes, and leave WORK/tail.pt; continues from there with `resume`."""
+    work.mkdir(parents=True, exist_ok=True)
+    trainer = TailTrainer(config, work, source)
+    if resume and (work / FILE).is_file():
+        trainer.resume()
+    else:
+        trainer.initialise()
+        trainer.save()
+    plan, began = config["tail"], time.monotonic()
+    progress, smooth = Progress("tail", plan["steps"], trainer.step, every=30), {}
+    while trainer.step < plan["steps"]:
+        for name, value in trainer.advance().items():
+            smooth[name] = smooth.get(name, value) + 0.02 * (value - smooth.get(name, value))
+        late = minutes is not None and time.monotonic() - began > 60 * minutes
+        if trainer.step % plan["save_every"] == 0 or trainer.step == plan["steps"] or late:
+            trainer.save()
+        progress.step(trainer.step, " ".join(f"{name} {value:.4f}" for name, value in smooth.items()))
+        if late:
+            break
+    print(f"{work / FILE}: step {trainer.step} of {plan['steps']}", flush=True)

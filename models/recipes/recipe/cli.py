@@ -11,7 +11,7 @@ from pathlib import Path
 from . import experiment
 
 PARTS = ("split", "classify", "segment", "adapt")  # of `train`, in their order
-TAIL_PARTS = ("train", "measure", "export")  # of `tail`, in their order
+TAIL_PARTS = ("train", "measure", "export", "variants")  # of `tail`, in their order
 IMAGES = ("both", "photos", "frames")
 
 
@@ -290,6 +290,10 @@ def tail(args: argparse.Namespace) -> None:
         tail_measure.run(config, args.work, args.data, args.photos, args.frame_every)
     if "export" in parts:
         tail_export.run(config, args.work, args.data, bundle_of(config, args))
+    if "variants" in parts:
+        from . import tail_variants
+
+        tail_variants.run(config, args.work, args.data, args.photos)
 
 
 def custom(args: argparse.Namespace) -> None:

@@ -122,8 +122,12 @@ def front(g: Graph, net: Backbone, image: str) -> str:
 
 def classify(g: Graph, net: Backbone, split: str) -> str:
     """Split features to logits [N,1000]."""
-    x = groups(g, net.groups[backbone.SPLIT_GROUP :], backbone.SPLIT_GROUP + 1, split)[-1]
-    x = g.relu6(g.convolution("top", net.top, x))
+    return answer(g, net, groups(g, net.groups[backbone.SPLIT_GROUP :], backbone.SPLIT_GROUP + 1, split)[-1])
+
+
+def answer(g: Graph, net: Backbone, stride32: str) -> str:
+    """Features at stride 32 to logits [N,1000]."""
+    x = g.relu6(g.convolution("top", net.top, stride32))
     x = g.node("Flatten", [g.node("GlobalAveragePool", [x])])
     weights = [g.weight("classifier.weight", net.classifier.weight), g.constant("classifier.bias", net.classifier.bias.detach().numpy())]
     return g.node("Gemm", [x, *weights], output="logits", transB=1)
@@ -244,7 +248,11 @@ def decode_directly(g: Graph, decoder: DirectDecoder, latent: str, step: str) ->
 def segment(g: Graph, net: Segmenter, split: str) -> str:
     """Split features to class logits [N,11,8h,8w]."""
     outputs = groups(g, net.groups, backbone.SPLIT_GROUP + 1, split)
-    stride16, stride32 = outputs[1], outputs[3]
+    return fuse(g, net, split, outputs[1], outputs[3])
+
+
+def fuse(g: Graph, net: Segmenter, split: str, stride16: str, stride32: str) -> str:
+    """Features of three strides to class logits [N,11,8h,8w]."""
     f: Fusion = net.fusion
 
     def conv(name: str, x: str) -> str:

@@ -66,6 +66,9 @@ pub struct Micro {
     /// Rounds, in each of which every candidate runs; five more come first and are not counted
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
+    /// Kernels of the int8 networks: portable, avx2, avx-vnni, avx512-vnni, neon or neon-dot [default: the fastest here]
+    #[arg(long, value_name = "NAME")]
+    pub kernel: Option<Isa>,
     /// ONNX Runtime's shared library [default: NARROWS_ORT, then .runtime/libonnxruntime.so]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,
@@ -79,6 +82,10 @@ struct Report {
     version: &'static str,
     bundle: String,
     processor: String,
+    /// Instruction sets of the processor that matter here.
+    features: Vec<&'static str>,
+    /// Kernels of the int8 networks.
+    kernel: &'static str,
     onnx_runtime: String,
     rows: Vec<Row>,
     /// Mean distance between the latent of the f32 head and the symbols of the int8 one, in symbols.
@@ -93,9 +100,15 @@ impl Micro {
     /// # Errors
     /// When the bundle or the runtime cannot be used, or the report cannot be written.
     pub fn run(&self) -> Result<()> {
+        let isa = self.kernel.unwrap_or_else(Isa::detect);
+        ensure!(
+            isa.is_supported(),
+            "--kernel {isa}: this processor does not run it; it has {}",
+            narrows_int8::features().join(" ")
+        );
         let bundle = Bundle::open(&self.bundle, Parts::All)?;
         let runtime = Runtime::open(self.runtime.as_deref())?;
-        let (rows, f32_difference) = self.measure(&bundle, &runtime)?;
+        let (rows, f32_difference) = self.measure(&bundle, &runtime, isa)?;
         let ratio = |[ours, other]: [&'static str; 2]| {
             Some((ours, other, median(&rows, ours).ok()? / median(&rows, other).ok()?))
         };
@@ -103,12 +116,15 @@ impl Micro {
             version: env!("CARGO_PKG_VERSION"),
             bundle: bundle.digest().to_string(),
             processor: machine::processor(),
+            features: narrows_int8::features(),
+            kernel: isa.name(),
             onnx_runtime: runtime.version(),
             f32_difference,
             ratios: RATIOS.into_iter().filter_map(ratio).collect(),
             rows,
         };
         println!("{}, one thread, {} rounds; bundle {}", report.processor, self.rounds, report.bundle);
+        println!("features {}; kernels {}", report.features.join(" "), report.kernel);
         println!("\n{:44}   median      p95      min        GMAC/s", "ms");
         report.rows.iter().for_each(|row| row.print(1e3));
         println!(
@@ -121,14 +137,14 @@ impl Micro {
     }
 
     /// Times the networks that the bundle has, and the encoder. The second value is [`Report::f32_difference`].
-    fn measure(&self, bundle: &Bundle, runtime: &Runtime) -> Result<(Vec<Row>, f64)> {
+    fn measure(&self, bundle: &Bundle, runtime: &Runtime, isa: Isa) -> Result<(Vec<Row>, f64)> {
         let photo = image::load_from_memory(PHOTO).context("the built-in photo")?.into_rgb8();
         let task = bundle.tasks().first().context("the bundle has no task")?;
         let geometry = GeometryId(u8::try_from(task.geometry)?);
         let level = LevelId(u8::try_from(bundle.default_level())?);
         let spec = &bundle.geometries()[geometry.index()];
         let pixels = fit(&photo, spec);
-        let (net, portable) = (Net::open(bundle)?, Net::with_isa(bundle, Isa::Portable)?);
+        let (net, portable) = (Net::with_isa(bundle, isa)?, Net::with_isa(bundle, Isa::Portable)?);
         let macs = net.macs(geometry)?;
         let view = ArrayView4::from_shape((1, spec.height, spec.width, 3), &pixels)?;
         let graph = HeadGraph::parse(&bundle.read(&bundle.head().file)?)?;
@@ -159,7 +175,7 @@ impl Micro {
             comparison.add(UNSPLIT, move || run(&mut session, &reference.input, &reference.output, view));
         }
         if let Some((spec, pixels)) = &local {
-            let (net, mut session) = (LocalNet::open(bundle, spec)?, open(&spec.file)?);
+            let (net, mut session) = (LocalNet::with_isa(bundle, spec, isa)?, open(&spec.file)?);
             let size = (1, spec.geometry.height, spec.geometry.width, 3);
             let view = ArrayView4::from_shape(size, pixels)?;
             comparison.add_network(LOCAL, net.macs(), move || {

@@ -47,6 +47,10 @@ impl Add {
             Cpu::Portable => kernels::portable::add(&self.sum, a, b, output),
             #[cfg(target_arch = "x86_64")]
             Cpu::Avx2(cpu) => kernels::avx2::add(cpu, &self.sum, a, b, output),
+            #[cfg(target_arch = "x86_64")]
+            Cpu::AvxVnni(cpu) => kernels::avx2::add(cpu.avx2(), &self.sum, a, b, output),
+            #[cfg(target_arch = "x86_64")]
+            Cpu::Avx512(cpu) => kernels::avx512::add(cpu, &self.sum, a, b, output),
             #[cfg(target_arch = "aarch64")]
             Cpu::Neon(cpu) => kernels::neon::add(cpu, &self.sum, a, b, output),
             #[cfg(target_arch = "aarch64")]

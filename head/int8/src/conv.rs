@@ -7,7 +7,12 @@ use crate::{
     spec::{Shape, Size, length},
 };
 #[cfg(target_arch = "x86_64")]
-use crate::{dense::Dense, isa::Avx2, kernel::Pass, kernels::avx2};
+use crate::{
+    dense::Dense,
+    isa::{Avx2, Avx512, AvxVnni},
+    kernel::Pass,
+    kernels::{avx2, avx512},
+};
 #[cfg(target_arch = "aarch64")]
 use crate::{
     dense::Dense,
@@ -22,6 +27,8 @@ use crate::{
 pub struct Scratch {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     words: Vec<i16>,
+    #[cfg(target_arch = "x86_64")]
+    bytes: Vec<u8>,
     #[cfg(target_arch = "aarch64")]
     bytes: Vec<i8>,
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -45,6 +52,12 @@ enum Packed {
     Avx2Dense(Dense<Avx2>),
     #[cfg(target_arch = "x86_64")]
     Avx2Depthwise(avx2::Depthwise),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnniDense(Dense<AvxVnni>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Dense(Dense<Avx512>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Depthwise(avx512::Depthwise),
     #[cfg(target_arch = "aarch64")]
     NeonDense(Dense<Neon>),
     #[cfg(target_arch = "aarch64")]
@@ -68,6 +81,19 @@ impl Conv {
             (Cpu::Avx2(cpu), ConvKind::Dense) => Packed::Avx2Dense(Dense::new(cpu, spec)),
             #[cfg(target_arch = "x86_64")]
             (Cpu::Avx2(cpu), ConvKind::Depthwise) => Packed::Avx2Depthwise(avx2::Depthwise::new(cpu, spec)),
+            #[cfg(target_arch = "x86_64")]
+            (Cpu::AvxVnni(cpu), ConvKind::Dense) => Packed::AvxVnniDense(Dense::new(cpu, spec)),
+            #[cfg(target_arch = "x86_64")]
+            (Cpu::AvxVnni(cpu), ConvKind::Depthwise) => {
+                Packed::Avx2Depthwise(avx2::Depthwise::new(cpu.avx2(), spec))
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Cpu::Avx512(cpu), ConvKind::Dense) => Packed::Avx512Dense(Dense::new(cpu, spec)),
+            #[cfg(target_arch = "x86_64")]
+            (Cpu::Avx512(cpu), ConvKind::Depthwise) => match avx512::Depthwise::new(cpu, spec) {
+                Some(layer) => Packed::Avx512Depthwise(layer),
+                None => Packed::Avx2Depthwise(avx2::Depthwise::new(cpu.avx2(), spec)),
+            },
             #[cfg(target_arch = "aarch64")]
             (Cpu::Neon(cpu), ConvKind::Dense) => Packed::NeonDense(Dense::new(cpu, spec)),
             #[cfg(target_arch = "aarch64")]
@@ -189,57 +215,38 @@ impl Conv {
         mut each: impl FnMut(usize, &[i32], usize),
     ) {
         let shape = &self.shape;
-        let acc = &mut scratch.acc;
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-        let starts = &mut scratch.starts;
+        let Scratch { words, bytes, starts, acc } = scratch;
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let Scratch { acc } = scratch;
+        if let Packed::Portable(weights) = &self.packed {
+            acc.resize(output_size.1 * shape.outputs, 0);
+            for y in 0..output_size.0 {
+                portable::row(shape, weights, input, input_size, y, acc);
+                each(y, acc, shape.outputs);
+            }
+            return;
+        }
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        let pass = Pass { shape, input, input_size, output_size, starts, acc };
         match &self.packed {
-            Packed::Portable(weights) => {
-                acc.resize(output_size.1 * shape.outputs, 0);
-                for y in 0..output_size.0 {
-                    portable::row(shape, weights, input, input_size, y, acc);
-                    each(y, acc, shape.outputs);
-                }
-            }
+            Packed::Portable(_) => {}
             #[cfg(target_arch = "x86_64")]
-            Packed::Avx2Dense(layer) => {
-                Pass { shape, input, input_size, output_size, starts, acc }.run(
-                    layer,
-                    &mut scratch.words,
-                    each,
-                );
-            }
+            Packed::Avx2Dense(layer) => pass.run(layer, words, each),
             #[cfg(target_arch = "x86_64")]
-            Packed::Avx2Depthwise(layer) => {
-                Pass { shape, input, input_size, output_size, starts, acc }.run(
-                    layer,
-                    &mut scratch.words,
-                    each,
-                );
-            }
+            Packed::Avx2Depthwise(layer) => pass.run(layer, words, each),
+            #[cfg(target_arch = "x86_64")]
+            Packed::AvxVnniDense(layer) => pass.run(layer, bytes, each),
+            #[cfg(target_arch = "x86_64")]
+            Packed::Avx512Dense(layer) => pass.run(layer, bytes, each),
+            #[cfg(target_arch = "x86_64")]
+            Packed::Avx512Depthwise(layer) => pass.run(layer, bytes, each),
             #[cfg(target_arch = "aarch64")]
-            Packed::NeonDense(layer) => {
-                Pass { shape, input, input_size, output_size, starts, acc }.run(
-                    layer,
-                    &mut scratch.words,
-                    each,
-                );
-            }
+            Packed::NeonDense(layer) => pass.run(layer, words, each),
             #[cfg(target_arch = "aarch64")]
-            Packed::NeonDepthwise(layer) => {
-                Pass { shape, input, input_size, output_size, starts, acc }.run(
-                    layer,
-                    &mut scratch.words,
-                    each,
-                );
-            }
+            Packed::NeonDepthwise(layer) => pass.run(layer, words, each),
             #[cfg(target_arch = "aarch64")]
-            Packed::NeonDotDense(layer) => {
-                Pass { shape, input, input_size, output_size, starts, acc }.run(
-                    layer,
-                    &mut scratch.bytes,
-                    each,
-                );
-            }
+            Packed::NeonDotDense(layer) => pass.run(layer, bytes, each),
         }
     }
 }

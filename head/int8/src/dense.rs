@@ -12,7 +12,7 @@ use std::{fmt::Debug, hint::black_box};
 use crate::{
     ConvSpec,
     kernel::RowKernel,
-    pack::{BLOCK, DenseLayout, bias},
+    pack::{DenseLayout, bias},
     rows::Windows,
 };
 
@@ -28,13 +28,15 @@ pub(crate) trait DenseLanes: Copy + Debug {
     type Element: Copy;
     /// The inputs that one step reads: an array of [`DenseLanes::Element`].
     type Step: Array<Self::Element>;
-    /// The weights of one group of inputs for [`BLOCK`] output channels, in memory.
+    /// Accumulators of one block of output channels in memory.
+    type Lanes: Array<i32> + Debug;
+    /// The weights of one group of inputs for one block of output channels, in memory.
     type Block: Copy + Debug;
     /// The same in registers.
     type Weights: Copy;
     /// The inputs of one step in registers.
     type Inputs: Copy;
-    /// [`BLOCK`] accumulators in registers.
+    /// [`DenseLanes::Lanes`] in registers.
     type Sums: Copy;
 
     /// Groups of inputs in a step, 1 or 4. The products of a group are summed by one instruction.
@@ -51,13 +53,13 @@ pub(crate) trait DenseLanes: Copy + Debug {
     fn block(weights: &[i8]) -> Self::Block;
 
     /// Runs [`Strip::compute`] in a function that has the instructions enabled.
-    fn strip<const N: usize>(self, strip: &Strip<'_, Self>, acc: &mut [[i32; BLOCK]]);
+    fn strip<const N: usize>(self, strip: &Strip<'_, Self>, acc: &mut [Self::Lanes]);
 
     /// Reads accumulators.
-    fn load(self, values: &[i32; BLOCK]) -> Self::Sums;
+    fn load(self, values: &Self::Lanes) -> Self::Sums;
 
     /// Writes accumulators.
-    fn store(self, sums: Self::Sums, values: &mut [i32; BLOCK]);
+    fn store(self, sums: Self::Sums, values: &mut Self::Lanes);
 
     /// Reads the weights of a block.
     fn weights(self, block: &Self::Block) -> Self::Weights;
@@ -78,10 +80,24 @@ pub(crate) trait DenseLanes: Copy + Debug {
 pub(crate) trait Array<T>: Copy {
     /// Number of elements.
     const LENGTH: usize;
+
+    /// The whole arrays at the begin of a slice.
+    fn chunks(slice: &[T]) -> &[Self];
+
+    /// The whole arrays at the begin of a slice.
+    fn chunks_mut(slice: &mut [T]) -> &mut [Self];
 }
 
 impl<T: Copy, const N: usize> Array<T> for [T; N] {
     const LENGTH: usize = N;
+
+    fn chunks(slice: &[T]) -> &[Self] {
+        slice.as_chunks().0
+    }
+
+    fn chunks_mut(slice: &mut [T]) -> &mut [Self] {
+        slice.as_chunks_mut().0
+    }
 }
 
 /// A dense layer. Its fields are set by [`Dense::new`] alone: `weights` holds [`DenseLanes::GROUPS`] blocks per strip
@@ -90,13 +106,15 @@ impl<T: Copy, const N: usize> Array<T> for [T; N] {
 pub(crate) struct Dense<L: DenseLanes> {
     lanes: L,
     weights: Vec<L::Block>,
-    bias: Vec<[i32; BLOCK]>,
+    bias: Vec<L::Lanes>,
     rows: usize,
     steps: usize,
 }
 
 impl<L: DenseLanes> Dense<L> {
+    const LANES: usize = <L::Lanes as Array<i32>>::LENGTH;
     const LAYOUT: DenseLayout = DenseLayout {
+        block: Self::LANES,
         blocks: BLOCKS,
         group: <L::Step as Array<L::Element>>::LENGTH / L::GROUPS,
         step: <L::Step as Array<L::Element>>::LENGTH,
@@ -107,7 +125,7 @@ impl<L: DenseLanes> Dense<L> {
         let weights = Self::LAYOUT.pack(spec);
         Dense {
             lanes,
-            weights: weights.chunks_exact(Self::LAYOUT.group * BLOCK).map(L::block).collect(),
+            weights: weights.chunks_exact(Self::LAYOUT.group * Self::LANES).map(L::block).collect(),
             bias: bias(spec.folded_bias(L::SHIFT), 1),
             rows: spec.kernel[0],
             steps: Self::LAYOUT.window_length(spec) / Self::LAYOUT.step,
@@ -131,12 +149,12 @@ impl<L: DenseLanes> RowKernel for Dense<L> {
     }
 
     fn lanes(&self) -> usize {
-        self.bias.len() * BLOCK
+        self.bias.len() * Self::LANES
     }
 
     fn row(&self, windows: &Windows<'_, L::Element>, acc: &mut [i32]) {
         assert!(windows.starts().len() == self.rows, "one window per kernel row");
-        let (acc, _) = acc.as_chunks_mut::<BLOCK>();
+        let acc = L::Lanes::chunks_mut(acc);
         let blocks = self.bias.len();
         let mut strip =
             Strip { windows, weights: &self.weights, bias: &self.bias, steps: self.steps, first: 0 };
@@ -156,7 +174,7 @@ pub(crate) struct Strip<'a, L: DenseLanes> {
     /// Of the layer: strip, kernel row, step, group, block.
     weights: &'a [L::Block],
     /// Of the layer.
-    bias: &'a [[i32; BLOCK]],
+    bias: &'a [L::Lanes],
     /// Steps of a window.
     steps: usize,
     /// First block of the strip.
@@ -167,7 +185,7 @@ impl<L: DenseLanes> Strip<'_, L> {
     /// Computes `N` blocks of output channels for the whole row, [`DenseLanes::PIXELS`] pixels at a time; `acc` holds
     /// the accumulators of the row (pixel, block).
     #[inline(always)]
-    pub(crate) fn compute<const N: usize>(&self, lanes: L, acc: &mut [[i32; BLOCK]]) {
+    pub(crate) fn compute<const N: usize>(&self, lanes: L, acc: &mut [L::Lanes]) {
         let per_block = self.windows.starts().len() * self.steps * L::GROUPS;
         let (weights, _) = self.weights[self.first * per_block..][..N * per_block].as_chunks::<N>();
         let (width, mut x) = (self.windows.width(), 0);
@@ -199,7 +217,7 @@ impl<L: DenseLanes> Strip<'_, L> {
         weights: &[[L::Block; N]],
         x: usize,
         offsets: &[usize; PIXELS],
-        acc: &mut [[i32; BLOCK]],
+        acc: &mut [L::Lanes],
     ) {
         let length = <L::Step as Array<L::Element>>::LENGTH;
         let (windows, blocks) = (self.windows, self.bias.len());

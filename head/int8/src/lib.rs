@@ -10,8 +10,8 @@
 //! ```
 //!
 //! which is section 4 of `models/BUNDLE.md`. An [`Add`] sums two tensors (section 9). There are kernels for every
-//! processor, for AVX2, for NEON and for NEON with its dot product; [`Isa`] names them and [`Isa::detect`] picks the
-//! fastest. The portable kernels are written straight from the formula, and the others are tested against them bit for
+//! processor, for AVX2, AVX-VNNI and AVX-512 with VNNI, for NEON and for NEON with its dot product; [`Isa`] names them and
+//! [`Isa::detect`] picks the fastest. The portable kernels are written straight from the formula, and the others are tested against them bit for
 //! bit.
 //!
 //! ```
@@ -63,7 +63,7 @@ mod rows;
 pub use add::Add;
 pub use conv::{Conv, Scratch};
 pub use error::Error;
-pub use isa::Isa;
+pub use isa::{Isa, features};
 pub use narrow::Output;
 pub use requant::Requant;
 pub use spec::{ConvKind, ConvSpec, Pads};

@@ -38,8 +38,8 @@ output!(u8 i8 i16);
 /// The multipliers of a layer's channels, the zero point and the clamp of its output.
 #[derive(Debug, Clone)]
 pub(crate) struct Narrowing<T> {
-    /// In groups of eight; the last group is filled up with ones.
-    mults: Vec<[f32; 8]>,
+    /// Filled up with ones to a multiple of sixteen.
+    mults: Vec<f32>,
     channels: usize,
     zero: T,
     low: T,
@@ -54,9 +54,9 @@ impl<T: Output> Narrowing<T> {
                 return Err(Error::Multiplier { channel, value });
             }
         }
-        let group = |chunk: &[f32]| std::array::from_fn(|i| chunk.get(i).copied().unwrap_or(1.0));
-        let groups = mults.chunks(8).map(group).collect();
-        Ok(Narrowing { mults: groups, channels: mults.len(), zero, low: T::MIN, high: T::MAX })
+        let (channels, mut mults) = (mults.len(), mults.to_vec());
+        mults.resize(channels.next_multiple_of(16), 1.0);
+        Ok(Narrowing { mults, channels, zero, low: T::MIN, high: T::MAX })
     }
 
     /// Clamps to `low..=high` instead.
@@ -78,29 +78,35 @@ impl<T: Output> Narrowing<T> {
         ((self.low.into() - zero) as f32, (self.high.into() - zero) as f32, zero)
     }
 
-    /// Calls `narrow` for every eight accumulators and their multipliers. `acc` holds `lanes` accumulators per pixel, of
-    /// which the first [`Narrowing::channels`] count; `output` holds that many values per pixel.
+    /// Calls `narrow` for every `N` accumulators and their multipliers; `N` divides sixteen. `acc` holds `lanes`
+    /// accumulators per pixel, of which the first [`Narrowing::channels`] count; `output` holds that many values per
+    /// pixel.
     ///
     /// It is compiled into its caller, which has the instructions enabled that `narrow` uses.
     #[inline(always)]
-    pub(crate) fn by_eight(
+    pub(crate) fn by<const N: usize>(
         &self,
         acc: &[i32],
         lanes: usize,
         output: &mut [T],
-        narrow: impl Fn(&[i32; 8], &[f32; 8], &mut [T; 8]),
+        narrow: impl Fn(&[i32; N], &[f32; N], &mut [T; N]),
     ) {
-        for (acc, output) in acc.chunks_exact(lanes).zip(output.chunks_exact_mut(self.channels)) {
-            let (whole, rest) = output.as_chunks_mut::<8>();
-            let (groups, last) = acc[..self.channels].as_chunks::<8>();
-            for ((acc, mults), output) in groups.iter().zip(&self.mults).zip(whole) {
-                narrow(acc, mults, output);
-            }
-            if !rest.is_empty() {
-                let (mut acc, mut output) = ([0; 8], [T::MIN; 8]);
-                acc[..last.len()].copy_from_slice(last);
-                narrow(&acc, &self.mults[groups.len()], &mut output);
-                rest.copy_from_slice(&output[..rest.len()]);
+        let (mults, _) = self.mults.as_chunks::<N>();
+        for pixel in 0..acc.len() / lanes {
+            for (group, mults) in mults.iter().take(self.channels.div_ceil(N)).enumerate() {
+                let acc = &acc[pixel * lanes + group * N..];
+                let output = &mut output[pixel * self.channels + group * N..];
+                // The last group of a pixel may write into the next pixel, which is narrowed after it.
+                match (acc.first_chunk::<N>(), output.first_chunk_mut::<N>()) {
+                    (Some(acc), Some(output)) => narrow(acc, mults, output),
+                    _ => {
+                        let (mut last, mut narrowed) = ([0; N], [T::MIN; N]);
+                        let count = (self.channels - group * N).min(N);
+                        last[..count].copy_from_slice(&acc[..count]);
+                        narrow(&last, mults, &mut narrowed);
+                        output[..count].copy_from_slice(&narrowed[..count]);
+                    }
+                }
             }
         }
     }

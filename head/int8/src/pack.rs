@@ -1,13 +1,15 @@
 //! Weights and biases in the order in which the vector kernels read them.
 
-use crate::ConvSpec;
+use crate::{ConvSpec, dense::Array};
 
-/// Output channels that one set of accumulator registers holds: one of 256 bits or two of 128 bits.
+/// Output channels that one register of 256 bits or two of 128 bits hold accumulators for.
 pub(crate) const BLOCK: usize = 8;
 
 /// The order of the weights of a dense kernel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DenseLayout {
+    /// Output channels of a block.
+    pub(crate) block: usize,
     /// Largest number of blocks of output channels that are computed together, as one strip.
     pub(crate) blocks: usize,
     /// Neighbouring inputs whose products one multiply-add instruction sums.
@@ -30,15 +32,15 @@ impl DenseLayout {
     /// Returns the weights as strip, kernel row, group of inputs, output channel, input of the group. Where a block or
     /// a window is filled up the weight is 0.
     pub(crate) fn pack(self, spec: &ConvSpec) -> Vec<i8> {
-        let blocks = spec.out_channels.div_ceil(BLOCK);
+        let blocks = spec.out_channels.div_ceil(self.block);
         let length = self.window_length(spec);
-        let mut weights = Vec::with_capacity(blocks * BLOCK * spec.kernel[0] * length);
+        let mut weights = Vec::with_capacity(blocks * self.block * spec.kernel[0] * length);
         let mut first = 0;
         while first < blocks {
             let count = self.strip(blocks - first);
             for row in 0..spec.kernel[0] {
                 for start in (0..length).step_by(self.group) {
-                    for output in first * BLOCK..(first + count) * BLOCK {
+                    for output in first * self.block..(first + count) * self.block {
                         for element in start..start + self.group {
                             let (column, input) = (element / spec.in_channels, element % spec.in_channels);
                             let exists = output < spec.out_channels && column < spec.kernel[1];
@@ -71,10 +73,10 @@ pub(crate) fn depthwise(spec: &ConvSpec, lanes: usize) -> Vec<i16> {
     weights
 }
 
-/// Returns biases in blocks, filled up with 0 to a multiple of `blocks` blocks.
-pub(crate) fn bias(mut bias: Vec<i32>, blocks: usize) -> Vec<[i32; BLOCK]> {
-    bias.resize(bias.len().next_multiple_of(blocks * BLOCK), 0);
-    bias.as_chunks().0.to_vec()
+/// Returns biases in arrays of a block, filled up with 0 to a multiple of `blocks` blocks.
+pub(crate) fn bias<B: Array<i32>>(mut bias: Vec<i32>, blocks: usize) -> Vec<B> {
+    bias.resize(bias.len().next_multiple_of(blocks * B::LENGTH), 0);
+    B::chunks(&bias).to_vec()
 }
 
 #[cfg(test)]
@@ -100,7 +102,7 @@ mod tests {
     #[test]
     fn dense_weights_are_grouped_by_inputs() {
         let spec = spec(ConvKind::Dense, 3, 2, [1, 1]);
-        let packed = DenseLayout { blocks: 1, group: 2, step: 4 }.pack(&spec);
+        let packed = DenseLayout { block: 8, blocks: 1, group: 2, step: 4 }.pack(&spec);
         assert_eq!(packed[..4], [0, 1, 3, 4]);
         assert_eq!(packed[16..20], [2, 0, 5, 0]);
         assert!(packed[4..16].iter().chain(&packed[20..]).all(|&w| w == 0));
@@ -114,7 +116,7 @@ mod tests {
 
     #[test]
     fn biases_are_filled_up_to_whole_blocks() {
-        assert_eq!(bias(vec![1; 9], 1), [[1; 8], [1, 0, 0, 0, 0, 0, 0, 0]]);
-        assert_eq!(bias(vec![1; 8], 2), [[1; 8], [0; 8]]);
+        assert_eq!(bias::<[i32; 8]>(vec![1; 9], 1), [[1; 8], [1, 0, 0, 0, 0, 0, 0, 0]]);
+        assert_eq!(bias::<[i32; 8]>(vec![1; 8], 2), [[1; 8], [0; 8]]);
     }
 }

@@ -69,6 +69,10 @@ impl<T: Output> Requant<T> {
             Cpu::Portable => kernels::portable::narrow(&self.0, acc, lanes, output),
             #[cfg(target_arch = "x86_64")]
             Cpu::Avx2(cpu) => kernels::avx2::narrow(cpu, &self.0, acc, lanes, output),
+            #[cfg(target_arch = "x86_64")]
+            Cpu::AvxVnni(cpu) => kernels::avx2::narrow(cpu.avx2(), &self.0, acc, lanes, output),
+            #[cfg(target_arch = "x86_64")]
+            Cpu::Avx512(cpu) => kernels::avx512::narrow(cpu, &self.0, acc, lanes, output),
             #[cfg(target_arch = "aarch64")]
             Cpu::Neon(cpu) => kernels::neon::narrow(cpu, &self.0, acc, lanes, output),
             #[cfg(target_arch = "aarch64")]

@@ -42,23 +42,23 @@ impl Sum {
         (-zero as f32, (255 - zero) as f32, zero)
     }
 
-    /// Calls `add` for every eight elements of three slices of one length.
+    /// Calls `add` for every `N` elements of three slices of one length.
     ///
     /// It is compiled into its caller, which has the instructions enabled that `add` uses.
     #[inline(always)]
-    pub(crate) fn by_eight(
+    pub(crate) fn by<const N: usize>(
         a: &[u8],
         b: &[u8],
         output: &mut [u8],
-        add: impl Fn(&[u8; 8], &[u8; 8], &mut [u8; 8]),
+        add: impl Fn(&[u8; N], &[u8; N], &mut [u8; N]),
     ) {
-        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-        let (output, rest) = output.as_chunks_mut::<8>();
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<N>(), b.as_chunks::<N>());
+        let (output, rest) = output.as_chunks_mut::<N>();
         for ((a, b), output) in a.iter().zip(b).zip(output) {
             add(a, b, output);
         }
         if !rest.is_empty() {
-            let (mut a, mut b, mut output) = ([0; 8], [0; 8], [0; 8]);
+            let (mut a, mut b, mut output) = ([0; N], [0; N], [0; N]);
             a[..rest.len()].copy_from_slice(a_rest);
             b[..rest.len()].copy_from_slice(b_rest);
             add(&a, &b, &mut output);

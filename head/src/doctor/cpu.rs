@@ -25,28 +25,7 @@ pub(super) fn processor(sys: &Path, board: Option<&str>) -> Check {
     let clock = clock.ok().and_then(|text| text.trim().parse::<f64>().ok());
     let clock = clock.map_or_else(String::new, |kilohertz| format!(" of up to {:.2} GHz", kilohertz * 1e-6));
     let name = board.or(model).unwrap_or(std::env::consts::ARCH);
-    Check::ok("processor", format!("{name}, {cores} cores{clock}: {}", features().join(" ")))
-}
-
-fn features() -> Vec<&'static str> {
-    #[cfg(target_arch = "x86_64")]
-    let known = [
-        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
-        ("fma", std::arch::is_x86_feature_detected!("fma")),
-        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
-        ("avx512vnni", std::arch::is_x86_feature_detected!("avx512vnni")),
-        ("aes", std::arch::is_x86_feature_detected!("aes")),
-    ];
-    #[cfg(target_arch = "aarch64")]
-    let known = [
-        ("neon", std::arch::is_aarch64_feature_detected!("neon")),
-        ("dotprod", std::arch::is_aarch64_feature_detected!("dotprod")),
-        ("i8mm", std::arch::is_aarch64_feature_detected!("i8mm")),
-        ("aes", std::arch::is_aarch64_feature_detected!("aes")),
-    ];
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let known: [(&str, bool); 0] = [];
-    known.into_iter().filter_map(|(name, here)| here.then_some(name)).collect()
+    Check::ok("processor", format!("{name}, {cores} cores{clock}: {}", narrows_int8::features().join(" ")))
 }
 
 /// The kernels that the head uses.

@@ -34,6 +34,7 @@ impl Words {
 impl DenseLanes for Avx2 {
     type Element = i16;
     type Step = [i16; 2];
+    type Lanes = [i32; BLOCK];
     type Block = Words;
     type Weights = __m256i;
     type Inputs = __m256i;
@@ -229,7 +230,7 @@ impl RowKernel for Depthwise {
     }
 }
 
-/// Narrows pixels of `lanes` accumulators each; see [`Narrowing::by_eight`].
+/// Narrows pixels of `lanes` accumulators each; see [`Narrowing::by`].
 pub(crate) fn narrow<T: Output>(
     _: Avx2,
     narrowing: &Narrowing<T>,
@@ -241,7 +242,7 @@ pub(crate) fn narrow<T: Output>(
     fn narrow<T: Output>(narrowing: &Narrowing<T>, acc: &[i32], lanes: usize, output: &mut [T]) {
         let (low, high, zero) = narrowing.bounds();
         let (low, high, zero) = (_mm256_set1_ps(low), _mm256_set1_ps(high), _mm256_set1_epi32(zero));
-        narrowing.by_eight(acc, lanes, output, |acc, mults, output| {
+        narrowing.by::<8>(acc, lanes, output, |acc, mults, output| {
             // SAFETY: both are eight values of four bytes.
             let (acc, mults) =
                 unsafe { (_mm256_loadu_si256(acc.as_ptr().cast()), _mm256_loadu_ps(mults.as_ptr())) };
@@ -279,7 +280,7 @@ pub(crate) fn add(_: Avx2, sum: &Sum, a: &[u8], b: &[u8], output: &mut [u8]) {
             let x = _mm256_cvtepu8_epi32(unsafe { _mm_loadl_epi64(x.as_ptr().cast()) });
             _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(x, zero)), mult)
         };
-        Sum::by_eight(a, b, output, |a, b, output| {
+        Sum::by::<8>(a, b, output, |a, b, output| {
             let value = _mm256_add_ps(scaled(a, first), scaled(b, second));
             let value = _mm256_min_ps(_mm256_max_ps(value, low), high);
             // Rounds halves to even, the mode that Rust code always runs in.

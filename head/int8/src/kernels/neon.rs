@@ -21,6 +21,7 @@ use crate::{
 impl DenseLanes for Neon {
     type Element = i16;
     type Step = [i16; 4];
+    type Lanes = [i32; BLOCK];
     type Block = [i16; BLOCK];
     type Weights = int16x8_t;
     type Inputs = int16x4_t;
@@ -161,7 +162,7 @@ impl RowKernel for Depthwise {
     }
 }
 
-/// Narrows pixels of `lanes` accumulators each; see [`Narrowing::by_eight`].
+/// Narrows pixels of `lanes` accumulators each; see [`Narrowing::by`].
 pub(crate) fn narrow<T: Output>(
     _: Neon,
     narrowing: &Narrowing<T>,
@@ -173,7 +174,7 @@ pub(crate) fn narrow<T: Output>(
     fn narrow<T: Output>(narrowing: &Narrowing<T>, acc: &[i32], lanes: usize, output: &mut [T]) {
         let (low, high, zero) = narrowing.bounds();
         let (low, high, zero) = (vdupq_n_f32(low), vdupq_n_f32(high), vdupq_n_s32(zero));
-        narrowing.by_eight(acc, lanes, output, |acc, mults, output| {
+        narrowing.by::<8>(acc, lanes, output, |acc, mults, output| {
             let four = |i: usize| {
                 // SAFETY: both hold eight values and `i` is 0 or 4.
                 let (acc, mults) =
@@ -214,7 +215,7 @@ pub(crate) fn add(_: Neon, sum: &Sum, a: &[u8], b: &[u8], output: &mut [u8]) {
             // Products and their sum stay apart: fused they would round once.
             [vmulq_f32(vcvtq_f32_s32(low), mult), vmulq_f32(vcvtq_f32_s32(high), mult)]
         };
-        Sum::by_eight(a, b, output, |a, b, output| {
+        Sum::by::<8>(a, b, output, |a, b, output| {
             let ([a, c], [b, d]) = (scaled(a, first), scaled(b, second));
             let four = |value| {
                 let value = vminq_f32(vmaxq_f32(value, low), high);

@@ -16,6 +16,7 @@ use crate::{
 impl DenseLanes for NeonDot {
     type Element = i8;
     type Step = [i8; 4];
+    type Lanes = [i32; BLOCK];
     type Block = [i8; 4 * BLOCK];
     type Weights = [int8x16_t; 2];
     type Inputs = int8x16_t;

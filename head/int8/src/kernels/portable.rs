@@ -68,10 +68,10 @@ pub(crate) fn row(shape: &Shape, weights: &Weights, input: &[u8], size: Size, y:
     }
 }
 
-/// Narrows pixels of `lanes` accumulators each; see [`Narrowing::by_eight`].
+/// Narrows pixels of `lanes` accumulators each; see [`Narrowing::by`].
 pub(crate) fn narrow<T: Output>(narrowing: &Narrowing<T>, acc: &[i32], lanes: usize, output: &mut [T]) {
     let (low, high, zero) = narrowing.bounds();
-    narrowing.by_eight(acc, lanes, output, |acc, mults, output| {
+    narrowing.by::<8>(acc, lanes, output, |acc, mults, output| {
         for ((&acc, &mult), output) in acc.iter().zip(mults).zip(output) {
             let value = (acc as f32 * mult).clamp(low, high).round_ties_even();
             *output = T::narrow(value as i32 + zero);

@@ -194,7 +194,7 @@ impl Run {
         let fallback = fallback.then(|| Local::open(&bundle)).transpose()?;
         bundle.release();
         let progress = progress_bar(source.total());
-        let hub = Hub::open(&config.outputs, &device, &bundle, demand, &totals)?;
+        let hub = Hub::open(&config.outputs, &device, &bundle, &source.cameras(), demand, &totals)?;
         let out = (config.outputs.lines == Lines::Standard).then(Out::new);
         let sink = JsonlSink { bundle, device, pictures, progress, out, hub, totals: Arc::clone(&totals) };
         Ok(Run { config, source, stages, policy, servers, planning, fallback, sink, totals })

@@ -73,12 +73,6 @@ impl Broker {
         self.port
     }
 
-    /// A folder for files that its settings name.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     /// Ends it as SIGKILL does. What it has retained is lost.
     ///
     /// # Errors
@@ -143,12 +137,6 @@ impl Broker {
         client.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1", "-t", topic, "-m", payload]);
         ensure!(client.args(flags).status()?.success(), "mosquitto_pub fails");
         Ok(())
-    }
-
-    /// What it has logged.
-    #[must_use]
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use narrows_pair::terminate;
 use narrows_tests::{TIMEOUT, browser::Browser, bundle, ended, photos, root, said, start};
 use serde_json::Value;
 
@@ -87,11 +88,8 @@ impl Head {
     }
 
     fn end(mut self) -> Result<()> {
+        terminate(self.process.as_ref().context("it runs")?.id())?;
         let child = self.process.take().context("it runs")?;
-        ensure!(
-            Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?.success(),
-            "no signal"
-        );
         ensure!(ended(child, END)?.status.code() == Some(143), "another exit code");
         Ok(())
     }
@@ -279,11 +277,12 @@ fn the_page_is_shown_to_this_device_alone_unless_told_otherwise() -> Result<()> 
     let output = command(&["--page", &taken.local_addr()?.to_string()]).output()?;
     assert_eq!(output.status.code(), Some(BAD_FLAG));
     assert!(said(&output).contains("in use"), "{}", said(&output));
-    let child = command(&["--page", "0.0.0.0:0", "--page-allow-remote"]).spawn()?;
-    std::thread::sleep(Duration::from_secs(1));
-    ensure!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?.success(), "no signal");
-    let told = said(&ended(child, END)?);
-    assert!(told.contains("there is no password"), "{told}");
+    let mut child = command(&["--page", "0.0.0.0:0", "--page-allow-remote"]).spawn()?;
+    let mut told = BufReader::new(child.stderr.take().context("its errors are piped")?).lines();
+    let is_warned = told.by_ref().map_while(Result::ok).any(|line| line.contains("there is no password"));
+    terminate(child.id())?;
+    ended(child, END)?;
+    assert!(is_warned, "{:?}", told.map_while(Result::ok).collect::<Vec<_>>());
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use narrows_pair::terminate;
 use narrows_tests::{TIMEOUT, bundle, ended, lines, photos, said, skipped};
 use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::PrivateKeyDer;
@@ -53,7 +54,7 @@ fn wait_for(what: &str, happened: impl Fn() -> bool) -> Result<()> {
 }
 
 fn terminated(child: Child) -> Result<Output> {
-    ensure!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?.success(), "no signal");
+    terminate(child.id())?;
     let output = ended(child, END)?;
     ensure!(output.status.code() == Some(143), "{}", said(&output));
     Ok(output)

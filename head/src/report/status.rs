@@ -42,12 +42,12 @@ pub struct CameraStatus {
     pub fps: f64,
     /// Seconds since the last outcome.
     pub age_s: f64,
-    /// Outcome of the last frame.
+    /// Outcome of the last frame that was not dropped.
     pub status: Status,
     /// The path of the last answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Rate level of the last frame.
+    /// Rate level of that frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<usize>,
     /// The best class of the last answer; of a class map, the class with the largest share.
@@ -56,14 +56,14 @@ pub struct CameraStatus {
     /// Milliseconds from capture to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<Latency>,
-    /// Sizes of the last frame, where the server replied.
+    /// Sizes of that frame, where the server replied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Bytes>,
     /// Bytes sent to the server since the run began, without QUIC's own headers.
     pub sent_total: u64,
     /// Bytes received from the server since the run began, without QUIC's own headers.
     pub received_total: u64,
-    /// Why the last frame has no answer.
+    /// Why that frame has no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{Error, name::Escaped, report::Totals};
 
-/// How often a file that nothing is written to is looked after.
+/// The longest wait for a line at a time; the next one follows.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A file of lines, and what becomes of it when it is full.
@@ -83,39 +83,45 @@ impl LineFile {
         }
     }
 
-    /// Drops a file that somebody has removed or renamed, so that the next line begins a new one at the path.
+    /// Drops a file that somebody has removed or renamed, so that the next line begins a new one at the path, and notes the
+    /// length of one that somebody has emptied.
     fn look_after(&mut self) {
-        let same = |open: &Open| {
-            let (there, ours) = (fs::metadata(&self.path)?, open.file.metadata()?);
-            io::Result::Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino()))
-        };
-        if self.file.as_ref().is_some_and(|open| !same(open).unwrap_or(false)) {
-            self.file = None;
+        let Some(open) = &mut self.file else { return };
+        match (fs::metadata(&self.path), open.file.metadata()) {
+            (Ok(there), Ok(ours)) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
+                open.length = ours.len();
+            }
+            _ => self.file = None,
         }
     }
 
     /// Writes a whole line, or nothing of it.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        if self
-            .file
-            .as_ref()
-            .is_some_and(|open| open.length > 0 && open.length + line.len() as u64 > self.rotate_size)
-        {
+        let length = self.opened()?.length;
+        // Also where an earlier attempt has failed, lest a file that cannot be renamed grow without bound.
+        if length > 0 && length + line.len() as u64 > self.rotate_size {
             self.rotate()?;
         }
-        let open = match self.file.take() {
-            Some(open) => self.file.insert(open),
-            None => self.reopen()?,
-        };
+        let open = self.opened()?;
         if let Err(error) = open.file.write_all(line) {
-            // Half a line would be glued to the next one.
-            if open.file.set_len(open.length).is_err() {
+            // Half a line would be glued to the next one. A file that was emptied meanwhile must not grow.
+            let whole = open.length;
+            let cut = open.file.metadata().and_then(|now| open.file.set_len(whole.min(now.len())));
+            if cut.is_err() {
                 self.file = None;
             }
             return Err(error);
         }
         open.length += line.len() as u64;
         Ok(())
+    }
+
+    /// The file, opened where it is not.
+    fn opened(&mut self) -> io::Result<&mut Open> {
+        match self.file.take() {
+            Some(open) => Ok(self.file.insert(open)),
+            None => self.reopen(),
+        }
     }
 
     /// Renames the file to `FILE.1`, and those before it up by one; the last one is removed.
@@ -214,6 +220,35 @@ mod tests {
         lines.look_after();
         lines.write(b"3\n").unwrap();
         assert_eq!(files(folder.path()), pairs(&[("a", "3\n"), ("moved", "half\n1\n")]));
+    }
+
+    #[test]
+    fn a_file_that_somebody_has_emptied_has_its_whole_size_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mut lines = LineFile::open(&path, 6, 1).unwrap();
+        lines.write(b"1\n").unwrap();
+        lines.write(b"2\n").unwrap();
+        fs::write(&path, "").unwrap();
+        lines.look_after();
+        lines.write(b"3\n").unwrap();
+        lines.write(b"4\n").unwrap();
+        assert_eq!(files(folder.path()), pairs(&[("a", "3\n4\n")]));
+    }
+
+    #[test]
+    fn a_full_file_that_cannot_be_renamed_takes_no_further_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        // Nothing is renamed over a folder.
+        fs::create_dir(folder.path().join("a.1")).unwrap();
+        let mut lines = LineFile::open(&path, 2, 1).unwrap();
+        lines.write(b"1\n").unwrap();
+        assert!(lines.write(b"2\n").is_err() && lines.write(b"3\n").is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+        fs::remove_dir(folder.path().join("a.1")).unwrap();
+        lines.write(b"4\n").unwrap();
+        assert_eq!(files(folder.path()), pairs(&[("a", "4\n"), ("a.1", "1\n")]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "pictures are spaced out in time")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -47,10 +47,10 @@ struct Shelf {
     due_at: Mutex<Option<Instant>>,
 }
 
-/// The frames that wait to be drawn: one for each camera.
+/// The frames that wait to be drawn: one for each camera, so that each camera has its turn.
 #[derive(Debug, Default)]
 struct Drafts {
-    waiting: BTreeMap<String, Draft>,
+    waiting: VecDeque<(String, Draft)>,
     is_closed: bool,
 }
 
@@ -103,9 +103,8 @@ impl Gallery {
     /// Begins to view a camera.
     pub(super) fn view(&self, camera: &str) -> Viewer {
         let shelf = self.shelf(camera);
-        let mut newest = shelf.newest.subscribe();
-        // What was drawn for an earlier viewer may be old.
-        newest.mark_unchanged();
+        // What was drawn for an earlier viewer counts as seen.
+        let newest = shelf.newest.subscribe();
         Viewer { newest, _wanted: [self.demand.want(), shelf.demand.want()] }
     }
 
@@ -123,9 +122,15 @@ impl Gallery {
         wants
     }
 
-    /// Has the answer to a frame drawn; a draft of the same camera that still waits is given up for it.
+    /// Has the answer to a frame drawn; a draft of the same camera that still waits gives up its place to it.
     pub(super) fn submit(&self, camera: &str, draft: Draft) {
-        lock(&self.drafts).waiting.insert(camera.to_owned(), draft);
+        let mut drafts = lock(&self.drafts);
+        let place = drafts.waiting.iter().position(|(name, _)| name == camera);
+        match place {
+            Some(place) => drafts.waiting[place].1 = draft,
+            None => drafts.waiting.push_back((camera.to_owned(), draft)),
+        }
+        drop(drafts);
         self.drafted.notify_one();
     }
 
@@ -138,7 +143,7 @@ impl Gallery {
             if drafts.is_closed {
                 return;
             }
-            let Some((camera, draft)) = drafts.waiting.pop_first() else { continue };
+            let Some((camera, draft)) = drafts.waiting.pop_front() else { continue };
             drop(drafts);
             match caught("a picture cannot be drawn", || draft.draw()).flatten() {
                 Ok(picture) => {
@@ -209,5 +214,27 @@ mod tests {
         assert!(!gallery.wants("front", begun + EVERY / 2) && gallery.wants("front", begun + EVERY));
         drop(viewer);
         assert!(!gallery.wants("front", begun + later) && !demand.exists());
+    }
+
+    #[test]
+    fn a_newer_frame_takes_the_place_of_one_that_waits_and_no_camera_that_of_another() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bundles/lite2");
+        let bundle = narrows_models::Bundle::open(folder, narrows_models::Parts::Head).unwrap();
+        let draft = |number| Draft {
+            number,
+            photo: RgbImage::new(1, 1),
+            geometry: bundle.geometries()[0].clone(),
+            title: String::new(),
+            scores: Vec::new(),
+            map: None,
+        };
+        let gallery = Gallery::new(Demand::default());
+        for (camera, number) in [("yard", 1), ("front", 2), ("yard", 3)] {
+            gallery.submit(camera, draft(number));
+        }
+        let drafts = lock(&gallery.drafts);
+        let waiting: Vec<_> =
+            drafts.waiting.iter().map(|(name, draft)| (name.as_str(), draft.number)).collect();
+        assert_eq!(waiting, [("yard", 3), ("front", 2)]);
     }
 }

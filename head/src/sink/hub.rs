@@ -32,7 +32,7 @@ use crate::{
     config::{Lines, Only, Outputs},
     demand::Demand,
     frame::{Finished, Frame},
-    report::{Tally, Totals},
+    report::{Status, Tally, Totals},
     shutdown::Shutdown,
 };
 
@@ -66,7 +66,8 @@ struct Outlet {
 }
 
 impl Hub {
-    /// Opens every sink that is asked for and starts it.
+    /// Opens every sink that is asked for and starts it. `cameras` are the names in the lines of the run, without one for a
+    /// source of files that was given none.
     ///
     /// # Errors
     /// [`Error::Usage`] or [`Error::Output`] for a sink that cannot be used, [`Error::Device`] where no thread can be started.
@@ -74,6 +75,7 @@ impl Hub {
         outputs: &Outputs,
         device: &str,
         bundle: &Bundle,
+        cameras: &[Option<Arc<str>>],
         demand: Demand,
         totals: &Arc<Totals>,
     ) -> Result<Self, Error> {
@@ -90,7 +92,9 @@ impl Hub {
             Lines::Standard | Lines::Nowhere => None,
         };
         let broker = outputs.mqtt.as_ref().map(|mqtt| {
-            let sink = MqttSink::open(mqtt, Arc::clone(&hub.monitor), Arc::clone(&hub.gallery))?;
+            let cameras = cameras.iter().map(|name| name.as_deref().unwrap_or(CAMERA).to_owned());
+            let (monitor, gallery) = (Arc::clone(&hub.monitor), Arc::clone(&hub.gallery));
+            let sink = MqttSink::open(mqtt, monitor, gallery, cameras.collect())?;
             let scheme = if mqtt.tls { "mqtts" } else { "mqtt" };
             let host = if mqtt.host.contains(':') { format!("[{}]", mqtt.host) } else { mqtt.host.clone() };
             Ok::<_, Error>((sink, format!("{scheme}://{host}:{}", mqtt.port), mqtt.picture.is_some()))
@@ -164,7 +168,9 @@ impl Hub {
         let camera = finished.line.camera.as_deref().unwrap_or(CAMERA);
         let now = Instant::now();
         self.monitor.add(camera, &finished.line, now);
+        // The picture of a dropped frame would take the place of one with an answer.
         if self.shows_pictures
+            && finished.line.status != Status::Dropped
             && self.gallery.wants(camera, now)
             && let Some(draft) = draft(frame, &finished, camera, bundle)
         {

@@ -122,8 +122,11 @@ impl Camera {
         };
         *counted += 1;
         status.fallback += u64::from(line.fallback.is_some());
-        (status.status, status.level, status.error) = (line.status, line.level, line.error.clone());
-        status.bytes = line.bytes;
+        // How the camera is doing is told by the frame that took a dropped one's place.
+        if line.status != Status::Dropped {
+            (status.status, status.level, status.error) = (line.status, line.level, line.error.clone());
+            status.bytes = line.bytes;
+        }
         if let Some(bytes) = line.bytes {
             status.sent_total += bytes.sent as u64;
             status.received_total += bytes.received as u64;
@@ -214,5 +217,20 @@ mod tests {
         assert_eq!((latency.last, latency.p50, latency.p95), (20.0, 10.0, 19.0));
         assert_eq!((back.failed, back.fps, back.age_s, back.latency_ms), (1, 0.0, 15.0, None));
         assert_eq!(monitor.camera("front", begun + Duration::from_secs(60)).unwrap().fps, 0.0);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    fn a_dropped_frame_is_counted_and_changes_nothing_else() {
+        let begun = Instant::now();
+        let monitor = Monitor::new(Device { name: "pi".into(), bundle: "ab".into() }, begun);
+        let (mut answered, mut dropped) = (line(), line());
+        (answered.status, answered.level, answered.error) = (Status::Answered, Some(2), None);
+        (dropped.status, dropped.level, dropped.error) = (Status::Dropped, Some(0), Some("newer".into()));
+        monitor.add("front", &answered, begun);
+        monitor.add("front", &dropped, begun);
+        let front = monitor.camera("front", begun).unwrap();
+        assert_eq!((front.frames, front.answered, front.dropped), (2, 1, 1));
+        assert_eq!((front.status, front.level, front.error), (Status::Answered, Some(2), None));
     }
 }

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    future::pending,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -39,7 +38,7 @@ use self::{
 const TICK: Duration = Duration::from_millis(250);
 /// Least time between two messages about the state of a camera.
 const STATE_EVERY: Duration = Duration::from_secs(1);
-/// Time between two messages about the state of the device.
+/// Time between two messages about the state of the device, and of a camera that delivers nothing.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// How long the end of the connection may take.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -78,11 +77,16 @@ struct Camera {
 }
 
 impl MqttSink {
-    /// Checks the settings; nothing is connected yet.
+    /// Checks the settings; nothing is connected yet. The device is announced with these cameras.
     ///
     /// # Errors
     /// [`Error::Usage`] for certificates that cannot be used.
-    pub(super) fn open(mqtt: &Mqtt, monitor: Arc<Monitor>, gallery: Arc<Gallery>) -> Result<Self, Error> {
+    pub(super) fn open(
+        mqtt: &Mqtt,
+        monitor: Arc<Monitor>,
+        gallery: Arc<Gallery>,
+        cameras: Vec<String>,
+    ) -> Result<Self, Error> {
         let own = || format!("narrows/{}", topic_level(&monitor.device().name));
         let prefix = mqtt.topic.clone().unwrap_or_else(own);
         let topics = Topics::new(&prefix, mqtt.discovery.as_deref());
@@ -93,7 +97,7 @@ impl MqttSink {
             topics,
             discovery: mqtt.discovery.clone(),
             picture_every: mqtt.picture,
-            cameras: BTreeMap::new(),
+            cameras: cameras.into_iter().map(|name| (name, Camera::default())).collect(),
             monitor,
             gallery,
             tallies: Vec::new(),
@@ -119,14 +123,13 @@ impl MqttSink {
                     self.react(known, now).await;
                     known = now;
                 }
+                // Before the answers, which may come as fast as they are taken.
+                _ = tick.tick() => if known.is_connected { self.publish_due().await },
                 // While there is no connection the newest answers wait in the queue.
                 event = queue.next(), if known.is_connected => match event {
                     Some(event) => self.take(&event, queue.tally()).await,
                     None => break,
                 },
-                _ = tick.tick() => if known.is_connected { self.publish_due().await },
-                // Only where the event loop has ended, which it does after this loop.
-                else => pending().await,
             }
         }
         // Everything before it has been sent when the broker acknowledges it. Where it never does, its last will says the same.
@@ -177,19 +180,16 @@ impl MqttSink {
 
     /// Publishes the outcome of a frame. Where the broker takes no more, this waits, and answers wait in the queue.
     async fn take(&mut self, event: &Event, tally: &Arc<Tally>) {
-        let is_new = !self.cameras.contains_key(&event.camera);
         let camera = self.cameras.entry(event.camera.clone()).or_default();
         camera.has_news = true;
-        if camera.status.replace(event.line.status) != Some(event.line.status) {
+        let status = event.line.status;
+        if status != Status::Dropped && camera.status.replace(status) != Some(status) {
             camera.state_at = None;
         }
         let class = best_class(&event.line).map(|class| shortened(class.label));
         let news = class.filter(|class| camera.class.as_ref() != Some(class));
         if let Some(class) = &news {
             camera.class = Some(class.clone());
-        }
-        if is_new {
-            self.discover().await;
         }
         if let Some(class) = news {
             self.send(self.topics.of(&event.camera, "class"), class, QoS::AtLeastOnce, true).await;
@@ -217,7 +217,9 @@ impl MqttSink {
             |at: Option<Instant>, every| at.is_none_or(|at| now.saturating_duration_since(at) >= every);
         let mut messages = Vec::new();
         for (name, camera) in &mut self.cameras {
-            if camera.has_news && is_due(camera.state_at, STATE_EVERY) {
+            // Without news the rate falls and the age grows, which is what tells that a camera is gone.
+            let every = if camera.has_news { STATE_EVERY } else { STATUS_EVERY };
+            if is_due(camera.state_at, every) {
                 (camera.has_news, camera.state_at) = (false, Some(now));
                 let json = self.monitor.camera(name, now).map(|status| serde_json::to_vec(&status));
                 messages.extend(
@@ -234,7 +236,10 @@ impl MqttSink {
                     (camera.viewer, camera.picture_at) = (None, Some(now));
                 }
                 Some(_) => {}
-                None if is_due(camera.picture_at, every) => camera.viewer = Some(self.gallery.view(name)),
+                // Viewing a camera has all frames keep their pixels, so one without frames is not viewed.
+                None if camera.status.is_some() && is_due(camera.picture_at, every) => {
+                    camera.viewer = Some(self.gallery.view(name));
+                }
                 None => {}
             }
         }

@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
 use tokio::{
     net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
     sync::{Semaphore, broadcast},
@@ -24,11 +23,7 @@ use super::{
     gallery::{Gallery, Picture, Viewer},
     monitor::Monitor,
 };
-use crate::{
-    Error,
-    config::Page,
-    report::{Line, Tally},
-};
+use crate::{Error, config::Page, report::Tally};
 
 mod request;
 
@@ -69,13 +64,6 @@ struct Shared {
     audience: Audience,
 }
 
-/// A line as it is sent to browsers.
-#[derive(Serialize)]
-struct Answer<'a> {
-    camera: &'a str,
-    line: &'a Line,
-}
-
 impl Audience {
     pub(super) fn new() -> Self {
         Audience(broadcast::Sender::new(BEHIND))
@@ -86,10 +74,10 @@ impl Audience {
         if self.0.receiver_count() == 0 {
             return;
         }
-        if let Ok(json) = serde_json::to_string(&Answer { camera: &event.camera, line: &event.line }) {
-            // An error means that the last viewer has just gone.
-            let _ = self.0.send(json.into());
-        }
+        let Ok(line) = std::str::from_utf8(event.json.trim_ascii_end()) else { return };
+        let camera = serde_json::Value::from(event.camera.as_str());
+        // An error means that the last viewer has just gone.
+        let _ = self.0.send(format!(r#"{{"camera":{camera},"line":{line}}}"#).into());
     }
 }
 

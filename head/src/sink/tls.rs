@@ -1,8 +1,8 @@
 //! TLS as a client: whom a sink trusts and which certificate it shows.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use narrows_wire::identity::certificates;
+use narrows_wire::identity::{certificates, read_private};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::{CryptoProvider, ring},
@@ -72,17 +72,8 @@ pub(super) fn config(
 
 /// Reads a private key, which must be readable by its owner alone.
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    let named = Escaped(file);
     let wrong = |reason: String| Error::usage("--mqtt-key", reason);
-    let read =
-        |file: &Path| io::Result::Ok((fs::metadata(file)?.permissions().mode() & 0o7777, fs::read(file)?));
-    let (mode, bytes) = read(file).map_err(|error| wrong(format!("{named} cannot be read: {error}")))?;
-    if mode & 0o077 != 0 {
-        let reason = format!(
-            "{named} can be read or changed by other users (mode {mode:04o}); run: chmod 600 {named}"
-        );
-        return Err(wrong(reason));
-    }
+    let bytes = read_private(file).map_err(|error| wrong(crate::Chain(&error).to_string()))?;
     PrivateKeyDer::from_pem_slice(&bytes)
-        .map_err(|error| wrong(format!("{named} holds no private key in PEM: {error}")))
+        .map_err(|error| wrong(format!("{} holds no private key in PEM: {error}", Escaped(file))))
 }

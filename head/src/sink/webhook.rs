@@ -2,6 +2,8 @@
 #![expect(clippy::disallowed_methods, reason = "attempts are spaced out in time")]
 
 use std::{
+    collections::VecDeque,
+    io::{self, Read},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,8 +27,10 @@ use crate::{
 
 /// The wait after the first and after every later failed attempt, doubled in between.
 const WAIT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// How often a queue without entries is looked at.
+/// The longest wait for a line at a time; the next one follows.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Most bytes of an answer's body that are read, so that its connection can be used again.
+const LONGEST_BODY: u64 = 64 << 10;
 
 /// Sends lines to a web address.
 pub(super) struct WebhookSink {
@@ -127,8 +131,11 @@ impl WebhookSink {
             request = request.header(name, value);
         }
         match request.send(json.trim_ascii_end()) {
-            Ok(response) => {
+            Ok(mut response) => {
                 let status = response.status();
+                // A connection with something unread in it is closed, and each line would need another one. Where the rest
+                // does not come, the line has been answered all the same.
+                let _ = io::copy(&mut response.body_mut().as_reader().take(LONGEST_BODY), &mut io::sink());
                 match status {
                     _ if status.is_success() => Outcome::Delivered,
                     StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
@@ -149,11 +156,7 @@ impl WebhookSink {
 }
 
 /// Waits until `until`. Newer lines take the place of the one in `events`; returns whether the sink goes on.
-fn pause(
-    until: Instant,
-    queue: &Queue<Arc<Event>>,
-    events: &mut std::collections::VecDeque<Arc<Event>>,
-) -> bool {
+fn pause(until: Instant, queue: &Queue<Arc<Event>>, events: &mut VecDeque<Arc<Event>>) -> bool {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -64,6 +64,11 @@ impl FileSource {
     pub(crate) fn named(self, name: Option<&str>) -> Self {
         FileSource { source: name.map(Arc::from), ..self }
     }
+
+    /// The name of the source, if it was given one.
+    pub(super) fn name(&self) -> Option<Arc<str>> {
+        self.source.clone()
+    }
 }
 
 impl FrameSource for FileSource {

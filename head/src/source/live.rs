@@ -125,6 +125,18 @@ impl Sources {
             Kinds::Live(live) => Some(live.closer.clone()),
         }
     }
+
+    /// The names in the lines of the run, before the first frame is wanted; `None` for files of a source without a name.
+    pub(crate) fn cameras(&self) -> Vec<Option<Arc<str>>> {
+        let name = |job: &Job| match job {
+            Job::Camera(camera) => Some(Arc::clone(&camera.outlet.name)),
+            Job::Files(files, _) => files.name(),
+        };
+        match &self.0 {
+            Kinds::Files(files, _) => vec![files.name()],
+            Kinds::Live(live) => live.jobs.iter().map(name).collect(),
+        }
+    }
 }
 
 impl FrameSource for Sources {

@@ -71,6 +71,10 @@ fn entities(topics: &Topics, camera: &str, with_pictures: bool) -> Vec<(&'static
             "icon": icon,
         })
     };
+    let of_class = |class: &str, mut entity: Value| {
+        entity["device_class"] = json!(class);
+        entity
+    };
     let mut entities = vec![
         (
             "class",
@@ -92,21 +96,27 @@ fn entities(topics: &Topics, camera: &str, with_pictures: bool) -> Vec<(&'static
         ),
         (
             "latency",
-            measured(
-                "latency",
-                "{{ value_json.latency_ms.p50 if value_json.latency_ms is defined else none }}",
-                "ms",
-                "mdi:timer-outline",
+            of_class(
+                "duration",
+                measured(
+                    "latency",
+                    "{{ value_json.latency_ms.p50 if value_json.latency_ms is defined else none }}",
+                    "ms",
+                    "mdi:timer-outline",
+                ),
             ),
         ),
         ("fps", measured("frame rate", "{{ value_json.fps }}", "fps", "mdi:speedometer")),
         (
             "bytes",
-            measured(
-                "sent per frame",
-                "{{ value_json.bytes.sent if value_json.bytes is defined else 0 }}",
-                "B",
-                "mdi:upload-network",
+            of_class(
+                "data_size",
+                measured(
+                    "sent per frame",
+                    "{{ value_json.bytes.sent if value_json.bytes is defined else 0 }}",
+                    "B",
+                    "mdi:upload-network",
+                ),
             ),
         ),
         (
@@ -127,17 +137,12 @@ fn entities(topics: &Topics, camera: &str, with_pictures: bool) -> Vec<(&'static
                 "platform": "binary_sensor",
                 "name": format!("{camera} unanswered"),
                 "state_topic": state,
-                "value_template": "{{ 'OFF' if value_json.status == 'answered' else 'ON' }}",
+                "value_template": "{{ 'ON' if value_json.status in ['refused', 'failed'] else 'OFF' }}",
                 "device_class": "problem",
                 "entity_category": "diagnostic",
             }),
         ),
     ];
-    for (key, class) in [("latency", "duration"), ("bytes", "data_size")] {
-        if let Some((_, entity)) = entities.iter_mut().find(|(known, _)| *known == key) {
-            entity["device_class"] = json!(class);
-        }
-    }
     if with_pictures {
         entities.push((
             "picture",
@@ -184,5 +189,7 @@ mod tests {
             assert_eq!(component["unique_id"], key.as_str());
         }
         assert_eq!(components["narrows_pi_front_picture"]["image_topic"], "narrows/pi/front/picture");
+        assert_eq!(components["narrows_pi_front_latency"]["device_class"], "duration");
+        assert_eq!(components["narrows_pi_front_bytes"]["device_class"], "data_size");
     }
 }

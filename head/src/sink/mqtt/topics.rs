@@ -2,6 +2,9 @@
 
 use crate::config::topic_level;
 
+/// Where Home Assistant says that it has started unless it is set up otherwise, whatever the topic of its discovery is.
+const BIRTH: &str = "homeassistant/status";
+
 /// Payloads of the topic that says whether the device runs.
 pub(super) const ONLINE: &str = "online";
 pub(super) const OFFLINE: &str = "offline";
@@ -11,17 +14,16 @@ pub(super) const OFFLINE: &str = "offline";
 pub(super) struct Topics {
     prefix: String,
     available: String,
-    /// Where Home Assistant says that it has started.
-    birth: Option<String>,
+    /// Where Home Assistant may say that it has started.
+    births: Vec<String>,
 }
 
 impl Topics {
     pub(super) fn new(prefix: &str, discovery: Option<&str>) -> Self {
-        Topics {
-            prefix: prefix.to_owned(),
-            available: format!("{prefix}/available"),
-            birth: discovery.map(|discovery| format!("{discovery}/status")),
-        }
+        let births = |discovery: &str| vec![format!("{discovery}/status"), BIRTH.to_owned()];
+        let mut births = discovery.map_or_else(Vec::new, births);
+        births.dedup();
+        Topics { prefix: prefix.to_owned(), available: format!("{prefix}/available"), births }
     }
 
     /// `online` or `offline`, retained.
@@ -41,11 +43,35 @@ impl Topics {
 
     /// The topics to subscribe to.
     pub(super) fn heard(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.available.as_str()).chain(self.birth.as_deref())
+        std::iter::once(&self.available).chain(&self.births).map(String::as_str)
     }
 
     /// Whether a message says that Home Assistant has started.
     pub(super) fn is_birth(&self, topic: &[u8], payload: &[u8]) -> bool {
-        self.birth.as_ref().is_some_and(|birth| birth.as_bytes() == topic) && payload == ONLINE.as_bytes()
+        payload == ONLINE.as_bytes() && self.births.iter().any(|birth| birth.as_bytes() == topic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_assistant_is_heard_below_its_discovery_and_where_it_speaks_by_default() {
+        let heard = |discovery: Option<&str>| -> Vec<String> {
+            let topics = Topics::new("narrows/pi", discovery);
+            topics.heard().map(str::to_owned).collect()
+        };
+        assert_eq!(heard(None), ["narrows/pi/available"]);
+        assert_eq!(heard(Some("homeassistant")), ["narrows/pi/available", "homeassistant/status"]);
+        assert_eq!(heard(Some("ha")), ["narrows/pi/available", "ha/status", "homeassistant/status"]);
+        let topics = Topics::new("narrows/pi", Some("ha"));
+        assert!(
+            topics.is_birth(b"homeassistant/status", b"online") && topics.is_birth(b"ha/status", b"online")
+        );
+        assert!(
+            !topics.is_birth(b"ha/status", b"offline")
+                && !topics.is_birth(b"narrows/pi/available", b"online")
+        );
     }
 }

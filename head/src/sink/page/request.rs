@@ -174,9 +174,13 @@ pub(super) async fn respond(
 ) -> io::Result<()> {
     let Response { status, kind, headers, body } = response;
     let connection = if keeps_open { "keep-alive" } else { "close" };
-    let length = body.len();
+    // An answer without content has no length, not even 0 (RFC 9110, section 8.6).
+    let length = match status.starts_with("204 ") {
+        true => String::new(),
+        false => format!("content-length: {}\r\n", body.len()),
+    };
     let mut bytes = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: {connection}\r\n{RULES}{headers}\r\n"
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\n{length}connection: {connection}\r\n{RULES}{headers}\r\n"
     )
     .into_bytes();
     if !is_head {

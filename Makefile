@@ -13,7 +13,7 @@ SOURCE_classify := bench/photos/*.*g
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak cameras sinks fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
+.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak cameras sinks status alerts fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -23,13 +23,14 @@ demo: runtime ## photos through a split network: SOURCE=DIR for your own, TASKS=
 	@$(CARGO) build --release --locked -p narrows-head -p narrows-tail -p narrows-demo
 	@$(BIN)/narrows-demo --bundle $(BUNDLE) --out demo-out $(foreach task,$(TASKS),--$(task) "$(or $(SOURCE),$(SOURCE_$(task)))")
 
-# The last three run where their tools are; else each says in a line what is missing and how to get it.
+# The last four run where their tools are; else each says in a line what is missing and how to get it.
 test: runtime ## format, lints, docs, every test, ten seconds of each fuzz target, the Python packages, ARM emulated
 	$(CARGO) fmt --all --check
 	$(CARGO) build $(BUILD) --all-targets
 	$(CARGO) test $(BUILD)
 	$(CARGO) clippy $(BUILD) --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc $(BUILD) --no-deps --quiet
+	@$(MAKE) --no-print-directory alerts
 	@CARGO="$(CARGO)" tests/fuzz/run.sh 10 || [ $$? = 77 ]
 	@PYTHON="$(PYTHON)" tests/python.sh || [ $$? = 77 ]
 	@CARGO="$(CARGO)" ARM="$(ARM)" ARM_RUN="$(ARM_RUN)" tests/arm.sh || [ $$? = 77 ]
@@ -112,6 +113,17 @@ cameras: build ## cameras that ffmpeg and GStreamer make, and an hour's worth of
 sinks: build ## where answers go: files, webhooks, a real broker (mosquitto), and the page in a browser (Chromium)
 	$(CARGO) test $(BUILD) --test sinks --test mqtt --test page
 	@echo "Pictures of the page are in target/page."
+
+status: build alerts ## the server's status: health, metrics by promtool, and the dashboard in a browser (Chromium)
+	$(CARGO) test $(BUILD) --test status
+	@echo "Pictures of the dashboard are in target/page."
+
+alerts: ## check the alert rules and show that each fires when it should (needs promtool)
+	@if command -v promtool >/dev/null; then \
+		cd deploy/prometheus && promtool check rules narrows-tail.rules.yml && promtool test rules narrows-tail.test.yml; \
+	else \
+		echo "alerts: skipped; missing: promtool (apt install prometheus)"; \
+	fi
 
 SECONDS_EACH ?= 600
 fuzz: ## run every fuzz target SECONDS_EACH=600 seconds, keeping what is found (needs cargo-fuzz and a nightly toolchain)

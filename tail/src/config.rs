@@ -1,16 +1,17 @@
 //! The command line. Every option states its default, its unit and its worst-case cost.
 
 mod listen;
+mod status;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use narrows_wire::{
     identity::is_server_name,
     limits::{MAX_IMAGE_PIXELS, MAX_IN_FLIGHT},
 };
 
-pub use self::listen::Listen;
+pub use self::{listen::Listen, status::Status};
 use crate::engine::{BatchLimits, Device, Options};
 
 /// Most threads of one run. More than a machine has cores make a run slower.
@@ -249,6 +250,22 @@ pub struct Serve {
     /// Turn off UDP segmentation offload (GSO), for networks that lose its bursts of packets
     #[arg(long)]
     pub no_gso: bool,
+    /// How a line of the log is written: text, or json, which is one object a line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Health, metrics and the dashboard.
+    #[command(flatten)]
+    pub status: Status,
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line: `timestamp`, `level` and `fields`, of which `message` is one.
+    Json,
 }
 
 impl Serve {

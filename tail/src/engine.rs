@@ -43,7 +43,7 @@ pub use self::{
     decode::{EncodedImage, Framing},
     error::{Error, ErrorKind},
     job::{Answer, Groups, Job, JobInput, TaskAnswer},
-    metrics::{Counter, Metrics},
+    metrics::{Counter, Histogram, Metrics, NetworkStatus, Runs},
     options::Options,
     ort::{
         Device, Error as OrtError, ErrorKind as OrtErrorKind, Input, LIBRARY_VARIABLE, Output, Provider,
@@ -94,6 +94,11 @@ impl Engine {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The state of each network of each model.
+    pub fn networks(&self) -> impl Iterator<Item = NetworkStatus<'_>> {
+        self.models().iter().flat_map(|model| model.networks())
     }
 
     /// Answers a job. Must be called on Tokio's multi-threaded runtime. Dropping the future gives the job up: work that has

@@ -38,6 +38,7 @@ mod files;
 mod frontend;
 mod limits;
 mod serve;
+mod status;
 
 pub use error::{Error, ErrorKind};
 pub use limits::Shortage;

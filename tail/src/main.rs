@@ -9,24 +9,18 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 use narrows_tail::{
     Error,
     certs::{self, Issued, Key},
-    config::{Certs, Cli, Command},
+    config::{Certs, Cli, Command, LogFormat},
     serve,
 };
 use tracing_subscriber::{filter::Targets, prelude::*};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let requested = std::env::var_os("RUST_LOG");
-    let parsed = requested.as_ref().and_then(|filter| filter.to_str()?.parse::<Targets>().ok());
-    let unknown = requested.filter(|_| parsed.is_none());
-    let filter = parsed.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
-    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(stderr);
-    log.with_target(false).with_ansi(stderr().is_terminal()).finish().with(filter).init();
-    if let Some(requested) = unknown {
-        tracing::warn!(
-            "RUST_LOG={requested:?} is no list of levels such as info,narrows_tail=debug; it is not used"
-        );
-    }
+    let format = match &cli.command {
+        Command::Serve(config) => config.log_format,
+        Command::Certs(_) => LogFormat::Text,
+    };
+    begin_log(format);
     let result = match &cli.command {
         Command::Serve(config) => {
             if let Err(text) = config.check() {
@@ -44,6 +38,27 @@ fn main() -> ExitCode {
             eprintln!("narrows-tail: {:#}", anyhow::Error::new(error));
             ExitCode::from(exit_code)
         }
+    }
+}
+
+/// Writes the log to standard error from now on, at the levels that `RUST_LOG` asks for.
+fn begin_log(format: LogFormat) {
+    let requested = std::env::var_os("RUST_LOG");
+    let parsed = requested.as_ref().and_then(|filter| filter.to_str()?.parse::<Targets>().ok());
+    let unknown = requested.filter(|_| parsed.is_none());
+    let filter = parsed.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    let log = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(stderr)
+        .with_target(false);
+    match format {
+        LogFormat::Text => log.with_ansi(stderr().is_terminal()).finish().with(filter).init(),
+        LogFormat::Json => log.json().finish().with(filter).init(),
+    }
+    if let Some(requested) = unknown {
+        tracing::warn!(
+            "RUST_LOG={requested:?} is no list of levels such as info,narrows_tail=debug; it is not used"
+        );
     }
 }
 

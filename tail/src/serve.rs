@@ -1,11 +1,16 @@
 //! `narrows-tail serve`: opens the engine and the socket, serves frames until a signal, then drains.
+#![expect(clippy::disallowed_methods, reason = "the status says when the server started")]
 
 mod certificates;
 mod listen;
 mod port_file;
 mod signals;
 
-use std::{sync::Arc, thread::available_parallelism, time::Duration};
+use std::{
+    sync::Arc,
+    thread::available_parallelism,
+    time::{Duration, Instant, SystemTime},
+};
 
 use narrows_wire::{
     identity::Identity,
@@ -26,6 +31,7 @@ use crate::{
         quic::{Shared, serve as serve_quic},
     },
     limits,
+    status::{self, Served, Status},
 };
 
 /// Bytes that a client may have in flight on one connection. At a round trip of 100 ms this carries 160 Mbit/s.
@@ -57,6 +63,7 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     let quic = quic::server_config(&identity, &tuning)?;
     let port_file = config.port_file.as_deref().map(PortFile::open).transpose()?;
     let address = listen::resolve(&config.listen)?;
+    let listener = config.status.listen.as_ref().map(listen::status).transpose()?;
     // Threads for blocking work: one per image that is decoded, and one in the place of each worker that computes a mask.
     let workers = available_parallelism().map_or(1, usize::from);
     let blocking = config.decoders + workers;
@@ -66,6 +73,12 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
         signals::hangup()?
     };
     certificates::warn(&identity);
+    let status = Arc::new(Status::new(config.status.devices, Instant::now(), SystemTime::now()));
+    status.show_certificates(&identity);
+    if let Some((address, listener)) = listener {
+        status::announce(address);
+        executor.spawn(status::serve(listener, Arc::clone(&status)));
+    }
     if let Some(list) = identity.revoked() {
         tracing::info!(file = %list.file().display(), revoked = list.revoked().len(), "revocation list");
     }
@@ -85,18 +98,31 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
         let endpoint = quic::server_endpoint(address, quic, &identity, &tuning)?;
         let address = endpoint.local_addr().map_err(|source| Error::Bind { address, source })?;
         let drain = signals::drain()?;
-        let renewal =
-            Renewal { endpoint: endpoint.clone(), shared: Arc::clone(&shared), tuning, drain: drain.clone() };
+        let renewal = Renewal {
+            endpoint: endpoint.clone(),
+            shared: Arc::clone(&shared),
+            status: Arc::clone(&status),
+            tuning,
+            drain: drain.clone(),
+        };
         renewal.apply(&identity)?;
         let apply = move |identity: &Identity| renewal.apply(identity);
         tokio::spawn(certificates.watch(identity, apply, hangup, drain.clone()));
+        status.ready(Served {
+            engine: Arc::clone(&engine),
+            metrics: Arc::clone(shared.metrics()),
+            budget: Arc::clone(shared.budget()),
+            connections: config.connections,
+            queue: config.queue,
+            drain: drain.clone(),
+        });
         if let Some(file) = port_file {
             file.write(&address.to_string())?;
         }
         tracing::info!(%address, "listening");
         Ok::<_, Error>(serve_quic(&endpoint, Arc::clone(&shared), drain, config.drain_timeout).await)
     })?;
-    shared.metrics().log(engine.metrics());
+    shared.metrics().log(&engine);
     if unanswered > 0 {
         return Err(Error::Undrained { frames: unanswered });
     }
@@ -118,6 +144,7 @@ fn executor(workers: usize, blocking: usize) -> Result<Runtime, Error> {
 struct Renewal {
     endpoint: Endpoint,
     shared: Arc<Shared>,
+    status: Arc<Status>,
     tuning: Tuning,
     drain: watch::Receiver<bool>,
 }
@@ -139,6 +166,7 @@ impl Renewal {
                 self.endpoint.set_server_config(Some(settings));
             }
         }
+        self.status.show_certificates(identity);
         let refusal = move |chain: &[CertificateDer<'static>]| {
             verifier.verify(chain).err().map(|error| error.to_string())
         };

@@ -55,6 +55,12 @@ fn commands_for_operating_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_the_status_work() -> Result<()> {
+    run("docs/status.md")?;
+    run("docs/METRICS.md")
+}
+
+#[test]
 fn commands_for_certificates_work() -> Result<()> {
     run("docs/certificates.md")
 }
@@ -183,7 +189,8 @@ impl Place {
         let programs = programs.parent().unwrap_or(Path::new("")).display().to_string();
         let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
         let command = command.replace("server.example", "localhost").replace("7461", &self.port);
-        let command = command.replace(":8080", &format!(":{}", self.port));
+        let port = format!(":{}", self.port);
+        let command = command.replace(":8080", &port).replace(":7462", &port);
         let mut shell = Command::new("bash");
         shell.arg("-ec").arg(command).current_dir(self.folder.path());
         shell.env("PATH", path).env("NARROWS_ORT", runtime()).stdin(Stdio::null());

@@ -1,8 +1,7 @@
 //! A page on the device: live pictures, answers and figures, for browsers that may have no internet.
 //!
-//! The server knows GET and HEAD and five paths, so it is written here on a parser of requests instead of brought in as a
-//! framework. What a browser does with the answers is bound by their headers: nothing is loaded from elsewhere, and no other
-//! site can embed or read them.
+//! What a browser does with the answers is bound by their headers: nothing is loaded from elsewhere, and no other site can
+//! embed or read them.
 #![expect(clippy::disallowed_methods, reason = "pictures and figures have their time")]
 
 use std::{
@@ -12,9 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+<<<<<<< HEAD
+=======
+use narrows_http::{Reader, Request, Response, Site, begin, decoded, respond, serve, write};
+use serde::Serialize;
+>>>>>>> main
 use tokio::{
-    net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
-    sync::{Semaphore, broadcast},
+    net::{TcpListener, tcp::OwnedWriteHalf},
+    sync::broadcast,
     time::{MissedTickBehavior, interval, sleep, sleep_until},
 };
 
@@ -24,10 +28,6 @@ use super::{
     monitor::Monitor,
 };
 use crate::{Error, config::Page, report::Tally};
-
-mod request;
-
-use self::request::{End, Reader, Request, Response, begin, decoded, respond, write};
 
 /// The page, with `{nonce}` where the name of this answer's script and style stands.
 const HTML: &str = include_str!("page/page.html");
@@ -120,53 +120,11 @@ impl PageServer {
 
     /// Serves until it is dropped.
     pub(super) async fn run(self) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        loop {
-            let Ok((stream, _)) = self.listener.accept().await else {
-                // Out of descriptors; some may be freed.
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                // As much as its socket takes; who floods the page gets no more of this thread.
-                let _ = stream.try_write(
-                    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-                );
-                continue;
-            };
-            let shared = Arc::clone(&self.shared);
-            tokio::spawn(async move {
-                shared.serve(stream).await;
-                drop(place);
-            });
-        }
+        serve(self.listener, CONNECTIONS, self.shared).await;
     }
 }
 
-impl Shared {
-    /// Answers the requests of a connection.
-    async fn serve(&self, stream: TcpStream) {
-        // Without it, parts of a picture may wait for each other; everything works all the same.
-        let _ = stream.set_nodelay(true);
-        let (input, mut output) = stream.into_split();
-        let mut reader = Reader::new(input);
-        loop {
-            let request = match reader.next().await {
-                Ok(request) => request,
-                Err(End::Closed) => return,
-                Err(End::Refused(status)) => {
-                    let _ = respond(&mut output, &Response::plain(status), false, false).await;
-                    return;
-                }
-            };
-            match self.answer(&request, &mut reader, &mut output).await {
-                Ok(true) if request.keeps_open => {}
-                _ => return,
-            }
-        }
-    }
-
-    /// Answers a request; returns whether the connection can be used again.
+impl Site for Shared {
     async fn answer(
         &self,
         request: &Request,
@@ -183,12 +141,8 @@ impl Shared {
                         .to_vec();
                 response
             }
-            _ if !is_head && request.method != "GET" => {
-                let mut response = Response::plain("405 Method Not Allowed");
-                response.headers = "allow: GET, HEAD\r\n".to_owned();
-                response
-            }
-            [""] => page(),
+            _ if !is_head && request.method != "GET" => Response::wrong_method(),
+            [""] => Response::page(HTML),
             ["status"] => {
                 let status = self.monitor.status(&self.tallies, Instant::now());
                 let body = serde_json::to_vec(&status).unwrap_or_default();
@@ -223,7 +177,9 @@ impl Shared {
         respond(output, &response, is_head, request.keeps_open).await?;
         Ok(true)
     }
+}
 
+impl Shared {
     /// Whether a browser may know this device by `host`. Any other name may be one that its owner has pointed here to read the
     /// page in a visitor's browser (DNS rebinding).
     fn is_known(&self, host: Option<&str>) -> bool {
@@ -310,21 +266,6 @@ impl Shared {
             write(output, &[head.as_bytes(), &picture.jpeg, b"\r\n"].concat()).await?;
         }
     }
-}
-
-/// The page. Its script and style run by the nonce of this answer alone.
-fn page() -> Response {
-    let mut random = [0; 16];
-    if getrandom::fill(&mut random).is_err() {
-        return Response::plain("503 Service Unavailable");
-    }
-    let nonce: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let headers = format!(
-        "content-security-policy: default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; style-src 'nonce-{nonce}'; \
-         script-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
-    );
-    let body = HTML.replace("{nonce}", &nonce).into_bytes();
-    Response { status: "200 OK", kind: "text/html; charset=utf-8", headers, body }
 }
 
 /// Tells where the page is, on standard error.

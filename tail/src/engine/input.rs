@@ -14,6 +14,9 @@ pub(super) trait ModelInput: Clone + Send + Sync + 'static {
     /// The network's name in thread names and in the log.
     const NETWORK: &'static str;
 
+    /// Whether the network is the unsplit one.
+    const UNSPLIT: bool;
+
     /// Runs the network of `task` on a batch.
     ///
     /// # Errors
@@ -39,6 +42,7 @@ pub(super) struct RgbImage {
 
 impl ModelInput for QuantizedLatent {
     const NETWORK: &'static str = "tail";
+    const UNSPLIT: bool = false;
 
     fn run(task: &Task, session: &mut Session, batch: &[&Self]) -> Result<Output, Error> {
         let items: Vec<(&Feature, f32)> = batch.iter().map(|item| (&*item.feature, item.step)).collect();
@@ -54,6 +58,7 @@ impl ModelInput for QuantizedLatent {
 
 impl ModelInput for RgbImage {
     const NETWORK: &'static str = "unsplit network";
+    const UNSPLIT: bool = true;
 
     fn run(task: &Task, session: &mut Session, batch: &[&Self]) -> Result<Output, Error> {
         let reference = task.reference.as_ref().expect("only tasks with a reference have an unsplit network");

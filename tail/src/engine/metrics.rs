@@ -1,6 +1,13 @@
-//! The engine's counters.
+//! The engine's counters and distributions.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use narrows_models::Bundle;
+
+use super::ort::Provider;
 
 /// Counters of an engine, from its start.
 #[derive(Debug, Default)]
@@ -11,27 +18,110 @@ pub struct Metrics {
     pub images_busy: Counter,
     /// Pieces of work that were dropped because their deadline passed before a run began.
     pub expired: Counter,
-    /// Inference runs.
-    pub runs: Counter,
-    /// Frames in all those runs.
-    pub run_frames: Counter,
-    /// Frames of the largest run.
-    pub largest_run: Counter,
-    /// Inference runs that failed.
-    pub runs_failed: Counter,
 }
+
+/// The inference runs of one network.
+#[derive(Debug, Default)]
+pub struct Runs {
+    sizes: Mutex<Histogram>,
+    /// Frames of the largest run.
+    pub largest: Counter,
+    /// Runs that failed. They are not among the sizes.
+    pub failed: Counter,
+}
+
+/// One network of an engine, as it is now.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct NetworkStatus<'a> {
+    /// The bundle.
+    pub bundle: &'a Bundle,
+    /// The task that the network answers.
+    pub task: &'a str,
+    /// Whether it takes images; else it takes the latents of packets.
+    pub unsplit: bool,
+    /// Where it runs.
+    pub provider: Provider,
+    /// Frames that wait for it.
+    pub waiting: usize,
+    /// Its inference runs from the start.
+    pub runs: &'a Runs,
+}
+
+/// How many values fell into each of some ranges, and their sum.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Histogram {
+    bounds: &'static [f64],
+    /// The values up to each bound, and above the one before it; at the end those above the last.
+    counts: Box<[u64]>,
+    sum: f64,
+}
+
+/// The sizes of batches up to which runs are counted apart.
+const BATCH_SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// A counter that many threads may raise.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
-impl Metrics {
-    /// Counts an inference run over this many frames.
-    pub(super) fn count_run(&self, frames: usize) {
-        let frames = frames as u64;
-        self.runs.add(1);
-        self.run_frames.add(frames);
-        self.largest_run.raise_to(frames);
+impl Runs {
+    /// Counts a run over this many frames.
+    pub(super) fn count(&self, frames: usize) {
+        self.lock().record(frames as f64);
+        self.largest.raise_to(frames as u64);
+    }
+
+    /// How many frames shared each run.
+    #[must_use]
+    pub fn sizes(&self) -> Histogram {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Histogram> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram::new(BATCH_SIZES)
+    }
+}
+
+impl Histogram {
+    /// An empty histogram with these upper bounds, which ascend.
+    #[must_use]
+    pub fn new(bounds: &'static [f64]) -> Histogram {
+        Histogram { bounds, counts: vec![0; bounds.len() + 1].into(), sum: 0.0 }
+    }
+
+    /// Adds a value.
+    pub fn record(&mut self, value: f64) {
+        self.counts[self.bounds.partition_point(|bound| *bound < value)] += 1;
+        self.sum += value;
+    }
+
+    /// Adds the values of another histogram with the same bounds.
+    pub fn merge(&mut self, other: &Histogram) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(own, count)| *own += count);
+        self.sum += other.sum;
+    }
+
+    /// The number of values.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The sum of all values.
+    #[must_use]
+    pub fn sum(&self) -> f64 {
+        self.sum
+    }
+
+    /// Each upper bound, the last one infinite, with the number of values in its range.
+    pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+        self.bounds.iter().copied().chain([f64::INFINITY]).zip(self.counts.iter().copied())
     }
 }
 
@@ -42,7 +132,7 @@ impl Counter {
     }
 
     /// Sets the counter to `value` if it is lower.
-    pub fn raise_to(&self, value: u64) {
+    fn raise_to(&self, value: u64) {
         self.0.fetch_max(value, Relaxed);
     }
 
@@ -50,5 +140,22 @@ impl Counter {
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_counts_up_to_its_bound_and_histograms_add_up() {
+        let mut sizes = Histogram::default();
+        [1.0, 2.0, 3.0, 4.0, 300.0].iter().for_each(|size| sizes.record(*size));
+        let counts: Vec<u64> = sizes.buckets().map(|(_, count)| count).collect();
+        assert_eq!(counts, [1, 1, 2, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(sizes.buckets().last(), Some((f64::INFINITY, 1)));
+        let other = sizes.clone();
+        sizes.merge(&other);
+        assert_eq!((sizes.count(), sizes.sum()), (10, 620.0));
     }
 }

@@ -14,7 +14,7 @@ use super::{
     bundle::OpenedBundle,
     error::Error,
     input::{ModelInput, QuantizedLatent, RgbImage},
-    metrics::Metrics,
+    metrics::{Metrics, NetworkStatus},
     options::Options,
     ort::{Runtime, Session},
     query::{Query, TaskQuery},
@@ -53,6 +53,23 @@ impl Model {
     #[must_use]
     pub fn serves_unsplit(&self, task: usize) -> bool {
         self.unsplit.get(task).is_some_and(Option::is_some)
+    }
+
+    /// The state of each network, the split ones first.
+    pub(super) fn networks(&self) -> impl Iterator<Item = NetworkStatus<'_>> {
+        let split = self.split.iter().map(|network| self.status(network));
+        split.chain(self.unsplit.iter().flatten().map(|network| self.status(network)))
+    }
+
+    fn status<'a, I: ModelInput>(&'a self, network: &'a Network<I>) -> NetworkStatus<'a> {
+        NetworkStatus {
+            bundle: &self.bundle,
+            task: &network.task().name,
+            unsplit: I::UNSPLIT,
+            provider: network.provider(),
+            waiting: network.waiting(),
+            runs: network.runs(),
+        }
     }
 
     /// The probability tables that decode the bundle's packets.

@@ -54,6 +54,11 @@ impl<K: Ord + Copy, W> Scheduler<K, W> {
         Scheduler { batcher: Batcher::new(batch), queue, workers: workers.max(1), run_time: None }
     }
 
+    /// The number of frames that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.batcher.waiting()
+    }
+
     /// Checks whether work with this deadline would be admitted now.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use super::{
     batcher::{Item, Next},
     error::chain,
     input::ModelInput,
-    metrics::Metrics,
+    metrics::{Metrics, Runs},
     ort::{Output, Provider, Session},
     refusal::{Refusal, RefusalReason},
     scheduler::{Limits, Rejected, Scheduler},
@@ -30,6 +30,7 @@ pub(super) struct Network<I> {
     queue: Mutex<Queue<I>>,
     work_or_close: Condvar,
     metrics: Arc<Metrics>,
+    runs: Runs,
 }
 
 struct Queue<I> {
@@ -88,6 +89,7 @@ impl<I: ModelInput> Network<I> {
             queue: Mutex::new(Queue { scheduler: Scheduler::new(limits), closed: false }),
             work_or_close: Condvar::new(),
             metrics,
+            runs: Runs::default(),
         });
         let spawn = |session| {
             let network = Arc::clone(&network);
@@ -107,6 +109,16 @@ impl<I: ModelInput> Network<I> {
     /// The execution provider of the first worker's session.
     pub(super) fn provider(&self) -> Provider {
         self.provider
+    }
+
+    /// The inference runs from the start.
+    pub(super) fn runs(&self) -> &Runs {
+        &self.runs
+    }
+
+    /// The number of frames that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().scheduler.waiting()
     }
 
     /// Checks whether work with this deadline would be queued now.
@@ -220,9 +232,9 @@ impl<I: ModelInput> Network<I> {
             Err(_) => Err("the run panicked".to_owned()),
         };
         match &output {
-            Ok(_) => self.metrics.count_run(works.len()),
+            Ok(_) => self.runs.count(works.len()),
             Err(reason) => {
-                self.metrics.runs_failed.add(1);
+                self.runs.failed.add(1);
                 tracing::error!(
                     task = self.task.name,
                     network = I::NETWORK,

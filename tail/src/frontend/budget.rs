@@ -62,6 +62,11 @@ impl Budget {
         Lease { budget: Arc::clone(self), device, bytes: 0 }
     }
 
+    /// The bytes that are taken, and those that may be.
+    pub(crate) fn taken_of(&self) -> (usize, usize) {
+        (self.lock().total, self.total)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,16 +1,36 @@
-//! The server's counters of connections, frames and stages, which are logged when the server has drained.
+//! The server's counters of connections, devices, frames and stages. They are exposed while it runs and logged when it has
+//! drained.
 
-use std::time::Duration;
+mod device;
+mod series;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use narrows_wire::Path;
 
-use crate::engine::{self, Counter, Timings};
+pub(crate) use self::{
+    device::{Arrival, DeviceMetrics},
+    series::{Asked, Outcome, PathCounts, STAGES, Series, StageTimes, reason, version},
+};
+use crate::engine::{Counter, Engine, Histogram};
 
-/// Counters of the front end, from its start.
-#[derive(Debug, Default)]
+/// Devices that are remembered one by one, each in about 3 kB.
+const KNOWN_DEVICES: usize = 10_000;
+
+/// The name that stands in metrics for the devices without metrics of their own.
+pub(crate) const OTHERS: &str = "other";
+
+/// Counters of the front ends, from their start.
+#[derive(Debug)]
 pub(crate) struct Metrics {
     /// Connections whose handshake and hello succeeded.
     pub(crate) connections: Counter,
+    /// Handshakes that succeeded.
+    pub(crate) handshakes: Counter,
     /// Handshakes that failed: no certificate, a foreign one, a timeout.
     pub(crate) handshakes_failed: Counter,
     /// First packets that were answered with the demand to validate the source address (QUIC Retry).
@@ -33,74 +53,94 @@ pub(crate) struct Metrics {
     pub(crate) hellos_refused: Counter,
     /// Connections closed because the peer broke the protocol.
     pub(crate) violations: Counter,
-    /// Frames accepted.
-    pub(crate) frames: Counter,
-    /// Frames answered, at least in part.
-    pub(crate) answered: Counter,
-    /// Frames refused after they were accepted.
-    pub(crate) refused: Counter,
-    /// Requests refused before they were accepted.
-    pub(crate) not_accepted: Counter,
     /// Requests and replies refused because the budget of memory was used up.
     pub(crate) no_memory: Counter,
     /// Replies and refusals dropped because the peer did not read them in time.
     pub(crate) unread: Counter,
-    /// Frames that their peer gave up or whose peer left.
-    pub(crate) abandoned: Counter,
-    /// Bytes of replies and refusals.
-    pub(crate) bytes_out: Counter,
-    /// Frames that were sent as packets.
-    pub(crate) split: PathMetrics,
-    /// Frames that were sent as images.
-    pub(crate) image: PathMetrics,
+    started: Instant,
+    devices: Mutex<Devices>,
 }
 
-/// Counters of one path.
 #[derive(Debug, Default)]
-pub(crate) struct PathMetrics {
-    /// Frames accepted.
-    pub(crate) frames: Counter,
-    /// Bytes of their requests.
-    pub(crate) bytes_in: Counter,
-    /// Frames answered, at least in part.
-    pub(crate) answered: Counter,
-    /// Microseconds that decoding took for the answered frames.
-    pub(crate) decode: Counter,
-    /// Microseconds that the answered frames waited.
-    pub(crate) queue: Counter,
-    /// Microseconds that the answered frames were in a network.
-    pub(crate) infer: Counter,
-    /// Microseconds from the networks' outputs to the answers.
-    pub(crate) postprocess: Counter,
+struct Devices {
+    known: BTreeMap<Arc<str>, Arc<DeviceMetrics>>,
+    next: u64,
+    /// What was counted of devices that are no longer known.
+    forgotten: Series,
 }
 
 impl Metrics {
-    /// The counters of one path.
-    pub(crate) fn path(&self, path: Path) -> &PathMetrics {
-        if path == Path::Image { &self.image } else { &self.split }
+    /// Counters that begin at `started`.
+    pub(crate) fn new(started: Instant) -> Metrics {
+        let zero = Counter::default;
+        Metrics {
+            connections: zero(),
+            handshakes: zero(),
+            handshakes_failed: zero(),
+            handshakes_retried: zero(),
+            handshakes_ignored: zero(),
+            handshakes_evicted: zero(),
+            revoked: zero(),
+            without_hello: zero(),
+            server_full: zero(),
+            device_full: zero(),
+            connections_replaced: zero(),
+            hellos_refused: zero(),
+            violations: zero(),
+            no_memory: zero(),
+            unread: zero(),
+            started,
+            devices: Mutex::default(),
+        }
     }
 
-    /// Counts an accepted frame and the bytes of its request.
-    pub(crate) fn accepted(&self, path: Path, bytes: usize) {
-        self.frames.add(1);
-        self.path(path).frames.add(1);
-        self.path(path).bytes_in.add(bytes as u64);
+    /// The counts of the device of this name. Of too many devices the one that has been away longest is forgotten; its counts
+    /// stay in the totals.
+    pub(crate) fn device(&self, name: &str) -> Arc<DeviceMetrics> {
+        let mut devices = self.lock();
+        if let Some(device) = devices.known.get(name) {
+            return Arc::clone(device);
+        }
+        if devices.known.len() >= KNOWN_DEVICES {
+            devices.forget_one();
+        }
+        let device = Arc::new(DeviceMetrics::new(name.into(), devices.next, self.started));
+        devices.next += 1;
+        devices.known.insert(Arc::clone(&device.name), Arc::clone(&device));
+        device
     }
 
-    /// Counts an answered frame and the time of its stages.
-    pub(crate) fn answered(&self, path: Path, timings: &Timings) {
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.answered.add(1);
-        let path = self.path(path);
-        path.answered.add(1);
-        path.decode.add(micros(timings.decode));
-        path.queue.add(micros(timings.queue));
-        path.infer.add(micros(timings.infer));
-        path.postprocess.add(micros(timings.postprocess));
+    /// The known devices, by their names.
+    pub(crate) fn devices(&self) -> Vec<Arc<DeviceMetrics>> {
+        self.lock().known.values().cloned().collect()
+    }
+
+    /// The first `named` devices that were known, and what was counted of all others.
+    pub(crate) fn named_and_others(&self, named: usize) -> (Vec<Arc<DeviceMetrics>>, Series) {
+        let devices = self.lock();
+        let mut others = devices.forgotten.clone();
+        let mut own = Vec::new();
+        for device in devices.known.values() {
+            match usize::try_from(device.number) {
+                // A device may have the name of the others.
+                Ok(number) if number < named && *device.name != *OTHERS => own.push(Arc::clone(device)),
+                _ => device.add_to(&mut others),
+            }
+        }
+        (own, others)
+    }
+
+    /// What was counted of all devices.
+    pub(crate) fn totals(&self) -> Series {
+        self.named_and_others(0).1
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Devices> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes all counters, those of the engine included, to the log.
-    pub(crate) fn log(&self, engine: &engine::Metrics) {
+    pub(crate) fn log(&self, engine: &Engine) {
         tracing::info!(
             connections = self.connections.value(),
             replaced = self.connections_replaced.value(),
@@ -119,66 +159,141 @@ impl Metrics {
             ignored = self.handshakes_ignored.value(),
             "handshakes"
         );
+        let frames = self.totals();
         tracing::info!(
-            accepted = self.frames.value(),
-            answered = self.answered.value(),
-            refused = self.refused.value(),
-            not_accepted = self.not_accepted.value(),
-            abandoned = self.abandoned.value(),
+            accepted = frames.accepted_in_all(),
+            answered = frames.count(Outcome::Answered),
+            refused = frames.count(Outcome::Refused),
+            not_accepted = frames.count(Outcome::NotAccepted),
+            abandoned = frames.count(Outcome::Abandoned),
             no_memory = self.no_memory.value(),
             unread = self.unread.value(),
-            images_busy = engine.images_busy.value(),
-            decode_failures = engine.decode_failures.value(),
-            expired = engine.expired.value(),
-            bytes_out = self.bytes_out.value(),
+            images_busy = engine.metrics().images_busy.value(),
+            decode_failures = engine.metrics().decode_failures.value(),
+            expired = engine.metrics().expired.value(),
+            bytes_out = frames.bytes_out,
             "frames"
         );
+        let mut sizes = Histogram::default();
+        engine.networks().for_each(|network| sizes.merge(&network.runs.sizes()));
         tracing::info!(
-            runs = engine.runs.value(),
-            frames = engine.run_frames.value(),
-            largest = engine.largest_run.value(),
-            failed = engine.runs_failed.value(),
+            runs = sizes.count(),
+            // A sum of whole numbers.
+            frames = sizes.sum() as u64,
+            largest = engine.networks().map(|network| network.runs.largest.value()).max().unwrap_or_default(),
+            failed = engine.networks().map(|network| network.runs.failed.value()).sum::<u64>(),
             "network runs"
         );
-        for path in [Path::Split, Path::Image] {
-            self.path(path).log(path);
+        for (path, counts) in frames.paths() {
+            log_path(path, counts, frames.times());
         }
     }
 }
 
-impl PathMetrics {
-    fn log(&self, path: Path) {
-        if self.frames.value() == 0 {
-            return;
+impl Devices {
+    fn forget_one(&mut self) {
+        // Those that nobody else holds have no connection.
+        let gone = self.known.values().filter(|device| Arc::strong_count(device) == 1);
+        let Some(oldest) = gone.min_by_key(|device| device.recent().seen) else { return };
+        let name = Arc::clone(&oldest.name);
+        if let Some(device) = self.known.remove(&name) {
+            device.add_to(&mut self.forgotten);
         }
-        let mean_ms = |total: &Counter| total.value() as f64 / 1000.0 / self.answered.value().max(1) as f64;
-        tracing::info!(
-            %path,
-            accepted = self.frames.value(),
-            bytes_in = self.bytes_in.value(),
-            answered = self.answered.value(),
-            decode_ms = mean_ms(&self.decode),
-            queue_ms = mean_ms(&self.queue),
-            infer_ms = mean_ms(&self.infer),
-            answer_ms = mean_ms(&self.postprocess),
-            "frames of a path, mean stages of the answered"
-        );
     }
+}
+
+fn log_path(path: Path, counts: PathCounts, times: &[StageTimes]) {
+    if counts.accepted == 0 {
+        return;
+    }
+    let times: Vec<&StageTimes> = times.iter().filter(|times| times.path == path).collect();
+    let sum = |stage: usize| times.iter().map(|times| times.stages[stage].sum()).sum::<f64>();
+    let answered: u64 = times.iter().map(|times| times.stages[0].count()).sum();
+    let mean_ms = |stage: usize| sum(stage) * 1000.0 / answered.max(1) as f64;
+    tracing::info!(
+        %path,
+        accepted = counts.accepted,
+        bytes_in = counts.bytes_in,
+        answered,
+        decode_ms = mean_ms(1),
+        queue_ms = mean_ms(2),
+        infer_ms = mean_ms(3),
+        answer_ms = mean_ms(4),
+        "frames of a path, mean stages of the answered"
+    );
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "virtual time needs one real instant to count from")]
 mod tests {
+    use narrows_wire::RefusalCode;
+
     use super::*;
 
+    fn arrival(path: Path, bytes: usize) -> Arrival {
+        Arrival { path, level: Some(2), bytes }
+    }
+
     #[test]
-    fn the_paths_are_counted_apart() {
-        let metrics = Metrics::default();
-        let timings = Timings { decode: Duration::from_millis(3), ..Timings::default() };
-        metrics.accepted(Path::Image, 900);
-        metrics.answered(Path::Image, &timings);
-        metrics.accepted(Path::Split, 40);
-        assert_eq!((metrics.frames.value(), metrics.answered.value()), (2, 1));
-        assert_eq!((metrics.image.bytes_in.value(), metrics.image.decode.value()), (900, 3000));
-        assert_eq!((metrics.split.bytes_in.value(), metrics.split.answered.value()), (40, 0));
+    fn what_is_counted_of_devices_adds_up() {
+        let now = Instant::now();
+        let metrics = Metrics::new(now);
+        let (first, second) = (metrics.device("a"), metrics.device("b"));
+        assert_eq!(metrics.device("a").name, first.name);
+        first.accepted(now, arrival(Path::Image, 900));
+        first.accepted(now, arrival(Path::Split, 40));
+        second.accepted(now, arrival(Path::Split, 50));
+        second.refused(Outcome::Refused, RefusalCode::Busy);
+        second.refused(Outcome::NotAccepted, RefusalCode::Expired);
+        first.abandoned(1);
+        first.sent(7);
+        let totals = metrics.totals();
+        assert_eq!((totals.accepted_in_all(), totals.in_flight(), totals.bytes_out), (3, 1, 7));
+        let [(_, split), (_, image)] = totals.paths();
+        assert_eq!((split.bytes_in, image.bytes_in, split.accepted), (90, 900, 2));
+        let outcomes: Vec<_> = totals.outcomes().collect();
+        assert_eq!(
+            outcomes,
+            [
+                (Outcome::Refused, Some(RefusalCode::Busy), 1),
+                (Outcome::NotAccepted, Some(RefusalCode::Expired), 1),
+                (Outcome::Abandoned, None, 1),
+            ]
+        );
+        let (named, others) = metrics.named_and_others(1);
+        assert_eq!((named.len(), &*named[0].name, others.accepted_in_all()), (1, "a", 1));
+    }
+
+    #[test]
+    fn connections_count_until_they_end() {
+        let now = Instant::now();
+        let metrics = Metrics::new(now);
+        let device = metrics.device("a");
+        let remote = "127.0.0.1:1".parse().unwrap();
+        let open = [1, 2].map(|until| device.connected(now, remote, Some(until)));
+        assert_eq!((device.recent().connections, device.recent().certificate_until), (2, Some(2)));
+        drop(open);
+        assert_eq!((device.recent().connections, device.recent().seen), (0, Some(now)));
+    }
+
+    #[test]
+    fn of_too_many_devices_the_one_longest_away_is_forgotten_and_stays_in_the_totals() {
+        let now = Instant::now();
+        let metrics = Metrics::new(now);
+        let open: Vec<_> = (0..2)
+            .map(|number| {
+                metrics.device(&number.to_string()).connected(now, "127.0.0.1:1".parse().unwrap(), None)
+            })
+            .collect();
+        (2..KNOWN_DEVICES as u64).for_each(|number| {
+            let at = now + std::time::Duration::from_secs(if number == 700 { 1 } else { number });
+            metrics.device(&number.to_string()).accepted(at, arrival(Path::Split, 1));
+        });
+        metrics.device("late").accepted(now, arrival(Path::Split, 1));
+        let names: Vec<_> = metrics.devices().iter().map(|device| device.name.to_string()).collect();
+        assert_eq!(names.len(), KNOWN_DEVICES);
+        assert!(!names.contains(&"700".to_owned()) && names.contains(&"0".to_owned()));
+        assert_eq!(metrics.totals().accepted_in_all(), KNOWN_DEVICES as u64 - 1);
+        drop(open);
     }
 }

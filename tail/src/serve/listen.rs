@@ -1,8 +1,8 @@
-//! The address that the server listens on, resolved and tried before the networks are loaded.
+//! The addresses that the server listens on, resolved and tried before the networks are loaded.
 
 use std::{
     io,
-    net::{SocketAddr, ToSocketAddrs, UdpSocket},
+    net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket},
 };
 
 use crate::{Error, config::Listen};
@@ -14,13 +14,29 @@ use crate::{Error, config::Listen};
 /// # Errors
 /// [`Error::Resolve`] for a name without an address, [`Error::Bind`] where none of them can be bound.
 pub(super) fn resolve(listen: &Listen) -> Result<SocketAddr, Error> {
+    first(listen, |address| UdpSocket::bind(address).map(|_| address))
+}
+
+/// Listens for connections to the status, and returns where that is.
+///
+/// # Errors
+/// Those of [`resolve`].
+pub(super) fn status(listen: &Listen) -> Result<(SocketAddr, TcpListener), Error> {
+    first(listen, |address| {
+        let listener = TcpListener::bind(address)?;
+        Ok((listener.local_addr()?, listener))
+    })
+}
+
+/// What `bind` makes of the first address that it can bind.
+fn first<T>(listen: &Listen, bind: impl Fn(SocketAddr) -> io::Result<T>) -> Result<T, Error> {
     let unresolved = |source| Error::Resolve { listen: listen.to_string(), source };
     let addresses: Vec<SocketAddr> =
         (listen.host.as_str(), listen.port).to_socket_addrs().map_err(unresolved)?.collect();
     let mut refused = None;
     for address in addresses {
-        match UdpSocket::bind(address) {
-            Ok(_) => return Ok(address),
+        match bind(address) {
+            Ok(bound) => return Ok(bound),
             Err(source) => refused = refused.or(Some(Error::Bind { address, source })),
         }
     }
@@ -45,6 +61,10 @@ mod tests {
         // Of the documentation's network, which no machine has.
         let error = listen("192.0.2.1:0").unwrap_err().to_string();
         assert!(error.contains("192.0.2.1:0") && error.contains("no interface"), "{error}");
+        let status = |text: &str| status(&text.parse::<Listen>().unwrap());
+        let (address, _held) = status("127.0.0.1:0").unwrap();
+        let error = status(&address.to_string()).unwrap_err().to_string();
+        assert!(error.contains(&address.to_string()) && error.contains("another program"), "{error}");
         let error = listen("no-such-host.invalid:7461").unwrap_err();
         assert_eq!(error.exit_code(), 6);
         assert!(error.to_string().contains("no-such-host.invalid:7461"), "{error}");

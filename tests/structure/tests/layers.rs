@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "narrows-head",
         &[
             "narrows-codec",
+            "narrows-http",
             "narrows-int8",
             "narrows-models",
             "narrows-policy",
@@ -27,8 +28,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "narrows-wire",
         ],
     ),
+    ("narrows-http", &[]),
     ("narrows-scheduler", &[]),
-    ("narrows-tail", &["narrows-codec", "narrows-models", "narrows-scheduler", "narrows-wire"]),
+    (
+        "narrows-tail",
+        &["narrows-codec", "narrows-http", "narrows-models", "narrows-scheduler", "narrows-wire"],
+    ),
     (
         "narrows-bench",
         &[
@@ -94,11 +99,13 @@ const ALLOWED_IN: &[(&str, &[&str])] = &[
             "tail/src/error.rs",
             "tail/src/frontend",
             "tail/src/serve",
+            "tail/src/status",
         ],
     ),
     ("quinn::", &["wire/", "head/", "bench/", "tests/", "tail/src/frontend", "tail/src/serve.rs"]),
     ("rumqttc", &["head/src/sink/mqtt"]),
-    ("httparse", &["head/src/sink/page"]),
+    ("httparse", &["http/src/request.rs"]),
+    ("prometheus_client", &["tail/src/status"]),
     ("ureq::", &["head/src/sink/webhook.rs", "head/src/config/outputs.rs"]),
     ("nvml_wrapper", &["head/power/src/sources/gpu.rs"]),
     ("x509_parser", &["wire/src/fault.rs", "wire/src/identity"]),
@@ -170,8 +177,10 @@ fn root() -> PathBuf {
 /// Every Rust file of the workspace, relative to its root.
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> =
-        ["codec", "models", "wire", "head", "tail", "bench", "tests"].iter().map(PathBuf::from).collect();
+    let mut folders: Vec<PathBuf> = ["codec", "models", "wire", "head", "http", "tail", "bench", "tests"]
+        .iter()
+        .map(PathBuf::from)
+        .collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(root().join(&folder)).expect("a folder of the workspace") {
             let entry = entry.expect("an entry");

@@ -19,6 +19,7 @@ const CRATES: &[&str] = &[
     "head/policy/src/lib.rs",
     "head/power/src/lib.rs",
     "head/video/src/lib.rs",
+    "http/src/lib.rs",
     "tail/src/lib.rs",
     "tail/scheduler/src/lib.rs",
     "bench/src/lib.rs",
@@ -31,7 +32,7 @@ const CRATES: &[&str] = &[
 const LAYERS: &[(&str, &[&str])] = &[
     ("codec/src", &["format", "rans", "context", "tables", "encode"]),
     ("head/src", &["source", "stage", "uplink", "sink", "run"]),
-    ("tail/src", &["engine/ort", "engine", "frontend"]),
+    ("tail/src", &["engine/ort", "engine", "frontend", "status", "serve"]),
 ];
 
 #[test]

@@ -11,6 +11,7 @@ use std::{
 use narrows_models::Digest;
 use narrows_wire::{
     Close,
+    identity::CertificateInfo,
     quic::{ConnectionEnd, close, peer_chain, peer_name},
     session::Server,
     text::Quoted,
@@ -28,6 +29,7 @@ use super::{
 use crate::frontend::{
     admission::{HandshakePermit, PermitCount},
     log::Kind,
+    metrics::DeviceMetrics,
     peers::{Device, NotAccepted, Registration},
 };
 
@@ -49,6 +51,7 @@ pub(super) async fn run(
         Some(name) => name.as_str().into(),
         None => Digest::of(device.key()).to_string().into(),
     };
+    let until = device.chain.first().and_then(|own| CertificateInfo::read(own).ok()).map(|own| own.until);
     let name = device.name.clone().unwrap_or_else(|| "without a name".to_owned());
     let registration = match shared.peers.register(device, connection.clone()) {
         Ok(registration) => registration,
@@ -61,12 +64,14 @@ pub(super) async fn run(
             return;
         }
     };
+    let metrics = shared.metrics.device(&key);
     let session = Mutex::new(Server::new(Arc::clone(&shared.catalog), Instant::now()));
     let (undelivered, decode_failure_logged) = (PermitCount::default(), AtomicBool::new(false));
     let places = Semaphore::new(shared.catalog.max_in_flight.into());
     let peer = Arc::new(Peer {
         name,
         device: key,
+        metrics,
         remote,
         connection,
         registration,
@@ -85,6 +90,7 @@ pub(super) async fn run(
     };
     if open {
         peer.shared.metrics.connections.add(1);
+        let _open = peer.metrics.connected(Instant::now(), remote, until);
         if peer.shared.writes(Kind::Connected) {
             tracing::info!(peer = %peer, "connected");
         }
@@ -97,6 +103,8 @@ pub(super) struct Peer {
     pub(super) name: String,
     /// The device, as the budget of memory knows it.
     pub(super) device: Arc<str>,
+    /// The counts of the device.
+    pub(super) metrics: Arc<DeviceMetrics>,
     remote: SocketAddr,
     pub(super) connection: Connection,
     pub(super) registration: Registration<Connection>,
@@ -133,7 +141,7 @@ impl Peer {
                         }
                         // Returning drops the frames' tasks, and with them the work that has not begun.
                         let abandoned = self.session().in_flight();
-                        self.shared.metrics.abandoned.add(abandoned as u64);
+                        self.metrics.abandoned(abandoned);
                         return;
                     }
                 },

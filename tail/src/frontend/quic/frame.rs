@@ -7,7 +7,7 @@ use std::{
 };
 
 use narrows_wire::{
-    Close, FrameReply, Path, REQUEST_PREFIX, Refusal, RefusalCode, Reset,
+    Close, FrameReply, REQUEST_PREFIX, Refusal, RefusalCode, Reset,
     limits::{MAX_REQUEST, MESSAGE_TIMEOUT},
     request_id,
     session::{Accepted, Server, Verdict},
@@ -25,6 +25,7 @@ use crate::{
         admission::Permit,
         budget::{Exhausted, Lease},
         log::Kind,
+        metrics::{Asked, Outcome},
         panic::caught,
     },
 };
@@ -73,7 +74,7 @@ impl Peer {
             let _ = send.reset(code(Reset::Stale));
             return;
         };
-        self.shared.metrics.bytes_out.add(answer.bytes.len() as u64);
+        self.metrics.sent(answer.bytes.len());
         let delivered = async {
             let Answer { bytes, lease, _undelivered } = answer;
             write_message(&mut send, &bytes).await?;
@@ -138,7 +139,7 @@ impl Peer {
                     let _ = send.reset(code(Reset::Refused));
                     return None;
                 };
-                self.shared.metrics.not_accepted.add(1);
+                self.metrics.refused(Outcome::NotAccepted, refusal.code);
                 tracing::debug!(peer = %self, id, reason = %refusal, "not accepted");
                 (refused(id, refusal), None)
             }
@@ -160,8 +161,7 @@ impl Peer {
         drop(message);
         match verdict {
             Ok(Verdict::Accepted(accepted)) => {
-                let path = accepted.payload.path().unwrap_or(Path::Split);
-                self.shared.metrics.accepted(path, size);
+                self.metrics.accepted(now, translate::arrival(&accepted.payload, size));
                 // Giving back does not fail.
                 let _ = lease.resize(accepted.payload.size());
                 let in_flight = InFlight { session: &self.session, id: accepted.id };
@@ -177,13 +177,13 @@ impl Peer {
                     Some(Ok(answer)) => Some(answer),
                     Some(Err(panic)) => Some((self.panicked(id, &panic), None)),
                     None => {
-                        self.shared.metrics.abandoned.add(1);
+                        self.metrics.abandoned(1);
                         None
                     }
                 }
             }
             Ok(Verdict::Refused { id, bytes, refusal }) => {
-                self.shared.metrics.not_accepted.add(1);
+                self.metrics.refused(Outcome::NotAccepted, refusal.code);
                 tracing::debug!(peer = %self, id, reason = %refusal, "not accepted");
                 Some((bytes, None))
             }
@@ -196,10 +196,10 @@ impl Peer {
 
     /// Has the engine answer a frame, and encodes the reply or refusal. The lease is that of the frame's payload.
     async fn answer(&self, accepted: Accepted, lease: Lease, arrived: Instant) -> (Vec<u8>, Option<Lease>) {
-        let Shared { engine, models, metrics, budget, .. } = &*self.shared;
+        let Shared { engine, models, budget, .. } = &*self.shared;
         let id = accepted.id;
         let refuse = |refusal: Refusal| {
-            metrics.refused.add(1);
+            self.metrics.refused(Outcome::Refused, refusal.code);
             tracing::debug!(peer = %self, id, reason = %refusal, "refused");
             (refused(id, refusal), None)
         };
@@ -207,6 +207,7 @@ impl Peer {
             Ok(job) => job,
             Err(refusal) => return refuse(refusal),
         };
+        let asked = Asked::new(&job.model, &job.queries, path);
         let answer = match engine.submit_releasing(job, lease, translate::outcome).await {
             Ok(answer) => answer,
             Err(refusal) => {
@@ -214,7 +215,7 @@ impl Peer {
                 return refuse(translate::refusal(refusal));
             }
         };
-        let timings = answer.timings;
+        let (timings, groups) = (answer.timings, answer.groups);
         let bytes = match FrameReply::Answered(translate::reply(id, path, answer)).encode() {
             Ok(bytes) => bytes,
             Err(error) => return refuse(Refusal::new(RefusalCode::TooLarge, error.to_string())),
@@ -223,7 +224,7 @@ impl Peer {
         if let Err(exhausted) = lease.resize(bytes.len()) {
             return refuse(self.no_memory(exhausted));
         }
-        metrics.answered(path, &timings);
+        self.metrics.answered(arrived, &asked, &timings, groups);
         self.shared.load.observe(Instant::now(), timings.queue);
         tracing::debug!(peer = %self, id, %path, ?timings, bytes = bytes.len(), "answered");
         (bytes, Some(lease))
@@ -245,7 +246,7 @@ impl Peer {
 
     /// The refusal of a frame whose task panicked.
     fn panicked(&self, id: u64, panic: &str) -> Vec<u8> {
-        self.shared.metrics.refused.add(1);
+        self.metrics.refused(Outcome::Refused, RefusalCode::Internal);
         self.log_panic(Some(id), panic);
         refused(id, Refusal::new(RefusalCode::Internal, "the server failed on this frame; its log has more"))
     }

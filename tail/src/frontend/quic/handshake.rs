@@ -62,7 +62,10 @@ pub(super) async fn complete(
     let reason = tokio::select! {
         biased;
         done = timeout(HANDSHAKE_TIMEOUT, handshake) => match done {
-            Ok(Ok(connection)) => return Some(connection),
+            Ok(Ok(connection)) => {
+                shared.metrics.handshakes.add(1);
+                return Some(connection);
+            }
             Ok(Err(error)) => ConnectionEnd(error).to_string(),
             Err(_) => format!("not complete after {} s", HANDSHAKE_TIMEOUT.as_secs()),
         },

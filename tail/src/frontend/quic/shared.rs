@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     /// The bundles and limits that sessions tell their clients.
     pub(super) catalog: Arc<Catalog>,
     pub(super) tuning: Tuning,
-    pub(super) metrics: Metrics,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Arc<Budget>,
     pub(super) handshakes: Handshakes,
     pub(super) peers: Arc<Peers<Connection>>,
@@ -68,7 +68,7 @@ impl Shared {
             models,
             catalog,
             tuning,
-            metrics: Metrics::default(),
+            metrics: Arc::new(Metrics::new(Instant::now())),
             budget: Arc::new(Budget::new(request_memory)),
             handshakes: Handshakes::new(HANDSHAKES),
             peers: Arc::new(Peers::new(limits)),
@@ -79,8 +79,13 @@ impl Shared {
     }
 
     /// The front end's counters.
-    pub(crate) fn metrics(&self) -> &Metrics {
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// The memory of requests and replies.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// The authenticated connections.
@@ -90,9 +95,7 @@ impl Shared {
 
     /// The number of frames that were accepted and not answered, refused or abandoned.
     pub(super) fn unanswered(&self) -> u64 {
-        let finished = [&self.metrics.answered, &self.metrics.refused, &self.metrics.abandoned];
-        let finished = finished.iter().map(|count| count.value()).sum();
-        self.metrics.frames.value().saturating_sub(finished)
+        self.metrics.totals().in_flight()
     }
 
     /// What a welcome says about this server among others.

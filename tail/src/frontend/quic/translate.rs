@@ -2,16 +2,19 @@
 
 use std::{sync::Arc, time::Instant};
 
-use narrows_codec::GeometryId;
+use narrows_codec::{GeometryId, Header};
 use narrows_models::{Task, TaskKind, image::ImageFormat};
 use narrows_wire::{
     self as wire, BundleId, Outcome, Path, Payload, QueryKind, RefusalCode, Reply, Truncatable,
     session::{Accepted, Catalog, CatalogBundle, CatalogTask},
 };
 
-use crate::engine::{
-    Answer, EncodedImage, Framing, Job, JobInput, Model, Prediction, Provider, Query, Refusal, RefusalReason,
-    TaskQuery,
+use crate::{
+    engine::{
+        Answer, EncodedImage, Framing, Job, JobInput, Model, Prediction, Provider, Query, Refusal,
+        RefusalReason, TaskQuery,
+    },
+    frontend::metrics::Arrival,
 };
 
 /// The catalog of a session, which lists these models.
@@ -80,6 +83,18 @@ pub(super) fn job(
         other => return Err(unsupported(other.kind().to_string())),
     };
     Ok((path, Job { model: Arc::clone(&models[bundle]), input, queries, arrived, deadline }))
+}
+
+/// What is counted of a request of `bytes` bytes with this payload.
+pub(super) fn arrival(payload: &Payload, bytes: usize) -> Arrival {
+    let level = match payload {
+        Payload::Packet(packet) | Payload::Truncatable(Truncatable { packet, .. }) => {
+            // A packet that does not decode is refused later.
+            Header::parse(packet).ok().map(|header| header.level.0)
+        }
+        _ => None,
+    };
+    Arrival { path: payload.path().unwrap_or(Path::Split), level, bytes }
 }
 
 /// The outcome of one task; class maps are packed.

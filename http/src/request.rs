@@ -1,12 +1,8 @@
-//! HTTP requests: reading them within limits, and the answers.
+//! Requests, read within limits.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::tcp::OwnedReadHalf,
-    time::timeout,
-};
+use tokio::{io::AsyncReadExt, net::tcp::OwnedReadHalf, time::timeout};
 
 /// Most bytes of a request's head.
 const LONGEST_HEAD: usize = 8 << 10;
@@ -14,62 +10,40 @@ const LONGEST_HEAD: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
 /// How long a client may take to send a request, and to begin the next one.
 const READ: Duration = Duration::from_secs(10);
-/// How long a client may take to read what it has asked for.
-const WRITE: Duration = Duration::from_secs(10);
 
 /// A request without a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Request {
-    pub(super) method: String,
+#[non_exhaustive]
+pub struct Request {
+    /// The method, in capitals as it was sent.
+    pub method: String,
     /// The path of the target, still percent-encoded.
-    pub(super) path: String,
+    pub path: String,
     /// What follows the `?`.
-    pub(super) query: String,
+    pub query: String,
     /// The host that the client believes to speak to, without a port and in lower case.
-    pub(super) host: Option<String>,
+    pub host: Option<String>,
     /// Whether the client takes another answer on this connection.
-    pub(super) keeps_open: bool,
+    pub keeps_open: bool,
 }
 
 /// Why a connection ends.
 #[derive(Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     /// The client has gone, or has nothing more to ask.
     Closed,
     /// The request cannot be answered otherwise than by this status.
     Refused(&'static str),
 }
 
-/// An answer whose length is known.
-#[derive(Debug)]
-pub(super) struct Response {
-    pub(super) status: &'static str,
-    pub(super) kind: &'static str,
-    /// Further header lines, each with its line end.
-    pub(super) headers: String,
-    pub(super) body: Vec<u8>,
-}
-
-impl Response {
-    /// An answer with a status alone and a line of text.
-    pub(super) fn plain(status: &'static str) -> Self {
-        Response {
-            status,
-            kind: "text/plain",
-            headers: String::new(),
-            body: format!("{status}\n").into_bytes(),
-        }
-    }
-}
-
 /// Reads requests from one side of a connection. Bytes of the next request stay for it.
-pub(super) struct Reader {
+pub struct Reader {
     input: OwnedReadHalf,
     buffer: Vec<u8>,
 }
 
 impl Reader {
-    pub(super) fn new(input: OwnedReadHalf) -> Self {
+    pub(crate) fn new(input: OwnedReadHalf) -> Self {
         Reader { input, buffer: Vec::new() }
     }
 
@@ -77,7 +51,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`End`] where there is none that can be answered.
-    pub(super) async fn next(&mut self) -> Result<Request, End> {
+    pub(crate) async fn next(&mut self) -> Result<Request, End> {
         match timeout(READ, self.read()).await {
             Ok(request) => request,
             Err(_) if self.buffer.is_empty() => Err(End::Closed),
@@ -103,7 +77,7 @@ impl Reader {
     }
 
     /// Waits until the client closes the connection. Where it has sent its next request already, it has not.
-    pub(super) async fn closed(&mut self) {
+    pub async fn closed(&mut self) {
         if let Ok(1..) = self.input.peek(&mut [0]).await {
             std::future::pending::<()>().await;
         }
@@ -158,63 +132,9 @@ fn host_of(header: &str) -> String {
     header[..end.unwrap_or(header.len())].to_ascii_lowercase()
 }
 
-/// What every answer says about how it may be used: by this page alone, and kept by nobody.
-const RULES: &str = "cache-control: no-store\r\nx-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\n\
-    cross-origin-resource-policy: same-origin\r\nx-frame-options: DENY\r\n";
-
-/// Writes an answer; a HEAD request gets it without its body.
-///
-/// # Errors
-/// The client has gone, or reads too slowly.
-pub(super) async fn respond(
-    output: &mut (impl AsyncWrite + Unpin),
-    response: &Response,
-    is_head: bool,
-    keeps_open: bool,
-) -> io::Result<()> {
-    let Response { status, kind, headers, body } = response;
-    let connection = if keeps_open { "keep-alive" } else { "close" };
-    // An answer without content has no length, not even 0 (RFC 9110, section 8.6).
-    let length = match status.starts_with("204 ") {
-        true => String::new(),
-        false => format!("content-length: {}\r\n", body.len()),
-    };
-    let mut bytes = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\n{length}connection: {connection}\r\n{RULES}{headers}\r\n"
-    )
-    .into_bytes();
-    if !is_head {
-        bytes.extend_from_slice(body);
-    }
-    write(output, &bytes).await
-}
-
-/// Writes the head of an answer that ends with its connection.
-///
-/// # Errors
-/// Those of [`write`].
-pub(super) async fn begin(output: &mut (impl AsyncWrite + Unpin), kind: &str) -> io::Result<()> {
-    write(
-        output,
-        format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n{RULES}\r\n").as_bytes(),
-    )
-    .await
-}
-
-/// Writes bytes to a client that may not read.
-///
-/// # Errors
-/// The client has gone, or does not read in time.
-pub(super) async fn write(output: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
-    let written = async {
-        output.write_all(bytes).await?;
-        output.flush().await
-    };
-    timeout(WRITE, written).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
 /// A path segment without its percent-encoding; `None` where that is malformed.
-pub(super) fn decoded(segment: &str) -> Option<String> {
+#[must_use]
+pub fn decoded(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

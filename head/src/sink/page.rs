@@ -11,11 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-<<<<<<< HEAD
-=======
 use narrows_http::{Reader, Request, Response, Site, begin, decoded, respond, serve, write};
-use serde::Serialize;
->>>>>>> main
 use tokio::{
     net::{TcpListener, tcp::OwnedWriteHalf},
     sync::broadcast,

@@ -110,6 +110,10 @@ impl Mjpeg {
 
     /// Follows one segment. Where a picture is given up depends on its bytes alone and not on how they arrive.
     fn marker(&mut self, limit: usize, counts: &mut Counts) -> Step {
+        if self.at > self.bytes.len() {
+            // The segment before it has not arrived whole, and goes with the picture if that is given up.
+            return Step::Wait;
+        }
         if self.at + 2 > limit {
             return self.give_up(self.at, counts);
         }

@@ -126,6 +126,28 @@ fn a_picture_beyond_the_limit_is_given_up_and_the_next_one_found() {
 }
 
 #[test]
+fn a_header_beyond_the_limit_is_given_up_with_its_last_segment_wherever_it_is_split() {
+    let mut stream = b"\xff\xd8".to_vec();
+    let end = LIMIT - 1;
+    while stream.len() < end {
+        let length = (end - stream.len() - 2).min(usize::from(u16::MAX) - 4);
+        stream.extend(b"\xff\xe1");
+        stream.extend((length as u16).to_be_bytes());
+        stream.resize(stream.len() + length - 2, 0);
+    }
+    let thumbnail = jpeg(1, 20);
+    let place = end - thumbnail.len();
+    stream[place..].copy_from_slice(&thumbnail);
+    let picture = jpeg(2, 30);
+    stream.extend(&picture);
+    let whole = read(None, &[&stream]).unwrap();
+    assert_eq!((jpegs(&whole), whole.counts.damaged), (vec![picture], 1));
+    for at in [place - 1, place, place + 3, end - 1, end, end + 1] {
+        assert_eq!(read(None, &[&stream[..at], &stream[at..]]).unwrap(), whole, "split at {at}");
+    }
+}
+
+#[test]
 fn a_stream_of_something_else_is_named() {
     for (front, words) in [
         (&b"\0\0\0\x01\x67\x42"[..], "H.264"),

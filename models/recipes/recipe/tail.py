@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import checkpoint, loss
+from . import backbone, checkpoint, experiment, loss
 from .direct import DirectDecoder
 from .optim import Average, Muon
 from .progress import Progress
@@ -23,6 +23,7 @@ from .tail_targets import FreshTargets, StoredTargets, Teachers, store
 
 FILE = "tail.pt"
 SENSITIVITY_ROWS = 128  # on which the weights of the feature losses are measured
+WARMUP = 50  # steps over which the learning rates rise
 INITIAL_ROWS = 64  # on which the linear part is fitted
 TERMS = ("split", "stride16", "stride32", "logits", "unsplit32", "unsplit", "mask")
 
@@ -46,6 +47,12 @@ def step_of(work: Path) -> int:
     return checkpoint.load(work / FILE)["step"]
 
 
+def plan_of(config: dict, device: torch.device) -> dict:
+    """The table [tail], on a GPU with the changes of [tail.gpu]."""
+    plan = {key: value for key, value in config["tail"].items() if key != "gpu"}
+    return experiment.merged(plan, config["tail"].get("gpu", {})) if device.type == "cuda" else plan
+
+
 def device_of() -> torch.device:
     """A GPU if PyTorch finds one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -63,9 +70,8 @@ class TailTrainer:
     """The decoder in training, its optimisers, and the source of its targets."""
 
     def __init__(self, config: dict, work: Path, source: Path | None):
-        self.config, self.plan, self.work = config, config["tail"], work
         self.device = device_of()
-        torch.manual_seed(config["seed"])
+        self.config, self.plan, self.work = config, plan_of(config, self.device), work
         self.teachers = Teachers(config, self.device, precision(config))
         if self.device.type == "cuda":
             self.source = FreshTargets(config, source, self.teachers)
@@ -74,6 +80,7 @@ class TailTrainer:
                 store(config, work / "tail-targets", source, self.teachers)
             self.source = StoredTargets(work / "tail-targets")
         self.weights = self.sensitivity()
+        torch.manual_seed(config["seed"])  # for the decoder's first weights
         self.decoder = decoder(config, self.teachers).to(self.device, memory_format=torch.channels_last)
         self.fusion: Segmenter = self.teachers.segmenter
         self.step = 0
@@ -91,8 +98,8 @@ class TailTrainer:
         path = self.work / "tail-sensitivity.pt"
         if not path.is_file():
             rows = self.source if isinstance(self.source, StoredTargets) else Drawn(self.source, SENSITIVITY_ROWS)
-            found = loss.sensitivity(self.teachers.net, rows, SENSITIVITY_ROWS, self.config["seed"])
-            checkpoint.save(path, {name: value.cpu() for name, value in found.items()})
+            net = backbone.load(self.config["backbone"]["name"])  # on the processor, as are the random numbers
+            checkpoint.save(path, loss.sensitivity(net, rows, SENSITIVITY_ROWS, self.config["seed"]))
         stored = checkpoint.load(path, self.device)
         return {name: stored[name] for name in loss.PLACES}
 
@@ -128,15 +135,14 @@ class TailTrainer:
             found["mask"] = pixels.mean((1, 2)).sum() / len(split)
         return found
 
-    def advance(self) -> dict[str, float]:
-        """Make one step; returns the terms of the loss."""
+    def advance(self, passed: float | None = None) -> dict[str, float]:
+        """Make one step; returns the terms of the loss. `passed` is the share of the training that is over, by default in steps."""
         plan = self.plan
         rng = np.random.default_rng([self.config["seed"], 2, self.step])
-        size = plan["batch_gpu" if self.device.type == "cuda" else "batch"]
-        batch = {name: value.to(self.device) for name, value in self.source.draw(rng, size).items()}
+        batch = {name: value.to(self.device) for name, value in self.source.draw(rng, plan["batch"]).items()}
         terms = self.losses(batch)
         total = sum(plan["loss_weights"][name] * value for name, value in terms.items())
-        factor = self.rate()
+        factor = self.rate(self.step / plan["steps"] if passed is None else passed)
         for group in self.adam.param_groups:
             group["lr"] = plan["adam_lr"] * factor * group["scale"]
         for group in self.muon.param_groups:
@@ -151,11 +157,9 @@ class TailTrainer:
         self.step += 1
         return {name: value.item() for name, value in terms.items()}
 
-    def rate(self) -> float:
-        """Factor of the learning rates: warm-up, constant, then linear decay over the last `decay_share` of the steps."""
-        plan = self.plan
-        left = (plan["steps"] - self.step) / (plan["steps"] * plan["decay_share"])
-        return min(1.0, (self.step + 1) / 50) * max(0.01, min(1.0, left))
+    def rate(self, passed: float) -> float:
+        """Factor of the learning rates: warm-up, constant, then linear decay over the last `decay_share` of the training."""
+        return min(1.0, (self.step + 1) / WARMUP) * max(0.01, min(1.0, (1 - passed) / self.plan["decay_share"]))
 
     def save(self) -> None:
         """Write WORK/tail.pt."""
@@ -176,12 +180,13 @@ class Drawn:
     """A fixed set of rows of a source of new crops, as `loss.sensitivity` reads it."""
 
     def __init__(self, source: FreshTargets, count: int):
-        self.count, self.found = count, source.draw(np.random.default_rng(0), count)
+        found = source.draw(np.random.default_rng(0), count)
+        self.count, self.found = count, {name: value.cpu().float() for name, value in found.items()}
 
     def batch(self, index: np.ndarray, fields: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         """Symbols and `fields` of the rows `index`."""
         rows = torch.from_numpy(np.sort(index))
-        return self.found["symbols"][rows], {name: self.found[name][rows].float() for name in fields}
+        return self.found["symbols"][rows], {name: self.found[name][rows] for name in fields}
 
 
 def preimage(blocks: nn.Sequential, wanted: Tensor, rounds: int = 12) -> Tensor:
@@ -194,7 +199,10 @@ def preimage(blocks: nn.Sequential, wanted: Tensor, rounds: int = 12) -> Tensor:
 
 
 def run(config: dict, work: Path, source: Path | None, resume: bool, minutes: float | None = None) -> None:
-    """Train for `tail.steps` steps, or so many minutes, and leave WORK/tail.pt; continues from there with `resume`."""
+    """Train up to step `tail.steps`, or for so many minutes, and leave WORK/tail.pt; continues from there with `resume`.
+
+    The learning rates decay at the end of either.
+    """
     work.mkdir(parents=True, exist_ok=True)
     trainer = TailTrainer(config, work, source)
     if resume and (work / FILE).is_file():
@@ -202,15 +210,14 @@ def run(config: dict, work: Path, source: Path | None, resume: bool, minutes: fl
     else:
         trainer.initialise()
         trainer.save()
-    plan, began = config["tail"], time.monotonic()
+    plan, began, passed = trainer.plan, time.monotonic(), None
     progress, smooth = Progress("tail", plan["steps"], trainer.step, every=30), {}
-    while trainer.step < plan["steps"]:
-        for name, value in trainer.advance().items():
+    while (trainer.step < plan["steps"]) if minutes is None else ((passed or 0.0) < 1):
+        passed = None if minutes is None else (time.monotonic() - began) / (60 * minutes)
+        for name, value in trainer.advance(passed).items():
             smooth[name] = smooth.get(name, value) + 0.02 * (value - smooth.get(name, value))
-        late = minutes is not None and time.monotonic() - began > 60 * minutes
-        if trainer.step % plan["save_every"] == 0 or trainer.step == plan["steps"] or late:
+        if trainer.step % plan["save_every"] == 0:
             trainer.save()
         progress.step(trainer.step, " ".join(f"{name} {value:.4f}" for name, value in smooth.items()))
-        if late:
-            break
-    print(f"{work / FILE}: step {trainer.step} of {plan['steps']}", flush=True)
+    trainer.save()
+    print(f"{work / FILE}: {trainer.step} steps", flush=True)

@@ -39,10 +39,14 @@ class Teachers:
         self.student = Student(config)
         init_from_bundle.load(self.student, folder)
         self.net = backbone.load(config["backbone"]["name"])
-        self.segmenter = segmenter.load(config, self.net, Path("none"), "none")
+        entries = manifest.read(folder)
+        mask = next((task["tail"] for task in entries["task"] if task["name"] == "segment"), None)
+        if mask is None:
+            raise SystemExit(f"{folder} has no task segment: [tail] is for bundles with the tasks classify and segment")
+        self.segmenter = segmenter.of_bundle(folder / mask, self.net)
         for part in (self.student, self.net, self.segmenter):
             part.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
-        self.steps = torch.tensor([level["step"] for level in manifest.read(folder)["level"]], device=device)
+        self.steps = torch.tensor([level["step"] for level in entries["level"]], device=device)
 
     def autocast(self) -> torch.autocast:
         """Mixed precision of the networks behind the latent, where the config asks for it."""

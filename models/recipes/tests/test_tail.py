@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from recipe import backbone, checkpoint, data, experiment, graph, manifest, tail, tail_export, tail_measure, tail_targets
+from recipe import backbone, checkpoint, data, experiment, graph, manifest, tail, tail_export, tail_measure, tail_targets, tail_variants
 from recipe.direct import DirectDecoder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,6 +105,12 @@ def test_impossible_decoders_are_refused(change: dict, message: str, teachers: t
         tail.decoder(small(**change), teachers)
 
 
+def test_a_gpu_trains_on_larger_batches():
+    config = experiment.load(ROOT / "configs/lite2-tail.toml")
+    slow, fast = (tail.plan_of(config, torch.device(name)) for name in ("cpu", "cuda"))
+    assert slow["batch"] < fast["batch"] and slow["steps"] == fast["steps"] and "gpu" not in slow
+
+
 def test_symbols_are_those_of_the_bundles_vectors(teachers: tail_targets.Teachers):
     vector = next(v for v in manifest.read(BUNDLE)["vector"] if v["geometry"] == "photo" and v["level"] == 2)
     pixels = torch.from_numpy(np.asarray(Image.open(BUNDLE / vector["image"]).convert("RGB"))).permute(2, 0, 1)[None].float()
@@ -151,6 +158,27 @@ def test_a_resumed_training_ends_with_the_same_bits(work: Path, tmp_path: Path):
     straight, resumed = (checkpoint.load(folder / tail.FILE) for folder in (work, tmp_path))
     assert resumed["step"] == 4
     assert all(torch.equal(value, resumed["average"][name]) for name, value in straight["average"].items())
+
+
+def test_new_crops_have_the_same_fields_as_stored_ones(work: Path, source: Path, teachers: tail_targets.Teachers):
+    stored = tail_targets.StoredTargets(work / "tail-targets").rows(np.arange(2))
+    fresh = tail_targets.FreshTargets(small(), source, teachers).draw(np.random.default_rng(1), 2)
+    assert {name: value.shape for name, value in fresh.items()} == {name: value.shape for name, value in stored.items()}
+
+
+def test_training_for_some_minutes_ends(work: Path, tmp_path: Path):
+    for name in ("tail-targets", "tail-sensitivity.pt"):
+        (tmp_path / name).symlink_to(work / name)
+    tail.run(small(), tmp_path, None, False, minutes=0.001)
+    assert checkpoint.load(tmp_path / tail.FILE)["step"] >= 1
+
+
+def test_all_variants_answer_like_the_f32_tails(work: Path, source: Path):
+    tail_variants.run(small(), work, source, 2)
+    rows = {row["file"]: row for row in json.loads((work / "variants/variants.json").read_text())}
+    assert all(rows[name]["same"] == 1 for name in ("classify-head.onnx", "segment-head.onnx", "segment-map.onnx"))
+    assert rows["classify-f16.onnx"]["same"] > 0.9 and rows["segment-f16.onnx"]["same"] > 0.9
+    assert rows["classify-int8.onnx"]["bytes"] < 0.6 * rows["classify-f16.onnx"]["bytes"]
 
 
 def test_the_bundle_keeps_what_the_device_reads(work: Path, source: Path, tmp_path: Path):

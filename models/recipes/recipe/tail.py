@@ -1,11 +1,12 @@
 """Training of a cheaper tail for an exported bundle, whose head, tables and packets stay: `python -m recipe tail`.
 
-A `DirectDecoder` is distilled from the bundle's tail, which answers the same packets, and from the unsplit network, which sees
+A `CheapTail` is distilled from the bundle's tail, which answers the same packets, and from the unsplit network, which sees
 the photo. All randomness is a function of (seed, step): a resumed run on stored targets ends with the same bits.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import backbone, checkpoint, experiment, loss
+from .backbone import SPLIT_GROUP, Taps
 from .direct import DirectDecoder
 from .optim import Average, Muon
 from .progress import Progress
@@ -25,19 +27,46 @@ FILE = "tail.pt"
 SENSITIVITY_ROWS = 128  # on which the weights of the feature losses are measured
 WARMUP = 50  # steps over which the learning rates rise
 INITIAL_ROWS = 64  # on which the linear part is fitted
-TERMS = ("split", "stride16", "stride32", "logits", "unsplit32", "unsplit", "mask")
 
 
-def decoder(config: dict, teachers: Teachers) -> DirectDecoder:
-    """The untrained decoder of a config."""
-    keys = ("width", "blocks", "kind", "finish", "expansion", "kernel")
-    sizes = {key: config["tail"][key] for key in keys if key in config["tail"]}
-    return DirectDecoder(config["head"]["latent"], teachers.net, **sizes)
+class CheapTail(nn.Module):
+    """A `DirectDecoder` and what is behind it: the backbone from the split on, and the fusion of the segmentation tail.
+
+    With `tail.behind_lr` the parts behind are trained, too, except depthwise convolutions, whose gradients would take most of a
+    processor's time; without, they stay those of the bundle.
+    """
+
+    def __init__(self, config: dict, teachers: Teachers):
+        super().__init__()
+        plan = config["tail"]
+        sizes = {key: plan[key] for key in ("width", "blocks", "kind", "finish", "expansion", "kernel") if key in plan}
+        self.decoder = DirectDecoder(config["head"]["latent"], teachers.net, **sizes)
+        self.net = copy.deepcopy(teachers.net)
+        self.net.stem = nn.Identity()
+        for index in range(SPLIT_GROUP):
+            self.net.groups[index] = nn.Identity()
+        self.fusion = copy.deepcopy(teachers.segmenter.fusion)
+
+    def behind(self) -> list[nn.Parameter]:
+        """The parameters behind the decoder that can be trained."""
+        layers = [part for part in (*self.net.modules(), *self.fusion.modules()) if isinstance(part, (nn.Conv2d, nn.Linear))]
+        return [p for layer in layers if getattr(layer, "groups", 1) == 1 for p in (layer.weight, layer.bias)]
+
+    def segmenter(self) -> Segmenter:
+        """The segmentation tail of these parts."""
+        found = Segmenter(self.net)
+        found.fusion = self.fusion
+        return found
+
+    def forward(self, latent: Tensor, step: Tensor) -> tuple[Tensor, Taps]:
+        """Split features, and everything behind them."""
+        split = self.decoder(latent, step)
+        return split, self.net.back(split)
 
 
-def load(config: dict, work: Path, teachers: Teachers) -> DirectDecoder:
+def load(config: dict, work: Path, teachers: Teachers) -> CheapTail:
     """The averaged weights of WORK/tail.pt."""
-    found = decoder(config, teachers)
+    found = CheapTail(config, teachers)
     found.load_state_dict(checkpoint.load(work / FILE)["average"])
     return found.eval().requires_grad_(False).to(teachers.device, memory_format=torch.channels_last)
 
@@ -81,17 +110,20 @@ class TailTrainer:
             self.source = StoredTargets(work / "tail-targets")
         self.weights = self.sensitivity()
         torch.manual_seed(config["seed"])  # for the decoder's first weights
-        self.decoder = decoder(config, self.teachers).to(self.device, memory_format=torch.channels_last)
-        self.fusion: Segmenter = self.teachers.segmenter
+        self.tail = CheapTail(config, self.teachers).to(self.device, memory_format=torch.channels_last)
         self.step = 0
-        kernels = [kernel for part in self.decoder.blocks for kernel in part.kernels()]
-        chosen = {id(p) for p in kernels}
-        transform = list(self.decoder.shortcut.parameters())
-        listed = chosen | {id(p) for p in transform}
-        inner = [p for p in self.decoder.parameters() if id(p) not in listed and p.requires_grad]
-        self.adam = torch.optim.Adam([{"params": inner, "scale": 1.0}, {"params": transform, "scale": 0.1}], 0.0, betas=(0.9, 0.99))
+        decoder = self.tail.decoder
+        kernels = [kernel for part in decoder.blocks for kernel in part.kernels()]
+        transform = list(decoder.shortcut.parameters())
+        listed = {id(p) for p in (*kernels, *transform)}
+        inner = [p for p in decoder.parameters() if id(p) not in listed and p.requires_grad]
+        groups = [{"params": inner, "scale": 1.0}, {"params": transform, "scale": 0.1}]
+        if self.plan["behind_lr"]:
+            behind = [p.requires_grad_() for p in self.tail.behind()]
+            groups.append({"params": behind, "scale": self.plan["behind_lr"] / self.plan["adam_lr"]})
+        self.adam = torch.optim.Adam(groups, 0.0, betas=(0.9, 0.99))
         self.muon = Muon(kernels, 0.0)
-        self.average = Average(self.decoder, self.plan["ema_decay"])
+        self.average = Average(self.tail, self.plan["ema_decay"])
 
     def sensitivity(self) -> dict[str, Tensor]:
         """Weights of the channels at each stride, computed once: WORK/tail-sensitivity.pt."""
@@ -107,30 +139,30 @@ class TailTrainer:
         """Fit the linear part of the decoder to the features in front of the kept blocks."""
         batch = self.source.draw(np.random.default_rng([self.config["seed"], 1]), INITIAL_ROWS)
         latent, _ = self.teachers.latent(batch["symbols"], batch["level"])
-        self.decoder.cpu().initialise(latent.cpu(), preimage(self.decoder.finish.cpu(), batch["split"].float().cpu()))
-        self.decoder.to(self.device, memory_format=torch.channels_last)
-        self.average = Average(self.decoder, self.plan["ema_decay"])
+        decoder = self.tail.decoder.cpu()
+        decoder.initialise(latent.cpu(), preimage(decoder.finish, batch["split"].float().cpu()))
+        self.tail.to(self.device, memory_format=torch.channels_last)
+        self.average = Average(self.tail, self.plan["ema_decay"])
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Every term of the loss, each a mean over the batch; those of weight 0 are left out."""
-        weight = self.plan["loss_weights"]
+        """Every term of the loss, each a mean over the batch; in the first steps that of the split features only."""
+        latent = self.teachers.latent(batch["symbols"], batch["level"])
+        shallow = self.step < self.plan["shallow_steps"]
         with self.teachers.autocast():
-            split = self.decoder(*self.teachers.latent(batch["symbols"], batch["level"]))
+            split, taps = (self.tail.decoder(*latent), None) if shallow else self.tail(*latent)
         found = {"split": loss.distance(split, batch["split"], self.weights["split"]).mean()}
-        if not any(weight[name] for name in TERMS if name != "split") or self.step < self.plan["shallow_steps"]:
+        if shallow:
             return found
-        with self.teachers.autocast():
-            taps = self.teachers.net.back(split)
         found["stride16"] = loss.distance(taps.stride16, batch["stride16"], self.weights["stride16"]).mean()
         found["stride32"] = loss.distance(taps.stride32, batch["stride32"], self.weights["stride32"]).mean()
         found["logits"] = loss.divergence(taps.logits, batch["logits"]).mean()
         found["unsplit32"] = loss.distance(taps.stride32, batch["unsplit32"], self.weights["stride32"]).mean()
         found["unsplit"] = loss.divergence(taps.logits, batch["unsplit"]).mean()
         rows = batch["frame"].nonzero()[:, 0]
-        if weight["mask"] and len(rows):
+        if len(rows):
             with self.teachers.autocast():
-                wanted = self.fusion.fusion(*(batch[name][rows] for name in ("split", "stride16", "stride32")))
-                scores = self.fusion.fusion(split[rows], taps.stride16[rows], taps.stride32[rows])
+                wanted = self.teachers.segmenter.fusion(*(batch[name][rows] for name in ("split", "stride16", "stride32")))
+                scores = self.tail.fusion(split[rows], taps.stride16[rows], taps.stride32[rows])
             pixels = F.kl_div(scores.float().log_softmax(1), wanted.float().log_softmax(1), reduction="none", log_target=True).sum(1)
             found["mask"] = pixels.mean((1, 2)).sum() / len(split)
         return found
@@ -153,7 +185,7 @@ class TailTrainer:
         nn.utils.clip_grad_norm_([p for group in self.adam.param_groups for p in group["params"]], 1.0)
         self.adam.step()
         self.muon.step()
-        self.average.update(self.decoder)
+        self.average.update(self.tail)
         self.step += 1
         return {name: value.item() for name, value in terms.items()}
 
@@ -163,14 +195,14 @@ class TailTrainer:
 
     def save(self) -> None:
         """Write WORK/tail.pt."""
-        state = {"step": self.step, "decoder": self.decoder.state_dict(), "adam": self.adam.state_dict(), "muon": self.muon.state_dict()}
+        state = {"step": self.step, "tail": self.tail.state_dict(), "adam": self.adam.state_dict(), "muon": self.muon.state_dict()}
         checkpoint.save(self.work / FILE, state | {"average": self.average.values, "average_steps": self.average.steps})
 
     def resume(self) -> None:
         """Read what `save` wrote."""
         state = checkpoint.load(self.work / FILE, self.device)
         self.step = state["step"]
-        self.decoder.load_state_dict(state["decoder"])
+        self.tail.load_state_dict(state["tail"])
         self.adam.load_state_dict(state["adam"])
         self.muon.load_state_dict(state["muon"])
         self.average.values, self.average.steps = state["average"], state["average_steps"]

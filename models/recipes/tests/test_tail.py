@@ -102,7 +102,7 @@ def test_the_linear_part_starts_as_the_least_squares_estimate():
 )
 def test_impossible_decoders_are_refused(change: dict, message: str, teachers: tail_targets.Teachers):
     with pytest.raises(SystemExit, match=message):
-        tail.decoder(small(**change), teachers)
+        tail.CheapTail(small(**change), teachers)
 
 
 def test_a_gpu_trains_on_larger_batches():

@@ -129,7 +129,7 @@ class TailTrainer:
         """Weights of the channels at each stride, computed once: WORK/tail-sensitivity.pt."""
         path = self.work / "tail-sensitivity.pt"
         if not path.is_file():
-            rows = self.source if isinstance(self.source, StoredTargets) else Drawn(self.source, SENSITIVITY_ROWS)
+            rows = Drawn(self.source, SENSITIVITY_ROWS) if isinstance(self.source, FreshTargets) else self.source
             net = backbone.load(self.config["backbone"]["name"])  # on the processor, as are the random numbers
             checkpoint.save(path, loss.sensitivity(net, rows, SENSITIVITY_ROWS, self.config["seed"]))
         stored = checkpoint.load(path, self.device)

@@ -166,6 +166,18 @@ def test_new_crops_have_the_same_fields_as_stored_ones(work: Path, source: Path,
     assert {name: value.shape for name, value in fresh.items()} == {name: value.shape for name, value in stored.items()}
 
 
+def test_training_on_new_crops_makes_a_step(source: Path, tmp_path: Path, teachers: tail_targets.Teachers, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tail, "SENSITIVITY_ROWS", 2)
+    monkeypatch.setattr(tail, "INITIAL_ROWS", 2)
+    monkeypatch.setattr(tail, "StoredTargets", lambda _: tail_targets.FreshTargets(small(), source, teachers))  # as on a GPU
+    trainer = tail.TailTrainer(small(shallow_steps=0), tmp_path, None)
+    trainer.initialise()
+    before = {name: value.clone() for name, value in trainer.tail.state_dict().items()}
+    assert {"split", "stride16", "stride32", "logits", "unsplit32", "unsplit"} <= trainer.advance().keys()
+    changed = {name.split(".")[0] for name, value in trainer.tail.state_dict().items() if not torch.equal(value, before[name])}
+    assert {"decoder", "net"} <= changed
+
+
 def test_training_for_some_minutes_ends(work: Path, tmp_path: Path):
     for name in ("tail-targets", "tail-sensitivity.pt"):
         (tmp_path / name).symlink_to(work / name)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from . import backbone, checkpoint, experiment, loss
 from .backbone import SPLIT_GROUP, Taps
 from .direct import DirectDecoder
+from .features import image_layout
 from .optim import Average, Muon
 from .progress import Progress
 from .segmenter import Segmenter
@@ -172,6 +173,7 @@ class TailTrainer:
         plan = self.plan
         rng = np.random.default_rng([self.config["seed"], 2, self.step])
         batch = {name: value.to(self.device) for name, value in self.source.draw(rng, plan["batch"]).items()}
+        batch["symbols"] = self.cut_some(rng, batch)
         terms = self.losses(batch)
         total = sum(plan["loss_weights"][name] * value for name, value in terms.items())
         factor = self.rate(self.step / plan["steps"] if passed is None else passed)
@@ -188,6 +190,17 @@ class TailTrainer:
         self.average.update(self.tail)
         self.step += 1
         return {name: value.item() for name, value in terms.items()}
+
+    def cut_some(self, rng: np.random.Generator, batch: dict[str, Tensor]) -> Tensor:
+        """The batch's symbols, a share of `tail.cut` of them from packets that were cut; longer ones are drawn more often."""
+        sizes, level = self.teachers.group_sizes, batch["level"]
+        count = len(level)
+        groups = np.full(count, len(sizes) or 1)
+        if len(sizes) > 1:
+            ends = np.cumsum(sizes)[:-1]
+            drawn = 1 + rng.choice(len(ends), count, p=ends / ends.sum())
+            groups = np.where(rng.random(count) < self.plan["cut"], drawn, groups)
+        return image_layout(self.teachers.cut(batch["symbols"], level, torch.from_numpy(groups).to(self.device)))
 
     def rate(self, passed: float) -> float:
         """Factor of the learning rates: warm-up, constant, then linear decay over the last `decay_share` of the training."""

@@ -27,6 +27,7 @@ def run(config: dict, work: Path, source: Path, photos: int | None = None, frame
     teachers = Teachers(config, tail.device_of(), None)
     new = tail.load(config, work, teachers)
     result = measure_photos(config, work, source, teachers, new, photos) | measure_frames(config, work, source, teachers, new, frame_every)
+    result["cuts"] = measure_cuts(config, work, source, teachers, new, photos)
     result["step"] = tail.step_of(work)
     (work / "tail.json").write_text(json.dumps(result, indent=1) + "\n")
     show(result)
@@ -78,6 +79,46 @@ def frame_rows(config: dict, work: Path, source: Path, teachers: Teachers) -> St
         )
         progress.step(rows.count)
     return rows
+
+
+@torch.inference_mode()
+def cut_rows(config: dict, work: Path, source: Path, teachers: Teachers, photos: int | None) -> StoredRows:
+    """Old f16 [M,G,classes]: the answers of the bundle's tail to packets of the default level cut behind each group but the last."""
+    packets, groups = photo_rows(config, work, source, teachers, photos), range(1, len(teachers.group_sizes))
+    rows = StoredRows(work / "tail-held-out/cuts", packets.total, {})
+    wanted = min(photos or packets.count, packets.count) if groups else 0
+    progress = Progress("cut packets", wanted, rows.count)
+    for first in range(rows.count, wanted, BATCH):
+        found = [
+            teachers.answers(*cut_batch(packets, teachers, slice(first, min(first + BATCH, wanted)), group))["logits"] for group in groups
+        ]
+        rows.write({"old": torch.stack(found, 1)})
+        progress.step(rows.count)
+    return rows
+
+
+def cut_batch(packets: StoredRows, teachers: Teachers, rows: slice, group: int) -> tuple[Tensor, Tensor]:
+    """Symbols and levels of packets of the default level, cut behind `group` groups."""
+    symbols = torch.from_numpy(packets.arrays["symbols"][rows, teachers.default]).float().to(teachers.device)
+    level = torch.full((len(symbols),), teachers.default, device=teachers.device)
+    return teachers.cut(symbols, level, torch.full_like(level, group)), level
+
+
+@torch.inference_mode()
+def measure_cuts(config: dict, work: Path, source: Path, teachers: Teachers, new: tail.CheapTail, photos: int | None) -> list[dict]:
+    """Agreement with the unsplit network of both tails on packets of the default level, cut behind each group but the last."""
+    packets, rows = photo_rows(config, work, source, teachers, photos), cut_rows(config, work, source, teachers, photos)
+    count = min(photos or rows.count, rows.count)
+    right, found = packets.arrays["unsplit"][:count].argmax(1), []
+    for group in range(1, len(teachers.group_sizes)):
+        answers = []
+        for first in range(0, count, BATCH):
+            symbols, level = cut_batch(packets, teachers, slice(first, min(first + BATCH, count)), group)
+            answers.append(new(*teachers.latent(symbols, level))[1].logits.argmax(1).cpu().numpy())
+        same = {"old": rows.arrays["old"][:count, group - 1].argmax(1) == right, "new": np.concatenate(answers) == right}
+        channels = int(sum(teachers.group_sizes[:group]))
+        found.append({"channels": channels} | {f"agreement_{name}": float(value.mean()) for name, value in same.items()})
+    return found
 
 
 def mask(segmenter: Segmenter, split: Tensor) -> Tensor:
@@ -151,3 +192,5 @@ def show(result: dict) -> None:
             f"{row['level']:5}  {row['agreement_old']:13.3f} {row['agreement_new']:5.3f}   {row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
             f"        {row['divergence_old']:.4f} {row['divergence_new']:.4f}   {masks['miou_old']:.4f} {masks['miou_new']:.4f}"
         )
+    for row in result["cuts"]:
+        print(f"cut behind {row['channels']:2} channels: agreement old {row['agreement_old']:.3f} new {row['agreement_new']:.3f}")

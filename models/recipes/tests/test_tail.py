@@ -12,7 +12,20 @@ import pytest
 import torch
 from PIL import Image
 
-from recipe import backbone, checkpoint, data, experiment, graph, manifest, tail, tail_export, tail_measure, tail_targets, tail_variants
+from recipe import (
+    backbone,
+    checkpoint,
+    data,
+    experiment,
+    graph,
+    manifest,
+    tables,
+    tail,
+    tail_export,
+    tail_measure,
+    tail_targets,
+    tail_variants,
+)
 from recipe.direct import DirectDecoder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,6 +131,16 @@ def test_symbols_are_those_of_the_bundles_vectors(teachers: tail_targets.Teacher
     assert (teachers.symbols(pixels, torch.tensor([2])).numpy().reshape(-1) != wanted).mean() < 2e-3
 
 
+def test_cut_packets_hold_medians_in_the_missing_channels(teachers: tail_targets.Teachers):
+    stored = tables.unpack((BUNDLE / "tables.bin").read_bytes())
+    symbols, level = torch.full((2, 36, 3, 3), 99.0), torch.tensor([0, 3])
+    found = teachers.cut(symbols, level, torch.tensor([2, len(stored.groups)]))
+    kept = stored.order[: sum(stored.groups[:2])]
+    for channel in range(36):
+        wanted = 99 if channel in kept else stored.static[0][channel].median
+        assert (found[0, channel] == wanted).all() and (found[1, channel] == 99).all()
+
+
 def test_targets_continue_where_they_stopped(work: Path, source: Path, tmp_path: Path, teachers: tail_targets.Teachers):
     complete = tail_targets.StoredTargets(work / "tail-targets")
     assert complete.count == CROPS * 2 and complete.arrays["frame"].any() and not complete.arrays["frame"].all()
@@ -203,6 +226,8 @@ def test_the_bundle_keeps_what_the_device_reads(work: Path, source: Path, tmp_pa
         *(task["tail"] for task in after["task"]),
         *(output["file"] for vector in after["vector"] for output in vector["output"]),
     }
+    cuts = json.loads((work / "tail.json").read_text())["cuts"]
+    assert [row["channels"] for row in cuts] == [2, 3, 4, 5, 9]
     assert "2 photos that the tail was not trained on" in (tmp_path / "bundle/CARD.md").read_text()
 
 

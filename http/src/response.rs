@@ -94,7 +94,7 @@ pub async fn respond(
 /// Writes the head of an answer that ends with its connection.
 ///
 /// # Errors
-/// Those of [`write`].
+/// Those of [`write()`].
 pub async fn begin(output: &mut (impl AsyncWrite + Unpin), kind: &str) -> io::Result<()> {
     write(
         output,

@@ -381,6 +381,32 @@ fn an_address_that_cannot_be_listened_on_ends_the_start() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_expressions_of_the_grafana_dashboard_are_right() -> Result<()> {
+    let file = root().join("deploy/grafana/narrows-tail.json");
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(file)?)?;
+    let panels = dashboard["panels"].as_array().context("panels")?.iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let expressions: Vec<&str> = targets.filter_map(|target| target["expr"].as_str()).collect();
+    assert!(expressions.len() > 20);
+    // As rules that record them; Grafana fills in its variables.
+    let rule = |(at, text): (usize, &&str)| {
+        let text = text.replace("$__rate_interval", "1m").replace("$instance", ".+");
+        serde_json::json!({ "record": format!("panel:{at}"), "expr": text })
+    };
+    let rules: Vec<Value> = expressions.iter().enumerate().map(rule).collect();
+    let groups = serde_json::json!({ "groups": [{ "name": "panels", "rules": rules }] });
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rules.yml");
+    fs::write(&file, groups.to_string())?;
+    let Ok(output) = Command::new("promtool").args(["check", "rules"]).arg(&file).output() else {
+        skipped("expressions of the Grafana dashboard", "promtool (apt install prometheus)");
+        return Ok(());
+    };
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
 /// Where pictures of the dashboard are put, to be looked at.
 fn shots() -> Result<PathBuf> {
     let folder = root().join("target/page");
@@ -419,6 +445,7 @@ fn the_dashboard_shows_heads_and_comes_back_after_a_restart() -> Result<()> {
             browser.resize(width, height, is_dark)?;
             browser.open(&address)?;
             browser.wait_for("document.querySelectorAll('#devices tbody tr').length === 2")?;
+            browser.wait_for("typeof devices !== 'undefined' && devices.get('gate-north')?.answered > 1")?;
             browser.wait_for("typeof devices !== 'undefined' && devices.get('device')?.rate > 0 && devices.get('device').p95 > 0")?;
             browser
                 .wait_for("document.querySelector('[data-device=device]').textContent.includes('split')")?;

@@ -151,7 +151,8 @@ impl FrameSource for Sources {
         match &mut self.0 {
             Kinds::Files(files, rate) => {
                 if let Some(due) = rate.wait(Instant::now()) {
-                    stop.block_on(tokio::time::sleep_until(due.into()))?;
+                    // The timer is made within the runtime, of which this thread is none.
+                    stop.block_on(async { tokio::time::sleep_until(due.into()).await })?;
                 }
                 rate.count(Instant::now());
                 files.next_frame(stop)

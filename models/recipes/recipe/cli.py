@@ -113,7 +113,7 @@ def tail_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     p.add_argument("--threads", type=int, metavar="N", help="processor threads (default: threads of the config)")
-    p.add_argument("--minutes", type=float, metavar="M", help="stop training after so many minutes; the checkpoint stays resumable")
+    p.add_argument("--minutes", type=float, metavar="M", help="train for so many minutes, instead of up to tail.steps")
     p.add_argument("--photos", type=int, metavar="N", help="measure only the first N held-out photos")
     p.add_argument("--frame-every", type=int, default=1, metavar="N", help="measure every so many road frames (default: 1)")
 

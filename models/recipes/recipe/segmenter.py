@@ -79,6 +79,12 @@ def load(config: dict, net: Backbone, work: Path, *names: str) -> Segmenter:
         raise SystemExit(
             f"neither {work / names[-1]} nor {file} exists: train the segmentation tail with configs/lite2.toml in the same --work"
         )
+    return of_bundle(file, net)
+
+
+def of_bundle(file: Path, net: Backbone) -> Segmenter:
+    """The segmentation tail whose fusion a bundle's `file` holds."""
+    segmenter = Segmenter(net)
     stored = {tensor.name.removesuffix(".f16"): numpy_helper.to_array(tensor) for tensor in onnx.load(str(file)).graph.initializer}
     for name, weight in segmenter.fusion.state_dict().items():
         weight.copy_(torch.from_numpy(stored[f"fusion.{name}"].astype("f4")))

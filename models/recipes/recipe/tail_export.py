@@ -18,7 +18,6 @@ import torch
 from . import check, early_exit, graph, manifest, tail, vectors
 from .bundle_parts import round_to_f16
 from .check import Report, excess
-from .direct import DirectDecoder
 from .segmenter import NAMES
 from .tail_targets import Teachers
 
@@ -56,8 +55,8 @@ def run(config: dict, work: Path, source: Path, folder: Path) -> None:
 class TailParts:
     """Decoder, backbone and segmentation tail, weights rounded as the bundle stores them."""
 
-    def __init__(self, decoder: DirectDecoder, teachers: Teachers):
-        self.decoder, self.net, self.segmenter = (round_to_f16(part) for part in (decoder, teachers.net, teachers.segmenter))
+    def __init__(self, new: tail.CheapTail, teachers: Teachers):
+        self.decoder, self.net, self.segmenter = (round_to_f16(part) for part in (new.decoder, new.net, new.segmenter()))
         self.steps = teachers.steps
 
     @torch.inference_mode()

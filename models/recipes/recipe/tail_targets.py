@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import backbone, data, init_from_bundle, manifest, segmenter
+from . import backbone, data, init_from_bundle, manifest, segmenter, tables
 from .backbone import Backbone
 from .features import FRONT_BATCH, count_done, image_layout
 from .on_the_fly import OnTheFlyCrops
@@ -39,10 +39,27 @@ class Teachers:
         self.student = Student(config)
         init_from_bundle.load(self.student, folder)
         self.net = backbone.load(config["backbone"]["name"])
-        self.segmenter = segmenter.load(config, self.net, Path("none"), "none")
+        entries = manifest.read(folder)
+        mask = next((task["tail"] for task in entries["task"] if task["name"] == "segment"), None)
+        if mask is None:
+            raise SystemExit(f"{folder} has no task segment: [tail] is for bundles with the tasks classify and segment")
+        self.segmenter = segmenter.of_bundle(folder / mask, self.net)
         for part in (self.student, self.net, self.segmenter):
             part.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
-        self.steps = torch.tensor([level["step"] for level in manifest.read(folder)["level"]], device=device)
+        self.steps = torch.tensor([level["step"] for level in entries["level"]], device=device)
+
+        packed = tables.unpack((folder / entries["codec"]["tables"]).read_bytes())
+        group_of = np.zeros(packed.channels, np.int64)
+        group_of[packed.order or range(packed.channels)] = np.repeat(np.arange(len(packed.groups) or 1), packed.groups or packed.channels)
+        self.group_sizes, self.default = packed.groups, entries["default_level"]
+        self.group_of = torch.from_numpy(group_of).to(device)
+        medians = [[table.median for table in level] for level in packed.static]
+        self.medians = torch.tensor(medians, dtype=torch.float32, device=device)
+
+    def cut(self, symbols: Tensor, level: Tensor, groups: Tensor) -> Tensor:
+        """Symbols [N,C,h,w] as a decoder reads them from packets cut behind so many groups of channels, i64 [N]."""
+        missing = self.group_of >= groups[:, None]
+        return torch.where(missing[:, :, None, None], self.medians[level][:, :, None, None], symbols)
 
     def autocast(self) -> torch.autocast:
         """Mixed precision of the networks behind the latent, where the config asks for it."""

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -11,7 +12,20 @@ import pytest
 import torch
 from PIL import Image
 
-from recipe import backbone, checkpoint, data, experiment, graph, manifest, tail, tail_export, tail_measure, tail_targets
+from recipe import (
+    backbone,
+    checkpoint,
+    data,
+    experiment,
+    graph,
+    manifest,
+    tables,
+    tail,
+    tail_export,
+    tail_measure,
+    tail_targets,
+    tail_variants,
+)
 from recipe.direct import DirectDecoder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,7 +115,13 @@ def test_the_linear_part_starts_as_the_least_squares_estimate():
 )
 def test_impossible_decoders_are_refused(change: dict, message: str, teachers: tail_targets.Teachers):
     with pytest.raises(SystemExit, match=message):
-        tail.decoder(small(**change), teachers)
+        tail.CheapTail(small(**change), teachers)
+
+
+def test_a_gpu_trains_on_larger_batches():
+    config = experiment.load(ROOT / "configs/lite2-tail.toml")
+    slow, fast = (tail.plan_of(config, torch.device(name)) for name in ("cpu", "cuda"))
+    assert slow["batch"] < fast["batch"] and slow["steps"] == fast["steps"] and "gpu" not in slow
 
 
 def test_symbols_are_those_of_the_bundles_vectors(teachers: tail_targets.Teachers):
@@ -109,6 +129,16 @@ def test_symbols_are_those_of_the_bundles_vectors(teachers: tail_targets.Teacher
     pixels = torch.from_numpy(np.asarray(Image.open(BUNDLE / vector["image"]).convert("RGB"))).permute(2, 0, 1)[None].float()
     wanted = np.fromfile(BUNDLE / vector["symbols"], np.int8)
     assert (teachers.symbols(pixels, torch.tensor([2])).numpy().reshape(-1) != wanted).mean() < 2e-3
+
+
+def test_cut_packets_hold_medians_in_the_missing_channels(teachers: tail_targets.Teachers):
+    stored = tables.unpack((BUNDLE / "tables.bin").read_bytes())
+    symbols, level = torch.full((2, 36, 3, 3), 99.0), torch.tensor([0, 3])
+    found = teachers.cut(symbols, level, torch.tensor([2, len(stored.groups)]))
+    kept = stored.order[: sum(stored.groups[:2])]
+    for channel in range(36):
+        wanted = 99 if channel in kept else stored.static[0][channel].median
+        assert (found[0, channel] == wanted).all() and (found[1, channel] == 99).all()
 
 
 def test_targets_continue_where_they_stopped(work: Path, source: Path, tmp_path: Path, teachers: tail_targets.Teachers):
@@ -153,6 +183,39 @@ def test_a_resumed_training_ends_with_the_same_bits(work: Path, tmp_path: Path):
     assert all(torch.equal(value, resumed["average"][name]) for name, value in straight["average"].items())
 
 
+def test_new_crops_have_the_same_fields_as_stored_ones(work: Path, source: Path, teachers: tail_targets.Teachers):
+    stored = tail_targets.StoredTargets(work / "tail-targets").rows(np.arange(2))
+    fresh = tail_targets.FreshTargets(small(), source, teachers).draw(np.random.default_rng(1), 2)
+    assert {name: value.shape for name, value in fresh.items()} == {name: value.shape for name, value in stored.items()}
+
+
+def test_training_on_new_crops_makes_a_step(source: Path, tmp_path: Path, teachers: tail_targets.Teachers, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tail, "SENSITIVITY_ROWS", 2)
+    monkeypatch.setattr(tail, "INITIAL_ROWS", 2)
+    monkeypatch.setattr(tail, "StoredTargets", lambda _: tail_targets.FreshTargets(small(), source, teachers))  # as on a GPU
+    trainer = tail.TailTrainer(small(shallow_steps=0), tmp_path, None)
+    trainer.initialise()
+    before = {name: value.clone() for name, value in trainer.tail.state_dict().items()}
+    assert {"split", "stride16", "stride32", "logits", "unsplit32", "unsplit"} <= trainer.advance().keys()
+    changed = {name.split(".")[0] for name, value in trainer.tail.state_dict().items() if not torch.equal(value, before[name])}
+    assert {"decoder", "net"} <= changed
+
+
+def test_training_for_some_minutes_ends(work: Path, tmp_path: Path):
+    for name in ("tail-targets", "tail-sensitivity.pt"):
+        (tmp_path / name).symlink_to(work / name)
+    tail.run(small(), tmp_path, None, False, minutes=0.001)
+    assert checkpoint.load(tmp_path / tail.FILE)["step"] >= 1
+
+
+def test_all_variants_answer_like_the_f32_tails(work: Path, source: Path):
+    tail_variants.run(small(), work, source, 2)
+    rows = {row["file"]: row for row in json.loads((work / "variants/variants.json").read_text())}
+    assert all(rows[name]["same"] == 1 for name in ("classify-head.onnx", "segment-head.onnx", "segment-map.onnx"))
+    assert rows["classify-f16.onnx"]["same"] > 0.9 and rows["segment-f16.onnx"]["same"] > 0.9
+    assert rows["classify-int8.onnx"]["bytes"] < 0.6 * rows["classify-f16.onnx"]["bytes"]
+
+
 def test_the_bundle_keeps_what_the_device_reads(work: Path, source: Path, tmp_path: Path):
     tail_measure.run(small(), work, source)
     tail_export.run(small(), work, source, tmp_path / "bundle")
@@ -163,6 +226,8 @@ def test_the_bundle_keeps_what_the_device_reads(work: Path, source: Path, tmp_pa
         *(task["tail"] for task in after["task"]),
         *(output["file"] for vector in after["vector"] for output in vector["output"]),
     }
+    cuts = json.loads((work / "tail.json").read_text())["cuts"]
+    assert [row["channels"] for row in cuts] == [2, 3, 4, 5, 9]
     assert "2 photos that the tail was not trained on" in (tmp_path / "bundle/CARD.md").read_text()
 
 

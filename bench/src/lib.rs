@@ -8,6 +8,7 @@
 //! * [`codec`]: bytes and speed of the codec, constriction, zstd and brotli; [`micro`]: speed of the int8 networks, ONNX
 //!   Runtime and JPEG encoders. Each interleaved in one run on one thread.
 //! * [`load`]: a server under many heads.
+//! * [`schedule`]: recorded arrivals at a server, replayed in virtual time.
 //! * [`policy`]: rate control over recorded links, in virtual time, compared with the best that any sender could do.
 //!
 //! Accuracy on labelled data is measured by the crate `narrows-eval`, links are emulated by `narrows-netsim`,
@@ -26,7 +27,9 @@ pub mod codec;
 pub mod compare;
 mod interleaved;
 mod json;
+mod latencies;
 pub mod load;
 pub mod machine;
 pub mod micro;
 pub mod policy;
+pub mod schedule;

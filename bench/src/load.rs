@@ -1,15 +1,20 @@
 //! `narrows-bench load`: many simulated heads against one server, as an open loop.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Result, bail, ensure};
-use arrivals::{Arrivals, Spacing};
+use arrivals::Spacing;
 use clap::Args;
 use clients::{ClientPool, Target};
 use load_stats::Step;
 use narrows_models::{Bundle, Parts};
 use narrows_pair::{Interrupt, Pair};
 use process::{CpuTime, Memory, resident_kb};
+use scenario::{Pace, Scenario, Verdict};
 use serde::Serialize;
 use workload::Workload;
 
@@ -17,9 +22,9 @@ use crate::json;
 
 mod arrivals;
 mod clients;
-mod latencies;
 mod load_stats;
 mod process;
+mod scenario;
 mod workload;
 
 /// Connections that a server started here accepts beyond the simulated heads.
@@ -30,6 +35,8 @@ const SPARE: usize = 8;
 #[command(after_help = "Examples:\n  \
     narrows-bench load --bundle models/bundles/lite2 --heads 2000 --rate 1 --seconds 20 --json load.json\n  \
     narrows-bench load --bundle models/bundles/lite2 --server tail.local:7461 --identity certs/devices/device\n\n\
+    narrows-bench load --bundle models/bundles/lite2 --scenario single-stream\n  \
+    narrows-bench load --bundle models/bundles/lite2 --scenario greedy --heads 10 --rate 5\n\n\
     Latency counts from the moment a frame was due, even if it was sent later. Refusals are answers and are counted\n\
     by code. A server started here accepts all heads; another one needs `--connections` and\n\
     `--max-connections-per-device` of at least their number.")]
@@ -37,15 +44,19 @@ pub struct Load {
     /// The bundle's folder
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
+    /// What is sent when
+    #[arg(long, value_enum, default_value_t = Scenario::Heads)]
+    pub scenario: Scenario,
     /// A server that runs already [default: one is started on loopback]
     #[arg(long, value_name = "HOST:PORT", requires = "identity")]
     pub server: Option<String>,
     /// Folder with ca.pem, cert.pem and key.pem of a device, for --server
     #[arg(long, value_name = "DIR", requires = "server")]
     pub identity: Option<PathBuf>,
-    /// Simulated heads, each with a connection of its own
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=65_000))]
-    pub heads: u32,
+    /// Simulated heads, each with a connection of its own [default: 100; single-stream 1, offline 4, greedy 20, storm 500, idle
+    /// 10000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_000))]
+    pub heads: Option<u32>,
     /// Frames per second of each head
     #[arg(long, value_name = "R", default_value_t = 1.0)]
     pub rate: f64,
@@ -55,7 +66,7 @@ pub struct Load {
     /// Seconds of the measurement
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     pub seconds: f64,
-    /// Seconds over which the heads connect [default: 200 heads a second]
+    /// Seconds over which the heads connect [default: 200 heads a second; storm: 1]
     #[arg(long, value_name = "S")]
     pub ramp: Option<f64>,
     /// Tasks to run, by name
@@ -70,6 +81,15 @@ pub struct Load {
     /// Milliseconds from the moment a frame is due to its deadline
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     pub budget: u64,
+    /// Milliseconds that the 99th percentile may have, for the scenario server
+    #[arg(long, value_name = "MS", default_value_t = 100.0)]
+    pub bound_ms: f64,
+    /// Connections of the greedy device, for the scenario greedy
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub greedy: u32,
+    /// Folder with the identity of the greedy device, for --server
+    #[arg(long, value_name = "DIR", requires = "server")]
+    pub greedy_identity: Option<PathBuf>,
     /// Seed of arrival times
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -86,6 +106,11 @@ pub struct Load {
 pub struct Report {
     /// False when the run was interrupted.
     pub complete: bool,
+    /// What was sent when.
+    pub scenario: Scenario,
+    /// What the scenario is judged by; `None` for one without judgement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
     /// The bundle's digest.
     pub bundle: String,
     /// The server's address.
@@ -114,6 +139,18 @@ pub struct Report {
     pub tail_memory: Option<Memory>,
     /// Frames and times.
     pub step: Step,
+    /// The same of the heads before the greedy device came, and of that device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub greedy: Option<Greedy>,
+}
+
+/// Steps of the scenario with a greedy device.
+#[derive(Debug, Serialize)]
+pub struct Greedy {
+    /// The heads alone.
+    pub alone: Step,
+    /// The greedy device.
+    pub device: Step,
 }
 
 impl Load {
@@ -145,12 +182,19 @@ impl Load {
         }
         let bundle = Bundle::open(&self.bundle, Parts::All)?;
         let workload = Workload::new(&bundle, &self.tasks, self.level, self.source.as_deref())?;
-        let heads = self.heads as usize;
-        let ramp = self.ramp.unwrap_or(heads as f64 / 200.0);
+        let heads = self.heads.map_or_else(|| self.scenario.heads(), |heads| heads as usize);
+        let (ramp, handshakes) = self.scenario.connecting(heads);
+        let ramp = self.ramp.unwrap_or(ramp.as_secs_f64());
         ensure!(ramp.is_finite() && ramp >= 0.0, "--ramp: {ramp} must be 0 or more");
+        ensure!(
+            self.bound_ms.is_finite() && self.bound_ms > 0.0,
+            "--bound-ms: {} must be above 0",
+            self.bound_ms
+        );
         let mut tail_args = self.tail_args.clone();
         if !tail_args.iter().any(|arg| arg.starts_with("--connections")) {
-            tail_args.extend(["--connections".to_owned(), (heads + SPARE).to_string()]);
+            tail_args
+                .extend(["--connections".to_owned(), (heads + SPARE + self.greedy as usize).to_string()]);
         }
         if !tail_args.iter().any(|arg| arg.starts_with("--max-connections-per-device")) {
             // All heads have the same certificate.
@@ -166,7 +210,14 @@ impl Load {
             (Some(server), Some(identity)) => (None, server.clone(), identity.clone()),
             _ => bail!("--server needs --identity"),
         };
-        let target = Target { server: server.clone(), identity, ramp: Duration::from_secs_f64(ramp) };
+        let greedy_identity = match (&pair, &self.greedy_identity) {
+            _ if self.scenario != Scenario::Greedy => None,
+            (Some(pair), _) => Some(pair.identity("greedy")?),
+            (None, Some(folder)) => Some(folder.clone()),
+            (None, None) => bail!("--scenario greedy with --server needs --greedy-identity"),
+        };
+        let ramp = Duration::from_secs_f64(ramp);
+        let target = Target { server: server.clone(), identity, ramp, handshakes };
         let tail = pair.as_ref().map(Pair::tail_pid);
         // One thread, so that the rate of one core is what is measured.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -177,9 +228,22 @@ impl Load {
             let connected = pool.heads();
             let memory = Memory::between(own_before, resident_kb(own), connected);
             let tail_memory = tail.map(|pid| Memory::between(tail_before, resident_kb(pid), connected));
-            let step = self.step(&pool, tail, interrupt).await?;
+            let (step, greedy) = match &greedy_identity {
+                None => (self.step(&pool, tail, interrupt).await?, None),
+                Some(identity) => {
+                    let alone = self.step(&pool, tail, interrupt).await?;
+                    let (step, device) =
+                        self.beside_greedy(&pool, &target, identity, &workload, tail, interrupt).await?;
+                    (step, Some(Greedy { alone, device }))
+                }
+            };
+            let alone = greedy.as_ref().map(|greedy| &greedy.alone);
+            let verdict =
+                self.scenario.judge(&self.pace(), &step, alone, (heads, connected), pool.connecting());
             let report = Report {
                 complete: !interrupt.seen(),
+                scenario: self.scenario,
+                verdict,
                 bundle: bundle.digest().to_string(),
                 server,
                 tail_args: pair.is_some().then_some(tail_args.clone()),
@@ -193,6 +257,7 @@ impl Load {
                 memory,
                 tail_memory,
                 step,
+                greedy,
             };
             pool.close().await;
             anyhow::Ok(report)
@@ -203,16 +268,46 @@ impl Load {
         Ok(report)
     }
 
+    fn pace(&self) -> Pace {
+        Pace {
+            rate: self.rate,
+            spacing: self.arrivals,
+            seed: self.seed,
+            time: Duration::from_secs_f64(self.seconds),
+            budget: Duration::from_millis(self.budget),
+            bound_ms: self.bound_ms,
+        }
+    }
+
     /// Sends frames for the time of the measurement.
     async fn step(&self, pool: &ClientPool, tail: Option<u32>, interrupt: &Interrupt) -> Result<Step> {
-        let arrivals = Arrivals::new(self.arrivals, pool.heads(), self.rate, self.seed);
         let (own_before, tail_before) = (CpuTime::own(), tail.and_then(CpuTime::of));
-        let (time, budget) = (Duration::from_secs_f64(self.seconds), Duration::from_millis(self.budget));
-        let stats = pool.send(arrivals, time, budget, interrupt).await?;
+        let stats = self.scenario.send(&self.pace(), pool, interrupt).await?;
         let cpu = own_before.share_until(CpuTime::own());
         let tail_cpu = tail_before.zip(tail.and_then(CpuTime::of));
         let tail_cpu = tail_cpu.map(|(before, after)| before.share_until(after));
-        Ok(stats.finish(self.rate * pool.heads() as f64, cpu, tail_cpu))
+        Ok(stats.finish(self.scenario.offered(&self.pace(), pool.heads()), cpu, tail_cpu))
+    }
+
+    /// Sends the same frames beside a device that keeps its connections full. Returns the step of the heads and that of the
+    /// device.
+    async fn beside_greedy(
+        &self,
+        pool: &ClientPool,
+        target: &Target,
+        identity: &Path,
+        workload: &Workload,
+        tail: Option<u32>,
+        interrupt: &Interrupt,
+    ) -> Result<(Step, Step)> {
+        let target = Target { identity: identity.to_owned(), ramp: Duration::ZERO, ..target.clone() };
+        let greedy = ClientPool::connect(&target, workload, self.greedy as usize, interrupt).await?;
+        let time = Duration::from_secs_f64(self.seconds);
+        let (step, device) =
+            tokio::join!(self.step(pool, tail, interrupt), greedy.saturate(None, time, None, interrupt));
+        let device = device?.finish(None, 0.0, None);
+        greedy.close().await;
+        Ok((step?, device))
     }
 }
 
@@ -229,7 +324,14 @@ impl Report {
         }
         let tail = self.tail_memory.as_ref().map_or("unknown (not started here)".into(), Memory::text);
         println!("memory per connection: {} here, {tail} in the server", self.memory.text());
+        if let Some(Greedy { alone, device }) = &self.greedy {
+            println!("the heads alone:\n{}\nthe greedy device:\n{}", alone.table(), device.table());
+            println!("the heads beside it:");
+        }
         println!("{}", self.step.table());
+        if let Some(verdict) = &self.verdict {
+            println!("{}", verdict.text());
+        }
         if !self.complete {
             println!("INCOMPLETE: interrupted");
         }

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use narrows_bench::{codec::Codec, compare::Compare, load::Load, micro::Micro, policy::Policy};
+use narrows_bench::{
+    codec::Codec, compare::Compare, load::Load, micro::Micro, policy::Policy, schedule::Schedule,
+};
 use narrows_eval::Evaluate;
 
 const EXAMPLES: &str = "\
@@ -33,6 +35,8 @@ enum Command {
     Micro(Micro),
     /// Rate control over recorded links, compared with the most that any sender could earn
     Policy(Policy),
+    /// Recorded arrivals at a server, replayed in virtual time: waiting, deadlines met, refusals by device
+    Schedule(Schedule),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         Command::Load(load) => return load.run(),
         Command::Micro(micro) => micro.run(),
         Command::Policy(policy) => policy.run(),
+        Command::Schedule(schedule) => schedule.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

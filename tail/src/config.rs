@@ -200,9 +200,10 @@ pub struct Serve {
     /// Milliseconds that a frame may wait for others to fill its batch while a worker is free; adds to its latency
     #[arg(long, value_name = "MS", default_value = "0", value_parser = millis)]
     pub batch_wait: Duration,
-    /// Frames that may wait for one network, and images that may wait to be decoded; further ones are refused with a hint when
-    /// to try again
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = number(1, 65536))]
+    /// Frames that may wait for one network, each of which takes up to 0.5 MiB of memory, and images that may wait to be decoded.
+    /// Where that many wait, one of the device with the most makes room for one of a device with fewer, and further ones are
+    /// refused with a hint when to try again
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = number(1, 65536))]
     pub queue: usize,
     /// Frames that may be in flight on one connection, from the first byte of a request on
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = number(1, MAX_IN_FLIGHT as usize))]
@@ -220,6 +221,11 @@ pub struct Serve {
     /// answers is closed in favour of a new one; otherwise the new one is refused
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = number(1, 65536))]
     pub max_connections_per_device: usize,
+    /// TOML file with the rights of devices by the names in their certificates: bundles, tasks, images, priority, quotas,
+    /// connections (docs/scheduling.md). When it changes, and on SIGHUP, it is read again [default: every device may use
+    /// everything]
+    #[arg(long, value_name = "FILE")]
+    pub devices: Option<PathBuf>,
     /// Serve the unsplit networks as well, for heads that send images (`--path image`): each task's reference network is
     /// loaded, which takes about the size of its file in memory per worker
     #[arg(long)]
@@ -239,6 +245,10 @@ pub struct Serve {
     /// executable's folder or in a folder above either]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,
+    /// File in which the arrivals of frames and the times of runs are recorded, a JSON object a line, about 200 bytes a frame, for
+    /// `narrows-bench schedule`; a file that is there is replaced
+    #[arg(long, value_name = "FILE")]
+    pub record_arrivals: Option<PathBuf>,
     /// File to which the server writes its address when it is ready for connections
     #[arg(long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
@@ -297,6 +307,7 @@ impl Serve {
             unsplit: self.offload,
             decoders: self.decoders,
             max_image_pixels: MAX_IMAGE_PIXELS as u64,
+            record_arrivals: self.record_arrivals.clone(),
         }
     }
 }
@@ -355,7 +366,7 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_engine_and_do_not_wait() {
         let serve = serve(&[]).unwrap();
-        assert_eq!((serve.batch, serve.batch_wait, serve.queue), (8, Duration::ZERO, 64));
+        assert_eq!((serve.batch, serve.batch_wait, serve.queue), (8, Duration::ZERO, 512));
         assert_eq!((serve.device, serve.threads, serve.workers), (Device::Auto, 0, 1));
         assert_eq!(serve.drain_timeout, Duration::from_secs(10));
         assert_eq!(serve.engine_options(), Options::default());

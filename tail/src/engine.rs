@@ -1,20 +1,20 @@
 //! Inference for any front end: jobs in, predictions out. The engine knows no transport.
 //!
 //! ```text
-//! submit ── decode ── scheduler ── batcher ── worker ── ort (ONNX Runtime) ── postprocess ── Answer
-//!           latent    admit?       form       a thread   run                  softmax,
-//!           or pixels              batches    per copy                        class map
+//! submit ── queues ── decode ── queues ── worker ── ort (ONNX Runtime) ── postprocess ── Answer
+//!           admit?    latent    form      a thread   run                  softmax,
+//!                     or pixels batches   per copy                        class map
 //! ```
 //!
 //! An [`Engine`] serves [`Model`]s, which are bundles with their networks loaded. A [`Job`] names a model, carries one
 //! frame (a codec packet, a decoded latent or an image file) and queries its tasks. [`Engine::submit`] returns the
-//! [`Answer`], or a [`Refusal`] that says why there is none. Scheduler, batcher, postprocessing and timing are pure: the
-//! time is an argument.
+//! [`Answer`], or a [`Refusal`] that says why there is none. The scheduler behind the queues
+//! (`narrows-scheduler`), postprocessing and timing are pure: the time is an argument.
 //!
 //! [`Session`] runs a single network without queues and threads, for tools that measure networks.
 
-mod batcher;
 mod bundle;
+mod client;
 mod decode;
 mod dispatch;
 mod error;
@@ -25,9 +25,10 @@ mod options;
 mod ort;
 mod postprocess;
 mod query;
+mod queues;
+mod recorder;
 mod refusal;
 mod registry;
-mod scheduler;
 mod selftest;
 mod ticket;
 mod timing;
@@ -39,12 +40,12 @@ use narrows_codec::{Feature, GeometryId, LevelId};
 
 pub(crate) use self::error::chain;
 pub use self::{
-    batcher::BatchLimits,
+    client::{Client, Priority, Terms},
     decode::{EncodedImage, Framing},
     error::{Error, ErrorKind},
     job::{Answer, Groups, Job, JobInput, TaskAnswer},
     metrics::{Counter, Histogram, Metrics, NetworkStatus, Runs},
-    options::Options,
+    options::{BatchLimits, Options},
     ort::{
         Device, Error as OrtError, ErrorKind as OrtErrorKind, Input, LIBRARY_VARIABLE, Output, Provider,
         Runtime, Session,
@@ -57,8 +58,10 @@ pub use self::{
 };
 use self::{
     decode::{ImageDecoder, decode_groups, decode_packet},
-    dispatch::{Dispatch, Frame, refuse_unless_any_admits},
+    dispatch::{Dispatch, Frame, admit},
     input::QuantizedLatent,
+    queues::Queues,
+    recorder::Recorder,
     registry::Registry,
 };
 
@@ -67,6 +70,7 @@ use self::{
 /// [`Engine::close`] ends the threads. Those of an engine that is dropped without it wait for work until the process ends.
 pub struct Engine {
     registry: Registry,
+    queues: Arc<Queues>,
     decoder: ImageDecoder,
     metrics: Arc<Metrics>,
 }
@@ -79,9 +83,13 @@ impl Engine {
     /// The first [`Error`] of these steps. All bundles are checked before the first network is loaded.
     pub fn open(folders: &[PathBuf], options: &Options) -> Result<Engine, Error> {
         let metrics = Arc::new(Metrics::default());
-        let registry = Registry::open(folders, options, &metrics)?;
+        let record = |path: &PathBuf| {
+            Recorder::create(path).map_err(|source| Error::Recording { path: path.clone(), source })
+        };
+        let queues = Arc::new(Queues::new(options.record_arrivals.as_ref().map(record).transpose()?));
+        let registry = Registry::open(folders, options, (&queues, &metrics))?;
         let decoder = ImageDecoder::new(options.decoders, options.queue, options.max_image_pixels);
-        Ok(Engine { registry, decoder, metrics })
+        Ok(Engine { registry, queues, decoder, metrics })
     }
 
     /// The models that are served, in the order of their folders.
@@ -135,8 +143,8 @@ impl Engine {
         held: impl Send + 'static,
         convert: impl Fn(Prediction) -> Result<T, Refusal> + Sync,
     ) -> Result<Answer<T>, Refusal> {
-        let Job { model, input, queries, arrived, deadline } = job;
-        let (model, frame) = (&*model, Frame { queries: &queries, arrived, deadline });
+        let Job { client, model, input, queries, arrived, deadline } = job;
+        let (model, frame) = (&*model, Frame { client: &client, queries: &queries, arrived, deadline });
         match input {
             JobInput::Packet(packet) => {
                 let input = (packet, held);
@@ -173,6 +181,7 @@ impl Engine {
     /// Refuses new jobs, lets those that are queued run, and ends the worker threads.
     pub fn close(&self) {
         self.registry.close();
+        self.queues.close();
     }
 
     /// Answers a latent with the split networks, once `decode` has made it.
@@ -185,13 +194,13 @@ impl Engine {
     ) -> Result<Answer<T>, Refusal> {
         let networks = frame.queries.iter().map(|query| model.split_network(query));
         let networks = networks.collect::<Result<Vec<_>, _>>()?;
-        refuse_unless_any_admits(&networks, frame.deadline)?;
+        admit(&self.queues, &self.metrics, &networks, frame)?;
         let (geometry, level, feature, groups) = decode().inspect_err(|refusal| self.count(refusal))?;
         let decode_time = frame.arrived.elapsed();
         let step = model.bundle().levels()[level.index()].step;
         let input = QuantizedLatent { feature: Arc::new(feature), step };
         let dispatch = Dispatch { frame, networks, input, geometry: geometry.index(), decode_time };
-        let answer = dispatch.answer(convert, &self.metrics).await?;
+        let answer = dispatch.answer(convert, (&self.queues, &self.metrics)).await?;
         Ok(Answer { groups, ..answer })
     }
 
@@ -212,11 +221,11 @@ impl Engine {
         };
         let networks = frame.queries.iter().map(|query| model.unsplit_network(query));
         let networks = networks.collect::<Result<Vec<_>, _>>()?;
-        refuse_unless_any_admits(&networks, frame.deadline)?;
+        admit(&self.queues, &self.metrics, &networks, frame)?;
         let decoded = self.decoder.decode(image, held, geometry, frame.deadline).await;
         let (input, decode_time) = decoded.inspect_err(|refusal| self.count(refusal))?;
         let dispatch = Dispatch { frame, networks, input, geometry: index, decode_time };
-        dispatch.answer(convert, &self.metrics).await
+        dispatch.answer(convert, (&self.queues, &self.metrics)).await
     }
 
     /// Counts a frame that was refused while it was decoded.

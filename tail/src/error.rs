@@ -1,10 +1,10 @@
 //! The errors of the server, and their exit codes.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use narrows_wire::{identity::IdentityError, quic::SetupError};
 
-use crate::{Shortage, certs, engine};
+use crate::{Shortage, certs, devices, engine};
 
 /// An error of the server. [`Error::kind`] says what is at fault.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,14 @@ pub enum Error {
     /// Certificates cannot be made.
     #[error(transparent)]
     Certs(#[from] certs::Error),
+    /// The file with the devices' rights cannot be used.
+    #[error("{}", file.display())]
+    Devices {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: devices::Fault,
+    },
     /// The address to listen on cannot be resolved.
     #[error("cannot listen on {listen}: the name cannot be resolved on this machine")]
     Resolve {
@@ -85,7 +93,11 @@ impl Error {
             },
             Error::Identity(_) | Error::Certs(_) => ErrorKind::Identity,
             Error::Bind { .. } | Error::Resolve { .. } => ErrorKind::Bind,
-            Error::Quic(_) | Error::Io { .. } | Error::Limit(_) | Error::Undrained { .. } => ErrorKind::Other,
+            Error::Devices { .. }
+            | Error::Quic(_)
+            | Error::Io { .. }
+            | Error::Limit(_)
+            | Error::Undrained { .. } => ErrorKind::Other,
         }
     }
 

@@ -9,12 +9,13 @@
 //! ```no_run
 //! use std::{sync::Arc, time::Instant};
 //!
-//! use narrows_tail::engine::{Engine, Job, JobInput, Options, Prediction, Query, TaskQuery};
+//! use narrows_tail::engine::{Client, Engine, Job, JobInput, Options, Prediction, Query, TaskQuery};
 //!
 //! # async fn classify(packet: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
 //! let engine = Engine::open(&["models/bundles/lite2".into()], &Options::default())?;
 //! let answer = engine
 //!     .submit(Job {
+//!         client: Client::default(),
 //!         model: Arc::clone(&engine.models()[0]),
 //!         input: JobInput::Packet(packet),
 //!         queries: vec![TaskQuery { task: 0, query: Query::Classify { top_k: 5 } }],
@@ -32,6 +33,7 @@
 
 pub mod certs;
 pub mod config;
+pub mod devices;
 pub mod engine;
 mod error;
 mod files;

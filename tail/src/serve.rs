@@ -4,6 +4,7 @@
 mod certificates;
 mod listen;
 mod port_file;
+mod rights;
 mod signals;
 
 use std::{
@@ -21,10 +22,11 @@ use quinn::Endpoint;
 use rustls_pki_types::CertificateDer;
 use tokio::{runtime::Runtime, sync::watch};
 
-use self::{certificates::Certificates, port_file::PortFile};
+use self::{certificates::Certificates, port_file::PortFile, rights::RightsFile};
 use crate::{
     Error,
     config::Serve,
+    devices::Devices,
     engine::Engine,
     frontend::{
         peers::{Limits, NotAccepted},
@@ -48,6 +50,10 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     // The networks are loaded last, so that whatever else is wrong is reported at once.
     let mut certificates = Certificates::new(&config.identity, config.crl.as_deref());
     let identity = certificates.load()?;
+    let (rights, devices) = match &config.devices {
+        Some(path) => RightsFile::open(path).map(|(file, devices)| (Some(file), devices))?,
+        None => (None, Devices::default()),
+    };
     let idle_timeout = Duration::from_millis(config.idle_timeout);
     let tuning = Tuning {
         segmentation_offload: !config.no_gso,
@@ -90,6 +96,7 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
         Arc::clone(&engine),
         max_in_flight,
         limits,
+        Arc::new(devices),
         config.request_memory << 20,
         tuning.clone(),
         config.next.clone().unwrap_or_default(),
@@ -116,6 +123,11 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
             queue: config.queue,
             drain: drain.clone(),
         });
+        if let Some(file) = rights {
+            let shared = Arc::clone(&shared);
+            let apply = move |devices| shared.set_devices(devices);
+            tokio::spawn(file.watch(apply, signals::hangup()?, drain.clone()));
+        }
         if let Some(file) = port_file {
             file.write(&address.to_string())?;
         }

@@ -10,8 +10,8 @@ use std::{
 use narrows_codec::{Decoder, Feature, GeometryId, LevelId, Shape, Tables};
 use narrows_models::{Bundle, image::ImageFormat};
 use narrows_tail::engine::{
-    Answer, Device, EncodedImage, Engine, Framing, Job, JobInput, Options, Prediction, Query, RefusalReason,
-    TaskQuery,
+    Answer, Client, Device, EncodedImage, Engine, Framing, Job, JobInput, Options, Prediction, Query,
+    RefusalReason, TaskQuery,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -39,7 +39,7 @@ async fn an_engine_answers_jobs_that_fit_its_model_and_refuses_others() -> Resul
 #[expect(clippy::disallowed_methods, reason = "a job arrives now")]
 fn job(engine: &Engine, input: JobInput, queries: Vec<TaskQuery>) -> Job {
     let model = Arc::clone(&engine.models()[0]);
-    Job { model, input, queries, arrived: Instant::now(), deadline: None }
+    Job { client: Client::default(), model, input, queries, arrived: Instant::now(), deadline: None }
 }
 
 fn classify(bundle: &Bundle) -> Result<TaskQuery> {

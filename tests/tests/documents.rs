@@ -61,6 +61,11 @@ fn commands_for_the_status_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_scheduling_work() -> Result<()> {
+    run("docs/scheduling.md")
+}
+
+#[test]
 fn commands_for_certificates_work() -> Result<()> {
     run("docs/certificates.md")
 }

@@ -160,11 +160,13 @@ codes! {
         Task = 3, "task not available";
         /// The server has no room for another connection.
         Connections = 4, "too many connections";
+        /// The server gives the client's name no rights.
+        NotPermitted = 5, "not permitted";
         /// The packet cannot be decoded.
         BadPacket = 16, "bad packet";
-        /// The frame's time budget ran out before the work began.
+        /// The frame's time budget ran out before the work began, or would have run out before its end.
         Expired = 17, "budget spent";
-        /// The queue is full; the retry hint says when to try again.
+        /// The queue is full, or a quota of the client is used up; the retry hint says when to try again.
         Busy = 18, "busy";
         /// The server is shutting down.
         Draining = 19, "draining";

@@ -82,6 +82,15 @@ impl Pair {
         self.folder.path().join("certs")
     }
 
+    /// Makes an identity of another device, and returns its folder.
+    ///
+    /// # Errors
+    /// The name is none, or taken.
+    pub fn identity(&self, name: &str) -> Result<PathBuf> {
+        finish(tail().args(["certs", "device", name, "--dir"]).arg(self.certs()))?;
+        Ok(self.certs().join("devices").join(name))
+    }
+
     /// What the tail has logged until now.
     #[must_use]
     pub fn log(&self) -> String {

@@ -32,19 +32,23 @@ use crate::load::{arrivals::Arrivals, load_stats::LoadStats, workload::Workload}
 
 /// Heads per UDP socket.
 const PER_SOCKET: usize = 512;
-/// Handshakes in progress at once: handshakes that a server refuses say nothing about frames.
-const HANDSHAKES: usize = 32;
+/// Handshakes in progress at once, except in a storm: handshakes that a server refuses say nothing about frames.
+pub(super) const HANDSHAKES: usize = 32;
 /// How long after its deadline a frame may still be answered before it counts as a failure.
 const GRACE: Duration = Duration::from_secs(5);
+/// The time for frames without a deadline, besides that.
+const UNHURRIED: Duration = Duration::from_secs(60);
 /// How often an interrupt is checked.
 const POLL: Duration = Duration::from_millis(100);
 
 /// The server's address, the identity of the heads, and the time over which they connect.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) server: String,
     pub(super) identity: PathBuf,
     pub(super) ramp: Duration,
+    /// Handshakes that may be in progress at once.
+    pub(super) handshakes: usize,
 }
 
 /// Connected simulated heads.
@@ -64,12 +68,13 @@ struct Head {
     session: RefCell<Client>,
     bundle: u8,
     task_requests: Rc<[TaskRequest]>,
-    /// Permits for the frames that the server accepts at once; further frames wait.
+    /// Frames that the server accepts at once, and permits for them; further frames wait.
+    room: usize,
     in_flight: Semaphore,
 }
 
 impl ClientPool {
-    /// Connects `number` heads, evenly over the ramp and at most [`HANDSHAKES`] at once.
+    /// Connects `number` heads, evenly over the ramp.
     ///
     /// # Errors
     /// When no head connects, with the reasons.
@@ -89,7 +94,7 @@ impl ClientPool {
         let endpoints = (0..number.div_ceil(PER_SOCKET)).map(|_| quic::client_endpoint(address, &tuning));
         let endpoints: Vec<Endpoint> = endpoints.collect::<Result<_, _>>()?;
         let task_requests: Rc<[TaskRequest]> = workload.task_requests.clone().into();
-        let handshakes = Rc::new(Semaphore::new(HANDSHAKES));
+        let handshakes = Rc::new(Semaphore::new(target.handshakes));
         let start = Instant::now();
         let bar = bar("connecting", number);
         let mut calls = JoinSet::new();
@@ -108,12 +113,14 @@ impl ClientPool {
                 let session = timeout(HELLO_TIMEOUT, exchange_hello(&connection, Client::new(hello)));
                 let session = session.await.context("hello")??;
                 let bundle = session.bundle(&bundle).context("the tail does not serve the bundle")?;
-                let in_flight = Semaphore::new(session.room());
+                let room = session.room();
+                let in_flight = Semaphore::new(room);
                 anyhow::Ok(Head {
                     connection,
                     session: RefCell::new(session),
                     bundle,
                     task_requests,
+                    room,
                     in_flight,
                 })
             });
@@ -189,7 +196,7 @@ impl ClientPool {
             }
             stats.borrow_mut().due += 1;
             let head = Rc::clone(&self.heads[head]);
-            frames.spawn_local(head.frame(packet.clone(), due, budget, Rc::clone(&stats)));
+            frames.spawn_local(head.frame(packet.clone(), due, Some(budget), Rc::clone(&stats)));
             bar.set_position(at.as_secs());
             while frames.try_join_next().is_some() {}
             // A loop that is late does not sleep above; frames in flight must run all the same.
@@ -202,9 +209,81 @@ impl ClientPool {
         }
         bar.finish_and_clear();
         let mut stats = stats.take();
-        let lost = self.heads.iter().filter(|head| head.connection.close_reason().is_some());
-        stats.heads_lost = lost.count();
+        stats.heads_lost = self.lost();
         Ok(stats)
+    }
+
+    /// Keeps `in_flight` frames of each head in flight for `time`, or as many as the server allows, each sent when one before it
+    /// is answered, and waits for the outcome of all.
+    pub(super) async fn saturate(
+        &self,
+        in_flight: Option<usize>,
+        time: Duration,
+        budget: Option<Duration>,
+        interrupt: &Interrupt,
+    ) -> Result<LoadStats> {
+        let stats = Rc::new(RefCell::new(LoadStats::new(time)));
+        let (start, mut streams) = (Instant::now(), JoinSet::new());
+        for (number, head) in self.heads.iter().enumerate() {
+            for place in 0..in_flight.unwrap_or(usize::MAX).min(head.room) {
+                let (head, stats) = (Rc::clone(head), Rc::clone(&stats));
+                let packets = self.packets.clone();
+                streams.spawn_local(async move {
+                    for packet in packets.iter().cycle().skip(number + place) {
+                        if start.elapsed() >= time || head.connection.close_reason().is_some() {
+                            return;
+                        }
+                        stats.borrow_mut().due += 1;
+                        Rc::clone(&head)
+                            .frame(packet.clone(), Instant::now(), budget, Rc::clone(&stats))
+                            .await;
+                    }
+                });
+            }
+        }
+        while !streams.is_empty() {
+            if timeout(POLL, streams.join_next()).await.is_err() && interrupt.seen() {
+                streams.shutdown().await;
+            }
+        }
+        let mut stats = stats.take();
+        stats.seconds = start.elapsed().as_secs_f64();
+        stats.heads_lost = self.lost();
+        Ok(stats)
+    }
+
+    /// Sends one frame of every head at once, and waits for the outcome of all.
+    pub(super) async fn once(&self, budget: Duration) -> LoadStats {
+        let stats = Rc::new(RefCell::new(LoadStats::new(Duration::ZERO)));
+        let (start, mut frames) = (Instant::now(), JoinSet::new());
+        for (head, packet) in self.heads.iter().zip(self.packets.iter().cycle()) {
+            stats.borrow_mut().due += 1;
+            let frame = Rc::clone(head).frame(packet.clone(), start, Some(budget), Rc::clone(&stats));
+            frames.spawn_local(frame);
+        }
+        while frames.join_next().await.is_some() {}
+        let mut stats = stats.take();
+        stats.seconds = start.elapsed().as_secs_f64();
+        stats.heads_lost = self.lost();
+        stats
+    }
+
+    /// Sends nothing for `time`.
+    pub(super) async fn idle(&self, time: Duration, interrupt: &Interrupt) -> LoadStats {
+        let start = Instant::now();
+        let bar = bar("idle, seconds", time.as_secs() as usize);
+        while !interrupt.seen() && start.elapsed() < time {
+            tokio::time::sleep(POLL.min(time)).await;
+            bar.set_position(start.elapsed().as_secs());
+        }
+        bar.finish_and_clear();
+        let mut stats = LoadStats::new(start.elapsed());
+        stats.heads_lost = self.lost();
+        stats
+    }
+
+    fn lost(&self) -> usize {
+        self.heads.iter().filter(|head| head.connection.close_reason().is_some()).count()
     }
 
     /// Closes every connection and waits until the sockets have sent that.
@@ -224,10 +303,10 @@ impl Head {
         self: Rc<Self>,
         packet: Vec<u8>,
         due: Instant,
-        budget: Duration,
+        budget: Option<Duration>,
         stats: Rc<RefCell<LoadStats>>,
     ) {
-        let end = due + budget + GRACE;
+        let end = due + budget.unwrap_or(UNHURRIED) + GRACE;
         let Ok(Ok(_permit)) = timeout_at(end.into(), self.in_flight.acquire()).await else {
             return stats.borrow_mut().failed("waited for other frames of its head");
         };
@@ -235,7 +314,7 @@ impl Head {
         let request = self.session.borrow_mut().request(
             now,
             self.bundle,
-            Some(due + budget),
+            budget.map(|budget| due + budget),
             task_requests,
             Payload::Packet(packet),
         );
@@ -254,7 +333,7 @@ impl Head {
             }
             Err(_) => {
                 self.session.borrow_mut().abandon(id);
-                return stats.borrow_mut().failed("no answer within 5 s of its deadline");
+                return stats.borrow_mut().failed("no answer in time");
             }
         };
         match reply.map(|answered| answered.reply) {

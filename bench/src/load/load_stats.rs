@@ -6,7 +6,7 @@ use comfy_table::{Table, presets};
 use narrows_wire::{Outcome, RefusalCode, Reply};
 use serde::Serialize;
 
-use super::latencies::{Latencies, Percentiles, shown};
+use crate::latencies::{Latencies, Percentiles, shown};
 
 /// Counts and times, filled while frames come back.
 #[derive(Debug, Default)]
@@ -31,8 +31,8 @@ pub(super) struct LoadStats {
 /// One rate, held for a while.
 #[derive(Debug, Clone, Serialize)]
 pub struct Step {
-    /// Frames per second of all heads together.
-    pub offered: f64,
+    /// Frames per second of all heads together; `None` where the server set the pace.
+    pub offered: Option<f64>,
     /// Seconds in which frames were due.
     pub seconds: f64,
     /// Frames that were due.
@@ -97,7 +97,7 @@ impl LoadStats {
         *self.failures.entry(reason.to_owned()).or_default() += 1;
     }
 
-    pub(super) fn finish(self, offered: f64, cpu: f64, tail_cpu: Option<f64>) -> Step {
+    pub(super) fn finish(self, offered: Option<f64>, cpu: f64, tail_cpu: Option<f64>) -> Step {
         let answered = self.answered.len() as usize;
         Step {
             offered,
@@ -124,7 +124,7 @@ impl LoadStats {
 impl Step {
     /// The figures as a table of two columns.
     pub(super) fn table(&self) -> Table {
-        let ms = |of: Percentiles| [of.p50, of.p95, of.p99].map(shown).join(" / ");
+        let ms = |of: Percentiles| [of.p50, of.p90, of.p99].map(shown).join(" / ");
         let list = |counts: &BTreeMap<String, usize>| {
             let counts = counts.iter().map(|(name, number)| format!("{number} × {name}"));
             counts.collect::<Vec<_>>().join(", ")
@@ -132,15 +132,15 @@ impl Step {
         let batches = self.batches.iter().map(|(batch, number)| format!("{number} × {batch}"));
         let tail_cpu = self.tail_cpu.map_or_else(|| "unknown".into(), |cpu| format!("{cpu:.2}"));
         let rows = [
-            ("frames/s offered, answered", format!("{:.1}, {:.1}", self.offered, self.throughput)),
-            ("answered, ms p50 / p95 / p99", ms(self.answered_ms)),
-            ("refused, ms p50 / p95 / p99", ms(self.refused_ms)),
+            ("frames/s offered, answered", format!("{}, {:.1}", shown(self.offered), self.throughput)),
+            ("answered, ms p50 / p90 / p99", ms(self.answered_ms)),
+            ("refused, ms p50 / p90 / p99", ms(self.refused_ms)),
             ("refused", list(&self.refusals)),
             ("tasks refused", list(&self.task_refusals)),
             ("no reply", list(&self.failures)),
             ("heads that lost their connection", self.heads_lost.to_string()),
             ("answers by batch size", batches.collect::<Vec<_>>().join(", ")),
-            ("in the server's queue, ms p50 / p95 / p99", ms(self.tail_queue_ms)),
+            ("in the server's queue, ms p50 / p90 / p99", ms(self.tail_queue_ms)),
             ("in its network", ms(self.tail_infer_ms)),
             ("sent late by", ms(self.late_ms)),
             ("cores used here, by the server", format!("{:.2}, {tail_cpu}", self.cpu)),
@@ -188,7 +188,7 @@ mod tests {
         partly.answers.push(TaskAnswer { task: 1, batch: 0, outcome: Outcome::Refused(refusal) });
         stats.due += 1;
         stats.answered(Duration::from_millis(1), &partly);
-        let step = stats.finish(5.0, 0.1, None);
+        let step = stats.finish(Some(5.0), 0.1, None);
         assert_eq!((step.frames, step.answered, step.throughput), (11, 7, 3.5));
         let near = |ms: Option<f64>, exact: f64| ms.is_some_and(|ms| (ms / exact - 1.0).abs() < 1e-3);
         assert!(near(step.answered_ms.p50, 30.0), "{:?}", step.answered_ms);

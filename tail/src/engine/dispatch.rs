@@ -3,30 +3,35 @@
 
 use std::time::{Duration, Instant};
 
+use narrows_scheduler::{Dropped, NetworkId};
 use ndarray::{Axis, Ix1, Ix3};
 use tokio::sync::oneshot;
 
 use super::{
+    client::Client,
     input::ModelInput,
     job::{Answer, TaskAnswer},
     metrics::Metrics,
     ort::Provider,
     postprocess::{self, Prediction},
     query::{Query, TaskQuery},
+    queues::{Ask, Queues},
     refusal::{Refusal, RefusalReason},
     ticket::Ticket,
     timing::{Span, stages},
-    worker::{Network, TaskRun, Work, WorkResult},
+    worker::{Network, TaskRun, Work, WorkResult, busy, shutting_down},
 };
 
 /// The queries to a frame, and its times.
 #[derive(Clone, Copy)]
 pub(super) struct Frame<'a> {
+    /// Who it is for.
+    pub(super) client: &'a Client,
     /// The queries.
     pub(super) queries: &'a [TaskQuery],
     /// The time of the frame's arrival.
     pub(super) arrived: Instant,
-    /// The time by which the networks must have begun to run.
+    /// The time by which the answer is of use.
     pub(super) deadline: Option<Instant>,
 }
 
@@ -44,20 +49,34 @@ pub(super) struct Dispatch<'a, I> {
     pub(super) decode_time: Duration,
 }
 
-/// Refuses a frame that none of the networks would queue now, for the reason of the first one. Called before a frame is
-/// decoded, so that frames that would be refused anyway do not cost a decode.
+/// Hint for work that made room for that of another device: about the time in which a queue changes.
+const DISPLACED: Duration = Duration::from_millis(100);
+
+/// Admits a frame for these networks, or refuses it by its client's quotas, or where none of them would queue it now. Called
+/// before a frame is decoded, so that frames that would be refused anyway do not cost a decode.
 ///
 /// # Errors
-/// The first network's refusal if every network refuses.
-pub(super) fn refuse_unless_any_admits<I: ModelInput>(
+/// [`RefusalReason::Busy`] or [`RefusalReason::ShuttingDown`].
+pub(super) fn admit<I: ModelInput>(
+    queues: &Queues,
+    metrics: &Metrics,
     networks: &[&Network<I>],
-    deadline: Option<Instant>,
+    frame: Frame<'_>,
 ) -> Result<(), Refusal> {
-    let refusals: Option<Vec<Refusal>> =
-        networks.iter().map(|network| network.admit(deadline).err()).collect();
-    match refusals.and_then(|refusals| refusals.into_iter().next()) {
-        Some(refusal) => Err(refusal),
-        None => Ok(()),
+    if !networks.is_empty() && networks.iter().all(|network| network.closed()) {
+        return Err(shutting_down());
+    }
+    let ids: Vec<NetworkId> = networks.iter().map(|network| network.id()).collect();
+    queues.admit(frame.ask(), &ids).map_err(|refused| {
+        metrics.count_refused(&refused);
+        busy(networks.first().map_or("", |network| &network.task().name), &refused)
+    })
+}
+
+impl Frame<'_> {
+    /// What the frame asks of a network.
+    pub(super) fn ask(&self) -> Ask<'_> {
+        Ask { client: self.client, deadline: self.deadline }
     }
 }
 
@@ -70,11 +89,13 @@ impl<I: ModelInput> Dispatch<'_, I> {
     pub(super) async fn answer<T>(
         self,
         convert: &(impl Fn(Prediction) -> Result<T, Refusal> + Sync),
-        metrics: &Metrics,
+        (queues, metrics): (&Queues, &Metrics),
     ) -> Result<Answer<T>, Refusal> {
         let Dispatch { frame, networks, input, geometry, decode_time } = self;
-        let Frame { queries, arrived, deadline } = frame;
-        let submit = |network: &&Network<I>| Pending::submit(network, input.clone(), geometry, deadline);
+        let Frame { queries, arrived, deadline, .. } = frame;
+        let ids: Vec<NetworkId> = networks.iter().map(|network| network.id()).collect();
+        queues.record_frame(frame.ask(), &ids, geometry);
+        let submit = |network: &&Network<I>| Pending::submit(network, frame.ask(), input.clone(), geometry);
         let pending: Vec<Pending> = networks.iter().map(submit).collect();
         let mut tasks = Vec::with_capacity(queries.len());
         let mut spans = Vec::with_capacity(queries.len());
@@ -108,16 +129,11 @@ struct Pending {
 }
 
 impl Pending {
-    fn submit<I: ModelInput>(
-        network: &Network<I>,
-        input: I,
-        geometry: usize,
-        deadline: Option<Instant>,
-    ) -> Pending {
+    fn submit<I: ModelInput>(network: &Network<I>, ask: Ask<'_>, input: I, geometry: usize) -> Pending {
         let (result, receiver) = oneshot::channel();
         let ticket = Ticket::default();
-        let work = Work { input, ticket: ticket.clone(), result };
-        let submitted = network.submit(geometry, deadline, work);
+        let work = Work { input, geometry, ticket: ticket.clone(), result };
+        let submitted = network.submit(ask, work);
         Pending { ticket, result: submitted.map(|()| receiver) }
     }
 
@@ -127,7 +143,6 @@ impl Pending {
     /// # Errors
     /// The reason why there was no run.
     async fn result(mut self, deadline: Option<Instant>, metrics: &Metrics) -> Result<TaskRun, Refusal> {
-        let expired = || Refusal::new(RefusalReason::Expired, "the frame waited until its budget was spent");
         let receiver = match &mut self.result {
             Ok(receiver) => receiver,
             Err(refusal) => return Err(refusal.clone()),
@@ -144,17 +159,31 @@ impl Pending {
             () = at_deadline => {
                 if self.ticket.cancel() {
                     metrics.expired.add(1);
-                    return Err(expired());
+                    return Err(dropped(Dropped::Expired));
                 }
                 receiver.await
             }
         };
         match result {
             Ok(WorkResult::Ran(run)) => Ok(run),
-            Ok(WorkResult::Expired) => Err(expired()),
+            Ok(WorkResult::Dropped(reason)) => Err(dropped(reason)),
             Ok(WorkResult::Failed(reason)) => Err(Refusal::new(RefusalReason::Internal, reason)),
             Err(_) => Err(Refusal::new(RefusalReason::Internal, "the worker is gone")),
         }
+    }
+}
+
+/// The refusal of work that was dropped from its queue.
+fn dropped(reason: Dropped) -> Refusal {
+    match reason {
+        Dropped::Displaced => {
+            let text = "the queue is full, and a device with fewer frames in it took the place of this one";
+            Refusal::new(RefusalReason::Busy, text).retry_after(DISPLACED)
+        }
+        Dropped::Hopeless => {
+            Refusal::new(RefusalReason::Expired, "the frame waited until the network had no time left for it")
+        }
+        _ => Refusal::new(RefusalReason::Expired, "the frame waited until its budget was spent"),
     }
 }
 

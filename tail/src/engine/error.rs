@@ -51,6 +51,14 @@ pub enum Error {
     /// The operating system grants too few threads for a network.
     #[error("--threads, --workers")]
     Limit(#[from] Shortage),
+    /// The file for the recording of arrivals cannot be made.
+    #[error("cannot record arrivals in {}", path.display())]
+    Recording {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
     /// A worker thread cannot be started.
     #[error("cannot start a worker")]
     Thread(#[source] io::Error),
@@ -78,7 +86,7 @@ impl Error {
             }
             Error::Ort(error) if error.kind() == ort::ErrorKind::Model => ErrorKind::Bundle,
             Error::Ort(_) => ErrorKind::Runtime,
-            Error::Limit(_) | Error::Thread(_) => ErrorKind::System,
+            Error::Limit(_) | Error::Recording { .. } | Error::Thread(_) => ErrorKind::System,
         }
     }
 }

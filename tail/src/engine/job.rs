@@ -5,13 +5,15 @@ use std::{sync::Arc, time::Instant};
 use narrows_codec::{Feature, GeometryId, LevelId};
 
 use super::{
-    decode::EncodedImage, ort::Provider, postprocess::Prediction, query::TaskQuery, refusal::Refusal,
-    registry::Model, timing::Timings,
+    client::Client, decode::EncodedImage, ort::Provider, postprocess::Prediction, query::TaskQuery,
+    refusal::Refusal, registry::Model, timing::Timings,
 };
 
 /// One frame and the queries to answer from it.
 #[derive(Clone, Debug)]
 pub struct Job {
+    /// Who it is for.
+    pub client: Client,
     /// The model to run, one of [`Engine::models`](super::Engine::models).
     pub model: Arc<Model>,
     /// The frame.
@@ -20,7 +22,8 @@ pub struct Job {
     pub queries: Vec<TaskQuery>,
     /// The time of the frame's arrival, from which [`Answer::timings`] count.
     pub arrived: Instant,
-    /// The time by which the networks must have begun to run; later the job is refused.
+    /// The time by which the answer is of use. A job that the networks are not estimated to finish by then, or have not begun, is
+    /// refused.
     pub deadline: Option<Instant>,
 }
 

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use narrows_models::Bundle;
+use narrows_scheduler::Refused;
 
 use super::ort::Provider;
 
@@ -18,6 +19,18 @@ pub struct Metrics {
     pub images_busy: Counter,
     /// Pieces of work that were dropped because their deadline passed before a run began.
     pub expired: Counter,
+    /// Pieces of work that were dropped because a run that began then would have ended after their deadline.
+    pub hopeless: Counter,
+    /// Pieces of work that made room for one of a device with fewer frames in the queue.
+    pub displaced: Counter,
+    /// Frames or pieces of work refused because the queue was full and no device had more frames in it.
+    pub queue_full: Counter,
+    /// Frames or pieces of work refused because their device's own frames were estimated to outlast their deadline.
+    pub backlog_too_long: Counter,
+    /// Frames refused because their device's quota of frames a second was used up.
+    pub frame_quota: Counter,
+    /// Frames refused because their device's quota of network time was used up.
+    pub time_quota: Counter,
 }
 
 /// The inference runs of one network.
@@ -63,6 +76,18 @@ const BATCH_SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0
 /// A counter that many threads may raise.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
+
+impl Metrics {
+    /// Counts a frame or piece of work that was not admitted.
+    pub(super) fn count_refused(&self, refused: &Refused) {
+        match refused {
+            Refused::TooLong { .. } => self.backlog_too_long.add(1),
+            Refused::FrameQuota { .. } => self.frame_quota.add(1),
+            Refused::TimeQuota { .. } => self.time_quota.add(1),
+            _ => self.queue_full.add(1),
+        }
+    }
+}
 
 impl Runs {
     /// Counts a run over this many frames.

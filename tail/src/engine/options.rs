@@ -2,7 +2,16 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{batcher::BatchLimits, ort::Device};
+use super::ort::Device;
+
+/// The limits of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Frames in one run, at least 1.
+    pub size: usize,
+    /// Time that the oldest frame may wait for others of its shape while a worker is free.
+    pub wait: Duration,
+}
 
 /// The settings of an [`Engine`](super::Engine). The defaults are those of `narrows-tail serve`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +26,8 @@ pub struct Options {
     pub workers: usize,
     /// Limits of one batch.
     pub batch: BatchLimits,
-    /// Frames that may wait for one network, and images that may wait to be decoded.
+    /// Frames that may wait for one network, and images that may wait to be decoded. Where that many wait for a network, one of
+    /// the device with the most makes room for one of a device with fewer.
     pub queue: usize,
     /// Load the unsplit networks as well, so that images are answered.
     pub unsplit: bool,
@@ -25,6 +35,8 @@ pub struct Options {
     pub decoders: usize,
     /// Pixels that an image may have.
     pub max_image_pixels: u64,
+    /// File in which arrivals and runs are recorded.
+    pub record_arrivals: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -35,10 +47,11 @@ impl Default for Options {
             threads: 0,
             workers: 1,
             batch: BatchLimits { size: 8, wait: Duration::ZERO },
-            queue: 64,
+            queue: 512,
             unsplit: false,
             decoders: 2,
             max_image_pixels: 1 << 24,
+            record_arrivals: None,
         }
     }
 }

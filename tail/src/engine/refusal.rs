@@ -28,9 +28,10 @@ pub enum RefusalReason {
     WrongQuery,
     /// The unsplit network of the task is not served, so the task does not take images.
     UnsplitNotServed,
-    /// The queue is full, or it is estimated to last longer than the deadline allows.
+    /// A queue is full, the device's own frames are estimated to last longer than the deadline allows, or a quota of the device
+    /// is used up.
     Busy,
-    /// The deadline passed before a run began.
+    /// The deadline passed before a run began, or would have passed before it ended.
     Expired,
     /// The engine is shutting down.
     ShuttingDown,

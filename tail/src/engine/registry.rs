@@ -9,17 +9,18 @@ use std::{
 
 use narrows_codec::{Shape, Tables};
 use narrows_models::{Bundle, TaskKind};
+use narrows_scheduler::NetworkLimits;
 
 use super::{
     bundle::OpenedBundle,
     error::Error,
     input::{ModelInput, QuantizedLatent, RgbImage},
     metrics::{Metrics, NetworkStatus},
-    options::Options,
+    options::{BatchLimits, Options},
     ort::{Runtime, Session},
     query::{Query, TaskQuery},
+    queues::Queues,
     refusal::{Refusal, RefusalReason},
-    scheduler::Limits,
     selftest::{self, Report},
     worker::Network,
 };
@@ -144,7 +145,7 @@ impl Registry {
     pub(super) fn open(
         folders: &[PathBuf],
         options: &Options,
-        metrics: &Arc<Metrics>,
+        (queues, metrics): (&Arc<Queues>, &Arc<Metrics>),
     ) -> Result<Registry, Error> {
         let bundles = folders.iter().map(|folder| OpenedBundle::open(folder, options.unsplit));
         let bundles = bundles.collect::<Result<Vec<_>, _>>()?;
@@ -157,7 +158,7 @@ impl Registry {
         }
         let runtime = Runtime::open(options.library.as_deref())?;
         tracing::info!(library = %runtime.library().display(), version = runtime.version(), "ONNX Runtime");
-        let mut loader = Loader { runtime, options, metrics, threads: Vec::new() };
+        let mut loader = Loader { runtime, options, queues, metrics, threads: Vec::new() };
         let models = bundles.into_iter().map(|bundle| loader.load(bundle).map(Arc::new));
         let models = models.collect::<Result<Vec<_>, _>>()?;
         Ok(Registry { models, threads: Mutex::new(loader.threads) })
@@ -183,6 +184,7 @@ impl Registry {
 struct Loader<'a> {
     runtime: Runtime,
     options: &'a Options,
+    queues: &'a Arc<Queues>,
     metrics: &'a Arc<Metrics>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -251,8 +253,10 @@ impl Loader<'_> {
             sessions.push(session);
         }
         drop(onnx);
-        let limits = Limits { batch: options.batch, queue: options.queue, workers };
-        let started = Network::start(task.clone(), sessions, limits, Arc::clone(self.metrics));
+        let BatchLimits { size: batch, wait } = options.batch;
+        let limits = NetworkLimits { batch, wait, queue: options.queue, workers };
+        let name = format!("{}/{} {}", bundle.name(), task.name, I::NETWORK);
+        let started = Network::start(&name, task.clone(), sessions, limits, (self.queues, self.metrics));
         let (network, threads) = started.map_err(Error::Thread)?;
         self.threads.extend(threads);
         Ok(network)

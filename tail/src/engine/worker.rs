@@ -1,25 +1,26 @@
 //! A network's queue and its workers: each worker is a thread that takes batches from the queue and runs the network.
-#![expect(clippy::disallowed_methods, reason = "the scheduler is given the time, and runs are timed")]
+#![expect(clippy::disallowed_methods, reason = "runs are timed")]
 
 use std::{
+    collections::HashMap,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use narrows_models::Task;
+use narrows_scheduler::{Dropped, FrameId, NetworkId, NetworkLimits, Refused, RunId};
 use tokio::sync::oneshot;
 
 use super::{
-    batcher::{Item, Next},
     error::chain,
     input::ModelInput,
     metrics::{Metrics, Runs},
     ort::{Output, Provider, Session},
+    queues::{Ask, Queues, Step},
     refusal::{Refusal, RefusalReason},
-    scheduler::{Limits, Rejected, Scheduler},
     ticket::Ticket,
 };
 
@@ -27,21 +28,32 @@ use super::{
 pub(super) struct Network<I> {
     task: Task,
     provider: Provider,
-    queue: Mutex<Queue<I>>,
+    id: NetworkId,
+    queues: Arc<Queues>,
+    work: Mutex<Waiting<I>>,
     work_or_close: Condvar,
     metrics: Arc<Metrics>,
     runs: Runs,
 }
 
-struct Queue<I> {
-    scheduler: Scheduler<usize, Work<I>>,
+/// The work that waits. Its lock is taken before that of the queues.
+struct Waiting<I> {
+    frames: HashMap<FrameId, Work<I>>,
     closed: bool,
+}
+
+/// The frames of a run.
+struct Batch<I> {
+    run: RunId,
+    works: Vec<Work<I>>,
 }
 
 /// The work on one frame for one network.
 pub(super) struct Work<I> {
     /// The network's input.
     pub(super) input: I,
+    /// The index of the input's geometry. Frames of one geometry may share a run.
+    pub(super) geometry: usize,
     /// Whether the job still waits for the work.
     pub(super) ticket: Ticket,
     /// The channel that takes the result.
@@ -52,8 +64,8 @@ pub(super) struct Work<I> {
 pub(super) enum WorkResult {
     /// The network ran.
     Ran(TaskRun),
-    /// The deadline passed before a run began.
-    Expired,
+    /// It was dropped.
+    Dropped(Dropped),
     /// The run failed; a text for the client.
     Failed(String),
 }
@@ -73,22 +85,25 @@ pub(super) struct TaskRun {
 }
 
 impl<I: ModelInput> Network<I> {
-    /// Starts one worker thread per session.
+    /// Starts one worker thread per session. `name` tells the network from others in recordings.
     ///
     /// # Errors
     /// The operating system's error if a thread cannot be started.
     pub(super) fn start(
+        name: &str,
         task: Task,
         sessions: Vec<Session>,
-        limits: Limits,
-        metrics: Arc<Metrics>,
+        limits: NetworkLimits,
+        (queues, metrics): (&Arc<Queues>, &Arc<Metrics>),
     ) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
         let network = Arc::new(Network {
             task,
             provider: sessions.first().map_or(Provider::Cpu, Session::provider),
-            queue: Mutex::new(Queue { scheduler: Scheduler::new(limits), closed: false }),
+            id: queues.add_network(name, limits),
+            queues: Arc::clone(queues),
+            work: Mutex::new(Waiting { frames: HashMap::new(), closed: false }),
             work_or_close: Condvar::new(),
-            metrics,
+            metrics: Arc::clone(metrics),
             runs: Runs::default(),
         });
         let spawn = |session| {
@@ -116,60 +131,53 @@ impl<I: ModelInput> Network<I> {
         &self.runs
     }
 
+    /// The network's queue.
+    pub(super) fn id(&self) -> NetworkId {
+        self.id
+    }
+
     /// The number of frames that wait.
     pub(super) fn waiting(&self) -> usize {
-        self.lock().scheduler.waiting()
+        self.queues.waiting(self.id)
     }
 
-    /// Checks whether work with this deadline would be queued now.
-    ///
-    /// # Errors
-    /// [`RefusalReason::Busy`] or [`RefusalReason::ShuttingDown`] if it would not.
-    pub(super) fn admit(&self, deadline: Option<Instant>) -> Result<(), Refusal> {
-        let queue = self.lock();
-        if queue.closed {
-            return Err(shutting_down());
-        }
-        queue.scheduler.admit(Instant::now(), deadline).map_err(|rejected| self.busy(rejected))
+    /// Whether new work is refused.
+    pub(super) fn closed(&self) -> bool {
+        self.lock().closed
     }
 
-    /// Queues work. Frames of one `geometry` may share a run.
+    /// Queues work.
     ///
     /// # Errors
     /// [`RefusalReason::Busy`] or [`RefusalReason::ShuttingDown`] if it is not queued.
-    pub(super) fn submit(
-        &self,
-        geometry: usize,
-        deadline: Option<Instant>,
-        work: Work<I>,
-    ) -> Result<(), Refusal> {
-        let mut queue = self.lock();
-        if queue.closed {
+    pub(super) fn submit(&self, ask: Ask<'_>, work: Work<I>) -> Result<(), Refusal> {
+        let mut waiting = self.lock();
+        if waiting.closed {
             return Err(shutting_down());
         }
-        let pushed = queue.scheduler.push(Instant::now(), geometry, deadline, work);
-        drop(queue);
-        match pushed {
-            Ok(()) => {
-                self.work_or_close.notify_one();
-                Ok(())
-            }
-            Err((_, rejected)) => Err(self.busy(rejected)),
+        let queued = self.queues.push(ask, self.id, work.geometry).map_err(|refused| {
+            self.metrics.count_refused(&refused);
+            busy(&self.task.name, &refused)
+        })?;
+        waiting.frames.insert(queued.frame, work);
+        if let Some(displaced) = queued.displaced.and_then(|frame| waiting.frames.remove(&frame)) {
+            self.drop_work(displaced, Dropped::Displaced);
         }
+        drop(waiting);
+        self.work_or_close.notify_one();
+        Ok(())
     }
 
-    fn busy(&self, rejected: Rejected) -> Refusal {
-        let (text, retry) = match rejected {
-            Rejected::Full { waiting, retry } => {
-                let text = format!("{waiting} frames wait for {}", self.task.name);
-                (text, retry.max(Duration::from_millis(1)))
-            }
-            Rejected::TooLong { wait } => {
-                let (name, millis) = (&self.task.name, wait.as_millis());
-                (format!("the queue of {name} takes {millis} ms, longer than the budget"), wait)
-            }
-        };
-        Refusal::new(RefusalReason::Busy, text).retry_after(retry)
+    /// Tells the job of a piece of work that it will not be run.
+    fn drop_work(&self, work: Work<I>, reason: Dropped) {
+        match reason {
+            Dropped::Expired => self.metrics.expired.add(1),
+            Dropped::Hopeless => self.metrics.hopeless.add(1),
+            Dropped::Displaced => self.metrics.displaced.add(1),
+            _ => {}
+        }
+        // If the receiver is gone, the job has been given up.
+        let _ = work.result.send(WorkResult::Dropped(reason));
     }
 
     /// Refuses new work; the workers end once the queue is empty.
@@ -180,88 +188,102 @@ impl<I: ModelInput> Network<I> {
 
     /// Runs batches until the queue is closed and empty.
     fn serve(&self, mut session: Session) {
-        while let Some(items) = self.next_batch() {
+        while let Some(Batch { run, works }) = self.next_batch() {
             // Work that was given up after it left the queue is not begun.
-            let works: Vec<Work<I>> =
-                items.into_iter().map(|item| item.work).filter(|work| work.ticket.claim()).collect();
-            let began = Instant::now();
-            if !works.is_empty() {
-                self.run(&mut session, works, began);
+            let works: Vec<Work<I>> = works.into_iter().filter(|work| work.ticket.claim()).collect();
+            let (ran, started) = (works.len(), Instant::now());
+            let shape = works.first().map_or(0, |work| work.geometry);
+            let output = (ran > 0).then(|| self.run(&mut session, &works));
+            let inferred = Instant::now();
+            // Before the answers, so that what comes after one finds the accounts settled.
+            self.queues.complete(self.id, run, shape, ran, inferred - started);
+            if let Some(output) = output {
+                self.deliver(works, output.as_ref(), (started, inferred));
             }
-            self.lock().scheduler.record_run(began.elapsed());
         }
     }
 
     /// Waits for the next batch; `None` once the queue is closed and empty.
-    fn next_batch(&self) -> Option<Vec<Item<Work<I>>>> {
-        let mut queue = self.lock();
+    fn next_batch(&self) -> Option<Batch<I>> {
+        let mut waiting = self.lock();
         loop {
-            let decision = queue.scheduler.decide(Instant::now(), |work| work.ticket.wanted());
-            self.metrics.expired.add(decision.expired.len() as u64);
-            for work in decision.expired {
-                // If the receiver is gone, the job has been given up.
-                let _ = work.result.send(WorkResult::Expired);
-            }
-            match decision.next {
-                Next::Run { items, .. } => return Some(items),
-                Next::Wait(until) => {
-                    let wait = until.saturating_duration_since(Instant::now());
-                    let waited = self.work_or_close.wait_timeout(queue, wait);
-                    queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let mut dropped = Vec::new();
+            let wanted = |frame| waiting.frames.get(&frame).is_some_and(|work| work.ticket.wanted());
+            let step = self.queues.decide(self.id, wanted, &mut dropped);
+            for (frame, reason) in dropped {
+                if let Some(work) = waiting.frames.remove(&frame) {
+                    self.drop_work(work, reason);
                 }
-                Next::Idle if queue.closed => return None,
-                Next::Idle => {
-                    queue = self.work_or_close.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            match step {
+                Step::Run(run, frames) => {
+                    let works = frames.iter().filter_map(|frame| waiting.frames.remove(frame)).collect();
+                    return Some(Batch { run, works });
+                }
+                Step::Wait(time) => {
+                    let waited = self.work_or_close.wait_timeout(waiting, time);
+                    waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Step::Idle if waiting.closed => return None,
+                Step::Idle => {
+                    waiting = self.work_or_close.wait(waiting).unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
     }
 
-    /// Runs the network on a batch and sends each frame its part of the output.
-    fn run(&self, session: &mut Session, works: Vec<Work<I>>, started: Instant) {
+    /// Runs the network on a batch. `None`, and a line in the log, where that fails.
+    fn run(&self, session: &mut Session, works: &[Work<I>]) -> Option<Arc<Output>> {
         let batch: Vec<&I> = works.iter().map(|work| &work.input).collect();
         // A panic would end the worker, and every later frame of this network would wait in vain.
         let run = catch_unwind(AssertUnwindSafe(|| I::run(&self.task, session, &batch)));
-        let inferred = Instant::now();
-        let output = match run {
-            Ok(Ok(output)) if output.view().shape().first() == Some(&works.len()) => Ok(Arc::new(output)),
+        let reason = match run {
+            Ok(Ok(output)) if output.view().shape().first() == Some(&works.len()) => {
+                self.runs.count(works.len());
+                return Some(Arc::new(output));
+            }
             Ok(Ok(output)) => {
-                Err(format!("an output of shape {:?} for {} frames", output.view().shape(), works.len()))
+                format!("an output of shape {:?} for {} frames", output.view().shape(), works.len())
             }
-            Ok(Err(error)) => Err(chain(&error)),
-            Err(_) => Err("the run panicked".to_owned()),
+            Ok(Err(error)) => chain(&error),
+            Err(_) => "the run panicked".to_owned(),
         };
-        match &output {
-            Ok(_) => self.runs.count(works.len()),
-            Err(reason) => {
-                self.runs.failed.add(1);
-                tracing::error!(
-                    task = self.task.name,
-                    network = I::NETWORK,
-                    frames = works.len(),
-                    reason,
-                    "a run failed"
-                );
-            }
-        }
-        let batch = works.len();
+        self.runs.failed.add(1);
+        let (task, network, frames) = (&self.task.name, I::NETWORK, works.len());
+        tracing::error!(task, network, frames, reason, "a run failed");
+        None
+    }
+
+    /// Sends each frame of a run its part of the output.
+    fn deliver(&self, works: Vec<Work<I>>, output: Option<&Arc<Output>>, times: (Instant, Instant)) {
+        let (batch, (started, inferred)) = (works.len(), times);
         for (item, work) in works.into_iter().enumerate() {
-            let result = match &output {
-                Ok(output) => {
+            let result = match output {
+                Some(output) => {
                     WorkResult::Ran(TaskRun { started, inferred, batch, item, output: Arc::clone(output) })
                 }
-                Err(_) => WorkResult::Failed(format!("{} failed; the server's log has more", self.task.name)),
+                None => WorkResult::Failed(format!("{} failed; the server's log has more", self.task.name)),
             };
             // If the receiver is gone, the job has been given up.
             let _ = work.result.send(result);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue<I>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Waiting<I>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn shutting_down() -> Refusal {
+/// The refusal of new work while the engine is shutting down.
+pub(super) fn shutting_down() -> Refusal {
     Refusal::new(RefusalReason::ShuttingDown, "the server is shutting down")
+}
+
+/// The refusal of a frame that the scheduler did not admit for this task.
+pub(super) fn busy(task: &str, refused: &Refused) -> Refusal {
+    let text = match refused {
+        Refused::FrameQuota { .. } | Refused::TimeQuota { .. } => refused.to_string(),
+        _ => format!("{task}: {refused}"),
+    };
+    Refusal::new(RefusalReason::Busy, text).retry_after(refused.retry())
 }

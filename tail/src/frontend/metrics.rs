@@ -49,6 +49,8 @@ pub(crate) struct Metrics {
     pub(crate) device_full: Counter,
     /// Silent connections closed in favour of a newer one of the same device.
     pub(crate) connections_replaced: Counter,
+    /// Hellos refused because the device's name has no rights.
+    pub(crate) not_permitted: Counter,
     /// Hellos refused, for these and other reasons.
     pub(crate) hellos_refused: Counter,
     /// Connections closed because the peer broke the protocol.
@@ -84,6 +86,7 @@ impl Metrics {
             without_hello: zero(),
             server_full: zero(),
             device_full: zero(),
+            not_permitted: zero(),
             connections_replaced: zero(),
             hellos_refused: zero(),
             violations: zero(),
@@ -149,6 +152,7 @@ impl Metrics {
             hellos_refused = self.hellos_refused.value(),
             server_full = self.server_full.value(),
             device_full = self.device_full.value(),
+            not_permitted = self.not_permitted.value(),
             violations = self.violations.value(),
             "connections"
         );
@@ -171,6 +175,12 @@ impl Metrics {
             images_busy = engine.metrics().images_busy.value(),
             decode_failures = engine.metrics().decode_failures.value(),
             expired = engine.metrics().expired.value(),
+            hopeless = engine.metrics().hopeless.value(),
+            displaced = engine.metrics().displaced.value(),
+            queue_full = engine.metrics().queue_full.value(),
+            backlog_too_long = engine.metrics().backlog_too_long.value(),
+            frame_quota = engine.metrics().frame_quota.value(),
+            time_quota = engine.metrics().time_quota.value(),
             bytes_out = frames.bytes_out,
             "frames"
         );

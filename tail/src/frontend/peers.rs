@@ -64,6 +64,8 @@ struct Entry<C> {
 pub(crate) struct Registration<C: Connection> {
     peers: Arc<Peers<C>>,
     number: u64,
+    /// Connections that its device may have open at once.
+    per_device: usize,
 }
 
 /// The certificate is no longer accepted, for this reason.
@@ -135,7 +137,7 @@ impl<C: Connection> Peers<C> {
         let number = state.next;
         state.next += 1;
         state.entries.insert(number, Entry { device, connection, open: false });
-        Ok(Registration { peers: Arc::clone(self), number })
+        Ok(Registration { peers: Arc::clone(self), number, per_device: self.limits.per_device })
     }
 
     /// Closes every connection for whose chain of certificates `refusal` has a reason, and from now on those that register
@@ -205,6 +207,12 @@ impl<C> State<C> {
 }
 
 impl<C: Connection> Registration<C> {
+    /// The same registration of a device that may have this many connections open at once.
+    pub(crate) fn limited(mut self, per_device: usize) -> Self {
+        self.per_device = per_device;
+        self
+    }
+
     /// Takes a place among the open connections.
     ///
     /// # Errors
@@ -215,7 +223,7 @@ impl<C: Connection> Registration<C> {
         let Some(this) = state.entries.get(&self.number) else { return Err(Full::Gone) };
         let open = || state.entries.values().filter(|entry| entry.open);
         let of_device = open().filter(|entry| entry.device.key() == this.device.key()).count();
-        if of_device >= limits.per_device {
+        if of_device >= self.per_device {
             return Err(Full::Device { open: of_device });
         }
         let in_all = open().count();

@@ -13,6 +13,7 @@ use prometheus_client::{
     metrics::MetricType,
     registry::Registry,
 };
+pub(super) use prometheus_text::CONTENT_TYPE;
 
 use super::{
     Phase, Served, Status,
@@ -23,8 +24,6 @@ use crate::{
     engine::{Counter, Histogram, NetworkStatus},
     frontend::metrics::{DeviceMetrics, Metrics, OTHERS, Outcome, STAGES, Series, reason, version},
 };
-
-pub(super) use prometheus_text::CONTENT_TYPE;
 
 /// All metrics, now.
 pub(super) fn text(status: &Arc<Status>) -> String {
@@ -156,8 +155,14 @@ impl Writer<'_> {
         self.one(&names::CONNECTION_LIMIT, served.connections as f64)?;
         self.count(&names::CONNECTIONS_OPENED, &metrics.connections)?;
         let (server_full, device_full) = (metrics.server_full.value(), metrics.device_full.value());
-        let other = metrics.hellos_refused.value().saturating_sub(server_full + device_full);
-        let refused = [("server_full", server_full), ("device_full", device_full), ("other", other)];
+        let no_rights = metrics.not_permitted.value();
+        let other = metrics.hellos_refused.value().saturating_sub(server_full + device_full + no_rights);
+        let refused = [
+            ("server_full", server_full),
+            ("device_full", device_full),
+            ("no_rights", no_rights),
+            ("other", other),
+        ];
         self.by(&names::CONNECTIONS_REFUSED, "reason", &refused)?;
         let closed = [
             ("replaced", metrics.connections_replaced.value()),
@@ -297,6 +302,17 @@ impl Writer<'_> {
         self.samples(&names::PENDING, waiting)?;
         self.one(&names::QUEUE_LIMIT, served.queue as f64)?;
         self.count(&names::EXPIRED, &engine.metrics().expired)?;
+        let engine_counts = engine.metrics();
+        let refusals = [
+            ("queue_full", &engine_counts.queue_full),
+            ("backlog_too_long", &engine_counts.backlog_too_long),
+            ("frame_quota", &engine_counts.frame_quota),
+            ("time_quota", &engine_counts.time_quota),
+            ("displaced", &engine_counts.displaced),
+            ("no_time_left", &engine_counts.hopeless),
+        ];
+        let refusals = refusals.map(|(reason, count)| (reason, count.value()));
+        self.by(&names::SCHEDULER_REFUSALS, "reason", &refusals)?;
         self.count(&names::DECODE_FAILURES, &engine.metrics().decode_failures)?;
         self.count(&names::IMAGES_BUSY, &engine.metrics().images_busy)?;
         let (taken, limit) = budget.taken_of();

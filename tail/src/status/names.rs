@@ -80,6 +80,8 @@ metrics! {
     QUEUE_LIMIT = Gauge "narrows_inference_queue_limit" &[], "Frames that may wait for one network.";
     EXPIRED = Counter "narrows_inference_expired" &[],
         "Pieces of work that were dropped because their deadline passed before a run began.";
+    SCHEDULER_REFUSALS = Counter "narrows_scheduler_refusals" &["reason"],
+        "Frames or pieces of work that the scheduler did not admit or dropped, by reason.";
     DECODE_FAILURES = Counter "narrows_inference_decode_failures" &[], "Packets and images that could not be decoded.";
     IMAGES_BUSY = Counter "narrows_inference_images_busy" &[],
         "Images that were refused because too many waited for a decoder.";
@@ -140,7 +142,7 @@ mod tests {
         let code: BTreeMap<_, _> = code.collect();
         assert_eq!(metrics, code.iter().collect());
         for code in RefusalCode::KNOWN {
-            // A hello is refused for the first four; they are connections and no requests.
+            // A hello is refused for the codes below 16; they are connections and no requests.
             let named = document.contains(&format!("`{}`", reason(*code)));
             assert_eq!(named, u16::from(*code) >= 16, "{code}");
         }

@@ -3,8 +3,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
-    net::TcpListener as StdListener,
+    net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
     time::{Duration, Instant},
 };

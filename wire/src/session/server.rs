@@ -167,6 +167,15 @@ impl Server {
         Ok(HelloOutcome::Refused { bytes: message.encode()?, refusal })
     }
 
+    /// Refuses a hello of a client that is told nothing of what is served.
+    ///
+    /// # Errors
+    /// [`Error::OverLimit`] or [`Error::Invalid`] for a refusal that cannot be expressed.
+    pub fn refuse_alone(&mut self, refusal: Refusal) -> Result<HelloOutcome, Error> {
+        self.catalog = Arc::new(Catalog { bundles: Vec::new(), max_in_flight: self.catalog.max_in_flight });
+        self.refuse(refusal)
+    }
+
     /// The version of the connection, or the reason why the hello is refused.
     fn negotiate(&self, hello: &Hello, common: &[usize]) -> Result<u16, Refusal> {
         if self.draining {

@@ -25,12 +25,16 @@ use tokio::{
 use super::{
     handshake,
     shared::{Shared, drain_begins},
+    translate::Offer,
 };
-use crate::frontend::{
-    admission::{HandshakePermit, PermitCount},
-    log::Kind,
-    metrics::DeviceMetrics,
-    peers::{Device, NotAccepted, Registration},
+use crate::{
+    devices::{Devices, Scope},
+    frontend::{
+        admission::{HandshakePermit, PermitCount},
+        log::Kind,
+        metrics::DeviceMetrics,
+        peers::{Device, NotAccepted, Registration},
+    },
 };
 
 /// Runs a connection from its handshake to its end.
@@ -65,9 +69,18 @@ pub(super) async fn run(
         }
     };
     let metrics = shared.metrics.device(&key);
-    let session = Mutex::new(Server::new(Arc::clone(&shared.catalog), Instant::now()));
+    // Before the rights are looked up, so that no change of them is missed.
+    let rights_change = shared.watch_rights();
+    let rights = shared.rights(&key);
+    let scope = rights.as_ref().map(|rights| rights.scope.clone());
+    let registration = match rights.as_ref().and_then(|rights| rights.connections) {
+        Some(connections) => registration.limited(connections),
+        None => registration,
+    };
+    let offer = shared.offer(&scope.clone().unwrap_or_default());
+    let session = Mutex::new(Server::new(Arc::clone(&offer.catalog), Instant::now()));
     let (undelivered, decode_failure_logged) = (PermitCount::default(), AtomicBool::new(false));
-    let places = Semaphore::new(shared.catalog.max_in_flight.into());
+    let places = Semaphore::new(shared.max_in_flight.into());
     let peer = Arc::new(Peer {
         name,
         device: key,
@@ -75,6 +88,8 @@ pub(super) async fn run(
         remote,
         connection,
         registration,
+        scope,
+        offer,
         session,
         shared,
         places,
@@ -94,20 +109,24 @@ pub(super) async fn run(
         if peer.shared.writes(Kind::Connected) {
             tracing::info!(peer = %peer, "connected");
         }
-        peer.serve(drain).await;
+        peer.serve(drain, rights_change).await;
     }
 }
 
 /// One connection.
 pub(super) struct Peer {
     pub(super) name: String,
-    /// The device, as the budget of memory knows it.
+    /// The device, as the budget of memory and the scheduler know it: the certificate's name, or its digest.
     pub(super) device: Arc<str>,
     /// The counts of the device.
     pub(super) metrics: Arc<DeviceMetrics>,
     remote: SocketAddr,
     pub(super) connection: Connection,
     pub(super) registration: Registration<Connection>,
+    /// The part of what is served that the device may use. `None` if it may not use the server.
+    pub(super) scope: Option<Scope>,
+    /// What the session offers.
+    pub(super) offer: Offer,
     pub(super) session: Mutex<Server>,
     pub(super) shared: Arc<Shared>,
     /// Places for requests that are being read or answered.
@@ -120,13 +139,17 @@ pub(super) struct Peer {
 
 impl Peer {
     /// Answers frames, each in a task of its own, until the peer leaves or the drain is over.
-    async fn serve(self: &Arc<Self>, mut drain: watch::Receiver<bool>) {
+    async fn serve(
+        self: &Arc<Self>,
+        mut drain: watch::Receiver<bool>,
+        mut rights_change: watch::Receiver<Arc<Devices>>,
+    ) {
         let mut frames = JoinSet::new();
-        let mut draining = false;
+        let (mut draining, mut reason) = (false, "the server is shutting down");
         loop {
             // Requests that are still arriving will not be accepted, so the drain does not wait for them.
             if draining && self.undelivered.in_use() == 0 {
-                close(&self.connection, Close::Draining, "the server is shutting down");
+                close(&self.connection, Close::Draining, reason);
                 return;
             }
             tokio::select! {
@@ -149,6 +172,17 @@ impl Peer {
                 () = drain_begins(&mut drain), if !draining => {
                     draining = true;
                     self.session().drain();
+                }
+                // The sender is gone only when the server is.
+                Ok(()) = rights_change.changed(), if !draining => {
+                    let rights = self.shared.rights(&self.device);
+                    if rights.map(|rights| rights.scope.clone()) != self.scope {
+                        (draining, reason) = (true, "the device's rights have changed");
+                        self.session().drain();
+                        if self.shared.writes(Kind::Disconnected) {
+                            tracing::info!(peer = %self, reason, "draining the connection");
+                        }
+                    }
                 }
             }
         }

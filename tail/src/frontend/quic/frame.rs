@@ -20,7 +20,7 @@ use tokio::time::{error::Elapsed, timeout, timeout_at};
 
 use super::{connection::Peer, shared::Shared, translate};
 use crate::{
-    engine::{self, RefusalReason},
+    engine::{self, Client, RefusalReason, Terms},
     frontend::{
         admission::Permit,
         budget::{Exhausted, Lease},
@@ -196,14 +196,15 @@ impl Peer {
 
     /// Has the engine answer a frame, and encodes the reply or refusal. The lease is that of the frame's payload.
     async fn answer(&self, accepted: Accepted, lease: Lease, arrived: Instant) -> (Vec<u8>, Option<Lease>) {
-        let Shared { engine, models, budget, .. } = &*self.shared;
+        let Shared { engine, budget, .. } = &*self.shared;
         let id = accepted.id;
+        let tasks: Vec<u8> = accepted.task_requests.iter().map(|request| request.task).collect();
         let refuse = |refusal: Refusal| {
             self.metrics.refused(Outcome::Refused, refusal.code);
             tracing::debug!(peer = %self, id, reason = %refusal, "refused");
             (refused(id, refusal), None)
         };
-        let (path, job) = match translate::job(models, accepted, arrived) {
+        let (path, job) = match translate::job(&self.offer, self.client(), accepted, arrived) {
             Ok(job) => job,
             Err(refusal) => return refuse(refusal),
         };
@@ -216,7 +217,7 @@ impl Peer {
             }
         };
         let (timings, groups) = (answer.timings, answer.groups);
-        let bytes = match FrameReply::Answered(translate::reply(id, path, answer)).encode() {
+        let bytes = match FrameReply::Answered(translate::reply(id, path, &tasks, answer)).encode() {
             Ok(bytes) => bytes,
             Err(error) => return refuse(Refusal::new(RefusalCode::TooLarge, error.to_string())),
         };
@@ -230,8 +231,14 @@ impl Peer {
         (bytes, Some(lease))
     }
 
+    /// The device, as the scheduler knows it, with its rights as they are now.
+    fn client(&self) -> Client {
+        let terms = self.shared.rights(&self.device).map_or_else(Terms::default, |rights| rights.terms);
+        Client { name: Arc::clone(&self.device), terms }
+    }
+
     fn too_many_in_flight(&self) -> Refusal {
-        let text = format!("the welcome allowed {}", self.shared.catalog.max_in_flight);
+        let text = format!("the welcome allowed {}", self.shared.max_in_flight);
         Refusal::new(RefusalCode::TooManyInFlight, text)
     }
 

@@ -58,11 +58,18 @@ impl Peer {
         };
         let standing = self.shared.standing();
         self.session().stand(standing);
-        let outcome = self.session().hello(&bytes);
+        let outcome = match self.scope {
+            Some(_) => self.session().hello(&bytes),
+            None => {
+                self.shared.metrics.not_permitted.add(1);
+                let text = format!("the server gives the device {} no rights", self.name);
+                self.session().refuse_alone(Refusal::new(RefusalCode::NotPermitted, text))
+            }
+        };
         let outcome = match outcome {
             Ok(HelloOutcome::Open(bytes)) => match self.take_place().await {
                 Ok(()) => {
-                    let max_in_flight = self.shared.catalog.max_in_flight;
+                    let max_in_flight = self.shared.max_in_flight;
                     allow_requests(&self.connection, max_in_flight, &self.shared.tuning);
                     let sent = timeout(ANSWER_TIMEOUT, write_message(&mut send, &bytes)).await;
                     return matches!(sent, Ok(Ok(())));

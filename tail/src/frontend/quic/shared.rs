@@ -9,14 +9,14 @@ use std::{sync::Arc, time::Instant};
 use narrows_wire::{
     Close, Standing,
     quic::{Tuning, close},
-    session::Catalog,
 };
 use quinn::Connection;
 use tokio::sync::watch;
 
-use super::translate;
+use super::translate::Offer;
 use crate::{
-    engine::{Engine, Model},
+    devices::{Devices, Rights, Scope},
+    engine::Engine,
     frontend::{
         admission::Handshakes,
         budget::Budget,
@@ -34,10 +34,10 @@ pub(super) const HANDSHAKES: usize = 512;
 /// What all connections share.
 pub(crate) struct Shared {
     pub(super) engine: Arc<Engine>,
-    /// The engine's models, in the order of the session catalog's bundles.
-    pub(super) models: Vec<Arc<Model>>,
-    /// The bundles and limits that sessions tell their clients.
-    pub(super) catalog: Arc<Catalog>,
+    /// Frames that may be in flight on each connection.
+    pub(super) max_in_flight: u16,
+    /// The devices' rights.
+    devices: watch::Sender<Arc<Devices>>,
     pub(super) tuning: Tuning,
     pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Arc<Budget>,
@@ -57,16 +57,15 @@ impl Shared {
         engine: Arc<Engine>,
         max_in_flight: u16,
         limits: Limits,
+        devices: Arc<Devices>,
         request_memory: usize,
         tuning: Tuning,
         next: String,
     ) -> Shared {
-        let models = engine.models().to_vec();
-        let catalog = Arc::new(translate::catalog(&models, max_in_flight));
         Shared {
             engine,
-            models,
-            catalog,
+            max_in_flight,
+            devices: watch::Sender::new(devices),
             tuning,
             metrics: Arc::new(Metrics::new(Instant::now())),
             budget: Arc::new(Budget::new(request_memory)),
@@ -91,6 +90,26 @@ impl Shared {
     /// The authenticated connections.
     pub(crate) fn peers(&self) -> &Arc<Peers<Connection>> {
         &self.peers
+    }
+
+    /// The rights of a device. `None` if it may not use the server.
+    pub(super) fn rights(&self, name: &str) -> Option<Arc<Rights>> {
+        self.devices.borrow().rights(name)
+    }
+
+    /// A receiver that is told when the rights of devices change.
+    pub(super) fn watch_rights(&self) -> watch::Receiver<Arc<Devices>> {
+        self.devices.subscribe()
+    }
+
+    /// Gives devices other rights. Connections whose device may use other bundles or tasks than before, or none, are drained.
+    pub(crate) fn set_devices(&self, devices: Devices) {
+        self.devices.send_replace(Arc::new(devices));
+    }
+
+    /// What a device with this scope is offered.
+    pub(super) fn offer(&self, scope: &Scope) -> Offer {
+        Offer::new(self.engine.models(), scope, self.max_in_flight)
     }
 
     /// The number of frames that were accepted and not answered, refused or abandoned.

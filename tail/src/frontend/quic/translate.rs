@@ -10,48 +10,64 @@ use narrows_wire::{
 };
 
 use crate::{
+    devices::Scope,
     engine::{
-        Answer, EncodedImage, Framing, Job, JobInput, Model, Prediction, Provider, Query, Refusal,
+        Answer, Client, EncodedImage, Framing, Job, JobInput, Model, Prediction, Provider, Query, Refusal,
         RefusalReason, TaskQuery,
     },
     frontend::metrics::Arrival,
 };
 
-/// The catalog of a session, which lists these models.
-pub(super) fn catalog(models: &[Arc<Model>], max_in_flight: u16) -> Catalog {
-    let task = |model: &Model, index: usize, task: &Task| CatalogTask {
-        name: task.name.clone(),
-        kind: match task.kind {
-            TaskKind::Classify => QueryKind::Classify,
-            TaskKind::Segment => QueryKind::Segment,
-        },
-        unsplit: model.serves_unsplit(index),
-    };
-    let bundles = models.iter().map(|model| CatalogBundle {
-        id: BundleId(*model.bundle().digest().bytes()),
-        tasks: model
-            .bundle()
-            .tasks()
-            .iter()
-            .enumerate()
-            .map(|(index, each)| task(model, index, each))
-            .collect(),
-    });
-    Catalog { bundles: bundles.collect(), max_in_flight }
+/// What a session offers its client: the catalog, and what its indices stand for.
+#[derive(Debug)]
+pub(super) struct Offer {
+    /// The bundles and limits that the session tells.
+    pub(super) catalog: Arc<Catalog>,
+    /// For each bundle of the catalog its model, and for each of its tasks the index in the manifest.
+    models: Vec<(Arc<Model>, Vec<usize>)>,
 }
 
-/// The job of a request that the session has accepted, and the path that answers it. `models` are those of the session's
-/// catalog.
+impl Offer {
+    /// The part of these models that `scope` allows.
+    pub(super) fn new(models: &[Arc<Model>], scope: &Scope, max_in_flight: u16) -> Offer {
+        let mut offer = Vec::new();
+        let mut bundles = Vec::new();
+        for model in models {
+            let bundle = model.bundle();
+            let tasks = bundle.tasks().iter().enumerate().filter(|(_, task)| scope.has_task(&task.name));
+            let tasks: Vec<(usize, &Task)> = tasks.collect();
+            if tasks.is_empty() || !scope.has_bundle(bundle.name(), &bundle.digest().to_string()) {
+                continue;
+            }
+            let task = |(index, task): &(usize, &Task)| CatalogTask {
+                name: task.name.clone(),
+                kind: match task.kind {
+                    TaskKind::Classify => QueryKind::Classify,
+                    TaskKind::Segment => QueryKind::Segment,
+                },
+                unsplit: scope.images && model.serves_unsplit(*index),
+            };
+            let id = BundleId(*bundle.digest().bytes());
+            bundles.push(CatalogBundle { id, tasks: tasks.iter().map(task).collect() });
+            offer.push((Arc::clone(model), tasks.into_iter().map(|(index, _)| index).collect()));
+        }
+        Offer { catalog: Arc::new(Catalog { bundles, max_in_flight }), models: offer }
+    }
+}
+
+/// The job of a request that a session with this offer has accepted, and the path that answers it.
 ///
 /// # Errors
 /// A refusal for payloads, formats and queries that this version does not know.
 pub(super) fn job(
-    models: &[Arc<Model>],
+    offer: &Offer,
+    client: Client,
     accepted: Accepted,
     arrived: Instant,
 ) -> Result<(Path, Job), wire::Refusal> {
     let unsupported = |what: String| wire::Refusal::new(RefusalCode::Unsupported, what);
     let Accepted { bundle, deadline, task_requests, payload, .. } = accepted;
+    let (model, tasks) = &offer.models[bundle];
     let query = |request: wire::TaskRequest| {
         let query = match request.query {
             wire::Query::Classify { top_k } => Query::Classify { top_k: top_k.into() },
@@ -60,7 +76,8 @@ pub(super) fn job(
             }
             other => return Err(unsupported(other.kind().to_string())),
         };
-        Ok(TaskQuery { task: request.task.into(), query })
+        // The session has checked the index.
+        Ok(TaskQuery { task: tasks[usize::from(request.task)], query })
     };
     let queries = task_requests.into_iter().map(query).collect::<Result<_, _>>()?;
     let (path, input) = match payload {
@@ -82,7 +99,7 @@ pub(super) fn job(
         }
         other => return Err(unsupported(other.kind().to_string())),
     };
-    Ok((path, Job { model: Arc::clone(&models[bundle]), input, queries, arrived, deadline }))
+    Ok((path, Job { client, model: Arc::clone(model), input, queries, arrived, deadline }))
 }
 
 /// What is counted of a request of `bytes` bytes with this payload.
@@ -124,15 +141,15 @@ pub(super) fn outcome(prediction: Prediction) -> Result<Outcome, Refusal> {
     }
 }
 
-/// The reply to frame `id`.
-pub(super) fn reply(id: u64, path: Path, answer: Answer<Outcome>) -> Reply {
-    let Answer { provider, groups, timings, tasks } = answer;
+/// The reply to frame `id`, whose tasks had these indices in the request.
+pub(super) fn reply(id: u64, path: Path, tasks: &[u8], answer: Answer<Outcome>) -> Reply {
+    let Answer { provider, groups, timings, tasks: answers } = answer;
     // The codec has at most 32 groups.
     let count = |groups: usize| u8::try_from(groups).unwrap_or(u8::MAX);
     let groups = groups.map(|groups| wire::Groups { used: count(groups.used), total: count(groups.total) });
-    let answers = tasks.into_iter().map(|task| wire::TaskAnswer {
-        // The indices and their number come from a request, so they fit its types.
-        task: u8::try_from(task.task).unwrap_or(u8::MAX),
+    // The engine answers the queries in their order.
+    let answers = answers.into_iter().zip(tasks).map(|(task, index)| wire::TaskAnswer {
+        task: *index,
         batch: u16::try_from(task.batch).unwrap_or(u16::MAX),
         outcome: task.result.unwrap_or_else(|refused| Outcome::Refused(refusal(refused))),
     });
@@ -203,7 +220,7 @@ mod tests {
                 TaskAnswer { task: 0, batch: 0, result: Err(busy) },
             ],
         };
-        let reply = reply(9, Path::Image, answer);
+        let reply = reply(9, Path::Image, &[1, 0], answer);
         assert_eq!((reply.id, reply.path, reply.provider), (9, Path::Image, wire::Provider::Cuda));
         assert_eq!(reply.groups, Some(wire::Groups { used: 2, total: 6 }));
         let wire::Timings { decode, queue, infer, answer } = reply.timings;

@@ -15,6 +15,7 @@ mod exit;
 mod flags;
 mod gate;
 mod outputs;
+mod spool;
 mod threshold;
 
 pub use exit::ExitMode;
@@ -26,6 +27,7 @@ pub(crate) use outputs::topic_level;
 pub use outputs::{
     Lines, Mqtt, MqttFlags, Only, OutputFlags, Outputs, Page, PageFlags, Webhook, WebhookFlags,
 };
+pub use spool::{SpoolDrop, SpoolFlags, SpoolSettings};
 pub use threshold::Threshold;
 
 /// Classes in the answer of a classification task.
@@ -58,6 +60,8 @@ pub struct Config {
     pub servers: ServerChoice,
     /// For how long an earlier server must have been back before it is used again.
     pub return_after: Duration,
+    /// Where frames wait that no server answered, if they do.
+    pub spool: Option<SpoolSettings>,
     /// Where the network runs.
     pub path: Path,
     /// Whether this device answers when the server is away.
@@ -161,6 +165,9 @@ impl Config {
         if (encoding.format, encoding.chroma) == (Format::Webp, Chroma::Full) {
             return Err(Error::usage("--subsampling", "lossy WebP has 420 only; leave it out or send JPEG"));
         }
+        if flags.path == Path::Local && flags.spool.spool.is_some() {
+            return Err(Error::usage("--spool", "--path local sends nothing, so nothing waits for a server"));
+        }
         let local = local_task(bundle, &chosen);
         let exit = flags.exit.threshold(flags.path != Path::Local, bundle, &chosen);
         let exit = exit.map_err(|reason| Error::usage("--exit", reason))?;
@@ -182,6 +189,7 @@ impl Config {
             server,
             servers: flags.servers,
             return_after: Duration::from_secs(in_range("--return-after", flags.return_after, 0, HOUR)?),
+            spool: flags.spool.settings()?,
             path: flags.path,
             gate,
             exit,

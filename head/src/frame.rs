@@ -1,6 +1,7 @@
 //! A frame on its way from the source to its outcome, with what was decided about it and what was measured on it.
 
 use std::{
+    fmt,
     ops::Add,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -118,9 +119,67 @@ pub(crate) struct Frame<S> {
     pub(crate) decisions: Decisions,
     /// The gate that is to know its answer.
     pub(crate) awaited: Option<Awaited>,
+    /// Its place in the spool, if it has or had one.
+    pub(crate) spooled: Option<Spooled>,
     pub(crate) stage: S,
     /// One of the run's places in flight. It is freed when the frame is dropped, which bounds how many frames exist.
     permit: OwnedSemaphorePermit,
+}
+
+/// The place of a frame in the spool.
+///
+/// That of a frame from the disk is dropped where the frame ends without a line; then the frame stays on disk.
+pub(crate) struct Spooled {
+    /// Its number in the spool.
+    pub(crate) number: u64,
+    end: Option<Box<dyn FnOnce(SpoolEnd) + Send>>,
+}
+
+/// How a frame that was given out by the spool has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SpoolEnd {
+    /// It has a line.
+    Settled,
+    /// It had no answer, which says nothing about it.
+    Unanswered,
+    /// The server failed on it.
+    Failed,
+}
+
+impl Spooled {
+    /// The place of a frame that was put on disk.
+    pub(crate) fn stored(number: u64) -> Self {
+        Spooled { number, end: None }
+    }
+
+    /// The place of a frame from the disk; `end` hears how it ended.
+    pub(crate) fn sent(number: u64, end: impl FnOnce(SpoolEnd) + Send + 'static) -> Self {
+        Spooled { number, end: Some(Box::new(end)) }
+    }
+
+    /// Whether the frame comes from the disk.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Tells how the frame has ended.
+    pub(crate) fn end(&mut self, how: SpoolEnd) {
+        if let Some(end) = self.end.take() {
+            end(how);
+        }
+    }
+}
+
+impl Drop for Spooled {
+    fn drop(&mut self) {
+        self.end(SpoolEnd::Unanswered);
+    }
+}
+
+impl fmt::Debug for Spooled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Spooled({}, sent: {})", self.number, self.is_sent())
+    }
 }
 
 /// What was decided about a frame while it was worked on, with the figures that decided it.
@@ -238,6 +297,8 @@ pub(crate) enum Outcome {
     Kept { answer: Arc<Answer>, timings: Timings, answered_at: Instant },
     /// A newer frame of its source took its place.
     Dropped,
+    /// No server answered, for this reason, and it waits on disk until one is there.
+    Spooled(String),
     /// Nobody answered. The text says why and becomes the `error` of the frame's line.
     Failed(String),
 }
@@ -319,6 +380,7 @@ impl Frame<()> {
             plan,
             decisions,
             awaited,
+            spooled: None,
             stage: (),
             permit,
         };
@@ -362,6 +424,7 @@ impl<S> Frame<S> {
             plan,
             decisions,
             awaited,
+            spooled,
             stage,
             permit,
         } = self;
@@ -374,6 +437,7 @@ impl<S> Frame<S> {
             plan,
             decisions,
             awaited,
+            spooled,
             stage: other,
             permit,
         };
@@ -394,6 +458,11 @@ impl<S> Frame<S> {
         // Its state is changed in one step, so a panic elsewhere leaves it right.
         let mut gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
         gate.note(self.origin.source(), self.id.0, self.captured_at, feature, answer);
+    }
+
+    /// Whether it comes from the spool, behind the frames that are captured now.
+    pub(crate) fn is_from_spool(&self) -> bool {
+        self.spooled.as_ref().is_some_and(Spooled::is_sent)
     }
 
     /// When half of the frame's time has passed.
@@ -442,6 +511,7 @@ pub(crate) mod tests {
             plan,
             decisions: Decisions::default(),
             awaited: None,
+            spooled: None,
             stage: (),
             permit,
         }

@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod cameras;
+mod spool;
 mod status;
 mod summary;
 mod tally;
@@ -19,6 +20,8 @@ mod totals;
 
 pub use cameras::CameraSummary;
 pub(crate) use cameras::CameraTally;
+pub use spool::SpoolStatus;
+pub(crate) use spool::SpoolTally;
 pub use status::{CameraStatus, DeviceStatus, Latency, SinkStatus};
 pub use summary::Summary;
 pub(crate) use tally::Tally;
@@ -65,6 +68,9 @@ pub struct Line {
     /// Why this device answered although the server was to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
+    /// With `--spool`, the frame's place on disk: it waits there for the server's answer, or this is that answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spool: Option<SpoolPlace>,
     /// With `--gate`, how far the frame had moved since the last answered one of its source: why that answer was kept, or why it
     /// was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,6 +116,16 @@ pub struct Line {
     /// Durations, where there is an answer or a refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<Millis>,
+}
+
+/// The place of a frame in the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SpoolPlace {
+    /// Its number in the spool's folder, which no other frame there has or had.
+    pub id: u64,
+    /// On the line of the server's answer: seconds since the capture.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "three_digits_option")]
+    pub waited: Option<f64>,
 }
 
 /// How many of a packet's groups of channels an answer is from.
@@ -169,6 +185,8 @@ pub enum Status {
     Failed,
     /// A newer frame of its source took its place before anything of it was sent, as `--for latency` asks.
     Dropped,
+    /// No server answered it, and it waits on disk until one is there (`--spool`). The answer then comes with a line of its own.
+    Spooled,
 }
 
 /// One class and its probability.
@@ -301,6 +319,12 @@ impl ImageSettings {
 }
 
 impl Line {
+    /// Whether it is the late answer to a frame that had a line before.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.spool.is_some_and(|place| place.waited.is_some())
+    }
+
     /// The line as JSON with a line feed.
     ///
     /// # Errors
@@ -325,6 +349,13 @@ fn three_digits<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::E
     serializer.serialize_f64((value * 1e3).round() / 1e3)
 }
 
+fn three_digits_option<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => three_digits(value, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 fn four_digits<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((value * 1e4).round() / 1e4)
 }
@@ -347,6 +378,7 @@ mod tests {
             path: None,
             server: None,
             fallback: None,
+            spool: None,
             gate: None,
             exit: None,
             level: Some(1),

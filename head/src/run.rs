@@ -8,6 +8,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use narrows_codec::LevelId;
 use narrows_models::{Bundle, Parts};
 use narrows_wire::BundleId;
 use tokio::{
@@ -21,14 +22,17 @@ use crate::{
     config::{Config, Flags, Level, Lines},
     demand::Demand,
     identity, limits,
+    name::Escaped,
     policy::{FixedPolicy, Levels},
-    report::{Summary, Totals},
+    report::{SpoolTally, Summary, Totals},
     shutdown::Shutdown,
     signals::Signals,
     sink::{Hub, JsonlSink, Out, PictureFolder},
     source::{FrameSource, Reloader, Settings, Sources, Spec, present},
     stage::Stages,
-    uplink::{Access, Fallback, FrameQueue, LocalAnswers, Planning, Servers, Uplink, find},
+    uplink::{
+        Access, Fallback, FrameQueue, LocalAnswers, Planning, SPOOLED_IN_FLIGHT, Servers, Spool, Uplink, find,
+    },
 };
 
 mod producer;
@@ -184,6 +188,9 @@ impl Run {
             Ok::<_, Error>(Arc::new(Servers::new(servers, &access, config.servers, config.return_after)))
         });
         let servers = servers.transpose()?;
+        if let Some(spool) = &config.spool {
+            totals.add_spool(Arc::new(SpoolTally::new(Escaped(&spool.folder).to_string())));
+        }
         let stages = Stages::open(&bundle, &config)?;
         let levels = Levels::new(&bundle, &config.tasks).filter(|_| config.level == Level::Auto);
         let planning = levels.zip(stages.level_encoder());
@@ -204,11 +211,12 @@ impl Run {
     async fn start(self, shutdown: &Shutdown) -> Result<Option<Error>, Error> {
         let Run { config, source, stages, policy, servers, planning, fallback, sink, totals } = self;
 
+        let can_begin_alone = fallback.is_some() || config.spool.is_some();
         let mut first = None;
         if let Some(servers) = &servers {
             tokio::select! {
-                session = find(servers, config.retry_for, fallback.is_some()) => match session {
-                    Err(error) if fallback.is_none() || !error.is_of_server() => {
+                session = find(servers, config.retry_for, can_begin_alone) => match session {
+                    Err(error) if !can_begin_alone || !error.is_of_server() => {
                         sink.hub.close(shutdown).await;
                         return Err(error);
                     }
@@ -224,19 +232,28 @@ impl Run {
         // Each frame holds one of the places in flight until it is reported, so no channel ever has more frames than it
         // has room for.
         let (encoded_in, encoded) = mpsc::channel(config.in_flight);
-        let (finished_in, finished) = sync_channel(config.in_flight);
+        let (finished_in, finished) = sync_channel(config.in_flight + SPOOLED_IN_FLIGHT);
         let (fallback_in, fallback_frames) = sync_channel(config.in_flight);
         let way = fallback.is_some().then(|| Fallback::new(fallback_in));
+        let spool = config.spool.clone().zip(totals.spool()).map(|(settings, tally)| {
+            // A bundle has at most 16 levels.
+            let level = LevelId(sink.bundle.default_level() as u8);
+            let encoder = stages.level_encoder().map(|encoder| (encoder, level));
+            Spool::open(settings, sink.bundle.digest().short(), encoder, finished_in.clone(), tally)
+        });
+        let spool = spool.transpose()?;
+        let spool_way = spool.as_ref().and_then(Spool::way);
         let fallback = fallback.zip(way.as_ref()).map(|(local, way)| LocalAnswers {
             local,
             reloader: Reloader::new(config.budget),
             frames: fallback_frames,
             pace: way.pace(),
             finished: finished_in.clone(),
+            spool: spool_way.clone(),
         });
         let uplink = servers.map(|servers| Uplink {
             servers,
-            queue: FrameQueue::new(encoded, finished_in.clone()),
+            queue: FrameQueue::new(encoded, finished_in.clone()).spooling(spool_way.clone()),
             planning,
             retry_for: config.retry_for,
             fallback: way,
@@ -272,6 +289,11 @@ impl Run {
         };
         let fallback = fallback.map(spawn_fallback).transpose()?;
 
+        let spool = spool.map(|spool| {
+            Worker::spawn("spool", "keeps frames on disk", shutdown, &totals, move || spool.run())
+        });
+        let spool = spool.transpose()?;
+
         let uplink_result = match uplink.zip(first) {
             Some((uplink, first)) => {
                 let result = uplink.run(first).await;
@@ -285,7 +307,14 @@ impl Run {
             fallback.join().await?;
         }
         producer.join().await?;
-        sink.join().await?.close(shutdown).await;
+        if let Some(way) = spool_way {
+            way.close();
+        }
+        let hub = sink.join().await?;
+        if let Some(spool) = spool {
+            spool.join().await?;
+        }
+        hub.close(shutdown).await;
         Ok(uplink_result.err())
     }
 }

@@ -20,6 +20,7 @@ mod queue;
 mod resolve;
 mod search;
 mod servers;
+mod spool;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -31,6 +32,7 @@ pub(crate) use probe::obstacle;
 pub(crate) use queue::FrameQueue;
 pub(crate) use search::{Search, find};
 pub(crate) use servers::Servers;
+pub(crate) use spool::{SPOOLED_IN_FLIGHT, Spool};
 
 use self::{
     search::given_up,
@@ -156,17 +158,20 @@ impl Uplink {
         let mut told = String::new();
         loop {
             let now = Instant::now();
+            let has_spool = self.queue.spool().is_some();
+            let has_way = self.fallback.is_some() || has_spool;
             // A run that is asked to end has no time to wait for the server where this device can answer.
-            let over = away.is_over(now) || (draining && self.fallback.is_some());
+            let over = away.is_over(now) || (draining && has_way);
+            let reason = away.reason(&self.servers, search);
+            if has_way && over && told != away.cause(search) {
+                let what =
+                    if self.fallback.is_some() { "this device answers" } else { "frames wait on disk" };
+                tracing::warn!("{reason}; {what} until the server is back");
+                told = away.cause(search);
+            }
             match &self.fallback {
-                Some(fallback) => {
-                    let reason = away.reason(&self.servers, search);
-                    if over && told != away.cause(search) {
-                        tracing::warn!("{reason}; this device answers until the server is back");
-                        told = away.cause(search);
-                    }
-                    self.queue.answer_locally(fallback, &reason, (!over).then_some(now));
-                }
+                Some(fallback) => self.queue.answer_locally(fallback, &reason, (!over).then_some(now)),
+                None if has_spool => self.queue.spool_waiting(&reason, (!over).then_some(now)),
                 None if over => {
                     let error = given_up(&self.servers, away.since.elapsed(), away.failure, search);
                     self.queue.fail_remaining(&format!("no answer: {}", Chain(&error))).await;
@@ -177,7 +182,7 @@ impl Uplink {
             if self.queue.is_exhausted() {
                 return Ok(None);
             }
-            let due = self.queue.next_due(self.fallback.is_some());
+            let due = self.queue.next_due(has_way);
             let wake = due.into_iter().chain((!over).then_some(away.until)).min();
             tokio::select! {
                 biased;
@@ -188,7 +193,7 @@ impl Uplink {
                 () = self.shutdown.draining(), if !draining => draining = true,
                 found = search.next() => match found {
                     Ok(session) => return Ok(Some(session)),
-                    Err(error) => away.learn(error, self.fallback.is_some()),
+                    Err(error) => away.learn(error, has_way),
                 },
                 frame = self.queue.receive(), if open => match frame {
                     Some(frame) => self.queue.push(frame),

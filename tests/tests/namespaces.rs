@@ -187,3 +187,48 @@ fn a_link_local_address_is_dialled_with_its_interface_and_verified_without() -> 
     assert!(said(&output).contains("no network interface \"nowhere0\""), "{}", said(&output));
     Ok(())
 }
+
+#[test]
+fn a_connection_survives_a_change_of_the_devices_address() -> Result<()> {
+    let certs = certificates(&["10.8.0.1"])?;
+    let folder = certs.path().display();
+    let tail = format!(
+        "{} serve --listen 10.8.0.1:7461 --device cpu --bundle '{}' --identity '{}' --runtime '{}' --port-file '{folder}/port'",
+        program(&narrows_pair::tail()),
+        bundle().display(),
+        certs.path().join("server").display(),
+        runtime().display(),
+    );
+    let photos = photos();
+    let head =
+        head("10.8.0.1:7461", certs.path(), "--fallback never --repeat 0 --budget 20000 --retry-for 30")
+            .replace(&format!("{}", photos.join("cat.png").display()), &format!("{}", photos.display()));
+    // The tail lives in a namespace of its own, at the other end of the cable.
+    let script = format!(
+        "unshare --net sh -c 'echo $$ > {folder}/pid; while [ ! -e {folder}/go ]; do sleep 0.1; done; ip addr add 10.8.0.1/24 dev vb; \
+         ip link set vb up; exec \"$@\"' sh {tail} 2> '{folder}/tail.log' & tail=$!\n\
+         while [ ! -s '{folder}/pid' ]; do sleep 0.1; done\n\
+         ip link set vb netns \"$(cat '{folder}/pid')\"; ip addr add 10.8.0.2/24 dev va; touch '{folder}/go'\n\
+         for _ in $(seq 600); do [ -e '{folder}/port' ] && break; sleep 0.1; done\n\
+         set +e\n{head} > '{folder}/lines' 2> '{folder}/head.log' & head=$!\n\
+         lines() {{ wc -l < '{folder}/lines'; }}\n\
+         wait_for() {{ for _ in $(seq 300); do [ \"$(lines)\" -ge \"$1\" ] && break; sleep 0.1; done; }}\n\
+         wait_for 3\n\
+         ip addr del 10.8.0.2/24 dev va; sleep 0.3; ip addr add 10.8.0.3/24 dev va\n\
+         wait_for $(($(lines) + 8))\n\
+         ip addr del 10.8.0.3/24 dev va; ip addr add 10.8.0.4/24 dev va\n\
+         wait_for $(($(lines) + 8))\n\
+         kill -TERM $head; wait $head; kill $tail; wait $tail; cat '{folder}/lines'; cat '{folder}/head.log' '{folder}/tail.log' >&2"
+    );
+    let Some(command) = isolated(&script) else { return Ok(()) };
+    let (output, _) = run(command)?;
+    let (told, lines) = (said(&output), lines(&output)?);
+    let interrupted =
+        |line: &serde_json::Value| line["error"].as_str().is_some_and(|why| why.contains("interrupted"));
+    assert!(lines.len() >= 16, "{} lines: {told}", lines.len());
+    assert!(lines.iter().all(|line| line["status"] == "answered" || interrupted(line)), "{told}");
+    assert!(told.contains("address is 10.8.0.3 now") && told.contains("address is 10.8.0.4 now"), "{told}");
+    // The tail has seen one connection.
+    assert_eq!(told.matches("connected peer=").count() + told.matches(" connected\n").count(), 1, "{told}");
+    Ok(())
+}

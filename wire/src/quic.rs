@@ -258,11 +258,27 @@ pub fn request_acknowledgement(connection: &Connection, tuning: &Tuning) {
 /// # Errors
 /// [`SetupError::Bind`].
 pub fn client_endpoint(remote: SocketAddr, tuning: &Tuning) -> Result<Endpoint, SetupError> {
+    endpoint(wildcard(remote), EndpointConfig::default(), None, tuning)
+}
+
+/// Moves a client's endpoint to a new socket, because this device's address has changed. Its connections go on from there
+/// (RFC 9000 section 9.2): each sends a packet at once, so that the server learns of the new address before it has something to
+/// send.
+///
+/// # Errors
+/// [`SetupError::Bind`]; then the endpoint keeps its socket.
+pub fn rebind_client(endpoint: &Endpoint, remote: SocketAddr, tuning: &Tuning) -> Result<(), SetupError> {
+    let address = wildcard(remote);
+    let rebind = || endpoint.rebind_abstract(socket(address, tuning, &quinn::TokioRuntime)?);
+    rebind().map_err(|source| SetupError::Bind { address, source })
+}
+
+fn wildcard(remote: SocketAddr) -> SocketAddr {
     let wildcard: IpAddr = match remote {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    endpoint(SocketAddr::new(wildcard, 0), EndpointConfig::default(), None, tuning)
+    SocketAddr::new(wildcard, 0)
 }
 
 /// A server endpoint that listens on `address`; port 0 lets the kernel choose a port. Its stateless resets and connection
@@ -384,29 +400,34 @@ fn endpoint(
     server: Option<ServerConfig>,
     tuning: &Tuning,
 ) -> Result<Endpoint, SetupError> {
-    let bind = move || -> io::Result<Endpoint> {
-        let socket = socket2::Socket::new(
-            socket2::Domain::for_address(address),
-            socket2::Type::DGRAM,
-            Some(socket2::Protocol::UDP),
-        )?;
-        // The kernel limits the size to net.core.{r,w}mem_max without an error.
-        let _ = socket.set_recv_buffer_size(tuning.socket_buffer);
-        let _ = socket.set_send_buffer_size(tuning.socket_buffer);
-        let granted = socket.recv_buffer_size()?.min(socket.send_buffer_size()?);
-        if granted < tuning.socket_buffer {
-            tracing::debug!(
-                requested = tuning.socket_buffer,
-                granted,
-                "the kernel grants smaller socket buffers; raise net.core.rmem_max and net.core.wmem_max"
-            );
-        }
-        socket.bind(&address.into())?;
+    let bind = || -> io::Result<Endpoint> {
         let runtime = Arc::new(quinn::TokioRuntime);
-        let socket = Arc::new(Separating::new(runtime.wrap_udp_socket(socket.into())?));
+        let socket = socket(address, tuning, &*runtime)?;
         Endpoint::new_with_abstract_socket(config, server, socket, runtime)
     };
     bind().map_err(|source| SetupError::Bind { address, source })
+}
+
+/// A bound socket with the buffers that are asked for, as far as the kernel grants them.
+fn socket(address: SocketAddr, tuning: &Tuning, runtime: &dyn Runtime) -> io::Result<Arc<Separating>> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::DGRAM,
+        Some(socket2::Protocol::UDP),
+    )?;
+    // The kernel limits the size to net.core.{r,w}mem_max without an error.
+    let _ = socket.set_recv_buffer_size(tuning.socket_buffer);
+    let _ = socket.set_send_buffer_size(tuning.socket_buffer);
+    let granted = socket.recv_buffer_size()?.min(socket.send_buffer_size()?);
+    if granted < tuning.socket_buffer {
+        tracing::debug!(
+            requested = tuning.socket_buffer,
+            granted,
+            "the kernel grants smaller socket buffers; raise net.core.rmem_max and net.core.wmem_max"
+        );
+    }
+    socket.bind(&address.into())?;
+    Ok(Arc::new(Separating::new(runtime.wrap_udp_socket(socket.into())?)))
 }
 
 fn roots(identity: &Identity) -> Result<rustls::RootCertStore, SetupError> {

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, str::FromStr};
 
 use clap::ValueEnum;
 
-use super::{OutputFlags, exit::ExitMode, gate::GateMode};
+use super::{OutputFlags, SpoolFlags, exit::ExitMode, gate::GateMode};
 use crate::encoding::{Chroma, Format};
 
 /// The flags of `narrows-head run`, as given.
@@ -138,6 +138,10 @@ pub struct Flags {
     /// How often to read a source that has an end; 0 repeats without end
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub repeat: u32,
+
+    /// Where frames wait that no server answered.
+    #[command(flatten)]
+    pub spool: SpoolFlags,
 
     /// Settings of the transport.
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, ClassScore, Status};
+use super::{Bytes, ClassScore, SpoolStatus, Status};
 
 /// The state of a running device, as the page serves it at `/status` and MQTT publishes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct DeviceStatus {
     pub cameras: BTreeMap<String, CameraStatus>,
     /// The sinks beside standard output.
     pub sinks: Vec<SinkStatus>,
+    /// The frames on disk, with `--spool`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spool: Option<SpoolStatus>,
 }
 
 /// The state of one camera. Rates and latencies are those of the last ten seconds.
@@ -36,6 +39,9 @@ pub struct CameraStatus {
     pub failed: u64,
     /// Frames whose place newer ones took.
     pub dropped: u64,
+    /// Frames that wait on disk for a server.
+    #[serde(default)]
+    pub spooled: u64,
     /// Answered frames that this device answered in the server's place.
     pub fallback: u64,
     /// Frames a second.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 
-use super::{CameraSummary, Line, SinkStatus, Status};
+use super::{CameraSummary, Line, SinkStatus, SpoolStatus, Status};
 
 /// Significant decimal digits of the durations in the histogram: quantiles are exact within 0.1 %.
 const DIGITS: u8 = 3;
@@ -22,6 +22,12 @@ pub struct Summary {
     pub failed: u64,
     /// Frames whose place a newer one took.
     pub dropped: u64,
+    /// Frames that wait on disk for a server.
+    pub spooled: u64,
+    /// Frames from the disk that a server answered, or refused for good; they were counted before, in this run or an earlier one.
+    pub late: u64,
+    /// What became of the frames of the spool, if there is one.
+    pub spool: Option<SpoolStatus>,
     /// Frames that were begun and had no outcome when the process had to end.
     pub unfinished: u64,
     /// Frames of the source that were not begun because the run ended early; 0 if the source has no known total.
@@ -48,6 +54,9 @@ impl Default for Summary {
             refused: 0,
             failed: 0,
             dropped: 0,
+            spooled: 0,
+            late: 0,
+            spool: None,
             unfinished: 0,
             not_begun: 0,
             local: 0,
@@ -63,11 +72,15 @@ impl Default for Summary {
 impl Summary {
     /// Frames whose outcome is known.
     pub(crate) fn finished(&self) -> u64 {
-        self.answered + self.refused + self.failed + self.dropped
+        self.answered + self.refused + self.failed + self.dropped + self.spooled
     }
 
     /// Counts a frame.
     pub fn add(&mut self, line: &Line) {
+        if line.is_late() {
+            self.late += 1;
+            return;
+        }
         match line.status {
             Status::Answered => {
                 self.answered += 1;
@@ -82,6 +95,7 @@ impl Summary {
             Status::Refused => self.refused += 1,
             Status::Failed => self.failed += 1,
             Status::Dropped => self.dropped += 1,
+            Status::Spooled => self.spooled += 1,
         }
     }
 
@@ -116,6 +130,9 @@ impl fmt::Display for Summary {
         if self.dropped > 0 {
             write!(f, ", {} dropped for newer ones", self.dropped)?;
         }
+        if self.spooled > 0 {
+            write!(f, ", {} spooled", self.spooled)?;
+        }
         if self.unfinished > 0 {
             write!(f, ", {} unfinished", self.unfinished)?;
         }
@@ -134,6 +151,7 @@ impl fmt::Display for Summary {
         if let (Some(p50), Some(p95)) = (self.total_ms(0.5), self.total_ms(0.95)) {
             write!(f, "; total p50 {p50:.1} ms, p95 {p95:.1} ms")?;
         }
+        self.spool.iter().try_for_each(|spool| write!(f, "\n{spool}"))?;
         self.cameras.iter().try_for_each(|camera| write!(f, "\n{camera}"))?;
         self.sinks.iter().try_for_each(|sink| write!(f, "\n{sink}"))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{CameraTally, Summary, Tally};
+use super::{CameraTally, SpoolTally, Summary, Tally};
 use crate::{Error, signals::Stop};
 
 /// Counts and errors of a run that is under way.
@@ -19,6 +19,7 @@ struct State {
     summary: Summary,
     /// Counts of the sinks beside standard output.
     sinks: Vec<Arc<Tally>>,
+    spool: Option<Arc<SpoolTally>>,
     unread: bool,
     error: Option<Error>,
 }
@@ -37,6 +38,16 @@ impl Totals {
     /// Has the summary tell what a sink delivered and lost.
     pub(crate) fn add_sink(&self, tally: Arc<Tally>) {
         self.lock().sinks.push(tally);
+    }
+
+    /// Has the summary tell what became of the frames of the spool.
+    pub(crate) fn add_spool(&self, tally: Arc<SpoolTally>) {
+        self.lock().spool = Some(tally);
+    }
+
+    /// What became of the frames of the spool, if there is one.
+    pub(crate) fn spool(&self) -> Option<Arc<SpoolTally>> {
+        self.lock().spool.clone()
     }
 
     /// Counts a frame that was begun.
@@ -66,6 +77,7 @@ impl Totals {
         summary.cameras = state.cameras.iter().map(|camera| camera.summary()).collect();
         summary.unfinished = state.begun.saturating_sub(summary.finished());
         summary.not_begun = state.total.map_or(0, |total| total.saturating_sub(state.begun));
+        summary.spool = state.spool.as_ref().map(|tally| tally.lock().clone());
         state.sinks.iter().for_each(|sink| sink.settle());
         summary.sinks = state.sinks.iter().map(|sink| sink.status()).collect();
         (summary, state.unread.then_some(Stop::Unread), state.error.take())

@@ -80,7 +80,7 @@ impl Hub {
         totals: &Arc<Totals>,
     ) -> Result<Self, Error> {
         let device = Device { name: device.to_owned(), bundle: bundle.digest().short() };
-        let monitor = Arc::new(Monitor::new(device, Instant::now()));
+        let monitor = Arc::new(Monitor::new(device, totals.spool(), Instant::now()));
         let gallery = Arc::new(Gallery::new(demand));
         let mut hub = Hub { outlets: Vec::new(), monitor, gallery, shows_pictures: false, audience: None };
 
@@ -167,9 +167,14 @@ impl Hub {
     ) {
         let camera = finished.line.camera.as_deref().unwrap_or(CAMERA);
         let now = Instant::now();
-        self.monitor.add(camera, &finished.line, now);
+        // A late answer is a record of what was, and no picture of what is.
+        let late = finished.line.is_late();
+        if !late {
+            self.monitor.add(camera, &finished.line, now);
+        }
         // The picture of a dropped frame would take the place of one with an answer.
         if self.shows_pictures
+            && !late
             && finished.line.status != Status::Dropped
             && self.gallery.wants(camera, now)
             && let Some(draft) = draft(frame, &finished, camera, bundle)
@@ -183,7 +188,7 @@ impl Hub {
         for outlet in self.outlets.iter().filter(|outlet| WebhookSink::wants(outlet.only, &event.line)) {
             outlet.queue.push(Arc::clone(&event));
         }
-        if let Some(audience) = &self.audience {
+        if let Some(audience) = self.audience.as_ref().filter(|_| !late) {
             audience.send(&event);
         }
     }
@@ -249,7 +254,7 @@ impl Hub {
         let device = Device { name: "x".into(), bundle: String::new() };
         Hub {
             outlets: Vec::new(),
-            monitor: Arc::new(Monitor::new(device, Instant::now())),
+            monitor: Arc::new(Monitor::new(device, None, Instant::now())),
             gallery: Arc::new(Gallery::new(Demand::default())),
             shows_pictures: false,
             audience: None,

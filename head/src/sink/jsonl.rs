@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Error,
     error::{Chain, caught},
-    frame::{Finished, Frame},
+    frame::{Finished, Frame, SpoolEnd},
     report::Totals,
 };
 
@@ -57,6 +57,10 @@ impl<W: Write> JsonlSink<W> {
                         on_write_error();
                     }
                 }
+            }
+            // Only now may it leave the disk.
+            if let Some(spooled) = &mut frame.spooled {
+                spooled.end(SpoolEnd::Settled);
             }
             self.totals.count(|summary| summary.add(&line.line));
             self.hub.offer(&mut frame, line, json, &self.bundle);

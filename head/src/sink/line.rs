@@ -1,4 +1,5 @@
 //! The JSON line of a finished frame, from its plan and its outcome.
+#![expect(clippy::disallowed_methods, reason = "a frame from the spool has waited by the calendar")]
 
 use std::{
     path::Path,
@@ -13,8 +14,8 @@ use time::{OffsetDateTime, format_description::BorrowedFormatItem};
 use crate::{
     frame::{Answer, EncodeStats, Finished, Frame, FramePath, Origin, Outcome, Timings, Traffic},
     report::{
-        Bytes, ClassScore, Exit, Groups, ImageSettings, Line, Millis, Moved, Segment, Share, Status,
-        Unanswered,
+        Bytes, ClassScore, Exit, Groups, ImageSettings, Line, Millis, Moved, Segment, Share, SpoolPlace,
+        Status, Unanswered,
     },
 };
 
@@ -34,6 +35,10 @@ pub(super) fn line_of(frame: &Frame<Finished>, bundle: &Bundle, device: &str) ->
         Outcome::Dropped => {
             line.status = Status::Dropped;
             line.error = Some("a newer frame of its source was captured before it could be sent".to_owned());
+        }
+        Outcome::Spooled(reason) => {
+            line.status = Status::Spooled;
+            line.error = Some(reason.clone());
         }
         Outcome::Refused { refusal, traffic } => {
             line.status = Status::Refused;
@@ -65,6 +70,10 @@ pub(super) fn line_of(frame: &Frame<Finished>, bundle: &Bundle, device: &str) ->
                 Answer::Device(classes) => fill_local_answer(frame, classes, bundle, line),
             }
         }
+    }
+    // The stages before the disk were timed in another line, and only the calendar knows how long that was ago.
+    if let (Some(SpoolPlace { waited: Some(waited), .. }), Some(ms)) = (line.spool, &mut line.ms) {
+        ms.total = waited * 1e3;
     }
     finished
 }
@@ -101,6 +110,13 @@ pub(super) fn failed_line(frame: &Frame<Finished>, bundle: &Bundle, device: &str
         path: None,
         server: None,
         fallback: None,
+        spool: frame.spooled.as_ref().map(|spooled| SpoolPlace {
+            id: spooled.number,
+            waited: spooled.is_sent().then(|| {
+                let waited = SystemTime::now().duration_since(frame.captured_on);
+                waited.unwrap_or_default().as_secs_f64()
+            }),
+        }),
         gate: frame.decisions.gate.map(Moved::from),
         exit: frame.decisions.exit.map(Exit::from),
         level,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::report::{CameraStatus, ClassScore, DeviceStatus, Latency, Line, Status, Tally};
+use crate::report::{CameraStatus, ClassScore, DeviceStatus, Latency, Line, SpoolTally, Status, Tally};
 
 /// The time that rates and latencies are taken over.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -27,6 +27,7 @@ pub(crate) struct Device {
 pub(super) struct Monitor {
     device: Device,
     begun: Instant,
+    spool: Option<Arc<SpoolTally>>,
     cameras: Mutex<BTreeMap<String, Camera>>,
 }
 
@@ -40,8 +41,8 @@ struct Camera {
 
 impl Monitor {
     /// No cameras yet, at `now`.
-    pub(super) fn new(device: Device, now: Instant) -> Self {
-        Monitor { device, begun: now, cameras: Mutex::default() }
+    pub(super) fn new(device: Device, spool: Option<Arc<SpoolTally>>, now: Instant) -> Self {
+        Monitor { device, begun: now, spool, cameras: Mutex::default() }
     }
 
     /// What never changes about the device.
@@ -73,6 +74,7 @@ impl Monitor {
                 .map(|(name, camera)| (name.clone(), camera.status(now)))
                 .collect(),
             sinks: tallies.iter().map(|tally| tally.status()).collect(),
+            spool: self.spool.as_ref().map(|tally| tally.lock().clone()),
         }
     }
 
@@ -95,6 +97,7 @@ impl Camera {
             refused: 0,
             failed: 0,
             dropped: 0,
+            spooled: 0,
             fallback: 0,
             fps: 0.0,
             age_s: 0.0,
@@ -119,6 +122,7 @@ impl Camera {
             Status::Refused => &mut status.refused,
             Status::Failed => &mut status.failed,
             Status::Dropped => &mut status.dropped,
+            Status::Spooled => &mut status.spooled,
         };
         *counted += 1;
         status.fallback += u64::from(line.fallback.is_some());
@@ -198,7 +202,7 @@ mod tests {
     fn figures_are_those_of_the_last_ten_seconds() {
         let begun = Instant::now();
         let device = Device { name: "pi".into(), bundle: "ab".into() };
-        let monitor = Monitor::new(device, begun);
+        let monitor = Monitor::new(device, None, begun);
         let mut answered = line();
         (answered.status, answered.path, answered.error) = (Status::Answered, Some("local".into()), None);
         for frame in 0..=20u32 {

@@ -183,10 +183,12 @@ impl MqttSink {
         let camera = self.cameras.entry(event.camera.clone()).or_default();
         camera.has_news = true;
         let status = event.line.status;
-        if status != Status::Dropped && camera.status.replace(status) != Some(status) {
+        // A late answer is a record of what was: it is published, and changes no state.
+        let late = event.line.is_late();
+        if !late && status != Status::Dropped && camera.status.replace(status) != Some(status) {
             camera.state_at = None;
         }
-        let class = best_class(&event.line).map(|class| shortened(class.label));
+        let class = best_class(&event.line).filter(|_| !late).map(|class| shortened(class.label));
         let news = class.filter(|class| camera.class.as_ref() != Some(class));
         if let Some(class) = &news {
             camera.class = Some(class.clone());

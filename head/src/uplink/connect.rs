@@ -1,7 +1,7 @@
 //! One attempt to connect to the server: name resolution, QUIC handshake and hello, each within a bounded time.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use narrows_wire::{
     limits::{HELLO_TIMEOUT, MAX_HELLO},
     quic::{
         CertificateCheck, ConnectionEnd, SetupError, Tuning, client_attempt, client_endpoint, close,
-        request_acknowledgement,
+        rebind_client, request_acknowledgement,
     },
     session::Client,
     stream::{StreamError, read_message, write_message},
@@ -68,6 +68,8 @@ pub(crate) struct Session {
     /// How long frames wait at the server.
     pub(super) wait: Arc<Wait>,
     endpoint: Endpoint,
+    /// This device's address on the way to the server, as it was last seen.
+    address: Option<IpAddr>,
 }
 
 /// The mean time that a server's replies say frames waited in its queue.
@@ -143,7 +145,8 @@ impl Connector {
         match timeout(HELLO_TIMEOUT, self.exchange_hello(&connection)).await {
             Ok(Ok((client, bundle))) => {
                 let (connector, wait) = (Arc::clone(self), Arc::default());
-                Ok(Session { connection, client, bundle, connector, wait, endpoint })
+                let address = route_address(connection.remote_address());
+                Ok(Session { connection, client, bundle, connector, wait, endpoint, address })
             }
             Ok(Err(error)) => {
                 if let ConnectError::Permanent(Error::Protocol { source, .. }) = &error {
@@ -284,6 +287,17 @@ impl From<ConnectError> for Unavailable {
     }
 }
 
+/// This device's address on the way to `remote`, without sending anything; `None` where there is no way.
+fn route_address(remote: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr = match remote {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(remote).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}
+
 /// What the end of a handshake says. Nobody is authenticated yet.
 fn handshake_failed(server: &Server, error: ConnectionError, check: &CertificateCheck) -> ConnectError {
     if let Some(fault) = check.fault() {
@@ -341,6 +355,21 @@ impl Session {
     /// Asks the server for an acknowledgement, to learn whether it is there.
     pub(super) fn ask(&self) {
         request_acknowledgement(&self.connection, &self.connector.access.tuning);
+    }
+
+    /// Moves the connection to this device's present address, where that has changed; returns the new one.
+    pub(super) fn roam(&mut self) -> Option<IpAddr> {
+        let remote = self.connection.remote_address();
+        let address = route_address(remote)?;
+        let before = self.address.replace(address)?;
+        if before == address {
+            return None;
+        }
+        if let Err(error) = rebind_client(&self.endpoint, remote, &self.connector.access.tuning) {
+            // Packets leave from the new address all the same.
+            tracing::debug!("no new socket: {}", Chain(&error));
+        }
+        Some(address)
     }
 
     /// Closes the connection and waits a moment until the server has heard of it.

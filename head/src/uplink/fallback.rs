@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::spool::SpoolWay;
 use crate::{
     Error,
     error::{Chain, caught},
@@ -79,6 +80,8 @@ pub(crate) struct LocalAnswers {
     pub(crate) frames: Receiver<FallbackFrame>,
     pub(crate) pace: Arc<LocalPace>,
     pub(crate) finished: SyncSender<Frame<Finished>>,
+    /// Where frames wait for the server's answer, if they do, beside that of this device.
+    pub(crate) spool: Option<SpoolWay>,
 }
 
 impl LocalAnswers {
@@ -95,6 +98,10 @@ impl LocalAnswers {
                 None => self.answer(&frame, reason),
             };
             self.pace.waiting.fetch_sub(1, Ordering::Relaxed);
+            if let Some(spool) = &self.spool {
+                spool.store(frame, outcome);
+                continue;
+            }
             // The receiver outlives every sender unless it has failed, which the run reports.
             if self.finished.send(frame.finish(outcome)).is_err() {
                 return;

@@ -47,6 +47,8 @@ pub(super) struct Planned<'a> {
     /// Frames of which nothing has been sent, by their numbers.
     pub(super) waiting: BTreeMap<u64, Frame<Encoded>>,
     pub(super) writing: Option<Writing>,
+    /// The request of a frame from the spool, which is written where the link has nothing else to do.
+    pub(super) behind: Option<Writing>,
     /// When to ask the planner again although nothing has happened.
     pub(super) wake: Option<Instant>,
 }
@@ -95,7 +97,7 @@ impl<'a> Planned<'a> {
         };
         let planner = Planner::new(PlannerConfig { waiting: waits, ..PlannerConfig::default() });
         let (sources, waiting) = (Vec::new(), BTreeMap::new());
-        Planned { planning, link, planner, sources, waiting, writing: None, wake: None }
+        Planned { planning, link, planner, sources, waiting, writing: None, behind: None, wake: None }
     }
 
     /// Adds a frame whose answer must be here by `last_answer`; gives it back if it cannot be planned.
@@ -146,6 +148,7 @@ impl<'a> Planned<'a> {
 
     /// Takes note that a request has ended, in whatever way.
     pub(super) fn ended(&mut self, request: u64) {
+        self.behind.take_if(|writing| writing.request == request);
         if let Some(writing) = self.writing.take_if(|writing| writing.request == request) {
             self.planner.remove(writing.frame);
         }

@@ -7,10 +7,14 @@ use std::{
     time::Instant,
 };
 
+use narrows_wire::RefusalCode;
 use tokio::sync::mpsc::Receiver;
 
-use super::fallback::Fallback;
-use crate::frame::{Encoded, Finished, Frame, Outcome};
+use super::{
+    fallback::Fallback,
+    spool::{SpoolWay, may_be_sent_later},
+};
+use crate::frame::{Encoded, Finished, Frame, Outcome, SpoolEnd};
 
 /// Encoded frames on their way to the server. Every frame that enters ends as a finished one.
 #[derive(Debug)]
@@ -19,11 +23,23 @@ pub(crate) struct FrameQueue {
     finished: SyncSender<Frame<Finished>>,
     /// Frames that were in flight when a connection was lost, oldest first. At most as many as the run has in flight.
     resend: VecDeque<Frame<Encoded>>,
+    /// Where frames wait that no server answered, if they do.
+    spool: Option<SpoolWay>,
 }
 
 impl FrameQueue {
     pub(crate) fn new(incoming: Receiver<Frame<Encoded>>, finished: SyncSender<Frame<Finished>>) -> Self {
-        FrameQueue { incoming, finished, resend: VecDeque::new() }
+        FrameQueue { incoming, finished, resend: VecDeque::new(), spool: None }
+    }
+
+    /// Has frames that no server answers wait on disk.
+    pub(crate) fn spooling(self, spool: Option<SpoolWay>) -> Self {
+        FrameQueue { spool, ..self }
+    }
+
+    /// Where frames wait that no server answered.
+    pub(super) fn spool(&self) -> Option<&SpoolWay> {
+        self.spool.as_ref()
     }
 
     /// Waits for the next frame that was not sent before; `None` when no more can come. Cancel safe.
@@ -31,14 +47,16 @@ impl FrameQueue {
         self.incoming.recv().await
     }
 
-    /// Puts a frame at the end of the resend queue.
+    /// Puts a frame at the end of the resend queue. One from the spool stays on disk.
     pub(super) fn push(&mut self, frame: Frame<Encoded>) {
-        self.resend.push_back(frame);
+        if !frame.is_from_spool() {
+            self.resend.push_back(frame);
+        }
     }
 
-    /// Puts frames into the resend queue and sorts it by age.
+    /// Puts frames into the resend queue and sorts it by age. Those from the spool stay on disk.
     pub(super) fn push_unanswered(&mut self, frames: impl Iterator<Item = Frame<Encoded>>) {
-        self.resend.extend(frames);
+        self.resend.extend(frames.filter(|frame| !frame.is_from_spool()));
         self.resend.make_contiguous().sort_by_key(|frame| frame.id);
     }
 
@@ -64,6 +82,16 @@ impl FrameQueue {
         for frame in std::mem::take(&mut self.resend) {
             match due(&frame) {
                 true => fallback.answer(frame, Arc::clone(&reason)),
+                false => self.resend.push_back(frame),
+            }
+        }
+    }
+
+    /// Puts the frames of the resend queue on disk: all of them, or those that have waited for half of their time at `now`.
+    pub(super) fn spool_waiting(&mut self, reason: &str, now: Option<Instant>) {
+        for frame in std::mem::take(&mut self.resend) {
+            match now.is_none_or(|now| frame.halfway() <= now) {
+                true => self.finish(frame, Outcome::Failed(reason.to_owned())),
                 false => self.resend.push_back(frame),
             }
         }
@@ -114,8 +142,29 @@ impl FrameQueue {
         }
     }
 
-    /// Ends a frame.
-    pub(super) fn finish(&self, frame: Frame<Encoded>, outcome: Outcome) {
+    /// Ends a frame. One that no server answered is put on disk, where there is a spool, or stays there.
+    pub(super) fn finish(&self, mut frame: Frame<Encoded>, outcome: Outcome) {
+        if may_be_sent_later(&outcome) {
+            if frame.is_from_spool() {
+                let failed = matches!(&outcome, Outcome::Refused { refusal, .. } if refusal.code == RefusalCode::Internal);
+                if let Some(spooled) = frame.spooled.as_mut().filter(|_| failed) {
+                    spooled.end(SpoolEnd::Failed);
+                }
+                return;
+            }
+            if let Some(spool) = &self.spool {
+                return spool.store(frame, outcome);
+            }
+        }
+        self.send(frame, outcome);
+    }
+
+    /// Fails a frame that no server could ever answer.
+    pub(super) fn reject(&self, frame: Frame<Encoded>, reason: String) {
+        self.send(frame, Outcome::Failed(reason));
+    }
+
+    fn send(&self, frame: Frame<Encoded>, outcome: Outcome) {
         // The channel has room for every frame that can exist, and its receiver outlives the uplink unless it has failed,
         // which the run reports.
         self.finished.send(frame.finish(outcome)).ok();

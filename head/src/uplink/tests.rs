@@ -164,6 +164,7 @@ fn ends(finished: &Receiver<Frame<Finished>>, local: &Receiver<fallback::Fallbac
             Outcome::Refused { refusal, .. } => format!("refused: {refusal}"),
             Outcome::Failed(reason) => format!("failed: {reason}"),
             Outcome::Dropped => "dropped".to_owned(),
+            Outcome::Spooled(reason) => format!("spooled: {reason}"),
             Outcome::Local { .. } => "local".to_owned(),
             Outcome::Kept { .. } => "kept".to_owned(),
         };

@@ -34,6 +34,7 @@ use super::{
     queue::FrameQueue,
     search::Search,
     servers::Servers,
+    spool::{SPOOLED_IN_FLIGHT, SpoolWay},
 };
 use crate::{
     error::{Chain, Unavailable},
@@ -44,6 +45,9 @@ use crate::{
 
 /// Time between two looks at whether the server is heard, while it owes something.
 const LISTEN: Duration = Duration::from_millis(50);
+
+/// Time between two looks at this device's own address.
+const ROAM: Duration = Duration::from_millis(500);
 
 /// Longest time that the frames in flight are waited for before a move to another server. Those without an answer by then are
 /// sent again there.
@@ -60,6 +64,12 @@ pub(super) enum TransferEnd {
     /// A new connection takes the place of this one, for this reason; unanswered frames are in the resend queue.
     Replaced(Box<Session>, &'static str),
 }
+
+/// Pause after the spool had no frame to give.
+const SPOOL_PAUSE: Duration = Duration::from_secs(1);
+
+/// How much of the link's time frames from the spool may take before a frame that is captured meanwhile.
+const BEHIND: Duration = Duration::from_millis(20);
 
 /// The waiting at a server that is too busy for a frame and does not say when to try again.
 const BUSY: Duration = Duration::from_millis(100);
@@ -147,10 +157,16 @@ impl<'a> Transfer<'a> {
         let (mut open, mut draining) = (true, false);
         // The connection to another server, and until when the frames in flight on this one are waited for.
         let mut moving: Option<(Box<Session>, Instant)> = None;
+        // A frame that the spool was asked for, and when to ask it again.
+        let mut taking: Option<oneshot::Receiver<Option<Frame<Encoded>>>> = None;
+        let mut ask_spool_at = Instant::now();
+        let mut ending = false;
         let servers = Arc::clone(self.servers);
         let mut better =
             pin!(servers.better(Arc::clone(&self.session.connector), Arc::clone(&self.session.wait)));
         let mut listening = interval(LISTEN);
+        let mut roaming = interval(ROAM);
+        roaming.set_missed_tick_behavior(MissedTickBehavior::Delay);
         listening.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             while !draining
@@ -163,11 +179,27 @@ impl<'a> Transfer<'a> {
             if moving.is_none() {
                 self.send_planned();
             }
+            let has_spooled = self.queue.spool().is_some_and(SpoolWay::has_frames);
+            if has_spooled
+                && taking.is_none()
+                && !ending
+                && !draining
+                && !self.suspected
+                && moving.is_none()
+                && ask_spool_at <= Instant::now()
+                && self.may_take_spooled()
+            {
+                taking = self.queue.spool().map(SpoolWay::take);
+            }
             let planned = self.planned.as_ref();
             let is_waiting = planned.is_some_and(Planned::is_waiting);
-            if !open && self.in_flight.is_empty() && self.queue.is_empty() && !is_waiting {
+            let has_live = self.in_flight.values().any(|request| !request.frame.is_from_spool());
+            let spool_is_done = ending || (!has_spooled && taking.is_none() && self.in_flight.is_empty());
+            if !open && !has_live && self.queue.is_empty() && !is_waiting && spool_is_done {
                 return TransferEnd::Done;
             }
+            let ask_spool = (has_spooled && taking.is_none()).then_some(ask_spool_at);
+            let ask_spool = ask_spool.filter(|at| *at > Instant::now());
             let wake = planned.and_then(|planned| planned.wake);
             let link = planned.map(|planned| Arc::clone(&planned.link));
             let moves = moving.take_if(|(_, until)| self.in_flight.is_empty() || *until <= Instant::now());
@@ -222,6 +254,15 @@ impl<'a> Transfer<'a> {
                     return self.lost(error, moving);
                 }
                 () = shutdown.stopped() => return TransferEnd::Stopped,
+                () = shutdown.draining(), if !ending => ending = true,
+                frame = taken(&mut taking) => {
+                    taking = None;
+                    match frame {
+                        Some(frame) => self.send_spooled(frame),
+                        None => ask_spool_at = Instant::now() + SPOOL_PAUSE,
+                    }
+                }
+                () = sleep_until(ask_spool.unwrap_or_else(Instant::now).into()), if ask_spool.is_some() => {}
                 () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => self.end_waiting(),
                 found = self.search.next(), if self.suspected && moving.is_none() => match found {
                     Ok(session) if draining => moving = Some((Box::new(session), Instant::now() + MOVE)),
@@ -238,6 +279,7 @@ impl<'a> Transfer<'a> {
                 }
                 () = sleep_until(move_at.unwrap_or_else(Instant::now).into()), if move_at.is_some() => {}
                 _ = listening.tick(), if self.silence.is_owed() => self.listen(draining),
+                _ = roaming.tick() => self.roam(draining),
                 // What is to be sent next is decided above.
                 () = changed(link.as_deref()) => {}
                 () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
@@ -262,13 +304,34 @@ impl<'a> Transfer<'a> {
         }
     }
 
+    /// Looks whether this device's address has changed; the connection goes on from the new one.
+    fn roam(&mut self, draining: bool) {
+        let Some(address) = self.session.roam() else { return };
+        tracing::warn!(
+            "this device's address is {address} now; the connection to the server at {} goes on from there",
+            self.session.server()
+        );
+        // What was not heard until now says nothing about the server.
+        let PathState { received, .. } = path_state(&self.session.connection);
+        self.silence = Silence::new(received);
+        if !self.in_flight.is_empty() {
+            self.silence.sent(Instant::now(), received);
+        }
+        if !draining && std::mem::take(&mut self.suspected) {
+            self.search.stop();
+        }
+    }
+
     /// Looks whether the server is heard. While it is not, it is looked for anew, and frames end by their deadlines.
     fn listen(&mut self, leaving: bool) {
         let now = Instant::now();
         let PathState { rtt, received, .. } = path_state(&self.session.connection);
         // A frame that this device can answer is not kept for longer than half of its time by a server that is gone.
         let patience = match self.fallback {
-            Some(_) => self.in_flight.values().map(|request| request.frame.budget() / 4).min(),
+            Some(_) => {
+                let live = self.in_flight.values().filter(|request| !request.frame.is_from_spool());
+                live.map(|request| request.frame.budget() / 4).min()
+            }
             None => None,
         };
         let outstanding = !self.in_flight.is_empty();
@@ -313,7 +376,8 @@ impl<'a> Transfer<'a> {
             let waiting = planned.take_waiting(|frame| frame.halfway() <= now);
             waiting.into_iter().for_each(|frame| fallback.answer(frame, reason.as_str().into()));
         }
-        let due = self.in_flight.iter().filter(|(_, request)| request.frame.halfway() <= now);
+        let live = self.in_flight.iter().filter(|(_, request)| !request.frame.is_from_spool());
+        let due = live.filter(|(_, request)| request.frame.halfway() <= now);
         for id in due.map(|(&id, _)| id).collect::<Vec<_>>() {
             if let Some(request) = self.in_flight.remove(&id) {
                 if let Some(planned) = &mut self.planned {
@@ -334,11 +398,11 @@ impl<'a> Transfer<'a> {
             (Load::Latent(_), Some(planned)) => {
                 let last_answer = last_answer(self.fallback, &frame);
                 let Some(frame) = planned.add(now, frame, last_answer) else { return };
-                return self.queue.finish(frame, Outcome::Failed("no level can be chosen for it".to_owned()));
+                return self.queue.reject(frame, "no level can be chosen for it".to_owned());
             }
             (Load::Latent(_), None) => {
                 let reason = "the connection does not report its deliveries".to_owned();
-                return self.queue.finish(frame, Outcome::Failed(reason));
+                return self.queue.reject(frame, reason);
             }
         };
         match self.request(now, &frame, payload) {
@@ -348,7 +412,7 @@ impl<'a> Transfer<'a> {
                 whole.send(bytes).ok();
                 self.start(now, id, frame, sent, chunks);
             }
-            Err(reason) => self.queue.finish(frame, Outcome::Failed(reason)),
+            Err(reason) => self.queue.reject(frame, reason),
         }
     }
 
@@ -373,8 +437,9 @@ impl<'a> Transfer<'a> {
         sent: usize,
         chunks: UnboundedReceiver<Vec<u8>>,
     ) {
-        // The newest frame is worth most.
-        let priority = i32::try_from(frame.id.0).unwrap_or(i32::MAX);
+        // The newest frame is worth most, and those from the spool come behind all others.
+        let newest = i32::try_from(frame.id.0).unwrap_or(i32::MAX);
+        let priority = if frame.is_from_spool() { i32::MIN } else { newest };
         let deadline = last_answer(self.fallback, &frame);
         self.silence.sent(now, path_state(&self.session.connection).received);
         let (request, given_up) = oneshot::channel();
@@ -455,7 +520,7 @@ impl<'a> Transfer<'a> {
     /// Has this device answer a frame that the server did not, because of `reason`; without a local network it ends with
     /// `outcome`.
     fn replace(&self, frame: Frame<Encoded>, reason: &str, outcome: Outcome) -> AfterReply {
-        match self.fallback {
+        match self.fallback.filter(|_| !frame.is_from_spool()) {
             Some(fallback) => {
                 fallback.answer(frame, format!("the server at {}: {reason}", self.session.server()).into());
             }
@@ -490,7 +555,64 @@ impl Transfer<'_> {
                 }
             }
         }
+        if planned.writing.is_none() {
+            self.write_behind(&mut planned);
+        }
         self.planned = Some(planned);
+    }
+
+    /// Whether a frame from the spool may be sent beside what is in flight.
+    fn may_take_spooled(&self) -> bool {
+        let spooled = self.in_flight.values().filter(|request| request.frame.is_from_spool()).count();
+        let is_writing = self.planned.as_ref().is_some_and(|planned| planned.behind.is_some());
+        // One place stays free for a frame that is captured meanwhile.
+        spooled < SPOOLED_IN_FLIGHT && !is_writing && self.queue.is_empty() && self.session.client.room() > 1
+    }
+
+    /// Begins the request of a frame from the spool.
+    fn send_spooled(&mut self, frame: Frame<Encoded>) {
+        let Load::Payload(payload) = &frame.stage.load else { return };
+        let payload = payload.clone();
+        let Some((request, bytes, chunks)) = self.open(Instant::now(), frame, payload) else { return };
+        match &mut self.planned {
+            // Its bytes are written one datagram at a time, so that they never hold up a frame that is captured meanwhile.
+            Some(planned) => {
+                planned.behind = Some(Writing { frame: u64::MAX, request, bytes, packet: 0, chunks });
+            }
+            None => {
+                if let Some(sent) = self.in_flight.get_mut(&request) {
+                    sent.sent = bytes.len();
+                }
+                // The request's task ends when the frame does.
+                chunks.send(bytes).ok();
+            }
+        }
+    }
+
+    /// Writes bytes of a frame from the spool while the link is nearly empty.
+    fn write_behind(&mut self, planned: &mut Planned<'_>) {
+        while let Some(mut writing) = planned.behind.take() {
+            let now = Instant::now();
+            let (free, datagram) = planned.link.with(now, |link| {
+                (link.in_flight() as f64 <= link.rate() * BEHIND.as_secs_f64(), link.datagram() as usize)
+            });
+            if !free {
+                planned.behind = Some(writing);
+                return;
+            }
+            let end = writing.bytes.len().min(writing.packet + datagram);
+            let bytes = writing.bytes[writing.packet..end].to_vec();
+            planned.link.written(now, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+            if let Some(request) = self.in_flight.get_mut(&writing.request) {
+                request.sent = end;
+            }
+            // The request's task ends when the frame does, and then the bytes are of no use.
+            writing.chunks.send(bytes).ok();
+            writing.packet = end;
+            if end < writing.bytes.len() {
+                planned.behind = Some(writing);
+            }
+        }
     }
 
     /// Begins the request of a frame, in the place of the one that has been begun for it before.
@@ -508,7 +630,7 @@ impl Transfer<'_> {
             Ok(packet) => packet,
             Err(error) => {
                 planned.planner.remove(id);
-                return self.queue.finish(frame, Outcome::Failed(Chain(&error).to_string()));
+                return self.queue.reject(frame, Chain(&error).to_string());
             }
         };
         planned.planner.encoded(&packet.ends);
@@ -549,7 +671,7 @@ impl Transfer<'_> {
                 Some((request, bytes, chunks))
             }
             Err(reason) => {
-                self.queue.finish(frame, Outcome::Failed(reason));
+                self.queue.reject(frame, reason);
                 None
             }
         }
@@ -589,7 +711,16 @@ impl Transfer<'_> {
 
 /// Until when the server's answer to a frame is waited for.
 fn last_answer(fallback: Option<&Fallback>, frame: &Frame<Encoded>) -> Instant {
+    let fallback = fallback.filter(|_| !frame.is_from_spool());
     fallback.map_or(frame.plan.deadline, |fallback| fallback.due(frame))
+}
+
+/// Waits for the frame that the spool was asked for, or for ever where it was not. Cancel safe.
+async fn taken(taking: &mut Option<oneshot::Receiver<Option<Frame<Encoded>>>>) -> Option<Frame<Encoded>> {
+    match taking {
+        Some(taking) => taking.await.ok().flatten(),
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits until the model of the link has changed, or for ever without one.

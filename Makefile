@@ -13,7 +13,7 @@ SOURCE_classify := bench/photos/*.*g
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak cameras sinks status alerts fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
+.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak chaos cameras sinks status alerts fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -42,13 +42,14 @@ bench: build ## local, offload or split over a ladder of links, into bench-out: 
 # The version of Vega-Lite that vl-convert-python draws with is the one in bench/vendor.
 FIGURE   := latency-classify-narrowband
 SVG      := import sys, vl_convert; print(vl_convert.vegalite_to_svg(open(sys.argv[1]).read(), vl_version="6.4"))
-figures: build demo ## make the documents' pictures again: the demo's answer, charts of docs/compare.json and the early exit (installs vl-convert-python)
+figures: build demo ## make the documents' pictures again: the demo's answer, charts of docs/compare.json, the early exit and rate control (installs vl-convert-python)
 	@cp demo-out/highway.overlay.png docs/answer.png
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder/venv" \
 		&& "$$folder/venv/bin/pip" install --quiet vl-convert-python==1.9.0.post1 \
 		&& $(BIN)/narrows-bench compare --from docs/compare.json --out "$$folder" \
 		&& "$$folder/venv/bin/python" -c '$(SVG)' "$$folder/charts/$(FIGURE).vl.json" > docs/compare.svg \
-		&& "$$folder/venv/bin/python" -c '$(SVG)' models/results/lite2-exit.vl.json > docs/exit.svg
+		&& "$$folder/venv/bin/python" -c '$(SVG)' models/results/lite2-exit.vl.json > docs/exit.svg \
+		&& "$$folder/venv/bin/python" -c '$(SVG)' docs/rate-control.vl.json > docs/rate-control.svg
 
 evaluate: build ## accuracy and bytes on labelled data: DATA=DIR holds imagenet500.tar and camvid-val.tar, LOG=CSV gets a line
 	@test -n "$(DATA)" || { echo "make evaluate DATA=DIR: which folder holds imagenet500.tar, imagenet500.csv and camvid-val.tar?"; exit 2; }
@@ -124,6 +125,10 @@ alerts: ## check the alert rules and show that each fires when it should (needs 
 	else \
 		echo "alerts: skipped; missing: promtool (apt install prometheus)"; \
 	fi
+
+ROUNDS ?= 200
+chaos: build ## kill server, broker, camera and network ROUNDS=200 times in random order; every frame has one outcome (SEED=N repeats an order)
+	ROUNDS=$(ROUNDS) $(CARGO) test $(BUILD) --test chaos -- --nocapture
 
 SECONDS_EACH ?= 600
 fuzz: ## run every fuzz target SECONDS_EACH=600 seconds, keeping what is found (needs cargo-fuzz and a nightly toolchain)

@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod browser;
+mod fleet;
 mod live;
 mod processes;
 pub mod schema;
@@ -29,6 +30,7 @@ use narrows_wire::{
 use tempfile::TempDir;
 
 pub use self::{
+    fleet::Fleet,
     live::{LiveHead, check_order, live_command, processes_with},
     processes::{after, can_read_only, output_within, read_only, skipped},
     steady::SteadyHead,

@@ -21,6 +21,7 @@ use self::{
 };
 use crate::json;
 
+mod chart;
 mod ladder;
 mod optimum;
 mod pair;
@@ -76,6 +77,9 @@ pub struct Policy {
     /// Write the report to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a chart of it to this file, as a Vega-Lite specification with its data
+    #[arg(long, value_name = "FILE")]
+    pub chart: Option<PathBuf>,
 }
 
 /// The results on every link.
@@ -160,6 +164,7 @@ impl Policy {
         }
         let report = Report { runs };
         println!("{}", report.table());
+        json::write(self.chart.as_deref(), &chart::chart(&report))?;
         json::write(self.json.as_deref(), &report)
     }
 

@@ -227,7 +227,7 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     fn a_dropped_frame_is_counted_and_changes_nothing_else() {
         let begun = Instant::now();
-        let monitor = Monitor::new(Device { name: "pi".into(), bundle: "ab".into() }, begun);
+        let monitor = Monitor::new(Device { name: "pi".into(), bundle: "ab".into() }, None, begun);
         let (mut answered, mut dropped) = (line(), line());
         (answered.status, answered.level, answered.error) = (Status::Answered, Some(2), None);
         (dropped.status, dropped.level, dropped.error) = (Status::Dropped, Some(0), Some("newer".into()));

@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use narrows_tests::{TIMEOUT, root, runtime, said};
+use narrows_tests::{TIMEOUT, root, runtime, said, skipped};
 use tempfile::TempDir;
 
 #[test]
@@ -76,6 +76,12 @@ fn commands_for_rate_control_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_several_servers_and_the_spool_work() -> Result<()> {
+    run("docs/servers.md")?;
+    run("docs/spool.md")
+}
+
+#[test]
 fn commands_for_power_and_comparing_work() -> Result<()> {
     run("docs/power.md")?;
     run("docs/compare.md")
@@ -130,6 +136,8 @@ fn run(document: &str) -> Result<()> {
         let name = |error: anyhow::Error| error.context(format!("{document}: {command}"));
         if let Some(rest) = command.strip_prefix("make ") {
             make(rest).map_err(name)?;
+        } else if command.starts_with("curl ") && Command::new("curl").arg("--version").output().is_err() {
+            skipped(document, "curl (apt install curl)");
         } else if command.starts_with("narrows-tail serve") {
             servers.push(Server::start(&command, &place).map_err(name)?);
         } else {

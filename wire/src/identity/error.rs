@@ -125,9 +125,6 @@ fn remedy(file: &Path, error: &io::Error) -> &'static str {
             "; `narrows-tail certs init --dir DIR` makes it, and the commands that sign need it: bring it back from \
              where it is kept"
         }
-        (io::ErrorKind::NotFound, Some("crl.pem")) => {
-            "; a revocation list is made by `narrows-tail certs revoke NAME`"
-        }
         _ => "",
     }
 }

@@ -1,6 +1,9 @@
 //! Certificate revocation lists (RFC 5280): the certificates that a CA has taken back.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject};
 use x509_parser::{parse_x509_certificate, parse_x509_crl, revocation_list::CertificateRevocationList};
@@ -32,9 +35,15 @@ impl RevocationList {
     ///
     /// # Errors
     /// [`IdentityError::Read`], [`IdentityError::Pem`], [`IdentityError::Empty`], or [`IdentityError::Revocation`] for a
-    /// list that is damaged or that none of the CAs has signed.
+    /// list that does not exist, is damaged or that none of the CAs has signed.
     pub fn load(file: &Path, ca: &[CertificateDer<'_>]) -> Result<RevocationList, IdentityError> {
-        let bytes = read(file)?;
+        let unusable = |reason: String| IdentityError::Revocation { file: file.to_owned(), reason };
+        let bytes = read(file).map_err(|error| match error {
+            IdentityError::Read { source, .. } if source.kind() == ErrorKind::NotFound => {
+                unusable("there is no such file".into())
+            }
+            error => error,
+        })?;
         let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
         let lists = lists.map_err(|source| IdentityError::Pem { file: file.to_owned(), source })?;
         if lists.is_empty() {
@@ -43,7 +52,6 @@ impl RevocationList {
                 expected: "revocation list (X509 CRL)",
             });
         }
-        let unusable = |reason: String| IdentityError::Revocation { file: file.to_owned(), reason };
         let mut all = RevocationList {
             lists: Vec::new(),
             revoked: Vec::new(),

@@ -29,6 +29,8 @@ const DECODER: u64 = 300;
 /// What making one class map may take, in MiB, and the frames of a batch, whose maps are made at once.
 const MAP: u64 = 6;
 const BATCH: u64 = 8;
+/// Decoded frames that wait for a network, per MiB.
+const FRAMES: u64 = 2;
 /// What the allocator keeps of freed memory, and the threads' stacks, in MiB.
 const SLACK: u64 = 48;
 
@@ -145,11 +147,11 @@ async fn requests_that_never_end_take_no_more_than_the_stated_memory_and_others_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replies_that_nobody_reads_take_no_more_than_the_stated_memory() -> Result<()> {
-    let pair = start(&["--request-memory", "64", "--queue", "256"])?;
+    let pair = start(&["--request-memory", "64", "--queue", "64"])?;
     let device = pair.certs().join("devices/device");
     let mut request = largest_answer()?;
     warm_up(&pair, &request).await?;
-    check(&pair, 4 * CONNECTION + 64 / 4 + BATCH * MAP, async || {
+    check(&pair, 4 * CONNECTION + 64 / 4 + BATCH * MAP + 64 / FRAMES, async || {
         let mut clients = Vec::new();
         for _ in 0..4 {
             // The client takes the welcome and one reply, and then reads nothing.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Report;
+use super::report::Report;
 
 /// The Vega-Lite specification without its data.
 const SPECIFICATION: &str = include_str!("chart.vl.json");

@@ -12,7 +12,7 @@ use std::{fmt::Debug, hint::black_box};
 use crate::{
     ConvSpec,
     kernel::RowKernel,
-    pack::{DenseLayout, bias},
+    pack::{Array, DenseLayout, bias},
     rows::Windows,
 };
 
@@ -74,30 +74,6 @@ pub(crate) trait DenseLanes: Copy + Debug {
         weights: Self::Weights,
         inputs: Self::Inputs,
     ) -> Self::Sums;
-}
-
-/// An array of `T`, and nothing else: any elements in a row are a value of it.
-pub(crate) trait Array<T>: Copy {
-    /// Number of elements.
-    const LENGTH: usize;
-
-    /// The whole arrays at the begin of a slice.
-    fn chunks(slice: &[T]) -> &[Self];
-
-    /// The whole arrays at the begin of a slice.
-    fn chunks_mut(slice: &mut [T]) -> &mut [Self];
-}
-
-impl<T: Copy, const N: usize> Array<T> for [T; N] {
-    const LENGTH: usize = N;
-
-    fn chunks(slice: &[T]) -> &[Self] {
-        slice.as_chunks().0
-    }
-
-    fn chunks_mut(slice: &mut [T]) -> &mut [Self] {
-        slice.as_chunks_mut().0
-    }
 }
 
 /// A dense layer. Its fields are set by [`Dense::new`] alone: `weights` holds [`DenseLanes::GROUPS`] blocks per strip

@@ -9,9 +9,6 @@ pub enum Error {
     /// The processor lacks the instructions of the kernels.
     #[error("this processor cannot run the {0} kernels")]
     Isa(Isa),
-    /// A name of kernels that do not exist.
-    #[error("no kernels are called {0:?}; there are {list}", list = Isa::ALL.map(Isa::name).join(", "))]
-    Name(String),
     /// A dimension is out of the bounds that the kernels are written for.
     #[error("{what} is {value}, it must be {low} to {high}")]
     Dimension {

@@ -6,8 +6,6 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::Error;
-
 /// An implementation of the kernels. All of them give the same integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -56,12 +54,17 @@ impl Isa {
     }
 }
 
+/// A name that is none of an [`Isa`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no kernels are called {0:?}; there are {list}", list = Isa::ALL.map(Isa::name).join(", "))]
+pub struct UnknownIsa(String);
+
 /// Parses the name of an implementation, whether this processor runs it or not.
 impl FromStr for Isa {
-    type Err = Error;
+    type Err = UnknownIsa;
 
-    fn from_str(name: &str) -> Result<Isa, Error> {
-        Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| Error::Name(name.to_owned()))
+    fn from_str(name: &str) -> Result<Isa, UnknownIsa> {
+        Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| UnknownIsa(name.to_owned()))
     }
 }
 

@@ -63,7 +63,7 @@ mod rows;
 pub use add::Add;
 pub use conv::{Conv, Scratch};
 pub use error::Error;
-pub use isa::{Isa, features};
+pub use isa::{Isa, UnknownIsa, features};
 pub use narrow::Output;
 pub use requant::Requant;
 pub use spec::{ConvKind, ConvSpec, Pads};

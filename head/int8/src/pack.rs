@@ -1,9 +1,33 @@
 //! Weights and biases in the order in which the vector kernels read them.
 
-use crate::{ConvSpec, dense::Array};
+use crate::ConvSpec;
 
 /// Output channels that one register of 256 bits or two of 128 bits hold accumulators for.
 pub(crate) const BLOCK: usize = 8;
+
+/// An array of `T`, and nothing else: any elements in a row are a value of it.
+pub(crate) trait Array<T>: Copy {
+    /// Number of elements.
+    const LENGTH: usize;
+
+    /// The whole arrays at the begin of a slice.
+    fn chunks(slice: &[T]) -> &[Self];
+
+    /// The whole arrays at the begin of a slice.
+    fn chunks_mut(slice: &mut [T]) -> &mut [Self];
+}
+
+impl<T: Copy, const N: usize> Array<T> for [T; N] {
+    const LENGTH: usize = N;
+
+    fn chunks(slice: &[T]) -> &[Self] {
+        slice.as_chunks().0
+    }
+
+    fn chunks_mut(slice: &mut [T]) -> &mut [Self] {
+        slice.as_chunks_mut().0
+    }
+}
 
 /// The order of the weights of a dense kernel.
 #[derive(Debug, Clone, Copy)]

@@ -5,14 +5,14 @@ use serde::Serialize;
 
 /// The results on every link.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     /// In the order of the links' names and of the budgets.
     pub runs: Vec<Run>,
 }
 
 /// The results on one link with one budget.
 #[derive(Debug, Serialize)]
-pub struct Run {
+pub(super) struct Run {
     /// Name of the trace's file.
     pub trace: String,
     /// Mean rate of the trace in Mbit/s.
@@ -36,7 +36,7 @@ pub struct Run {
 
 /// What the real head and tail earned.
 #[derive(Debug, Serialize)]
-pub struct PairFigures {
+pub(super) struct PairFigures {
     /// Per cent of the optimum.
     pub percent: f64,
     /// Share of the frames that had an answer in time.
@@ -49,7 +49,7 @@ pub struct PairFigures {
 
 /// What one sender earned.
 #[derive(Debug, Serialize)]
-pub struct Figures {
+pub(super) struct Figures {
     /// Per cent of the optimum.
     pub percent: f64,
     /// Share of the frames that had an answer.

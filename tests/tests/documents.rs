@@ -7,10 +7,11 @@
 
 use std::{
     fs,
-    net::UdpSocket,
+    net::{TcpListener, UdpSocket},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -192,8 +193,13 @@ impl Place {
         for name in ["models", "bench", "docs"] {
             symlink(root().join(name), folder.path().join(name))?;
         }
-        let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
-        Ok(Place { folder, port })
+        // Below the range from which systems give ports to sockets that ask for any.
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let first = 12_000 + (std::process::id() % 16_000) as u16;
+        let port = (0..4_000).map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed)).find(|port| {
+            UdpSocket::bind(("127.0.0.1", *port)).is_ok() && TcpListener::bind(("127.0.0.1", *port)).is_ok()
+        });
+        Ok(Place { folder, port: port.context("no free port")?.to_string() })
     }
 
     /// A shell that runs `command` here; the server of the documents is this machine.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The version from which on a welcome states the server's standing.
-const STANDING_SINCE: u16 = 2;
+pub(crate) const STANDING_SINCE: u16 = 2;
 
 /// The client's first message.
 #[derive(Clone, Debug, PartialEq, Eq)]

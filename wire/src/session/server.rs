@@ -7,7 +7,7 @@ use crate::{
     bundle::BundleId,
     codes::{Framing, ImageFormat, QueryKind, RefusalCode},
     error::Error,
-    hello::{Hello, HelloReply, Standing, Welcome, WelcomeBundle},
+    hello::{Hello, HelloReply, STANDING_SINCE, Standing, Welcome, WelcomeBundle},
     limits::HELLO_TIMEOUT,
     refusal::{HelloRefusal, Refusal},
     reply::FrameReply,
@@ -145,7 +145,7 @@ impl Server {
                     WelcomeBundle { id: bundle.id, tasks }
                 });
                 let max_in_flight = self.catalog.max_in_flight;
-                let standing = (version >= 2).then(|| std::mem::take(&mut self.standing));
+                let standing = (version >= STANDING_SINCE).then(|| std::mem::take(&mut self.standing));
                 let welcome = Welcome { version, max_in_flight, bundles: served.collect(), standing };
                 let bytes = HelloReply::Welcome(welcome).encode()?;
                 self.bundles = bundles;

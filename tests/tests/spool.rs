@@ -165,7 +165,7 @@ fn a_frame_that_the_disk_does_not_take_is_a_loss_with_its_cause() -> Result<()> 
         .chain(head.get_args())
         .map(|word| format!("'{}'", word.to_string_lossy()))
         .collect();
-    // No file may grow beyond 1 KiB.
+    // No file may grow beyond 2 KiB.
     let script = format!("ulimit -f 2; exec {} --fallback never", words.join(" "));
     let output = Command::new("bash").args(["-c", &script]).stdin(Stdio::null()).output()?;
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));

@@ -218,7 +218,8 @@ impl Servers {
         let mut entries = self.lock();
         let entry = entries.list.iter_mut().find(|entry| Arc::ptr_eq(&entry.connector, connector));
         if let Some(entry) = entry {
-            entry.avoided = Some(until);
+            // The end of its connection does not shorten the time for which one that is shutting down is left.
+            entry.avoided = entry.avoided.max(Some(until));
         }
     }
 

@@ -65,8 +65,8 @@ pub(super) enum TransferEnd {
     Replaced(Box<Session>, &'static str),
 }
 
-/// Pause after the spool had no frame to give.
-const SPOOL_PAUSE: Duration = Duration::from_secs(1);
+/// Pause after the spool had no frame to give, mostly because the line of one that was answered is not written yet.
+const SPOOL_PAUSE: Duration = Duration::from_millis(50);
 
 /// How much of the link's time frames from the spool may take before a frame that is captured meanwhile.
 const BEHIND: Duration = Duration::from_millis(20);
@@ -565,12 +565,21 @@ impl Transfer<'_> {
     fn may_take_spooled(&self) -> bool {
         let spooled = self.in_flight.values().filter(|request| request.frame.is_from_spool()).count();
         let is_writing = self.planned.as_ref().is_some_and(|planned| planned.behind.is_some());
-        // One place stays free for a frame that is captured meanwhile.
-        spooled < SPOOLED_IN_FLIGHT && !is_writing && self.queue.is_empty() && self.session.client.room() > 1
+        // One place stays free for a frame that is captured meanwhile; a server that has only one gives it where nothing is in
+        // flight.
+        let kept = usize::from(!self.in_flight.is_empty());
+        spooled < SPOOLED_IN_FLIGHT
+            && !is_writing
+            && self.queue.is_empty()
+            && self.session.client.room() > kept
     }
 
-    /// Begins the request of a frame from the spool.
+    /// Begins the request of a frame from the spool. Where frames that were captured since it was asked for have taken all
+    /// places, it stays on disk.
     fn send_spooled(&mut self, frame: Frame<Encoded>) {
+        if self.session.client.room() == 0 {
+            return;
+        }
         let Load::Payload(payload) = &frame.stage.load else { return };
         let payload = payload.clone();
         let Some((request, bytes, chunks)) = self.open(Instant::now(), frame, payload) else { return };

@@ -29,7 +29,7 @@ pub struct SpoolStatus {
     pub dropped_full: u64,
     /// Frames dropped for their age (`--spool-age`).
     pub dropped_aged: u64,
-    /// Files that were damaged and put aside.
+    /// Files that were damaged and put aside, or could not be read.
     pub damaged: u64,
     /// Frames that could not be written.
     pub unwritten: u64,

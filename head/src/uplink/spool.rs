@@ -47,7 +47,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often a server may fail on a frame before it is given up.
 const ATTEMPTS: u32 = 5;
-/// Time between two looks for frames that are too old.
+/// Time after which frames that are too old are looked for although none was stored or taken.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// The way to the thread of the spool.
@@ -133,18 +133,20 @@ impl Spool {
                 Ok(Job::Ended(number, End::Settled)) => {
                     self.folder.remove(number);
                     self.tally.lock().settled += 1;
+                    self.account(Gone::default());
                 }
                 Ok(Job::Ended(number, end)) => {
                     self.folder.give_back(number, end == End::Failed);
                     self.resting_until = Instant::now() + PAUSE;
                 }
                 Ok(Job::Close) => (self.way, self.finished) = (None, None),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    let mut gone = Gone::default();
+                    self.folder.drop_aged(now_ms(), &mut gone);
+                    self.account(gone);
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let mut gone = Gone::default();
-            self.folder.drop_aged(now_ms(), &mut gone);
-            self.account(gone);
         }
     }
 

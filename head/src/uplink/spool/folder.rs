@@ -62,7 +62,7 @@ pub(super) struct Gone {
     pub(super) full: u64,
     /// By age.
     pub(super) aged: u64,
-    /// Put aside as damaged.
+    /// Put aside as damaged, or left because it cannot be read.
     pub(super) damaged: u64,
 }
 
@@ -138,7 +138,7 @@ impl Folder {
     }
 
     /// Takes the oldest frame of this run's bundle, until it is removed or given back; with it how often it was given back. Damaged
-    /// files are put aside.
+    /// files are put aside, and those that cannot be read are left.
     pub(super) fn take(&mut self, now_ms: u64, gone: &mut Gone) -> Option<(u64, u32, Record)> {
         self.drop_aged(now_ms, gone);
         loop {
@@ -147,8 +147,18 @@ impl Folder {
             entry.taken = true;
             let entry = entry.clone();
             let path = self.path(number, &entry);
-            let read = fs::read(&path).map_err(|error| error.to_string());
-            match read.and_then(|bytes| Record::parse(&bytes).map_err(|error| error.to_string())) {
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                // That may be for want of descriptors or memory, and says nothing about what is in it.
+                Err(error) => {
+                    let path = crate::name::Escaped(&path);
+                    tracing::warn!("--spool: {path}: {error}; it is left until the next start");
+                    self.forget(number);
+                    gone.damaged += 1;
+                    continue;
+                }
+            };
+            match Record::parse(&bytes) {
                 Ok(record) => return Some((number, entry.attempts, record)),
                 Err(reason) => {
                     tracing::warn!("--spool: {}: {reason}; it is put aside", crate::name::Escaped(&path));

@@ -7,7 +7,8 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
-    io::{self, Write},
+    io::{self, Read, Write},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -31,8 +32,9 @@ pub(super) struct Folder {
     entries: BTreeMap<u64, Entry>,
     next: u64,
     bytes: u64,
-    /// Held as long as the folder is open, so that no other process uses it.
-    _lock: File,
+    /// Held as long as the folder is open, so that no other process uses it. It has the number that follows those of frames that
+    /// are gone, in hexadecimal.
+    lock: File,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +75,9 @@ impl Folder {
     /// The folder cannot be made, read or written, or another process uses it.
     pub(super) fn open(settings: SpoolSettings, bundle: String) -> io::Result<Self> {
         fs::create_dir_all(&settings.folder)?;
-        let lock =
-            File::options().create(true).truncate(false).write(true).open(settings.folder.join("lock"))?;
+        let mut options = File::options();
+        options.create(true).truncate(false).read(true).write(true);
+        let mut lock = options.open(settings.folder.join("lock"))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -84,8 +87,11 @@ impl Folder {
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        let mut folder =
-            Folder { settings, bundle, entries: BTreeMap::new(), next: 0, bytes: 0, _lock: lock };
+        let mut noted = Vec::new();
+        (&mut lock).take(16).read_to_end(&mut noted)?;
+        // In a new folder there is none.
+        let next = u64::from_str_radix(&String::from_utf8_lossy(&noted), 16).unwrap_or(0);
+        let mut folder = Folder { settings, bundle, entries: BTreeMap::new(), next, bytes: 0, lock };
         for entry in fs::read_dir(&folder.settings.folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -162,6 +168,7 @@ impl Folder {
                 Ok(record) => return Some((number, entry.attempts, record)),
                 Err(reason) => {
                     tracing::warn!("--spool: {}: {reason}; it is put aside", crate::name::Escaped(&path));
+                    self.note_number(number);
                     self.set_aside(&path);
                     self.forget(number);
                     gone.damaged += 1;
@@ -180,6 +187,7 @@ impl Folder {
 
     /// Removes a frame.
     pub(super) fn remove(&mut self, number: u64) {
+        self.note_number(number);
         if let Some(entry) = self.entries.get(&number) {
             // It may be gone already; what cannot be removed is sent again after the next start.
             let _ = fs::remove_file(self.path(number, entry));
@@ -214,6 +222,14 @@ impl Folder {
     /// When the oldest frame was captured, in milliseconds of the calendar.
     pub(super) fn oldest_ms(&self) -> Option<u64> {
         self.entries.values().map(|entry| entry.captured_ms).min()
+    }
+
+    /// Notes which number comes next where the file goes whose name tells it, so that no later run gives a number again.
+    fn note_number(&self, number: u64) {
+        if self.entries.last_key_value().is_some_and(|(&last, _)| last == number) {
+            // Without it a number may be given again, which is no reason to keep a frame.
+            let _ = self.lock.write_all_at(format!("{:016x}", self.next).as_bytes(), 0);
+        }
     }
 
     fn forget(&mut self, number: u64) {
@@ -310,6 +326,19 @@ mod tests {
         assert_eq!(frames(&mut folder), [1]);
         assert_eq!(gone, Gone::default());
         assert!(!place.path().join("spool/0000000000000009-1-b.tmp").exists());
+    }
+
+    #[test]
+    fn the_number_of_a_frame_that_is_gone_is_not_given_again() {
+        let (place, mut gone) = (tempfile::tempdir().unwrap(), Gone::default());
+        let mut numbers = Vec::new();
+        for frame in 0..3 {
+            let mut folder = open(&place, 9, SpoolDrop::Oldest, "b");
+            let number = folder.store(&record(frame, NOW, 9), NOW, &mut gone).unwrap();
+            folder.remove(number);
+            numbers.push(number);
+        }
+        assert_eq!(numbers, [0, 1, 2]);
     }
 
     #[test]

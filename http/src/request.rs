@@ -96,16 +96,18 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, End> {
         }
         Err(_) => return Err(End::Refused("400 Bad Request")),
     };
+    // A body would be taken for the next request, so every header that may tell of one counts, whatever is in it.
+    let has_body = request.headers.iter().any(|header| {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        is("transfer-encoding") || (is("content-length") && header.value.trim_ascii() != b"0")
+    });
+    if has_body {
+        return Err(End::Refused("413 Content Too Large"));
+    }
     let value = |name: &str| {
         let header = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
         header.and_then(|header| std::str::from_utf8(header.value).ok())
     };
-    // A body would be taken for the next request.
-    if value("transfer-encoding").is_some()
-        || value("content-length").is_some_and(|length| length.trim() != "0")
-    {
-        return Err(End::Refused("413 Content Too Large"));
-    }
     let asks =
         |word: &str| value("connection").is_some_and(|value| value.to_ascii_lowercase().contains(word));
     let target = request.path.unwrap_or("/");
@@ -144,6 +146,10 @@ pub fn decoded(segment: &str) -> Option<String> {
             continue;
         }
         let (digits, after) = after.split_at_checked(2)?;
+        // The parser of numbers would take a sign as well.
+        if !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
         bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
         rest = after;
     }
@@ -174,6 +180,8 @@ mod tests {
         for (text, status) in [
             ("POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n", "413"),
             ("GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", "413"),
+            ("GET / HTTP/1.1\r\ncontent-length: 0\r\ncontent-length: 5\r\n\r\n", "413"),
+            ("GET / HTTP/1.1\r\ncontent-length: 0, 5\r\n\r\n", "413"),
             ("no request\r\n\r\n", "400"),
             ("GET / HTTP/1.1\r\nb\0d: x\r\n\r\n", "400"),
         ] {
@@ -187,5 +195,6 @@ mod tests {
     fn percent_encoding_is_undone() {
         assert_eq!(decoded("front%20door%C3%A9").as_deref(), Some("front dooré"));
         assert_eq!((decoded("%2"), decoded("%zz"), decoded("%ff")), (None, None, None));
+        assert_eq!(decoded("%+f"), None);
     }
 }

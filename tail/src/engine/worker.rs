@@ -218,6 +218,10 @@ impl<I: ModelInput> Network<I> {
             match step {
                 Step::Run(run, frames) => {
                     let works = frames.iter().filter_map(|frame| waiting.frames.remove(frame)).collect();
+                    if !waiting.frames.is_empty() {
+                        // This worker may have been the only one that would wake in time for them.
+                        self.work_or_close.notify_one();
+                    }
                     return Some(Batch { run, works });
                 }
                 Step::Wait(time) => {

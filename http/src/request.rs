@@ -11,12 +11,12 @@ const MOST_HEADERS: usize = 64;
 /// How long a client may take to send a request, and to begin the next one.
 const READ: Duration = Duration::from_secs(10);
 
-/// A request without a body.
+/// A GET or HEAD request without a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Request {
-    /// The method, in capitals as it was sent.
-    pub method: String,
+    /// Whether the answer is wanted without its body.
+    pub is_head: bool,
     /// The path of the target, still percent-encoded.
     pub path: String,
     /// What follows the `?`.
@@ -34,6 +34,8 @@ pub(crate) enum End {
     Closed,
     /// The request cannot be answered otherwise than by this status.
     Refused(&'static str),
+    /// The request has another method than GET and HEAD.
+    WrongMethod,
 }
 
 /// Reads requests from one side of a connection. Bytes of the next request stay for it.
@@ -96,23 +98,30 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, End> {
         }
         Err(_) => return Err(End::Refused("400 Bad Request")),
     };
+    // A body would be taken for the next request, so every header that may tell of one counts, whatever is in it.
+    let has_body = request.headers.iter().any(|header| {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        is("transfer-encoding") || (is("content-length") && header.value.trim_ascii() != b"0")
+    });
+    if has_body {
+        return Err(End::Refused("413 Content Too Large"));
+    }
     let value = |name: &str| {
         let header = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
         header.and_then(|header| std::str::from_utf8(header.value).ok())
     };
-    // A body would be taken for the next request.
-    if value("transfer-encoding").is_some()
-        || value("content-length").is_some_and(|length| length.trim() != "0")
-    {
-        return Err(End::Refused("413 Content Too Large"));
-    }
+    let is_head = match request.method {
+        Some("GET") => false,
+        Some("HEAD") => true,
+        _ => return Err(End::WrongMethod),
+    };
     let asks =
         |word: &str| value("connection").is_some_and(|value| value.to_ascii_lowercase().contains(word));
     let target = request.path.unwrap_or("/");
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     Ok(Some((
         Request {
-            method: request.method.unwrap_or_default().to_owned(),
+            is_head,
             path: path.to_owned(),
             query: query.to_owned(),
             host: value("host").map(host_of),
@@ -144,6 +153,10 @@ pub fn decoded(segment: &str) -> Option<String> {
             continue;
         }
         let (digits, after) = after.split_at_checked(2)?;
+        // The parser of numbers would take a sign as well.
+        if !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
         bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
         rest = after;
     }
@@ -163,6 +176,7 @@ mod tests {
         let found = request("GET /a?b=1 HTTP/1.1\r\nHost: Pi.local:8080\r\n\r\n").unwrap();
         assert_eq!((found.path.as_str(), found.query.as_str()), ("/a", "b=1"));
         assert_eq!((found.host.as_deref(), found.keeps_open), (Some("pi.local"), true));
+        assert!(!found.is_head && request("HEAD / HTTP/1.1\r\n\r\n").unwrap().is_head);
         let closing = request("GET / HTTP/1.1\r\nhost: [::1]:80\r\nConnection: close\r\n\r\n").unwrap();
         assert_eq!((closing.host.as_deref(), closing.keeps_open), (Some("[::1]"), false));
         assert!(!request("GET / HTTP/1.0\r\n\r\n").unwrap().keeps_open);
@@ -174,6 +188,8 @@ mod tests {
         for (text, status) in [
             ("POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n", "413"),
             ("GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", "413"),
+            ("GET / HTTP/1.1\r\ncontent-length: 0\r\ncontent-length: 5\r\n\r\n", "413"),
+            ("GET / HTTP/1.1\r\ncontent-length: 0, 5\r\n\r\n", "413"),
             ("no request\r\n\r\n", "400"),
             ("GET / HTTP/1.1\r\nb\0d: x\r\n\r\n", "400"),
         ] {
@@ -181,11 +197,13 @@ mod tests {
                 matches!(parse(text.as_bytes()), Err(End::Refused(reason)) if reason.starts_with(status));
             assert!(refused, "{text:?}");
         }
+        assert!(matches!(parse(b"PUT / HTTP/1.1\r\n\r\n"), Err(End::WrongMethod)));
     }
 
     #[test]
     fn percent_encoding_is_undone() {
         assert_eq!(decoded("front%20door%C3%A9").as_deref(), Some("front dooré"));
         assert_eq!((decoded("%2"), decoded("%zz"), decoded("%ff")), (None, None, None));
+        assert_eq!(decoded("%+f"), None);
     }
 }

@@ -54,8 +54,7 @@ impl Response {
     }
 
     /// The refusal of another method than GET and HEAD.
-    #[must_use]
-    pub fn wrong_method() -> Self {
+    pub(crate) fn wrong_method() -> Self {
         Response { headers: "allow: GET, HEAD\r\n".to_owned(), ..Response::plain("405 Method Not Allowed") }
     }
 }

@@ -61,9 +61,13 @@ async fn converse(site: &impl Site, stream: TcpStream) {
     loop {
         let request = match reader.next().await {
             Ok(request) => request,
-            Err(End::Closed) => return,
-            Err(End::Refused(status)) => {
-                let _ = respond(&mut output, &Response::plain(status), false, false).await;
+            Err(end) => {
+                let refusal = match end {
+                    End::Closed => return,
+                    End::Refused(status) => Response::plain(status),
+                    End::WrongMethod => Response::wrong_method(),
+                };
+                let _ = respond(&mut output, &refusal, false, false).await;
                 return;
             }
         };

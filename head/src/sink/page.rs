@@ -127,7 +127,6 @@ impl Site for Shared {
         reader: &mut Reader,
         output: &mut OwnedWriteHalf,
     ) -> io::Result<bool> {
-        let is_head = request.method == "HEAD";
         let parts: Vec<&str> = request.path.trim_start_matches('/').split('/').collect();
         let response = match parts[..] {
             _ if !self.is_known(request.host.as_deref()) => {
@@ -137,14 +136,13 @@ impl Site for Shared {
                         .to_vec();
                 response
             }
-            _ if !is_head && request.method != "GET" => Response::wrong_method(),
             [""] => Response::page(HTML),
             ["status"] => {
                 let status = self.monitor.status(&self.tallies, Instant::now());
                 let body = serde_json::to_vec(&status).unwrap_or_default();
                 Response { status: "200 OK", kind: "application/json", headers: String::new(), body }
             }
-            ["events"] if !is_head => {
+            ["events"] if !request.is_head => {
                 self.stream_events(reader, output).await?;
                 return Ok(false);
             }
@@ -161,7 +159,7 @@ impl Site for Shared {
                             () = reader.closed() => return Ok(false),
                         }
                     }
-                    Some(_) if is_head => Response::plain("405 Method Not Allowed"),
+                    Some(_) if request.is_head => Response::plain("405 Method Not Allowed"),
                     Some(camera) => {
                         self.stream_pictures(&camera, reader, output).await?;
                         return Ok(false);
@@ -170,7 +168,7 @@ impl Site for Shared {
             }
             _ => Response::plain("404 Not Found"),
         };
-        respond(output, &response, is_head, request.keeps_open).await?;
+        respond(output, &response, request.is_head, request.keeps_open).await?;
         Ok(true)
     }
 }

@@ -158,9 +158,9 @@ impl Network {
         frames().map(due).min().unwrap_or(now)
     }
 
-    /// The numbers of the frames that wait, the frames, by device how many of them are within its share, which are those that it
-    /// may begin before its account is used up, and whether it is in debt for less than a run. They are counted from those frames on that may lead. `alone` is a device without
-    /// others, all of whose frames are within its share.
+    /// What [`Choice`](crate::plan::Choice) needs of the frames that wait: their numbers, the frames in the same order, and by
+    /// device how many frames are within its share and whether it is in debt for less than a run. Frames for which `leads` is
+    /// true use up the shares first. `alone` is a device without others, all of whose frames are within its share.
     pub(crate) fn candidates(
         &self,
         shapes: &[usize],

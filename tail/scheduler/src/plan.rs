@@ -1,10 +1,10 @@
 //! The choice of the next batch.
 //!
 //! A batch holds frames of one shape. The most urgent frame of the devices that are within their shares leads, and the batch is
-//! as large as it can be without making one of its frames miss a deadline that the frame would meet alone. Where that leaves every frame
-//! that waits in time, it is taken. Otherwise some have to be late, and other batches are tried: of other shapes, smaller, and
-//! without the most urgent frames. Each is judged by the deadlines that are met when all that wait is run after it, the most
-//! urgent first. Deadlines of frames within their devices' shares count before those of others.
+//! as large as it can be without making one of its frames miss a deadline that the frame would meet alone. Where that leaves
+//! every frame that waits in time, it is taken. Otherwise some have to be late, and other batches are tried: of other shapes,
+//! smaller, and without the most urgent frames. Each is judged by the deadlines that are met when all that wait is run after
+//! it, the most urgent first. Deadlines of frames within their devices' shares count before those of others.
 
 use std::{cmp::Reverse, time::Duration};
 

@@ -21,7 +21,7 @@ impl Pattern {
 
     /// Whether a name fits. Upper case and lower case are the same, as in all names of hosts.
     pub(super) fn fits(&self, name: &str) -> bool {
-        let (pattern, name) = (&self.0, name.to_ascii_lowercase().into_bytes());
+        let (pattern, name) = (&self.0, name.as_bytes());
         let (mut at, mut of) = (0, 0);
         // Where the last star was, and how much of the name was before what it stands for ends.
         let mut star = None;
@@ -31,7 +31,7 @@ impl Pattern {
                     star = Some((at, of));
                     at += 1;
                 }
-                Some(byte) if *byte == b'?' || *byte == name[of] => {
+                Some(byte) if *byte == b'?' || *byte == name[of].to_ascii_lowercase() => {
                     at += 1;
                     of += 1;
                 }

@@ -170,6 +170,10 @@ impl<I: ModelInput> Network<I> {
 
     /// Tells the job of a piece of work that it will not be run.
     fn drop_work(&self, work: Work<I>, reason: Dropped) {
+        // A job that has given it up at its deadline has counted that, and waits no more.
+        if !work.ticket.claim() {
+            return;
+        }
         match reason {
             Dropped::Expired => self.metrics.expired.add(1),
             Dropped::Hopeless => self.metrics.hopeless.add(1),
@@ -218,6 +222,10 @@ impl<I: ModelInput> Network<I> {
             match step {
                 Step::Run(run, frames) => {
                     let works = frames.iter().filter_map(|frame| waiting.frames.remove(frame)).collect();
+                    if !waiting.frames.is_empty() {
+                        // This worker may have been the only one that would wake in time for them.
+                        self.work_or_close.notify_one();
+                    }
                     return Some(Batch { run, works });
                 }
                 Step::Wait(time) => {

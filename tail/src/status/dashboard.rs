@@ -1,6 +1,10 @@
 //! What the dashboard shows, as JSON.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use serde::Serialize;
 
@@ -161,6 +165,7 @@ fn figures(status: &Status, served: &Served, shown: &mut Shown, now: Instant) ->
     let (taken, limit) = budget.taken_of();
     let changed = devices.iter().filter_map(|device| shown.device(device, now));
     let rows = changed.map(|device| row(status, device, now)).collect();
+    shown.forget_all_but(&devices);
     Figures {
         bundles: engine
             .models()
@@ -234,6 +239,14 @@ impl Shown {
         let is_moving = device.rate(now) > 0.0;
         self.devices.insert(Arc::clone(&device.name), (changes, is_moving));
         Some(device)
+    }
+
+    /// Forgets the devices that the server has forgotten. All of `known` have been shown.
+    fn forget_all_but(&mut self, known: &[Arc<DeviceMetrics>]) {
+        if self.devices.len() > known.len() {
+            let names: BTreeSet<&str> = known.iter().map(|device| &*device.name).collect();
+            self.devices.retain(|name, _| names.contains(&**name));
+        }
     }
 }
 

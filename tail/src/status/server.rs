@@ -54,11 +54,9 @@ impl Site for Server {
         reader: &mut Reader,
         output: &mut OwnedWriteHalf,
     ) -> io::Result<bool> {
-        let is_head = request.method == "HEAD";
         let response = match request.path.as_str() {
-            _ if !is_head && request.method != "GET" => Response::wrong_method(),
             "/" => Response::page(HTML),
-            "/events" if !is_head => {
+            "/events" if !request.is_head => {
                 self.stream(reader, output).await?;
                 return Ok(false);
             }
@@ -77,7 +75,7 @@ impl Site for Server {
             }
             _ => Response::plain("404 Not Found"),
         };
-        respond(output, &response, is_head, request.keeps_open).await?;
+        respond(output, &response, request.is_head, request.keeps_open).await?;
         Ok(true)
     }
 }

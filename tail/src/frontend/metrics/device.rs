@@ -15,7 +15,7 @@ use crate::engine::{Groups, Timings};
 /// Frames of a device whose latencies and sizes are remembered.
 const RECENT: usize = 128;
 
-/// Seconds over which the rate of a device is taken.
+/// Seconds of which a device's answers are remembered: those that its rate is taken over, and the one that has just begun.
 const RATE_SECONDS: usize = 10;
 
 /// One device. Its counts stay when it disconnects.
@@ -170,7 +170,7 @@ impl DeviceMetrics {
         (series.count(Outcome::Answered), series.count(Outcome::Refused) + series.count(Outcome::NotAccepted))
     }
 
-    /// Answers a second in the last ten seconds before `now`.
+    /// Answers a second in the last nine whole seconds before `now`.
     pub(crate) fn rate(&self, now: Instant) -> f64 {
         self.lock().now.rate(now.saturating_duration_since(self.started))
     }

@@ -5,7 +5,6 @@
 )]
 
 use std::{
-    io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -25,7 +24,7 @@ use crate::{
     uplink::{Access, Connector},
 };
 
-pub mod check;
+pub(crate) mod check;
 mod clocks;
 mod conform;
 mod connectivity;
@@ -33,7 +32,7 @@ mod cpu;
 mod identity;
 mod sockets;
 
-pub use check::{Check, Checks, State};
+pub use narrows_service::{Check, Checks, State};
 
 /// Time for which the head is run to measure its speed.
 const TRIAL: Duration = Duration::from_secs(2);
@@ -127,21 +126,26 @@ pub fn doctor(flags: &Flags) -> Result<u8, Error> {
     print(&checks, flags.json)
 }
 
-/// Prints the checks and returns the exit code.
-fn print(checks: &Checks, json: bool) -> Result<u8, Error> {
-    let text = if json { checks.json()? } else { checks.to_string() };
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            return Err(Error::Output { place: "standard output".to_owned(), source: error });
-        }
-        _ => {}
-    }
+/// Prints the checks and returns the exit code: 1 if one failed.
+///
+/// # Errors
+/// [`Error::Output`] if standard output cannot be written.
+pub(crate) fn print(checks: &Checks, json: bool) -> Result<u8, Error> {
+    let unwritten = |source| Error::Output { place: "standard output".to_owned(), source };
+    checks.print(json).map_err(unwritten)?;
     Ok(u8::from(checks.failed()))
 }
 
+/// What helps where the bundle in a folder cannot be opened.
+pub(crate) fn bundle_remedy(folder: &Path) -> &'static str {
+    match folder.join("manifest.toml").is_file() {
+        true => "Copy the bundle folder again from where it was made",
+        false => "Give --bundle the folder that holds manifest.toml, and check that this user may read it",
+    }
+}
+
 /// Checks the identity's files and dates; returns the identity if a connection can be tried with it.
-fn identity(folder: &Path, checks: &mut Checks) -> Option<Identity> {
+pub(crate) fn identity(folder: &Path, checks: &mut Checks) -> Option<Identity> {
     let usable = Identity::load(folder).map_err(SetupError::from);
     let usable = usable.and_then(|identity| Ok((client_fault(&identity)?, identity)));
     match usable {
@@ -163,13 +167,7 @@ fn bundle(flags: &Flags, checks: &mut Checks) -> Option<(Bundle, Option<Sample>)
     let bundle = match Bundle::open(&flags.bundle, Parts::Head) {
         Ok(bundle) => bundle,
         Err(error) => {
-            let remedy = match flags.bundle.join("manifest.toml").is_file() {
-                true => "Copy the bundle folder again from where it was made",
-                false => {
-                    "Give --bundle the folder that holds manifest.toml, and check that this user may read it"
-                }
-            };
-            checks.push(Check::failed("bundle", Chain(&error).to_string(), remedy));
+            checks.push(Check::failed("bundle", Chain(&error).to_string(), bundle_remedy(&flags.bundle)));
             return None;
         }
     };

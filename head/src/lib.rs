@@ -8,7 +8,8 @@
 //!   server that runs the whole network.
 //! * [`run()`] does what `narrows-head run` does: it takes the frames of a [`source`] along one of these paths, over QUIC to
 //!   the server where one is needed, and writes a [`report::Line`] for each frame.
-//! * [`doctor`] checks the device, its bundle and the connection to the server; [`power`] measures energy.
+//! * [`doctor`] checks the device, its bundle and the connection to the server, [`check`] the settings of a run and the files
+//!   that they name; [`power`] measures energy.
 //!
 //! ```
 //! use narrows_codec::{GeometryId, LevelId};
@@ -28,6 +29,7 @@
 
 mod artifact;
 mod canvas;
+pub mod check;
 pub mod config;
 mod demand;
 pub mod doctor;
@@ -43,6 +45,7 @@ mod policy;
 pub mod power;
 pub mod report;
 mod run;
+pub mod settings;
 mod shutdown;
 mod signals;
 mod sink;

@@ -1,6 +1,7 @@
 //! `narrows-head`: the command line of the device.
 
 use std::{
+    ffi::OsString,
     io::{IsTerminal, Write},
     process::ExitCode,
     sync::mpsc,
@@ -8,8 +9,11 @@ use std::{
     time::Duration,
 };
 
-use clap::{Parser, Subcommand};
-use narrows_head::{Chain, Error, ErrorKind, RunReport, Stop, config::Flags, doctor, power, run};
+use clap::{CommandFactory, Parser, Subcommand};
+use narrows_head::{
+    Chain, Error, ErrorKind, RunReport, Stop, check, config::Flags, doctor, power, run, settings,
+};
+use narrows_service::{ParseError, Parsed, Settings, sample};
 use tracing_subscriber::{filter::Targets, prelude::*};
 
 const EXAMPLES: &str = "\
@@ -50,6 +54,9 @@ Examples:
   A camera of the Raspberry Pi, two frames a second, and one on the network (docs/cameras.md has every kind):
     narrows-head run … --fps 2 --source 'front=rpicam:--width 1280 --height 720' \\
         --source 'yard=ffmpeg:rtsp://192.168.1.20/stream1'
+
+  All of it from a file, as a service does:
+    narrows-head run --config head.toml
 
   A stream of JPEG pictures from another program:
     another-program | narrows-head run … --source -
@@ -112,6 +119,27 @@ Exit codes:
     1  something failed
     2  a flag cannot be understood";
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  Before a service is started or reads its file again:
+    narrows-head check --config head.toml && systemctl reload narrows-head
+
+  What is wrong, for a script:
+    narrows-head check --config head.toml --json | jq '.checks[] | select(.state == \"failed\")'
+
+Nothing is started and nobody is connected to; `narrows-head doctor` looks for the server.
+
+Exit codes:
+    0  a run with these settings can begin
+    1  something would keep it from beginning; each line says what and what to do
+    2  the file or a flag cannot be understood; each line names file, line and key";
+
+const CONFIG_EXAMPLES: &str = "\
+Example:
+  Begin a file of settings, and say where it is wrong:
+    narrows-head config > head.toml
+    narrows-head check --config head.toml";
+
 /// How long standard error is given to take the last words.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -131,6 +159,12 @@ enum Command {
     /// Classify or segment images and print a JSON line for each
     #[command(after_help = EXAMPLES)]
     Run(Box<Flags>),
+    /// Say what is wrong with a configuration file, the bundle, certificates, sources and sinks, without starting
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Box<check::Flags>),
+    /// Print a configuration file with every key, its meaning and its default
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Config,
     /// Measure joules: list the sensors, or measure a command or a span of time
     #[command(after_help = POWER_EXAMPLES)]
     Power(Box<power::Flags>),
@@ -140,7 +174,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let Parsed { cli, settings } = match parsed(&argv) {
+        Ok(parsed) => parsed,
+        Err(ParseError::Usage(error)) => error.exit(),
+        Err(ParseError::Settings(error)) => {
+            print(format!("narrows-head: {}", Chain(&error)));
+            return ExitCode::from(2);
+        }
+    };
     let level = match cli.verbose {
         // The head says in its own words what the system reports about sockets.
         0 => "warn,quinn_udp=error",
@@ -165,25 +207,38 @@ fn main() -> ExitCode {
         );
     }
     let done = match cli.command {
-        Command::Run(flags) => run(&flags).map(|report| finish(&report)),
+        Command::Run(flags) => run(&flags).map(|report| finish(&report, settings.as_ref())),
+        Command::Check(flags) => check::check(&flags, settings.as_ref()).map(ExitCode::from),
+        Command::Config => {
+            let text = sample(&Cli::command(), "run", &settings::LAYOUT, settings::INTRO);
+            let written = std::io::stdout().write_all(text.as_bytes());
+            let place = "standard output".to_owned();
+            written.map(|()| ExitCode::SUCCESS).map_err(|source| Error::Output { place, source })
+        }
         Command::Power(flags) => power::power(&flags).map(ExitCode::from),
         Command::Doctor(flags) => doctor::doctor(&flags).map(ExitCode::from),
     };
     match done {
         Ok(code) => code,
         Err(error) => {
-            print(format!("narrows-head: {}", Chain(&error)));
+            print(format!("narrows-head: {}", settings::describe(settings.as_ref(), &error)));
             ExitCode::from(code(&error))
         }
     }
 }
 
+/// Parses the command line, with the configuration file that it names.
+fn parsed(argv: &[OsString]) -> Result<Parsed<Cli>, ParseError> {
+    narrows_service::parse(argv, &settings::LAYOUT, "run", &["run", "check"])
+}
+
 /// Prints the summary and the error of a run and chooses its exit code.
-fn finish(report: &RunReport) -> ExitCode {
+fn finish(report: &RunReport, settings: Option<&Settings>) -> ExitCode {
     if report.stop == Some(Stop::Unread) {
         return ExitCode::SUCCESS;
     }
-    let error = report.error.as_ref().map(|error| format!("\nnarrows-head: {}", Chain(error)));
+    let error = report.error.as_ref().map(|error| settings::describe(settings, error));
+    let error = error.map(|error| format!("\nnarrows-head: {error}"));
     print(format!("{}{}", report.summary, error.unwrap_or_default()));
     ExitCode::from(match (report.stop, &report.error) {
         (Some(Stop::Interrupt), _) => 130,

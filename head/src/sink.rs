@@ -20,3 +20,4 @@ pub(crate) use hub::Hub;
 pub(crate) use jsonl::JsonlSink;
 pub(crate) use out::Out;
 pub(crate) use pictures::PictureFolder;
+pub(crate) use tls::check_files;

@@ -32,12 +32,31 @@ Exit codes:
 
 The log is written to standard error; RUST_LOG sets its level (default: info).";
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  Before a server is started or restarted:
+    narrows-tail check --config tail.toml && systemctl restart narrows-tail
+
+  And whether the networks load and answer their test vectors:
+    narrows-tail check --config tail.toml --networks
+
+Exit codes:
+  0  a server with these settings can start
+  1  something would keep it from starting; each line says what and what to do
+  2  the file or a flag cannot be understood; each line names file, line and key";
+
+const CONFIG_EXAMPLES: &str = "\
+Example:
+  narrows-tail config > tail.toml
+  narrows-tail check --config tail.toml";
+
 /// Examples for `--help`.
 const EXAMPLES: &str = "\
 Examples:
   narrows-tail certs init --dir certs --name tail.local
   narrows-tail certs device pi-kitchen --dir certs
-  narrows-tail serve --bundle models/bundles/lite2 --listen 0.0.0.0:7461 --identity certs/server";
+  narrows-tail serve --bundle models/bundles/lite2 --listen 0.0.0.0:7461 --identity certs/server
+  narrows-tail serve --config tail.toml";
 
 const CERTS_EXAMPLES: &str = "\
 Examples:
@@ -79,6 +98,12 @@ pub enum Command {
     /// Serve bundles over QUIC until SIGTERM or SIGINT
     #[command(after_help = format!("{SERVE_EXAMPLES}\n\n{EXIT_CODES}"))]
     Serve(Box<Serve>),
+    /// Say what is wrong with a configuration file, certificates, addresses and bundles, without serving
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Box<Check>),
+    /// Print a configuration file with every key, its meaning and its default
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Config,
     /// Make, renew, revoke and list certificates: a private CA, the server's identity, and an identity for each device
     #[command(subcommand, after_help = CERTS_EXAMPLES)]
     Certs(Certs),
@@ -166,9 +191,28 @@ pub enum Certs {
     },
 }
 
+/// `narrows-tail check`.
+#[derive(Clone, Debug, Args)]
+pub struct Check {
+    /// The flags of the server that is checked.
+    #[command(flatten)]
+    pub serve: Serve,
+    /// Load every network and have it answer its test vectors as well; takes as much memory as serving
+    #[arg(long)]
+    pub networks: bool,
+    /// Print JSON instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `narrows-tail serve`.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
+    /// File of settings (TOML), whose keys are the other flags of this command; a flag given here counts more, and paths in the
+    /// file are relative to it. `narrows-tail config` prints one with every key. When it changes, and on SIGHUP, it is read
+    /// again
+    #[arg(long, value_name = "FILE", display_order = 0)]
+    pub config: Option<PathBuf>,
     /// Folder of a bundle to serve; may be repeated
     #[arg(long = "bundle", value_name = "DIR", required = true)]
     pub bundles: Vec<PathBuf>,
@@ -282,14 +326,15 @@ impl Serve {
     /// Checks what no option shows on its own.
     ///
     /// # Errors
-    /// A text that names the options and the values that they may have.
-    pub fn check(&self) -> Result<(), String> {
+    /// The option, and a text that names the options and the values that they may have.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
         let threads = self.threads * self.workers;
         if threads > WORKER_THREADS_MAX {
-            return Err(format!(
+            let text = format!(
                 "--threads {} with --workers {} makes {threads} threads for each network; at most {WORKER_THREADS_MAX}",
                 self.threads, self.workers
-            ));
+            );
+            return Err(("threads", text));
         }
         Ok(())
     }
@@ -354,7 +399,7 @@ mod tests {
         let cli = Cli::try_parse_from(REQUIRED.iter().chain(more)).map_err(|error| error.to_string())?;
         match cli.command {
             Command::Serve(serve) => Ok(*serve),
-            Command::Certs(_) => Err("certs".into()),
+            _ => Err("another command".into()),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The library has two layers. The [`engine`] runs the networks of bundles with ONNX Runtime and knows no transport; its
 //! front ends translate a protocol to it, of which there is one: QUIC (wire/PROTOCOL.md). [`serve()`] is the whole server,
-//! as the binary `narrows-tail` runs it.
+//! as the binary `narrows-tail` runs it, and [`check`] looks at what it needs before it is started.
 //!
 //! To run the networks of a bundle without a server, open an engine and give it a job:
 //!
@@ -32,6 +32,7 @@
 //! ```
 
 pub mod certs;
+pub mod check;
 pub mod config;
 pub mod devices;
 pub mod engine;
@@ -40,6 +41,7 @@ mod files;
 mod frontend;
 mod limits;
 mod serve;
+pub mod settings;
 mod status;
 
 pub use error::{Error, ErrorKind};

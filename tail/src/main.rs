@@ -1,41 +1,63 @@
 //! `narrows-tail`: the command line of the server.
 
 use std::{
+    ffi::OsString,
     io::{IsTerminal, Write, stderr, stdout},
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{CommandFactory, error::ErrorKind};
+use narrows_service::{ParseError, Parsed, sample};
 use narrows_tail::{
     Error,
     certs::{self, Issued, Key},
+    check,
     config::{Certs, Cli, Command, LogFormat},
-    serve,
+    serve, settings,
 };
 use tracing_subscriber::{filter::Targets, prelude::*};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let parsed = narrows_service::parse::<Cli>(&argv, &settings::LAYOUT, "serve", &["serve", "check"]);
+    let Parsed { cli, settings } = match parsed {
+        Ok(parsed) => parsed,
+        Err(ParseError::Usage(error)) => error.exit(),
+        Err(ParseError::Settings(error)) => {
+            eprintln!("narrows-tail: {:#}", anyhow::Error::new(error));
+            return ExitCode::from(2);
+        }
+    };
     let format = match &cli.command {
         Command::Serve(config) => config.log_format,
-        Command::Certs(_) => LogFormat::Text,
+        _ => LogFormat::Text,
     };
     begin_log(format);
     let result = match &cli.command {
         Command::Serve(config) => {
-            if let Err(text) = config.check() {
+            if let Err((flag, text)) = config.check() {
+                let place = settings.as_ref().and_then(|settings| settings.place(flag, ""));
+                let text = place.map(|place| place + ": ").unwrap_or_default() + &text;
                 Cli::command().error(ErrorKind::ValueValidation, text).exit();
             }
             serve(config)
         }
+        Command::Check(flags) => {
+            let checks = check::check(&flags.serve, settings.as_ref(), flags.networks);
+            let unwritten = |source| Error::Io { what: "cannot write standard output".into(), source };
+            match checks.print(flags.json) {
+                Ok(()) => return ExitCode::from(u8::from(checks.failed())),
+                Err(error) => Err(unwritten(error)),
+            }
+        }
+        Command::Config => print(&sample(&Cli::command(), "serve", &settings::LAYOUT, settings::INTRO)),
         Command::Certs(command) => make_certificates(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let exit_code = error.exit_code();
-            // The alternate form prints the error and all its sources.
-            eprintln!("narrows-tail: {:#}", anyhow::Error::new(error));
+            eprintln!("narrows-tail: {}", settings::describe(settings.as_ref(), &error));
             ExitCode::from(exit_code)
         }
     }

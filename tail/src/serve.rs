@@ -22,7 +22,12 @@ use quinn::Endpoint;
 use rustls_pki_types::CertificateDer;
 use tokio::{runtime::Runtime, sync::watch};
 
-use self::{certificates::Certificates, port_file::PortFile, rights::RightsFile};
+pub(crate) use self::{
+    certificates::{Certificates, warnings_now},
+    listen::resolve,
+    port_file::PortFile,
+};
+use self::rights::RightsFile;
 use crate::{
     Error,
     config::Serve,
@@ -68,7 +73,7 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     let max_in_flight = u16::try_from(config.in_flight).unwrap_or(u16::MAX);
     let quic = quic::server_config(&identity, &tuning)?;
     let port_file = config.port_file.as_deref().map(PortFile::open).transpose()?;
-    let address = listen::resolve(&config.listen)?;
+    let address = resolve(&config.listen)?;
     let listener = config.status.listen.as_ref().map(listen::status).transpose()?;
     // Threads for blocking work: one per image that is decoded, and one in the place of each worker that computes a mask.
     let workers = available_parallelism().map_or(1, usize::from);

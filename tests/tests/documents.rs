@@ -67,6 +67,11 @@ fn commands_for_scheduling_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_configuration_work() -> Result<()> {
+    run("docs/configuration.md")
+}
+
+#[test]
 fn commands_for_certificates_work() -> Result<()> {
     run("docs/certificates.md")
 }

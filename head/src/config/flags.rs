@@ -10,6 +10,11 @@ use crate::encoding::{Chroma, Format};
 /// The flags of `narrows-head run`, as given.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Flags {
+    /// File of settings (TOML), whose keys are the other flags of this command; a flag given here counts more, and paths in the
+    /// file are relative to it. `narrows-head config` prints one with every key. SIGHUP has it read again
+    #[arg(long, value_name = "FILE", display_order = 0)]
+    pub config: Option<PathBuf>,
+
     /// Folder of the bundle; the server must serve the same bundle
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::check::Check;
+use narrows_service::Check;
 
 /// Temperature in °C that is a warning where the zone has no trip point.
 const HOT: f64 = 80.0;

@@ -3,8 +3,8 @@
 
 use narrows_codec::{Choice, Feature, GeometryId, LevelId, Mode, Shape, Tables, encode};
 use narrows_models::{Bundle, LocalVector, Vector};
+use narrows_service::Check;
 
-use super::check::Check;
 use crate::{
     Chain, image,
     net::{LocalNet, Net},

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use narrows_service::Check;
 use narrows_wire::{
     Close, FrameReply, Outcome, Payload, RefusalCode, TaskRequest,
     limits::{HELLO_TIMEOUT, MAX_REPLY},
@@ -18,7 +19,6 @@ use narrows_wire::{
 use quinn::{Connection, Endpoint, rustls::AlertDescription};
 use tokio::{runtime, time::timeout};
 
-use super::check::Check;
 use crate::{
     Chain, Error, Obstacle, Unavailable,
     config::Server,

@@ -5,8 +5,8 @@ use std::{fs, num::NonZero, path::Path, thread, time::Duration};
 use image::RgbImage;
 use narrows_codec::{GeometryId, LevelId};
 use narrows_int8::Isa;
+use narrows_service::Check;
 
-use super::check::Check;
 use crate::{Chain, Head};
 
 /// Fewest frames without a warning.

@@ -2,12 +2,12 @@
 
 use std::io;
 
+use narrows_service::Check;
 use narrows_wire::{
     identity::{IdentityError, RENEW_DAYS, Validity},
     quic::{ClientFault, SetupError},
 };
 
-use super::check::Check;
 use crate::{Chain, identity};
 
 /// How to make an identity.

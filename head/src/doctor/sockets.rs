@@ -2,9 +2,8 @@
 
 use std::{fs, path::Path};
 
+use narrows_service::Check;
 use narrows_wire::quic::Tuning;
-
-use super::check::Check;
 
 /// Compares the kernel's limits in `core` (`/proc/sys/net/core`) with the sizes that the connection requests.
 pub(super) fn buffers(core: &Path) -> Vec<Check> {

@@ -51,6 +51,10 @@ impl Running {
         command.args(&attempt.arguments);
         // Ctrl-C is this program's to handle; it ends the other by itself.
         command.process_group(0);
+        // Its messages to the service manager would count as this program's.
+        for variable in narrows_service::VARIABLES {
+            command.env_remove(variable);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let (output, messages) = (child.stdout.take(), child.stderr.take());

@@ -88,6 +88,27 @@ impl Preset {
 }
 
 impl Program {
+    /// Looks whether a program of the attempts is installed and the device that it reads exists; returns what was found.
+    ///
+    /// # Errors
+    /// What is not there.
+    pub(super) fn look(&self) -> Result<String, String> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let is_installed = |attempt: &&Attempt| {
+            attempt.program.contains('/') && Path::new(attempt.program).is_file()
+                || std::env::split_paths(&path).any(|folder| folder.join(attempt.program).is_file())
+        };
+        let Some(found) = self.attempts.iter().find(is_installed) else {
+            let names: Vec<&str> = self.attempts.iter().map(|attempt| attempt.program).collect();
+            return Err(format!("{} is not installed; {}", names[0], self.preset.remedy()));
+        };
+        let devices = found.arguments.iter().filter(|argument| argument.starts_with("/dev/"));
+        for device in devices {
+            std::fs::metadata(device).map_err(|error| format!("{device}: {error}"))?;
+        }
+        Ok(format!("by {}", found.program))
+    }
+
     /// The program for what stands behind the colon, and the format of its raw frames where that is known. With `is_raw` the
     /// frames are raw and their format was given.
     ///

@@ -1,7 +1,7 @@
 //! What `--source` names: files, or a live source with the format of its frames.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
 };
@@ -12,8 +12,9 @@ use super::{
     SourceError,
     address::without_secrets,
     command::{Preset, Program},
+    listing::list,
 };
-use crate::name::Escaped;
+use crate::{error::Chain, name::Escaped};
 
 /// Longest name of a source.
 const NAME_MAX: usize = 64;
@@ -123,6 +124,69 @@ impl Spec {
         Ok(Spec { name: name.map(str::to_owned), kind })
     }
 
+    /// The value of a `--source` with its path, where it has one, relative to `folder`. What a program is given stays as it is,
+    /// but for the name of a file that ffmpeg reads.
+    pub(crate) fn rebase(text: &OsStr, folder: &Path) -> OsString {
+        let joined = |path: &str| folder.join(path).into_os_string();
+        let Some(whole) = text.to_str() else { return folder.join(text).into() };
+        if is_path_in(folder, whole) {
+            return joined(whole);
+        }
+        let (name, rest) = match whole.split_once('=') {
+            Some((name, rest)) if is_name(name) && !rest.is_empty() => (&whole[..=name.len()], rest),
+            _ => ("", whole),
+        };
+        let behind = match rest.split_once(':') {
+            _ if is_path_in(folder, rest) => rest,
+            Some(("i420" | "nv12", behind)) => behind.split_once(':').map_or("", |(_, source)| source),
+            _ => rest,
+        };
+        let (kind, path) = match behind.split_once(':') {
+            _ if is_path_in(folder, behind) => ("", behind),
+            Some((kind @ ("pipe" | "watch"), path)) if !path.is_empty() => (&behind[..=kind.len()], path),
+            Some(("ffmpeg", path)) if folder.join(path).is_file() => (&behind[..7], path),
+            Some((scheme, argument)) if Preset::named(scheme).is_some() || argument.starts_with("//") => {
+                return text.to_owned();
+            }
+            _ if matches!(behind, "" | "-") => return text.to_owned(),
+            _ => ("", behind),
+        };
+        let front = &whole[..name.len() + (rest.len() - behind.len()) + kind.len()];
+        let mut rebased = OsString::from(front);
+        rebased.push(joined(path));
+        rebased
+    }
+
+    /// Looks whether what the source needs is there, without opening it; returns what was found.
+    ///
+    /// # Errors
+    /// What is not there.
+    pub(crate) fn look(&self) -> Result<String, String> {
+        let reason = |error: &dyn std::error::Error| Chain(error).to_string();
+        match &self.kind {
+            Kind::Files(path) => match list(path).map_err(|error| reason(&error))?.len() {
+                1 => Ok("1 file".to_owned()),
+                files => Ok(format!("{files} files")),
+            },
+            Kind::Watch(folder) => {
+                let entries =
+                    fs::read_dir(folder).map_err(|error| format!("{}: {error}", Escaped(folder)))?;
+                Ok(format!("a folder with {} files", entries.count()))
+            }
+            Kind::Stream(Input::Stdin, _) => Ok("standard input".to_owned()),
+            Kind::Stream(Input::Pipe(path), _) => {
+                fs::metadata(path).map_err(|error| format!("{}: {error}", Escaped(path)))?;
+                Ok(Escaped(path).to_string())
+            }
+            Kind::Stream(Input::Program(program), _) => program.look(),
+        }
+    }
+
+    /// What a message calls the source.
+    pub(crate) fn title(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.default_name())
+    }
+
     /// Whether the newest frame is what counts of this source.
     pub(crate) fn is_live(&self) -> bool {
         !matches!(self.kind, Kind::Files(_))
@@ -148,13 +212,22 @@ fn is_video_device(path: &Path) -> bool {
 
 /// Whether a text is the path of something that exists, the front of such a path, or a pattern of one.
 fn is_path(text: &Path) -> bool {
-    let front = text.components().next();
+    match text.to_str() {
+        Some(text) => is_path_in(Path::new(""), text),
+        None => fs::symlink_metadata(text).is_ok(),
+    }
+}
+
+/// The same for a text that is relative to `folder`.
+fn is_path_in(folder: &Path, text: &str) -> bool {
     // A name that is too long, or has a part of a file in its middle, does not exist either.
-    let exists = |path: &Path| fs::symlink_metadata(path).is_ok();
+    let exists = |path: &Path| fs::symlink_metadata(folder.join(path)).is_ok();
     // The front of `shots=2024/*.jpg` is a folder, and not the name of a source.
-    let has_front = |text: &str| text.contains('=') && front.is_some_and(|front| exists(front.as_ref()));
-    exists(text) && text != Path::new("-")
-        || text.to_str().is_some_and(|text| has_front(text) || matches_something(text))
+    let front = Path::new(text).components().next();
+    let has_front = text.contains('=') && front.is_some_and(|front| exists(front.as_ref()));
+    !text.is_empty() && text != "-" && exists(text.as_ref())
+        || has_front
+        || folder.join(text).to_str().is_some_and(matches_something)
 }
 
 fn matches_something(text: &str) -> bool {
@@ -250,6 +323,32 @@ mod tests {
             let error = Spec::parse(text.as_ref()).unwrap_err().to_string();
             assert!(error.starts_with("--source ") && error.contains(words), "{text}: {error}");
             assert!(!error.contains("pass@"), "{error}");
+        }
+    }
+
+    #[test]
+    fn paths_of_sources_are_relative_to_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("photos")).unwrap();
+        fs::write(folder.path().join("a.mp4"), "").unwrap();
+        let at = folder.path().display().to_string();
+        for (text, expected) in [
+            ("photos", "{}/photos"),
+            ("yard=photos", "yard={}/photos"),
+            ("missing/*.jpg", "{}/missing/*.jpg"),
+            ("pipe:cam", "pipe:{}/cam"),
+            ("a=i420:4x4:pipe:cam", "a=i420:4x4:pipe:{}/cam"),
+            ("watch:/in", "watch:/in"),
+            ("ffmpeg:a.mp4", "ffmpeg:{}/a.mp4"),
+            ("ffmpeg:rtsp://x/a.mp4", "ffmpeg:rtsp://x/a.mp4"),
+            ("door=command:cat a.mp4", "door=command:cat a.mp4"),
+            ("rpicam:", "rpicam:"),
+            ("nv12:4x4:-", "nv12:4x4:-"),
+            ("-", "-"),
+            ("/photos", "/photos"),
+        ] {
+            let rebased = Spec::rebase(text.as_ref(), folder.path());
+            assert_eq!(rebased, OsString::from(expected.replace("{}", &at)), "{text}");
         }
     }
 }

@@ -26,7 +26,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// The files of the server's identity and of the revocation list.
-pub(super) struct Certificates {
+pub(crate) struct Certificates {
     folder: PathBuf,
     list: PathBuf,
     /// Whether there must be a list: one was named, or one has been read before.
@@ -41,7 +41,7 @@ type Version = Option<(u64, u64, u64, (i64, i64), (i64, i64))>;
 
 impl Certificates {
     /// The identity in `folder` and the revocation list in `list`; without one, `crl.pem` in the folder, if there is one.
-    pub(super) fn new(folder: &Path, list: Option<&Path>) -> Certificates {
+    pub(crate) fn new(folder: &Path, list: Option<&Path>) -> Certificates {
         let default = || folder.join("crl.pem");
         Certificates {
             folder: folder.to_owned(),
@@ -55,7 +55,7 @@ impl Certificates {
     ///
     /// # Errors
     /// That of the first file that is missing, damaged or of another CA.
-    pub(super) fn load(&mut self) -> Result<Identity, IdentityError> {
+    pub(crate) fn load(&mut self) -> Result<Identity, IdentityError> {
         self.read = self.versions();
         let identity = self.load_own()?;
         let list = self.load_list(&identity, None)?;
@@ -181,10 +181,15 @@ fn version(file: &Path) -> Version {
 
 /// Logs what an operator should mend soon.
 pub(super) fn warn(identity: &Identity) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    for warning in warnings(identity, i64::try_from(now.as_secs()).unwrap_or(i64::MAX)) {
+    for warning in warnings_now(identity) {
         tracing::warn!("{warning}");
     }
+}
+
+/// What an operator should mend soon.
+pub(crate) fn warnings_now(identity: &Identity) -> Vec<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    warnings(identity, i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// What an operator should mend soon, at `now` in seconds since 1970.

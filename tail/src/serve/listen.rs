@@ -13,7 +13,7 @@ use crate::{Error, config::Listen};
 ///
 /// # Errors
 /// [`Error::Resolve`] for a name without an address, [`Error::Bind`] where none of them can be bound.
-pub(super) fn resolve(listen: &Listen) -> Result<SocketAddr, Error> {
+pub(crate) fn resolve(listen: &Listen) -> Result<SocketAddr, Error> {
     first(listen, |address| UdpSocket::bind(address).map(|_| address))
 }
 

@@ -12,14 +12,14 @@ use crate::{Error, files::aside};
 const MODE: u32 = 0o666;
 
 /// A file that can be written: its folder takes a file, and what has its name now may be replaced.
-pub(super) struct PortFile(PathBuf);
+pub(crate) struct PortFile(PathBuf);
 
 impl PortFile {
     /// Checks that the file can be written, before the networks are loaded.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder is missing or cannot be written, or if there is a link, a folder or a device of this name.
-    pub(super) fn open(file: &Path) -> Result<PortFile, Error> {
+    pub(crate) fn open(file: &Path) -> Result<PortFile, Error> {
         let fail = |source| Error::Io { what: format!("--port-file {}", file.display()), source };
         aside(file, MODE).map_err(fail)?;
         match fs::symlink_metadata(file) {

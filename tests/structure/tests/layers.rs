@@ -24,6 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "narrows-models",
             "narrows-policy",
             "narrows-power",
+            "narrows-service",
             "narrows-video",
             "narrows-wire",
         ],
@@ -32,7 +33,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("narrows-scheduler", &[]),
     (
         "narrows-tail",
-        &["narrows-codec", "narrows-http", "narrows-models", "narrows-scheduler", "narrows-wire"],
+        &[
+            "narrows-codec",
+            "narrows-http",
+            "narrows-models",
+            "narrows-scheduler",
+            "narrows-service",
+            "narrows-wire",
+        ],
     ),
     (
         "narrows-bench",
@@ -61,6 +69,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("narrows-pair", &[]),
     ("narrows-policy", &[]),
     ("narrows-power", &[]),
+    ("narrows-service", &[]),
     ("narrows-structure", &[]),
     ("narrows-video", &[]),
     (
@@ -95,6 +104,7 @@ const ALLOWED_IN: &[(&str, &[&str])] = &[
             "bench/",
             "tests/",
             "tail/src/certs",
+            "tail/src/check.rs",
             "tail/src/config.rs",
             "tail/src/error.rs",
             "tail/src/frontend",
@@ -108,6 +118,7 @@ const ALLOWED_IN: &[(&str, &[&str])] = &[
     ("prometheus_client", &["tail/src/status"]),
     ("ureq::", &["head/src/sink/webhook.rs", "head/src/config/outputs.rs"]),
     ("nvml_wrapper", &["head/power/src/sources/gpu.rs"]),
+    ("sd_notify", &["service/src/notify.rs"]),
     ("x509_parser", &["wire/src/fault.rs", "wire/src/identity"]),
     ("TransportConfig", &["wire/src/quic.rs"]),
     ("unsafe {", &["head/int8/src/"]),
@@ -177,7 +188,7 @@ fn root() -> PathBuf {
 /// Every Rust file of the workspace, relative to its root.
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = ["codec", "models", "wire", "head", "http", "tail", "bench", "tests"]
+    let mut folders: Vec<PathBuf> = ["codec", "models", "wire", "head", "http", "service", "tail", "bench", "tests"]
         .iter()
         .map(PathBuf::from)
         .collect();

@@ -20,6 +20,7 @@ const CRATES: &[&str] = &[
     "head/power/src/lib.rs",
     "head/video/src/lib.rs",
     "http/src/lib.rs",
+    "service/src/lib.rs",
     "tail/src/lib.rs",
     "tail/scheduler/src/lib.rs",
     "bench/src/lib.rs",

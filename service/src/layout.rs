@@ -1,0 +1,86 @@
+//! The few rules by which a file reads more naturally than a list of flags.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::Path,
+};
+
+use clap::{Arg, ArgAction, Command};
+
+/// How the keys of a file stand for flags.
+///
+/// A key is the name of a flag without its dashes in front. A section is a prefix: `user` in `[mqtt]` is `--mqtt-user`. What a
+/// layout adds are names for two cases in which that rule has none.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// Sections with a flag of their own name, and the key by which that flag is given there: with `("mqtt", "url")`, `url` in
+    /// `[mqtt]` is `--mqtt`.
+    pub sections: &'static [(&'static str, &'static str)],
+    /// Flags that may be given as tables.
+    pub tables: &'static [Tables],
+    /// Flags whose values no message repeats, since they may hold a secret.
+    pub secret: &'static [&'static str],
+    /// The value of a flag that holds a path in a form of its own, with the path made relative to a folder; `None` for flags
+    /// and values that hold none. Flags of the type `PathBuf` need no such rule.
+    pub rebase: fn(flag: &str, value: &OsStr, folder: &Path) -> Option<OsString>,
+}
+
+/// A flag that may be given several times, each as a table: `[[flag]]` with a name and a value is `--flag NAME=VALUE`.
+#[derive(Debug, Clone, Copy)]
+pub struct Tables {
+    /// The flag.
+    pub flag: &'static str,
+    /// The key of the name, which may be left out.
+    pub name: &'static str,
+    /// The key of the value.
+    pub value: &'static str,
+}
+
+impl Layout {
+    /// The name of the flag that `key` in `section` stands for, whether there is such a flag or not.
+    pub(crate) fn flag(&self, section: &str, key: &str) -> String {
+        match self.own_key(section) {
+            _ if section.is_empty() => key.to_owned(),
+            Some(own) if own == key => section.to_owned(),
+            _ => format!("{section}-{key}"),
+        }
+    }
+
+    /// The key by which a section gives the flag of its own name.
+    pub(crate) fn own_key(&self, section: &str) -> Option<&'static str> {
+        self.sections.iter().find(|(name, _)| *name == section).map(|(_, key)| *key)
+    }
+
+    /// The rule for tables of a flag.
+    pub(crate) fn tables(&self, flag: &str) -> Option<&'static Tables> {
+        self.tables.iter().find(|tables| tables.flag == flag)
+    }
+}
+
+/// The flags of a command that a file may give, in the order of its help.
+pub(crate) fn flags(command: &Command) -> impl Iterator<Item = &Arg> {
+    let is_key = |arg: &&Arg| {
+        arg.get_long().is_some_and(|long| long != "config")
+            && matches!(
+                arg.get_action(),
+                ArgAction::Set | ArgAction::Append | ArgAction::SetTrue | ArgAction::Count
+            )
+    };
+    command.get_arguments().filter(is_key)
+}
+
+/// The flag `name` of a command.
+pub(crate) fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
+    flags(command).find(|arg| arg.get_long() == Some(name))
+}
+
+/// What the value of a flag may be, such as `N` or `off|auto|0…1`.
+pub(crate) fn value_name(arg: &Arg) -> String {
+    let names = arg.get_value_names().unwrap_or_default();
+    names.first().map_or_else(|| "VALUE".to_owned(), |name| name.to_string())
+}
+
+/// The names of the values that a flag may have, where they are a list.
+pub(crate) fn possible_values(arg: &Arg) -> Vec<String> {
+    arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect()
+}

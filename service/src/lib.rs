@@ -1,0 +1,23 @@
+//! What a program needs to run as a service: a configuration file each key of which is a flag, and messages to the service
+//! manager.
+//!
+//! * [`parse()`] reads a command line and the TOML file that its `--config` names. The keys of the file are taken from the
+//!   definition of the command line, so there is no second list of them; [`sample()`] writes a file of all of them.
+//! * [`Checks`] are what a program finds out about its surroundings before it starts.
+//! * [`Notifier`] tells systemd that the program is ready, what it is doing and that it still works.
+
+mod checks;
+mod faults;
+mod layout;
+mod notify;
+mod parse;
+mod sample;
+mod settings;
+
+pub use checks::{Check, Checks, State};
+pub use faults::{Fault, SettingsError};
+pub use layout::{Layout, Tables};
+pub use notify::{Notifier, VARIABLES};
+pub use parse::{ParseError, Parsed, parse};
+pub use sample::sample;
+pub use settings::Settings;

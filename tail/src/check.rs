@@ -1,0 +1,136 @@
+//! `narrows-tail check`: says what is wrong with the settings of a server and with the files that they name, without serving.
+
+use std::path::Path;
+
+use narrows_models::{Bundle, Parts};
+use narrows_service::{Check, Checks, Settings};
+use narrows_wire::quic::{self, Tuning};
+
+use crate::{
+    Error,
+    config::Serve,
+    engine::{Engine, chain},
+    serve::{Certificates, PortFile, resolve, warnings_now},
+    settings::describe,
+};
+
+/// Where bundles and certificates come from, where one cannot be used.
+const BUNDLE: &str =
+    "Give --bundle the folder that holds manifest.toml, as it was made, readable by this user";
+const IDENTITY: &str =
+    "Make it with narrows-tail certs init, or give --identity the folder certs/server (docs/certificates.md)";
+
+/// Checks everything that a server with these settings would open: certificates, the address, files and the digests of bundles.
+/// With `networks` every network is loaded and answers its test vectors, which takes as much memory as serving.
+#[must_use]
+pub fn check(config: &Serve, settings: Option<&Settings>, networks: bool) -> Checks {
+    let mut checks = Checks::default();
+    if let Some(settings) = settings {
+        let (file, count) = (settings.file().display(), settings.count());
+        checks
+            .push(Check::ok("file", format!("{file}: {count} {}", if count == 1 { "key" } else { "keys" })));
+    }
+    match config.check() {
+        Ok(()) => checks.push(Check::ok("settings", "every flag can be used with the others")),
+        Err((flag, text)) => {
+            let place = settings.and_then(|settings| settings.place(flag, "")).map(|place| place + ": ");
+            let found = format!("{}{text}", place.unwrap_or_default());
+            checks.push(Check::failed(
+                "settings",
+                found,
+                "`narrows-tail serve --help` says what each flag may be",
+            ));
+        }
+    }
+    identity(config, settings, &mut checks);
+    match resolve(&config.listen) {
+        Ok(address) => checks.push(Check::ok("listen", format!("{address} can be listened on"))),
+        Err(error @ Error::Bind { .. }) if is_in_use(&error) => {
+            let remedy =
+                "Right where the server that is to be started again has it; else choose another port";
+            checks.push(Check::warning("listen", describe(settings, &error), remedy));
+        }
+        Err(error) => {
+            let remedy = "Give --listen an address of this machine and a port, for example 0.0.0.0:7461";
+            checks.push(Check::failed("listen", describe(settings, &error), remedy));
+        }
+    }
+    if let Some(file) = &config.port_file
+        && let Err(error) = PortFile::open(file)
+    {
+        checks.push(Check::failed(
+            "port file",
+            chain(&error),
+            "Name a file in a folder that this user may write",
+        ));
+    }
+    if let Some(library) = config.runtime.as_deref().filter(|library| !library.is_file()) {
+        let found = format!("{}: no such file", library.display());
+        checks.push(Check::failed("runtime", found, "`make runtime` unpacks ONNX Runtime into .runtime"));
+    }
+    let are_whole =
+        config.bundles.iter().fold(true, |all, folder| bundle(folder, settings, &mut checks) && all);
+    if networks && are_whole {
+        checks.push(match Engine::open(&config.bundles, &config.engine_options()) {
+            Ok(engine) => {
+                engine.close();
+                Check::ok("networks", "loaded, and their test vectors hold")
+            }
+            Err(error) => {
+                let error = Error::from(error);
+                Check::failed(
+                    "networks",
+                    describe(settings, &error),
+                    "docs/operating.md says what a server needs to start",
+                )
+            }
+        });
+    }
+    checks
+}
+
+/// Checks the server's certificates, its key and the revocation list.
+fn identity(config: &Serve, settings: Option<&Settings>, checks: &mut Checks) {
+    let loaded = Certificates::new(&config.identity, config.crl.as_deref()).load().map_err(Error::from);
+    let usable = loaded.and_then(|identity| {
+        quic::server_config(&identity, &Tuning::default())?;
+        Ok(identity)
+    });
+    match usable {
+        Err(error) => checks.push(Check::failed("identity", describe(settings, &error), IDENTITY)),
+        Ok(identity) => {
+            let warnings = warnings_now(&identity);
+            if warnings.is_empty() {
+                let revoked = identity.revoked().map_or(0, |list| list.revoked().len());
+                checks
+                    .push(Check::ok("identity", format!("certificates can be used; {revoked} are revoked")));
+            }
+            for warning in warnings {
+                let (found, remedy) = warning.split_once("; ").unwrap_or((&warning, IDENTITY));
+                checks.push(Check::warning("identity", found, remedy));
+            }
+        }
+    }
+}
+
+/// Checks the digests of a bundle; returns whether they hold.
+fn bundle(folder: &Path, settings: Option<&Settings>, checks: &mut Checks) -> bool {
+    match Bundle::open(folder, Parts::Tail { unsplit: false }) {
+        Ok(bundle) => {
+            let (name, digest) = (bundle.name(), bundle.digest().short());
+            checks.push(Check::ok("bundle", format!("{name} {digest}: the digests hold")));
+            true
+        }
+        Err(error) => {
+            let text = chain(&error);
+            let place = settings.and_then(|settings| settings.place("bundle", &folder.display().to_string()));
+            let place = place.unwrap_or_else(|| format!("--bundle {}", folder.display()));
+            checks.push(Check::failed("bundle", format!("{place}: {text}"), BUNDLE));
+            false
+        }
+    }
+}
+
+fn is_in_use(error: &Error) -> bool {
+    matches!(error, Error::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse)
+}

@@ -1,0 +1,36 @@
+//! The configuration file of `narrows-tail serve`: how its keys stand for flags.
+
+use narrows_service::{Layout, Settings};
+
+use crate::{Error, ErrorKind, engine};
+
+/// How the keys of a file stand for flags.
+pub const LAYOUT: Layout = Layout { sections: &[("status", "listen")], tables: &[], secret: &[], rebase: |_, _, _| None };
+
+/// What stands above the sample of a file.
+pub const INTRO: &str = "\
+Settings of narrows-tail, for `narrows-tail serve --config tail.toml`.
+
+Every key is a flag of `narrows-tail serve` without its dashes in front, and a section is a prefix. A flag that may be given \
+several times takes a list. Flags on the command line count more than this file. Relative paths are relative to the folder of \
+this file. Keys that stand in comments show the default, or where there is none what a value looks like.
+
+`narrows-tail check --config tail.toml` tells what is wrong with it. A running server reads it again when it changes and on \
+SIGHUP; what takes effect then, and what needs a restart, is in docs/configuration.md.";
+
+/// The text of an error with all its sources, behind the place in the file where its cause stands.
+#[must_use]
+pub fn describe(settings: Option<&Settings>, error: &Error) -> String {
+    let text = engine::chain(error);
+    let flag = match error.kind() {
+        ErrorKind::Bundle => "bundle",
+        ErrorKind::Identity => "identity",
+        ErrorKind::Bind => "listen",
+        ErrorKind::Runtime => "runtime",
+        ErrorKind::Other => return text,
+    };
+    match settings.and_then(|settings| settings.place(flag, &text)) {
+        Some(place) => format!("{place}: {text}"),
+        None => text,
+    }
+}

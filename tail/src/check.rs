@@ -68,9 +68,8 @@ pub fn check(config: &Serve, settings: Option<&Settings>, networks: bool) -> Che
         let found = format!("{}: no such file", library.display());
         checks.push(Check::failed("runtime", found, "`make runtime` unpacks ONNX Runtime into .runtime"));
     }
-    let are_whole =
-        config.bundles.iter().fold(true, |all, folder| bundle(folder, settings, &mut checks) && all);
-    if networks && are_whole {
+    let whole = config.bundles.iter().filter(|folder| bundle(folder, settings, &mut checks)).count();
+    if networks && whole == config.bundles.len() {
         checks.push(match Engine::open(&config.bundles, &config.engine_options()) {
             Ok(engine) => {
                 engine.close();

@@ -440,7 +440,7 @@ mod tests {
         assert_eq!(serve(&["--batch-wait", "2.5"]).unwrap().batch_wait, Duration::from_micros(2500));
         assert_eq!(serve(&["--device", "cuda:1"]).unwrap().device, Device::Cuda(1));
         assert_eq!(serve(&["--next", "[fd00::2]:7461"]).unwrap().next.as_deref(), Some("[fd00::2]:7461"));
-        let error = serve(&["--threads=256", "--workers=64"]).unwrap().check().unwrap_err();
+        let (_, error) = serve(&["--threads=256", "--workers=64"]).unwrap().check().unwrap_err();
         assert!(error.contains("--threads 256") && error.contains("at most 1024"), "{error}");
         serve(&["--threads=16", "--workers=64"]).unwrap().check().unwrap();
     }

@@ -121,8 +121,8 @@ Exit codes:
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
-  Before a service is started or reads its file again:
-    narrows-head check --config head.toml && systemctl reload narrows-head
+  Before a service is started:
+    narrows-head check --config head.toml && systemctl restart narrows-head
 
   What is wrong, for a script:
     narrows-head check --config head.toml --json | jq '.checks[] | select(.state == \"failed\")'

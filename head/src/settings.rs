@@ -27,7 +27,7 @@ Every key is a flag of `narrows-head run` without its dashes in front, and a sec
 may be given several times takes a list. Flags on the command line count more than this file. Relative paths are relative to \
 the folder of this file. Keys that stand in comments show the default, or where there is none what a value looks like.
 
-`narrows-head check --config head.toml` tells what is wrong with it, and SIGHUP has a running head read it again.";
+`narrows-head check --config head.toml` tells what is wrong with it, without starting anything.";
 
 /// The text of an error, behind the place in the file where its cause stands.
 #[must_use]

@@ -209,8 +209,7 @@ pub struct Check {
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
     /// File of settings (TOML), whose keys are the other flags of this command; a flag given here counts more, and paths in the
-    /// file are relative to it. `narrows-tail config` prints one with every key. When it changes, and on SIGHUP, it is read
-    /// again
+    /// file are relative to it. `narrows-tail config` prints one with every key
     #[arg(long, value_name = "FILE", display_order = 0)]
     pub config: Option<PathBuf>,
     /// Folder of a bundle to serve; may be repeated

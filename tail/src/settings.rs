@@ -5,18 +5,18 @@ use narrows_service::{Layout, Settings};
 use crate::{Error, ErrorKind, engine};
 
 /// How the keys of a file stand for flags.
-pub const LAYOUT: Layout = Layout { sections: &[("status", "listen")], tables: &[], secret: &[], rebase: |_, _, _| None };
+pub const LAYOUT: Layout =
+    Layout { sections: &[("status", "listen")], tables: &[], secret: &[], rebase: |_, _, _| None };
 
 /// What stands above the sample of a file.
 pub const INTRO: &str = "\
 Settings of narrows-tail, for `narrows-tail serve --config tail.toml`.
 
-Every key is a flag of `narrows-tail serve` without its dashes in front, and a section is a prefix. A flag that may be given \
+Every key is a flag of `narrows-tail serve` without its dashes in front, and a section is a prefix: `devices` in [status] is `--status-devices`, and `listen` there is `--status`. A flag that may be given \
 several times takes a list. Flags on the command line count more than this file. Relative paths are relative to the folder of \
 this file. Keys that stand in comments show the default, or where there is none what a value looks like.
 
-`narrows-tail check --config tail.toml` tells what is wrong with it. A running server reads it again when it changes and on \
-SIGHUP; what takes effect then, and what needs a restart, is in docs/configuration.md.";
+`narrows-tail check --config tail.toml` tells what is wrong with it, without serving.";
 
 /// The text of an error with all its sources, behind the place in the file where its cause stands.
 #[must_use]

@@ -56,8 +56,10 @@ fn the_samples_are_those_of_the_documents_and_have_every_flag() -> Result<()> {
             } else if let Some((key, _)) = line.strip_prefix('#').and_then(|line| line.split_once(" = "))
                 && !key.contains(' ')
             {
-                let is_own =
-                    matches!((section.as_str(), key), ("mqtt" | "webhook", "url") | ("page", "listen"));
+                let is_own = matches!(
+                    (section.as_str(), key),
+                    ("mqtt" | "webhook", "url") | ("page" | "status", "listen")
+                );
                 keys.push(match section.is_empty() {
                     true => key.to_owned(),
                     false if is_own => section.clone(),

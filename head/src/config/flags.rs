@@ -11,7 +11,7 @@ use crate::encoding::{Chroma, Format};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Flags {
     /// File of settings (TOML), whose keys are the other flags of this command; a flag given here counts more, and paths in the
-    /// file are relative to it. `narrows-head config` prints one with every key. SIGHUP has it read again
+    /// file are relative to it. `narrows-head config` prints one with every key
     #[arg(long, value_name = "FILE", display_order = 0)]
     pub config: Option<PathBuf>,
 

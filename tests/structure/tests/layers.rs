@@ -188,10 +188,11 @@ fn root() -> PathBuf {
 /// Every Rust file of the workspace, relative to its root.
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = ["codec", "models", "wire", "head", "http", "service", "tail", "bench", "tests"]
-        .iter()
-        .map(PathBuf::from)
-        .collect();
+    let mut folders: Vec<PathBuf> =
+        ["codec", "models", "wire", "head", "http", "service", "tail", "bench", "tests"]
+            .iter()
+            .map(PathBuf::from)
+            .collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(root().join(&folder)).expect("a folder of the workspace") {
             let entry = entry.expect("an entry");

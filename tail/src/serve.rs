@@ -22,12 +22,12 @@ use quinn::Endpoint;
 use rustls_pki_types::CertificateDer;
 use tokio::{runtime::Runtime, sync::watch};
 
+use self::rights::RightsFile;
 pub(crate) use self::{
     certificates::{Certificates, warnings_now},
     listen::resolve,
     port_file::PortFile,
 };
-use self::rights::RightsFile;
 use crate::{
     Error,
     config::Serve,

@@ -126,8 +126,9 @@ fn with_bundle(
         }
     }
     checks.extend(outputs(&config.outputs, settings));
-    if let Some(folder) = &config.out {
-        checks.push(writable("--out", folder, settings));
+    let spool = config.spool.as_ref().map(|spool| ("--spool", &spool.folder));
+    for (flag, folder) in config.out.as_ref().map(|folder| ("--out", folder)).into_iter().chain(spool) {
+        checks.push(writable(flag, folder, settings));
     }
 }
 

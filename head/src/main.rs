@@ -211,9 +211,10 @@ fn main() -> ExitCode {
         Command::Check(flags) => check::check(&flags, settings.as_ref()).map(ExitCode::from),
         Command::Config => {
             let text = sample(&Cli::command(), "run", &settings::LAYOUT, settings::INTRO);
-            let written = std::io::stdout().write_all(text.as_bytes());
             let place = "standard output".to_owned();
-            written.map(|()| ExitCode::SUCCESS).map_err(|source| Error::Output { place, source })
+            narrows_service::print(&text)
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(|source| Error::Output { place, source })
         }
         Command::Power(flags) => power::power(&flags).map(ExitCode::from),
         Command::Doctor(flags) => doctor::doctor(&flags).map(ExitCode::from),

@@ -11,7 +11,7 @@ use crate::{Chain, Error, ErrorKind, source::Spec};
 
 /// How the keys of a file stand for flags.
 pub const LAYOUT: Layout = Layout {
-    sections: &[("mqtt", "url"), ("webhook", "url"), ("page", "listen")],
+    sections: &[("spool", "folder"), ("mqtt", "url"), ("webhook", "url"), ("page", "listen")],
     tables: &[Tables { flag: "source", name: "name", value: "url" }],
     // Addresses of cameras, brokers and webhooks may hold a password or a token.
     secret: &["source", "mqtt", "webhook"],
@@ -23,8 +23,8 @@ pub const INTRO: &str = "\
 Settings of narrows-head, for `narrows-head run --config head.toml`.
 
 Every key is a flag of `narrows-head run` without its dashes in front, and a section is a prefix: `user` in [mqtt] is \
-`--mqtt-user`. The flags that are called like a section are `url` in [mqtt] and [webhook] and `listen` in [page]. A flag that \
-may be given several times takes a list. Flags on the command line count more than this file. Relative paths are relative to \
+`--mqtt-user`. The flags that are called like a section are `folder` in [spool], `url` in [mqtt] and [webhook] and `listen` \
+in [page]. A flag that may be given several times takes a list. Flags on the command line count more than this file. Relative paths are relative to \
 the folder of this file. Keys that stand in comments show the default, or where there is none what a value looks like.
 
 `narrows-head check --config head.toml` tells what is wrong with it, without starting anything.";

@@ -89,12 +89,19 @@ impl Checks {
     /// # Errors
     /// That of standard output.
     pub fn print(&self, json: bool) -> io::Result<()> {
-        let text = if json { self.json()? } else { self.to_string() };
-        let mut out = io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-            _ => Ok(()),
-        }
+        print(&if json { self.json()? } else { self.to_string() })
+    }
+}
+
+/// Writes a text to standard output. That nobody reads it is no error.
+///
+/// # Errors
+/// That of standard output.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
     }
 }
 

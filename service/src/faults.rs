@@ -22,6 +22,14 @@ pub enum SettingsError {
         /// At least one.
         faults: Vec<Fault>,
     },
+    /// Neither it nor the command line gives what is needed.
+    #[error("{}: {}", .file.display(), .keys.join("; "))]
+    Missing {
+        /// The file.
+        file: PathBuf,
+        /// What is missing: each key, and what can be given.
+        keys: Vec<String>,
+    },
 }
 
 /// One fault of a configuration file.

@@ -46,6 +46,15 @@ impl Layout {
         }
     }
 
+    /// The key of a flag, with its section in front: `mqtt.user`.
+    pub(crate) fn key(&self, flag: &str) -> String {
+        let in_section = self.sections.iter().find_map(|(section, own)| {
+            let rest = flag.strip_prefix(section)?;
+            if rest.is_empty() { Some((section, *own)) } else { Some((section, rest.strip_prefix('-')?)) }
+        });
+        in_section.map_or_else(|| flag.to_owned(), |(section, key)| format!("{section}.{key}"))
+    }
+
     /// The key by which a section gives the flag of its own name.
     pub(crate) fn own_key(&self, section: &str) -> Option<&'static str> {
         self.sections.iter().find(|(name, _)| *name == section).map(|(_, key)| *key)
@@ -72,6 +81,17 @@ pub(crate) fn flags(command: &Command) -> impl Iterator<Item = &Arg> {
 /// The flag `name` of a command.
 pub(crate) fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     flags(command).find(|arg| arg.get_long() == Some(name))
+}
+
+/// What a flag may be given, and what it means.
+pub(crate) fn form(arg: &Arg) -> String {
+    let values = possible_values(arg);
+    if !values.is_empty() {
+        return values.join(", ");
+    }
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let end = [". ", "; ", ": "].iter().filter_map(|end| help.find(end)).min().unwrap_or(help.len());
+    format!("{}: {}", value_name(arg), &help[..end])
 }
 
 /// What the value of a flag may be, such as `N` or `off|auto|0…1`.

@@ -14,7 +14,7 @@ mod parse;
 mod sample;
 mod settings;
 
-pub use checks::{Check, Checks, State};
+pub use checks::{Check, Checks, State, print};
 pub use faults::{Fault, SettingsError};
 pub use layout::{Layout, Tables};
 pub use notify::{Notifier, VARIABLES};

@@ -2,9 +2,17 @@
 
 use std::{collections::HashSet, ffi::OsString, path::PathBuf};
 
-use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, parser::ValueSource};
+use clap::{
+    ArgMatches, Command, CommandFactory, FromArgMatches,
+    error::{ContextKind, ContextValue},
+    parser::ValueSource,
+};
 
-use crate::{Layout, Settings, SettingsError, layout::flags, settings::relaxed};
+use crate::{
+    Layout, Settings, SettingsError,
+    layout::{find, flags, form},
+    settings::relaxed,
+};
 
 /// A command line with what its configuration file adds.
 #[derive(Debug)]
@@ -55,8 +63,19 @@ pub fn parse<C: CommandFactory + FromArgMatches>(
     // Before the subcommand stand no values of flags, so its name is the first word that is the same.
     let place = argv.iter().skip(1).position(|word| *word == *name).map_or(argv.len(), |place| place + 2);
     let (front, back) = argv.split_at(place.min(argv.len()));
-    let whole = [front, settings.args(), back].concat();
-    let matches = strict.try_get_matches_from(whole).map_err(usage)?;
+    let with = |settings: &Settings| [front, settings.args(), back].concat();
+    let matches = match strict.clone().try_get_matches_from(with(&settings)) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let lenient = lenient(&strict, configured);
+            let lacks = |settings: &Settings| match lenient.clone().try_get_matches_from(with(settings)) {
+                Ok(_) => Vec::new(),
+                Err(error) => named(&error),
+            };
+            let found = located(&command, layout, &settings, lacks, &named(&error));
+            return Err(found.map_or_else(|| usage(error), ParseError::Settings));
+        }
+    };
     let cli = C::from_arg_matches(&matches).map_err(usage)?;
     Ok(Parsed { cli, settings: Some(settings) })
 }
@@ -67,16 +86,63 @@ fn configuration(
     argv: &[OsString],
     configured: &[&str],
 ) -> Option<(String, ArgMatches, PathBuf)> {
-    let lenient = configured
-        .iter()
-        .fold(strict.clone(), |command, name| command.mut_subcommand(*name, |sub| relaxed(&sub)));
-    let mut matches = lenient.try_get_matches_from(argv).ok()?;
+    let mut matches = lenient(strict, configured).try_get_matches_from(argv).ok()?;
     let (name, matches) = matches.remove_subcommand()?;
     if !configured.contains(&name.as_str()) {
         return None;
     }
     let file = matches.get_one::<PathBuf>("config")?.clone();
     Some((name, matches, file))
+}
+
+/// The same command, whose subcommands `configured` have no flags that must be given.
+fn lenient(strict: &Command, configured: &[&str]) -> Command {
+    configured.iter().fold(strict.clone(), |command, name| command.mut_subcommand(*name, |sub| relaxed(&sub)))
+}
+
+/// The flags that an error of clap is about, without their dashes.
+fn named(error: &clap::Error) -> Vec<String> {
+    let texts = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        _ => Vec::new(),
+    };
+    // `--mqtt-key <FILE>`
+    let flag = |text: &String| Some(text.strip_prefix("--")?.split([' ', '=']).next()?.to_owned());
+    texts.iter().filter_map(flag).collect()
+}
+
+/// What the file lacks or gives in vain, where clap named the flags `missing`. `lacks` returns the flags that settings need
+/// because of others that they have.
+fn located(
+    command: &Command,
+    layout: &Layout,
+    settings: &Settings,
+    lacks: impl Fn(&Settings) -> Vec<String>,
+    missing: &[String],
+) -> Option<SettingsError> {
+    let file = settings.file().to_owned();
+    let wanted = |flag: &String| {
+        let arg = find(command, flag)?;
+        Some(format!("{}, or --{flag}: {}", layout.key(flag), form(arg)))
+    };
+    let needed = lacks(settings);
+    if needed.is_empty() {
+        let wanted: Vec<String> = missing.iter().filter_map(wanted).collect();
+        let keys: Vec<String> = wanted.iter().map(|wanted| format!("give {wanted}")).collect();
+        return (!keys.is_empty()).then_some(SettingsError::Missing { file, keys });
+    }
+    // The flag without which nothing would be missing is the one that needs it.
+    let is_cause = |flag: &&str| {
+        let mut others = settings.clone();
+        others.remove(flag);
+        lacks(&others) != needed
+    };
+    let reason: Vec<String> = needed.iter().filter_map(wanted).collect();
+    let reason = format!("needs another key; give {}", reason.join("; "));
+    let faults: Vec<_> =
+        settings.flags().filter(is_cause).filter_map(|flag| settings.fault(flag, &reason)).collect();
+    (!faults.is_empty()).then_some(SettingsError::Content { file, faults })
 }
 
 /// The names of the flags that the command line gives.
@@ -117,11 +183,13 @@ mod tests {
     struct Run {
         #[arg(long)]
         config: Option<PathBuf>,
-        #[arg(long, required = true)]
+        /// Where frames come from
+        #[arg(long, required = true, value_name = "SOURCE")]
         source: Vec<String>,
         #[arg(long, default_value_t = 4)]
         in_flight: usize,
-        #[arg(long)]
+        /// A page
+        #[arg(long, value_name = "ADDRESS")]
         page: Option<String>,
         #[arg(long, requires = "page")]
         remote: bool,
@@ -163,13 +231,19 @@ mod tests {
     fn what_both_lack_is_an_error_of_usage() {
         for (text, words) in [("in-flight = 2\n", &["run", "--config", "FILE"][..]), ("", &["run"])] {
             let error = parsed(text, words).unwrap_err();
-            assert!(
-                matches!(error, ParseError::Usage(_)) && error.to_string().contains("--source"),
-                "{error}"
-            );
+            assert!(error.to_string().contains("--source"), "{error}");
         }
-        let error = parsed("source = 'a'\nremote = true\n", &["run", "--config", "FILE"]).unwrap_err();
-        assert!(error.to_string().contains("--page"), "{error}");
+        let error = parsed("in-flight = 3\n", &["run", "--config", "FILE"]).unwrap_err().to_string();
+        assert!(
+            error.ends_with("c.toml: give source, or --source: SOURCE: Where frames come from"),
+            "{error}"
+        );
+        let error = parsed("in-flight = 3\nremote = true\n", &["run", "--config", "FILE"]).unwrap_err();
+        let text = "c.toml:2: remote = true needs another key; give page, or --page: ADDRESS: A page";
+        assert!(error.to_string().ends_with(text), "{error}");
+        // What the command line lacks itself is worded by it.
+        let error = parsed("source = 'a'\n", &["run", "--config", "FILE", "--remote"]).unwrap_err();
+        assert!(matches!(error, ParseError::Usage(_)), "{error}");
         let error = parsed("source = 1\nsuorce = 1\n", &["run", "--config", "FILE"]).unwrap_err();
         assert!(matches!(error, ParseError::Settings(_)), "{error}");
         assert!(matches!(parsed("", &["run", "--config", "none.toml"]), Err(ParseError::Settings(_))));

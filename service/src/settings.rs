@@ -17,7 +17,7 @@ use toml::{
 
 use crate::{
     faults::{Fault, SettingsError},
-    layout::{Layout, find, flags, possible_values, value_name},
+    layout::{Layout, find, flags, form, value_name},
 };
 
 /// Largest file that is read.
@@ -134,6 +134,17 @@ impl Settings {
     #[must_use]
     pub fn count(&self) -> usize {
         self.places.len()
+    }
+
+    /// The flags that the file gives.
+    pub(crate) fn flags(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// A fault at the place of a flag.
+    pub(crate) fn fault(&self, flag: &str, reason: &str) -> Option<Fault> {
+        let place = self.places.get(flag)?.first()?;
+        Some(Fault { line: place.line, text: format!("{} {reason}", place.text) })
     }
 
     /// Leaves out a flag that was given in another way.
@@ -281,7 +292,7 @@ impl Reading<'_> {
                 let shown = self.text.get(value.span()).unwrap_or_default().replace('\n', " ");
                 let list =
                     if matches!(arg.get_action(), ArgAction::Append) { ", or a list of them" } else { "" };
-                let reason = format!("{label} = {shown} cannot be used; give {}{list}", self.form(arg));
+                let reason = format!("{label} = {shown} cannot be used; give {}{list}", form(arg));
                 return self.fault(key.span(), reason);
             }
         };
@@ -310,22 +321,10 @@ impl Reading<'_> {
             }
             Some(error) => {
                 let reason = error.source().filter(|_| !is_secret).map(|source| format!(": {source}"));
-                let text =
-                    format!("{text} cannot be used{}; give {}", reason.unwrap_or_default(), self.form(arg));
+                let text = format!("{text} cannot be used{}; give {}", reason.unwrap_or_default(), form(arg));
                 self.fault(span, text);
             }
         }
-    }
-
-    /// What a flag may be given, and what it means.
-    fn form(&self, arg: &Arg) -> String {
-        let values = possible_values(arg);
-        if !values.is_empty() {
-            return values.join(", ");
-        }
-        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let end = [". ", "; ", ": "].iter().filter_map(|end| help.find(end)).min().unwrap_or(help.len());
-        format!("{}: {}", value_name(arg), &help[..end])
     }
 
     /// A value in which a path is relative to the folder of the file.

@@ -1,6 +1,6 @@
 //! `narrows-tail check`: says what is wrong with the settings of a server and with the files that they name, without serving.
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use narrows_models::{Bundle, Parts};
 use narrows_service::{Check, Checks, Settings};
@@ -10,8 +10,8 @@ use crate::{
     Error,
     config::Serve,
     engine::{Engine, chain},
-    serve::{Certificates, PortFile, resolve, warnings_now},
-    settings::describe,
+    serve::{Certificates, PortFile, RightsFile, bind_status, resolve, warnings_now},
+    settings::{describe, placed},
 };
 
 /// Where bundles and certificates come from, where one cannot be used.
@@ -33,39 +33,33 @@ pub fn check(config: &Serve, settings: Option<&Settings>, networks: bool) -> Che
     match config.check() {
         Ok(()) => checks.push(Check::ok("settings", "every flag can be used with the others")),
         Err((flag, text)) => {
-            let place = settings.and_then(|settings| settings.place(flag, "")).map(|place| place + ": ");
-            let found = format!("{}{text}", place.unwrap_or_default());
-            checks.push(Check::failed(
-                "settings",
-                found,
-                "`narrows-tail serve --help` says what each flag may be",
-            ));
+            let remedy = "`narrows-tail serve --help` says what each flag may be";
+            checks.push(Check::failed("settings", placed(settings, flag, &text), remedy));
         }
     }
     identity(config, settings, &mut checks);
-    match resolve(&config.listen) {
-        Ok(address) => checks.push(Check::ok("listen", format!("{address} can be listened on"))),
-        Err(error @ Error::Bind { .. }) if is_in_use(&error) => {
-            let remedy =
-                "Right where the server that is to be started again has it; else choose another port";
-            checks.push(Check::warning("listen", describe(settings, &error), remedy));
-        }
-        Err(error) => {
-            let remedy = "Give --listen an address of this machine and a port, for example 0.0.0.0:7461";
-            checks.push(Check::failed("listen", describe(settings, &error), remedy));
-        }
+    checks.push(listens("listen", resolve(&config.listen), settings));
+    if let Some(listen) = &config.status.listen {
+        checks.push(listens("status", bind_status(listen).map(|(address, _)| address), settings));
+    }
+    if let Some(file) = &config.devices {
+        checks.push(match RightsFile::open(file) {
+            Ok((_, rights)) => Check::ok("devices", rights.to_string()),
+            Err(error) => Check::failed(
+                "devices",
+                placed(settings, "devices", &chain(&error)),
+                "docs/scheduling.md has every key of the file",
+            ),
+        });
     }
     if let Some(file) = &config.port_file
         && let Err(error) = PortFile::open(file)
     {
-        checks.push(Check::failed(
-            "port file",
-            chain(&error),
-            "Name a file in a folder that this user may write",
-        ));
+        let found = placed(settings, "port-file", &chain(&error));
+        checks.push(Check::failed("port file", found, "Name a file in a folder that this user may write"));
     }
     if let Some(library) = config.runtime.as_deref().filter(|library| !library.is_file()) {
-        let found = format!("{}: no such file", library.display());
+        let found = placed(settings, "runtime", &format!("{}: no such file", library.display()));
         checks.push(Check::failed("runtime", found, "`make runtime` unpacks ONNX Runtime into .runtime"));
     }
     let whole = config.bundles.iter().filter(|folder| bundle(folder, settings, &mut checks)).count();
@@ -121,11 +115,27 @@ fn bundle(folder: &Path, settings: Option<&Settings>, checks: &mut Checks) -> bo
             true
         }
         Err(error) => {
-            let text = chain(&error);
-            let place = settings.and_then(|settings| settings.place("bundle", &folder.display().to_string()));
-            let place = place.unwrap_or_else(|| format!("--bundle {}", folder.display()));
-            checks.push(Check::failed("bundle", format!("{place}: {text}"), BUNDLE));
+            // Which of several bundles it is.
+            let text = format!("{}: {}", folder.display(), chain(&error));
+            checks.push(Check::failed("bundle", placed(settings, "bundle", &text), BUNDLE));
             false
+        }
+    }
+}
+
+/// Checks an address to listen on: what it was resolved to, or why it cannot be listened on.
+fn listens(flag: &'static str, found: Result<SocketAddr, Error>, settings: Option<&Settings>) -> Check {
+    match found {
+        Ok(address) => Check::ok(flag, format!("{address} can be listened on")),
+        Err(error) => {
+            let found = placed(settings, flag, &chain(&error));
+            if is_in_use(&error) {
+                let remedy =
+                    "Right where the server that is to be started again has it; else choose another port";
+                return Check::warning(flag, found, remedy);
+            }
+            let remedy = format!("Give --{flag} an address of this machine and a port, such as 0.0.0.0:7461");
+            Check::failed(flag, found, remedy)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io::{IsTerminal, Write, stderr, stdout},
+    io::{IsTerminal, stderr},
     process::ExitCode,
 };
 
@@ -36,8 +36,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Serve(config) => {
             if let Err((flag, text)) = config.check() {
-                let place = settings.as_ref().and_then(|settings| settings.place(flag, ""));
-                let text = place.map(|place| place + ": ").unwrap_or_default() + &text;
+                let text = settings::placed(settings.as_ref(), flag, &text);
                 Cli::command().error(ErrorKind::ValueValidation, text).exit();
             }
             serve(config)
@@ -125,6 +124,6 @@ fn print_identity(issued: &Issued) -> Result<(), Error> {
 }
 
 fn print(text: &str) -> Result<(), Error> {
-    let written = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush());
-    written.map_err(|source| Error::Io { what: "cannot write standard output".into(), source })
+    narrows_service::print(text)
+        .map_err(|source| Error::Io { what: "cannot write standard output".into(), source })
 }

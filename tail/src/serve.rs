@@ -22,11 +22,11 @@ use quinn::Endpoint;
 use rustls_pki_types::CertificateDer;
 use tokio::{runtime::Runtime, sync::watch};
 
-use self::rights::RightsFile;
 pub(crate) use self::{
     certificates::{Certificates, warnings_now},
-    listen::resolve,
+    listen::{bind_status, resolve},
     port_file::PortFile,
+    rights::RightsFile,
 };
 use crate::{
     Error,
@@ -74,7 +74,7 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
     let quic = quic::server_config(&identity, &tuning)?;
     let port_file = config.port_file.as_deref().map(PortFile::open).transpose()?;
     let address = resolve(&config.listen)?;
-    let listener = config.status.listen.as_ref().map(listen::status).transpose()?;
+    let listener = config.status.listen.as_ref().map(bind_status).transpose()?;
     // Threads for blocking work: one per image that is decoded, and one in the place of each worker that computes a mask.
     let workers = available_parallelism().map_or(1, usize::from);
     let blocking = config.decoders + workers;

@@ -12,8 +12,8 @@ pub const LAYOUT: Layout =
 pub const INTRO: &str = "\
 Settings of narrows-tail, for `narrows-tail serve --config tail.toml`.
 
-Every key is a flag of `narrows-tail serve` without its dashes in front, and a section is a prefix: `devices` in [status] is `--status-devices`, and `listen` there is `--status`. A flag that may be given \
-several times takes a list. Flags on the command line count more than this file. Relative paths are relative to the folder of \
+Every key is a flag of `narrows-tail serve` without its dashes in front, and a section is a prefix: `devices` in [status] \
+is `--status-devices`, and `listen` there is `--status`. A flag that may be given several times takes a list. Flags on the command line count more than this file. Relative paths are relative to the folder of \
 this file. Keys that stand in comments show the default, or where there is none what a value looks like.
 
 `narrows-tail check --config tail.toml` tells what is wrong with it, without serving.";
@@ -22,15 +22,22 @@ this file. Keys that stand in comments show the default, or where there is none 
 #[must_use]
 pub fn describe(settings: Option<&Settings>, error: &Error) -> String {
     let text = engine::chain(error);
-    let flag = match error.kind() {
-        ErrorKind::Bundle => "bundle",
-        ErrorKind::Identity => "identity",
-        ErrorKind::Bind => "listen",
-        ErrorKind::Runtime => "runtime",
-        ErrorKind::Other => return text,
+    let flag = match (error, error.kind()) {
+        (Error::Devices { .. }, _) => "devices",
+        (_, ErrorKind::Bundle) => "bundle",
+        (_, ErrorKind::Identity) => "identity",
+        (_, ErrorKind::Bind) => "listen",
+        (_, ErrorKind::Runtime) => "runtime",
+        (_, ErrorKind::Other) => return text,
     };
-    match settings.and_then(|settings| settings.place(flag, &text)) {
+    placed(settings, flag, &text)
+}
+
+/// A text behind the place in the file where a flag is given; the text alone where the file does not give it.
+#[must_use]
+pub fn placed(settings: Option<&Settings>, flag: &str, text: &str) -> String {
+    match settings.and_then(|settings| settings.place(flag, text)) {
         Some(place) => format!("{place}: {text}"),
-        None => text,
+        None => text.to_owned(),
     }
 }

@@ -58,7 +58,7 @@ fn the_samples_are_those_of_the_documents_and_have_every_flag() -> Result<()> {
             {
                 let is_own = matches!(
                     (section.as_str(), key),
-                    ("mqtt" | "webhook", "url") | ("page" | "status", "listen")
+                    ("mqtt" | "webhook", "url") | ("page" | "status", "listen") | ("spool", "folder")
                 );
                 keys.push(match section.is_empty() {
                     true => key.to_owned(),
@@ -73,8 +73,9 @@ fn the_samples_are_those_of_the_documents_and_have_every_flag() -> Result<()> {
         assert_eq!(keys, in_help, "{name}: the keys of the sample and the flags of {command} --help");
         // A file in which everything is a comment says nothing.
         let (_folder, file) = configured("empty.toml", &sample)?;
-        let error = said(&output(program, &[command, "--config", text(&file)])?);
-        assert!(error.contains("--bundle"), "{error}");
+        let found = output(program, &[command, "--config", text(&file)])?;
+        let missing = "empty.toml: give bundle, or --bundle: DIR: Folder of";
+        assert!(found.status.code() == Some(2) && said(&found).contains(missing), "{}", said(&found));
     }
     Ok(())
 }
@@ -151,6 +152,29 @@ fn what_does_not_fit_together_names_its_line_too() -> Result<()> {
 }
 
 #[test]
+fn a_key_that_needs_another_one_is_named_with_its_line() -> Result<()> {
+    let front = "bundle = 'x'\nsource = 'y'\n";
+    for (rest, place) in [
+        (
+            "[mqtt]\ncert = 'c.pem'\n",
+            "head.toml:4: mqtt.cert = 'c.pem' needs another key; give mqtt.key, or --mqtt-key: FILE: ",
+        ),
+        (
+            "[spool]\nbytes = '1G'\n",
+            "head.toml:4: spool.bytes = '1G' needs another key; give spool.folder, or --spool: DIR: ",
+        ),
+    ] {
+        let (_folder, file) = configured("head.toml", &format!("{front}{rest}"))?;
+        for command in ["run", "check"] {
+            let found = output(narrows_pair::head, &[command, "--config", text(&file)])?;
+            assert_eq!(found.status.code(), Some(2), "{}", said(&found));
+            assert!(said(&found).contains(place), "{}", said(&found));
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn check_finds_what_is_wrong_with_certificates_and_bundles() -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir()?;
@@ -207,14 +231,20 @@ fn check_finds_what_is_wrong_with_certificates_and_bundles() -> Result<()> {
         let (code, checks) = check(program, file)?;
         assert!(code == Some(1) && failed(&checks).contains("certs"), "{checks}");
     }
-    let bad = "bundle = 'none'\nlisten = '192.0.2.1:7461'\nidentity = 'none'\nthreads = 256\nworkers = 64\n";
+    fs::write(folder.path().join("devices.toml"), "[[device]]\nname = 'a'\nframes_per_second = 0\n")?;
+    let bad = "devices = 'devices.toml'\nbundle = 'none'\nlisten = '192.0.2.1:7461'\nidentity = 'none'\nthreads = 256\nworkers = 64\n";
     fs::write(folder.path().join("tail.toml"), bad)?;
     let (code, checks) = check(narrows_pair::tail, "tail.toml")?;
     let failed = failed(&checks);
     assert_eq!(code, Some(1));
-    for part in
-        ["tail.toml:1: bundle", "tail.toml:2: listen", "tail.toml:3: identity", "tail.toml:4: threads = 256"]
-    {
+    for part in [
+        "tail.toml:1: devices = 'devices.toml': ",
+        "devices.toml: line 3: frames_per_second: 0 is impossible; give 0.001 to 1000000 frames a second",
+        "tail.toml:2: bundle = 'none'",
+        "tail.toml:3: listen = '192.0.2.1:7461'",
+        "tail.toml:4: identity = 'none'",
+        "tail.toml:5: threads = 256",
+    ] {
         assert!(failed.contains(part), "{part}: {failed}");
     }
     Ok(())

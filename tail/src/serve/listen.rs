@@ -21,7 +21,7 @@ pub(crate) fn resolve(listen: &Listen) -> Result<SocketAddr, Error> {
 ///
 /// # Errors
 /// Those of [`resolve`].
-pub(super) fn status(listen: &Listen) -> Result<(SocketAddr, TcpListener), Error> {
+pub(crate) fn bind_status(listen: &Listen) -> Result<(SocketAddr, TcpListener), Error> {
     first(listen, |address| {
         let listener = TcpListener::bind(address)?;
         Ok((listener.local_addr()?, listener))

@@ -15,7 +15,7 @@ use crate::{Error, devices::Devices, engine::chain};
 const LOOK: Duration = Duration::from_millis(400);
 
 /// The file with the devices' rights.
-pub(super) struct RightsFile {
+pub(crate) struct RightsFile {
     path: PathBuf,
     read: Version,
 }
@@ -28,7 +28,7 @@ impl RightsFile {
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Devices`].
-    pub(super) fn open(path: &Path) -> Result<(RightsFile, Devices), Error> {
+    pub(crate) fn open(path: &Path) -> Result<(RightsFile, Devices), Error> {
         let file = RightsFile { path: path.to_owned(), read: version(path) };
         let devices = file.load()?;
         Ok((file, devices))

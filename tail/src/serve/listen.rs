@@ -61,7 +61,7 @@ mod tests {
         // Of the documentation's network, which no machine has.
         let error = listen("192.0.2.1:0").unwrap_err().to_string();
         assert!(error.contains("192.0.2.1:0") && error.contains("no interface"), "{error}");
-        let status = |text: &str| status(&text.parse::<Listen>().unwrap());
+        let status = |text: &str| bind_status(&text.parse::<Listen>().unwrap());
         let (address, _held) = status("127.0.0.1:0").unwrap();
         let error = status(&address.to_string()).unwrap_err().to_string();
         assert!(error.contains(&address.to_string()) && error.contains("another program"), "{error}");

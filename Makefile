@@ -13,7 +13,7 @@ SOURCE_classify := bench/photos/*.*g
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak chaos cameras sinks status alerts fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
+.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak chaos cameras vivid sinks status alerts fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -110,6 +110,9 @@ soak: build ## answer FRAMES=100000 photos from a FIFO on this device and check 
 cameras: build ## cameras that ffmpeg and GStreamer make, and an hour's worth of frames while one is killed and stopped
 	$(CARGO) test $(BUILD) --test cameras
 	$(CARGO) test $(BUILD) --test camera_programs -- --nocapture --test-threads=1 --include-ignored
+
+vivid: build ## the kernel's virtual camera by V4L2 in a virtual machine, taken away and brought back (needs qemu; minutes)
+	@tests/vivid.sh "$(BIN)/narrows-head" || [ $$? = 77 ]
 
 sinks: build ## where answers go: files, webhooks, a real broker (mosquitto), and the page in a browser (Chromium)
 	$(CARGO) test $(BUILD) --test sinks --test mqtt --test page

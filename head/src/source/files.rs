@@ -312,6 +312,19 @@ mod tests {
             writer.join().unwrap();
             assert!(capture.pixels.is_ok() && !capture.can_reload, "{capture:?}");
         }
+        let writer = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                let mut jpeg = io::Cursor::new(Vec::new());
+                RgbImage::new(8, 8).write_to(&mut jpeg, image::ImageFormat::Jpeg).unwrap();
+                // The reader may leave before all of it is written.
+                let _ = fs::write(path, jpeg.into_inner().repeat(9));
+            }
+        });
+        let error = source.next_frame(&stop).unwrap().pixels.unwrap_err();
+        let words = format!("it carries a stream of pictures: give pipe:{}", path.display());
+        assert!(Chain(&error).to_string().ends_with(&words), "{}", Chain(&error));
+        writer.join().unwrap();
         shutdown.drain();
         assert!(source.next_frame(&stop).is_none());
     }

@@ -17,13 +17,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use narrows_video::Parser;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::OFlags,
 };
 use tokio::sync::oneshot;
 
-use crate::image::FILE_MAX;
+use crate::{image::FILE_MAX, name::Escaped};
 
 /// How much longer than the thread itself its answer is waited for: a thread that is not back by then is stuck in the
 /// operating system, for example on a network file system whose server is gone.
@@ -32,6 +33,9 @@ const STUCK: Duration = Duration::from_millis(100);
 /// Most threads that are left behind. Behind the last one files wait, so a device whose network file system is gone for days
 /// does not run out of threads.
 const MOST_STUCK: usize = 8;
+
+/// Pictures in a FIFO from which on it is a stream. A JPEG of a phone may have another one behind it.
+const STREAM: u64 = 3;
 
 /// Reads whole files. A thread that is stuck is left behind, and the next file gets a new one, up to [`MOST_STUCK`].
 #[derive(Debug)]
@@ -208,6 +212,7 @@ fn read_into(
     }
     let mut deadline = (patience == Patience::Budget).then(|| reading.captured_at + budget);
     let mut part = vec![0; 1 << 16];
+    let (mut stream, mut pictures) = (Parser::new(None, FILE_MAX as usize), 0);
     loop {
         wait(&file, deadline, budget)?;
         if bytes.is_empty() {
@@ -216,7 +221,17 @@ fn read_into(
         }
         match (&file).read(&mut part) {
             Ok(0) => return Ok(()),
-            Ok(read) => bytes.extend(&part[..read]),
+            Ok(read) => {
+                bytes.extend(&part[..read]);
+                let mut count = 0;
+                // What is no stream is a file, and told apart when it is decoded.
+                let _ = stream.push(&part[..read], &mut |_| count += 1);
+                pictures += count;
+                if pictures >= STREAM {
+                    let reason = format!("it carries a stream of pictures: give pipe:{}", Escaped(path));
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+                }
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(error) => return Err(error),
         }

@@ -13,7 +13,7 @@ SOURCE_classify := bench/photos/*.*g
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak chaos cameras vivid sinks status alerts fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
+.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak chaos cameras vivid sinks status alerts kubernetes fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -134,6 +134,9 @@ chaos: build ## kill server, broker, camera and network ROUNDS=200 times in rand
 	ROUNDS=$(ROUNDS) $(CARGO) test $(BUILD) --test chaos -- --nocapture
 
 SECONDS_EACH ?= 600
+kubernetes: build ## the manifests in deploy/kubernetes against the schemas of Kubernetes (needs kubectl, Python and npm)
+	@PYTHON="$(PYTHON)" tests/kubernetes.sh "$(BIN)/narrows-tail" || [ $$? = 77 ]
+
 fuzz: ## run every fuzz target SECONDS_EACH=600 seconds, keeping what is found (needs cargo-fuzz and a nightly toolchain)
 	@CARGO="$(CARGO)" tests/fuzz/run.sh $(SECONDS_EACH) tests/fuzz/corpus
 

@@ -252,7 +252,7 @@ fn keys_that_others_can_read_are_refused_with_the_command_that_mends_them() -> R
     let (server, device) = (authority.path().join("server"), authority.path().join("devices/device"));
     let keys = [server.join("key.pem"), device.join("key.pem"), authority.path().join("ca.key")];
     for key in &keys {
-        fs::set_permissions(key, fs::Permissions::from_mode(0o640))?;
+        fs::set_permissions(key, fs::Permissions::from_mode(0o644))?;
     }
     let chmod = |key: &Path| format!("chmod 600 {}", key.display());
     assert_fails(&serve(&server, &[])?, BAD_IDENTITY, &[&chmod(&keys[0])]);

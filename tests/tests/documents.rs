@@ -62,6 +62,11 @@ fn commands_for_the_status_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_kubernetes_work() -> Result<()> {
+    run("docs/kubernetes.md")
+}
+
+#[test]
 fn commands_for_scheduling_work() -> Result<()> {
     run("docs/scheduling.md")
 }

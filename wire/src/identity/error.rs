@@ -157,7 +157,10 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>, IdentityError> {
     open().map_err(|source| IdentityError::Read { file: file.to_owned(), source })
 }
 
-/// Reads a private key. Nobody but its owner may read it, and the owner must be the user that runs this program or root.
+/// Reads a private key. The owner must be the user that runs this program or root, and nobody else may read it, except for the
+/// group of a key that belongs to root: so packages and the secrets of Kubernetes give a key to a program that is not root. The
+/// same rule as PostgreSQL's (`ssl_key_file`).
+///
 /// The permissions are those of the file that is read, not of another one that has its name a moment later.
 ///
 /// # Errors
@@ -171,7 +174,8 @@ pub fn read_private(file: &Path) -> Result<Vec<u8>, IdentityError> {
         use std::os::unix::fs::MetadataExt;
         let meta = open.metadata().map_err(fail)?;
         let (mode, owner, user) = (meta.mode() & 0o7777, meta.uid(), rustix::process::geteuid().as_raw());
-        if mode & 0o077 != 0 {
+        let others = if owner == 0 { 0o037 } else { 0o077 };
+        if mode & others != 0 {
             return Err(IdentityError::Exposed { file: file.to_owned(), mode });
         }
         if owner != user && owner != 0 {

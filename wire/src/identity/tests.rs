@@ -1,6 +1,6 @@
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
 };
 
 use rcgen::{
@@ -101,7 +101,7 @@ fn a_key_that_others_can_read_is_refused_with_the_command_that_mends_it() {
     let (ca, folder) = (Ca::new(), tempfile::tempdir().unwrap());
     ca.identity(folder.path(), 1, &[]);
     let key = folder.path().join("key.pem");
-    for mode in [0o640, 0o604, 0o666, 0o620, 0o601] {
+    for mode in [0o604, 0o666, 0o620, 0o660, 0o610, 0o601] {
         fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
         let text = Identity::load(folder.path()).unwrap_err().to_string();
         let command = format!("chmod 600 {}", key.display());
@@ -111,10 +111,18 @@ fn a_key_that_others_can_read_is_refused_with_the_command_that_mends_it() {
         fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
         Identity::load(folder.path()).unwrap();
     }
+    let root = fs::metadata(&key).unwrap().uid() == 0;
+    for mode in [0o640, 0o440] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        let identity = Identity::load(folder.path()).map(drop).map_err(|error| error.to_string());
+        assert_eq!(identity.is_ok(), root, "{identity:?}");
+    }
     if chown(&key, Some(12_345), None).is_err() {
         println!("a key of another user: skipped, which takes root to make");
         return;
     }
+    assert!(matches!(Identity::load(folder.path()), Err(IdentityError::Exposed { mode: 0o440, .. })));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).unwrap();
     let text = Identity::load(folder.path()).unwrap_err().to_string();
     assert!(text.contains("user 12345") && text.contains("chown"), "{text}");
 }

@@ -16,6 +16,10 @@ const HORIZON: usize = 48;
 /// Frames for which every order of batches after the first is tried. Where more wait, the most urgent one leads each batch.
 const SEARCHED: usize = 8;
 
+/// Runs that are tried in such orders before one batch is chosen. Several shapes make many more orders than one; those behind are
+/// judged as where more frames wait, so that a choice takes a bounded time.
+const TRIED: usize = 4000;
+
 /// Most urgent frames that a batch may leave out, one after another.
 const MOST_SKIPPED: usize = 7;
 
@@ -79,7 +83,8 @@ impl Choice<'_> {
         let first = self.form(&lanes[self.frames[lead].lane], 0, self.size);
         let horizon = &urgent[..urgent.len().min(HORIZON)];
         let possible = horizon.iter().filter(|at| self.frames[**at].deadline.is_some()).count();
-        let mut best = (self.judge(&first, horizon), first);
+        let mut tries = TRIED;
+        let mut best = (self.judge(&first, horizon, &mut tries), first);
         if best.0.0 + best.0.1 >= possible {
             return best.1;
         }
@@ -89,7 +94,7 @@ impl Choice<'_> {
                 let mut size = self.size.min(order.len() - skipped);
                 while size > 0 {
                     let batch = self.form(order, skipped, size);
-                    let value = self.judge(&batch, horizon);
+                    let value = self.judge(&batch, horizon, &mut tries);
                     if value > best.0 {
                         best = (value, batch);
                     }
@@ -192,8 +197,8 @@ impl Choice<'_> {
         })
     }
 
-    /// The deadlines met where this batch runs now and after it the others of `horizon`.
-    fn judge(&self, batch: &[usize], horizon: &[usize]) -> Met {
+    /// The deadlines met where this batch runs now and after it the others of `horizon`; takes what it tries from `tries`.
+    fn judge(&self, batch: &[usize], horizon: &[usize], tries: &mut usize) -> Met {
         let Some(&first) = batch.first() else { return (0, 0) };
         let cost = self.lanes[self.frames[first].lane].cost;
         let mut left = self.shares.to_vec();
@@ -201,7 +206,7 @@ impl Choice<'_> {
         let rest: Vec<usize> = horizon.iter().copied().filter(|at| !batch.contains(at)).collect();
         let time = self.now + self.step(cost, batch.len());
         let later = match rest.len() <= SEARCHED {
-            true => self.search(&rest, time, &mut left),
+            true => self.search(&rest, time, &mut left, tries),
             false => self.follow(rest, time, &mut left),
         };
         (met.0 + later.0, met.1 + later.1)
@@ -238,11 +243,16 @@ impl Choice<'_> {
     }
 
     /// The most deadlines that can be met from `time` on with the frames of `rest`, in runs of the most urgent frames that are
-    /// in time.
-    fn search(&self, rest: &[usize], time: Duration, left: &mut [usize]) -> Met {
-        let mut best = Met::default();
+    /// in time. Without `tries` left, those that are met where the most urgent frame leads.
+    fn search(&self, rest: &[usize], time: Duration, left: &mut [usize], tries: &mut usize) -> Met {
+        if rest.is_empty() {
+            return Met::default();
+        }
+        let mut best = self.follow(rest.to_vec(), time, &mut left.to_vec());
         for (lane, Lane { cost, .. }) in self.lanes.iter().enumerate() {
             for size in 1..=self.size.min(rest.len()) {
+                let Some(fewer) = tries.checked_sub(1) else { return best };
+                *tries = fewer;
                 let end = time + cost.mean(size);
                 let batch = self.first_in_time(rest, lane, end, size);
                 if batch.len() < size {
@@ -251,7 +261,7 @@ impl Choice<'_> {
                 let mut left = left.to_vec();
                 let met = self.meet(&batch, end, &mut left);
                 let others: Vec<usize> = rest.iter().copied().filter(|at| !batch.contains(at)).collect();
-                let later = self.search(&others, time + self.step(cost, size), &mut left);
+                let later = self.search(&others, time + self.step(cost, size), &mut left, tries);
                 best = best.max((met.0 + later.0, met.1 + later.1));
             }
         }
@@ -344,6 +354,32 @@ mod tests {
         let tables = [table(20, 20), table(5, 5)];
         let frames = [frame(0, 20), frame(1, 21), frame(1, 22)];
         assert_eq!(batch(&frames, &tables), [1, 2]);
+    }
+
+    #[test]
+    fn choosing_among_many_shapes_takes_a_bounded_number_of_tries() {
+        let tables = [table(10, 5), table(11, 4), table(12, 3), table(13, 2)];
+        let frames: Vec<Candidate> = (0..9).map(|at| frame(at as usize % 4, 60 + at % 5)).collect();
+        let lanes: Vec<Lane<'_>> = tables.iter().map(|cost| Lane { cost, ready: true }).collect();
+        let (now, class) = (Duration::ZERO, Priority::Normal);
+        let choice = Choice {
+            now,
+            frames: &frames,
+            lanes: &lanes,
+            shares: &[9],
+            fills: &[true],
+            class,
+            size: 8,
+            workers: 1,
+        };
+        let horizon: Vec<usize> = (0..9).collect();
+        let met = |mut tries: usize| (choice.judge(&[0], &horizon, &mut tries), tries);
+        let (all, unused) = met(1_000_000);
+        assert!(0 < unused && unused < 1_000_000 - TRIED, "the search is as long as it is: {unused}");
+        // What is found is no better with fewer tries, and no less than without any search.
+        let (bounded, unused) = met(TRIED);
+        assert_eq!(unused, 0);
+        assert!(met(0).0 <= bounded && bounded <= all, "{:?} {bounded:?} {all:?}", met(0));
     }
 
     #[test]

@@ -52,12 +52,12 @@ chmod +x "$root/init"
 cat > "$root/commands" << COMMANDS
 lines() {
     seconds=0
-    while [ "\$(wc -l < /host/mnt/lines)" -lt "\$1" ] && [ \$seconds -lt 100 ]; do
+    while [ "\$(wc -l < /host/mnt/lines)" -lt "\$1" ] && [ \$seconds -lt 240 ]; do
         sleep 1
         seconds=\$((seconds + 1))
     done
 }
-chroot /host /bin/sh -c "cd '$PWD' && exec '$head' run --bundle models/bundles/lite2 --path local --tasks classify --fps 5 \
+chroot /host /bin/sh -c "cd '$PWD' && exec '$head' run --bundle models/bundles/lite2 --path local --tasks classify --fps 5 --stall 90 \
     --source usb=v4l2:/dev/video0,640x360" > /host/mnt/lines 2> /host/mnt/said &
 process=\$!
 lines 8
@@ -74,7 +74,7 @@ COMMANDS
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1 > "$scratch/initramfs.gz")
 
 # Emulated, so that it works wherever the tests do.
-timeout 400 qemu-system-x86_64 -machine "pc,accel=tcg" -cpu max -m 2048 -smp 2 -display none -serial stdio -nic none -no-reboot \
+timeout 580 qemu-system-x86_64 -machine "pc,accel=tcg" -cpu max -m 2048 -smp 2 -display none -serial stdio -nic none -no-reboot \
     -kernel "$scratch/kernel/boot/vmlinuz-$version" -initrd "$scratch/initramfs.gz" \
     -append "console=ttyS0 quiet panic=-1 ignore_loglevel=0" \
     -virtfs "local,path=/,mount_tag=host,security_model=none,readonly=on" < /dev/null > "$scratch/console" 2>&1 || true

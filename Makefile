@@ -13,7 +13,7 @@ SOURCE_classify := bench/photos/*.*g
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak chaos cameras vivid sinks status alerts kubernetes fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build clean
+.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro bench-codec soak chaos cameras vivid sinks status alerts kubernetes fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build dist test-dist test-packages test-containers test-reproducible clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -170,6 +170,23 @@ runtime-gpu: ## unpack ONNX Runtime for CUDA 13 into .runtime (256 MB); stays un
 build: runtime ## every program, into target/release
 	$(CARGO) build $(BUILD)
 
+# Zig's linker, cargo-zigbuild and the CycloneDX library come from PyPI, cargo-deb from crates.io, into target/dist-tools.
+dist: ## packages, archives, bills of materials and checksums for arm64, amd64 and armhf, into dist-out: ARCHS="arm64 amd64" for some
+	@CARGO="$(CARGO)" PYTHON="$(PYTHON)" deploy/dist/build.sh $(ARCHS)
+
+test-dist: runtime ## what make dist left: bills of materials, licences, and the arm64 head emulated against the amd64 tail (needs qemu)
+	@CARGO="$(CARGO)" target/dist-tools/venv/bin/python tests/deploy/artifacts.py
+	@tests/deploy/emulated.sh || [ $$? = 77 ]
+
+test-packages: ## install, start, upgrade, remove and purge what make dist left in a Debian of its own (needs root, debootstrap, systemd-nspawn)
+	@tests/deploy/packages.sh || [ $$? = 77 ]
+
+test-containers: ## build and run the images, from what make dist left (needs podman; root and debootstrap, or BASE=IMAGE)
+	@tests/deploy/containers.sh || [ $$? = 77 ]
+
+test-reproducible: ## build the tail twice in different folders and compare the bytes
+	@CARGO="$(CARGO)" PYTHON="$(PYTHON)" tests/deploy/reproducible.sh
+
 clean: ## remove what was built and fetched
 	$(CARGO) clean
-	rm -rf .runtime demo-out evaluate-out bench-out
+	rm -rf .runtime demo-out evaluate-out bench-out dist-out

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     io::{IsTerminal, Write},
+    path::PathBuf,
     process::ExitCode,
     sync::mpsc,
     thread,
@@ -165,6 +166,16 @@ enum Command {
     /// Print a configuration file with every key, its meaning and its default
     #[command(after_help = CONFIG_EXAMPLES)]
     Config,
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Manual {
+        /// Folder for the man pages
+        #[arg(long, value_name = "DIR")]
+        man: PathBuf,
+        /// Folder for the completions of bash, zsh and fish
+        #[arg(long, value_name = "DIR")]
+        completions: PathBuf,
+    },
     /// Measure joules: list the sensors, or measure a command or a span of time
     #[command(after_help = POWER_EXAMPLES)]
     Power(Box<power::Flags>),
@@ -216,6 +227,9 @@ fn main() -> ExitCode {
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|source| Error::Output { place, source })
         }
+        Command::Manual { man, completions } => narrows_service::manual(&Cli::command(), &man, &completions)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|source| Error::Output { place: man.display().to_string(), source }),
         Command::Power(flags) => power::power(&flags).map(ExitCode::from),
         Command::Doctor(flags) => doctor::doctor(&flags).map(ExitCode::from),
     };

@@ -4,11 +4,13 @@
 //! * [`parse()`] reads a command line and the TOML file that its `--config` names. The keys of the file are taken from the
 //!   definition of the command line, so there is no second list of them; [`sample()`] writes a file of all of them.
 //! * [`Checks`] are what a program finds out about its surroundings before it starts.
+//! * [`manual()`] writes man pages and shell completions.
 //! * [`Notifier`] tells systemd that the program is ready, what it is doing and that it still works.
 
 mod checks;
 mod faults;
 mod layout;
+mod manual;
 mod notify;
 mod parse;
 mod sample;
@@ -17,6 +19,7 @@ mod settings;
 pub use checks::{Check, Checks, State, print};
 pub use faults::{Fault, SettingsError};
 pub use layout::{Layout, Tables};
+pub use manual::manual;
 pub use notify::{Notifier, VARIABLES};
 pub use parse::{ParseError, Parsed, parse};
 pub use sample::sample;

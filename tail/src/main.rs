@@ -50,6 +50,11 @@ fn main() -> ExitCode {
             }
         }
         Command::Config => print(&sample(&Cli::command(), "serve", &settings::LAYOUT, settings::INTRO)),
+        Command::Manual { man, completions } => {
+            let what = format!("cannot write man pages and completions into {}", man.display());
+            narrows_service::manual(&Cli::command(), man, completions)
+                .map_err(|source| Error::Io { what, source })
+        }
         Command::Certs(command) => make_certificates(command),
     };
     match result {

@@ -3,6 +3,9 @@
 //! The `sh` blocks of a document are run in order in a folder that has the project's `models`, `bench` and `docs`, with
 //! the programs in PATH. `narrows-tail serve` is started and left running to the document's end. Of `make` only the
 //! target is checked: the targets that a document names are the build and the tests themselves.
+//!
+//! Blocks marked `sh board` are for a machine with the packages, root's rights or a camera. They are not run here; that the shell
+//! understands them, that the programs know their flags, and that the project's files in them exist is checked.
 #![expect(clippy::disallowed_methods, reason = "a server must listen within a bound")]
 
 use std::{
@@ -99,6 +102,18 @@ fn commands_for_power_and_comparing_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_boards_and_servers_work() -> Result<()> {
+    for document in ["docs/gpu-server.md", "docs/troubleshooting.md", "docs/upgrade.md"] {
+        run(document)?;
+    }
+    // What these say is for a machine with packages.
+    for document in ["docs/raspberry-pi.md", "docs/jetson.md", "docs/security.md"] {
+        check_board_blocks(document)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn every_document_is_run() -> Result<()> {
     let own = fs::read_to_string(root().join("tests/tests/documents.rs"))?;
     for entry in fs::read_dir(root().join("docs"))? {
@@ -136,10 +151,57 @@ fn documents_link_to_files_that_exist() -> Result<()> {
     Ok(())
 }
 
+/// Checks the blocks of a document that are for another machine.
+fn check_board_blocks(document: &str) -> Result<()> {
+    let text = fs::read_to_string(root().join(document))?;
+    let kinds = text.lines().filter_map(|line| line.strip_prefix("```sh"));
+    for kind in kinds {
+        ensure!(["", " board"].contains(&kind), "{document}: there is no kind of block called \"sh{kind}\"");
+    }
+    for command in commands(&text, "```sh board") {
+        let name = |error: anyhow::Error| error.context(format!("{document}: {command}"));
+        let output = Command::new("bash").args(["-n", "-c", &command]).output()?;
+        ensure!(output.status.success(), "{document}: {command}: {}", said(&output));
+        check_flags(&command).map_err(name)?;
+        for file in command.split_whitespace().filter(|word| word.starts_with("deploy/")) {
+            ensure!(root().join(file).exists(), "{document}: there is no {file}");
+        }
+    }
+    Ok(())
+}
+
+/// Checks that each program of ours in a command has the subcommand and the flags that it is given.
+fn check_flags(command: &str) -> Result<()> {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let is_program = |word: &&str| ["narrows-head", "narrows-tail", "narrows-bench"].contains(word);
+    for (at, _) in words.iter().enumerate().filter(|(_, word)| is_program(word)) {
+        let rest: Vec<&str> =
+            words[at..].iter().copied().take_while(|word| !["|", "--", ";"].contains(word)).collect();
+        let is_name = |word: &&&str| word.chars().all(|letter| letter.is_ascii_lowercase());
+        // `apt install narrows-head` is no command of the program's.
+        let Some(first) = rest.get(1).filter(|word| is_name(word)) else { continue };
+        let programs = PathBuf::from(narrows_pair::head().get_program());
+        let program = programs.parent().unwrap_or(Path::new("")).join(rest[0]);
+        let mut help = Command::new(program);
+        help.arg(first);
+        if *first == "certs" {
+            help.args(rest.get(2));
+        }
+        let output = help.arg("--help").output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "{}", said(&output));
+        for flag in rest.iter().filter(|word| word.starts_with("--")) {
+            ensure!(text.contains(flag), "{} {first} has no {flag}", rest[0]);
+        }
+    }
+    Ok(())
+}
+
 /// Runs the `sh` blocks of a document.
 fn run(document: &str) -> Result<()> {
+    check_board_blocks(document)?;
     let text = fs::read_to_string(root().join(document))?;
-    let commands = commands(&text);
+    let commands = commands(&text, "```sh");
     assert!(!commands.is_empty(), "{document} has no commands");
     let place = Place::new()?;
     let mut servers = Vec::new();
@@ -163,13 +225,13 @@ fn run(document: &str) -> Result<()> {
     Ok(())
 }
 
-/// The commands in the `sh` blocks of a document, without comments, lines that are continued joined.
-fn commands(text: &str) -> Vec<String> {
+/// The commands in the blocks of a document that begin with the line `fence`, without comments, lines that are continued joined.
+fn commands(text: &str, fence: &str) -> Vec<String> {
     let mut found = Vec::new();
     let (mut inside, mut command) = (false, String::new());
     for line in text.lines() {
         if line.starts_with("```") {
-            inside = line == "```sh";
+            inside = line == fence;
             continue;
         }
         if !inside {

@@ -119,6 +119,8 @@ const ALLOWED_IN: &[(&str, &[&str])] = &[
     ("ureq::", &["head/src/sink/webhook.rs", "head/src/config/outputs.rs"]),
     ("nvml_wrapper", &["head/power/src/sources/gpu.rs"]),
     ("sd_notify", &["service/src/notify.rs"]),
+    ("clap_mangen", &["service/src/manual.rs"]),
+    ("clap_complete", &["service/src/manual.rs"]),
     ("x509_parser", &["wire/src/fault.rs", "wire/src/identity"]),
     ("TransportConfig", &["wire/src/quic.rs"]),
     ("unsafe {", &["head/int8/src/"]),

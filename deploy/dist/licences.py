@@ -4,8 +4,8 @@
     licences.py --report BUILD.jsonl --package narrows-head --target TARGET --out THIRD-PARTY-LICENCES
 
 Texts are those in the crates' own folders, also of C libraries that they bring along; the same text is written once, with the
-crates that it stands in. A crate without a text gets those of its licence's names from another crate of this program; where
-no crate has one, that is an error.
+crates that it stands in. A crate without a text gets the texts of a crate from the same repository, else that of its licence from
+another crate of this program; where no crate has one, that is an error.
 """
 
 import argparse
@@ -43,21 +43,32 @@ def main() -> None:
     crates = linked.read(args.report, args.package, args.target, args.cargo)
     foreign = [entry for entry in crates.packages if entry["source"]]
     texts: dict[str, list[str]] = {}
+    # What a repository's crates have; tract and nom put a text into some of them alone.
+    repositories: dict[str, list[str]] = {}
     without = []
     for package in foreign:
         name = f"{package['name']} {package['version']}"
         own = found(Path(package["manifest_path"]).parent)
         for text in own:
             texts.setdefault(text, []).append(name)
-        if not own:
-            without.append((name, package["license"]))
-    for name, expression in without:
-        texts.setdefault(standard(name, expression, texts), []).append(f"{name} (by its licence's name)")
+        if own:
+            repositories.setdefault(home(package), own)
+        else:
+            without.append((name, package))
+    for name, package in without:
+        for text in repositories.get(home(package)) or [standard(name, package["license"], texts)]:
+            texts[text].append(f"{name} (without a text of its own)")
     lines = [f"Third-party software in {args.package}, and its licences", ""]
     lines += [f"{entry['name']} {entry['version']}: {entry['license']}" for entry in foreign]
     for text, names in sorted(texts.items(), key=lambda entry: entry[1]):
         lines += ["", "-" * 80, *names, "-" * 80, "", text]
     args.out.write_text("\n".join(lines) + "\n")
+
+
+def home(package: dict[str, Any]) -> str:
+    """The repository that a crate comes from, without the folder in it."""
+    address = package["repository"] or package["name"]
+    return "/".join(address.removesuffix(".git").split("/")[:5]).lower()
 
 
 def found(folder: Path) -> list[str]:

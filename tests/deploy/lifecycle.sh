@@ -86,6 +86,7 @@ for program in head tail; do
 	dpkg-query --show --showformat '${Conffiles}\n' "narrows-$program" | grep -q "/etc/narrows/$program.toml" ||
 		fail "$program.toml is no configuration file of the package"
 	if $with_systemd; then
+		systemd-analyze verify --man=no "narrows-$program.service" || fail "systemd does not understand the unit"
 		! systemctl is-enabled --quiet "narrows-$program" || fail "narrows-$program is enabled before it is configured"
 	fi
 done

@@ -27,6 +27,15 @@ if [ -n "$missing" ]; then
 	exit 77
 fi
 
+# Exposure of at most 2.0 of 10.
+for unit in deploy/systemd/*.service; do
+	said=$(systemd-analyze security --no-pager --offline=true --threshold=20 "$unit" 2>&1) || {
+		grep -v '✓' <<<"$said" >&2
+		exit 1
+	}
+	sed -n 's/^→ /test-packages: /p' <<<"$said"
+done
+
 # Makes the packages of the next version, in which the settings' comments differ, for the processor $1 in the folder $2.
 next_version() {
 	local arch=$1 folder=$2 package scratch

@@ -1,7 +1,10 @@
 //! What a frame is worth at each level and at each cut point of its packets.
 
+use serde::{Deserialize, Serialize};
+
 /// A place in a packet where it may end, and what the answer is worth when exactly this much of it arrives.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "(u32, f64)", into = "(u32, f64)")]
 pub struct CutPoint {
     /// Bytes from the packet's beginning.
     pub bytes: u32,
@@ -10,14 +13,16 @@ pub struct CutPoint {
 }
 
 /// A rate level: the cut points of its packet, the whole packet last.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "(u8, Vec<CutPoint>)", into = "(u8, Vec<CutPoint>)")]
 pub struct Rung {
     level: u8,
     cut_points: Vec<CutPoint>,
 }
 
 /// The levels that a frame may be sent at.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Rung>", into = "Vec<Rung>")]
 pub struct Ladder {
     rungs: Vec<Rung>,
     /// The corners of the upper convex hull over nothing and all cut points, by ascending bytes.
@@ -43,6 +48,46 @@ pub enum LadderError {
         /// The level.
         level: u8,
     },
+}
+
+impl From<(u32, f64)> for CutPoint {
+    fn from((bytes, value): (u32, f64)) -> Self {
+        CutPoint { bytes, value }
+    }
+}
+
+impl From<CutPoint> for (u32, f64) {
+    fn from(cut_point: CutPoint) -> Self {
+        (cut_point.bytes, cut_point.value)
+    }
+}
+
+impl TryFrom<(u8, Vec<CutPoint>)> for Rung {
+    type Error = LadderError;
+
+    fn try_from((level, cut_points): (u8, Vec<CutPoint>)) -> Result<Self, LadderError> {
+        Rung::new(level, cut_points)
+    }
+}
+
+impl From<Rung> for (u8, Vec<CutPoint>) {
+    fn from(rung: Rung) -> Self {
+        (rung.level, rung.cut_points)
+    }
+}
+
+impl TryFrom<Vec<Rung>> for Ladder {
+    type Error = LadderError;
+
+    fn try_from(rungs: Vec<Rung>) -> Result<Self, LadderError> {
+        Ladder::new(rungs)
+    }
+}
+
+impl From<Ladder> for Vec<Rung> {
+    fn from(ladder: Ladder) -> Self {
+        ladder.rungs
+    }
 }
 
 impl Rung {
@@ -142,6 +187,17 @@ impl Ladder {
         sizes.min_by_key(|(_, bytes)| *bytes).map_or(0, |(index, _)| index)
     }
 
+    /// The most value that a unit of cost can buy, where a frame costs `fixed` and `per_byte` for each byte that is sent of it:
+    /// the highest ratio of value to cost over all cut points.
+    ///
+    /// Sending bytes while they are worth at least this much for their cost ends at that cut point (Dinkelbach, Management
+    /// Science 13, 1967). Infinite where a frame costs nothing.
+    #[must_use]
+    pub fn best_ratio(&self, fixed: f64, per_byte: f64) -> f64 {
+        let ratio = |point: &CutPoint| point.value / (fixed + per_byte * f64::from(point.bytes));
+        self.hull[1..].iter().map(ratio).fold(0.0, f64::max)
+    }
+
     /// The value of one more byte for a stream of frames of which each gets `bytes`: the slope of the best mixture of
     /// levels and cuts at that size. Zero where every frame can have the most valuable level.
     #[must_use]
@@ -188,6 +244,16 @@ mod tests {
         }
         let descending = vec![cut_point(1, 0.2), cut_point(2, 0.1)];
         assert_eq!(Rung::new(3, descending), Err(LadderError::Value { level }));
+    }
+
+    #[test]
+    fn the_best_ratio_weighs_the_bytes_against_what_a_frame_costs_anyhow() {
+        let ladder = Ladder::new(vec![whole(0, 4000, 0.7), whole(1, 1000, 0.5)]).unwrap();
+        // Where bytes cost nothing, the most valuable level is best; where they cost all, the smallest is.
+        assert!((ladder.best_ratio(2.0, 0.0) - 0.35).abs() < 1e-12);
+        assert!((ladder.best_ratio(0.0, 1e-3) - 0.5).abs() < 1e-12);
+        assert!((ladder.best_ratio(1.0, 1e-3) - 0.25).abs() < 1e-12);
+        assert!(ladder.best_ratio(0.0, 0.0).is_infinite());
     }
 
     #[test]

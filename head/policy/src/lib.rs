@@ -8,6 +8,10 @@
 //! * [`Planner`] chooses, datagram by datagram, the action with the highest expected value: go on with the packet that is
 //!   being sent, end it at what has been sent, send the same frame again at a coarser level, or begin another frame.
 //!
+//! * [`ServerTime`] is the server's share of a frame's time, [`EnergyModel`] what answers cost in energy, and
+//!   [`ExitCosts`] says whether an early exit is worth its own.
+//! * [`Entry`] is what a run records of all that, and [`Replay`] decides on a recording again.
+//!
 //! A packet is decided on again before every datagram, so a wrong estimate of the rate costs a few datagrams and not a frame.
 //!
 //! ```
@@ -19,7 +23,7 @@
 //! let mut planner = Planner::new(PlannerConfig::default());
 //! let mut link = Link::new(LinkConfig::default());
 //! let ms = Duration::from_millis;
-//! planner.capture(ms(0), FrameInfo { id: 7, source: 0, due: ms(300), ladder });
+//! planner.capture(ms(0), FrameInfo { id: 7, source: 0, due: ms(300), computed: ms(20), ladder });
 //! let Step::Encode { frame: 7, level, .. } = planner.next(ms(0), &link) else { panic!("the link is idle") };
 //! let Step::Send(chunk) = planner.next(ms(0), &link) else { panic!("a frame has begun") };
 //! assert_eq!((chunk.frame, chunk.level, chunk.offset), (7, level, 0));
@@ -29,10 +33,19 @@
 //! # Ok::<(), narrows_policy::LadderError>(())
 //! ```
 
+mod energy;
+mod exit;
 mod ladder;
 mod link;
+mod nanos;
 mod planner;
+mod record;
+mod server;
 
+pub use energy::EnergyModel;
+pub use exit::ExitCosts;
 pub use ladder::{CutPoint, Ladder, LadderError, Rung};
-pub use link::{Forecast, Link, LinkConfig};
+pub use link::{Forecast, Link, LinkConfig, LinkState};
 pub use planner::{Chunk, DropReason, FrameInfo, Planner, PlannerConfig, Step, Waiting};
+pub use record::{Decision, Difference, Entry, Replay, ReplayError, Stay};
+pub use server::ServerTime;

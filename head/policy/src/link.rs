@@ -8,6 +8,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::nanos;
+
 /// Round trips that must have been observed before the shortest of them may replace a shorter one.
 const LEAST_RTTS: u32 = 16;
 
@@ -55,10 +59,15 @@ impl Default for LinkConfig {
     }
 }
 
+/// Most bytes in flight and most bytes of a datagram that a recorded state may have.
+const MOST_IN_FLIGHT: u64 = 1 << 30;
+const MOST_DATAGRAM: u32 = 1 << 16;
+
 /// The state of the uplink as observed so far.
 #[derive(Clone, Debug)]
 pub struct Link {
     config: LinkConfig,
+    datagram: u32,
     fast: Rate,
     slow: Rate,
     window: Rate,
@@ -66,6 +75,23 @@ pub struct Link {
     in_flight: u64,
     /// When the datagrams in flight began to be more than none.
     busy_since: Duration,
+    delivered_at: Duration,
+}
+
+/// What a [`Link`] has learnt, without its settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkState {
+    datagram: u32,
+    /// Bytes per second.
+    fast: f64,
+    slow: f64,
+    window: f64,
+    base: ShortestRtt,
+    in_flight: u64,
+    #[serde(with = "nanos")]
+    busy_since: Duration,
+    #[serde(with = "nanos")]
     delivered_at: Duration,
 }
 
@@ -83,6 +109,7 @@ impl Link {
     pub fn new(config: LinkConfig) -> Self {
         let rate = |span: Duration| Rate { value: config.initial_rate, span: span.as_secs_f64() };
         Link {
+            datagram: config.datagram,
             fast: rate(config.fast),
             slow: rate(config.slow),
             window: rate(config.window),
@@ -94,12 +121,48 @@ impl Link {
         }
     }
 
+    /// What has been learnt so far.
+    #[must_use]
+    pub fn state(&self) -> LinkState {
+        LinkState {
+            datagram: self.datagram,
+            fast: self.fast.value,
+            slow: self.slow.value,
+            window: self.window.value,
+            base: self.base.clone(),
+            in_flight: self.in_flight,
+            busy_since: self.busy_since,
+            delivered_at: self.delivered_at,
+        }
+    }
+
+    /// A link that has learnt `state`; `None` for a state that no link can be in.
+    #[must_use]
+    pub fn resume(config: LinkConfig, state: LinkState) -> Option<Self> {
+        let rates = [state.fast, state.slow, state.window];
+        let usable = rates.iter().all(|rate| rate.is_finite() && *rate >= 0.0)
+            && (1..=MOST_DATAGRAM).contains(&state.datagram)
+            && state.in_flight <= MOST_IN_FLIGHT;
+        let rate = |value, span: Duration| Rate { value, span: span.as_secs_f64() };
+        usable.then(|| Link {
+            datagram: state.datagram,
+            fast: rate(state.fast, config.fast),
+            slow: rate(state.slow, config.slow),
+            window: rate(state.window, config.window),
+            base: state.base,
+            in_flight: state.in_flight,
+            busy_since: state.busy_since,
+            delivered_at: state.delivered_at,
+            config,
+        })
+    }
+
     /// Takes note of a datagram of `bytes` that leaves.
     pub fn on_sent(&mut self, now: Duration, bytes: u32) {
         if self.in_flight == 0 {
             self.busy_since = now;
         }
-        self.in_flight += u64::from(bytes);
+        self.in_flight = self.in_flight.saturating_add(bytes.into());
     }
 
     /// Takes note of the acknowledgement of a datagram of `bytes` that left at `sent`.
@@ -126,7 +189,7 @@ impl Link {
 
     /// Changes the stream bytes of a full datagram.
     pub fn set_datagram(&mut self, bytes: u32) {
-        self.config.datagram = bytes.max(1);
+        self.datagram = bytes.clamp(1, MOST_DATAGRAM);
     }
 
     /// Bytes that were sent and neither acknowledged nor lost.
@@ -138,7 +201,7 @@ impl Link {
     /// Whether another full datagram may leave: one round trip's worth of bytes and the queue that is allowed.
     #[must_use]
     pub fn may_send(&self) -> bool {
-        let least = f64::from(self.config.least_window * self.config.datagram);
+        let least = f64::from(self.config.least_window) * f64::from(self.datagram);
         let span = self.base.value + self.config.queue;
         (self.in_flight as f64) < (self.window.value * span.as_secs_f64()).max(least)
     }
@@ -158,7 +221,7 @@ impl Link {
     /// Stream bytes of a full datagram.
     #[must_use]
     pub fn datagram(&self) -> u32 {
-        self.config.datagram
+        self.datagram
     }
 
     /// What the link will deliver from now on. While datagrams are in flight and none arrives, the rate sinks.
@@ -170,7 +233,7 @@ impl Link {
         };
         Forecast {
             rate: self.fast.value * (-silence.as_secs_f64() / self.fast.span).exp(),
-            datagram: f64::from(self.config.datagram),
+            datagram: f64::from(self.datagram),
             certainty: self.config.certainty,
         }
     }
@@ -211,28 +274,34 @@ impl Rate {
 }
 
 /// The shortest round trip of the current period and the one before.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ShortestRtt {
+    #[serde(with = "nanos")]
     value: Duration,
-    current: Duration,
+    /// The shortest of the current period; `None` at its beginning.
+    #[serde(with = "nanos::optional")]
+    current: Option<Duration>,
     /// Observations in the current period.
     count: u32,
+    #[serde(with = "nanos::optional")]
     until: Option<Duration>,
 }
 
 impl ShortestRtt {
     fn new(assumed: Duration) -> Self {
-        ShortestRtt { value: assumed, current: Duration::MAX, count: 0, until: None }
+        ShortestRtt { value: assumed, current: None, count: 0, until: None }
     }
 
     fn observe(&mut self, now: Duration, rtt: Duration, period: Duration) {
-        self.current = self.current.min(rtt);
+        let shortest = self.current.map_or(rtt, |current| current.min(rtt));
+        self.current = Some(shortest);
         self.value = self.value.min(rtt);
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         // A few observations may all come from one outage.
         if now >= *self.until.get_or_insert(now + period) && self.count >= LEAST_RTTS {
-            self.value = self.current;
-            (self.current, self.count, self.until) = (Duration::MAX, 0, Some(now + period));
+            self.value = shortest;
+            (self.current, self.count, self.until) = (None, 0, Some(now + period));
         }
     }
 }

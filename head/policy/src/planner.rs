@@ -2,18 +2,20 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{CutPoint, Forecast, Ladder, Link, Rung};
+use serde::{Deserialize, Serialize};
+
+use self::view::View;
+use crate::{CutPoint, EnergyModel, Ladder, Link, Rung, nanos};
+
+mod view;
 
 /// How much more another action must be worth before a packet that is being sent is given up for it. Without it, estimates
 /// that waver would begin a frame again and again.
 const GIVE_UP_FOR: f64 = 0.03;
 
-/// The price of a byte over what another frame could earn with it when the link stays as it is. Bytes that the link carries
-/// later than expected delay every frame after them, while bytes that were not sent are missed by one frame only.
-const CAUTION: f64 = 1.5;
-
 /// Which frames wait while another one is being sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Waiting {
     /// The newest of each source: a frame that waits is replaced by the next one. For live sources.
     Newest,
@@ -22,22 +24,26 @@ pub enum Waiting {
 }
 
 /// Settings of [`Planner`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannerConfig {
     /// Which frames wait.
     pub waiting: Waiting,
     /// The time between captures assumed before there have been two.
+    #[serde(with = "nanos")]
     pub interval: Duration,
+    /// What bytes and computing cost, where answers are to cost little energy; without it they are to be worth most.
+    pub energy: Option<EnergyModel>,
 }
 
 impl Default for PlannerConfig {
     fn default() -> Self {
-        PlannerConfig { waiting: Waiting::Newest, interval: Duration::from_millis(100) }
+        PlannerConfig { waiting: Waiting::Newest, interval: Duration::from_millis(100), energy: None }
     }
 }
 
 /// The next thing to do.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Encode this frame at this level, whatever was sent of it before. What is then known of the packet is told by
     /// [`Planner::encoded`]; without that the ladder's sizes are taken for its.
@@ -68,12 +74,13 @@ pub enum Step {
     /// Nothing until an observation, a capture, or this time if there is one.
     Idle {
         /// The end of the first frame that waits.
+        #[serde(with = "nanos::optional")]
         until: Option<Duration>,
     },
 }
 
 /// A part of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
     /// The frame.
     pub frame: u64,
@@ -90,7 +97,8 @@ pub struct Chunk {
 }
 
 /// Why a frame was given up before it was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DropReason {
     /// A newer frame was captured.
     Replaced,
@@ -101,31 +109,39 @@ pub enum DropReason {
 }
 
 /// Chooses what is sent next, one datagram at a time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Planner {
     config: PlannerConfig,
     waiting: VecDeque<FrameInfo>,
     current: Option<Packet>,
+    #[serde(with = "nanos::optional")]
     captured_at: Option<Duration>,
     /// Mean time between captures, in seconds.
     interval: f64,
 }
 
 /// A frame that may be sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FrameInfo {
     /// Its number, which is that of no other frame.
     pub id: u64,
     /// The number of its source: a frame is replaced by newer ones of the same source alone.
     pub source: usize,
     /// When its bytes must be at the server: the deadline less the server's work and the reply's way back.
+    #[serde(with = "nanos")]
     pub due: Duration,
+    /// For how long this device has computed on it.
+    #[serde(with = "nanos")]
+    pub computed: Duration,
     /// Its sizes, as far as they are known, and what they are worth.
     pub ladder: Ladder,
 }
 
 /// A packet that is being sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "PacketRecord", into = "PacketRecord")]
 struct Packet {
     frame: FrameInfo,
     attempt: u32,
@@ -136,26 +152,34 @@ struct Packet {
     sent: u32,
 }
 
-/// What expected values depend on at one moment.
-struct View {
-    now: Duration,
-    forecast: Forecast,
-    /// Time from the sending of a byte over an empty link to its arrival.
-    one_way: Duration,
-    /// Bytes before the next one.
-    ahead: u64,
-    datagram: u32,
-    interval: f64,
-    rate: f64,
+/// A [`Packet`] in a recorded state, before its numbers are checked.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PacketRecord {
+    frame: FrameInfo,
+    attempt: u32,
+    rung: usize,
+    cuts: Rung,
+    sent: u32,
 }
 
-/// What the link will do for one frame.
-struct Outlook {
-    /// Value of a byte that another frame could have.
-    price: f64,
-    /// The chances that at least 0, 1, … datagrams are delivered in time.
-    chances: Vec<f64>,
-    datagram: u32,
+impl TryFrom<PacketRecord> for Packet {
+    type Error = &'static str;
+
+    fn try_from(record: PacketRecord) -> Result<Self, Self::Error> {
+        let PacketRecord { frame, attempt, rung, cuts, sent } = record;
+        match rung < frame.ladder.rungs().len() && sent < cuts.bytes() {
+            true => Ok(Packet { frame, attempt, rung, cuts, sent }),
+            false => Err("a packet that is being sent has a level of its frame, and bytes left"),
+        }
+    }
+}
+
+impl From<Packet> for PacketRecord {
+    fn from(packet: Packet) -> Self {
+        let Packet { frame, attempt, rung, cuts, sent } = packet;
+        PacketRecord { frame, attempt, rung, cuts, sent }
+    }
 }
 
 impl Planner {
@@ -182,7 +206,7 @@ impl Planner {
 
     /// The next step; to be called until it is [`Step::Idle`].
     pub fn next(&mut self, now: Duration, link: &Link) -> Step {
-        let view = View::new(now, link, self.interval);
+        let view = View::new(now, link, self.interval, self.config.energy);
         // Due times need not ascend: they follow the estimates of their moments.
         if let Some(expired) = self.waiting.iter().position(|frame| frame.due <= now)
             && let Some(frame) = self.waiting.remove(expired)
@@ -210,7 +234,7 @@ impl Planner {
             }
             let (again, rung) = view.best(&packet.frame);
             if rung != packet.rung && again > view.whole(packet) + GIVE_UP_FOR {
-                packet.begin(packet.attempt + 1, rung);
+                packet.begin(packet.attempt.saturating_add(1), rung);
                 return packet.encode();
             } else if view.rest(packet, packet.sent) < 0.0 {
                 let cut = Step::Cut { frame: packet.frame.id, bytes: packet.sent };
@@ -264,6 +288,40 @@ impl Planner {
         }
     }
 
+    /// Takes a step that was decided elsewhere, in place of [`Planner::next`]. One that does not fit has no effect.
+    pub fn follow(&mut self, step: &Step) {
+        match *step {
+            Step::Encode { frame, attempt, level } => {
+                let waits = self.waiting.iter().position(|waiting| waiting.id == frame);
+                let (info, old) = match waits.and_then(|index| self.waiting.remove(index)) {
+                    Some(info) => (info, None),
+                    None => match self.current.take() {
+                        Some(packet) if packet.frame.id == frame => (packet.frame.clone(), Some(packet)),
+                        other => return self.current = other,
+                    },
+                };
+                self.current = match info.ladder.rungs().iter().position(|rung| rung.level() == level) {
+                    Some(rung) => {
+                        let cuts = info.ladder.rungs()[rung].clone();
+                        Some(Packet { frame: info, attempt, rung, cuts, sent: 0 })
+                    }
+                    None => old,
+                };
+            }
+            Step::Send(chunk) => {
+                let ours = self.current.as_mut().filter(|packet| packet.frame.id == chunk.frame);
+                if let Some(packet) = ours {
+                    packet.sent = chunk.offset.saturating_add(chunk.bytes);
+                    if chunk.last || packet.sent >= packet.cuts.bytes() {
+                        self.current = None;
+                    }
+                }
+            }
+            Step::Cut { frame, .. } | Step::Drop { frame, .. } => self.remove(frame),
+            Step::Idle { .. } => {}
+        }
+    }
+
     /// Forgets a frame, whatever became of it.
     pub fn remove(&mut self, id: u64) {
         self.waiting.retain(|frame| frame.id != id);
@@ -294,65 +352,6 @@ impl Planner {
     }
 }
 
-impl View {
-    fn new(now: Duration, link: &Link, interval: f64) -> Self {
-        View {
-            now,
-            forecast: link.forecast(now),
-            one_way: link.base_rtt() / 2,
-            ahead: link.in_flight(),
-            datagram: link.datagram(),
-            interval,
-            rate: link.rate(),
-        }
-    }
-
-    /// The time in which the link must take the frame's bytes, or `None` if nothing that is sent now arrives in time.
-    fn time_left(&self, frame: &FrameInfo) -> Option<Duration> {
-        frame.due.checked_sub(self.now + self.one_way)
-    }
-
-    /// The level with the highest expected value for a frame of which nothing has been sent, and that value.
-    fn best(&self, frame: &FrameInfo) -> (f64, usize) {
-        let Some(outlook) = self.outlook(frame, None) else { return (-1.0, 0) };
-        let values = frame.ladder.rungs().iter().map(|rung| outlook.gain(rung, 0, 0, self.ahead)).enumerate();
-        let best = values.max_by(|a, b| a.1.total_cmp(&b.1));
-        best.map_or((-1.0, 0), |(rung, value)| (value, rung))
-    }
-
-    /// The expected value of a packet that is sent on to its end.
-    fn whole(&self, packet: &Packet) -> f64 {
-        let arrived = self.arrived(packet);
-        packet.cuts.value_at(arrived) + self.rest(packet, arrived)
-    }
-
-    /// The expected gain from the bytes of a packet after `from`.
-    fn rest(&self, packet: &Packet, from: u32) -> f64 {
-        let Some(outlook) = self.outlook(&packet.frame, Some(&packet.cuts)) else { return -1.0 };
-        let others = self.ahead.saturating_sub(u64::from(packet.sent));
-        let ahead = others + u64::from(from - self.arrived(packet));
-        outlook.gain(&packet.cuts, from, packet.sent, ahead)
-    }
-
-    /// How much of a packet has arrived for certain. Bytes in flight are taken for its last ones.
-    fn arrived(&self, packet: &Packet) -> u32 {
-        u64::from(packet.sent).saturating_sub(self.ahead) as u32
-    }
-
-    /// What the link will do for a frame, or `None` if nothing that is sent now arrives in time.
-    fn outlook(&self, frame: &FrameInfo, cuts: Option<&Rung>) -> Option<Outlook> {
-        let time = self.time_left(frame)?;
-        let packets = frame.ladder.rungs().iter().chain(cuts);
-        let largest = packets.map(Rung::bytes).max().unwrap_or(0);
-        let datagrams = (self.ahead + u64::from(largest)).div_ceil(u64::from(self.datagram)) as usize;
-        Some(Outlook {
-            price: CAUTION * frame.ladder.price(self.rate * self.interval),
-            chances: self.forecast.chances(datagrams + 1, time),
-            datagram: self.datagram,
-        })
-    }
-}
-
 impl Packet {
     fn rung(&self) -> &Rung {
         &self.frame.ladder.rungs()[self.rung]
@@ -365,32 +364,5 @@ impl Packet {
 
     fn encode(&self) -> Step {
         Step::Encode { frame: self.frame.id, attempt: self.attempt, level: self.cuts.level() }
-    }
-}
-
-impl Outlook {
-    /// The expected gain from the bytes of a packet after `from`, with `ahead` bytes before them, less the price of those
-    /// after `sent`. The packet ends where that is highest, but not before one more datagram is sent.
-    fn gain(&self, rung: &Rung, from: u32, sent: u32, ahead: u64) -> f64 {
-        let (mut total, mut value, mut at) = (0.0, rung.value_at(from), from);
-        let mut best = f64::NEG_INFINITY;
-        while at < rung.bytes() {
-            let next = rung.bytes().min(at + self.datagram);
-            let cost = self.price * f64::from(next - at.max(sent).min(next));
-            let reached = rung.value_at(next);
-            total += self.chance(ahead + u64::from(next - from)) * (reached - value - cost);
-            (value, at) = (reached, next);
-            if at > sent {
-                best = best.max(total);
-            }
-        }
-        best
-    }
-
-    /// The chance that so many bytes are delivered in time.
-    fn chance(&self, bytes: u64) -> f64 {
-        let datagrams = bytes as f64 / f64::from(self.datagram);
-        let whole = datagrams as usize;
-        self.chances[whole] + (self.chances[whole + 1] - self.chances[whole]) * datagrams.fract()
     }
 }

@@ -79,7 +79,10 @@ impl Run {
             } else {
                 let source = captured as usize % self.sources;
                 let due = now + budget;
-                self.planner.capture(now, FrameInfo { id: captured, source, due, ladder: ladder() });
+                self.planner.capture(
+                    now,
+                    FrameInfo { id: captured, source, due, computed: ms(20), ladder: ladder() },
+                );
                 captured += 1;
             }
             loop {

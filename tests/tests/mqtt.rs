@@ -183,6 +183,42 @@ fn discovery_is_valid_and_names_topics_that_exist() -> Result<()> {
 }
 
 #[test]
+fn a_camera_that_is_no_longer_in_the_run_leaves_home_assistant() -> Result<()> {
+    let Some(broker) = Broker::start("mqtt removal", "allow_anonymous true")? else { return Ok(()) };
+    let of = |cameras: &[&str]| {
+        let mut head = narrows_pair::head();
+        head.args(["run", "--path", "local", "--tasks", "classify", "--repeat", "0", "--fps", "5"]);
+        head.args(["--device", "pi", "--mqtt", &address(&broker), "--bundle"]).arg(bundle());
+        for camera in cameras {
+            head.arg("--source").arg(format!("{camera}={}", photos().display()));
+        }
+        head.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Running::start(&mut head)
+    };
+    let both = of(&["front", "back"])?;
+    broker.subscribe("narrows/pi/back/class", &[])?.find(|_| true)?;
+    both.end()?;
+    let live = broker.subscribe("homeassistant/device/narrows_pi/config", &["-R"])?;
+    let gone = broker.subscribe("narrows/pi/back/class", &["-R"])?;
+    let one = of(&["front"])?;
+    let component = |message: &narrows_tests::broker::Message, key: &str| {
+        message.json().map(|discovery| discovery["components"][key].clone()).unwrap_or_default()
+    };
+    // Home Assistant removes what has its platform alone.
+    let key = "narrows_pi_back_class";
+    live.find(|message| component(message, key) == serde_json::json!({ "platform": "sensor" }))?;
+    live.find(|message| {
+        component(message, key).is_null() && !component(message, "narrows_pi_front_class").is_null()
+    })?;
+    // The broker forgets the topics of the camera.
+    gone.find(|message| message.payload.is_empty())?;
+    one.end()?;
+    let kept = broker.subscribe("narrows/pi/back/#", &[])?.within(Duration::from_millis(500));
+    assert!(kept.is_empty(), "{:?}", kept.iter().map(|message| &message.topic).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
 fn a_killed_head_is_offline_and_a_killed_broker_is_told_everything_again() -> Result<()> {
     let Some(mut broker) = Broker::start("mqtt killed", "allow_anonymous true")? else { return Ok(()) };
     let available = broker.subscribe("narrows/pi/available", &[])?;

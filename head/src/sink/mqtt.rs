@@ -8,8 +8,9 @@ use std::{
 };
 
 use rumqttc::{AsyncClient, EventLoop, PublishOptions, QoS};
+use serde_json::Value;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{MissedTickBehavior, interval},
 };
 
@@ -31,6 +32,7 @@ mod topics;
 
 use self::{
     broker::Link,
+    discovery::Stale,
     topics::{OFFLINE, ONLINE, Topics},
 };
 
@@ -89,7 +91,8 @@ impl MqttSink {
     ) -> Result<Self, Error> {
         let own = || format!("narrows/{}", topic_level(&monitor.device().name));
         let prefix = mqtt.topic.clone().unwrap_or_else(own);
-        let topics = Topics::new(&prefix, mqtt.discovery.as_deref());
+        let own = mqtt.discovery.as_deref().map(|prefix| discovery::topic(prefix, &monitor.device().name));
+        let topics = Topics::new(&prefix, mqtt.discovery.as_deref()).discovering(own);
         let (client, events) = broker::open(mqtt, &topics)?;
         Ok(MqttSink {
             client,
@@ -109,8 +112,15 @@ impl MqttSink {
     pub(super) async fn run(mut self, queue: &Queue<Arc<Event>>, tallies: Vec<Arc<Tally>>) {
         self.tallies = tallies;
         let (sender, mut link) = watch::channel(Link::default());
+        let (discovered, mut discovery) = mpsc::unbounded_channel();
         let events = self.events.take().map(|events| {
-            tokio::spawn(broker::drive(events, self.topics.clone(), sender, Arc::clone(queue.tally())))
+            tokio::spawn(broker::drive(
+                events,
+                self.topics.clone(),
+                sender,
+                discovered,
+                Arc::clone(queue.tally()),
+            ))
         });
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -123,6 +133,7 @@ impl MqttSink {
                     self.react(known, now).await;
                     known = now;
                 }
+                Some(held) = discovery.recv() => self.remove_stale(&held).await,
                 // Before the answers, which may come as fast as they are taken.
                 _ = tick.tick() => if known.is_connected { self.publish_due().await },
                 // While there is no connection the newest answers wait in the queue.
@@ -256,12 +267,36 @@ impl MqttSink {
     }
 
     async fn discover(&self) {
-        let Some(prefix) = &self.discovery else { return };
+        if let Some((topic, payload)) = self.announcement() {
+            self.send(topic, payload.to_string(), QoS::AtLeastOnce, true).await;
+        }
+    }
+
+    /// Topic and payload of the discovery.
+    fn announcement(&self) -> Option<(String, Value)> {
+        let prefix = self.discovery.as_ref()?;
         let device = &self.monitor.device().name;
         let cameras = self.cameras.keys().map(String::as_str);
-        let (topic, payload) =
-            discovery::message(prefix, device, &self.topics, cameras, self.picture_every.is_some());
+        Some(discovery::message(prefix, device, &self.topics, cameras, self.picture_every.is_some()))
+    }
+
+    /// Removes what an earlier run announced and this one has not: `held` is what the broker holds as the discovery.
+    async fn remove_stale(&self, held: &[u8]) {
+        let Some((topic, payload)) = self.announcement() else { return };
+        let Stale { components, topics } = discovery::stale(held, &payload, &self.topics);
+        if components.is_empty() {
+            return;
+        }
+        // Home Assistant removes what is announced with its platform alone, and then forgets it.
+        let mut removing = payload.clone();
+        if let Some(all) = removing["components"].as_object_mut() {
+            all.extend(components);
+        }
+        self.send(topic.clone(), removing.to_string(), QoS::AtLeastOnce, true).await;
         self.send(topic, payload.to_string(), QoS::AtLeastOnce, true).await;
+        for topic in topics {
+            self.send(topic, Vec::new(), QoS::AtLeastOnce, true).await;
+        }
     }
 
     /// Hands a message over, waiting for room. The event loop goes on by itself, so the wait ends with the connection.

@@ -7,7 +7,10 @@ use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions, QoS,
     TlsConfiguration, Transport,
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
 
 use super::topics::{OFFLINE, Topics};
 use crate::{Error, config::Mqtt, report::Tally, sink::tls};
@@ -21,6 +24,8 @@ const CONNECT: u64 = 5;
 const WAIT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// Messages that may wait to be sent: few, since what waits here is not replaced by what is newer.
 const WAITING: usize = 16;
+/// Largest message that is heard: the discovery of this device, with some kilobytes for each camera.
+const LARGEST_HEARD: usize = 1 << 20;
 /// Largest message that is sent: a picture.
 const LARGEST: usize = 8 << 20;
 
@@ -45,7 +50,7 @@ pub(super) fn open(mqtt: &Mqtt, topics: &Topics) -> Result<(AsyncClient, EventLo
     let id = format!("narrows{}", &Digest::of(topics.available().as_bytes()).to_string()[..16]);
     let mut options = MqttOptions::new(id, (mqtt.host.clone(), mqtt.port));
     options.set_keep_alive(KEEP_ALIVE);
-    options.set_max_packet_size(64 << 10, LARGEST);
+    options.set_max_packet_size(LARGEST_HEARD, LARGEST);
     options.set_last_will(LastWill::new(topics.available(), OFFLINE, QoS::AtLeastOnce, true));
     if let Some((user, password)) = &mqtt.user {
         options.set_credentials(user.clone(), password.clone());
@@ -67,6 +72,7 @@ pub(super) async fn drive(
     mut events: EventLoop,
     topics: Topics,
     link: watch::Sender<Link>,
+    discovered: mpsc::UnboundedSender<Vec<u8>>,
     tally: Arc<Tally>,
 ) {
     let mut wait = WAIT.0;
@@ -82,6 +88,9 @@ pub(super) async fn drive(
                     link.send_modify(|link| link.wills += 1);
                 } else if topics.is_birth(&message.topic, &message.payload) {
                     link.send_modify(|link| link.births += 1);
+                } else if topics.is_discovery(&message.topic) {
+                    // The sink outlives this, unless it has ended.
+                    discovered.send(message.payload.to_vec()).ok();
                 }
             }
             Ok(_) => {}

@@ -54,7 +54,47 @@ pub(super) fn message<'a>(
         "payload_not_available": OFFLINE,
         "components": components,
     });
-    (format!("{prefix}/device/{id}/config"), payload)
+    (topic(prefix, device), payload)
+}
+
+/// The topic of a device's discovery.
+pub(super) fn topic(prefix: &str, device: &str) -> String {
+    format!("{prefix}/device/narrows_{}/config", identifier(device))
+}
+
+/// What was announced before and is no longer: entities of cameras that this device has no more.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Stale {
+    /// The entities, as they are announced to be removed: with their platforms alone.
+    pub(super) components: Map<String, Value>,
+    /// Their topics below the prefix of the device.
+    pub(super) topics: Vec<String>,
+}
+
+/// Compares what the broker holds as this device's discovery with what it is to be.
+pub(super) fn stale(held: &[u8], payload: &Value, topics: &Topics) -> Stale {
+    let mut stale = Stale::default();
+    let held: Value = serde_json::from_slice(held).unwrap_or_default();
+    let (Some(held), Some(present)) = (held["components"].as_object(), payload["components"].as_object())
+    else {
+        return stale;
+    };
+    let of = |component: &Value| -> Vec<String> {
+        let named = ["state_topic", "image_topic"].iter().filter_map(|key| component[*key].as_str());
+        named.filter(|topic| topics.is_own(topic)).map(str::to_owned).collect()
+    };
+    let used: Vec<String> = present.values().flat_map(of).collect();
+    for (key, component) in held.iter().filter(|(key, _)| !present.contains_key(*key)) {
+        // One with its platform alone has been removed.
+        if let (Some(platform), true) = (component["platform"].as_str(), component.get("unique_id").is_some())
+        {
+            stale.components.insert(key.clone(), json!({ "platform": platform }));
+            stale.topics.extend(of(component).into_iter().filter(|topic| !used.contains(topic)));
+        }
+    }
+    stale.topics.sort();
+    stale.topics.dedup();
+    stale
 }
 
 /// The entities of a camera, without their unique names.
@@ -191,5 +231,29 @@ mod tests {
         assert_eq!(components["narrows_pi_front_picture"]["image_topic"], "narrows/pi/front/picture");
         assert_eq!(components["narrows_pi_front_latency"]["device_class"], "duration");
         assert_eq!(components["narrows_pi_front_bytes"]["device_class"], "data_size");
+    }
+
+    #[test]
+    fn cameras_that_are_gone_are_removed_once() {
+        let topics = Topics::new("narrows/pi", Some("ha"));
+        let make = |cameras: &[&str]| message("ha", "pi", &topics, cameras.iter().copied(), true).1;
+        let (both, one) = (make(&["front", "back"]), make(&["front"]));
+        let found = stale(both.to_string().as_bytes(), &one, &topics);
+        assert_eq!(found.components.len(), 8);
+        assert_eq!(found.components["narrows_pi_back_class"], json!({"platform": "sensor"}));
+        let of_back = ["class", "picture", "state"].map(|kind| format!("narrows/pi/back/{kind}"));
+        assert_eq!(found.topics, of_back);
+        let mut removing = one.clone();
+        removing["components"].as_object_mut().unwrap().extend(found.components);
+        assert_eq!(stale(removing.to_string().as_bytes(), &one, &topics), Stale::default());
+        assert_eq!(stale(one.to_string().as_bytes(), &both, &topics), Stale::default());
+        for held in ["", "no JSON", "[]", "{\"components\":{\"x\":3}}"] {
+            assert_eq!(stale(held.as_bytes(), &one, &topics), Stale::default(), "{held}");
+        }
+        // Topics of others are left alone.
+        let foreign =
+            json!({"components": {"x": {"platform": "sensor", "unique_id": "x", "state_topic": "other/x"}}});
+        let found = stale(foreign.to_string().as_bytes(), &one, &topics);
+        assert_eq!((found.components.len(), found.topics.len()), (1, 0));
     }
 }

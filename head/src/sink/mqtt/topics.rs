@@ -16,6 +16,8 @@ pub(super) struct Topics {
     available: String,
     /// Where Home Assistant may say that it has started.
     births: Vec<String>,
+    /// This device's own discovery, which the broker holds from an earlier run.
+    discovery: Option<String>,
 }
 
 impl Topics {
@@ -23,7 +25,23 @@ impl Topics {
         let births = |discovery: &str| vec![format!("{discovery}/status"), BIRTH.to_owned()];
         let mut births = discovery.map_or_else(Vec::new, births);
         births.dedup();
-        Topics { prefix: prefix.to_owned(), available: format!("{prefix}/available"), births }
+        let available = format!("{prefix}/available");
+        Topics { prefix: prefix.to_owned(), available, births, discovery: None }
+    }
+
+    /// Hears the device's own discovery, too.
+    pub(super) fn discovering(self, discovery: Option<String>) -> Self {
+        Topics { discovery, ..self }
+    }
+
+    /// Whether a message is this device's own discovery.
+    pub(super) fn is_discovery(&self, topic: &[u8]) -> bool {
+        self.discovery.as_ref().is_some_and(|own| own.as_bytes() == topic)
+    }
+
+    /// Whether a topic is one of this device.
+    pub(super) fn is_own(&self, topic: &str) -> bool {
+        topic.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// `online` or `offline`, retained.
@@ -43,7 +61,7 @@ impl Topics {
 
     /// The topics to subscribe to.
     pub(super) fn heard(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(&self.available).chain(&self.births).map(String::as_str)
+        std::iter::once(&self.available).chain(&self.births).chain(&self.discovery).map(String::as_str)
     }
 
     /// Whether a message says that Home Assistant has started.

@@ -5,7 +5,7 @@
 //! put aside into `damaged`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::FileExt,
@@ -30,6 +30,12 @@ pub(super) struct Folder {
     bundle: String,
     /// By their numbers, which ascend.
     entries: BTreeMap<u64, Entry>,
+    /// The numbers of this run's frames that can be taken.
+    ready: BTreeSet<u64>,
+    /// All frames by the time of their capture.
+    captures: BTreeSet<(u64, u64)>,
+    /// This run's frames.
+    own: u64,
     next: u64,
     bytes: u64,
     /// Held as long as the folder is open, so that no other process uses it. It has the number that follows those of frames that
@@ -91,7 +97,17 @@ impl Folder {
         (&mut lock).take(16).read_to_end(&mut noted)?;
         // In a new folder there is none.
         let next = u64::from_str_radix(&String::from_utf8_lossy(&noted), 16).unwrap_or(0);
-        let mut folder = Folder { settings, bundle, entries: BTreeMap::new(), next, bytes: 0, lock };
+        let mut folder = Folder {
+            settings,
+            bundle,
+            entries: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            captures: BTreeSet::new(),
+            own: 0,
+            next,
+            bytes: 0,
+            lock,
+        };
         for entry in fs::read_dir(&folder.settings.folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -102,8 +118,7 @@ impl Folder {
                 let bytes = on_disk(entry.metadata()?.len());
                 let entry = Entry { captured_ms, bundle, bytes, taken: false, attempts: 0 };
                 folder.next = folder.next.max(number.saturating_add(1));
-                folder.bytes += bytes;
-                folder.entries.insert(number, entry);
+                folder.insert(number, entry);
             }
         }
         Ok(folder)
@@ -138,8 +153,7 @@ impl Folder {
         };
         self.write(&self.path(number, &entry), &bytes).map_err(StoreError::Write)?;
         self.next += 1;
-        self.bytes += size;
-        self.entries.insert(number, entry);
+        self.insert(number, entry);
         Ok(number)
     }
 
@@ -148,8 +162,8 @@ impl Folder {
     pub(super) fn take(&mut self, now_ms: u64, gone: &mut Gone) -> Option<(u64, u32, Record)> {
         self.drop_aged(now_ms, gone);
         loop {
-            let (&number, entry) =
-                self.entries.iter_mut().find(|(_, entry)| !entry.taken && entry.bundle == self.bundle)?;
+            let number = self.ready.pop_first()?;
+            let entry = self.entries.get_mut(&number)?;
             entry.taken = true;
             let entry = entry.clone();
             let path = self.path(number, &entry);
@@ -182,6 +196,7 @@ impl Folder {
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.taken = false;
             entry.attempts += u32::from(failed);
+            self.ready.insert(number);
         }
     }
 
@@ -198,11 +213,11 @@ impl Folder {
     /// Drops what is older than the limit.
     pub(super) fn drop_aged(&mut self, now_ms: u64, gone: &mut Gone) {
         let limit = self.settings.age_ms;
-        let is_aged = |entry: &Entry| {
-            entry.captured_ms >= CLOCK_SET && now_ms.saturating_sub(entry.captured_ms) > limit && !entry.taken
-        };
-        let aged = self.entries.iter().filter(|(_, entry)| is_aged(entry)).map(|(&number, _)| number);
-        for number in aged.collect::<Vec<_>>() {
+        let set = self.captures.range((CLOCK_SET, 0)..);
+        let aged = set.take_while(|(captured_ms, _)| now_ms.saturating_sub(*captured_ms) > limit);
+        let is_taken = |number: &u64| self.entries.get(number).is_some_and(|entry| entry.taken);
+        let aged: Vec<u64> = aged.map(|&(_, number)| number).filter(|number| !is_taken(number)).collect();
+        for number in aged {
             self.remove(number);
             gone.aged += 1;
         }
@@ -210,8 +225,7 @@ impl Folder {
 
     /// Frames that wait to be sent, and those that wait for a run with their bundle.
     pub(super) fn waiting(&self) -> (u64, u64) {
-        let own = self.entries.values().filter(|entry| entry.bundle == self.bundle).count() as u64;
-        (own, self.entries.len() as u64 - own)
+        (self.own, self.entries.len() as u64 - self.own)
     }
 
     /// Bytes on disk.
@@ -221,7 +235,7 @@ impl Folder {
 
     /// When the oldest frame was captured, in milliseconds of the calendar.
     pub(super) fn oldest_ms(&self) -> Option<u64> {
-        self.entries.values().map(|entry| entry.captured_ms).min()
+        self.captures.first().map(|(captured_ms, _)| *captured_ms)
     }
 
     /// Notes which number comes next where the file goes whose name tells it, so that no later run gives a number again.
@@ -235,7 +249,20 @@ impl Folder {
     fn forget(&mut self, number: u64) {
         if let Some(entry) = self.entries.remove(&number) {
             self.bytes -= entry.bytes;
+            self.own -= u64::from(entry.bundle == self.bundle);
+            self.ready.remove(&number);
+            self.captures.remove(&(entry.captured_ms, number));
         }
+    }
+
+    fn insert(&mut self, number: u64, entry: Entry) {
+        self.bytes += entry.bytes;
+        if entry.bundle == self.bundle {
+            self.own += 1;
+            self.ready.insert(number);
+        }
+        self.captures.insert((entry.captured_ms, number));
+        self.entries.insert(number, entry);
     }
 
     fn path(&self, number: u64, entry: &Entry) -> PathBuf {

@@ -212,6 +212,43 @@ fn shots() -> Result<PathBuf> {
 }
 
 #[test]
+fn the_page_shows_what_waits_on_disk() -> Result<()> {
+    let Some(mut browser) = Browser::start("page of a spool")? else { return Ok(()) };
+    let (folder, pair) = (tempfile::TempDir::new()?, start()?);
+    // Nothing listens there, so every frame is answered here and waits for a server.
+    let mut command = pair.head_to(&bundle(), "127.0.0.1:7");
+    command.args([
+        "--retry-for",
+        "0",
+        "--tasks",
+        "classify",
+        "--lines",
+        "none",
+        "--repeat",
+        "0",
+        "--fps",
+        "5",
+    ]);
+    command.args(["--page", "127.0.0.1:0", "--source"]).arg(photos());
+    command.arg("--spool").arg(folder.path().join("spool"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let head = Head::start(command)?;
+    for (name, width) in [("spool-wide", 1280), ("spool-phone", 390)] {
+        browser.resize(width, 900, false)?;
+        browser.open(&format!("http://{}/", head.address))?;
+        browser.wait_for("!document.querySelector('#spool').hidden")?;
+        browser.wait_for("Number(document.querySelector('#spool dd').textContent) > 0")?;
+        browser.wait_for("document.querySelector('#spool-folder').textContent.endsWith('spool')")?;
+        let fits = browser.value("document.documentElement.scrollWidth - innerWidth <= 0")?;
+        assert_eq!(fits, true, "{name} is too wide");
+        browser.picture(&shots()?.join(format!("{name}.png")))?;
+    }
+    assert!(browser.complaints().is_empty(), "{:#?}", browser.complaints());
+    head.end()?;
+    pair.drain().map(drop)
+}
+
+#[test]
 fn what_is_no_request_of_a_browser_is_refused_by_its_status() -> Result<()> {
     let head = Head::start(command(&["--page", "127.0.0.1:0", "--page-name", "cam.example"]))?;
     for (request, status) in [

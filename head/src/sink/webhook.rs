@@ -74,7 +74,12 @@ impl WebhookSink {
 
     /// Whether the address gets this line.
     pub(super) fn wants(only: Option<Only>, line: &Line) -> bool {
-        only.is_none_or(|only| (line.status == Status::Answered) == (only == Only::Answered))
+        match only {
+            None => true,
+            Some(Only::Answered) => line.status == Status::Answered,
+            // That of a dropped frame is no failure.
+            Some(Only::Unanswered) => !matches!(line.status, Status::Answered | Status::Dropped),
+        }
     }
 
     /// Sends lines until the queue ends. A line that fails is tried again until a newer one waits, which takes its place.

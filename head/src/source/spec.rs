@@ -14,12 +14,12 @@ use super::{
     command::{Preset, Program},
     listing::list,
 };
-use crate::{error::Chain, name::Escaped};
+use crate::{config::read_secret, error::Chain, name::Escaped};
 
 /// Longest name of a source.
 const NAME_MAX: usize = 64;
 
-/// One `--source`, parsed: `[NAME=][i420:WxH[+STRIDE]:|nv12:WxH[+STRIDE]:]KIND`.
+/// One `--source`, parsed: `[NAME=][i420:WxH[+STRIDE]:|nv12:WxH[+STRIDE]:]KIND`, or `[NAME=]@FILE` with that in a file.
 ///
 /// A path that exists is files, whatever its name. So is a pattern that matches something.
 #[derive(Debug, Clone)]
@@ -55,9 +55,19 @@ impl Spec {
     /// Parses the value of a `--source`.
     ///
     /// # Errors
-    /// [`SourceError::Spec`] for a kind without what it needs, for a format of raw frames that cannot be used, and for a V4L2
+    /// [`SourceError::Spec`] for a file that cannot be read, for a kind without what it needs, for a format of raw frames that cannot be used, and for a V4L2
     /// device in the place of a file.
     pub(crate) fn parse(text: &OsStr) -> Result<Self, SourceError> {
+        if let Some((name, file)) = secret_file(text) {
+            let shown = text.to_string_lossy();
+            let source = read_secret("--source", file.as_ref()).map_err(|reason| fault(&shown, &reason))?;
+            let spec = Self::parse(source.as_ref()).map_err(|error| match error {
+                // What is in the file is not repeated.
+                SourceError::Spec { reason, .. } => fault(&shown, &format!("in the file: {reason}")),
+                error => error,
+            })?;
+            return Ok(Spec { name: name.map(str::to_owned).or(spec.name), ..spec });
+        }
         let spec = Self::of_any_kind(text)?;
         if let Kind::Files(path) = &spec.kind
             && is_video_device(path)
@@ -128,6 +138,11 @@ impl Spec {
     /// but for the name of a file that ffmpeg reads.
     pub(crate) fn rebase(text: &OsStr, folder: &Path) -> OsString {
         let joined = |path: &str| folder.join(path).into_os_string();
+        if let (Some((_, file)), Some(whole)) = (secret_file(text), text.to_str()) {
+            let mut rebased = OsString::from(&whole[..whole.len() - file.len()]);
+            rebased.push(joined(file));
+            return rebased;
+        }
         let Some(whole) = text.to_str() else { return folder.join(text).into() };
         if is_path_in(folder, whole) {
             return joined(whole);
@@ -202,6 +217,17 @@ impl Spec {
             Kind::Stream(Input::Program(program), _) => program.preset.name(),
         }
     }
+}
+
+/// The name and the file of a source that stands in a file, `[NAME=]@FILE`, so that no secret in it is seen in the list of
+/// processes.
+fn secret_file(text: &OsStr) -> Option<(Option<&str>, &str)> {
+    let whole = text.to_str().filter(|whole| !is_path(whole.as_ref()))?;
+    let (name, rest) = match whole.split_once('=') {
+        Some((name, rest)) if is_name(name) => (Some(name), rest),
+        _ => (None, whole),
+    };
+    rest.strip_prefix('@').filter(|file| !file.is_empty()).map(|file| (name, file))
 }
 
 /// Whether a path is that of a V4L2 device, which cannot be read as a file.
@@ -301,6 +327,27 @@ mod tests {
     }
 
     #[test]
+    fn a_source_in_a_file_is_read_and_never_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("front");
+        let at = format!("@{}", file.display());
+        fs::write(&file, "ffmpeg:rtsp://user:pass@h/1\n").unwrap();
+        let named = parse(&format!("door={at}"));
+        assert_eq!((named.name.as_deref(), named.default_name()), (Some("door"), "ffmpeg"));
+        assert!(parse(&at).name.is_none());
+        fs::write(&file, "rtsp://user:pass@h/1").unwrap();
+        let error = Spec::parse(at.as_ref()).unwrap_err().to_string();
+        assert!(error.contains(&at) && error.contains("in the file: ") && !error.contains("pass"), "{error}");
+        fs::remove_file(&file).unwrap();
+        let error = Spec::parse(at.as_ref()).unwrap_err().to_string();
+        assert!(error.contains("cannot be read"), "{error}");
+        // A file whose name begins like that is a file.
+        let image = folder.path().join("@image.jpg");
+        fs::write(&image, "").unwrap();
+        assert!(matches!(parse(&image.display().to_string()).kind, Kind::Files(_)));
+    }
+
+    #[test]
     fn what_is_missing_or_wrong_is_said() {
         for (text, words) in [
             ("front=", "no source behind the name"),
@@ -346,6 +393,8 @@ mod tests {
             ("nv12:4x4:-", "nv12:4x4:-"),
             ("-", "-"),
             ("/photos", "/photos"),
+            ("@front", "@{}/front"),
+            ("door=@front", "door=@{}/front"),
         ] {
             let rebased = Spec::rebase(text.as_ref(), folder.path());
             assert_eq!(rebased, OsString::from(expected.replace("{}", &at)), "{text}");

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use narrows_netsim::Trace;
 use narrows_pair::Pair;
-use narrows_policy::{Ladder, Waiting};
+use narrows_policy::{EnergyModel, Ladder, Waiting};
 
 use self::{
     pair::Frames,
@@ -24,6 +24,7 @@ mod chart;
 mod ladder;
 mod optimum;
 mod pair;
+mod replay;
 mod report;
 mod scene;
 mod simulate;
@@ -39,13 +40,19 @@ const PACKET_BYTES: u32 = 1300;
     Mbit/s.\n\nEverything is simulated in virtual time: the same files give the same figures. The optimum knows the link's \
     future and has no congestion control; the senders hear of a delivery one round trip later.\n\n\
     Columns: `optimum` is the best mean value of a frame. `newest` and `all` are what rate control earns of it with \
-    the newest or with all frames waiting; `answered`, `cut` and the round trips belong to `newest`. `level 1` sends \
-    every frame at that level, the newest first."
+    the newest or with all frames waiting; `answered`, `cut`, the round trips and `J` belong to `newest`. `energy` is what \
+    it earns where answers are to cost little energy, with the joules of an answer behind it. `level 1` sends every frame \
+    at that level, the newest first.\n\n\
+    A bug report on rate control is complete with what a head recorded with --decisions:\n  narrows-bench policy --replay \
+    decisions.jsonl.1 decisions.jsonl"
 )]
 pub struct Policy {
     /// A trace, or a folder of traces
-    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    #[arg(long, value_name = "PATH", required_unless_present = "replay", num_args = 1..)]
     pub trace: Vec<PathBuf>,
+    /// Decide again on what heads recorded with --decisions, oldest file first, and say where this policy differs
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["trace", "pair", "json", "chart"])]
+    pub replay: Vec<PathBuf>,
     /// Budgets of a frame from its capture to its answer, in milliseconds
     #[arg(long, value_name = "MS,…", value_delimiter = ',', default_values_t = [200, 300, 600, 1000],
         value_parser = clap::value_parser!(u64).range(1..=60_000))]
@@ -65,6 +72,12 @@ pub struct Policy {
     /// The bundle whose rate levels are sent
     #[arg(long, value_name = "DIR", default_value = "models/bundles/lite2")]
     pub bundle: PathBuf,
+    /// Time that a device computes on a frame before it is sent, in milliseconds; for the joules alone
+    #[arg(long, value_name = "MS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub computing_ms: u64,
+    /// What computing and sending cost: watts of computing, joules of a byte, watts of sending
+    #[arg(long, value_name = "W,J,W", value_delimiter = ',', num_args = 3, default_values_t = [4.0, 2.265e-6, 0.133])]
+    pub energy: Vec<f64>,
     /// The task whose answers are counted; the bundle says what they are worth
     #[arg(long, value_name = "TASK", default_value = "segment")]
     pub task: String,
@@ -86,8 +99,11 @@ impl Policy {
     /// Simulates, prints a table and writes the report.
     ///
     /// # Errors
-    /// If a trace or the ladder cannot be read, or is of another form.
+    /// If a trace, a record or the ladder cannot be read, or is of another form, and where a decision differs from the recorded one.
     pub fn run(&self) -> Result<()> {
+        if !self.replay.is_empty() {
+            return replay::replay(&self.replay);
+        }
         let ladder = ladder::stated(&ladder::task(&self.bundle, &self.task)?)?;
         let real = self.pair.then(|| Real::start(self)).transpose()?;
         let mut runs = Vec::new();
@@ -120,6 +136,12 @@ impl Policy {
             one_way: Duration::from_millis(self.one_way_ms),
             server: Duration::from_millis(self.server_ms),
             packet_bytes: PACKET_BYTES,
+            computing: Duration::from_millis(self.computing_ms),
+            energy: EnergyModel {
+                computing: self.energy[0],
+                per_byte: self.energy[1],
+                sending: self.energy[2],
+            },
         }
     }
 
@@ -151,6 +173,7 @@ impl Policy {
             optimum: optimum / scene.frames as f64,
             newest: figures(Sender::Auto(Waiting::Newest)),
             all: figures(Sender::Auto(Waiting::All)),
+            saving: figures(Sender::Saving),
             fixed: figures(Sender::Fixed(1.min(ladder.rungs().len() - 1))),
             pair: None,
         }
@@ -183,6 +206,7 @@ impl Figures {
             cut: share(outcome.cut),
             rtt_ms_p50: percentile(0.5),
             rtt_ms_p95: percentile(0.95),
+            joules: outcome.joules / outcome.answered.max(1) as f64,
         }
     }
 }
@@ -241,7 +265,8 @@ mod tests {
             }
             let trace = Trace::parse(&lines).unwrap();
             let best = optimum::optimum(&trace, &ladder, &Scene::example());
-            for sender in [Sender::Auto(Waiting::Newest), Sender::Auto(Waiting::All), Sender::Fixed(1)] {
+            let senders = [Waiting::Newest, Waiting::All].map(Sender::Auto);
+            for sender in senders.into_iter().chain([Sender::Saving, Sender::Fixed(1)]) {
                 let outcome = simulate::simulate(&trace, &ladder, &Scene::example(), sender);
                 assert!(outcome.value <= best + 1e-9, "{sender:?}: {} of {best}", outcome.value);
             }
@@ -249,5 +274,27 @@ mod tests {
             let auto = simulate::simulate(&trace, &ladder, &Scene::example(), Sender::Auto(Waiting::All));
             assert!(mean > 15 || auto.value > 0.6 * best, "{} of {best}", auto.value);
         }
+    }
+
+    #[test]
+    fn saving_energy_costs_value_and_saves_joules_of_each_answer() {
+        let ladder = shipped();
+        // Packets each 4 ms are 2.6 Mbit/s: enough for fine levels.
+        let text: Vec<String> = (0..2500).map(|packet| (4 * packet).to_string()).collect();
+        let trace = Trace::parse(&text.join("\n")).unwrap();
+        let run = |scene: &Scene, sender| simulate::simulate(&trace, &ladder, scene, sender);
+        let joules = |outcome: &Outcome| outcome.joules / outcome.answered as f64;
+        // The more a byte costs, the more is saved and the less an answer is worth.
+        let mut before = f64::INFINITY;
+        for per_byte in [0.0, 2.265e-6, 2e-5, 1e-3] {
+            let energy = EnergyModel { per_byte, ..Scene::example().energy };
+            let scene = Scene { energy, ..Scene::example() };
+            let newest = run(&scene, Sender::Auto(Waiting::Newest));
+            let saving = run(&scene, Sender::Saving);
+            assert!(joules(&saving) <= joules(&newest) + 1e-9, "{per_byte}");
+            assert!(saving.value <= before + 1e-9 && saving.answered >= newest.answered - 2, "{per_byte}");
+            before = saving.value;
+        }
+        assert!(before < 0.95 * run(&Scene::example(), Sender::Auto(Waiting::Newest)).value);
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Run {
     pub newest: Figures,
     /// Rate control with all frames waiting until their deadlines.
     pub all: Figures,
+    /// Rate control with the newest frame waiting, where answers are to cost little energy.
+    pub saving: Figures,
     /// The second level for every frame, the newest first; late packets count for what arrived.
     pub fixed: Figures,
     /// The real head and tail, with the newest frame waiting.
@@ -60,6 +62,8 @@ pub(super) struct Figures {
     pub rtt_ms_p50: f64,
     /// 95th percentile.
     pub rtt_ms_p95: f64,
+    /// Joules of an answer, by the model of energy.
+    pub joules: f64,
 }
 
 impl Report {
@@ -68,8 +72,8 @@ impl Report {
     pub(super) fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(NOTHING).set_header([
-            "link", "Mbit/s", "budget", "optimum", "newest", "answered", "cut", "all", "level 1", "RTT p50",
-            "p95", "pair",
+            "link", "Mbit/s", "budget", "optimum", "newest", "answered", "cut", "RTT p50", "p95", "J", "all",
+            "energy", "J", "level 1", "pair",
         ]);
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -85,10 +89,13 @@ impl Report {
                 percent(run.newest.percent),
                 share(run.newest.answered),
                 share(run.newest.cut),
-                percent(run.all.percent),
-                percent(run.fixed.percent),
                 format!("{:.0} ms", run.newest.rtt_ms_p50),
                 format!("{:.0} ms", run.newest.rtt_ms_p95),
+                format!("{:.3}", run.newest.joules),
+                percent(run.all.percent),
+                percent(run.saving.percent),
+                format!("{:.3}", run.saving.joules),
+                percent(run.fixed.percent),
                 run.pair.as_ref().map_or_else(String::new, |pair| percent(pair.percent)),
             ]);
         }

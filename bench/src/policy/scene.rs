@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use narrows_policy::EnergyModel;
+
 /// Frames of one source and the network that they cross.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scene {
@@ -19,6 +21,10 @@ pub(super) struct Scene {
     pub(super) server: Duration,
     /// Stream bytes in a packet of the link.
     pub(super) packet_bytes: u32,
+    /// Time that the device computes on a frame before it is sent.
+    pub(super) computing: Duration,
+    /// What computing and sending cost.
+    pub(super) energy: EnergyModel,
 }
 
 impl Scene {
@@ -39,6 +45,8 @@ impl Scene {
     pub(super) fn example() -> Self {
         let ms = Duration::from_millis;
         let (interval, budget, one_way, server) = (ms(100), ms(300), ms(20), ms(5));
-        Scene { frames: 100, begin: Duration::ZERO, interval, budget, one_way, server, packet_bytes: 1300 }
+        let (begin, packet_bytes, computing) = (Duration::ZERO, 1300, ms(30));
+        let energy = EnergyModel { computing: 4.0, per_byte: 2.265e-6, sending: 0.133 };
+        Scene { frames: 100, begin, interval, budget, one_way, server, packet_bytes, computing, energy }
     }
 }

@@ -3,7 +3,9 @@
 use std::{collections::VecDeque, time::Duration};
 
 use narrows_netsim::Trace;
-use narrows_policy::{Chunk, FrameInfo, Ladder, Link, LinkConfig, Planner, PlannerConfig, Step, Waiting};
+use narrows_policy::{
+    Chunk, DropReason, FrameInfo, Ladder, Link, LinkConfig, Planner, PlannerConfig, Step, Waiting,
+};
 
 use super::scene::Scene;
 
@@ -12,6 +14,8 @@ use super::scene::Scene;
 pub(super) enum Sender {
     /// The planner, with these frames waiting.
     Auto(Waiting),
+    /// The planner, with the newest frame waiting, where answers are to cost little energy.
+    Saving,
     /// Every frame at the level of this index, the newest first; a frame whose deadline passes is given up.
     Fixed(usize),
 }
@@ -27,6 +31,8 @@ pub(super) struct Outcome {
     pub(super) cut: u64,
     /// Round trips of all datagrams in milliseconds, ascending.
     pub(super) rtts: Vec<f64>,
+    /// Joules of all frames, by the model of the scene: of computing on each, and of what was sent while the link served it.
+    pub(super) joules: f64,
 }
 
 /// A datagram on its way.
@@ -49,6 +55,8 @@ struct Simulation<'a> {
     ladder: &'a Ladder,
     scene: &'a Scene,
     planner: Planner,
+    /// Whether answers are to cost little energy.
+    saves: bool,
     fixed: Option<(usize, Vec<Chunk>)>,
     link: Link,
     /// The number of the trace's next packet.
@@ -57,6 +65,10 @@ struct Simulation<'a> {
     /// Datagrams that have left the queue, with the times of their acknowledgements.
     delivered: VecDeque<(Duration, Datagram)>,
     received: Vec<Received>,
+    /// Frames that are not computed on: where energy is saved, none is taken while another one waits.
+    untaken: u64,
+    /// When the last datagram left the queue.
+    departed_at: Duration,
     outcome: Outcome,
 }
 
@@ -64,16 +76,18 @@ struct Simulation<'a> {
 pub(super) fn simulate(trace: &Trace, ladder: &Ladder, scene: &Scene, sender: Sender) -> Outcome {
     let waiting = match sender {
         Sender::Auto(waiting) => waiting,
-        Sender::Fixed(_) => Waiting::Newest,
+        Sender::Saving | Sender::Fixed(_) => Waiting::Newest,
     };
+    let energy = (sender == Sender::Saving).then_some(scene.energy);
     let config = LinkConfig { datagram: scene.packet_bytes, ..LinkConfig::default() };
     let simulation = Simulation {
         trace,
         ladder,
         scene,
-        planner: Planner::new(PlannerConfig { waiting, interval: scene.interval }),
+        planner: Planner::new(PlannerConfig { waiting, interval: scene.interval, energy }),
+        saves: energy.is_some(),
         fixed: match sender {
-            Sender::Auto(_) => None,
+            Sender::Auto(_) | Sender::Saving => None,
             Sender::Fixed(rung) => Some((rung, Vec::new())),
         },
         link: Link::new(config),
@@ -81,6 +95,8 @@ pub(super) fn simulate(trace: &Trace, ladder: &Ladder, scene: &Scene, sender: Se
         queue: VecDeque::new(),
         delivered: VecDeque::new(),
         received: vec![Received::default(); scene.frames as usize],
+        untaken: 0,
+        departed_at: Duration::ZERO,
         outcome: Outcome::default(),
     };
     simulation.run()
@@ -111,6 +127,8 @@ impl Simulation<'_> {
             self.send(now);
         }
         self.outcome.rtts.sort_by(f64::total_cmp);
+        let computing = self.scene.energy.computing * self.scene.computing.as_secs_f64();
+        self.outcome.joules += computing * (self.scene.frames - self.untaken) as f64;
         for received in &self.received {
             let rung = self.ladder.rungs().iter().find(|rung| rung.level() == received.level);
             let value = rung.map_or(0.0, |rung| rung.value_at(received.bytes));
@@ -127,6 +145,10 @@ impl Simulation<'_> {
         self.next_packet += 1;
         let Some(datagram) = self.queue.pop_front() else { return };
         let chunk = datagram.chunk;
+        let energy = self.scene.energy;
+        let served = now.saturating_sub(self.departed_at.max(datagram.sent)).as_secs_f64();
+        self.outcome.joules += energy.per_byte * f64::from(chunk.bytes) + energy.sending * served;
+        self.departed_at = now;
         let received = &mut self.received[chunk.frame as usize];
         if now <= self.scene.last_departure(chunk.frame) {
             if chunk.attempt > received.attempt {
@@ -151,7 +173,10 @@ impl Simulation<'_> {
         match &mut self.fixed {
             None => {
                 let ladder = self.ladder.clone();
-                self.planner.capture(now, FrameInfo { id: frame, source: 0, due, ladder });
+                self.planner.capture(
+                    now,
+                    FrameInfo { id: frame, source: 0, due, computed: self.scene.computing, ladder },
+                );
             }
             Some((rung, waiting)) => {
                 let rung = &self.ladder.rungs()[*rung];
@@ -172,6 +197,10 @@ impl Simulation<'_> {
             let chunk = match &mut self.fixed {
                 None => match self.planner.next(now, &self.link) {
                     Step::Send(chunk) => chunk,
+                    Step::Drop { reason: DropReason::Replaced, .. } if self.saves => {
+                        self.untaken += 1;
+                        continue;
+                    }
                     Step::Encode { .. } | Step::Cut { .. } | Step::Drop { .. } => continue,
                     Step::Idle { .. } => return,
                 },

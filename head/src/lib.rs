@@ -38,6 +38,7 @@ mod error;
 mod frame;
 mod identity;
 mod limits;
+mod line_file;
 pub mod name;
 pub mod net;
 mod obstacle;

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     event::{CAMERA, Event},
-    file::LineFile,
+    file::FileSink,
     gallery::Gallery,
     line::FinishedLine,
     monitor::{Device, Monitor},
@@ -32,6 +32,7 @@ use crate::{
     config::{Lines, Only, Outputs},
     demand::Demand,
     frame::{Finished, Frame},
+    line_file::LineFile,
     report::{Status, Tally, Totals},
     shutdown::Shutdown,
 };
@@ -87,7 +88,7 @@ impl Hub {
         // Everything is checked before the first sink starts.
         let file = match &outputs.lines {
             Lines::File { path, rotate_size, keep } => {
-                Some((LineFile::open(path, *rotate_size, *keep)?, path))
+                Some((FileSink(LineFile::open("--lines", path, *rotate_size, *keep)?), path))
             }
             Lines::Standard | Lines::Nowhere => None,
         };

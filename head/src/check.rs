@@ -118,7 +118,7 @@ fn with_bundle(
         }
     };
     checks.push(Check::ok("settings", "every flag can be used with this bundle and with the others"));
-    match Stages::open(&bundle, &config) {
+    match Stages::open(&bundle, &config, None) {
         Ok(_) => checks.push(Check::ok("networks", "can be run on this device")),
         Err(error) => {
             let remedy = "Install a bundle that this version of narrows can run";
@@ -126,9 +126,13 @@ fn with_bundle(
         }
     }
     checks.extend(outputs(&config.outputs, settings));
-    let spool = config.spool.as_ref().map(|spool| ("--spool", &spool.folder));
-    for (flag, folder) in config.out.as_ref().map(|folder| ("--out", folder)).into_iter().chain(spool) {
-        checks.push(writable(flag, folder, settings));
+    let written = [
+        config.out.as_ref().map(|folder| ("--out", folder)),
+        config.spool.as_ref().map(|spool| ("--spool", &spool.folder)),
+        config.decisions.as_ref().map(|decisions| ("--decisions", &decisions.file)),
+    ];
+    for (flag, path) in written.into_iter().flatten() {
+        checks.push(writable(flag, path, settings));
     }
 }
 

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use narrows_codec::{Choice, GeometryId, LevelId, Mode};
 use narrows_models::{Bundle, TaskKind};
+use narrows_policy::{EnergyModel, Waiting};
 use narrows_wire::{Framing, identity::is_server_name, limits::MAX_IN_FLIGHT, quic::Tuning};
 
 use crate::{
@@ -11,6 +12,8 @@ use crate::{
     encoding::{Chroma, Encoding, Format},
 };
 
+mod decisions;
+mod energy;
 mod exit;
 mod flags;
 mod gate;
@@ -18,15 +21,17 @@ mod outputs;
 mod spool;
 mod threshold;
 
+pub use decisions::{DecisionFlags, DecisionSettings};
+pub use energy::EnergyFlags;
 pub use exit::ExitMode;
 pub use flags::{
     Coding, FallbackMode, Flags, FrameChoice, LevelFlag, Path, Purpose, ServerChoice, Size, Transport,
 };
 pub use gate::{GateMode, GateSettings};
-pub(crate) use outputs::topic_level;
 pub use outputs::{
     Lines, Mqtt, MqttFlags, Only, OutputFlags, Outputs, Page, PageFlags, Webhook, WebhookFlags,
 };
+pub(crate) use outputs::{read_secret, topic_level};
 pub use spool::{SpoolDrop, SpoolFlags, SpoolSettings};
 pub use threshold::Threshold;
 
@@ -39,10 +44,12 @@ pub(crate) const SMALLEST: Choice = Choice::Within(9);
 
 /// Quality of images unless another one is chosen.
 const QUALITY: u8 = 75;
-/// Time from a capture to its answer unless another one is given, in milliseconds, and the same where frames of live sources are
-/// sent.
+/// Time from a capture to its answer unless another one is given, in milliseconds, and the same where the newest frames of live
+/// sources are sent.
 const BUDGET: u64 = 30_000;
 const LIVE_BUDGET: u64 = 1000;
+/// Most frames in flight where energy is to be saved and the newest frame counts: one on its way, and one that is ready.
+const SAVING_IN_FLIGHT: usize = 2;
 /// Most servers of a run.
 const MOST_SERVERS: usize = 64;
 /// Longest `--budget` and `--retry-for` in seconds.
@@ -55,9 +62,9 @@ pub struct Config {
     /// Name of this device, unless the one of its certificate or of the host is to be taken.
     pub device: Option<String>,
     /// Addresses of the servers, at least one, and folder of this device's identity; `None` where nothing is sent.
-    pub server: Option<(Vec<Server>, PathBuf)>,
+    pub servers: Option<(Vec<Server>, PathBuf)>,
     /// How one of several servers is chosen.
-    pub servers: ServerChoice,
+    pub server_choice: ServerChoice,
     /// For how long an earlier server must have been back before it is used again.
     pub return_after: Duration,
     /// Where frames wait that no server answered, if they do.
@@ -74,8 +81,12 @@ pub struct Config {
     pub tasks: Vec<usize>,
     /// Rate level of the packets.
     pub level: Level,
-    /// Which frames are sent where not all of them can be, with [`Level::Auto`].
-    pub purpose: Purpose,
+    /// Which frames wait while another one is sent, with [`Level::Auto`].
+    pub waiting: Waiting,
+    /// What computing and sending cost, where energy is to be saved.
+    pub energy: Option<EnergyModel>,
+    /// Whether the watts of computing are measured where the device has sensors, since none were given.
+    pub measures_watts: bool,
     /// How packets are coded.
     pub coding: Choice,
     /// How images are encoded.
@@ -102,6 +113,8 @@ pub struct Config {
     pub stall: Duration,
     /// Whether every frame of a live source is taken, and not the newest.
     pub every_frame: bool,
+    /// Where observations and decisions are recorded, if they are.
+    pub decisions: Option<DecisionSettings>,
     /// Settings of the transport.
     pub tuning: Tuning,
 }
@@ -155,8 +168,20 @@ impl Config {
             return Err(Error::usage("--for", "only --path split --level auto has it"));
         }
         let newest = live && flags.frames == FrameChoice::Newest;
-        let purpose = if newest { Purpose::Latency } else { Purpose::Accuracy };
-        let budget = flags.budget.unwrap_or(if live && split { LIVE_BUDGET } else { BUDGET });
+        let waiting = match flags.purpose {
+            Some(Purpose::Latency) => Waiting::Newest,
+            Some(Purpose::Accuracy) => Waiting::All,
+            Some(Purpose::Energy) | None if newest => Waiting::Newest,
+            Some(Purpose::Energy) | None => Waiting::All,
+        };
+        let saves = flags.purpose == Some(Purpose::Energy);
+        let energy = flags.energy.model(saves)?;
+        let fps = flags.fps.map(|fps| in_span("--fps", fps, 0.001, 1000.0)).transpose()?;
+        let budget = flags.budget.unwrap_or(match newest && split {
+            true => LIVE_BUDGET,
+            // A frame that waits until --fps lets it through has as much time again.
+            false => BUDGET.max(fps.map_or(0, |fps| (2000.0 / fps) as u64)),
+        });
         let encoding = Encoding {
             format: flags.format.unwrap_or(Format::Jpeg),
             quality: flags.quality.unwrap_or(QUALITY),
@@ -169,13 +194,19 @@ impl Config {
             return Err(Error::usage("--spool", "--path local sends nothing, so nothing waits for a server"));
         }
         let local = local_task(bundle, &chosen);
-        let exit = flags.exit.threshold(flags.path != Path::Local, bundle, &chosen);
-        let exit = exit.map_err(|reason| Error::usage("--exit", reason))?;
-        let gate = flags.gate.settings(flags.gate_max_age)?;
-        let server = match flags.path {
-            Path::Split | Path::Image => {
-                Some((servers(&flags.server)?, required("--identity", flags.identity.as_ref())?.clone()))
-            }
+        let exit = flags.exit.unwrap_or(if saves { ExitMode::Auto } else { ExitMode::Off });
+        let exit = match exit.threshold(flags.path != Path::Local, bundle, &chosen) {
+            // Nobody has asked for it.
+            Err(_) if flags.exit.is_none() => None,
+            exit => exit.map_err(|reason| Error::usage("--exit", reason))?,
+        };
+        let gate = flags.gate.unwrap_or(if saves && live { GateMode::Auto } else { GateMode::Off });
+        let gate = gate.settings(flags.gate_max_age)?;
+        let servers = match flags.path {
+            Path::Split | Path::Image => Some((
+                self::servers(&flags.server)?,
+                required("--identity", flags.identity.as_ref())?.clone(),
+            )),
             Path::Local => {
                 local.clone().map_err(|reason| Error::usage("--path", reason))?;
                 None
@@ -186,8 +217,8 @@ impl Config {
         let first = chosen.first().map_or(0, |&index| tasks[index].geometry);
         Ok(Config {
             device: flags.device.as_deref().map(device_name).transpose()?,
-            server,
-            servers: flags.servers,
+            servers,
+            server_choice: flags.servers,
             return_after: Duration::from_secs(in_range("--return-after", flags.return_after, 0, HOUR)?),
             spool: flags.spool.settings()?,
             path: flags.path,
@@ -198,7 +229,9 @@ impl Config {
             // A bundle has at most 16 geometries and 16 levels.
             geometry: GeometryId(choose_geometry(flags.geometry.as_deref(), &geometries, first)? as u8),
             level,
-            purpose: flags.purpose.unwrap_or(purpose),
+            waiting,
+            energy,
+            measures_watts: saves && flags.energy.computing_watts.is_none(),
             coding: flags.coding.unwrap_or(Coding::Auto).into(),
             encoding,
             framing: match flags.send.unwrap_or(Size::Fitted) {
@@ -209,12 +242,19 @@ impl Config {
             out: flags.out.clone(),
             outputs: flags.outputs.check()?,
             budget: Duration::from_millis(in_range("--budget", budget, 1, HOUR * 1000)?),
-            in_flight: in_range("--in-flight", flags.in_flight as u64, 1, MAX_IN_FLIGHT.into())? as usize,
+            in_flight: match in_range("--in-flight", flags.in_flight as u64, 1, MAX_IN_FLIGHT.into())?
+                as usize
+            {
+                // A frame that another one replaces before it is sent was computed on for nothing.
+                in_flight if saves && waiting == Waiting::Newest => in_flight.min(SAVING_IN_FLIGHT),
+                in_flight => in_flight,
+            },
             retry_for: Duration::from_secs(in_range("--retry-for", flags.retry_for, 0, HOUR)?),
             repeat: (flags.repeat > 0).then_some(flags.repeat.into()),
-            fps: flags.fps.map(|fps| in_span("--fps", fps, 0.001, 1000.0)).transpose()?,
+            fps,
             stall: Duration::from_secs_f64(in_span("--stall", flags.stall, 0.1, HOUR as f64)?),
             every_frame: flags.frames == FrameChoice::Every,
+            decisions: flags.decisions.settings(level == Level::Auto || exit.is_some() || gate.is_some())?,
             tuning: flags.transport.tuning()?,
         })
     }

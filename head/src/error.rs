@@ -241,8 +241,13 @@ pub enum Unavailable {
     #[error("during the hello")]
     Hello(#[source] StreamError),
     /// None of several servers can be used, each for the reason given.
-    #[error("{0}")]
-    Several(String),
+    #[error("{reasons}")]
+    Several {
+        /// The reason of each.
+        reasons: String,
+        /// The shortest time after which one of them that is busy has room again, if it says.
+        retry: Option<Duration>,
+    },
     /// The server refuses heads for now.
     #[error("{0}")]
     Busy(Refusal),

@@ -10,6 +10,7 @@ use std::{
 
 use image::RgbImage;
 use narrows_codec::{Feature, GeometryId, LevelId, Mode};
+use narrows_policy::{ExitCosts, Stay};
 use narrows_wire::{Class, Framing, Outcome as TaskOutcome, Payload, Refusal, Reply, TaskRequest};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -191,6 +192,17 @@ pub(crate) struct Decisions {
     pub(crate) exit: Option<Confidence>,
     /// The local network's answer where it was not sure enough for the early exit; the fallback's, where the server gives none.
     pub(crate) unsure: Option<Vec<Class>>,
+    /// What decided whether the early exit was tried, where that was to save energy, and whether it was.
+    pub(crate) trial: Option<(ExitCosts, bool)>,
+    /// Joules of the bytes that were sent, by the model of this device, where energy is to be saved.
+    pub(crate) sending: f64,
+}
+
+impl Decisions {
+    /// The figures by which the frame was to stay on this device or not, in the order in which they were looked at.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = Stay> {
+        [self.gate.map(Movement::figures), self.exit.map(Confidence::figures)].into_iter().flatten()
+    }
 }
 
 /// An answer to all tasks of a frame, which later frames may keep.
@@ -326,6 +338,14 @@ pub struct Timings {
     pub encode: Duration,
     /// The local network and its resizing, where an early exit was tried and the frame was to be sent after all.
     pub exit: Duration,
+}
+
+impl Timings {
+    /// The time of all stages.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        self.decode + self.resize + self.head + self.encode + self.exit
+    }
 }
 
 impl Add for Timings {
@@ -476,10 +496,13 @@ impl<S> Frame<S> {
     }
 }
 
-/// Whether every task was answered.
+/// Whether every task was answered, from a whole packet.
 fn is_complete(reply: &Reply, tasks: &[TaskRequest]) -> bool {
+    let whole = reply.groups.is_none_or(|groups| groups.used == groups.total);
     let answered = |outcome: &TaskOutcome| matches!(outcome, TaskOutcome::Classes(_) | TaskOutcome::Map(_));
-    reply.answers.len() == tasks.len() && reply.answers.iter().all(|answer| answered(&answer.outcome))
+    whole
+        && reply.answers.len() == tasks.len()
+        && reply.answers.iter().all(|answer| answered(&answer.outcome))
 }
 
 #[cfg(test)]
@@ -545,11 +568,12 @@ pub(crate) mod tests {
         assert!(kept_after(local(Some("no server".into())), &[]).is_none());
         assert!(kept_after(Outcome::Failed("x".into()), &[]).is_none());
         let task = TaskRequest { task: 0, query: Query::Classify { top_k: 1 } };
-        let answered = |answers| Outcome::Answered {
+        let cut = |used| Some(narrows_wire::Groups { used, total: 6 });
+        let answered = |groups, answers| Outcome::Answered {
             reply: Reply {
                 id: 0,
                 path: Path::Split,
-                groups: None,
+                groups,
                 provider: Provider::Cpu,
                 timings: TailTimings::default(),
                 answers,
@@ -557,13 +581,19 @@ pub(crate) mod tests {
             traffic: Traffic { server: "a:1".into(), sent: 0, received: 0, received_at: now },
         };
         let answer = |outcome| TaskAnswer { task: 0, batch: 1, outcome };
-        let whole = answered(vec![answer(TaskOutcome::Classes(Vec::new()))]);
-        assert!(matches!(kept_after(whole, std::slice::from_ref(&task)).as_deref(), Some(Answer::Server(_))));
+        for groups in [None, cut(6), cut(5)] {
+            let whole = answered(groups, vec![answer(TaskOutcome::Classes(Vec::new()))]);
+            let kept = kept_after(whole, std::slice::from_ref(&task));
+            assert_eq!(matches!(kept.as_deref(), Some(Answer::Server(_))), groups != cut(5), "{groups:?}");
+        }
         let refusal = Refusal::new(RefusalCode::Busy, "");
         assert!(
-            kept_after(answered(vec![answer(TaskOutcome::Refused(refusal))]), std::slice::from_ref(&task))
-                .is_none()
+            kept_after(
+                answered(None, vec![answer(TaskOutcome::Refused(refusal))]),
+                std::slice::from_ref(&task)
+            )
+            .is_none()
         );
-        assert!(kept_after(answered(Vec::new()), &[task]).is_none());
+        assert!(kept_after(answered(None, Vec::new()), &[task]).is_none());
     }
 }

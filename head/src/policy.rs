@@ -6,6 +6,7 @@ mod levels;
 mod pace;
 mod plan;
 mod silence;
+mod spending;
 
 pub(crate) use exit::Confidence;
 pub(crate) use gate::{Gate, Movement};
@@ -13,3 +14,4 @@ pub(crate) use levels::Levels;
 pub(crate) use pace::{Pace, jitter};
 pub(crate) use plan::FixedPolicy;
 pub(crate) use silence::{Liveness, Silence};
+pub(crate) use spending::Spending;

@@ -116,6 +116,20 @@ pub struct Line {
     /// Durations, where there is an answer or a refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<Millis>,
+    /// With `--for energy`, what the frame cost this device, by its model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules: Option<Joules>,
+}
+
+/// Modelled energy of a frame in joules.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Joules {
+    /// Of the stages on this device.
+    #[serde(serialize_with = "six_digits")]
+    pub computing: f64,
+    /// Of the bytes that were sent.
+    #[serde(serialize_with = "six_digits")]
+    pub sending: f64,
 }
 
 /// The place of a frame in the spool.
@@ -294,7 +308,7 @@ pub struct Millis {
 
 impl From<Movement> for Moved {
     fn from(moved: Movement) -> Self {
-        let Movement { since, distance, threshold, age } = moved;
+        let Movement { since, distance, threshold, age, .. } = moved;
         Moved { since, distance, threshold, age: age.as_secs_f64() * 1e3 }
     }
 }
@@ -356,6 +370,10 @@ fn three_digits_option<S: Serializer>(value: &Option<f64>, serializer: S) -> Res
     }
 }
 
+fn six_digits<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((value * 1e6).round() / 1e6)
+}
+
 fn four_digits<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((value * 1e4).round() / 1e4)
 }
@@ -394,6 +412,7 @@ mod tests {
             error: None,
             bytes: Some(Bytes { packet, sent: packet + 60, received: 310 }),
             ms: Some(Millis { total, ..Millis::default() }),
+            joules: None,
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use narrows_codec::LevelId;
 use narrows_models::{Bundle, Parts};
+use narrows_policy::PlannerConfig;
 use narrows_wire::BundleId;
 use tokio::{
     runtime::{self, Handle, Runtime},
@@ -23,7 +24,7 @@ use crate::{
     demand::Demand,
     identity, limits,
     name::Escaped,
-    policy::{FixedPolicy, Levels},
+    policy::{FixedPolicy, Levels, Spending},
     report::{SpoolTally, Summary, Totals},
     shutdown::Shutdown,
     signals::Signals,
@@ -31,11 +32,13 @@ use crate::{
     source::{FrameSource, Reloader, Settings, Sources, Spec, present},
     stage::Stages,
     uplink::{
-        Access, Fallback, FrameQueue, LocalAnswers, Planning, SPOOLED_IN_FLIGHT, Servers, Spool, Uplink, find,
+        Access, DecisionFile, DecisionLog, Fallback, FrameQueue, LocalAnswers, Planning, SPOOLED_IN_FLIGHT,
+        Servers, Spool, Uplink, find,
     },
 };
 
 mod producer;
+mod watts;
 
 use self::producer::Producer;
 
@@ -69,6 +72,10 @@ struct Run {
     planning: Option<Planning>,
     /// The network that answers while the server is away.
     fallback: Option<Local>,
+    /// Where frames wait that no server answers.
+    spool: Option<Spool>,
+    /// Where decisions are recorded, and what records them.
+    decisions: Option<(DecisionLog, DecisionFile)>,
     sink: JsonlSink<Out>,
     totals: Arc<Totals>,
 }
@@ -166,8 +173,8 @@ impl Run {
         let began = present();
         let specs = flags.source.iter().map(|text| Spec::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let mut bundle = Bundle::open(&flags.bundle, Parts::Head)?;
-        let config = Config::new(flags, &bundle, specs.iter().any(Spec::is_live))?;
-        let identity = config.server.as_ref().map(|(_, folder)| identity::load(folder)).transpose()?;
+        let mut config = Config::new(flags, &bundle, specs.iter().any(Spec::is_live))?;
+        let identity = config.servers.as_ref().map(|(_, folder)| identity::load(folder)).transpose()?;
         let settings = Settings {
             passes: config.repeat,
             budget: config.budget,
@@ -180,38 +187,82 @@ impl Run {
         totals.expect(source.total());
         let pictures = config.out.as_deref().map(PictureFolder::create).transpose()?;
         let device = identity::device_name(config.device.as_deref(), identity.as_ref());
-        let servers = config.server.clone().zip(identity).map(|((servers, _), identity)| {
+        let servers = config.servers.clone().zip(identity).map(|((servers, _), identity)| {
             let tasks = config.tasks.iter().map(|&task| bundle.tasks()[task].name.clone()).collect();
             let id = BundleId(*bundle.digest().bytes());
             let access = Access::new(identity, config.tuning.clone(), id, tasks)?;
             let access = Arc::new(access.planned(config.level == Level::Auto));
-            Ok::<_, Error>(Arc::new(Servers::new(servers, &access, config.servers, config.return_after)))
+            Ok::<_, Error>(Arc::new(Servers::new(
+                servers,
+                &access,
+                config.server_choice,
+                config.return_after,
+            )))
         });
         let servers = servers.transpose()?;
-        if let Some(spool) = &config.spool {
-            totals.add_spool(Arc::new(SpoolTally::new(Escaped(&spool.folder).to_string())));
+        if let Some(energy) = &mut config.energy
+            && config.measures_watts
+            && let Some((watts, rails)) = watts::measured(&bundle, config.geometry)
+        {
+            tracing::warn!("--for energy: computing adds {watts:.1} W, measured at {rails}");
+            energy.computing = watts;
         }
-        let stages = Stages::open(&bundle, &config)?;
+        let spending = config.energy.map(|model| Arc::new(Spending::new(model)));
+        let stages = Stages::open(&bundle, &config, spending.as_ref())?;
+        let spool = config.spool.clone().map(|settings| {
+            let tally = Arc::new(SpoolTally::new(Escaped(&settings.folder).to_string()));
+            totals.add_spool(Arc::clone(&tally));
+            // A bundle has at most 16 levels.
+            let level = LevelId(bundle.default_level() as u8);
+            let encoder = stages.level_encoder().map(|encoder| (encoder, level));
+            Spool::open(settings, bundle.digest().short(), encoder, tally)
+        });
+        let spool = spool.transpose()?;
+        let decisions = config
+            .decisions
+            .as_ref()
+            .map(|settings| DecisionLog::open(settings, |tally| totals.add_sink(tally)));
+        let decisions = decisions.transpose()?;
         let levels = Levels::new(&bundle, &config.tasks).filter(|_| config.level == Level::Auto);
         let planning = levels.zip(stages.level_encoder());
-        let planning = planning.map(|(levels, encoder)| Planning::new(encoder, levels, config.purpose));
+        let planning = planning.map(|(levels, encoder)| {
+            let (waiting, energy) = (config.waiting, config.energy);
+            let planner = PlannerConfig { waiting, energy, ..PlannerConfig::default() };
+            let log = decisions.as_ref().map(|(log, _)| log.clone());
+            Planning::new(encoder, levels, planner, spending.clone(), log)
+        });
         let fallback = servers.is_some() && config.fallback;
         let demand = Demand::default();
         let policy = FixedPolicy::new(&config, bundle.tasks(), fallback, demand.clone());
-        let fallback = fallback.then(|| Local::open(&bundle)).transpose()?;
+        let fallback =
+            fallback.then(|| stages.local().map_or_else(|| Local::open(&bundle), Ok)).transpose()?;
         bundle.release();
         let progress = progress_bar(source.total());
         let hub = Hub::open(&config.outputs, &device, &bundle, &source.cameras(), demand, &totals)?;
         let out = (config.outputs.lines == Lines::Standard).then(Out::new);
-        let sink = JsonlSink { bundle, device, pictures, progress, out, hub, totals: Arc::clone(&totals) };
-        Ok(Run { config, source, stages, policy, servers, planning, fallback, sink, totals })
+        let counts = Arc::clone(&totals);
+        let sink = JsonlSink { bundle, device, spending, pictures, progress, out, hub, totals: counts };
+        Ok(Run {
+            config,
+            source,
+            stages,
+            policy,
+            servers,
+            planning,
+            fallback,
+            spool,
+            decisions,
+            sink,
+            totals,
+        })
     }
 
     /// Runs to the end; returns what ended it early.
     async fn start(self, shutdown: &Shutdown) -> Result<Option<Error>, Error> {
-        let Run { config, source, stages, policy, servers, planning, fallback, sink, totals } = self;
+        let Run { config, source, stages, policy, servers, planning, fallback, .. } = self;
+        let Run { spool, decisions, sink, totals, .. } = self;
 
-        let can_begin_alone = fallback.is_some() || config.spool.is_some();
+        let can_begin_alone = fallback.is_some() || spool.is_some();
         let mut first = None;
         if let Some(servers) = &servers {
             tokio::select! {
@@ -235,13 +286,6 @@ impl Run {
         let (finished_in, finished) = sync_channel(config.in_flight + SPOOLED_IN_FLIGHT);
         let (fallback_in, fallback_frames) = sync_channel(config.in_flight);
         let way = fallback.is_some().then(|| Fallback::new(fallback_in));
-        let spool = config.spool.clone().zip(totals.spool()).map(|(settings, tally)| {
-            // A bundle has at most 16 levels.
-            let level = LevelId(sink.bundle.default_level() as u8);
-            let encoder = stages.level_encoder().map(|encoder| (encoder, level));
-            Spool::open(settings, sink.bundle.digest().short(), encoder, finished_in.clone(), tally)
-        });
-        let spool = spool.transpose()?;
         let spool_way = spool.as_ref().and_then(Spool::way);
         let fallback = fallback.zip(way.as_ref()).map(|(local, way)| LocalAnswers {
             local,
@@ -259,6 +303,17 @@ impl Run {
             fallback: way,
             shutdown: shutdown.clone(),
         });
+        let spool = spool.map(|spool| {
+            let finished = finished_in.clone();
+            let work = move || spool.run(finished);
+            Worker::spawn("spool", "keeps frames on disk", shutdown, &totals, work)
+        });
+        let spool = spool.transpose()?;
+        let (log, file) = decisions.unzip();
+        let file = file.map(|file| {
+            Worker::spawn("decisions", "records decisions", shutdown, &totals, move || file.run())
+        });
+        let file = file.transpose()?;
         if let Some(closer) = source.closer() {
             let shutdown = shutdown.clone();
             tokio::spawn(async move {
@@ -275,6 +330,7 @@ impl Run {
             finished: finished_in,
             stop: shutdown.signal(Handle::current()),
             totals: Arc::clone(&totals),
+            decisions: log,
         };
         let on_write_error = {
             let shutdown = shutdown.clone();
@@ -288,11 +344,6 @@ impl Run {
             Worker::spawn("fallback", "answers on this device", shutdown, &totals, move || fallback.run())
         };
         let fallback = fallback.map(spawn_fallback).transpose()?;
-
-        let spool = spool.map(|spool| {
-            Worker::spawn("spool", "keeps frames on disk", shutdown, &totals, move || spool.run())
-        });
-        let spool = spool.transpose()?;
 
         let uplink_result = match uplink.zip(first) {
             Some((uplink, first)) => {
@@ -313,6 +364,9 @@ impl Run {
         let hub = sink.join().await?;
         if let Some(spool) = spool {
             spool.join().await?;
+        }
+        if let Some(file) = file {
+            file.join().await?;
         }
         hub.close(shutdown).await;
         Ok(uplink_result.err())

@@ -12,6 +12,7 @@ use std::{
 use ::image::RgbImage;
 use narrows_codec::{GeometryId, LevelId, Mode};
 use narrows_models::Bundle;
+use narrows_policy::ExitCosts;
 use narrows_wire::{Class, Payload};
 
 use crate::{
@@ -19,17 +20,20 @@ use crate::{
     config::{Config, GateSettings, Level, Path},
     error::{Chain, caught},
     frame::{
-        Answer, Awaited, Captured, EncodeStats, Encoded, Finished, Frame, FramePath, Load, Outcome, Timings,
+        Answer, Awaited, Captured, Decisions, EncodeStats, Encoded, Finished, Frame, FramePath, Load,
+        Outcome, Timings,
     },
-    policy::{Confidence, Gate},
+    net::Latent,
+    policy::{Confidence, Gate, Spending},
 };
 
+mod fits;
 mod image;
 mod local;
 mod split;
 
-use self::split::Packet;
 pub(crate) use self::split::{LevelEncoder, TruncatablePacket};
+use self::{fits::Fits, split::Packet};
 pub use self::{
     image::ImageEncoder,
     local::{Local, LocalAnswer},
@@ -47,6 +51,7 @@ pub(crate) struct Stages {
     local: Option<Box<Local>>,
     gate: Option<FrameGate>,
     exit: Option<EarlyExit>,
+    fits: Fits,
 }
 
 /// The gate, and the level and the geometry at which it compares features. A path that has a geometry of its own is compared at
@@ -63,6 +68,8 @@ struct FrameGate {
 struct EarlyExit {
     local: Box<Local>,
     threshold: f64,
+    /// What it costs and saves, where it is tried only while that pays.
+    costs: Option<(ExitCosts, Arc<Spending>)>,
 }
 
 /// A frame after its stage.
@@ -89,8 +96,13 @@ impl Stages {
     ///
     /// # Errors
     /// As [`Head::open`] and [`Local::open`].
-    pub(crate) fn open(bundle: &Bundle, config: &Config) -> Result<Self, Error> {
-        let mut stages = Stages { head: None, image: None, local: None, gate: None, exit: None };
+    pub(crate) fn open(
+        bundle: &Bundle,
+        config: &Config,
+        spending: Option<&Arc<Spending>>,
+    ) -> Result<Self, Error> {
+        let fits = Fits::default();
+        let mut stages = Stages { head: None, image: None, local: None, gate: None, exit: None, fits };
         if config.path == Path::Split || config.gate.is_some() {
             stages.head = Some(Box::new(Head::open(bundle.clone())?.coding(config.coding)));
         }
@@ -106,7 +118,8 @@ impl Stages {
             stages.gate = Some(FrameGate { gate, level, geometry: config.geometry });
         }
         if let Some(threshold) = config.exit {
-            stages.exit = Some(EarlyExit { local: Box::new(Local::open(bundle)?), threshold });
+            let costs = spending.map(|spending| (ExitCosts::default(), Arc::clone(spending)));
+            stages.exit = Some(EarlyExit { local: Box::new(Local::open(bundle)?), threshold, costs });
         }
         Ok(stages)
     }
@@ -114,6 +127,12 @@ impl Stages {
     /// An encoder of the frames whose level is chosen when they are sent.
     pub(crate) fn level_encoder(&self) -> Option<LevelEncoder> {
         self.head.as_ref().map(|head| head.level_encoder())
+    }
+
+    /// The local network for another thread, where these stages have it.
+    pub(crate) fn local(&self) -> Option<Local> {
+        let exit = self.exit.as_ref().map(|exit| &exit.local);
+        self.local.as_ref().or(exit).map(|local| local.share())
     }
 
     /// Compares the frame with the last answered one, tries the early exit, and runs the stage that its plan names, until one of
@@ -147,13 +166,14 @@ impl Stages {
         let path = frame.plan.path;
         let mut spent = Timings::default();
         let mut seen = None;
+        self.fits.begin();
         if let Some(FrameGate { gate, level, geometry }) = &self.gate {
             let head = self.head.as_mut().expect(OPENED);
             let geometry = match path {
                 FramePath::Split { geometry, .. } | FramePath::Image { geometry, .. } => geometry,
                 FramePath::Local => *geometry,
             };
-            let (latent, timings) = head.latent(pixels, geometry)?;
+            let (latent, timings) = latent_of(head, &mut self.fits, pixels, geometry)?;
             let started = Instant::now();
             let compared = head.feature(&latent, *level)?;
             seen = Some(latent);
@@ -168,11 +188,21 @@ impl Stages {
             }
             frame.awaited = Some(Awaited { gate: Arc::clone(gate), feature: compared });
         }
-        if let Some(EarlyExit { local, threshold }) = &mut self.exit {
-            let answer = local.answer(pixels)?;
+        if let Some(EarlyExit { local, threshold, costs }) = &mut self.exit
+            && costs.as_mut().is_none_or(|costs| try_exit(costs, &mut frame.decisions))
+        {
+            let started = Instant::now();
+            let input = self.fits.fit(pixels, local.input());
+            let resize = started.elapsed();
+            let mut answer = local.answer_input(input)?;
+            answer.timings.resize = resize;
             let exit = Confidence { confidence: answer.confidence(), threshold: *threshold };
             frame.decisions.exit = Some(exit);
-            if exit.suffices() {
+            let stays = exit.figures().stays();
+            if let Some((costs, spending)) = costs {
+                costs.tried(spending.computing(answer.timings.sum()), stays);
+            }
+            if stays {
                 return Ok((Product::Answer(answer.classes()), spent + answer.timings));
             }
             frame.decisions.unsure = Some(answer.classes());
@@ -196,20 +226,30 @@ impl Stages {
                         (bytes, mode, Timings { encode, ..spent })
                     }
                     (None, ..) => {
-                        let encoded = head.encode_image(pixels, geometry, level)?;
-                        (encoded.packet, encoded.mode, spent + encoded.timings)
+                        let started = Instant::now();
+                        let input = self.fits.fit(pixels, head.input(geometry)?);
+                        let resize = started.elapsed();
+                        let (_, Packet { bytes, mode, encode }, net) =
+                            head.encode_input(input, geometry, level)?;
+                        (bytes, mode, spent + Timings { resize, head: net, encode, ..Timings::default() })
                     }
                 };
                 Ok((Product::Load(Load::Payload(Payload::Packet(packet)), Some(mode)), timings))
             }
             FramePath::Split { geometry, level: Level::Auto } => {
-                let (latent, timings) = match seen {
-                    Some(latent) => (latent, spent),
+                // The gate has run the head before the exit is tried, which saves nothing of it then.
+                let (latent, timings, saved) = match seen {
+                    Some(latent) => (latent, spent, Timings::default()),
                     None => {
-                        let (latent, timings) = self.head.as_mut().expect(OPENED).latent(pixels, geometry)?;
-                        (latent, spent + timings)
+                        let head = self.head.as_mut().expect(OPENED);
+                        let (latent, timings) = latent_of(head, &mut self.fits, pixels, geometry)?;
+                        (latent, spent + timings, timings)
                     }
                 };
+                if let Some(EarlyExit { costs: Some((costs, spending)), .. }) = &mut self.exit {
+                    let head = spending.computing(saved.sum());
+                    costs.sent = spending.sending().map(|sending| head + sending);
+                }
                 Ok((Product::Load(Load::Latent(latent), None), timings))
             }
             FramePath::Image { geometry, encoding, framing } => {
@@ -223,4 +263,28 @@ impl Stages {
             }
         }
     }
+}
+
+/// Whether the early exit is tried on a frame, which is noted.
+fn try_exit((costs, _): &mut (ExitCosts, Arc<Spending>), decisions: &mut Decisions) -> bool {
+    let tried = costs.try_next();
+    decisions.trial = Some((*costs, tried));
+    if !tried {
+        costs.skipped();
+    }
+    tried
+}
+
+/// What the head makes of a picture, up to where the level matters.
+fn latent_of(
+    head: &Head,
+    fits: &mut Fits,
+    pixels: &RgbImage,
+    geometry: GeometryId,
+) -> Result<(Latent, Timings), Error> {
+    let started = Instant::now();
+    let input = fits.fit(pixels, head.input(geometry)?);
+    let fitted = Instant::now();
+    let latent = head.latent(input, geometry)?;
+    Ok((latent, Timings { resize: fitted - started, head: fitted.elapsed(), ..Timings::default() }))
 }

@@ -13,6 +13,7 @@ use tokio::time::sleep_until;
 
 mod congestion;
 mod connect;
+mod decisions;
 mod fallback;
 mod planned;
 mod probe;
@@ -26,6 +27,7 @@ mod tests;
 mod transfer;
 
 pub(crate) use connect::{Access, ConnectError, Connector, Session};
+pub(crate) use decisions::{DecisionFile, DecisionLog};
 pub(crate) use fallback::{Fallback, LocalAnswers};
 pub(crate) use planned::Planning;
 pub(crate) use probe::obstacle;
@@ -159,11 +161,12 @@ impl Uplink {
         loop {
             let now = Instant::now();
             let has_spool = self.queue.spool().is_some();
-            let has_way = self.fallback.is_some() || has_spool;
+            // This device answers frames, or keeps them, without a server.
+            let has_alternative = self.fallback.is_some() || has_spool;
             // A run that is asked to end has no time to wait for the server where this device can answer.
-            let over = away.is_over(now) || (draining && has_way);
+            let over = away.is_over(now) || (draining && has_alternative);
             let reason = away.reason(&self.servers, search);
-            if has_way && over && told != away.cause(search) {
+            if has_alternative && over && told != away.cause(search) {
                 let what =
                     if self.fallback.is_some() { "this device answers" } else { "frames wait on disk" };
                 tracing::warn!("{reason}; {what} until the server is back");
@@ -182,7 +185,7 @@ impl Uplink {
             if self.queue.is_exhausted() {
                 return Ok(None);
             }
-            let due = self.queue.next_due(has_way);
+            let due = self.queue.next_due(has_alternative);
             let wake = due.into_iter().chain((!over).then_some(away.until)).min();
             tokio::select! {
                 biased;
@@ -193,7 +196,7 @@ impl Uplink {
                 () = self.shutdown.draining(), if !draining => draining = true,
                 found = search.next() => match found {
                     Ok(session) => return Ok(Some(session)),
-                    Err(error) => away.learn(error, has_way),
+                    Err(error) => away.learn(error, has_alternative),
                 },
                 frame = self.queue.receive(), if open => match frame {
                     Some(frame) => self.queue.push(frame),
@@ -238,10 +241,10 @@ impl Away {
         now >= self.until || matches!(self.failure, Some(ConnectError::Permanent(_)))
     }
 
-    /// Takes note of a failed attempt.
-    fn learn(&mut self, error: ConnectError, has_fallback: bool) {
+    /// Takes note of a failed attempt. `has_alternative` tells whether this device answers frames or keeps them on disk.
+    fn learn(&mut self, error: ConnectError, has_alternative: bool) {
         // It will not mend itself, so frames need not wait.
-        if has_fallback && !matches!(error, ConnectError::Transient(_)) {
+        if has_alternative && !matches!(error, ConnectError::Transient(_)) {
             self.until = self.since;
         }
         self.failure = Some(error);

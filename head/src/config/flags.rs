@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, str::FromStr};
 
 use clap::ValueEnum;
 
-use super::{OutputFlags, SpoolFlags, exit::ExitMode, gate::GateMode};
+use super::{DecisionFlags, EnergyFlags, OutputFlags, SpoolFlags, exit::ExitMode, gate::GateMode};
 use crate::encoding::{Chroma, Format};
 
 /// The flags of `narrows-head run`, as given.
@@ -41,7 +41,8 @@ pub struct Flags {
     /// Where frames come from; may be given several times, each as [NAME=]SOURCE. An image file, a folder of images (without
     /// its subfolders), a quoted pattern such as 'photos/**/*.jpg', or a FIFO, which is opened anew for every frame; or a live
     /// source, of which the newest frame counts: - (standard input), pipe:FIFO, watch:DIR, rpicam:OPTIONS, v4l2:DEVICE,
-    /// ffmpeg:ADDRESS, gst:PIPELINE or command:COMMAND. A path that exists is never taken for anything else
+    /// ffmpeg:ADDRESS, gst:PIPELINE or command:COMMAND. @FILE reads one of these from a file, so that no secret in it is seen in
+    /// the list of processes. A path that exists is never taken for anything else
     #[arg(long, value_name = "SOURCE", required = true)]
     pub source: Vec<OsString>,
 
@@ -76,9 +77,9 @@ pub struct Flags {
 
     /// Frame gate: below which distance of a frame's features from those of the last answered frame of its source that answer
     /// is kept and nothing is sent, in quantiser steps where it moved most; `auto` is a distance that the noise of a still
-    /// camera stays below (docs/paths.md)
-    #[arg(long, value_name = "off|auto|0…255", default_value_t = GateMode::Off)]
-    pub gate: GateMode,
+    /// camera stays below (docs/paths.md) [default: off; auto with --for energy and live sources]
+    #[arg(long, value_name = "off|auto|0…255")]
+    pub gate: Option<GateMode>,
 
     /// Milliseconds for which --gate may keep an answer, from the capture of the frame that it was given to [default: 5000]
     #[arg(long, value_name = "MS")]
@@ -86,18 +87,23 @@ pub struct Flags {
 
     /// Early exit of --path split and image: from which confidence on the local network's answer is used and the frame is not
     /// sent; `auto` is the bundle's calibrated threshold. For --tasks that the local network answers alone, which is
-    /// classification. The local network runs on every frame, before it is sent: that costs its time and energy
-    #[arg(long, value_name = "off|auto|0…1", default_value_t = ExitMode::Off)]
-    pub exit: ExitMode,
+    /// classification. The local network runs on every frame, before it is sent: that costs its time and energy; with
+    /// --for energy only while it saves more than it costs [default: off; auto with --for energy, where it can be used]
+    #[arg(long, value_name = "off|auto|0…1")]
+    pub exit: Option<ExitMode>,
 
     /// Rate level; 0 is the finest and makes the largest packets. `auto` chooses it for each frame by what the link carries until
     /// the frame's deadline, and ends packets early that would come too late [default: auto with live sources, else the bundle's]
     #[arg(long, value_name = "N|auto")]
     pub level: Option<LevelFlag>,
 
-    /// With --level auto: which frames are sent where the link does not carry all [default: latency with live sources, else accuracy]
+    /// With --level auto: what is wanted of the answers (docs/rate-control.md) [default: latency with live sources, else accuracy]
     #[arg(long = "for", value_name = "PURPOSE", value_enum)]
     pub purpose: Option<Purpose>,
+
+    /// What computing and sending cost.
+    #[command(flatten)]
+    pub energy: EnergyFlags,
 
     /// Coding of the packets of --path split [default: auto]
     #[arg(long, value_name = "MODE", value_enum)]
@@ -128,7 +134,7 @@ pub struct Flags {
     pub out: Option<PathBuf>,
 
     /// Milliseconds from the capture of a frame to its answer; work past that is dropped on both sides [default: 1000 where
-    /// features of live sources are sent, else 30000]
+    /// features of the newest frames of live sources are sent, else 30000, and at least twice the time between two frames of --fps]
     #[arg(long, value_name = "MS")]
     pub budget: Option<u64>,
 
@@ -147,6 +153,10 @@ pub struct Flags {
     /// Where frames wait that no server answered.
     #[command(flatten)]
     pub spool: SpoolFlags,
+
+    /// Where observations and decisions are recorded.
+    #[command(flatten)]
+    pub decisions: DecisionFlags,
 
     /// Settings of the transport.
     #[command(flatten)]
@@ -220,13 +230,16 @@ impl FromStr for LevelFlag {
     }
 }
 
-/// Which frames are sent where the link does not carry all of them.
+/// What is wanted of the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Purpose {
-    /// The newest: a frame that waits is replaced by the next one
+    /// Those to the newest frames: a frame that waits is replaced by the next one
     Latency,
-    /// As many as arrive in time, the oldest first
+    /// As many as arrive in time, the oldest frame first
     Accuracy,
+    /// Those that cost the fewest joules for what they are worth, for devices that run on a battery: coarser levels, and frames that
+    /// need not be sent stay here. Of live sources the newest frame counts, of others every one
+    Energy,
 }
 
 /// When this device answers instead of the server.

@@ -131,7 +131,7 @@ pub struct PageFlags {
 pub enum Only {
     /// Frames with an answer
     Answered,
-    /// Frames without an answer
+    /// Frames without an answer, but for those whose place a newer one took
     Unanswered,
 }
 
@@ -413,16 +413,20 @@ fn parse(flag: &'static str, text: &str, form: &str) -> Result<Uri, Error> {
 
 /// Reads a file with something secret in it, without the line feed at its end.
 fn secret(flag: &'static str, file: &std::path::Path) -> Result<String, Error> {
+    read_secret(flag, file).map_err(|reason| Error::usage(flag, reason))
+}
+
+/// The same with the reason alone.
+pub(crate) fn read_secret(flag: &str, file: &std::path::Path) -> Result<String, String> {
     let named = crate::name::Escaped(file);
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Error::usage(flag, format!("{named} cannot be read: {error}")))?;
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{named} cannot be read: {error}"))?;
     let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
     if mode & 0o007 != 0 {
         tracing::warn!("{flag}: every user of this device can read {named}; run: chmod 600 {named}");
     }
     let text = text.trim_end_matches(['\r', '\n']);
     match text.is_empty() {
-        true => Err(Error::usage(flag, format!("{named} is empty"))),
+        true => Err(format!("{named} is empty")),
         false => Ok(text.to_owned()),
     }
 }

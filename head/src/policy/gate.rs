@@ -7,6 +7,7 @@ use std::{
 };
 
 use narrows_codec::Feature;
+use narrows_policy::Stay;
 
 /// Rows and columns of the latent in a tile: with the shipped bundle 32 by 32 pixels of the network's input.
 const TILE: usize = 4;
@@ -42,6 +43,16 @@ pub(crate) struct Movement {
     pub(crate) threshold: f64,
     /// Time between the captures of the two.
     pub(crate) age: Duration,
+    /// Longest such time for which the answer is kept.
+    pub(crate) max_age: Duration,
+}
+
+impl Movement {
+    /// The figures that decide whether the answer is kept.
+    pub(crate) fn figures(self) -> Stay {
+        let Movement { distance, threshold, age, max_age, .. } = self;
+        Stay::Gate { distance, threshold, age, max_age }
+    }
 }
 
 /// What the gate says of a frame.
@@ -71,11 +82,10 @@ impl<A> Gate<A> {
         let compared = last.and_then(|last| Some((last, distance(&last.feature, feature)?)));
         let Some((last, distance)) = compared else { return Verdict { movement: None, kept: None } };
         let age = captured_at.saturating_duration_since(last.captured_at);
-        let stays = age <= self.max_age && distance < self.threshold;
-        Verdict {
-            movement: Some(Movement { since: last.frame, distance, threshold: self.threshold, age }),
-            kept: stays.then(|| Arc::clone(&last.answer)),
-        }
+        let (threshold, max_age) = (self.threshold, self.max_age);
+        let movement = Movement { since: last.frame, distance, threshold, age, max_age };
+        let stays = movement.figures().stays();
+        Verdict { movement: Some(movement), kept: stays.then(|| Arc::clone(&last.answer)) }
     }
 
     /// Notes that a frame of `source` was answered. Frames are answered in any order; an older one does not replace a newer one.
@@ -179,7 +189,8 @@ mod tests {
         gate.note(None, 7, start, feature(0, 0, 0, 0), "cat");
         let verdict = gate.compare(None, start + 3 * SECOND, &feature(0, 0, 1, 4));
         assert_eq!(verdict.kept.as_deref(), Some(&"cat"));
-        let movement = Movement { since: 7, distance: 0.25, threshold: 0.5, age: 3 * SECOND };
+        let movement =
+            Movement { since: 7, distance: 0.25, threshold: 0.5, age: 3 * SECOND, max_age: 3 * SECOND };
         assert_eq!(verdict.movement, Some(movement));
         let old = gate.compare(None, start + 3 * SECOND + Duration::from_millis(1), &feature(0, 0, 0, 0));
         assert!(old.kept.is_none() && old.movement.is_some_and(|movement| movement.distance == 0.0));

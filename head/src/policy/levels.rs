@@ -7,6 +7,9 @@ use narrows_policy::{CutPoint, Ladder, Rung};
 /// How far one packet moves the estimate of a level's size.
 const WEIGHT: f64 = 0.2;
 
+/// Most bytes of a packet that are believed, so that sizes can ascend behind them.
+const MOST_BYTES: u32 = 1 << 30;
+
 /// The bundle's ladder of levels, with sizes that follow those of the frames.
 #[derive(Debug, Clone)]
 pub(crate) struct Levels {
@@ -46,7 +49,7 @@ impl Levels {
             let scale = self.scales[level].unwrap_or(self.scale);
             let mut before = 0;
             let cuts = stated.iter().map(|cut| {
-                let bytes = (f64::from(cut.bytes) * scale) as u32;
+                let bytes = ((f64::from(cut.bytes) * scale) as u32).min(MOST_BYTES);
                 before = bytes.max(before + 1);
                 CutPoint { bytes: before, ..*cut }
             });
@@ -101,6 +104,13 @@ mod tests {
     fn packets_of_next_to_nothing_are_still_a_ladder() {
         let mut levels = levels();
         (0..6).for_each(|level| levels.observe(LevelId(level), 1));
+        assert_eq!(levels.ladder().unwrap().rungs().len(), 6);
+    }
+
+    #[test]
+    fn packets_of_all_there_is_are_still_a_ladder() {
+        let mut levels = levels();
+        (0..6).for_each(|level| levels.observe(LevelId(level), u32::MAX));
         assert_eq!(levels.ladder().unwrap().rungs().len(), 6);
     }
 }

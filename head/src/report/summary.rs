@@ -4,7 +4,7 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 
-use super::{CameraSummary, Line, SinkStatus, SpoolStatus, Status};
+use super::{CameraSummary, Joules, Line, SinkStatus, SpoolStatus, Status};
 
 /// Significant decimal digits of the durations in the histogram: quantiles are exact within 0.1 %.
 const DIGITS: u8 = 3;
@@ -42,6 +42,8 @@ pub struct Summary {
     pub sinks: Vec<SinkStatus>,
     /// Bytes of the packets of all frames that a server answered.
     packet_bytes: u64,
+    /// Modelled joules of all frames, where energy was to be saved.
+    joules: Option<f64>,
     /// Microseconds from the capture to the answer of the answered frames.
     totals: Histogram<u64>,
 }
@@ -64,6 +66,7 @@ impl Default for Summary {
             cameras: Vec::new(),
             sinks: Vec::new(),
             packet_bytes: 0,
+            joules: None,
             totals,
         }
     }
@@ -77,6 +80,9 @@ impl Summary {
 
     /// Counts a frame.
     pub fn add(&mut self, line: &Line) {
+        if let Some(Joules { computing, sending }) = line.joules {
+            *self.joules.get_or_insert(0.0) += computing + sending;
+        }
         if line.is_late() {
             self.late += 1;
             return;
@@ -110,6 +116,12 @@ impl Summary {
     pub fn mean_packet_bytes(&self) -> Option<f64> {
         let sent = self.answered - self.local - self.kept;
         (sent > 0).then(|| self.packet_bytes as f64 / sent as f64)
+    }
+
+    /// Modelled joules of an answered frame, with those of frames without an answer; `None` where no energy was to be saved.
+    #[must_use]
+    pub fn joules_per_answer(&self) -> Option<f64> {
+        self.joules.filter(|_| self.answered > 0).map(|joules| joules / self.answered as f64)
     }
 
     /// Quantile of the milliseconds from capture to answer over the answered frames, by nearest rank and exact within
@@ -150,6 +162,9 @@ impl fmt::Display for Summary {
         }
         if let (Some(p50), Some(p95)) = (self.total_ms(0.5), self.total_ms(0.95)) {
             write!(f, "; total p50 {p50:.1} ms, p95 {p95:.1} ms")?;
+        }
+        if let Some(joules) = self.joules_per_answer() {
+            write!(f, "; {joules:.4} J modelled for each answer")?;
         }
         self.spool.iter().try_for_each(|spool| write!(f, "\n{spool}"))?;
         self.cameras.iter().try_for_each(|camera| write!(f, "\n{camera}"))?;

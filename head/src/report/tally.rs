@@ -62,11 +62,7 @@ impl Tally {
     /// Notes that the sink works, and says so where it did not.
     pub(crate) fn note_recovery(&self) {
         if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
-            tracing::warn!(
-                "{}: works again; {} answers were lost so far",
-                self.name,
-                self.lost.load(Relaxed)
-            );
+            tracing::warn!("{}: works again; {} lost so far", self.name, self.lost.load(Relaxed));
         }
     }
 

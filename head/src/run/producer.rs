@@ -2,16 +2,18 @@
 
 use std::sync::{Arc, mpsc::SyncSender};
 
+use narrows_policy::Entry;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     error::Chain,
-    frame::{Encoded, Finished, Frame, FrameId, Outcome},
+    frame::{Decisions, Encoded, Finished, Frame, FrameId, Outcome},
     policy::FixedPolicy,
     report::Totals,
     shutdown::StopSignal,
     source::FrameSource,
     stage::{Staged, Stages},
+    uplink::DecisionLog,
 };
 
 /// Captures frames while there are places in flight, and passes them on encoded or finished.
@@ -25,6 +27,8 @@ pub(super) struct Producer<S> {
     pub(super) finished: SyncSender<Frame<Finished>>,
     pub(super) stop: StopSignal,
     pub(super) totals: Arc<Totals>,
+    /// Where decisions are recorded, if they are.
+    pub(super) decisions: Option<DecisionLog>,
 }
 
 impl<S: FrameSource> Producer<S> {
@@ -44,19 +48,36 @@ impl<S: FrameSource> Producer<S> {
             let finished = match captured {
                 Err(error) => frame.finish(Outcome::Failed(Chain(&error).to_string()), None),
                 Ok(captured) => match self.stages.process(frame.with(captured)) {
-                    Staged::Finished(frame) => frame,
-                    Staged::Encoded(frame) => match self.encoded.blocking_send(frame) {
-                        Ok(()) => continue,
-                        Err(returned) => {
-                            let reason = "not sent: the run was ending".to_owned();
-                            returned.0.finish(Outcome::Failed(reason))
+                    Staged::Finished(frame) => {
+                        self.record(frame.id, &frame.decisions);
+                        frame
+                    }
+                    Staged::Encoded(frame) => {
+                        self.record(frame.id, &frame.decisions);
+                        match self.encoded.blocking_send(frame) {
+                            Ok(()) => continue,
+                            Err(returned) => {
+                                let reason = "not sent: the run was ending".to_owned();
+                                returned.0.finish(Outcome::Failed(reason))
+                            }
                         }
-                    },
+                    }
                 },
             };
             if self.finished.send(finished).is_err() {
                 return;
             }
+        }
+    }
+
+    /// Records what was decided about a frame before it could be sent.
+    fn record(&self, frame: FrameId, decisions: &Decisions) {
+        let Some(log) = &self.decisions else { return };
+        if let Some((costs, tried)) = decisions.trial {
+            log.note_alone(Entry::ExitTried { frame: frame.0, costs, tried });
+        }
+        for by in decisions.figures() {
+            log.note_alone(Entry::Stayed { frame: frame.0, stays: by.stays(), by });
         }
     }
 }

@@ -10,13 +10,14 @@ use narrows_models::Bundle;
 
 use super::{
     hub::Hub,
-    line::{FinishedLine, failed_line, line_of},
+    line::{FinishedLine, failed_line, joules_of, line_of},
     pictures::PictureFolder,
 };
 use crate::{
     Error,
     error::{Chain, caught},
     frame::{Finished, Frame, SpoolEnd},
+    policy::Spending,
     report::Totals,
 };
 
@@ -25,6 +26,8 @@ pub(crate) struct JsonlSink<W> {
     pub(crate) bundle: Bundle,
     /// Name of this device.
     pub(crate) device: String,
+    /// What frames cost, where energy is to be saved.
+    pub(crate) spending: Option<Arc<Spending>>,
     /// Where pictures go, if any are wanted.
     pub(crate) pictures: Option<PictureFolder>,
     pub(crate) progress: ProgressBar,
@@ -74,6 +77,7 @@ impl<W: Write> JsonlSink<W> {
     fn line(&self, frame: &Frame<Finished>) -> (FinishedLine, Vec<u8>) {
         let made = caught("the line of a frame cannot be made", || {
             let mut finished = line_of(frame, &self.bundle, &self.device);
+            finished.line.joules = self.spending.as_ref().map(|spending| joules_of(frame, spending));
             if let Some(pictures) = &self.pictures {
                 let drawn = caught("the picture of a frame cannot be drawn", || {
                     pictures.write(frame, &mut finished, &self.bundle)
@@ -129,6 +133,7 @@ mod tests {
             let sink = JsonlSink {
                 bundle: Bundle::open(folder, narrows_models::Parts::Head).unwrap(),
                 device: "pi".to_owned(),
+                spending: None,
                 pictures: None,
                 progress: ProgressBar::hidden(),
                 out: Some(Broken(kind)),

@@ -13,9 +13,10 @@ use time::{OffsetDateTime, format_description::BorrowedFormatItem};
 
 use crate::{
     frame::{Answer, EncodeStats, Finished, Frame, FramePath, Origin, Outcome, Timings, Traffic},
+    policy::Spending,
     report::{
-        Bytes, ClassScore, Exit, Groups, ImageSettings, Line, Millis, Moved, Segment, Share, SpoolPlace,
-        Status, Unanswered,
+        Bytes, ClassScore, Exit, Groups, ImageSettings, Joules, Line, Millis, Moved, Segment, Share,
+        SpoolPlace, Status, Unanswered,
     },
 };
 
@@ -132,7 +133,20 @@ pub(super) fn failed_line(frame: &Frame<Finished>, bundle: &Bundle, device: &str
         error: None,
         bytes: None,
         ms: None,
+        joules: None,
     }
+}
+
+/// What a frame cost this device, by its model.
+pub(super) fn joules_of(frame: &Frame<Finished>, spending: &Spending) -> Joules {
+    let encoded = frame.stage.encoded.as_ref().map(|encoded| encoded.timings.sum()).unwrap_or_default();
+    let computed = match &frame.stage.outcome {
+        // The picture was decoded before.
+        Outcome::Local { timings, fallback: Some(_), .. } => encoded + timings.resize + timings.head,
+        Outcome::Local { timings, .. } | Outcome::Kept { timings, .. } => timings.sum(),
+        _ => encoded,
+    };
+    Joules { computing: spending.computing(computed), sending: frame.decisions.sending }
 }
 
 /// Fills in the server's answers; returns the class map if there is one.

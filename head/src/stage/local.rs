@@ -1,7 +1,7 @@
 //! The whole network on the device: an image to the most probable classes, without a server.
 #![expect(clippy::disallowed_methods, reason = "every stage is timed here")]
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use image::RgbImage;
 use narrows_models::{Bundle, Geometry};
@@ -24,7 +24,7 @@ use crate::{Error, config::TOP_K, frame::Timings, image::Fitter, net::LocalNet};
 pub struct Local {
     task: usize,
     geometry: Geometry,
-    net: LocalNet,
+    net: Arc<LocalNet>,
     fitter: Fitter,
 }
 
@@ -50,7 +50,14 @@ impl Local {
         };
         let part = spec.file.clone();
         let net = LocalNet::open(bundle, spec).map_err(|source| Error::Head { part, source })?;
-        Ok(Local { task: spec.task, geometry: spec.geometry.clone(), net, fitter: Fitter::default() })
+        let (net, fitter) = (Arc::new(net), Fitter::default());
+        Ok(Local { task: spec.task, geometry: spec.geometry.clone(), net, fitter })
+    }
+
+    /// The same network for another thread, in the same memory.
+    pub(crate) fn share(&self) -> Self {
+        let (net, fitter) = (Arc::clone(&self.net), Fitter::default());
+        Local { task: self.task, geometry: self.geometry.clone(), net, fitter }
     }
 
     /// Index in the bundle of the task that it answers.
@@ -73,9 +80,25 @@ impl Local {
         let started = Instant::now();
         let mut pixels = Vec::new();
         self.fitter.fit(image, &self.geometry, &mut pixels);
-        let fitted = Instant::now();
-        let logits = self.net.run(&pixels)?;
-        let timings = Timings { resize: fitted - started, head: fitted.elapsed(), ..Timings::default() };
+        let resize = started.elapsed();
+        let mut answer = self.answer_input(&pixels)?;
+        answer.timings.resize = resize;
+        Ok(answer)
+    }
+
+    /// The geometry of the network's input.
+    pub(crate) fn input(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Runs the network on an input.
+    ///
+    /// # Errors
+    /// [`Error::Net`] if the network fails.
+    pub(crate) fn answer_input(&self, input: &[u8]) -> Result<LocalAnswer, Error> {
+        let started = Instant::now();
+        let logits = self.net.run(input)?;
+        let timings = Timings { head: started.elapsed(), ..Timings::default() };
         Ok(LocalAnswer { logits, timings })
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use image::RgbImage;
 use narrows_codec::{Choice, Encoder, Feature, GeometryId, LevelId, Mode, Tables, prefixes};
-use narrows_models::Bundle;
+use narrows_models::{Bundle, Geometry};
 
 use crate::{
     Error,
@@ -107,31 +107,23 @@ impl Head {
         LevelEncoder { tables, net, encoder: Encoder::new().truncatable(true), choice: self.choice }
     }
 
-    /// Runs the network on a decoded image of any size, up to where the level matters.
+    /// The geometry of the network's input.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a geometry that the bundle does not have, [`Error::Net`] if the network fails.
-    pub(crate) fn latent(
-        &mut self,
-        image: &RgbImage,
-        geometry: GeometryId,
-    ) -> Result<(Latent, Timings), Error> {
-        let started = Instant::now();
-        let pixels = self.fit(image, geometry)?;
-        let fitted = Instant::now();
-        let latent = self.net.latent(geometry, &pixels)?;
-        let timings = Timings { resize: fitted - started, head: fitted.elapsed(), ..Timings::default() };
-        Ok((latent, timings))
+    /// [`Error::Usage`] for a geometry that the bundle does not have.
+    pub(crate) fn input(&self, geometry: GeometryId) -> Result<&Geometry, Error> {
+        self.bundle
+            .geometries()
+            .get(geometry.index())
+            .ok_or_else(|| Error::usage("--geometry", format!("the bundle has no geometry {geometry}")))
     }
 
-    /// The network's input: u8 RGB, row by row, of the geometry's size.
-    fn fit(&mut self, image: &RgbImage, geometry: GeometryId) -> Result<Vec<u8>, Error> {
-        let Some(target) = self.bundle.geometries().get(geometry.index()) else {
-            return Err(Error::usage("--geometry", format!("the bundle has no geometry {geometry}")));
-        };
-        let mut pixels = Vec::new();
-        self.fitter.fit(image, target, &mut pixels);
-        Ok(pixels)
+    /// Runs the network on an input, up to where the level matters.
+    ///
+    /// # Errors
+    /// [`Error::Net`] if the network fails.
+    pub(crate) fn latent(&self, input: &[u8], geometry: GeometryId) -> Result<Latent, Error> {
+        Ok(self.net.latent(geometry, input)?)
     }
 
     /// Chooses how packets are coded; the default is the smallest of the modes that suit a device.
@@ -182,14 +174,32 @@ impl Head {
         level: LevelId,
     ) -> Result<EncodedImage, Error> {
         let started = Instant::now();
-        let pixels = self.fit(image, geometry)?;
-        let fitted = Instant::now();
-        self.check_level(level)?;
-        let feature = self.net.run(geometry, level, &pixels)?;
-        let (resize, head) = (fitted - started, fitted.elapsed());
-        let Packet { bytes, mode, encode } = self.encode(&feature, geometry, level)?;
+        let mut pixels = Vec::new();
+        let target = self.input(geometry)?.clone();
+        self.fitter.fit(image, &target, &mut pixels);
+        let resize = started.elapsed();
+        let (feature, packet, head) = self.encode_input(&pixels, geometry, level)?;
+        let Packet { bytes, mode, encode } = packet;
         let timings = Timings { resize, head, encode, ..Timings::default() };
         Ok(EncodedImage { packet: bytes, mode, feature, pixels, timings })
+    }
+
+    /// Encodes an input: its features, their packet, and the duration of the network.
+    ///
+    /// # Errors
+    /// As [`Head::encode_image`].
+    pub(crate) fn encode_input(
+        &mut self,
+        input: &[u8],
+        geometry: GeometryId,
+        level: LevelId,
+    ) -> Result<(Feature, Packet, Duration), Error> {
+        let started = Instant::now();
+        self.check_level(level)?;
+        let feature = self.net.run(geometry, level, input)?;
+        let head = started.elapsed();
+        let packet = self.encode(&feature, geometry, level)?;
+        Ok((feature, packet, head))
     }
 
     /// The features of a frame at a level.

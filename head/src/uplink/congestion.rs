@@ -7,13 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use narrows_policy::{Link, LinkConfig};
+use narrows_policy::{Entry, Link, LinkConfig};
 use quinn::{
     Connection,
     congestion::{Controller, ControllerFactory},
 };
 use quinn_proto::RttEstimator;
 use tokio::sync::Notify;
+
+use super::decisions::DecisionLog;
 
 /// Bytes of a datagram that are no stream data: headers of QUIC and of the stream, and the tag of the encryption.
 const OVERHEAD: u16 = 44;
@@ -36,6 +38,8 @@ struct Model {
     /// Bytes that were written to streams and have not left yet.
     unsent: u64,
     written_at: Instant,
+    /// Where observations are recorded.
+    log: Option<DecisionLog>,
 }
 
 /// Written bytes leave at once. Those that have not left by then never will: their stream was given up.
@@ -44,7 +48,7 @@ const UNSENT_TIME: Duration = Duration::from_millis(100);
 impl LinkState {
     fn new(now: Instant, mtu: u16) -> Self {
         let config = LinkConfig { datagram: stream_bytes(mtu), ..LinkConfig::default() };
-        let model = Model { link: Link::new(config), unsent: 0, written_at: now };
+        let model = Model { link: Link::new(config), unsent: 0, written_at: now, log: None };
         LinkState { model: Mutex::new(model), changed: Notify::new(), epoch: now }
     }
 
@@ -59,16 +63,23 @@ impl LinkState {
         let mut model = self.lock();
         if model.unsent > 0 && now.saturating_duration_since(model.written_at) > UNSENT_TIME {
             let in_flight = model.link.in_flight().saturating_sub(model.unsent);
-            model.link.set_in_flight(in_flight);
+            model.set_in_flight(in_flight);
             model.unsent = 0;
         }
         observe(&model.link)
     }
 
+    /// Has observations recorded from now on, or no longer.
+    pub(super) fn record(&self, log: Option<DecisionLog>) {
+        self.lock().log = log;
+    }
+
     /// Takes note of bytes that are written to a stream.
     pub(super) fn written(&self, at: Instant, bytes: u32) {
         let mut model = self.lock();
-        model.link.on_sent(self.time(at), bytes);
+        let time = self.time(at);
+        model.link.on_sent(time, bytes);
+        model.note(|| Entry::Sent { at: time, bytes });
         model.unsent += u64::from(bytes);
         model.written_at = at;
     }
@@ -85,6 +96,21 @@ impl LinkState {
     /// The moment of a time on the model's clock.
     pub(super) fn instant(&self, time: Duration) -> Instant {
         self.epoch + time
+    }
+}
+
+impl Model {
+    fn note(&self, entry: impl FnOnce() -> Entry) {
+        if let Some(log) = &self.log {
+            log.note(entry);
+        }
+    }
+
+    fn set_in_flight(&mut self, bytes: u64) {
+        if self.link.in_flight() != bytes {
+            self.link.set_in_flight(bytes);
+            self.note(|| Entry::InFlight { bytes });
+        }
     }
 }
 
@@ -109,24 +135,34 @@ impl Controller for LinkController {
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _: bool, _: &RttEstimator) {
-        self.0.lock().link.on_delivered(self.0.time(now), self.0.time(sent), size(bytes));
+        let (at, sent, bytes) = (self.0.time(now), self.0.time(sent), size(bytes));
+        let mut model = self.0.lock();
+        model.link.on_delivered(at, sent, bytes);
+        model.note(|| Entry::Delivered { at, sent, bytes });
     }
 
     fn on_end_acks(&mut self, _: Instant, in_flight: u64, _: bool, _: Option<u64>) {
         let mut model = self.0.lock();
         let unsent = model.unsent;
-        model.link.set_in_flight(in_flight + unsent);
+        model.set_in_flight(in_flight + unsent);
         drop(model);
         self.0.changed.notify_one();
     }
 
     fn on_congestion_event(&mut self, _: Instant, _: Instant, _: bool, lost_bytes: u64) {
-        self.0.lock().link.on_lost(size(lost_bytes));
+        let bytes = size(lost_bytes);
+        let mut model = self.0.lock();
+        model.link.on_lost(bytes);
+        model.note(|| Entry::Lost { bytes });
+        drop(model);
         self.0.changed.notify_one();
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
-        self.0.lock().link.set_datagram(stream_bytes(new_mtu));
+        let bytes = stream_bytes(new_mtu);
+        let mut model = self.0.lock();
+        model.link.set_datagram(bytes);
+        model.note(|| Entry::Datagram { bytes });
     }
 
     fn window(&self) -> u64 {

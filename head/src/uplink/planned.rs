@@ -1,39 +1,31 @@
 //! Frames whose packets are encoded when they are sent, at the level and up to the place that the planner chooses.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use narrows_codec::LevelId;
-use narrows_policy::{FrameInfo, Link, Planner, PlannerConfig, Waiting};
+use narrows_policy::{Entry, FrameInfo, Link, Planner, PlannerConfig, ServerTime, Step};
 use narrows_wire::Timings;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::congestion::LinkState;
+use super::{congestion::LinkState, decisions::DecisionLog};
 use crate::{
     Error,
-    config::Purpose,
     frame::{Encoded, Frame, Load},
-    policy::Levels,
+    policy::{Levels, Spending},
     stage::{LevelEncoder, TruncatablePacket},
 };
-
-/// How far one reply moves the estimate of the server's time.
-const WEIGHT: f64 = 0.2;
-
-/// The server's time that is assumed before the first reply.
-const SERVER_TIME: Duration = Duration::from_millis(30);
 
 /// What planned frames need over a whole run, whatever becomes of connections.
 #[derive(Debug)]
 pub(crate) struct Planning {
     encoder: LevelEncoder,
     levels: Levels,
-    purpose: Purpose,
-    /// Mean time from the arrival of a packet to the departure of the reply, in seconds.
-    server_time: f64,
+    config: PlannerConfig,
+    server: ServerTime,
+    /// What frames cost, where energy is to be saved.
+    spending: Option<Arc<Spending>>,
+    /// Where observations and decisions are recorded, if they are.
+    log: Option<DecisionLog>,
 }
 
 /// The planned frames of one connection that are not sent to their ends.
@@ -41,7 +33,7 @@ pub(crate) struct Planning {
 pub(super) struct Planned<'a> {
     pub(super) planning: &'a mut Planning,
     pub(super) link: Arc<LinkState>,
-    pub(super) planner: Planner,
+    planner: Planner,
     /// The names of the frames' sources.
     sources: Vec<String>,
     /// Frames of which nothing has been sent, by their numbers.
@@ -66,8 +58,14 @@ pub(super) struct Writing {
 }
 
 impl Planning {
-    pub(crate) fn new(encoder: LevelEncoder, levels: Levels, purpose: Purpose) -> Self {
-        Planning { encoder, levels, purpose, server_time: SERVER_TIME.as_secs_f64() }
+    pub(crate) fn new(
+        encoder: LevelEncoder,
+        levels: Levels,
+        config: PlannerConfig,
+        spending: Option<Arc<Spending>>,
+        log: Option<DecisionLog>,
+    ) -> Self {
+        Planning { encoder, levels, config, server: ServerTime::default(), spending, log }
     }
 
     /// Encodes a frame at a level. The size of the packet is taken note of.
@@ -83,19 +81,15 @@ impl Planning {
         self.levels.observe(level, packet.ends.last().copied().unwrap_or_default());
         Ok(packet)
     }
-
-    fn server_time(&self) -> Duration {
-        Duration::from_secs_f64(self.server_time)
-    }
 }
 
 impl<'a> Planned<'a> {
     pub(super) fn new(planning: &'a mut Planning, link: Arc<LinkState>) -> Self {
-        let waits = match planning.purpose {
-            Purpose::Latency => Waiting::Newest,
-            Purpose::Accuracy => Waiting::All,
-        };
-        let planner = Planner::new(PlannerConfig { waiting: waits, ..PlannerConfig::default() });
+        let planner = Planner::new(planning.config);
+        if let Some(log) = &planning.log {
+            log.begin();
+            link.record(Some(log.clone()));
+        }
         let (sources, waiting) = (Vec::new(), BTreeMap::new());
         Planned { planning, link, planner, sources, waiting, writing: None, behind: None, wake: None }
     }
@@ -108,18 +102,58 @@ impl<'a> Planned<'a> {
         last_answer: Instant,
     ) -> Option<Frame<Encoded>> {
         let Some(ladder) = self.planning.levels.ladder() else { return Some(frame) };
-        let due = self.link.time(self.due(now, last_answer));
+        let (at, last) = (self.link.time(now), self.link.time(last_answer));
+        let due = self.link.with(now, |link| self.planning.server.due(last, link));
         let source = self.source(frame.origin.source().unwrap_or_default());
-        self.planner.capture(self.link.time(now), FrameInfo { id: frame.id.0, source, due, ladder });
+        let computed = frame.stage.stats.timings.sum();
+        let info = FrameInfo { id: frame.id.0, source, due, computed, ladder };
+        self.note(|| Entry::Captured { at, last_answer: last, frame: info.clone() });
+        self.planner.capture(at, info);
         self.waiting.insert(frame.id.0, frame);
         None
     }
 
+    /// What is to be done next.
+    pub(super) fn next(&mut self, now: Instant) -> Step {
+        let (at, log, server) = (self.link.time(now), self.planning.log.as_ref(), self.planning.server);
+        let planner = &mut self.planner;
+        self.link.with(now, |link| {
+            // Without frames there is nothing to decide.
+            let Some(log) = log.filter(|_| planner.is_busy()) else { return planner.next(at, link) };
+            log.note_state(|| Entry::State {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                link: link.state(),
+                planner: Box::new(planner.clone()),
+                server,
+            });
+            let step = planner.next(at, link);
+            log.note(|| Entry::Decided { at, step });
+            step
+        })
+    }
+
+    /// Takes note of where the packet that was asked for last may end.
+    pub(super) fn encoded(&mut self, ends: Vec<u32>) {
+        self.planner.encoded(&ends);
+        self.note(|| Entry::Encoded { ends });
+    }
+
+    /// Forgets a frame, whatever became of it.
+    pub(super) fn remove(&mut self, frame: u64) {
+        self.planner.remove(frame);
+        self.note(|| Entry::Removed { frame });
+    }
+
+    fn note(&self, entry: impl FnOnce() -> Entry) {
+        if let Some(log) = &self.planning.log {
+            log.note(entry);
+        }
+    }
+
     /// When the bytes of a frame must be at the server, so that the answer is here at `last_answer`.
     pub(super) fn due(&self, now: Instant, last_answer: Instant) -> Instant {
-        let way_back = self.link.with(now, Link::base_rtt) / 2;
-        let after = way_back + self.planning.server_time();
-        last_answer.checked_sub(after).unwrap_or(last_answer)
+        let last = self.link.time(last_answer);
+        self.link.instant(self.link.with(now, |link| self.planning.server.due(last, link)))
     }
 
     /// The number of a source, by its name.
@@ -142,21 +176,36 @@ impl<'a> Planned<'a> {
     ) -> Vec<Frame<Encoded>> {
         let taken: Vec<_> =
             self.waiting.extract_if(.., |_, frame| wanted(frame)).map(|(_, frame)| frame).collect();
-        taken.iter().for_each(|frame| self.planner.remove(frame.id.0));
+        taken.iter().for_each(|frame| self.remove(frame.id.0));
         taken
+    }
+
+    /// Takes note of what it cost to send so many bytes of a frame.
+    pub(super) fn spend(&self, now: Instant, frame: &mut Frame<Encoded>, bytes: usize) {
+        if let Some(spending) = &self.planning.spending {
+            frame.decisions.sending += spending.send(bytes, self.link.with(now, Link::rate));
+        }
     }
 
     /// Takes note that a request has ended, in whatever way.
     pub(super) fn ended(&mut self, request: u64) {
         self.behind.take_if(|writing| writing.request == request);
         if let Some(writing) = self.writing.take_if(|writing| writing.request == request) {
-            self.planner.remove(writing.frame);
+            self.remove(writing.frame);
         }
     }
 
     /// Takes note of the server's time for a frame.
     pub(super) fn answered(&mut self, timings: &Timings) {
         let took = timings.decode + timings.queue + timings.infer + timings.answer;
-        self.planning.server_time += WEIGHT * (took.as_secs_f64() - self.planning.server_time);
+        self.planning.server.observe(took);
+        self.note(|| Entry::Answered { took });
+    }
+}
+
+impl Drop for Planned<'_> {
+    fn drop(&mut self) {
+        // What is still observed of this connection says nothing about the next one.
+        self.link.record(None);
     }
 }

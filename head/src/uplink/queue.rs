@@ -97,9 +97,11 @@ impl FrameQueue {
         }
     }
 
-    /// When the next frame of the resend queue is to be answered on this device, or without a local network fails.
-    pub(super) fn next_due(&self, has_fallback: bool) -> Option<Instant> {
-        let due = |frame: &Frame<Encoded>| if has_fallback { frame.halfway() } else { frame.plan.deadline };
+    /// When the next frame of the resend queue is to be answered on this device or put on disk, or where it can be neither
+    /// fails.
+    pub(super) fn next_due(&self, has_alternative: bool) -> Option<Instant> {
+        let due =
+            |frame: &Frame<Encoded>| if has_alternative { frame.halfway() } else { frame.plan.deadline };
         self.resend.iter().map(due).min()
     }
 

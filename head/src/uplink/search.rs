@@ -147,6 +147,9 @@ impl Search {
             ConnectError::Transient(Unavailable::Busy(refusal)) => {
                 self.pace.after_refusal(refusal.retry, jitter())
             }
+            ConnectError::Transient(Unavailable::Several { retry: hint @ Some(_), .. }) => {
+                self.pace.after_refusal(*hint, jitter())
+            }
             ConnectError::Transient(_) => self.pace.after_failure(jitter()),
             ConnectError::Unproven(Error::Certificate { fault, .. }) if fault.is_of_time() => {
                 self.pace.after_failure(jitter())

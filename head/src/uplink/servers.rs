@@ -312,7 +312,11 @@ fn joined(mut failures: Vec<(String, ConnectError)>) -> ConnectError {
     if failures.iter().any(|(_, error)| matches!(error, ConnectError::Transient(_))) {
         let texts: Vec<_> =
             failures.iter().map(|(server, error)| format!("{server}: {}", Chain(error))).collect();
-        return Unavailable::Several(texts.join("; ")).into();
+        let retry = failures.iter().filter_map(|(_, error)| match error {
+            ConnectError::Transient(Unavailable::Busy(refusal)) => refusal.retry,
+            _ => None,
+        });
+        return Unavailable::Several { reasons: texts.join("; "), retry: retry.min() }.into();
     }
     let unproven = failures.iter().position(|(_, error)| matches!(error, ConnectError::Unproven(_)));
     failures.swap_remove(unproven.unwrap_or(0)).1
@@ -327,6 +331,8 @@ fn shuffle<T>(things: &mut [T]) {
 
 #[cfg(test)]
 mod tests {
+    use narrows_wire::{Refusal, RefusalCode};
+
     use super::*;
     use crate::Error;
 
@@ -339,8 +345,18 @@ mod tests {
         assert!(matches!(joined(vec![lasting(), lasting()]), ConnectError::Permanent(_)));
         let both = joined(vec![silent(), lasting()]);
         let text = Chain(&both).to_string();
-        assert!(matches!(both, ConnectError::Transient(Unavailable::Several(_))), "{text}");
+        assert!(matches!(both, ConnectError::Transient(Unavailable::Several { retry: None, .. })), "{text}");
         assert!(text.contains("a:1: it does not answer; b:1: ") && text.contains("refuses"), "{text}");
+        let busy = |seconds| {
+            let refusal =
+                Refusal { retry: Some(Duration::from_secs(seconds)), ..Refusal::new(RefusalCode::Busy, "") };
+            ("c:1".to_owned(), ConnectError::from(Unavailable::Busy(refusal)))
+        };
+        let hint = match joined(vec![busy(9), silent(), busy(5)]) {
+            ConnectError::Transient(Unavailable::Several { retry, .. }) => retry,
+            _ => None,
+        };
+        assert_eq!(hint, Some(Duration::from_secs(5)));
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Opens the folder for the frames of `bundle`, the first digits of its identity.
+    /// Opens the folder for the frames of `bundle`, the first digits of its identity. Nothing ends before [`Spool::run`].
     ///
     /// # Errors
     /// [`Error::Output`] with the folder.
@@ -93,7 +93,6 @@ impl Spool {
         settings: SpoolSettings,
         bundle: String,
         encoder: Option<(LevelEncoder, LevelId)>,
-        finished: SyncSender<Frame<Finished>>,
         tally: Arc<SpoolTally>,
     ) -> Result<Self, Error> {
         let place = format!("--spool {}", crate::name::Escaped(&settings.folder));
@@ -103,8 +102,7 @@ impl Spool {
         let way = Some(SpoolWay { jobs: sender, tally: Arc::clone(&tally) });
         let places = Arc::new(Semaphore::new(SPOOLED_IN_FLIGHT));
         let resting_until = Instant::now();
-        let mut spool =
-            Spool { folder, jobs, way, encoder, finished: Some(finished), places, resting_until, tally };
+        let mut spool = Spool { folder, jobs, way, encoder, finished: None, places, resting_until, tally };
         spool.account(Gone::default());
         let (_, others) = spool.folder.waiting();
         if others > 0 {
@@ -120,8 +118,9 @@ impl Spool {
         self.way.clone()
     }
 
-    /// Works until no frame can come any more and those that were given out have ended.
-    pub(crate) fn run(mut self) {
+    /// Works until no frame can come any more and those that were given out have ended. Frames end at `finished`.
+    pub(crate) fn run(mut self, finished: SyncSender<Frame<Finished>>) {
+        self.finished = Some(finished);
         loop {
             match self.jobs.recv_timeout(LOOK) {
                 Ok(Job::Store(stored)) => self.store(*stored),

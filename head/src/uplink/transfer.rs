@@ -8,37 +8,38 @@ use std::{
     time::{Duration, Instant},
 };
 
-use narrows_codec::LevelId;
-use narrows_policy::{Chunk, DropReason, Step};
 use narrows_wire::{
-    Close, ErrorKind, FrameReply, Payload, RefusalCode, Reset, Truncatable,
-    limits::MAX_REPLY,
+    Close, ErrorKind, FrameReply, Payload, RefusalCode,
     quic::{PathState, close, close_code, path_state},
-    stream::{StreamError, read_message},
+    stream::StreamError,
 };
-use quinn::{Connection, VarInt};
 use tokio::{
     sync::{
-        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        mpsc::{UnboundedReceiver, unbounded_channel},
         oneshot,
     },
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep_until, timeout_at},
+    time::{MissedTickBehavior, interval, sleep_until},
 };
 
+mod planned;
+mod request;
+mod spooled;
+
+use self::request::send_request;
 use super::{
     congestion::LinkState,
     connect::{ConnectError, Session},
     fallback::Fallback,
-    planned::{Planned, Planning, Writing},
+    planned::{Planned, Planning},
     queue::FrameQueue,
     search::Search,
     servers::Servers,
-    spool::{SPOOLED_IN_FLIGHT, SpoolWay},
+    spool::SpoolWay,
 };
 use crate::{
     error::{Chain, Unavailable},
-    frame::{Encoded, Frame, Load, Outcome, Traffic},
+    frame::{Encoded, Frame, Load, Outcome, SpoolEnd, Traffic},
     policy::{Liveness, Silence},
     shutdown::Shutdown,
 };
@@ -67,9 +68,6 @@ pub(super) enum TransferEnd {
 
 /// Pause after the spool had no frame to give, mostly because the line of one that was answered is not written yet.
 const SPOOL_PAUSE: Duration = Duration::from_millis(50);
-
-/// How much of the link's time frames from the spool may take before a frame that is captured meanwhile.
-const BEHIND: Duration = Duration::from_millis(20);
 
 /// The waiting at a server that is too busy for a frame and does not say when to try again.
 const BUSY: Duration = Duration::from_millis(100);
@@ -453,11 +451,14 @@ impl<'a> Transfer<'a> {
     fn handle_reply(
         &mut self,
         id: u64,
-        frame: Frame<Encoded>,
+        mut frame: Frame<Encoded>,
         sent: usize,
         result: RequestResult,
     ) -> AfterReply {
         let server: Arc<str> = self.session.server().to_string().into();
+        if let Some(planned) = &self.planned {
+            planned.spend(Instant::now(), &mut frame, sent);
+        }
         let client = &mut self.session.client;
         let outcome = match result {
             RequestResult::Reply(bytes, received_at) => {
@@ -491,7 +492,13 @@ impl<'a> Transfer<'a> {
                         if error.kind() == ErrorKind::Peer {
                             close(&self.session.connection, Close::Violation, &reason);
                         }
-                        self.replace(frame, &reason, Outcome::Failed(reason.clone()));
+                        match &mut frame.spooled {
+                            // It may be what the server stumbles over, and is not sent for ever.
+                            Some(spooled) if spooled.is_sent() => spooled.end(SpoolEnd::Failed),
+                            _ => {
+                                self.replace(frame, &reason, Outcome::Failed(reason.clone()));
+                            }
+                        }
                         return AfterReply::Lost(None, Unavailable::Reply(error));
                     }
                 }
@@ -530,194 +537,6 @@ impl<'a> Transfer<'a> {
     }
 }
 
-impl Transfer<'_> {
-    /// Does what the planner says until it waits for something.
-    fn send_planned(&mut self) {
-        let Some(mut planned) = self.planned.take() else { return };
-        planned.wake = None;
-        // While the server takes no further frame, none is begun.
-        while planned.writing.is_some() || self.session.client.room() > 0 {
-            let now = Instant::now();
-            let time = planned.link.time(now);
-            let planner = &mut planned.planner;
-            match planned.link.with(now, |link| planner.next(time, link)) {
-                Step::Encode { frame, level, .. } => self.begin(&mut planned, frame, LevelId(level)),
-                Step::Send(chunk) => self.write(&mut planned, chunk),
-                Step::Cut { .. } => planned.writing = None,
-                Step::Drop { frame, reason } => {
-                    if let Some(frame) = planned.waiting.remove(&frame) {
-                        self.drop_planned(frame, reason);
-                    }
-                }
-                Step::Idle { until } => {
-                    planned.wake = until.map(|until| planned.link.instant(until));
-                    break;
-                }
-            }
-        }
-        if planned.writing.is_none() {
-            self.write_behind(&mut planned);
-        }
-        self.planned = Some(planned);
-    }
-
-    /// Whether a frame from the spool may be sent beside what is in flight.
-    fn may_take_spooled(&self) -> bool {
-        let spooled = self.in_flight.values().filter(|request| request.frame.is_from_spool()).count();
-        let is_writing = self.planned.as_ref().is_some_and(|planned| planned.behind.is_some());
-        // One place stays free for a frame that is captured meanwhile; a server that has only one gives it where nothing is in
-        // flight.
-        let kept = usize::from(!self.in_flight.is_empty());
-        spooled < SPOOLED_IN_FLIGHT
-            && !is_writing
-            && self.queue.is_empty()
-            && self.session.client.room() > kept
-    }
-
-    /// Begins the request of a frame from the spool. Where frames that were captured since it was asked for have taken all
-    /// places, it stays on disk.
-    fn send_spooled(&mut self, frame: Frame<Encoded>) {
-        if self.session.client.room() == 0 {
-            return;
-        }
-        let Load::Payload(payload) = &frame.stage.load else { return };
-        let payload = payload.clone();
-        let Some((request, bytes, chunks)) = self.open(Instant::now(), frame, payload) else { return };
-        match &mut self.planned {
-            // Its bytes are written one datagram at a time, so that they never hold up a frame that is captured meanwhile.
-            Some(planned) => {
-                planned.behind = Some(Writing { frame: u64::MAX, request, bytes, packet: 0, chunks });
-            }
-            None => {
-                if let Some(sent) = self.in_flight.get_mut(&request) {
-                    sent.sent = bytes.len();
-                }
-                // The request's task ends when the frame does.
-                chunks.send(bytes).ok();
-            }
-        }
-    }
-
-    /// Writes bytes of a frame from the spool while the link is nearly empty.
-    fn write_behind(&mut self, planned: &mut Planned<'_>) {
-        while let Some(mut writing) = planned.behind.take() {
-            let now = Instant::now();
-            let (free, datagram) = planned.link.with(now, |link| {
-                (link.in_flight() as f64 <= link.rate() * BEHIND.as_secs_f64(), link.datagram() as usize)
-            });
-            if !free {
-                planned.behind = Some(writing);
-                return;
-            }
-            let end = writing.bytes.len().min(writing.packet + datagram);
-            let bytes = writing.bytes[writing.packet..end].to_vec();
-            planned.link.written(now, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-            if let Some(request) = self.in_flight.get_mut(&writing.request) {
-                request.sent = end;
-            }
-            // The request's task ends when the frame does, and then the bytes are of no use.
-            writing.chunks.send(bytes).ok();
-            writing.packet = end;
-            if end < writing.bytes.len() {
-                planned.behind = Some(writing);
-            }
-        }
-    }
-
-    /// Begins the request of a frame, in the place of the one that has been begun for it before.
-    fn begin(&mut self, planned: &mut Planned<'_>, id: u64, level: LevelId) {
-        let before = planned.writing.take_if(|writing| writing.frame == id);
-        let frame = match before {
-            None => planned.waiting.remove(&id),
-            Some(before) => {
-                self.session.client.abandon(before.request);
-                self.in_flight.remove(&before.request).map(|request| request.frame)
-            }
-        };
-        let Some(mut frame) = frame else { return planned.planner.remove(id) };
-        let packet = match planned.planning.encode(&frame, level) {
-            Ok(packet) => packet,
-            Err(error) => {
-                planned.planner.remove(id);
-                return self.queue.reject(frame, Chain(&error).to_string());
-            }
-        };
-        planned.planner.encoded(&packet.ends);
-        let now = Instant::now();
-        let stats = &mut frame.stage.stats;
-        (stats.packet_bytes, stats.level, stats.coding) =
-            (packet.packet.len(), Some(level), Some(packet.mode));
-        stats.timings.encode += packet.took;
-        stats.encoded_at = now;
-        // The first byte arrives when what is before it has.
-        let queue = planned.link.with(now, |link| {
-            let queue = Duration::try_from_secs_f64(link.in_flight() as f64 / link.rate());
-            link.base_rtt() / 2 + queue.unwrap_or_default()
-        });
-        let due = planned.due(now, last_answer(self.fallback, &frame));
-        let wait = due.saturating_duration_since(now + queue);
-        let whole = packet.packet.len();
-        let payload = Payload::Truncatable(Truncatable { wait, packet: packet.packet });
-        if let Some((request, bytes, chunks)) = self.open(now, frame, payload) {
-            let packet = bytes.len() - whole;
-            planned.writing = Some(Writing { frame: id, request, bytes, packet, chunks });
-        } else {
-            planned.planner.remove(id);
-        }
-    }
-
-    /// Begins a request; without one, the frame has ended.
-    fn open(
-        &mut self,
-        now: Instant,
-        frame: Frame<Encoded>,
-        payload: Payload,
-    ) -> Option<(u64, Vec<u8>, UnboundedSender<Vec<u8>>)> {
-        match self.request(now, &frame, payload) {
-            Ok((request, bytes)) => {
-                let (chunks, receiver) = unbounded_channel();
-                self.start(now, request, frame, 0, receiver);
-                Some((request, bytes, chunks))
-            }
-            Err(reason) => {
-                self.queue.reject(frame, reason);
-                None
-            }
-        }
-    }
-
-    fn write(&mut self, planned: &mut Planned<'_>, chunk: Chunk) {
-        let Some(writing) = planned.writing.as_mut().filter(|writing| writing.frame == chunk.frame) else {
-            return planned.planner.remove(chunk.frame);
-        };
-        let begin = if chunk.offset == 0 { 0 } else { writing.packet + chunk.offset as usize };
-        let end = writing.packet + (chunk.offset + chunk.bytes) as usize;
-        let bytes = writing.bytes[begin..end].to_vec();
-        planned.link.written(Instant::now(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        if let Some(request) = self.in_flight.get_mut(&writing.request) {
-            request.sent = end;
-        }
-        // The request's task ends when the frame does, and then the bytes are of no use.
-        writing.chunks.send(bytes).ok();
-        if chunk.last {
-            planned.writing = None;
-        }
-    }
-
-    /// Ends a frame of which nothing was sent.
-    fn drop_planned(&mut self, frame: Frame<Encoded>, reason: DropReason) {
-        let cause = match reason {
-            DropReason::Replaced => return self.queue.finish(frame, Outcome::Dropped),
-            DropReason::PassedOver => "the link has time for a newer frame only",
-            DropReason::Expired => "the link had no time for it within its budget",
-        };
-        match self.fallback {
-            Some(fallback) => fallback.answer(frame, cause.into()),
-            None => self.queue.finish(frame, Outcome::Failed(format!("not sent: {cause}"))),
-        }
-    }
-}
-
 /// Until when the server's answer to a frame is waited for.
 fn last_answer(fallback: Option<&Fallback>, frame: &Frame<Encoded>) -> Instant {
     let fallback = fallback.filter(|_| !frame.is_from_spool());
@@ -737,57 +556,5 @@ async fn changed(link: Option<&LinkState>) {
     match link {
         Some(link) => link.changed.notified().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Sends a request on a stream of its own, chunk by chunk until their sender is dropped, and reads the reply, until `deadline`
-/// or until the sender of `given_up` is dropped.
-async fn send_request(
-    connection: Connection,
-    priority: i32,
-    deadline: Instant,
-    mut chunks: UnboundedReceiver<Vec<u8>>,
-    mut given_up: oneshot::Receiver<()>,
-) -> RequestResult {
-    let (mut send, mut receive) = tokio::select! {
-        stream = timeout_at(deadline.into(), connection.open_bi()) => match stream {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return RequestResult::Failed(StreamError::Connection(error.into())),
-            Err(_) => return RequestResult::GivenUp,
-        },
-        _ = &mut given_up => return RequestResult::GivenUp,
-    };
-    // This fails only for a closed stream, and then writing fails as well.
-    let _ = send.set_priority(priority);
-    let mut finished = false;
-    let write = async {
-        while let Some(chunk) = chunks.recv().await {
-            // A server that does not read a request to its end says why on the same stream, and the end of the connection
-            // shows there too.
-            if send.write_all(&chunk).await.is_err() {
-                return std::future::pending().await;
-            }
-        }
-        finished = send.finish().is_ok();
-        std::future::pending().await
-    };
-    let exchanged: Option<Result<Vec<u8>, StreamError>> = tokio::select! {
-        biased;
-        _ = given_up => None,
-        exchanged = timeout_at(deadline.into(), read_message(&mut receive, MAX_REPLY)) => exchanged.ok(),
-        never = write => never,
-    };
-    let stale = VarInt::from_u32(Reset::Stale.into());
-    if !finished || exchanged.is_none() {
-        // Dropping the stream would finish it.
-        let _ = send.reset(stale);
-    }
-    match exchanged {
-        Some(Ok(bytes)) => RequestResult::Reply(bytes, Instant::now()),
-        Some(Err(error)) => RequestResult::Failed(error),
-        None => {
-            let _ = receive.stop(stale);
-            RequestResult::GivenUp
-        }
     }
 }

@@ -1,9 +1,9 @@
 //! `--level auto` with the real head and tail over links of several rates.
 #![expect(clippy::unwrap_used, reason = "a test fails where it may")]
 
-use std::process::Output;
+use std::{process::Output, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use narrows_netsim::{Rate, Relay, Shape};
 use narrows_tests::{bundle, lines, photos, said, start};
 use serde_json::Value;
@@ -13,7 +13,7 @@ fn run(kbit: Option<u64>, args: &[&str]) -> Result<(Output, Vec<Value>)> {
     let pair = start()?;
     let up = Shape {
         rate: kbit.map(|kbit| Rate::Fixed(kbit * 1000)),
-        delay: std::time::Duration::from_millis(10),
+        delay: Duration::from_millis(10),
         ..Shape::default()
     };
     let down = Shape { rate: None, ..up.clone() };
@@ -109,5 +109,34 @@ fn a_level_that_is_neither_a_number_nor_auto_is_named() -> Result<()> {
             assert!(said(&output).contains(part), "{part}: {}", said(&output));
         }
     }
+    Ok(())
+}
+
+#[test]
+fn queues_stay_short_before_a_large_buffer() -> Result<()> {
+    let (folder, pair) = (tempfile::TempDir::new()?, start()?);
+    // 5 Mbit/s, 20 ms each way, and a buffer of 500 ms.
+    let (rate, delay) = (5_000_000, Duration::from_millis(20));
+    let queue = rate as usize / 8 / 2;
+    let up = Shape { rate: Some(Rate::Fixed(rate)), delay, queue, ..Shape::default() };
+    let relay = Relay::with_shapes(up, Shape { delay, ..Shape::default() }, pair.address().parse()?, 1)?;
+    let record = folder.path().join("decisions.jsonl");
+    let mut head = pair.head_to(&bundle(), &relay.address().to_string());
+    head.args(["--tasks", "classify", "--level", "auto", "--for", "accuracy", "--fallback", "never"]);
+    head.args(["--budget", "2000", "--in-flight", "16", "--repeat", "120", "--lines", "none", "--source"]);
+    let output = head.arg(photos()).arg("--decisions").arg(&record).output()?;
+    let lost = relay.counts().up.overflowed;
+    pair.drain()?;
+    // A record with round trips has one of each datagram.
+    let replay = narrows_pair::bench().args(["policy", "--replay"]).arg(&record).output()?;
+    let text = String::from_utf8(replay.stdout)?;
+    ensure!(replay.status.success(), "{text}");
+    let trips = text.lines().find(|line| line.contains("round trips")).context("round trips")?;
+    let figures: Vec<f64> = trips.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [shortest, median, most] = figures[..] else { anyhow::bail!("{trips}") };
+    eprintln!("{trips} {}", said(&output));
+    // A busy machine delays what it receives, so the bounds are wide: without rate control the buffer is full.
+    ensure!(shortest < 80.0 && median < shortest + 150.0 && most < shortest + 400.0, "{trips}");
+    ensure!(lost == 0, "{lost} datagrams did not fit into the buffer");
     Ok(())
 }

@@ -236,7 +236,7 @@ fn the_page_shows_what_waits_on_disk() -> Result<()> {
     for (name, width) in [("spool-wide", 1280), ("spool-phone", 390)] {
         browser.resize(width, 900, false)?;
         browser.open(&format!("http://{}/", head.address))?;
-        browser.wait_for("!document.querySelector('#spool').hidden")?;
+        browser.wait_for("document.querySelector('#spool')?.hidden === false")?;
         browser.wait_for("Number(document.querySelector('#spool dd').textContent) > 0")?;
         browser.wait_for("document.querySelector('#spool-folder').textContent.endsWith('spool')")?;
         let fits = browser.value("document.documentElement.scrollWidth - innerWidth <= 0")?;

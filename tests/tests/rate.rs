@@ -136,6 +136,7 @@ fn queues_stay_short_before_a_large_buffer() -> Result<()> {
     let [shortest, median, most] = figures[..] else { anyhow::bail!("{trips}") };
     eprintln!("{trips} {}", said(&output));
     // A busy machine delays what it receives, so the bounds are wide: without rate control the buffer is full.
+    ensure!(shortest >= 40.0, "{trips}");
     ensure!(shortest < 80.0 && median < shortest + 150.0 && most < shortest + 400.0, "{trips}");
     ensure!(lost == 0, "{lost} datagrams did not fit into the buffer");
     Ok(())

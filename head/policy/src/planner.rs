@@ -4,9 +4,11 @@ use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use self::view::View;
-use crate::{CutPoint, EnergyModel, Ladder, Link, Rung, nanos};
+pub use self::packet::FrameInfo;
+use self::{packet::Packet, view::View};
+use crate::{CutPoint, EnergyModel, Link, Rung, nanos};
 
+mod packet;
 mod view;
 
 /// How much more another action must be worth before a packet that is being sent is given up for it. Without it, estimates
@@ -119,67 +121,6 @@ pub struct Planner {
     captured_at: Option<Duration>,
     /// Mean time between captures, in seconds.
     interval: f64,
-}
-
-/// A frame that may be sent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FrameInfo {
-    /// Its number, which is that of no other frame.
-    pub id: u64,
-    /// The number of its source: a frame is replaced by newer ones of the same source alone.
-    pub source: usize,
-    /// When its bytes must be at the server: the deadline less the server's work and the reply's way back.
-    #[serde(with = "nanos")]
-    pub due: Duration,
-    /// For how long this device has computed on it.
-    #[serde(with = "nanos")]
-    pub computed: Duration,
-    /// Its sizes, as far as they are known, and what they are worth.
-    pub ladder: Ladder,
-}
-
-/// A packet that is being sent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "PacketRecord", into = "PacketRecord")]
-struct Packet {
-    frame: FrameInfo,
-    attempt: u32,
-    /// The rung of the frame's ladder, by its index.
-    rung: usize,
-    /// The packet's own cut points.
-    cuts: Rung,
-    sent: u32,
-}
-
-/// A [`Packet`] in a recorded state, before its numbers are checked.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PacketRecord {
-    frame: FrameInfo,
-    attempt: u32,
-    rung: usize,
-    cuts: Rung,
-    sent: u32,
-}
-
-impl TryFrom<PacketRecord> for Packet {
-    type Error = &'static str;
-
-    fn try_from(record: PacketRecord) -> Result<Self, Self::Error> {
-        let PacketRecord { frame, attempt, rung, cuts, sent } = record;
-        match rung < frame.ladder.rungs().len() && sent < cuts.bytes() {
-            true => Ok(Packet { frame, attempt, rung, cuts, sent }),
-            false => Err("a packet that is being sent has a level of its frame, and bytes left"),
-        }
-    }
-}
-
-impl From<Packet> for PacketRecord {
-    fn from(packet: Packet) -> Self {
-        let Packet { frame, attempt, rung, cuts, sent } = packet;
-        PacketRecord { frame, attempt, rung, cuts, sent }
-    }
 }
 
 impl Planner {
@@ -353,15 +294,6 @@ impl Planner {
 }
 
 impl Packet {
-    fn rung(&self) -> &Rung {
-        &self.frame.ladder.rungs()[self.rung]
-    }
-
-    fn begin(&mut self, attempt: u32, rung: usize) {
-        (self.attempt, self.rung, self.sent) = (attempt, rung, 0);
-        self.cuts = self.rung().clone();
-    }
-
     fn encode(&self) -> Step {
         Step::Encode { frame: self.frame.id, attempt: self.attempt, level: self.cuts.level() }
     }

@@ -11,7 +11,7 @@ use rumqttc::{AsyncClient, EventLoop, PublishOptions, QoS};
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{
@@ -44,6 +44,8 @@ const STATE_EVERY: Duration = Duration::from_secs(1);
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// How long the end of the connection may take.
 const FAREWELL: Duration = Duration::from_millis(200);
+/// How long what the broker holds of this device is waited for before it is replaced.
+const HELD: Duration = Duration::from_millis(500);
 /// Longest state that Home Assistant keeps.
 const LONGEST_STATE: usize = 255;
 
@@ -130,10 +132,11 @@ impl MqttSink {
                 biased;
                 Ok(()) = link.changed() => {
                     let now = *link.borrow_and_update();
-                    self.react(known, now).await;
+                    self.react(known, now, &mut discovery).await;
                     known = now;
                 }
-                Some(held) = discovery.recv() => self.remove_stale(&held).await,
+                // What this device has announced itself.
+                Some(_) = discovery.recv() => {}
                 // Before the answers, which may come as fast as they are taken.
                 _ = tick.tick() => if known.is_connected { self.publish_due().await },
                 // While there is no connection the newest answers wait in the queue.
@@ -157,7 +160,7 @@ impl MqttSink {
     }
 
     /// Announces the device where the broker or Home Assistant may have forgotten it.
-    async fn react(&mut self, known: Link, now: Link) {
+    async fn react(&mut self, known: Link, now: Link, held: &mut mpsc::UnboundedReceiver<Vec<u8>>) {
         if !now.is_connected {
             return;
         }
@@ -170,6 +173,12 @@ impl MqttSink {
         }
         if is_new || now.wills != known.wills || now.births != known.births {
             self.send(self.topics.available().to_owned(), ONLINE, QoS::AtLeastOnce, true).await;
+        }
+        if is_new && self.discovery.is_some() {
+            // Where the broker holds nothing, nothing comes.
+            if let Ok(Some(held)) = timeout(HELD, held.recv()).await {
+                self.remove_stale(&held).await;
+            }
         }
         if is_new || now.births != known.births {
             self.discover().await;
@@ -287,13 +296,12 @@ impl MqttSink {
         if components.is_empty() {
             return;
         }
-        // Home Assistant removes what is announced with its platform alone, and then forgets it.
+        // Home Assistant removes what is announced with its platform alone, and forgets it with the next announcement.
         let mut removing = payload.clone();
         if let Some(all) = removing["components"].as_object_mut() {
             all.extend(components);
         }
-        self.send(topic.clone(), removing.to_string(), QoS::AtLeastOnce, true).await;
-        self.send(topic, payload.to_string(), QoS::AtLeastOnce, true).await;
+        self.send(topic, removing.to_string(), QoS::AtLeastOnce, true).await;
         for topic in topics {
             self.send(topic, Vec::new(), QoS::AtLeastOnce, true).await;
         }

@@ -26,7 +26,7 @@ mod planned;
 mod request;
 mod spooled;
 
-use self::request::send_request;
+use self::request::{RequestResult, send_request};
 use super::{
     congestion::LinkState,
     connect::{ConnectError, Session},
@@ -96,14 +96,6 @@ struct InFlight {
     sent: usize,
     /// Dropping it gives the request up.
     _request: oneshot::Sender<()>,
-}
-
-/// How the stream of one request ended.
-enum RequestResult {
-    Reply(Vec<u8>, Instant),
-    /// The frame's deadline passed, or nobody waits for the answer any more.
-    GivenUp,
-    Failed(StreamError),
 }
 
 /// What a reply means for the connection.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{FrameInfo, Packet};
+use super::packet::{FrameInfo, Packet};
 use crate::{EnergyModel, Forecast, Link, Rung};
 
 /// The price of a byte over what another frame could earn with it when the link stays as it is. Bytes that the link carries

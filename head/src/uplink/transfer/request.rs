@@ -14,7 +14,13 @@ use tokio::{
     time::timeout_at,
 };
 
-use super::RequestResult;
+/// How the stream of one request ended.
+pub(super) enum RequestResult {
+    Reply(Vec<u8>, Instant),
+    /// The frame's deadline passed, or nobody waits for the answer any more.
+    GivenUp,
+    Failed(StreamError),
+}
 
 /// Sends a request on a stream of its own, chunk by chunk until their sender is dropped, and reads the reply, until `deadline`
 /// or until the sender of `given_up` is dropped.

@@ -18,6 +18,8 @@ pub struct Layout {
     pub sections: &'static [(&'static str, &'static str)],
     /// Flags that may be given as tables.
     pub tables: &'static [Tables],
+    /// Sections that the program reads by itself.
+    pub own: &'static [&'static str],
     /// Flags whose values no message repeats, since they may hold a secret.
     pub secret: &'static [&'static str],
     /// The value of a flag that holds a path in a form of its own, with the path made relative to a folder; `None` for flags
@@ -90,7 +92,7 @@ pub(crate) fn form(arg: &Arg) -> String {
         return values.join(", ");
     }
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    let end = [". ", "; ", ": "].iter().filter_map(|end| help.find(end)).min().unwrap_or(help.len());
+    let end = [". ", "; ", ": ", " ["].iter().filter_map(|end| help.find(end)).min().unwrap_or(help.len());
     format!("{}: {}", value_name(arg), &help[..end])
 }
 

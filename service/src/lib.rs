@@ -4,6 +4,7 @@
 //! * [`parse()`] reads a command line and the TOML file that its `--config` names. The keys of the file are taken from the
 //!   definition of the command line, so there is no second list of them; [`sample()`] writes a file of all of them.
 //! * [`Checks`] are what a program finds out about its surroundings before it starts.
+//! * [`Origin`] reads the file of a running program again.
 //! * [`manual()`] writes man pages and shell completions.
 //! * [`Notifier`] tells systemd that the program is ready, what it is doing and that it still works.
 
@@ -12,6 +13,7 @@ mod faults;
 mod layout;
 mod manual;
 mod notify;
+mod origin;
 mod parse;
 mod sample;
 mod settings;
@@ -21,6 +23,7 @@ pub use faults::{Fault, SettingsError};
 pub use layout::{Layout, Tables};
 pub use manual::manual;
 pub use notify::{Notifier, VARIABLES};
+pub use origin::Origin;
 pub use parse::{ParseError, Parsed, parse};
 pub use sample::sample;
 pub use settings::Settings;

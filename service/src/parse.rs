@@ -195,7 +195,8 @@ mod tests {
         remote: bool,
     }
 
-    const LAYOUT: Layout = Layout { sections: &[], tables: &[], secret: &[], rebase: |_, _, _| None };
+    const LAYOUT: Layout =
+        Layout { sections: &[], tables: &[], own: &[], secret: &[], rebase: |_, _, _| None };
 
     fn parsed(text: &str, words: &[&str]) -> Result<(Run, u8, Option<Settings>), ParseError> {
         let folder = tempfile::tempdir().unwrap();

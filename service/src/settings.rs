@@ -1,7 +1,7 @@
 //! Reads a configuration file into the flags that its keys stand for.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     error::Error as _,
     ffi::{OsStr, OsString},
     fs,
@@ -33,6 +33,8 @@ pub struct Settings {
     args: Vec<OsString>,
     /// Where the flags stand, by their names, in the order of their values.
     places: BTreeMap<String, Vec<Place>>,
+    /// The sections that the program reads by itself, as they stand in the file.
+    own: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone)]
@@ -54,6 +56,7 @@ struct Reading<'a> {
     layout: &'a Layout,
     args: BTreeMap<String, Vec<OsString>>,
     places: BTreeMap<String, Vec<Place>>,
+    own: BTreeMap<String, String>,
     faults: Vec<Fault>,
 }
 
@@ -67,6 +70,24 @@ impl Settings {
     /// [`SettingsError`] with everything that is wrong with the file: what is no TOML, keys that stand for no flag, and values
     /// that a flag cannot have.
     pub fn read(file: &Path, command: &Command, layout: &Layout) -> Result<Self, SettingsError> {
+        let (settings, mut faults) = Settings::read_in_part(file, command, layout)?;
+        if faults.is_empty() {
+            return Ok(settings);
+        }
+        faults.sort();
+        faults.dedup();
+        Err(SettingsError::Content { file: file.to_owned(), faults })
+    }
+
+    /// Reads what can be used of `file`, as [`Settings::read`] does, and returns what is wrong with the rest.
+    ///
+    /// # Errors
+    /// [`SettingsError::Read`].
+    pub fn read_in_part(
+        file: &Path,
+        command: &Command,
+        layout: &Layout,
+    ) -> Result<(Self, Vec<Fault>), SettingsError> {
         let unread = |source| SettingsError::Read { file: file.to_owned(), source };
         let size = fs::metadata(file).map_err(unread)?.len();
         if size > MOST {
@@ -83,25 +104,22 @@ impl Settings {
             layout,
             args: BTreeMap::new(),
             places: BTreeMap::new(),
+            own: BTreeMap::new(),
             faults: Vec::new(),
         };
         let (table, errors) = DeTable::parse_recoverable(&text);
+        reading.table("", table.get_ref());
+        if !errors.is_empty() {
+            // What stands behind a fault in the syntax may be read wrongly, and its faults are none.
+            reading.faults.clear();
+        }
         for error in &errors {
             let message = error.message().replace('\n', ", ");
             reading.fault(error.span().unwrap_or_default(), message);
         }
-        // What stands behind a fault in the syntax may be read wrongly.
-        if errors.is_empty() {
-            reading.table("", table.get_ref());
-        }
-        let Reading { args, places, mut faults, .. } = reading;
-        if faults.is_empty() {
-            let args = args.into_values().flatten().collect();
-            return Ok(Settings { file: file.to_owned(), args, places });
-        }
-        faults.sort();
-        faults.dedup();
-        Err(SettingsError::Content { file: file.to_owned(), faults })
+        let Reading { args, places, own, faults, .. } = reading;
+        let args = args.into_values().flatten().collect();
+        Ok((Settings { file: file.to_owned(), args, places, own }, faults))
     }
 
     /// The file.
@@ -130,10 +148,16 @@ impl Settings {
         self.places.get(flag)?.last().map(|place| place.value.as_os_str())
     }
 
-    /// How many flags the file gives.
+    /// How many flags and sections of the program's own the file gives.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.places.len()
+        self.places.len() + self.own.len()
+    }
+
+    /// Whether the file has this section of the program's own.
+    #[must_use]
+    pub fn has_section(&self, name: &str) -> bool {
+        self.own.contains_key(name)
     }
 
     /// The flags that the file gives.
@@ -145,6 +169,25 @@ impl Settings {
     pub(crate) fn fault(&self, flag: &str, reason: &str) -> Option<Fault> {
         let place = self.places.get(flag)?.first()?;
         Some(Fault { line: place.line, text: format!("{} {reason}", place.text) })
+    }
+
+    /// The names of the flags and of the program's own sections that two files give differently, or that only one of them gives.
+    #[must_use]
+    pub fn changes(&self, other: &Settings) -> Vec<String> {
+        let values = |settings: &Settings, flag: &String| {
+            let front = format!("--{flag}");
+            let is_of = |arg: &&OsString| {
+                let rest = arg.as_encoded_bytes().strip_prefix(front.as_bytes());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
+            };
+            settings.args.iter().filter(is_of).cloned().collect::<Vec<_>>()
+        };
+        let flags: BTreeSet<&String> = self.places.keys().chain(other.places.keys()).collect();
+        let differs = |flag: &&String| values(self, flag) != values(other, flag);
+        let sections: BTreeSet<&String> = self.own.keys().chain(other.own.keys()).collect();
+        let changed = |name: &&String| self.own.get(*name) != other.own.get(*name);
+        let sections = sections.into_iter().filter(changed);
+        flags.into_iter().filter(differs).chain(sections).cloned().collect()
     }
 
     /// Leaves out a flag that was given in another way.
@@ -167,6 +210,11 @@ impl Reading<'_> {
         for (key, value) in table {
             let flag = self.layout.flag(section, key.get_ref());
             match value.get_ref() {
+                DeValue::Table(inner) if section.is_empty() && self.layout.own.contains(&flag.as_str()) => {
+                    // Its values without their places, which change with every line above it.
+                    let text = format!("{:?}", plain(inner));
+                    self.own.insert(flag, text);
+                }
                 DeValue::Table(inner) => self.section(section, &flag, key, inner),
                 DeValue::Array(values) if values.iter().any(|value| value.get_ref().is_table()) => {
                     for value in values.iter() {
@@ -391,6 +439,21 @@ impl Reading<'_> {
     }
 }
 
+/// The values of a table, in the order of its keys.
+fn plain(table: &Table<'_>) -> BTreeMap<String, String> {
+    fn text(value: &DeValue<'_>) -> String {
+        match value {
+            DeValue::Table(table) => format!("{:?}", plain(table)),
+            DeValue::Array(values) => {
+                let values: Vec<String> = values.iter().map(|value| text(value.get_ref())).collect();
+                format!("{values:?}")
+            }
+            value => format!("{value:?}"),
+        }
+    }
+    table.iter().map(|(key, value)| (key.get_ref().to_string(), text(value.get_ref()))).collect()
+}
+
 /// The same command without flags that must be given.
 pub(crate) fn relaxed(command: &Command) -> Command {
     command.clone().no_binary_name(true).mut_args(|arg| arg.required(false))
@@ -461,6 +524,7 @@ mod tests {
     const LAYOUT: Layout = Layout {
         sections: &[("mqtt", "url")],
         tables: &[Tables { flag: "source", name: "name", value: "url" }],
+        own: &["rights"],
         secret: &["mqtt"],
         rebase: |flag, value, folder| (flag == "source" && value != "-").then(|| folder.join(value).into()),
     };
@@ -555,6 +619,19 @@ head.toml:11: there is no key \"bundle\" in [mqtt]; bundle belongs above the fir
     }
 
     #[test]
+    fn what_can_be_used_of_a_bad_file_is_read() {
+        use clap::CommandFactory;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("head.toml");
+        for text in ["in-flight = 3\nfps = 'x'\n", "in-flight = 3\nfps = \n", "in-flight = 3\n[mqtt\n"] {
+            fs::write(&file, text).unwrap();
+            let (settings, faults) = Settings::read_in_part(&file, &Cli::command(), &LAYOUT).unwrap();
+            assert_eq!(settings.value("in-flight"), Some(OsStr::new("3")), "{text}");
+            assert_eq!((faults.len(), faults[0].line), (1, 2), "{text}");
+        }
+    }
+
+    #[test]
     fn a_flag_stands_in_one_place_and_secrets_are_not_shown() {
         let twice = faults("mqtt-user = 'a'\n[mqtt]\nuser = 'b'\n");
         assert!(twice.contains("--mqtt-user, which line ") && twice.lines().count() == 1, "{twice}");
@@ -562,6 +639,22 @@ head.toml:11: there is no key \"bundle\" in [mqtt]; bundle belongs above the fir
         assert_eq!(settings.place("--in-flight", "").unwrap(), "head.toml:1: in-flight = 0");
         assert_eq!(settings.place("mqtt", "").unwrap(), "head.toml:3: mqtt.url = …");
         assert!(settings.place("--fps", "").is_none());
+    }
+
+    #[test]
+    fn changes_are_named_by_their_flags() {
+        let before = read("in-flight = 1\nfps = 2.0\nremote = true\nsource = ['a', 'b']\n").unwrap();
+        let after =
+            read("in-flight = 1\nfps = 3.0\nremote = false\nsource = ['b', 'a']\n[mqtt]\nuser = 'x'\n");
+        assert_eq!(before.changes(&after.unwrap()), ["fps", "mqtt-user", "remote", "source"]);
+        assert_eq!(before.changes(&before), [""; 0]);
+        // A section of the program's own is compared as a whole, wherever it stands.
+        let own = |text: &str| read(text).unwrap();
+        let before = own("[rights]\na = 1\n[[rights.b]]\nc = 'x'\n");
+        assert!(before.has_section("rights") && before.count() == 1);
+        assert_eq!(before.changes(&own("# text\n\n[rights]\na = 1\n[[rights.b]]\nc = 'x'\n")), [""; 0]);
+        assert_eq!(before.changes(&own("[rights]\na = 1\n[[rights.b]]\nc = 'y'\n")), ["rights"]);
+        assert_eq!(before.changes(&own("")), ["rights"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! * A [`Sampler`] reads the sensors on a thread of its own; [`Sampler::mark`] returns the edges of windows.
 //! * [`Recording::over`] returns gross and net joules per rail for a [`Plan`] of windows, [`total`] the sum over the rails
 //!   that cover the largest part of the device.
+//! * [`thermal`] tells temperature and throttling.
 //! * [`meter`] aligns the recording of a USB meter with the run, [`radio`] models the radio of a board without a meter.
 //!
 //! ```
@@ -46,6 +47,7 @@ mod seconds;
 mod sensors;
 mod sources;
 mod sysfs;
+pub mod thermal;
 mod trace;
 
 pub use absent::Absent;

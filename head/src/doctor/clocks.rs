@@ -6,17 +6,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use narrows_power::thermal::{self, FIRMWARE_BITS, Zone};
 use narrows_service::Check;
-
-/// Temperature in °C that is a warning where the zone has no trip point.
-const HOT: f64 = 80.0;
-/// Bits of `vcgencmd get_throttled`: at present, and 16 bits higher since the start.
-const BITS: [(u32, &str); 4] = [
-    (0, "the supply's voltage is too low"),
-    (1, "the clock is capped"),
-    (2, "the processor is throttled"),
-    (3, "the soft temperature limit is active"),
-];
 
 /// Returns one check per clock policy; equal ones are merged.
 pub(super) fn clocks(sys: &Path) -> Vec<Check> {
@@ -61,43 +52,17 @@ pub(super) fn clocks(sys: &Path) -> Vec<Check> {
 
 /// Checks the zone nearest to its passive trip point, and the over-current counters of a Jetson.
 pub(super) fn heat(sys: &Path) -> Vec<Check> {
-    let number =
-        |path: PathBuf| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<f64>().ok());
-    let mut hottest: Option<(f64, f64, String)> = None;
-    for zone in folders(&sys.join("class/thermal"), "thermal_zone") {
-        let Some(degrees) =
-            number(zone.join("temp")).map(|milli| milli * 1e-3).filter(|&degrees| degrees > 0.0)
-        else {
-            continue;
-        };
-        let passive = (0..8).filter(|trip| {
-            fs::read_to_string(zone.join(format!("trip_point_{trip}_type")))
-                .is_ok_and(|kind| kind.trim() == "passive")
-        });
-        let limit =
-            passive.filter_map(|trip| number(zone.join(format!("trip_point_{trip}_temp")))).reduce(f64::min);
-        let limit = limit.map(|milli| milli * 1e-3).filter(|&degrees| degrees > 0.0).unwrap_or(HOT);
-        let name = fs::read_to_string(zone.join("type")).unwrap_or_default().trim().to_owned();
-        if hottest.as_ref().is_none_or(|(other, cap, _)| degrees - limit > other - cap) {
-            hottest = Some((degrees, limit, name));
-        }
-    }
     let mut checks = Vec::new();
-    if let Some((degrees, limit, name)) = hottest {
-        let found = format!("{name} at {degrees:.0} °C; it slows down from {limit:.0} °C on");
-        checks.push(match degrees >= limit {
+    if let Some(Zone { name, celsius, limit }) = thermal::hottest(sys) {
+        let found = format!("{name} at {celsius:.0} °C; it slows down from {limit:.0} °C on");
+        checks.push(match celsius >= limit {
             true => Check::warning("heat", found, "Give it a heat sink, a fan or a lower power mode"),
             false => Check::ok("heat", found),
         });
     }
-    let mut events = 0.0;
-    for folder in folders(&sys.join("class/hwmon"), "hwmon") {
-        events += (1..=4)
-            .filter_map(|number_of| number(folder.join(format!("oc{number_of}_event_cnt"))))
-            .sum::<f64>();
-    }
-    if events > 0.0 {
-        let found = format!("throttled {events:.0} times since the start because of over-current");
+    let events = thermal::over_current_events(sys);
+    if events > 0 {
+        let found = format!("throttled {events} times since the start because of over-current");
         checks.push(Check::warning("supply", found, "Use a stronger supply or a lower power mode"));
     }
     checks
@@ -121,7 +86,7 @@ pub(super) fn throttled(board: Option<&str>, vcgencmd: &Path) -> Option<Check> {
 
 fn throttle(bits: u32) -> Check {
     let set = |shift: u32| {
-        BITS.iter().filter(move |(bit, _)| bits >> (bit + shift) & 1 == 1).map(|(_, what)| *what)
+        FIRMWARE_BITS.iter().filter(move |(bit, _)| bits >> (bit + shift) & 1 == 1).map(|(_, what)| *what)
     };
     let (now, before): (Vec<_>, Vec<_>) = (set(0).collect(), set(16).collect());
     let remedy = "Use the board's own supply and a heat sink; measurements made meanwhile do not count";

@@ -42,15 +42,13 @@ pub fn check(config: &Serve, settings: Option<&Settings>, networks: bool) -> Che
     if let Some(listen) = &config.status.listen {
         checks.push(listens("status", bind_status(listen).map(|(address, _)| address), settings));
     }
-    if let Some(file) = &config.devices {
-        checks.push(match RightsFile::open(file) {
-            Ok((_, rights)) => Check::ok("devices", rights.to_string()),
-            Err(error) => Check::failed(
-                "devices",
-                placed(settings, "devices", &chain(&error)),
-                "docs/scheduling.md has every key of the file",
-            ),
-        });
+    match RightsFile::of(config, settings) {
+        Ok(None) => {}
+        Ok(Some((_, rights))) => checks.push(Check::ok("devices", rights.to_string())),
+        Err(error) => {
+            let remedy = "docs/scheduling.md has every key of rights";
+            checks.push(Check::failed("devices", describe(settings, &error), remedy));
+        }
     }
     if let Some(file) = &config.port_file
         && let Err(error) = PortFile::open(file)

@@ -5,7 +5,7 @@ mod pattern;
 
 use std::{fmt, sync::Arc};
 
-pub use self::file::{DeviceTable, Fault, Sections};
+pub use self::file::Fault;
 use self::pattern::Pattern;
 use crate::engine::Terms;
 

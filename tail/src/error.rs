@@ -19,6 +19,14 @@ pub enum Error {
     /// Certificates cannot be made.
     #[error(transparent)]
     Certs(#[from] certs::Error),
+    /// The file with the devices' rights cannot be read.
+    #[error("cannot read {} (--devices)", file.display())]
+    UnreadDevices {
+        /// The file.
+        file: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
     /// The file with the devices' rights cannot be used.
     #[error("{}", file.display())]
     Devices {
@@ -93,7 +101,8 @@ impl Error {
             },
             Error::Identity(_) | Error::Certs(_) => ErrorKind::Identity,
             Error::Bind { .. } | Error::Resolve { .. } => ErrorKind::Bind,
-            Error::Devices { .. }
+            Error::UnreadDevices { .. }
+            | Error::Devices { .. }
             | Error::Quic(_)
             | Error::Io { .. }
             | Error::Limit(_)

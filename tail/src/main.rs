@@ -7,20 +7,19 @@ use std::{
 };
 
 use clap::{CommandFactory, error::ErrorKind};
-use narrows_service::{ParseError, Parsed, sample};
+use narrows_service::{Origin, ParseError, Parsed, Settings, sample};
 use narrows_tail::{
     Error,
     certs::{self, Issued, Key},
     check,
-    config::{Certs, Cli, Command, LogFormat},
+    config::{Certs, Cli, Command, LogFormat, Serve},
     serve, settings,
 };
 use tracing_subscriber::{filter::Targets, prelude::*};
 
 fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
-    let parsed = narrows_service::parse::<Cli>(&argv, &settings::LAYOUT, "serve", &["serve", "check"]);
-    let Parsed { cli, settings } = match parsed {
+    let Parsed { cli, settings } = match parsed(&argv) {
         Ok(parsed) => parsed,
         Err(ParseError::Usage(error)) => error.exit(),
         Err(ParseError::Settings(error)) => {
@@ -39,7 +38,7 @@ fn main() -> ExitCode {
                 let text = settings::placed(settings.as_ref(), flag, &text);
                 Cli::command().error(ErrorKind::ValueValidation, text).exit();
             }
-            serve(config)
+            serve(config, settings.clone().map(|settings| origin(argv, settings)))
         }
         Command::Check(flags) => {
             let checks = check::check(&flags.serve, settings.as_ref(), flags.networks);
@@ -49,7 +48,10 @@ fn main() -> ExitCode {
                 Err(error) => Err(unwritten(error)),
             }
         }
-        Command::Config => print(&sample(&Cli::command(), "serve", &settings::LAYOUT, settings::INTRO)),
+        Command::Config => {
+            let keys = sample(&Cli::command(), "serve", &settings::LAYOUT, settings::INTRO);
+            print(&(keys + settings::DEVICES))
+        }
         Command::Manual { man, completions } => {
             let what = format!("cannot write man pages and completions into {}", man.display());
             narrows_service::manual(&Cli::command(), man, completions)
@@ -65,6 +67,22 @@ fn main() -> ExitCode {
             ExitCode::from(exit_code)
         }
     }
+}
+
+/// Parses the command line, with the configuration file that it names.
+fn parsed(argv: &[OsString]) -> Result<Parsed<Cli>, ParseError> {
+    narrows_service::parse(argv, &settings::LAYOUT, "serve", &["serve", "check"])
+}
+
+/// How the settings of a running server are read again.
+fn origin(argv: Vec<OsString>, settings: Settings) -> Origin<Serve> {
+    Origin::new(settings, move || {
+        let Parsed { cli, settings } = parsed(&argv).map_err(|error| error.reason())?;
+        match (cli.command, settings) {
+            (Command::Serve(config), Some(settings)) => Ok((*config, settings)),
+            _ => Err("the command line is none of a server with a file".to_owned()),
+        }
+    })
 }
 
 /// Writes the log to standard error from now on, at the levels that `RUST_LOG` asks for.

@@ -2,9 +2,12 @@
 #![expect(clippy::disallowed_methods, reason = "the status says when the server started")]
 
 mod certificates;
+mod changes;
 mod listen;
 mod port_file;
+mod reload;
 mod rights;
+mod service;
 mod signals;
 
 use std::{
@@ -13,6 +16,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use narrows_service::{Notifier, Origin};
 use narrows_wire::{
     identity::Identity,
     quic::{self, ClientVerifier, Tuning},
@@ -20,8 +24,12 @@ use narrows_wire::{
 };
 use quinn::Endpoint;
 use rustls_pki_types::CertificateDer;
-use tokio::{runtime::Runtime, sync::watch};
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, watch},
+};
 
+use self::reload::{Reload, SettingsFile};
 pub(crate) use self::{
     certificates::{Certificates, warnings_now},
     listen::{bind_status, resolve},
@@ -31,7 +39,6 @@ pub(crate) use self::{
 use crate::{
     Error,
     config::Serve,
-    devices::Devices,
     engine::Engine,
     frontend::{
         peers::{Limits, NotAccepted},
@@ -47,18 +54,17 @@ const RECEIVE_WINDOW: u32 = 2 << 20;
 /// Bytes of replies that a client may leave unacknowledged on one connection. A reply has 0.1 to 5 kB.
 const SEND_WINDOW: u64 = 1 << 20;
 
-/// Serves until SIGTERM or SIGINT, then answers the frames that were accepted and returns.
+/// Serves until SIGTERM or SIGINT, then answers the frames that were accepted and returns. With an `origin` of the settings they
+/// are read again on SIGHUP and when their file changes; what cannot be used leaves those before in force.
 ///
 /// # Errors
 /// The reason why the server cannot start, or [`Error::Undrained`].
-pub fn serve(config: &Serve) -> Result<(), Error> {
+pub fn serve(config: &Serve, origin: Option<Origin<Serve>>) -> Result<(), Error> {
     // The networks are loaded last, so that whatever else is wrong is reported at once.
     let mut certificates = Certificates::new(&config.identity, config.crl.as_deref());
     let identity = certificates.load()?;
-    let (rights, devices) = match &config.devices {
-        Some(path) => RightsFile::open(path).map(|(file, devices)| (Some(file), devices))?,
-        None => (None, Devices::default()),
-    };
+    let settings = origin.as_ref().map(|origin| &origin.settings);
+    let (rights, devices) = RightsFile::of(config, settings)?.unzip();
     let idle_timeout = Duration::from_millis(config.idle_timeout);
     let tuning = Tuning {
         segmentation_offload: !config.no_gso,
@@ -101,11 +107,13 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
         Arc::clone(&engine),
         max_in_flight,
         limits,
-        Arc::new(devices),
+        Arc::new(devices.unwrap_or_default()),
         config.request_memory << 20,
         tuning.clone(),
         config.next.clone().unwrap_or_default(),
     ));
+    let notifier = Arc::new(Notifier::default());
+    let (drain_timeout, drain_for) = watch::channel(config.drain_timeout);
     let unanswered = executor.block_on(async {
         let endpoint = quic::server_endpoint(address, quic, &identity, &tuning)?;
         let address = endpoint.local_addr().map_err(|source| Error::Bind { address, source })?;
@@ -119,25 +127,40 @@ pub fn serve(config: &Serve) -> Result<(), Error> {
         };
         renewal.apply(&identity)?;
         let apply = move |identity: &Identity| renewal.apply(identity);
-        tokio::spawn(certificates.watch(identity, apply, hangup, drain.clone()));
+        let (asks, asked) = mpsc::channel(1);
+        tokio::spawn(certificates.watch(identity, apply, asked, drain.clone()));
         status.ready(Served {
             engine: Arc::clone(&engine),
             metrics: Arc::clone(shared.metrics()),
             budget: Arc::clone(shared.budget()),
-            connections: config.connections,
+            connections: {
+                let peers = Arc::clone(shared.peers());
+                Box::new(move || peers.limits().connections)
+            },
             queue: config.queue,
             drain: drain.clone(),
         });
-        if let Some(file) = rights {
-            let shared = Arc::clone(&shared);
-            let apply = move |devices| shared.set_devices(devices);
-            tokio::spawn(file.watch(apply, signals::hangup()?, drain.clone()));
-        }
         if let Some(file) = port_file {
             file.write(&address.to_string())?;
         }
         tracing::info!(%address, "listening");
-        Ok::<_, Error>(serve_quic(&endpoint, Arc::clone(&shared), drain, config.drain_timeout).await)
+        notifier.ready(&service::words(&shared));
+        let engine = Arc::clone(&engine);
+        tokio::spawn(service::report(Arc::clone(&notifier), Arc::clone(&shared), engine, drain.clone()));
+        let status = {
+            let shared = Arc::clone(&shared);
+            move || service::words(&shared)
+        };
+        let reload = Reload {
+            file: origin.map(SettingsFile::new),
+            rights,
+            shared: Arc::clone(&shared),
+            drain_timeout,
+            certificates: asks,
+            notifier,
+        };
+        tokio::spawn(reload.watch(hangup, drain.clone(), status));
+        Ok::<_, Error>(serve_quic(&endpoint, Arc::clone(&shared), drain, drain_for).await)
     })?;
     shared.metrics().log(&engine);
     if unanswered > 0 {

@@ -5,8 +5,13 @@ use narrows_service::{Layout, Settings};
 use crate::{Error, ErrorKind, engine};
 
 /// How the keys of a file stand for flags.
-pub const LAYOUT: Layout =
-    Layout { sections: &[("status", "listen")], tables: &[], secret: &[], rebase: |_, _, _| None };
+pub const LAYOUT: Layout = Layout {
+    sections: &[("status", "listen")],
+    tables: &[],
+    own: &["devices"],
+    secret: &[],
+    rebase: |_, _, _| None,
+};
 
 /// What stands above the sample of a file.
 pub const INTRO: &str = "\
@@ -18,12 +23,23 @@ this file. Keys that stand in comments show the default, or where there is none 
 
 `narrows-tail check --config tail.toml` tells what is wrong with it, without serving.";
 
+/// What stands below the sample of a file: the section that is no prefix of flags.
+pub const DEVICES: &str = "
+# Rights and quotas of devices by the names in their certificates (docs/scheduling.md), in place of `devices`, which names a file of
+# its own:
+# [devices.default]
+# priority = \"low\"
+# [[devices.device]]
+# name = \"cam-*\"
+# frames_per_second = 10
+";
+
 /// The text of an error with all its sources, behind the place in the file where its cause stands.
 #[must_use]
 pub fn describe(settings: Option<&Settings>, error: &Error) -> String {
     let text = engine::chain(error);
     let flag = match (error, error.kind()) {
-        (Error::Devices { .. }, _) => "devices",
+        (Error::UnreadDevices { .. } | Error::Devices { .. }, _) => "devices",
         (_, ErrorKind::Bundle) => "bundle",
         (_, ErrorKind::Identity) => "identity",
         (_, ErrorKind::Bind) => "listen",

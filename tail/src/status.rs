@@ -38,8 +38,8 @@ pub(crate) struct Served {
     pub(crate) engine: Arc<Engine>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) budget: Arc<Budget>,
-    /// Connections that may be open.
-    pub(crate) connections: usize,
+    /// Tells how many connections may be open.
+    pub(crate) connections: Box<dyn Fn() -> usize + Send + Sync>,
     /// Frames that may wait for one network.
     pub(crate) queue: usize,
     /// Becomes true when the drain begins.

@@ -30,22 +30,21 @@ const TIME: (f64, f64) = (0.1, 1e6);
 const BURST: (f64, f64) = (1.0, 3_600_000.0);
 const CONNECTIONS: (i64, i64) = (1, 65_536);
 
-/// The sections of a file as they stand in it: `default`, and any number of `device`. A file with other sections, too, holds
-/// these two as fields.
+/// The sections of a file as they stand in it: `default`, and any number of `device`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sections {
+struct Sections {
     /// The rights of names without a section, or `"none"`.
-    pub default: Option<Spanned<toml::Value>>,
+    default: Option<Spanned<toml::Value>>,
     /// The other sections.
     #[serde(default)]
-    pub device: Vec<Spanned<DeviceTable>>,
+    device: Vec<Spanned<DeviceTable>>,
 }
 
 /// A section as it stands in a file, with the places of its values.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DeviceTable {
+struct DeviceTable {
     name: Option<Spanned<String>>,
     bundles: Option<Spanned<Vec<String>>>,
     tasks: Option<Spanned<Vec<String>>>,
@@ -82,17 +81,33 @@ impl Devices {
     /// The first [`Fault`].
     pub fn parse(text: &str) -> Result<Devices, Fault> {
         let sections: Sections = toml::from_str(text).map_err(|error| syntax(text, &error))?;
-        Devices::new(&sections, text)
+        Devices::new(&sections, text, |text| {
+            let table: DefaultOnly = toml::from_str(text)?;
+            Ok(table.default)
+        })
     }
 
-    /// The rights that sections of the file `text` give.
+    /// Parses the section `[devices]` of a file that has others as well.
     ///
     /// # Errors
     /// The first [`Fault`].
-    pub fn new(sections: &Sections, text: &str) -> Result<Devices, Fault> {
+    pub fn parse_section(text: &str) -> Result<Devices, Fault> {
+        let file: Section<Sections> = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+        Devices::new(&file.devices, text, |text| {
+            let file: Section<DefaultOnly> = toml::from_str(text)?;
+            Ok(file.devices.default)
+        })
+    }
+
+    /// The rights that sections of the file `text` give, in which `default` finds the default section.
+    fn new(
+        sections: &Sections,
+        text: &str,
+        default: impl Fn(&str) -> Result<DeviceTable, toml::de::Error>,
+    ) -> Result<Devices, Fault> {
         let default = match &sections.default {
             None => Some(Arc::default()),
-            Some(value) => default_rights(value, text)?,
+            Some(value) => default_rights(value, text, default)?,
         };
         let mut names: Vec<&str> = Vec::new();
         let mut parsed = Vec::new();
@@ -115,13 +130,16 @@ impl Devices {
 }
 
 /// The rights of the default section; `None` for "none".
-fn default_rights(value: &Spanned<toml::Value>, text: &str) -> Result<Option<Arc<Rights>>, Fault> {
+fn default_rights(
+    value: &Spanned<toml::Value>,
+    text: &str,
+    find: impl Fn(&str) -> Result<DeviceTable, toml::de::Error>,
+) -> Result<Option<Arc<Rights>>, Fault> {
     match value.get_ref() {
         toml::Value::String(word) if word == "none" => Ok(None),
         toml::Value::Table(_) => {
             // Read once more from the file, since a value does not know the places of its parts.
-            let read: Result<DefaultOnly, _> = toml::from_str(text);
-            let table = read.map_err(|error| syntax(text, &error))?.default;
+            let table = find(text).map_err(|error| syntax(text, &error))?;
             if let Some(name) = &table.name {
                 return Err(fault(
                     text,
@@ -133,6 +151,12 @@ fn default_rights(value: &Spanned<toml::Value>, text: &str) -> Result<Option<Arc
         }
         _ => Err(fault(text, value.span(), "default: give \"none\", or a section [default]")),
     }
+}
+
+/// The section `[devices]` of a file, whatever else is in it.
+#[derive(Deserialize)]
+struct Section<T> {
+    devices: T,
 }
 
 /// The default section of a file, whatever else is in it.
@@ -244,6 +268,23 @@ mod tests {
         assert_eq!(Devices::parse("").unwrap(), Devices::default());
         let closed = Devices::parse("default = \"none\"\n[[device]]\nname = \"a\"\n").unwrap();
         assert!(closed.rights("a").is_some() && closed.rights("b").is_none());
+    }
+
+    #[test]
+    fn a_section_of_another_file_gives_the_same_rights() {
+        let own = "[default]\npriority = \"low\"\n[[device]]\nname = \"cam-*\"\nconnections = 2\n";
+        let section = "threads = 2\n[devices.default]\npriority = \"low\"\n[[devices.device]]\nname = \"cam-*\"\n\
+                       connections = 2\n[status]\nlisten = \"[::1]:1\"\n";
+        assert_eq!(Devices::parse_section(section).unwrap(), Devices::parse(own).unwrap());
+        assert!(Devices::parse_section("[devices]\ndefault = \"none\"\n").unwrap().rights("a").is_none());
+        for (text, line, word) in [
+            ("x = 1\n[devices.default]\npriorty = \"low\"\n", 3, "priorty"),
+            ("x = 1\n[[devices.device]]\nname = \"a\"\nframes_per_second = -1\n", 4, "0.001 to 1000000"),
+            ("[devices]\ndefalt = \"none\"\n", 2, "defalt"),
+        ] {
+            let fault = Devices::parse_section(text).unwrap_err();
+            assert!(fault.line == line && fault.reason.contains(word), "{text}: {fault}");
+        }
     }
 
     #[test]

@@ -40,11 +40,11 @@ pub(crate) struct Device {
 
 /// The authenticated connections.
 pub(crate) struct Peers<C> {
-    limits: Limits,
     state: Mutex<State<C>>,
 }
 
 struct State<C> {
+    limits: Limits,
     next: u64,
     /// The connections by their number, so in the order of their registration.
     entries: BTreeMap<u64, Entry<C>>,
@@ -104,13 +104,18 @@ impl Device {
 impl<C: Connection> Peers<C> {
     /// An empty register with these limits.
     pub(crate) fn new(limits: Limits) -> Peers<C> {
-        let state = State { next: 0, entries: BTreeMap::new(), refusal: Box::new(|_| None) };
-        Peers { limits, state: Mutex::new(state) }
+        let state = State { limits, next: 0, entries: BTreeMap::new(), refusal: Box::new(|_| None) };
+        Peers { state: Mutex::new(state) }
     }
 
     /// The limits.
     pub(crate) fn limits(&self) -> Limits {
-        self.limits
+        self.lock().limits
+    }
+
+    /// Sets other limits, for connections that come from now on.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.lock().limits = limits;
     }
 
     /// Registers an authenticated connection that has said no hello yet. Where too many wait for their hello, the oldest is
@@ -129,7 +134,7 @@ impl<C: Connection> Peers<C> {
             close(&connection, &reason);
             return Err(NotAccepted(reason));
         }
-        while let Some(oldest) = state.surplus(&device, self.limits) {
+        while let Some(oldest) = state.surplus(&device) {
             if let Some(entry) = state.entries.remove(&oldest) {
                 entry.connection.close(Close::HelloTimeout, "too many connections without a hello");
             }
@@ -137,7 +142,7 @@ impl<C: Connection> Peers<C> {
         let number = state.next;
         state.next += 1;
         state.entries.insert(number, Entry { device, connection, open: false });
-        Ok(Registration { peers: Arc::clone(self), number, per_device: self.limits.per_device })
+        Ok(Registration { peers: Arc::clone(self), number, per_device: state.limits.per_device })
     }
 
     /// Closes every connection for whose chain of certificates `refusal` has a reason, and from now on those that register
@@ -185,7 +190,7 @@ fn close(connection: &impl Connection, reason: &str) {
 
 impl<C> State<C> {
     /// The connection without a hello that has to go before another one of `device` may register.
-    fn surplus(&self, device: &Device, limits: Limits) -> Option<u64> {
+    fn surplus(&self, device: &Device) -> Option<u64> {
         let waiting = self.entries.iter().filter(|(_, entry)| !entry.open);
         // The number of connections of each device, and the oldest of them.
         let mut devices: BTreeMap<&[u8], (usize, u64)> = BTreeMap::new();
@@ -195,8 +200,8 @@ impl<C> State<C> {
             devices.entry(entry.device.key()).or_insert((0, *number)).0 += 1;
         }
         match devices.get(device.key()) {
-            Some((count, oldest)) if *count >= limits.per_device => Some(*oldest),
-            _ if in_all < limits.connections => None,
+            Some((count, oldest)) if *count >= self.limits.per_device => Some(*oldest),
+            _ if in_all < self.limits.connections => None,
             // Of equals the device whose connection is the oldest.
             _ => {
                 let most = devices.values().max_by_key(|(count, oldest)| (*count, u64::MAX - oldest));
@@ -218,7 +223,6 @@ impl<C: Connection> Registration<C> {
     /// # Errors
     /// [`Full`] if there is none.
     pub(crate) fn open(&self) -> Result<(), Full> {
-        let limits = self.peers.limits;
         let mut state = self.peers.lock();
         let Some(this) = state.entries.get(&self.number) else { return Err(Full::Gone) };
         let open = || state.entries.values().filter(|entry| entry.open);
@@ -227,7 +231,7 @@ impl<C: Connection> Registration<C> {
             return Err(Full::Device { open: of_device });
         }
         let in_all = open().count();
-        if in_all >= limits.connections {
+        if in_all >= state.limits.connections {
             return Err(Full::Server { open: in_all });
         }
         if let Some(this) = state.entries.get_mut(&self.number) {

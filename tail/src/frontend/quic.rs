@@ -30,7 +30,7 @@ pub(crate) async fn serve(
     endpoint: &Endpoint,
     shared: Arc<Shared>,
     mut drain: watch::Receiver<bool>,
-    drain_timeout: Duration,
+    drain_timeout: watch::Receiver<Duration>,
 ) -> u64 {
     let mut connections = JoinSet::new();
     let mut log_period = interval(log::PERIOD);
@@ -53,6 +53,7 @@ pub(crate) async fn serve(
     }
     // From here on QUIC itself refuses new connections.
     endpoint.set_server_config(None);
+    let drain_timeout = *drain_timeout.borrow();
     let finished = timeout(drain_timeout, async { while connections.join_next().await.is_some() {} }).await;
     endpoint.close(u32::from(Close::Draining).into(), b"the server is shutting down");
     let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;

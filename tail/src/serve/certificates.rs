@@ -1,4 +1,4 @@
-//! The server's certificates and the revocation list: read at the start, read again when a file of them changes or on SIGHUP,
+//! The server's certificates and the revocation list: read at the start, read again when a file of them changes or on request,
 //! and checked every day for an end that comes near.
 #![expect(clippy::disallowed_methods, reason = "certificates end at some time")]
 
@@ -11,8 +11,7 @@ use std::{
 
 use narrows_wire::identity::{Identity, IdentityError, RevocationList};
 use tokio::{
-    signal::unix::Signal,
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
@@ -87,14 +86,15 @@ impl Certificates {
         Ok(Some(list))
     }
 
-    /// Watches the files until the drain begins. When one changes, or on SIGHUP, all of them are read and given to `apply`.
+    /// Watches the files until the drain begins. When one changes, or when that is asked for by `asks`, all of them are read and
+    /// given to `apply`; who asks is told when that is done.
     /// What cannot be used is logged and leaves what was read before in force: a bad certificate does not keep a revocation
     /// from taking effect, and the other way round.
     pub(super) async fn watch(
         mut self,
         mut identity: Identity,
         apply: impl Fn(&Identity) -> Result<(), Error>,
-        mut hangup: Signal,
+        mut asks: mpsc::Receiver<oneshot::Sender<()>>,
         mut drain: watch::Receiver<bool>,
     ) {
         let later = |period: Duration| interval_at(Instant::now() + period, period);
@@ -103,15 +103,15 @@ impl Certificates {
         // The versions that could not be used, and whether that was said. A file that is just being written is not spoken of.
         let mut failed: Option<(Vec<Version>, bool)> = None;
         loop {
-            let mut asked = false;
+            let mut ask = None;
             tokio::select! {
                 _ = look.tick() => {}
                 _ = day.tick() => warn(&identity),
                 _ = hour.tick() => failed = None,
-                _ = hangup.recv() => asked = true,
+                Some(done) = asks.recv() => ask = Some(done),
                 _ = drain.wait_for(|draining| *draining) => return,
             }
-            let versions = self.versions();
+            let (versions, asked) = (self.versions(), ask.is_some());
             if versions == self.read && !asked {
                 failed = None;
                 continue;
@@ -136,6 +136,10 @@ impl Certificates {
                     }
                     failed = Some((versions, say));
                 }
+            }
+            if let Some(done) = ask {
+                // Nobody waits for it where the server ends.
+                let _ = done.send(());
             }
         }
     }
@@ -221,8 +225,6 @@ mod tests {
         sync::{Arc, Mutex},
     };
 
-    use tokio::signal::unix::{SignalKind, signal};
-
     use super::*;
     use crate::certs;
 
@@ -254,8 +256,8 @@ mod tests {
                     Ok(())
                 }
             };
-            let hangup = signal(SignalKind::user_defined1()).unwrap();
-            tokio::spawn(certificates.watch(identity, apply, hangup, draining));
+            let (_, asks) = mpsc::channel(1);
+            tokio::spawn(certificates.watch(identity, apply, asks, draining));
             Watched { _folder: folder, dir, applied, drain }
         }
 

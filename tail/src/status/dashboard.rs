@@ -200,7 +200,7 @@ fn figures(status: &Status, served: &Served, shown: &mut Shown, now: Instant) ->
             .collect(),
         queue_limit: served.queue,
         connections: devices.iter().map(|device| device.connections()).sum(),
-        connection_limit: served.connections,
+        connection_limit: (served.connections)(),
         memory: Memory { taken, limit },
         frames: frames(&totals),
         refusals: refusals.into_iter().map(|(reason, count)| RefusalRow { reason, count }).collect(),

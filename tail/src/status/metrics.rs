@@ -152,7 +152,7 @@ impl Writer<'_> {
         let devices = metrics.devices();
         let open: usize = devices.iter().map(|device| device.connections()).sum();
         self.one(&names::CONNECTIONS, open as f64)?;
-        self.one(&names::CONNECTION_LIMIT, served.connections as f64)?;
+        self.one(&names::CONNECTION_LIMIT, (served.connections)() as f64)?;
         self.count(&names::CONNECTIONS_OPENED, &metrics.connections)?;
         let (server_full, device_full) = (metrics.server_full.value(), metrics.device_full.value());
         let no_rights = metrics.not_permitted.value();

@@ -4,7 +4,10 @@
     reason = "lines of the log are limited per period, and load is that of a time"
 )]
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use narrows_wire::{
     Close, Standing,
@@ -45,7 +48,7 @@ pub(crate) struct Shared {
     pub(super) peers: Arc<Peers<Connection>>,
     pub(super) load: Load,
     /// Address of the server that clients go to when this one shuts down; empty if there is none.
-    next: String,
+    next: Mutex<String>,
     log: LogLimit,
 }
 
@@ -72,7 +75,7 @@ impl Shared {
             handshakes: Handshakes::new(HANDSHAKES),
             peers: Arc::new(Peers::new(limits)),
             load: Load::default(),
-            next,
+            next: Mutex::new(next),
             log: LogLimit::default(),
         }
     }
@@ -107,6 +110,16 @@ impl Shared {
         self.devices.send_replace(Arc::new(devices));
     }
 
+    /// Sets other limits, for connections that come from now on.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.peers.set_limits(limits);
+    }
+
+    /// Tells clients that connect from now on where to go when the drain begins.
+    pub(crate) fn set_next(&self, next: String) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
     /// What a device with this scope is offered.
     pub(super) fn offer(&self, scope: &Scope) -> Offer {
         Offer::new(self.engine.models(), scope, self.max_in_flight)
@@ -122,7 +135,7 @@ impl Shared {
         Standing {
             wait: self.load.wait(Instant::now()),
             connections: u32::try_from(self.peers.open()).unwrap_or(u32::MAX),
-            next: self.next.clone(),
+            next: self.next.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 

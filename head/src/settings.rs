@@ -13,6 +13,7 @@ use crate::{Chain, Error, ErrorKind, source::Spec};
 pub const LAYOUT: Layout = Layout {
     sections: &[("spool", "folder"), ("mqtt", "url"), ("webhook", "url"), ("page", "listen")],
     tables: &[Tables { flag: "source", name: "name", value: "url" }],
+    own: &[],
     // Addresses of cameras, brokers and webhooks may hold a password or a token.
     secret: &["source", "mqtt", "webhook"],
     rebase,

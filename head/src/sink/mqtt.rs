@@ -44,8 +44,8 @@ const STATE_EVERY: Duration = Duration::from_secs(1);
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// How long the end of the connection may take.
 const FAREWELL: Duration = Duration::from_millis(200);
-/// How long what the broker holds of this device is waited for before it is replaced.
-const HELD: Duration = Duration::from_millis(500);
+/// How long what the broker holds of this device is waited for before it is replaced: not so long that answers are lost meanwhile.
+const HELD: Duration = Duration::from_millis(200);
 /// Longest state that Home Assistant keeps.
 const LONGEST_STATE: usize = 255;
 

@@ -52,12 +52,14 @@ mod signals;
 mod sink;
 pub mod source;
 mod stage;
+pub mod status;
 mod uplink;
 
 pub use error::{Chain, Error, ErrorKind, Unavailable};
 pub use frame::Timings;
 pub use narrows_models::image;
 pub use obstacle::Obstacle;
+pub(crate) use run::socket_of;
 pub use run::{RunReport, run};
 pub use signals::Stop;
 pub use source::load;

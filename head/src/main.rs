@@ -12,9 +12,9 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand};
 use narrows_head::{
-    Chain, Error, ErrorKind, RunReport, Stop, check, config::Flags, doctor, power, run, settings,
+    Chain, Error, ErrorKind, RunReport, Stop, check, config::Flags, doctor, power, run, settings, status,
 };
-use narrows_service::{ParseError, Parsed, Settings, sample};
+use narrows_service::{Origin, ParseError, Parsed, Settings, sample};
 use tracing_subscriber::{filter::Targets, prelude::*};
 
 const EXAMPLES: &str = "\
@@ -135,6 +135,19 @@ Exit codes:
     1  something would keep it from beginning; each line says what and what to do
     2  the file or a flag cannot be understood; each line names file, line and key";
 
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  How the service is doing:
+    narrows-head status
+
+  Whether it has worked on a frame in the last minute, for a script:
+    narrows-head status --max-age 60 --json > status.json || systemctl restart narrows-head
+
+Exit codes:
+    0  it runs and answers
+    1  it does not run, does not answer within two seconds, or its last outcome is older than --max-age
+    2  a flag cannot be understood";
+
 const CONFIG_EXAMPLES: &str = "\
 Example:
   Begin a file of settings, and say where it is wrong:
@@ -166,6 +179,9 @@ enum Command {
     /// Print a configuration file with every key, its meaning and its default
     #[command(after_help = CONFIG_EXAMPLES)]
     Config,
+    /// Ask a running head how it is doing: server, frames, sources, sinks, temperature
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(status::Flags),
     /// Write man pages and shell completions, for packages
     #[command(hide = true)]
     Manual {
@@ -218,7 +234,10 @@ fn main() -> ExitCode {
         );
     }
     let done = match cli.command {
-        Command::Run(flags) => run(&flags).map(|report| finish(&report, settings.as_ref())),
+        Command::Run(flags) => {
+            let origin = settings.clone().map(|settings| origin(argv, settings));
+            run(&flags, origin).map(|report| finish(&report, settings.as_ref()))
+        }
         Command::Check(flags) => check::check(&flags, settings.as_ref()).map(ExitCode::from),
         Command::Config => {
             let text = sample(&Cli::command(), "run", &settings::LAYOUT, settings::INTRO);
@@ -226,6 +245,19 @@ fn main() -> ExitCode {
             narrows_service::print(&text)
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|source| Error::Output { place, source })
+        }
+        Command::Status(flags) => {
+            let command = Cli::command();
+            let keys = command.find_subcommand("run").unwrap_or(&command);
+            // What else is wrong with the file is not asked here, and may be why the state is.
+            let read = |file| Settings::read_in_part(file, keys, &settings::LAYOUT);
+            match flags.config.as_deref().map(read).transpose().map(Option::unzip) {
+                Ok((settings, _)) => status::status(&flags, settings.as_ref()).map(ExitCode::from),
+                Err(error) => {
+                    print(format!("narrows-head: {}", Chain(&error)));
+                    return ExitCode::from(2);
+                }
+            }
         }
         Command::Manual { man, completions } => narrows_service::manual(&Cli::command(), &man, &completions)
             .map(|()| ExitCode::SUCCESS)
@@ -245,6 +277,17 @@ fn main() -> ExitCode {
 /// Parses the command line, with the configuration file that it names.
 fn parsed(argv: &[OsString]) -> Result<Parsed<Cli>, ParseError> {
     narrows_service::parse(argv, &settings::LAYOUT, "run", &["run", "check"])
+}
+
+/// How the settings of a run are read again.
+fn origin(argv: Vec<OsString>, settings: Settings) -> Origin<Flags> {
+    Origin::new(settings, move || {
+        let Parsed { cli, settings } = parsed(&argv).map_err(|error| error.reason())?;
+        match (cli.command, settings) {
+            (Command::Run(flags), Some(settings)) => Ok((*flags, settings)),
+            _ => Err("the command line is no run with a file".to_owned()),
+        }
+    })
 }
 
 /// Prints the summary and the error of a run and chooses its exit code.

@@ -13,6 +13,7 @@ use crate::{
 
 mod cameras;
 mod spool;
+mod state;
 mod status;
 mod summary;
 mod tally;
@@ -22,7 +23,11 @@ pub use cameras::CameraSummary;
 pub(crate) use cameras::CameraTally;
 pub use spool::SpoolStatus;
 pub(crate) use spool::SpoolTally;
-pub use status::{CameraStatus, DeviceStatus, Latency, SinkStatus};
+pub(crate) use state::RunState;
+pub use status::{
+    BoardStatus, CameraStatus, DeviceStatus, FrameCounts, Latency, ServerStatus, SettingsStatus, SinkStatus,
+    SourceStatus,
+};
 pub use summary::Summary;
 pub(crate) use tally::Tally;
 pub(crate) use totals::Totals;

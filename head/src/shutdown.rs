@@ -14,7 +14,11 @@ enum Phase {
 
 /// Asks a run to end and tells that it was asked to; clones belong to the same run.
 #[derive(Debug, Clone)]
-pub(crate) struct Shutdown(watch::Sender<Phase>);
+pub(crate) struct Shutdown {
+    own: watch::Sender<Phase>,
+    /// The run that this is a part of.
+    outer: Option<watch::Sender<Phase>>,
+}
 
 /// Lets a thread wait for something asynchronous, but not longer than frames are wanted.
 #[derive(Debug, Clone)]
@@ -26,7 +30,18 @@ pub(crate) struct StopSignal {
 impl Shutdown {
     /// A run that nobody has asked to end.
     pub(crate) fn new() -> Self {
-        Shutdown(watch::Sender::new(Phase::Running))
+        Shutdown { own: watch::Sender::new(Phase::Running), outer: None }
+    }
+
+    /// A part of the run, which may be asked to end before the run is; it ends with the run.
+    pub(crate) fn part(&self) -> Self {
+        Shutdown { own: watch::Sender::new(Phase::Running), outer: Some(self.own.clone()) }
+    }
+
+    /// Whether the run has been asked to end.
+    pub(crate) fn is_draining(&self) -> bool {
+        let reached = |phase: &watch::Sender<Phase>| *phase.borrow() >= Phase::Draining;
+        reached(&self.own) || self.outer.as_ref().is_some_and(reached)
     }
 
     /// Step one: no new frame is captured, frames in flight are still answered.
@@ -55,7 +70,7 @@ impl Shutdown {
     }
 
     fn advance(&self, phase: Phase) {
-        self.0.send_if_modified(|current| {
+        self.own.send_if_modified(|current| {
             let advances = *current < phase;
             *current = phase.max(*current);
             advances
@@ -64,11 +79,26 @@ impl Shutdown {
 
     async fn reached(&self, phase: Phase) {
         // An error would mean that every sender is gone, and `self` holds one.
-        let _ = self.0.subscribe().wait_for(|current| *current >= phase).await;
+        let reaches = async |sender: &watch::Sender<Phase>| {
+            let _ = sender.subscribe().wait_for(|current| *current >= phase).await;
+        };
+        match &self.outer {
+            None => reaches(&self.own).await,
+            Some(outer) => tokio::select! {
+                () = reaches(&self.own) => {}
+                () = reaches(outer) => {}
+            },
+        }
     }
 }
 
 impl StopSignal {
+    /// The signal of the whole run, where this is that of a part.
+    pub(crate) fn of_run(&self) -> Self {
+        let own = self.shutdown.outer.clone().unwrap_or_else(|| self.shutdown.own.clone());
+        StopSignal { shutdown: Shutdown { own, outer: None }, runtime: self.runtime.clone() }
+    }
+
     /// Blocks this thread until `future` is ready; `None` if the run begins to drain before that.
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.runtime.block_on(async {
@@ -92,6 +122,18 @@ mod tests {
         shutdown.drain();
         shutdown.draining().await;
         shutdown.stopped().await;
+    }
+
+    #[tokio::test]
+    async fn a_part_ends_with_the_run_and_not_the_run_with_a_part() {
+        let run = Shutdown::new();
+        let (first, second) = (run.part(), run.part());
+        first.drain();
+        first.draining().await;
+        assert!(first.is_draining() && !run.is_draining() && !second.is_draining());
+        run.stop();
+        second.stopped().await;
+        assert!(second.is_draining());
     }
 
     #[test]

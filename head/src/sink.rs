@@ -1,5 +1,6 @@
 //! Results of a run: JSON lines on standard output or in a file, pictures in a folder, messages, requests and a page.
 
+mod check;
 mod event;
 mod file;
 mod gallery;
@@ -16,8 +17,8 @@ mod queue;
 mod tls;
 mod webhook;
 
-pub(crate) use hub::Hub;
+pub(crate) use check::{check, check_files};
+pub(crate) use hub::{Figures, Hub};
 pub(crate) use jsonl::JsonlSink;
 pub(crate) use out::Out;
 pub(crate) use pictures::PictureFolder;
-pub(crate) use tls::check_files;

@@ -43,6 +43,7 @@ use self::{
 use crate::{
     Error,
     error::{Chain, Unavailable},
+    report::RunState,
     shutdown::Shutdown,
 };
 
@@ -58,6 +59,8 @@ pub(crate) struct Uplink {
     /// Where frames go that no server answers; `None` if this device does not answer them either.
     pub(crate) fallback: Option<Fallback>,
     pub(crate) shutdown: Shutdown,
+    /// Told which server is connected to.
+    pub(crate) state: Arc<RunState>,
 }
 
 /// A server that cannot be used.
@@ -79,6 +82,7 @@ impl Uplink {
         let mut session = match first {
             Ok(session) => session,
             Err(error) => {
+                self.state.note_away(&self.servers.to_string(), &Chain(&error).to_string());
                 search.restart(Duration::ZERO, false);
                 let away = Away::given_up(error);
                 match self.find_again(&mut search, away).await? {
@@ -96,6 +100,7 @@ impl Uplink {
         };
         let mut away: Option<Away> = None;
         loop {
+            self.state.note_connected(&session.server().to_string());
             let mut replies = 0;
             let rtt = session.connection.rtt();
             let fallback = self.fallback.as_ref();
@@ -124,6 +129,7 @@ impl Uplink {
                 }
                 TransferEnd::Lost(reason) => {
                     self.servers.lost(&session.connector);
+                    self.state.note_away(&session.server().to_string(), &Chain(&reason).to_string());
                     let (server, unanswered) = (session.server(), self.queue.len());
                     tracing::warn!(
                         "lost the server at {server}: {}; unanswered frames: {unanswered}",

@@ -158,6 +158,15 @@ pub struct Flags {
     #[command(flatten)]
     pub decisions: DecisionFlags,
 
+    /// Socket at which `narrows-head status` asks this run how it is doing; its user and group may connect [default: head.sock in
+    /// the folder that systemd names in $RUNTIME_DIRECTORY, else none]
+    #[arg(long, value_name = "FILE")]
+    pub status_socket: Option<PathBuf>,
+
+    /// Where sysfs is mounted, for temperature and throttling; in a container the host's may be elsewhere
+    #[arg(long, value_name = "DIR", default_value = "/sys")]
+    pub sys: PathBuf,
+
     /// Settings of the transport.
     #[command(flatten)]
     pub transport: Transport,

@@ -136,7 +136,7 @@ pub enum Only {
 }
 
 /// Where the answers of a run go.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outputs {
     /// Where JSON lines go.
@@ -168,7 +168,7 @@ pub enum Lines {
 }
 
 /// How answers are published to a broker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Mqtt {
     /// Host name or address of the broker, an IPv6 one without brackets.
@@ -192,7 +192,7 @@ pub struct Mqtt {
 }
 
 /// How lines are sent to a webhook.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Webhook {
     /// Where they are sent.

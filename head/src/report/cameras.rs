@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Counts of one camera that is running.
@@ -14,6 +17,8 @@ pub(crate) struct CameraTally {
     replaced: AtomicU64,
     damaged: AtomicU64,
     outages: AtomicU64,
+    /// Why it delivers nothing at present.
+    trouble: Mutex<Option<String>>,
 }
 
 /// What became of the frames of one live source.
@@ -41,6 +46,11 @@ impl CameraTally {
         CameraTally { name, ..CameraTally::default() }
     }
 
+    /// The camera's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn count_arrival(&self) {
         self.arrived.fetch_add(1, Ordering::Relaxed);
     }
@@ -61,6 +71,16 @@ impl CameraTally {
         self.outages.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Takes note of why the camera delivers nothing, or with `None` that it delivers.
+    pub(crate) fn note_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Why the camera delivers nothing at present.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The counts so far.
     pub(crate) fn summary(&self) -> CameraSummary {
         let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -72,6 +92,17 @@ impl CameraTally {
             damaged: value(&self.damaged),
             outages: value(&self.outages),
         }
+    }
+}
+
+impl CameraSummary {
+    /// Adds the counts of the same camera before it was opened anew.
+    pub(crate) fn add(&mut self, other: &CameraSummary) {
+        self.arrived += other.arrived;
+        self.taken += other.taken;
+        self.replaced += other.replaced;
+        self.damaged += other.damaged;
+        self.outages += other.outages;
     }
 }
 

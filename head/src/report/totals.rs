@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{CameraTally, SpoolTally, Summary, Tally};
+use super::{CameraSummary, CameraTally, FrameCounts, SinkStatus, SourceStatus, SpoolTally, Summary, Tally};
 use crate::{Error, signals::Stop};
 
 /// Counts and errors of a run that is under way.
@@ -22,6 +22,36 @@ struct State {
     spool: Option<Arc<SpoolTally>>,
     unread: bool,
     error: Option<Error>,
+}
+
+impl State {
+    /// What became of the frames of each camera; one that was opened anew in the course of the run is told once.
+    fn cameras(&self) -> Vec<CameraSummary> {
+        let mut cameras: Vec<CameraSummary> = Vec::new();
+        for camera in self.cameras.iter().map(|camera| camera.summary()) {
+            match cameras.iter_mut().find(|other| other.name == camera.name) {
+                Some(other) => other.add(&camera),
+                None => cameras.push(camera),
+            }
+        }
+        cameras
+    }
+
+    /// What each sink delivered and lost; one that was opened anew is told once.
+    fn sinks(&self) -> Vec<SinkStatus> {
+        let mut sinks: Vec<SinkStatus> = Vec::new();
+        for sink in self.sinks.iter().map(|sink| sink.status()) {
+            match sinks.iter_mut().find(|other| other.name == sink.name) {
+                Some(other) => {
+                    (other.delivered, other.lost) =
+                        (other.delivered + sink.delivered, other.lost + sink.lost);
+                    other.trouble = sink.trouble;
+                }
+                None => sinks.push(sink),
+            }
+        }
+        sinks
+    }
 }
 
 impl Totals {
@@ -73,14 +103,33 @@ impl Totals {
     /// Ends the counting: the summary, why the run ended early if the output was the reason, and the first error.
     pub(crate) fn take(&self) -> (Summary, Option<Stop>, Option<Error>) {
         let mut state = self.lock();
+        state.sinks.iter().for_each(|sink| sink.settle());
         let mut summary = state.summary.clone();
-        summary.cameras = state.cameras.iter().map(|camera| camera.summary()).collect();
+        summary.cameras = state.cameras();
         summary.unfinished = state.begun.saturating_sub(summary.finished());
         summary.not_begun = state.total.map_or(0, |total| total.saturating_sub(state.begun));
         summary.spool = state.spool.as_ref().map(|tally| tally.lock().clone());
-        state.sinks.iter().for_each(|sink| sink.settle());
-        summary.sinks = state.sinks.iter().map(|sink| sink.status()).collect();
+        summary.sinks = state.sinks();
         (summary, state.unread.then_some(Stop::Unread), state.error.take())
+    }
+
+    /// Outcomes of all frames at present.
+    pub(crate) fn frames(&self) -> FrameCounts {
+        let state = self.lock();
+        let Summary { answered, refused, failed, dropped, spooled, local, kept, .. } = state.summary;
+        let in_flight = state.begun.saturating_sub(state.summary.finished());
+        FrameCounts { answered, refused, failed, dropped, spooled, local, kept, in_flight }
+    }
+
+    /// What became of the frames of each camera at present.
+    pub(crate) fn sources(&self) -> Vec<SourceStatus> {
+        let state = self.lock();
+        let status = |CameraSummary { name, arrived, taken, replaced, damaged, outages }: CameraSummary| {
+            let newest = state.cameras.iter().rev().find(|tally| tally.name() == name);
+            let trouble = newest.and_then(|tally| tally.trouble());
+            SourceStatus { name, arrived, taken, replaced, damaged, outages, trouble }
+        };
+        state.cameras().into_iter().map(status).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -9,7 +9,7 @@ use crate::{
     error::Chain,
     frame::{Decisions, Encoded, Finished, Frame, FrameId, Outcome},
     policy::FixedPolicy,
-    report::Totals,
+    report::{RunState, Totals},
     shutdown::StopSignal,
     source::FrameSource,
     stage::{Staged, Stages},
@@ -29,21 +29,32 @@ pub(super) struct Producer<S> {
     pub(super) totals: Arc<Totals>,
     /// Where decisions are recorded, if they are.
     pub(super) decisions: Option<DecisionLog>,
+    pub(super) state: Arc<RunState>,
+    /// Frames that were begun before.
+    pub(super) begun: u64,
 }
 
 impl<S: FrameSource> Producer<S> {
-    /// Works until the source ends or the run drains; counts the frames that were begun.
-    pub(super) fn run(mut self) {
-        let mut begun = 0;
+    /// Works until the source ends or is to be left; counts the frames that were begun. Returns the source and their number.
+    pub(super) fn run(mut self) -> (S, u64) {
+        self.work();
+        self.state.note_waiting();
+        (self.source, self.begun)
+    }
+
+    fn work(&mut self) {
         loop {
+            self.state.note_working();
             // The semaphore is never closed, so only the end of the run ends the wait for a place.
             let Some(Ok(permit)) = self.stop.block_on(Arc::clone(&self.places).acquire_owned()) else {
                 return;
             };
+            self.state.note_waiting();
             let Some(capture) = self.source.next_frame(&self.stop) else { return };
+            self.state.note_working();
             let plan = self.policy.plan(&capture);
-            let (frame, captured) = Frame::begin(FrameId(begun), capture, plan, permit);
-            begun += 1;
+            let (frame, captured) = Frame::begin(FrameId(self.begun), capture, plan, permit);
+            self.begun += 1;
             self.totals.begin();
             let finished = match captured {
                 Err(error) => frame.finish(Outcome::Failed(Chain(&error).to_string()), None),

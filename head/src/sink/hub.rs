@@ -33,7 +33,7 @@ use crate::{
     demand::Demand,
     frame::{Finished, Frame},
     line_file::LineFile,
-    report::{Status, Tally, Totals},
+    report::{RunState, Status, Tally},
     shutdown::Shutdown,
 };
 
@@ -55,7 +55,13 @@ pub(crate) struct Hub {
     shows_pictures: bool,
     /// Those who view the page, if there is one.
     audience: Option<Audience>,
+    /// Ends the page when the first is dropped; the second ends when it has.
+    page: Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>,
 }
+
+/// The figures of the cameras of a run, for the sinks that take the place of those that have ended.
+#[derive(Debug)]
+pub(crate) struct Figures(Arc<Monitor>);
 
 /// The way to one sink.
 #[derive(Debug)]
@@ -68,7 +74,7 @@ struct Outlet {
 
 impl Hub {
     /// Opens every sink that is asked for and starts it. `cameras` are the names in the lines of the run, without one for a
-    /// source of files that was given none.
+    /// source of files that was given none. The figures of sinks that have ended, `before`, go on.
     ///
     /// # Errors
     /// [`Error::Usage`] or [`Error::Output`] for a sink that cannot be used, [`Error::Device`] where no thread can be started.
@@ -78,12 +84,18 @@ impl Hub {
         bundle: &Bundle,
         cameras: &[Option<Arc<str>>],
         demand: Demand,
-        totals: &Arc<Totals>,
+        state: &Arc<RunState>,
+        before: Option<&Figures>,
     ) -> Result<Self, Error> {
+        let totals = state.totals();
         let device = Device { name: device.to_owned(), bundle: bundle.digest().short() };
-        let monitor = Arc::new(Monitor::new(device, totals.spool(), Instant::now()));
+        let monitor = Arc::new(match before {
+            Some(Figures(before)) => before.renamed(device),
+            None => Monitor::new(device, Arc::clone(state), totals.spool(), Instant::now()),
+        });
         let gallery = Arc::new(Gallery::new(demand));
-        let mut hub = Hub { outlets: Vec::new(), monitor, gallery, shows_pictures: false, audience: None };
+        let mut hub =
+            Hub { outlets: Vec::new(), monitor, gallery, shows_pictures: false, audience: None, page: None };
 
         // Everything is checked before the first sink starts.
         let file = match &outputs.lines {
@@ -133,6 +145,10 @@ impl Hub {
         let tallies: Vec<Arc<Tally>> =
             queues.into_iter().flatten().map(|queue| Arc::clone(queue.tally())).collect();
 
+        {
+            let (monitor, tallies) = (Arc::clone(&hub.monitor), tallies.clone());
+            state.tell_by(move || monitor.status(&tallies, Instant::now()));
+        }
         if let Some((file, queue)) = file {
             let totals = Arc::clone(totals);
             hub.start("lines", queue, None, move |queue| file.run(queue, &totals))?;
@@ -195,8 +211,13 @@ impl Hub {
     }
 
     /// Ends every sink. What waits is still delivered, as long as something is within every [`DELIVERY`]; where the run is told
-    /// to stop, within [`HASTE`].
-    pub(crate) async fn close(self, shutdown: &Shutdown) {
+    /// to stop, within [`HASTE`]. Returns the figures, for the sinks that take their place.
+    pub(crate) async fn close(self, shutdown: &Shutdown) -> Figures {
+        if let Some((end, ended)) = self.page {
+            drop(end);
+            // Its address is free again then.
+            let _ = ended.await;
+        }
         self.outlets.iter().for_each(|outlet| outlet.queue.close());
         self.gallery.close();
         let tallies: Vec<_> = self.outlets.iter().map(|outlet| Arc::clone(outlet.queue.tally())).collect();
@@ -226,9 +247,10 @@ impl Hub {
             () = stalled => {}
             () = hurry => {}
         }
+        Figures(self.monitor)
     }
 
-    /// Starts the thread that serves the page; it ends with the process.
+    /// Starts the thread that serves the page.
     fn serve(
         &mut self,
         listener: TcpListener,
@@ -243,7 +265,18 @@ impl Hub {
             let (monitor, gallery) = (Arc::clone(&self.monitor), Arc::clone(&self.gallery));
             PageServer::new(listener, names, monitor, gallery, tallies, audience.clone()).map_err(failed)?
         };
-        spawn("page", move || runtime.block_on(server.run()))?;
+        let ((end, asked), (done, ended)) = (oneshot::channel::<()>(), oneshot::channel());
+        spawn("page", move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = server.run() => {}
+                    _ = asked => {}
+                }
+            });
+            drop(runtime);
+            let _ = done.send(());
+        })?;
+        self.page = Some((end, ended));
         page::announce(address);
         (self.audience, self.shows_pictures) = (Some(audience), true);
         Ok(())
@@ -255,10 +288,11 @@ impl Hub {
         let device = Device { name: "x".into(), bundle: String::new() };
         Hub {
             outlets: Vec::new(),
-            monitor: Arc::new(Monitor::new(device, None, Instant::now())),
+            monitor: Arc::new(Monitor::new(device, Arc::default(), None, Instant::now())),
             gallery: Arc::new(Gallery::new(Demand::default())),
             shows_pictures: false,
             audience: None,
+            page: None,
         }
     }
 

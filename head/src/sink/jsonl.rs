@@ -40,8 +40,8 @@ pub(crate) struct JsonlSink<W> {
 
 impl<W: Write> JsonlSink<W> {
     /// Writes frames until no more can come. `on_write_error` is called once when a line cannot be written; frames after
-    /// that are counted and not written. Returns the other sinks, which may still be delivering.
-    pub(crate) fn run(mut self, frames: &Receiver<Frame<Finished>>, on_write_error: impl FnOnce()) -> Hub {
+    /// that are counted and not written. Returns itself, for frames under other settings.
+    pub(crate) fn run(mut self, frames: &Receiver<Frame<Finished>>, on_write_error: impl FnOnce()) -> Self {
         let mut on_write_error = Some(on_write_error);
         for mut frame in frames {
             let (line, json) = self.line(&frame);
@@ -69,8 +69,7 @@ impl<W: Write> JsonlSink<W> {
             self.hub.offer(&mut frame, line, json, &self.bundle);
             self.progress.inc(1);
         }
-        self.progress.finish_and_clear();
-        self.hub
+        self
     }
 
     /// The line of a frame, after its pictures are written, and its JSON. What goes wrong is told in the line.

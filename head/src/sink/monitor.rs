@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::report::{CameraStatus, ClassScore, DeviceStatus, Latency, Line, SpoolTally, Status, Tally};
+use crate::report::{
+    CameraStatus, ClassScore, DeviceStatus, Latency, Line, RunState, SpoolTally, Status, Tally,
+};
 
 /// The time that rates and latencies are taken over.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -26,12 +28,13 @@ pub(crate) struct Device {
 #[derive(Debug)]
 pub(super) struct Monitor {
     device: Device,
+    state: Arc<RunState>,
     begun: Instant,
     spool: Option<Arc<SpoolTally>>,
     cameras: Mutex<BTreeMap<String, Camera>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Camera {
     status: CameraStatus,
     seen: Instant,
@@ -40,14 +43,36 @@ struct Camera {
 }
 
 impl Monitor {
-    /// No cameras yet, at `now`.
-    pub(super) fn new(device: Device, spool: Option<Arc<SpoolTally>>, now: Instant) -> Self {
-        Monitor { device, begun: now, spool, cameras: Mutex::default() }
+    /// No cameras yet, at `now`, of a run in `state`.
+    pub(super) fn new(
+        device: Device,
+        state: Arc<RunState>,
+        spool: Option<Arc<SpoolTally>>,
+        now: Instant,
+    ) -> Self {
+        Monitor { device, state, begun: now, spool, cameras: Mutex::default() }
+    }
+
+    /// The same figures under what the device is called now.
+    pub(super) fn renamed(&self, device: Device) -> Self {
+        let cameras = Mutex::new(self.lock().clone());
+        Monitor {
+            device,
+            state: Arc::clone(&self.state),
+            begun: self.begun,
+            spool: self.spool.clone(),
+            cameras,
+        }
     }
 
     /// What never changes about the device.
     pub(super) fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Whether the board tells its temperature.
+    pub(super) fn tells_temperature(&self) -> bool {
+        self.state.tells_temperature()
     }
 
     /// Counts a line of a camera.
@@ -63,7 +88,7 @@ impl Monitor {
 
     /// The state of the device at `now`.
     pub(super) fn status(&self, tallies: &[Arc<Tally>], now: Instant) -> DeviceStatus {
-        DeviceStatus {
+        let mut status = DeviceStatus {
             device: self.device.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             bundle: self.device.bundle.clone(),
@@ -75,7 +100,16 @@ impl Monitor {
                 .collect(),
             sinks: tallies.iter().map(|tally| tally.status()).collect(),
             spool: self.spool.as_ref().map(|tally| tally.lock().clone()),
-        }
+            path: None,
+            level: None,
+            server: None,
+            frames: None,
+            sources: Vec::new(),
+            board: None,
+            settings: None,
+        };
+        self.state.complete(&mut status);
+        status
     }
 
     /// The state of one camera at `now`.
@@ -202,7 +236,7 @@ mod tests {
     fn figures_are_those_of_the_last_ten_seconds() {
         let begun = Instant::now();
         let device = Device { name: "pi".into(), bundle: "ab".into() };
-        let monitor = Monitor::new(device, None, begun);
+        let monitor = Monitor::new(device, Arc::default(), None, begun);
         let mut answered = line();
         (answered.status, answered.path, answered.error) = (Status::Answered, Some("local".into()), None);
         for frame in 0..=20u32 {
@@ -227,7 +261,8 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     fn a_dropped_frame_is_counted_and_changes_nothing_else() {
         let begun = Instant::now();
-        let monitor = Monitor::new(Device { name: "pi".into(), bundle: "ab".into() }, None, begun);
+        let monitor =
+            Monitor::new(Device { name: "pi".into(), bundle: "ab".into() }, Arc::default(), None, begun);
         let (mut answered, mut dropped) = (line(), line());
         (answered.status, answered.level, answered.error) = (Status::Answered, Some(2), None);
         (dropped.status, dropped.level, dropped.error) = (Status::Dropped, Some(0), Some("newer".into()));

@@ -286,7 +286,8 @@ impl MqttSink {
         let prefix = self.discovery.as_ref()?;
         let device = &self.monitor.device().name;
         let cameras = self.cameras.keys().map(String::as_str);
-        Some(discovery::message(prefix, device, &self.topics, cameras, self.picture_every.is_some()))
+        let (pictures, board) = (self.picture_every.is_some(), self.monitor.tells_temperature());
+        Some(discovery::message(prefix, device, &self.topics, cameras, pictures, board))
     }
 
     /// Removes what an earlier run announced and this one has not: `held` is what the broker holds as the discovery.

@@ -9,29 +9,11 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use crate::{Error, config::Outputs, name::Escaped};
+use crate::{Error, name::Escaped};
 
 /// The cryptography that every connection uses.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
-}
-
-/// Reads the certificates and keys of every sink that uses TLS.
-///
-/// # Errors
-/// [`Error::Usage`] for a file that cannot be used.
-pub(crate) fn check_files(outputs: &Outputs) -> Result<(), Error> {
-    if let Some(mqtt) = outputs.mqtt.as_ref().filter(|mqtt| mqtt.tls) {
-        let identity =
-            mqtt.identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-        config(roots("--mqtt-ca", mqtt.ca.as_deref())?, identity)?;
-    }
-    if let Some(webhook) =
-        outputs.webhook.as_ref().filter(|webhook| webhook.url.scheme_str() == Some("https"))
-    {
-        roots("--webhook-ca", webhook.ca.as_deref())?;
-    }
-    Ok(())
 }
 
 /// The certificates that are trusted: those of the file, or the system's.

@@ -82,9 +82,11 @@ impl FrameSource for FileSource {
         }
         let file = self.files[self.next].clone();
         let picture_name = (self.pass == 0).then(|| self.names[self.next].clone());
+        // A file that is being read is not given up where only the settings change; a FIFO may have a frame much later.
+        let stop = if self.patience == Patience::Budget { &stop.of_run() } else { stop };
+        let reading = stop.block_on(self.reader.read(&file, self.patience))?;
         self.next = (self.next + 1) % self.files.len();
         self.pass += u64::from(self.next == 0);
-        let reading = stop.block_on(self.reader.read(&file, self.patience))?;
         let Reading { captured_at, captured_on, is_regular: can_reload, .. } = reading;
         let pixels = decode_file(&file, reading);
         let decode = captured_at.elapsed();

@@ -118,6 +118,24 @@ impl Sources {
         Live::open(specs, settings, totals).map(|live| Sources(Kinds::Live(live)))
     }
 
+    /// Takes at most so many frames a second of each source from now on.
+    pub(crate) fn set_rate(&mut self, rate: Option<f64>) {
+        match &mut self.0 {
+            Kinds::Files(_, own) => *own = Rate::new(rate),
+            Kinds::Live(live) => live.sources.iter_mut().for_each(|member| member.rate = Rate::new(rate)),
+        }
+    }
+
+    /// Has `totals` tell what becomes of the frames of cameras.
+    pub(crate) fn count_in(&self, totals: &Totals) {
+        let Kinds::Live(live) = &self.0 else { return };
+        for job in &live.jobs {
+            if let Job::Camera(camera) = job {
+                totals.watch(Arc::clone(&camera.outlet.tally));
+            }
+        }
+    }
+
     /// What ends the cameras, if there are any.
     pub(crate) fn closer(&self) -> Option<Closer> {
         match &self.0 {
@@ -185,7 +203,6 @@ impl Live {
                 Kind::Stream(input, raw) => Feed::Stream(input.clone(), *raw),
             };
             total = None;
-            totals.watch(Arc::clone(tally));
             let outlet = Outlet {
                 name: Arc::clone(name),
                 inbox: Arc::clone(&inbox),
@@ -227,7 +244,8 @@ impl Live {
             };
             let guard = EndOnDrop { inbox: Arc::clone(&inbox), totals: Arc::clone(&totals), place };
             let name = Arc::clone(&self.sources[place].name);
-            let stop = stop.clone();
+            // It goes on where the settings change.
+            let stop = stop.of_run();
             let work = move || {
                 let _guard = guard;
                 match job {

@@ -42,6 +42,7 @@ impl Outlet {
     /// Puts a frame into the inbox; the first one after an outage is told.
     pub(super) fn deliver(&mut self, content: Content, at: Instant, on: SystemTime, file: Option<PathBuf>) {
         if let Some((since, _)) = self.lost.take() {
+            self.tally.note_trouble(None);
             tracing::warn!("camera {}: frames again after {:.1} s", self.name, since.elapsed().as_secs_f64());
         }
         self.inbox.put(self.place, Arrival { content, at, on, file }, self.keep);
@@ -69,6 +70,7 @@ impl Outlet {
             }
             None => tracing::warn!("camera {}: {cause}; it is waited for", self.name),
         }
+        self.tally.note_trouble(Some(cause.clone()));
         self.lost = Some((since, cause));
     }
 }

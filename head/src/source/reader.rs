@@ -45,6 +45,8 @@ pub(super) struct Reader {
     threads: Arc<()>,
     /// Time for each file.
     budget: Duration,
+    /// The answer of a thread that still waits for the first byte of a file, with what says that it is wanted.
+    waiting: Option<(oneshot::Receiver<Reading>, Arc<()>)>,
 }
 
 /// How long to wait for the first byte of a file.
@@ -83,21 +85,32 @@ struct Job {
 impl Reader {
     /// A reader that gives each file so much time.
     pub(super) fn new(budget: Duration) -> Self {
-        Reader { jobs: None, threads: Arc::default(), budget }
+        Reader { jobs: None, threads: Arc::default(), budget, waiting: None }
     }
 
-    /// Reads a file.
+    /// Reads a file. Where this is dropped while it waits without end, the next call, which must be for the same file, goes on
+    /// with that wait, so that nothing that was written is lost.
     pub(super) async fn read(&mut self, path: &Path, patience: Patience) -> Reading {
         let begin = Instant::now();
-        let (answer, reading) = oneshot::channel();
-        // Nobody waits any more where the file took too long.
-        let _wanted = match self.begin(path, patience, |reading| drop(answer.send(reading))) {
-            Ok(wanted) => wanted,
-            Err(error) => return failed(begin, error),
+        let mut waiting = match self.waiting.take() {
+            Some(waiting) => waiting,
+            None => {
+                let (answer, reading) = oneshot::channel();
+                // Nobody waits any more where the file took too long.
+                match self.begin(path, patience, |reading| drop(answer.send(reading))) {
+                    Ok(wanted) => (reading, wanted),
+                    Err(error) => return failed(begin, error),
+                }
+            }
         };
         let reading = match patience {
-            Patience::Endless => reading.await.ok(),
-            Patience::Budget => match tokio::time::timeout(self.budget + STUCK, reading).await {
+            Patience::Endless => {
+                let waiting = self.waiting.insert(waiting);
+                let reading = (&mut waiting.0).await.ok();
+                self.waiting = None;
+                reading
+            }
+            Patience::Budget => match tokio::time::timeout(self.budget + STUCK, &mut waiting.0).await {
                 Ok(reading) => reading.ok(),
                 Err(_) => {
                     self.leave_behind();

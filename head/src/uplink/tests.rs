@@ -151,6 +151,7 @@ impl Scene {
             retry_for,
             fallback: has_fallback.then(|| Fallback::new(local_in)),
             shutdown: Shutdown::new(),
+            state: Arc::default(),
         };
         let result = tokio::time::timeout(Duration::from_secs(30), uplink.run(first)).await.unwrap();
         (result, ends(&finished, &local))

@@ -5,13 +5,15 @@ use serde_json::{Map, Value, json};
 
 use super::topics::{OFFLINE, ONLINE, Topics};
 
-/// Topic and payload of a device's discovery, with the entities of `cameras`.
+/// Topic and payload of a device's discovery, with the entities of `cameras`, and those of its board where it tells its
+/// temperature.
 pub(super) fn message<'a>(
     prefix: &str,
     device: &str,
     topics: &Topics,
     cameras: impl Iterator<Item = &'a str>,
     with_pictures: bool,
+    with_board: bool,
 ) -> (String, Value) {
     let id = format!("narrows_{}", identifier(device));
     let mut components = Map::new();
@@ -36,6 +38,13 @@ pub(super) fn message<'a>(
             "icon": "mdi:message-off-outline",
         }),
     );
+    if with_board {
+        for (key, mut component) in board_entities(topics) {
+            let unique = format!("{id}_{key}");
+            component["unique_id"] = json!(unique);
+            components.insert(unique, component);
+        }
+    }
     let payload = json!({
         "device": {
             "identifiers": [id],
@@ -95,6 +104,37 @@ pub(super) fn stale(held: &[u8], payload: &Value, topics: &Topics) -> Stale {
     stale.topics.sort();
     stale.topics.dedup();
     stale
+}
+
+/// The entities of the board, without their unique names.
+fn board_entities(topics: &Topics) -> [(&'static str, Value); 2] {
+    [
+        (
+            "temperature",
+            json!({
+                "platform": "sensor",
+                "name": "Temperature",
+                "state_topic": topics.status(),
+                "value_template": "{{ value_json.board.celsius if value_json.board is defined else none }}",
+                "device_class": "temperature",
+                "unit_of_measurement": "°C",
+                "state_class": "measurement",
+                "entity_category": "diagnostic",
+            }),
+        ),
+        (
+            "throttled",
+            json!({
+                "platform": "binary_sensor",
+                "name": "Throttled",
+                "state_topic": topics.status(),
+                "value_template":
+                    "{{ 'ON' if value_json.board is defined and value_json.board.throttled else 'OFF' }}",
+                "device_class": "problem",
+                "entity_category": "diagnostic",
+            }),
+        ),
+    ]
 }
 
 /// The entities of a camera, without their unique names.
@@ -219,12 +259,13 @@ mod tests {
         assert!(identifier("front door").starts_with("front_door_"));
         assert_ne!(identifier("front door"), identifier("front/door"));
         let topics = Topics::new("narrows/pi", Some("homeassistant"));
-        let make = || message("homeassistant", "pi", &topics, ["front", "back"].into_iter(), true);
+        let make = || message("homeassistant", "pi", &topics, ["front", "back"].into_iter(), true, true);
         let (topic, payload) = make();
         assert_eq!(topic, "homeassistant/device/narrows_pi/config");
         assert_eq!(payload, make().1);
         let components = payload["components"].as_object().unwrap();
-        assert_eq!(components.len(), 2 * 8 + 1);
+        assert_eq!(components.len(), 2 * 8 + 3);
+        assert_eq!(components["narrows_pi_temperature"]["unit_of_measurement"], "°C");
         for (key, component) in components {
             assert_eq!(component["unique_id"], key.as_str());
         }
@@ -236,7 +277,7 @@ mod tests {
     #[test]
     fn cameras_that_are_gone_are_removed_once() {
         let topics = Topics::new("narrows/pi", Some("ha"));
-        let make = |cameras: &[&str]| message("ha", "pi", &topics, cameras.iter().copied(), true).1;
+        let make = |cameras: &[&str]| message("ha", "pi", &topics, cameras.iter().copied(), true, false).1;
         let (both, one) = (make(&["front", "back"]), make(&["front"]));
         let found = stale(both.to_string().as_bytes(), &one, &topics);
         assert_eq!(found.components.len(), 8);

@@ -1,0 +1,144 @@
+//! What a run needs, opened and checked before its first frame, and again before new settings take effect.
+
+use std::{ffi::OsString, sync::Arc, time::Duration};
+
+use narrows_models::{Bundle, Parts as BundleParts};
+use narrows_policy::PlannerConfig;
+use narrows_wire::BundleId;
+
+use super::{shared::Shared, watts};
+use crate::{
+    Error, Local,
+    config::{Config, Flags, Level},
+    identity,
+    policy::{FixedPolicy, Levels, Spending},
+    report::SpoolTally,
+    sink::PictureFolder,
+    source::{Settings, Sources, Spec, present},
+    stage::Stages,
+    uplink::{Access, DecisionFile, DecisionLog, Planning, Servers},
+};
+
+/// Everything that settings decide about a run, ready for use. Where answers go is opened when it is needed, since the sinks of
+/// earlier settings may hold the same files and addresses.
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) device: String,
+    pub(super) bundle: Bundle,
+    pub(super) sources: Sources,
+    pub(super) source_settings: SourceSettings,
+    pub(super) pictures: Option<PictureFolder>,
+    pub(super) stages: Stages,
+    pub(super) policy: FixedPolicy,
+    /// `None` where nothing is sent.
+    pub(super) servers: Option<Arc<Servers>>,
+    /// For frames whose level is chosen when they are sent.
+    pub(super) planning: Option<Planning>,
+    /// The network that answers while the server is away.
+    pub(super) fallback: Option<Local>,
+    /// The energy that frames take, where that is accounted for.
+    pub(super) spending: Option<Arc<Spending>>,
+    /// Where decisions are recorded, and what records them.
+    pub(super) decisions: Option<(DecisionLog, DecisionFile)>,
+}
+
+/// The settings that sources are opened with. While they stay the same, sources stay open.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SourceSettings {
+    texts: Vec<OsString>,
+    passes: Option<u64>,
+    stall: Duration,
+    every: bool,
+}
+
+impl Parts {
+    /// Opens what the flags name. Cameras are opened later, when the first frame is wanted.
+    ///
+    /// # Errors
+    /// What cannot be used.
+    pub(super) fn open(flags: &Flags, shared: &Shared) -> Result<Self, Error> {
+        let began = present();
+        let totals = &shared.totals;
+        let specs = flags.source.iter().map(|text| Spec::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let mut bundle = Bundle::open(&flags.bundle, BundleParts::Head)?;
+        let mut config = Config::new(flags, &bundle, specs.iter().any(Spec::is_live))?;
+        let identity = config.servers.as_ref().map(|(_, folder)| identity::load(folder)).transpose()?;
+        let settings = Settings {
+            passes: config.repeat,
+            budget: config.budget,
+            rate: config.fps,
+            stall: config.stall,
+            every: config.every_frame,
+            began,
+        };
+        let source_settings = SourceSettings {
+            texts: flags.source.clone(),
+            passes: config.repeat,
+            stall: config.stall,
+            every: config.every_frame,
+        };
+        let sources = Sources::open(&specs, &settings, totals)?;
+        let pictures = config.out.as_deref().map(PictureFolder::create).transpose()?;
+        let device = identity::device_name(config.device.as_deref(), identity.as_ref());
+        let servers = config.servers.clone().zip(identity).map(|((servers, _), identity)| {
+            let tasks = config.tasks.iter().map(|&task| bundle.tasks()[task].name.clone()).collect();
+            let id = BundleId(*bundle.digest().bytes());
+            let access = Access::new(identity, config.tuning.clone(), id, tasks)?;
+            let access = Arc::new(access.planned(config.level == Level::Auto));
+            Ok::<_, Error>(Arc::new(Servers::new(
+                servers,
+                &access,
+                config.server_choice,
+                config.return_after,
+            )))
+        });
+        let servers = servers.transpose()?;
+        // The spool of a run stays the same.
+        if let (Some(spool), None) = (&config.spool, totals.spool()) {
+            let folder = crate::name::Escaped(&spool.folder).to_string();
+            totals.add_spool(Arc::new(SpoolTally::new(folder)));
+        }
+        if let Some(energy) = &mut config.energy
+            && config.measures_watts
+            && let Some((watts, rails)) = shared.watts(|| watts::measured(&bundle, config.geometry))
+        {
+            tracing::warn!("--for energy: computing adds {watts:.1} W, measured at {rails}");
+            energy.computing = watts;
+        }
+        let spending = config.energy.map(|model| Arc::new(Spending::new(model)));
+        let stages = Stages::open(&bundle, &config, spending.as_ref())?;
+        let decisions = config
+            .decisions
+            .as_ref()
+            .map(|settings| DecisionLog::open(settings, |tally| totals.add_sink(tally)));
+        let decisions = decisions.transpose()?;
+        let levels = Levels::new(&bundle, &config.tasks).filter(|_| config.level == Level::Auto);
+        let planning = levels.zip(stages.level_encoder());
+        let planning = planning.map(|(levels, encoder)| {
+            let (waiting, energy) = (config.waiting, config.energy);
+            let planner = PlannerConfig { waiting, energy, ..PlannerConfig::default() };
+            let log = decisions.as_ref().map(|(log, _)| log.clone());
+            Planning::new(encoder, levels, planner, spending.clone(), log)
+        });
+        let fallback = servers.is_some() && config.fallback;
+        let policy = FixedPolicy::new(&config, bundle.tasks(), fallback, shared.demand.clone());
+        let fallback =
+            fallback.then(|| stages.local().map_or_else(|| Local::open(&bundle), Ok)).transpose()?;
+        bundle.release();
+        Ok(Parts {
+            config,
+            device,
+            bundle,
+            sources,
+            source_settings,
+            pictures,
+            stages,
+            policy,
+            servers,
+            planning,
+            fallback,
+            spending,
+            decisions,
+        })
+    }
+}

@@ -6,7 +6,8 @@
 //!
 //! * [`compare`]: local network, image offload and split network on the same frames over a ladder of links.
 //! * [`codec`]: bytes and speed of the codec, constriction, zstd and brotli; [`micro`]: speed of the int8 networks, ONNX
-//!   Runtime and JPEG encoders. Each interleaved in one run on one thread.
+//!   Runtime and JPEG encoders; [`frame`]: a camera's frame from its bytes to the packet. Each interleaved in one run on one
+//!   thread.
 //! * [`load`]: a server under many heads.
 //! * [`schedule`]: recorded arrivals at a server, replayed in virtual time.
 //! * [`policy`]: rate control over recorded links, in virtual time, compared with the best that any sender could do.
@@ -25,6 +26,7 @@
 
 pub mod codec;
 pub mod compare;
+pub mod frame;
 mod interleaved;
 mod json;
 mod latencies;

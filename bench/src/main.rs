@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use narrows_bench::{
-    codec::Codec, compare::Compare, load::Load, micro::Micro, policy::Policy, schedule::Schedule,
+    codec::Codec, compare::Compare, frame::Frame, load::Load, micro::Micro, policy::Policy,
+    schedule::Schedule,
 };
 use narrows_eval::Evaluate;
 
@@ -29,6 +30,8 @@ enum Command {
     Codec(Codec),
     /// Accuracy and bytes on labelled data, compared with JPEG, the unsplit network and the local one
     Evaluate(Evaluate),
+    /// A camera's frame from its bytes to the packet, stage by stage: time, instructions, sustained rate
+    Frame(Frame),
     /// Many heads at once against one server: throughput, latency, refusals
     Load(Load),
     /// Speed of the int8 networks, of ONNX Runtime and of JPEG encoders, on one thread in one run
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Compare(compare) => return compare.run(),
         Command::Codec(codec) => codec.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
+        Command::Frame(frame) => frame.run(),
         Command::Load(load) => return load.run(),
         Command::Micro(micro) => micro.run(),
         Command::Policy(policy) => policy.run(),

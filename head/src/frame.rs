@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use image::RgbImage;
 use narrows_codec::{Feature, GeometryId, LevelId, Mode};
 use narrows_policy::{ExitCosts, Stay};
 use narrows_wire::{Class, Framing, Outcome as TaskOutcome, Payload, Refusal, Reply, TaskRequest};
@@ -19,6 +18,7 @@ use crate::{
     config::Level,
     encoding::Encoding,
     net::Latent,
+    picture::Picture,
     policy::{Confidence, Gate, Movement},
 };
 
@@ -59,7 +59,7 @@ pub(crate) struct Capture {
     /// Duration of reading and decoding.
     pub(crate) decode: Duration,
     /// The upright picture, or why this one cannot be used; the source may still deliver others.
-    pub(crate) pixels: Result<RgbImage, Error>,
+    pub(crate) picture: Result<Picture, Error>,
     /// Whether reading its file again gives the same picture.
     pub(crate) can_reload: bool,
 }
@@ -75,9 +75,9 @@ pub(crate) struct FramePlan {
     pub(crate) deadline: Instant,
     /// Whether the answer is drawn onto the picture.
     pub(crate) draw: bool,
-    /// Whether the pixels are kept until the outcome: they will be drawn on, somebody may view
-    /// the answer, or the fallback could not read them again.
-    pub(crate) keep_pixels: bool,
+    /// Whether the picture is kept until the outcome: it will be drawn on, somebody may view
+    /// the answer, or the fallback could not read it again.
+    pub(crate) keep_picture: bool,
 }
 
 /// Where the network runs for one frame.
@@ -223,7 +223,7 @@ pub(crate) struct Awaited {
 #[derive(Debug)]
 pub(crate) struct Captured {
     /// The upright picture.
-    pub(crate) pixels: RgbImage,
+    pub(crate) picture: Picture,
     /// Duration of reading and decoding.
     pub(crate) decode: Duration,
 }
@@ -234,7 +234,7 @@ pub(crate) struct Encoded {
     pub(crate) load: Load,
     pub(crate) stats: EncodeStats,
     /// The picture, if the plan keeps it.
-    pub(crate) pixels: Option<RgbImage>,
+    pub(crate) picture: Option<Picture>,
 }
 
 /// What is sent of a frame.
@@ -287,7 +287,7 @@ pub(crate) struct Finished {
     /// `None` for frames that were never encoded.
     pub(crate) encoded: Option<EncodeStats>,
     /// The picture, if the plan keeps it.
-    pub(crate) pixels: Option<RgbImage>,
+    pub(crate) picture: Option<Picture>,
 }
 
 /// How a frame ended.
@@ -381,14 +381,14 @@ impl Origin {
 }
 
 impl Frame<()> {
-    /// Starts a frame from a capture: the frame without pixels, and the pixels or why there are none.
+    /// Starts a frame from a capture: the frame without its picture, and that or why there is none.
     pub(crate) fn begin(
         id: FrameId,
         capture: Capture,
         plan: FramePlan,
         permit: OwnedSemaphorePermit,
     ) -> (Self, Result<Captured, Error>) {
-        let Capture { origin, picture_name, captured_at, captured_on, decode, pixels, .. } = capture;
+        let Capture { origin, picture_name, captured_at, captured_on, decode, picture, .. } = capture;
         let decisions = Decisions::default();
         let awaited = None;
         let frame = Frame {
@@ -404,22 +404,22 @@ impl Frame<()> {
             stage: (),
             permit,
         };
-        (frame, pixels.map(|pixels| Captured { pixels, decode }))
+        (frame, picture.map(|picture| Captured { picture, decode }))
     }
 
     /// Ends a frame that was never encoded.
-    pub(crate) fn finish(mut self, outcome: Outcome, pixels: Option<RgbImage>) -> Frame<Finished> {
+    pub(crate) fn finish(mut self, outcome: Outcome, picture: Option<Picture>) -> Frame<Finished> {
         self.tell_gate(&outcome);
-        self.with(Finished { outcome, encoded: None, pixels })
+        self.with(Finished { outcome, encoded: None, picture })
     }
 }
 
 impl Frame<Encoded> {
     /// Ends a frame that was encoded, whether or not it was sent.
     pub(crate) fn finish(self, outcome: Outcome) -> Frame<Finished> {
-        let (Encoded { stats, pixels, .. }, mut frame) = self.take();
+        let (Encoded { stats, picture, .. }, mut frame) = self.take();
         frame.tell_gate(&outcome);
-        frame.with(Finished { outcome, encoded: Some(stats), pixels })
+        frame.with(Finished { outcome, encoded: Some(stats), picture })
     }
 }
 
@@ -523,7 +523,7 @@ pub(crate) mod tests {
             tasks: [].into(),
             deadline: now,
             draw: false,
-            keep_pixels: false,
+            keep_picture: false,
         };
         Frame {
             id: FrameId(0),

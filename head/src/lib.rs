@@ -42,6 +42,7 @@ mod line_file;
 pub mod name;
 pub mod net;
 mod obstacle;
+mod picture;
 mod policy;
 pub mod power;
 pub mod report;

@@ -9,7 +9,6 @@ use std::{
     time::Instant,
 };
 
-use ::image::RgbImage;
 use narrows_codec::{GeometryId, LevelId, Mode};
 use narrows_models::Bundle;
 use narrows_policy::ExitCosts;
@@ -24,6 +23,7 @@ use crate::{
         Outcome, Timings,
     },
     net::Latent,
+    picture::Picture,
     policy::{Confidence, Gate, Spending},
 };
 
@@ -138,15 +138,15 @@ impl Stages {
     /// Compares the frame with the last answered one, tries the early exit, and runs the stage that its plan names, until one of
     /// these gives an answer or what is to be sent.
     pub(crate) fn process(&mut self, frame: Frame<Captured>) -> Staged {
-        let (Captured { pixels, decode }, mut frame) = frame.take();
-        let product = caught("the stage failed", || self.run(&mut frame, &pixels)).flatten();
+        let (Captured { picture, decode }, mut frame) = frame.take();
+        let product = caught("the stage failed", || self.run(&mut frame, &picture)).flatten();
         let now = Instant::now();
-        let pixels = frame.plan.keep_pixels.then_some(pixels);
+        let picture = frame.plan.keep_picture.then(|| picture.seen());
         let (product, timings) = match product {
             Ok((product, timings)) => (product, Timings { decode, ..timings }),
             Err(error) => {
                 let outcome = Outcome::Failed(Chain(&error).to_string());
-                return Staged::Finished(frame.finish(outcome, pixels));
+                return Staged::Finished(frame.finish(outcome, picture));
             }
         };
         let outcome = match product {
@@ -154,15 +154,15 @@ impl Stages {
                 let packet_bytes = load.payload().map_or(0, Payload::size);
                 let level = frame.plan.path.level();
                 let stats = EncodeStats { packet_bytes, level, coding, timings, encoded_at: now };
-                return Staged::Encoded(frame.with(Encoded { load, stats, pixels }));
+                return Staged::Encoded(frame.with(Encoded { load, stats, picture }));
             }
             Product::Answer(classes) => Outcome::Local { classes, timings, answered_at: now, fallback: None },
             Product::Kept(answer) => Outcome::Kept { answer, timings, answered_at: now },
         };
-        Staged::Finished(frame.finish(outcome, pixels))
+        Staged::Finished(frame.finish(outcome, picture))
     }
 
-    fn run(&mut self, frame: &mut Frame<()>, pixels: &RgbImage) -> Result<(Product, Timings), Error> {
+    fn run(&mut self, frame: &mut Frame<()>, picture: &Picture) -> Result<(Product, Timings), Error> {
         let path = frame.plan.path;
         let mut spent = Timings::default();
         let mut seen = None;
@@ -173,7 +173,7 @@ impl Stages {
                 FramePath::Split { geometry, .. } | FramePath::Image { geometry, .. } => geometry,
                 FramePath::Local => *geometry,
             };
-            let (latent, timings) = latent_of(head, &mut self.fits, pixels, geometry)?;
+            let (latent, timings) = latent_of(head, &mut self.fits, picture, geometry)?;
             let started = Instant::now();
             let compared = head.feature(&latent, *level)?;
             seen = Some(latent);
@@ -192,7 +192,7 @@ impl Stages {
             && costs.as_mut().is_none_or(|costs| try_exit(costs, &mut frame.decisions))
         {
             let started = Instant::now();
-            let input = self.fits.fit(pixels, local.input());
+            let input = self.fits.fit(picture, local.input())?;
             let resize = started.elapsed();
             let mut answer = local.answer_input(input)?;
             answer.timings.resize = resize;
@@ -227,7 +227,7 @@ impl Stages {
                     }
                     (None, ..) => {
                         let started = Instant::now();
-                        let input = self.fits.fit(pixels, head.input(geometry)?);
+                        let input = self.fits.fit(picture, head.input(geometry)?)?;
                         let resize = started.elapsed();
                         let (_, Packet { bytes, mode, encode }, net) =
                             head.encode_input(input, geometry, level)?;
@@ -242,7 +242,7 @@ impl Stages {
                     Some(latent) => (latent, spent, Timings::default()),
                     None => {
                         let head = self.head.as_mut().expect(OPENED);
-                        let (latent, timings) = latent_of(head, &mut self.fits, pixels, geometry)?;
+                        let (latent, timings) = latent_of(head, &mut self.fits, picture, geometry)?;
                         (latent, spent + timings, timings)
                     }
                 };
@@ -254,11 +254,11 @@ impl Stages {
             }
             FramePath::Image { geometry, encoding, framing } => {
                 let encoder = self.image.as_mut().expect(OPENED);
-                let (image, timings) = encoder.encode_image(pixels, geometry, encoding, framing)?;
+                let (image, timings) = encoder.encode_picture(picture, geometry, encoding, framing)?;
                 Ok((Product::Load(Load::Payload(Payload::Image(image)), None), spent + timings))
             }
             FramePath::Local => {
-                let answer = self.local.as_mut().expect(OPENED).answer(pixels)?;
+                let answer = self.local.as_mut().expect(OPENED).answer_to(picture)?;
                 Ok((Product::Answer(answer.classes()), spent + answer.timings))
             }
         }
@@ -279,11 +279,11 @@ fn try_exit((costs, _): &mut (ExitCosts, Arc<Spending>), decisions: &mut Decisio
 fn latent_of(
     head: &Head,
     fits: &mut Fits,
-    pixels: &RgbImage,
+    picture: &Picture,
     geometry: GeometryId,
 ) -> Result<(Latent, Timings), Error> {
     let started = Instant::now();
-    let input = fits.fit(pixels, head.input(geometry)?);
+    let input = fits.fit(picture, head.input(geometry)?)?;
     let fitted = Instant::now();
     let latent = head.latent(input, geometry)?;
     Ok((latent, Timings { resize: fitted - started, head: fitted.elapsed(), ..Timings::default() }))

@@ -17,3 +17,4 @@ pub use fault::ImageFault;
 pub use image::{ImageFormat, RgbImage};
 pub use limits::{FILE_MAX, PIXELS_MAX, SCANS_MAX, SIDE_MAX};
 pub use resize::{Fitter, Window, fit};
+pub use standard_tables::STANDARD_TABLES;

@@ -38,6 +38,14 @@ pub struct Geometry {
     pub filter: Filter,
 }
 
+impl Geometry {
+    /// An input of a network. What a bundle brings is checked when it is opened; here any sizes above zero will do.
+    #[must_use]
+    pub fn new(name: &str, (width, height): (usize, usize), fit: Fit, filter: Filter) -> Self {
+        Geometry { name: name.to_owned(), width, height, fit, filter }
+    }
+}
+
 /// How an image of any size is brought to the size of a [`Geometry`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {

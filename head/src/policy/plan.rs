@@ -63,7 +63,7 @@ impl FixedPolicy {
             tasks: Arc::clone(&self.tasks),
             deadline: capture.captured_at + self.budget,
             draw,
-            keep_pixels: draw || self.demand.exists() || (self.fallback && !capture.can_reload),
+            keep_picture: draw || self.demand.exists() || (self.fallback && !capture.can_reload),
         }
     }
 }
@@ -75,7 +75,7 @@ mod tests {
     use image::RgbImage;
 
     use super::*;
-    use crate::frame::Origin;
+    use crate::{frame::Origin, picture::Picture};
 
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     fn capture(first_time: bool, can_reload: bool) -> Capture {
@@ -85,7 +85,7 @@ mod tests {
             captured_at: Instant::now(),
             captured_on: SystemTime::UNIX_EPOCH,
             decode: Duration::ZERO,
-            pixels: Ok(RgbImage::new(1, 1)),
+            picture: Ok(Picture::Image(RgbImage::new(1, 1))),
             can_reload,
         }
     }
@@ -117,18 +117,18 @@ mod tests {
     }
 
     #[test]
-    fn pixels_are_kept_while_somebody_wants_pictures() {
+    fn a_picture_is_kept_while_somebody_wants_pictures() {
         let policy = policy(false, false);
         let wanted = policy.demand.want();
-        assert!(policy.plan(&capture(true, true)).keep_pixels);
+        assert!(policy.plan(&capture(true, true)).keep_picture);
         drop(wanted);
-        assert!(!policy.plan(&capture(true, true)).keep_pixels);
+        assert!(!policy.plan(&capture(true, true)).keep_picture);
     }
 
     #[test]
-    fn pixels_are_kept_to_be_drawn_on_or_where_a_fallback_could_not_read_them_again() {
+    fn a_picture_is_kept_to_be_drawn_on_or_where_a_fallback_could_not_read_it_again() {
         let kept =
-            |draw, fallback, can_reload| policy(draw, fallback).plan(&capture(true, can_reload)).keep_pixels;
+            |draw, fallback, can_reload| policy(draw, fallback).plan(&capture(true, can_reload)).keep_picture;
         assert!(kept(true, false, true) && kept(false, true, false));
         assert!(!kept(false, false, false) && !kept(false, true, true));
     }

@@ -2,14 +2,14 @@
 
 use std::{ffi::OsString, sync::Arc, time::Duration};
 
-use narrows_models::{Bundle, Parts as BundleParts};
+use narrows_models::{Bundle, Geometry, Parts as BundleParts};
 use narrows_policy::PlannerConfig;
-use narrows_wire::BundleId;
+use narrows_wire::{BundleId, Framing};
 
 use super::{shared::Shared, watts};
 use crate::{
     Error, Local,
-    config::{Config, Flags, Level},
+    config::{Config, Flags, Level, Path},
     identity,
     policy::{FixedPolicy, Levels, Spending},
     report::SpoolTally,
@@ -51,6 +51,20 @@ pub(super) struct SourceSettings {
     every: bool,
 }
 
+/// The inputs of the networks that see the frames; none where the frames are needed as images anyway, to be drawn on or to be
+/// sent as they are.
+pub(super) fn views(config: &Config, bundle: &Bundle) -> Arc<[Geometry]> {
+    let is_sent = config.path == Path::Image && config.framing == Framing::Original;
+    if config.out.is_some() || is_sent {
+        return Arc::default();
+    }
+    let sees_geometry = config.path != Path::Local || config.gate.is_some();
+    let geometry = bundle.geometries().get(config.geometry.index()).filter(|_| sees_geometry);
+    let sees_local = config.path == Path::Local || config.exit.is_some();
+    let local = bundle.local().map(|local| &local.geometry).filter(|_| sees_local);
+    geometry.into_iter().chain(local).cloned().collect()
+}
+
 impl Parts {
     /// Opens what the flags name. Cameras are opened later, when the first frame is wanted.
     ///
@@ -70,6 +84,7 @@ impl Parts {
             stall: config.stall,
             every: config.every_frame,
             began,
+            views: views(&config, &bundle),
         };
         let source_settings = SourceSettings {
             texts: flags.source.clone(),

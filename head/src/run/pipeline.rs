@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    parts::{Parts, SourceSettings},
+    parts::{Parts, SourceSettings, views},
     producer::Producer,
     shared::Shared,
     worker::Worker,
@@ -128,13 +128,14 @@ impl Endpoints {
         let Change { parts, done } = change;
         let Endpoints { mut sources, mut source_settings, mut cameras, sink, outputs: old, begun } = self;
         let JsonlSink { hub, out, mut progress, totals, bundle: old_bundle, device: old_device, .. } = sink;
-        let rate = parts.config.fps;
+        let (rate, views) = (parts.config.fps, views(&parts.config, &parts.bundle));
         let (pipeline, new, new_settings, answers) = Pipeline::split(parts);
         let mut is_same = answers.outputs == old
             && answers.device == old_device
             && answers.bundle.digest() == old_bundle.digest();
         if new_settings == source_settings {
             sources.set_rate(rate);
+            sources.set_views(views);
         } else {
             shared.totals.expect(new.total().map(|total| total.saturating_add(begun)));
             new.count_in(&shared.totals);

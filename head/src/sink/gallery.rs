@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use image::RgbImage;
 use narrows_models::Geometry;
 use tokio::sync::watch;
 
@@ -18,6 +17,7 @@ use crate::{
     demand::{Demand, Wanted},
     encoding::{Chroma, Encoding, Format},
     error::{Chain, caught},
+    picture::Picture as Photo,
     report::{ClassScore, Share},
 };
 
@@ -69,7 +69,7 @@ pub(crate) struct Picture {
 pub(super) struct Draft {
     /// Position of the frame within the run, from 1.
     pub(super) number: u64,
-    pub(super) photo: RgbImage,
+    pub(super) photo: Photo,
     pub(super) geometry: Geometry,
     /// Stands above the picture.
     pub(super) title: String,
@@ -184,7 +184,7 @@ impl Draft {
             colours: &map.colours,
             shares: &map.shares,
         });
-        let picture = overlay::draw(&self.photo, &self.geometry, &self.title, &self.scores, map);
+        let picture = overlay::draw(&*self.photo.image()?, &self.geometry, &self.title, &self.scores, map);
         let (width, height) = (picture.width() as usize, picture.height() as usize);
         Ok(Picture {
             number: self.number,
@@ -222,7 +222,7 @@ mod tests {
         let bundle = narrows_models::Bundle::open(folder, narrows_models::Parts::Head).unwrap();
         let draft = |number| Draft {
             number,
-            photo: RgbImage::new(1, 1),
+            photo: Photo::Image(image::RgbImage::new(1, 1)),
             geometry: bundle.geometries()[0].clone(),
             title: String::new(),
             scores: Vec::new(),

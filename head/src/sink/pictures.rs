@@ -46,7 +46,7 @@ impl PictureFolder {
         bundle: &Bundle,
     ) -> Result<(), Error> {
         let FinishedLine { line, map } = finished;
-        let (Some(photo), Some(name)) = (&frame.stage.pixels, &frame.picture_name) else { return Ok(()) };
+        let (Some(photo), Some(name)) = (&frame.stage.picture, &frame.picture_name) else { return Ok(()) };
         if !frame.plan.draw || line.status != Status::Answered {
             return Ok(());
         }
@@ -64,7 +64,7 @@ impl PictureFolder {
             colours,
             shares: &segment.classes,
         });
-        let picture = overlay::draw(photo, geometry, &title, scores, map);
+        let picture = overlay::draw(&*photo.image()?, geometry, &title, scores, map);
         let pictures = [Some(overlay::png(&picture)), map.map(overlay::mask)];
         let [overlay, mask] = self.save(name, pictures)?;
         match &mut line.segment {
@@ -153,7 +153,7 @@ impl Drop for Draft {
     }
 }
 
-/// What is needed to draw a frame for those who view its camera; takes its pixels. `None` where it kept none.
+/// What is needed to draw a frame for those who view its camera; takes its picture. `None` where it kept none.
 pub(super) fn draft(
     frame: &mut Frame<Finished>,
     finished: &FinishedLine,
@@ -161,7 +161,7 @@ pub(super) fn draft(
     bundle: &Bundle,
 ) -> Option<ViewDraft> {
     let geometry = input_geometry(frame, bundle)?.clone();
-    let photo = frame.stage.pixels.take()?;
+    let photo = frame.stage.picture.take()?;
     let FinishedLine { line, map } = finished;
     let answered = line.status == Status::Answered;
     let map =

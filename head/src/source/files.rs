@@ -20,6 +20,7 @@ use crate::{
     Error, artifact,
     frame::{Capture, Origin},
     image::{ImageFault, decode},
+    picture::Picture,
     shutdown::StopSignal,
 };
 
@@ -88,10 +89,10 @@ impl FrameSource for FileSource {
         self.next = (self.next + 1) % self.files.len();
         self.pass += u64::from(self.next == 0);
         let Reading { captured_at, captured_on, is_regular: can_reload, .. } = reading;
-        let pixels = decode_file(&file, reading);
+        let picture = decode_file(&file, reading).map(Picture::Image);
         let decode = captured_at.elapsed();
         let origin = Origin::File { file, source: self.source.clone() };
-        Some(Capture { origin, picture_name, captured_at, captured_on, decode, pixels, can_reload })
+        Some(Capture { origin, picture_name, captured_at, captured_on, decode, picture, can_reload })
     }
 }
 
@@ -241,7 +242,7 @@ mod tests {
         let captures: Vec<_> = std::iter::from_fn(|| source.next_frame(&stop)).collect();
         let names: Vec<_> = captures.iter().map(|capture| capture.picture_name.as_deref()).collect();
         assert_eq!(names, [Some("a"), Some("b"), None, None]);
-        let usable: Vec<bool> = captures.iter().map(|capture| capture.pixels.is_ok()).collect();
+        let usable: Vec<bool> = captures.iter().map(|capture| capture.picture.is_ok()).collect();
         assert_eq!(usable, [true, false, true, false]);
     }
 
@@ -290,7 +291,7 @@ mod tests {
         let captures: Vec<_> = std::iter::from_fn(|| source.next_frame(&stop)).collect();
         let errors: Vec<_> = captures
             .iter()
-            .map(|capture| capture.pixels.as_ref().map_err(|e| Chain(e).to_string()).err())
+            .map(|capture| capture.picture.as_ref().map_err(|e| Chain(e).to_string()).err())
             .collect();
         assert!(errors[0].is_none() && errors[2].is_none(), "{errors:?}");
         assert!(errors[1].as_ref().unwrap().contains("budget of 200 ms"), "{errors:?}");
@@ -312,7 +313,7 @@ mod tests {
             });
             let capture = source.next_frame(&stop).unwrap();
             writer.join().unwrap();
-            assert!(capture.pixels.is_ok() && !capture.can_reload, "{capture:?}");
+            assert!(capture.picture.is_ok() && !capture.can_reload, "{capture:?}");
         }
         let writer = std::thread::spawn({
             let path = path.clone();
@@ -323,7 +324,7 @@ mod tests {
                 let _ = fs::write(path, jpeg.into_inner().repeat(9));
             }
         });
-        let error = source.next_frame(&stop).unwrap().pixels.unwrap_err();
+        let error = source.next_frame(&stop).unwrap().picture.unwrap_err();
         let words = format!("it carries a stream of pictures: give pipe:{}", path.display());
         assert!(Chain(&error).to_string().ends_with(&words), "{}", Chain(&error));
         writer.join().unwrap();

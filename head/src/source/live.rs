@@ -9,8 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use image::RgbImage;
-use narrows_video::{Raw, StreamFault};
+use narrows_models::Geometry;
 
 use super::{
     FrameSource, SourceError,
@@ -24,9 +23,8 @@ use super::{
 };
 use crate::{
     Error,
-    error::caught,
     frame::{Capture, Origin},
-    image::decode,
+    picture::{Delivered, Taker},
     report::{CameraTally, Totals},
     shutdown::StopSignal,
 };
@@ -49,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) every: bool,
     /// When the run began.
     pub(crate) began: SystemTime,
+    /// The inputs of the networks that see the frames of cameras; none where frames are needed as images.
+    pub(crate) views: Arc<[Geometry]>,
 }
 
 /// The sources of a run.
@@ -60,7 +60,7 @@ enum Kinds {
     /// A single source of files.
     Files(Box<FileSource>, Rate),
     /// Cameras, or several sources.
-    Live(Live),
+    Live(Box<Live>),
 }
 
 /// Sources in threads of their own, which take turns.
@@ -76,6 +76,7 @@ pub(crate) struct Live {
     turn: usize,
     total: Option<u64>,
     totals: Arc<Totals>,
+    taker: Taker,
 }
 
 /// A source as the thread that takes frames sees it.
@@ -115,7 +116,7 @@ impl Sources {
             let files = FileSource::open(path, settings.passes, settings.budget)?.named(name.as_deref());
             return Ok(Sources(Kinds::Files(Box::new(files), Rate::new(settings.rate))));
         }
-        Live::open(specs, settings, totals).map(|live| Sources(Kinds::Live(live)))
+        Live::open(specs, settings, totals).map(|live| Sources(Kinds::Live(Box::new(live))))
     }
 
     /// Takes at most so many frames a second of each source from now on.
@@ -123,6 +124,13 @@ impl Sources {
         match &mut self.0 {
             Kinds::Files(_, own) => *own = Rate::new(rate),
             Kinds::Live(live) => live.sources.iter_mut().for_each(|member| member.rate = Rate::new(rate)),
+        }
+    }
+
+    /// Takes of cameras' frames what these inputs of networks show, or all of it as images where there are none, from now on.
+    pub(crate) fn set_views(&mut self, views: Arc<[Geometry]>) {
+        if let Kinds::Live(live) = &mut self.0 {
+            live.taker.set_views(views);
         }
     }
 
@@ -231,7 +239,8 @@ impl Live {
         let sources = names.into_iter().map(member).collect();
         let closer = Closer { writer: Arc::new(Mutex::new(Some(writer))), inbox: Arc::clone(&inbox) };
         let totals = Arc::clone(totals);
-        Ok(Live { inbox, sources, jobs, threads: Vec::new(), closer, turn: 0, total, totals })
+        let (threads, taker) = (Vec::new(), Taker::new(Arc::clone(&settings.views)));
+        Ok(Live { inbox, sources, jobs, threads, closer, turn: 0, total, totals, taker })
     }
 
     /// Starts the threads of all sources.
@@ -285,8 +294,9 @@ impl Live {
             let now = Instant::now();
             let due = |source: usize| self.sources[source].rate.wait(now).is_none();
             if let Some(taken) = inbox.take(self.turn, due) {
-                self.turn = (taken.source + 1) % self.sources.len();
-                self.sources[taken.source].rate.count(now);
+                let source = taken.source;
+                self.turn = (source + 1) % self.sources.len();
+                self.sources[source].rate.count(now);
                 return Some(self.capture(taken));
             }
             if inbox.is_done() {
@@ -311,30 +321,34 @@ impl Live {
     }
 
     /// Decodes a frame that was taken.
-    fn capture(&self, taken: Taken) -> Capture {
+    fn capture(&mut self, taken: Taken) -> Capture {
         let begin = Instant::now();
         let Taken { source, arrival, sequence, replaced } = taken;
-        let Member { name, .. } = &self.sources[source];
-        let fault = |source| match &arrival.file {
-            Some(file) => Error::Image { file: file.clone(), source },
-            None => Error::Camera { camera: name.to_string(), source },
-        };
-        let pixels = match arrival.content {
+        let name = Arc::clone(&self.sources[source].name);
+        let picture = match arrival.content {
             Content::Capture(capture) => return at_its_turn(*capture, begin),
             Content::Failed(error) => Err(error),
-            Content::File(bytes) => decode(&bytes).map_err(fault),
-            Content::Raw(raw) => caught("a frame cannot be converted", || rgb(&raw)).and_then(|converted| {
-                converted.map_err(|source| Error::Convert { camera: name.to_string(), source })
-            }),
+            Content::File(bytes) => self.taker.picture(&name, Delivered::File(bytes)),
+            Content::Raw(raw) => self.taker.picture(&name, Delivered::Raw(raw)),
         };
+        // A file of a folder is named by its path.
+        let picture = picture.map_err(|error| match (error, &arrival.file) {
+            (Error::Camera { source, .. }, Some(file)) => Error::Image { file: file.clone(), source },
+            (error, _) => error,
+        });
         Capture {
-            origin: Origin::Camera { name: Arc::clone(name), sequence, replaced, file: arrival.file.clone() },
+            origin: Origin::Camera {
+                name: Arc::clone(&name),
+                sequence,
+                replaced,
+                file: arrival.file.clone(),
+            },
             // The picture of the camera's last frame replaces that of the one before.
             picture_name: Some(name.to_string()),
             captured_at: arrival.at,
             captured_on: arrival.on,
             decode: begin.elapsed(),
-            pixels,
+            picture,
             can_reload: false,
         }
     }
@@ -408,12 +422,6 @@ fn at_its_turn(capture: Capture, now: Instant) -> Capture {
     Capture { captured_at, captured_on, ..capture }
 }
 
-fn rgb(raw: &Raw) -> Result<RgbImage, StreamFault> {
-    let layout = raw.format().layout;
-    let image = RgbImage::from_raw(layout.width(), layout.height(), raw.to_rgb()?);
-    Ok(image.expect("the conversion gives three bytes for each pixel"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -430,13 +438,5 @@ mod tests {
         for twice in [["a=command:x", "A=command:y"], ["-", "b=-"]] {
             assert!(names(&specs(&twice)).is_err(), "{twice:?}");
         }
-    }
-
-    #[test]
-    fn raw_frames_become_images() {
-        let raw = Raw::new("i420:3x2,full".parse().unwrap(), vec![128; 10]).unwrap();
-        let image = rgb(&raw).unwrap();
-        assert_eq!(image.dimensions(), (3, 2));
-        assert!(image.pixels().all(|pixel| pixel.0 == [128; 3]));
     }
 }

@@ -12,14 +12,14 @@ use crate::{
     Error,
     encoding::{EncodeError, Encoding},
     frame::Timings,
-    image::Fitter,
+    picture::{Inputs, Picture},
 };
 
 /// Encodes images for a server that runs the whole network.
 #[derive(Debug)]
 pub struct ImageEncoder {
     geometries: Vec<Geometry>,
-    fitter: Fitter,
+    inputs: Inputs,
     pixels: Vec<u8>,
 }
 
@@ -29,7 +29,7 @@ impl ImageEncoder {
     pub fn new(bundle: &Bundle) -> Self {
         ImageEncoder {
             geometries: bundle.geometries().to_vec(),
-            fitter: Fitter::default(),
+            inputs: Inputs::default(),
             pixels: Vec::new(),
         }
     }
@@ -49,33 +49,78 @@ impl ImageEncoder {
         encoding: Encoding,
         framing: Framing,
     ) -> Result<(Image, Timings), Error> {
-        let Some(target) = self.geometries.get(geometry.index()) else {
-            return Err(Error::usage("--geometry", format!("the bundle has no geometry {geometry}")));
-        };
         let started = Instant::now();
-        let (pixels, width, height) = match framing {
-            Framing::Original => {
-                let (width, height) = (image.width() as usize, image.height() as usize);
-                if width * height > MAX_IMAGE_PIXELS {
-                    return Err(EncodeError::TooManyPixels { width, height }.into());
-                }
-                (image.as_raw(), width, height)
-            }
+        let Self { geometries, inputs, pixels } = self;
+        let target = target(geometries, geometry)?;
+        let work = Work { geometry, encoding, framing, started };
+        match framing {
+            Framing::Original => work.original(image),
             _ => {
-                self.fitter.fit(image, target, &mut self.pixels);
-                (&self.pixels, target.width, target.height)
+                inputs.fit_image(image, target, pixels);
+                work.encode(pixels, target.width, target.height)
             }
-        };
+        }
+    }
+
+    /// As [`ImageEncoder::encode_image`], a picture.
+    ///
+    /// # Errors
+    /// Those of [`ImageEncoder::encode_image`], and those of a picture that cannot be decoded.
+    pub(crate) fn encode_picture(
+        &mut self,
+        picture: &Picture,
+        geometry: GeometryId,
+        encoding: Encoding,
+        framing: Framing,
+    ) -> Result<(Image, Timings), Error> {
+        let started = Instant::now();
+        let Self { geometries, inputs, pixels } = self;
+        let target = target(geometries, geometry)?;
+        let work = Work { geometry, encoding, framing, started };
+        match framing {
+            Framing::Original => work.original(&*picture.image()?),
+            _ => {
+                inputs.fit(picture, target, pixels)?;
+                work.encode(pixels, target.width, target.height)
+            }
+        }
+    }
+}
+
+fn target(geometries: &[Geometry], geometry: GeometryId) -> Result<&Geometry, Error> {
+    let found = geometries.get(geometry.index());
+    found.ok_or_else(|| Error::usage("--geometry", format!("the bundle has no geometry {geometry}")))
+}
+
+/// How an image is encoded, and since when it has been worked on.
+struct Work {
+    geometry: GeometryId,
+    encoding: Encoding,
+    framing: Framing,
+    started: Instant,
+}
+
+impl Work {
+    /// Encodes an image at the size that it has.
+    fn original(self, image: &RgbImage) -> Result<(Image, Timings), Error> {
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        if width * height > MAX_IMAGE_PIXELS {
+            return Err(EncodeError::TooManyPixels { width, height }.into());
+        }
+        self.encode(image.as_raw(), width, height)
+    }
+
+    fn encode(self, pixels: &[u8], width: usize, height: usize) -> Result<(Image, Timings), Error> {
         let fitted = Instant::now();
-        let file = encoding.encode(pixels, width, height)?;
+        let file = self.encoding.encode(pixels, width, height)?;
         let timings = Timings {
             decode: Duration::ZERO,
-            resize: fitted - started,
+            resize: fitted - self.started,
             head: Duration::ZERO,
             encode: fitted.elapsed(),
             exit: Duration::ZERO,
         };
-        let image = Image { geometry: geometry.0, format: encoding.format.wire(), framing, file };
-        Ok((image, timings))
+        let Work { geometry, encoding, framing, .. } = self;
+        Ok((Image { geometry: geometry.0, format: encoding.format.wire(), framing, file }, timings))
     }
 }

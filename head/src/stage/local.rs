@@ -7,7 +7,13 @@ use image::RgbImage;
 use narrows_models::{Bundle, Geometry};
 use narrows_wire::Class;
 
-use crate::{Error, config::TOP_K, frame::Timings, image::Fitter, net::LocalNet};
+use crate::{
+    Error,
+    config::TOP_K,
+    frame::Timings,
+    net::LocalNet,
+    picture::{Inputs, Picture},
+};
 
 /// The bundle's local network, ready to run (BUNDLE.md, section 9).
 ///
@@ -25,7 +31,9 @@ pub struct Local {
     task: usize,
     geometry: Geometry,
     net: Arc<LocalNet>,
-    fitter: Fitter,
+    inputs: Inputs,
+    /// The network's input, which is used again for every picture.
+    pixels: Vec<u8>,
 }
 
 /// The local network's answer to one image.
@@ -50,14 +58,14 @@ impl Local {
         };
         let part = spec.file.clone();
         let net = LocalNet::open(bundle, spec).map_err(|source| Error::Head { part, source })?;
-        let (net, fitter) = (Arc::new(net), Fitter::default());
-        Ok(Local { task: spec.task, geometry: spec.geometry.clone(), net, fitter })
+        let (net, inputs, pixels) = (Arc::new(net), Inputs::default(), Vec::new());
+        Ok(Local { task: spec.task, geometry: spec.geometry.clone(), net, inputs, pixels })
     }
 
     /// The same network for another thread, in the same memory.
     pub(crate) fn share(&self) -> Self {
-        let (net, fitter) = (Arc::clone(&self.net), Fitter::default());
-        Local { task: self.task, geometry: self.geometry.clone(), net, fitter }
+        let (net, inputs, pixels) = (Arc::clone(&self.net), Inputs::default(), Vec::new());
+        Local { task: self.task, geometry: self.geometry.clone(), net, inputs, pixels }
     }
 
     /// Index in the bundle of the task that it answers.
@@ -78,10 +86,24 @@ impl Local {
     /// [`Error::Net`] if the network fails.
     pub fn answer(&mut self, image: &RgbImage) -> Result<LocalAnswer, Error> {
         let started = Instant::now();
-        let mut pixels = Vec::new();
-        self.fitter.fit(image, &self.geometry, &mut pixels);
+        self.inputs.fit_image(image, &self.geometry, &mut self.pixels);
+        self.answer_fitted(started)
+    }
+
+    /// As [`Local::answer`], to a picture.
+    ///
+    /// # Errors
+    /// [`Error::Net`] if the network fails, and those of a picture that cannot be decoded.
+    pub(crate) fn answer_to(&mut self, picture: &Picture) -> Result<LocalAnswer, Error> {
+        let started = Instant::now();
+        self.inputs.fit(picture, &self.geometry, &mut self.pixels)?;
+        self.answer_fitted(started)
+    }
+
+    /// Runs the network on the input that was made since `started`.
+    fn answer_fitted(&self, started: Instant) -> Result<LocalAnswer, Error> {
         let resize = started.elapsed();
-        let mut answer = self.answer_input(&pixels)?;
+        let mut answer = self.answer_input(&self.pixels)?;
         answer.timings.resize = resize;
         Ok(answer)
     }

@@ -15,6 +15,7 @@ use crate::{
     Error,
     error::{Chain, caught},
     frame::{Encoded, Finished, Frame, Outcome, Timings},
+    picture::Picture,
     source::Reloader,
     stage::Local,
 };
@@ -114,18 +115,19 @@ impl LocalAnswers {
         let started = Instant::now();
         // Files are read again, because keeping every picture until its answer would take memory for nothing.
         let loaded;
-        let (pixels, decode) = match &frame.stage.pixels {
-            Some(pixels) => (Ok(pixels), frame.stage.stats.timings.decode),
+        let (picture, decode) = match &frame.stage.picture {
+            Some(picture) => (Ok(picture), frame.stage.stats.timings.decode),
             None => {
                 loaded = match frame.origin.file() {
-                    Some(file) => self.reloader.load(file),
+                    Some(file) => self.reloader.load(file).map(Picture::Image),
                     None => Err(Error::Gone),
                 };
                 (loaded.as_ref(), started.elapsed())
             }
         };
-        let mut answer = |pixels| caught("the local network failed", || self.local.answer(pixels)).flatten();
-        let outcome = match pixels.map(&mut answer) {
+        let mut answer =
+            |picture| caught("the local network failed", || self.local.answer_to(picture)).flatten();
+        let outcome = match picture.map(&mut answer) {
             Ok(Ok(answer)) => Outcome::Local {
                 classes: answer.classes(),
                 timings: Timings { decode, ..answer.timings },

@@ -32,6 +32,7 @@ use crate::{
         Capture, EncodeStats, Encoded, Finished, Frame, FrameId, FramePath, FramePlan, Load, Origin, Outcome,
         SpoolEnd as End, Spooled, Timings,
     },
+    picture::Picture,
     report::SpoolTally,
     stage::LevelEncoder,
 };
@@ -359,14 +360,14 @@ fn frame_of(record: Record, permit: tokio::sync::OwnedSemaphorePermit) -> Frame<
         captured_at: now,
         captured_on: SystemTime::UNIX_EPOCH + Duration::from_millis(description.captured_ms),
         decode: Duration::ZERO,
-        pixels: Ok(RgbImage::new(0, 0)),
+        picture: Ok(Picture::Image(RgbImage::new(0, 0))),
         can_reload: false,
     };
     let deadline = now + ANSWER;
-    let plan = FramePlan { path, tasks: tasks.into(), deadline, draw: false, keep_pixels: false };
+    let plan = FramePlan { path, tasks: tasks.into(), deadline, draw: false, keep_picture: false };
     let (timings, packet_bytes) = (Timings::default(), payload.size());
     let stats = EncodeStats { packet_bytes, level, coding, timings, encoded_at: now };
-    let encoded = Encoded { load: Load::Payload(payload), stats, pixels: None };
+    let encoded = Encoded { load: Load::Payload(payload), stats, picture: None };
     Frame::begin(FrameId(description.frame), capture, plan, permit).0.with(encoded)
 }
 

@@ -31,6 +31,7 @@ use crate::{
         Capture, EncodeStats, Encoded, Finished, Frame, FrameId, FramePath, FramePlan, Load, Origin, Outcome,
         Timings,
     },
+    picture::Picture,
 };
 
 const BUNDLE: BundleId = BundleId([7; 32]);
@@ -56,7 +57,7 @@ pub(super) fn frame(id: u64, captured_at: Instant, budget: Duration) -> Frame<En
         tasks: [TaskRequest { task: 0, query: Query::Classify { top_k: 1 } }].into(),
         deadline: captured_at + budget,
         draw: false,
-        keep_pixels: false,
+        keep_picture: false,
     };
     let capture = Capture {
         origin: Origin::File { file: "x.jpg".into(), source: None },
@@ -64,7 +65,7 @@ pub(super) fn frame(id: u64, captured_at: Instant, budget: Duration) -> Frame<En
         captured_at,
         captured_on: SystemTime::UNIX_EPOCH,
         decode: Duration::ZERO,
-        pixels: Ok(image::RgbImage::new(1, 1)),
+        picture: Ok(Picture::Image(image::RgbImage::new(1, 1))),
         can_reload: true,
     };
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
@@ -79,7 +80,7 @@ pub(super) fn frame(id: u64, captured_at: Instant, budget: Duration) -> Frame<En
     Frame::begin(FrameId(id), capture, plan, permit).0.with(Encoded {
         load: Load::Payload(payload),
         stats,
-        pixels: None,
+        picture: None,
     })
 }
 

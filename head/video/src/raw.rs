@@ -122,6 +122,18 @@ impl Layout {
         self.stride
     }
 
+    /// How colour is stored.
+    #[must_use]
+    pub fn sampling(&self) -> Sampling {
+        self.sampling
+    }
+
+    /// Distance of rows of colour in bytes; 0 where there is none.
+    #[must_use]
+    pub fn colour_stride(&self) -> u32 {
+        self.colour_plane().0
+    }
+
     /// Bytes of a frame.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -199,6 +211,12 @@ impl Raw {
     #[must_use]
     pub fn format(&self) -> RawFormat {
         self.format
+    }
+
+    /// The plane of brightness, and those of colour one behind the other.
+    #[must_use]
+    pub fn planes(&self) -> (&[u8], &[u8]) {
+        self.bytes.split_at(self.format.layout.brightness())
     }
 
     /// The frame as 8-bit RGB, row by row without padding: `width * height * 3` bytes. Colour is repeated where it has fewer

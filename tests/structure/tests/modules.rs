@@ -16,6 +16,7 @@ const CRATES: &[&str] = &[
     "wire/src/lib.rs",
     "head/src/lib.rs",
     "head/int8/src/lib.rs",
+    "head/pixels/src/lib.rs",
     "head/policy/src/lib.rs",
     "head/power/src/lib.rs",
     "head/video/src/lib.rs",

@@ -123,7 +123,9 @@ impl Reload {
                 }
             }
         }
-        if let Some(rights) = self.rights.as_mut().filter(|_| !has_read_rights)
+        // A section is read with the file that it is in, or not at all.
+        let own_file = self.rights.as_mut().filter(|rights| !has_read_rights && !rights.is_section());
+        if let Some(rights) = own_file
             && let Some(found) = rights.changes.due(asked)
         {
             match rights.load() {

@@ -47,6 +47,11 @@ impl RightsFile {
         &self.path
     }
 
+    /// Whether the rights are a section of the configuration file.
+    pub(super) fn is_section(&self) -> bool {
+        self.is_section
+    }
+
     /// Reads the file.
     ///
     /// # Errors

@@ -8,8 +8,6 @@ crates that it stands in. A crate without a text gets the texts of a crate from 
 another crate of this program; where no crate has one, that is an error.
 """
 
-import argparse
-import os
 import re
 import sys
 from pathlib import Path
@@ -33,13 +31,7 @@ KNOWN = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--report", type=Path, required=True, help="what cargo build --message-format json wrote")
-    parser.add_argument("--package", required=True, help="the program's package")
-    parser.add_argument("--target", required=True, help="for which it was built")
-    parser.add_argument("--cargo", default=os.environ.get("CARGO", "cargo"))
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
+    args = linked.arguments(__doc__)
     crates = linked.read(args.report, args.package, args.target, args.cargo)
     foreign = [entry for entry in crates.packages if entry["source"]]
     texts: dict[str, list[str]] = {}

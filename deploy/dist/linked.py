@@ -1,6 +1,8 @@
 """Which crates are in a program, by cargo's own report of the build."""
 
+import argparse
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,17 @@ class Linked:
     """Every other package whose library was compiled for the program's target, by name and version."""
     edges: dict[str, list[str]]
     """Which of them each uses, by their identifiers."""
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """The command line of a program that describes one build."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--report", type=Path, required=True, help="what cargo build --message-format json wrote")
+    parser.add_argument("--package", required=True, help="the program's package")
+    parser.add_argument("--target", required=True, help="for which it was built")
+    parser.add_argument("--cargo", default=os.environ.get("CARGO", "cargo"))
+    parser.add_argument("--out", type=Path, required=True)
+    return parser.parse_args()
 
 
 def read(report: Path, package: str, target: str, cargo: str) -> Linked:

@@ -8,7 +8,6 @@ C libraries that they bring along, and Rust's standard library. The same input g
 SOURCE_DATE_EPOCH and the serial number is made from the content.
 """
 
-import argparse
 import datetime
 import hashlib
 import os
@@ -36,13 +35,7 @@ WITHIN = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--report", type=Path, required=True, help="what cargo build --message-format json wrote")
-    parser.add_argument("--package", required=True, help="the program's package")
-    parser.add_argument("--target", required=True, help="for which it was built")
-    parser.add_argument("--cargo", default=os.environ.get("CARGO", "cargo"))
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
+    args = linked.arguments(__doc__)
     crates = linked.read(args.report, args.package, args.target, args.cargo)
     hashes = linked.checksums(Path("Cargo.lock"))
     bom = Bom()

@@ -3,7 +3,6 @@
 use std::{
     ffi::OsString,
     io::{IsTerminal, Write},
-    path::PathBuf,
     process::ExitCode,
     sync::mpsc,
     thread,
@@ -14,7 +13,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use narrows_head::{
     Chain, Error, ErrorKind, RunReport, Stop, check, config::Flags, doctor, power, run, settings, status,
 };
-use narrows_service::{Origin, ParseError, Parsed, Settings, sample};
+use narrows_service::{ManualFlags, Origin, ParseError, Parsed, Settings, sample};
 use tracing_subscriber::{filter::Targets, prelude::*};
 
 const EXAMPLES: &str = "\
@@ -184,14 +183,7 @@ enum Command {
     Status(status::Flags),
     /// Write man pages and shell completions, for packages
     #[command(hide = true)]
-    Manual {
-        /// Folder for the man pages
-        #[arg(long, value_name = "DIR")]
-        man: PathBuf,
-        /// Folder for the completions of bash, zsh and fish
-        #[arg(long, value_name = "DIR")]
-        completions: PathBuf,
-    },
+    Manual(ManualFlags),
     /// Measure joules: list the sensors, or measure a command or a span of time
     #[command(after_help = POWER_EXAMPLES)]
     Power(Box<power::Flags>),
@@ -259,9 +251,9 @@ fn main() -> ExitCode {
                 }
             }
         }
-        Command::Manual { man, completions } => narrows_service::manual(&Cli::command(), &man, &completions)
+        Command::Manual(folders) => narrows_service::manual(&Cli::command(), &folders)
             .map(|()| ExitCode::SUCCESS)
-            .map_err(|source| Error::Output { place: man.display().to_string(), source }),
+            .map_err(|source| Error::Output { place: folders.man.display().to_string(), source }),
         Command::Power(flags) => power::power(&flags).map(ExitCode::from),
         Command::Doctor(flags) => doctor::doctor(&flags).map(ExitCode::from),
     };

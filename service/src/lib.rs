@@ -6,10 +6,11 @@
 //! * [`Checks`] are what a program finds out about its surroundings before it starts.
 //! * [`Origin`] reads the file of a running program again.
 //! * [`manual()`] writes man pages and shell completions.
-//! * [`Notifier`] tells systemd that the program is ready, what it is doing and that it still works.
+//! * [`Notifier`] tells systemd that the program is ready, what it is doing and that it still works, when a [`ticker()`] says so.
 
 mod checks;
 mod faults;
+mod file;
 mod layout;
 mod manual;
 mod notify;
@@ -17,13 +18,16 @@ mod origin;
 mod parse;
 mod sample;
 mod settings;
+mod ticker;
 
 pub use checks::{Check, Checks, State, print};
 pub use faults::{Fault, SettingsError};
+pub use file::read_text;
 pub use layout::{Layout, Tables};
-pub use manual::manual;
+pub use manual::{ManualFlags, manual};
 pub use notify::{Notifier, VARIABLES};
 pub use origin::Origin;
 pub use parse::{ParseError, Parsed, parse};
 pub use sample::sample;
 pub use settings::Settings;
+pub use ticker::{next_tick, ticker};

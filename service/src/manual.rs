@@ -1,16 +1,28 @@
 //! Man pages and shell completions, for packages.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::PathBuf};
 
-use clap::Command;
+use clap::{Args, Command};
 use clap_complete::{Shell, generate_to};
 
-/// Writes a man page for `command` and each of its subcommands into the folder `man`, and completions for bash, zsh and fish
-/// into the folder `completions`. Folders that are missing are made. What is hidden from help is in neither.
+/// Where [`manual()`] writes.
+#[derive(Debug, Clone, Args)]
+pub struct ManualFlags {
+    /// Folder for the man pages
+    #[arg(long, value_name = "DIR")]
+    pub man: PathBuf,
+    /// Folder for the completions of bash, zsh and fish
+    #[arg(long, value_name = "DIR")]
+    pub completions: PathBuf,
+}
+
+/// Writes a man page for `command` and each of its subcommands into one folder, and completions for bash, zsh and fish into the
+/// other. Folders that are missing are made. What is hidden from help is in neither.
 ///
 /// # Errors
 /// A folder or a file cannot be written.
-pub fn manual(command: &Command, man: &Path, completions: &Path) -> io::Result<()> {
+pub fn manual(command: &Command, folders: &ManualFlags) -> io::Result<()> {
+    let ManualFlags { man, completions } = folders;
     fs::create_dir_all(man)?;
     fs::create_dir_all(completions)?;
     clap_mangen::generate_to(command.clone(), man)?;
@@ -31,15 +43,16 @@ mod tests {
     #[test]
     fn every_subcommand_has_a_page_and_is_completed() -> io::Result<()> {
         let folder = tempdir()?;
-        let (man, completions) = (folder.path().join("man"), folder.path().join("completions"));
+        let folders =
+            ManualFlags { man: folder.path().join("man"), completions: folder.path().join("completions") };
         let run = Command::new("run").about("Run it").arg(Arg::new("source").long("source"));
         let hidden = Command::new("manual").hide(true);
-        manual(&Command::new("program").subcommand(run).subcommand(hidden), &man, &completions)?;
-        let page = fs::read_to_string(man.join("program-run.1"))?;
+        manual(&Command::new("program").subcommand(run).subcommand(hidden), &folders)?;
+        let page = fs::read_to_string(folders.man.join("program-run.1"))?;
         assert!(page.contains("Run it") && page.contains("source"), "{page}");
-        assert!(!man.join("program-manual.1").exists());
+        assert!(!folders.man.join("program-manual.1").exists());
         for name in ["program.bash", "_program", "program.fish"] {
-            assert!(fs::read_to_string(completions.join(name))?.contains("source"), "{name}");
+            assert!(fs::read_to_string(folders.completions.join(name))?.contains("source"), "{name}");
         }
         Ok(())
     }

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error as _,
     ffi::{OsStr, OsString},
-    fs,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -17,11 +16,10 @@ use toml::{
 
 use crate::{
     faults::{Fault, SettingsError},
+    file::read_text,
     layout::{Layout, find, flags, form, value_name},
 };
 
-/// Largest file that is read.
-const MOST: u64 = 1 << 20;
 /// How alike an unknown key and a known one have to be to be taken for the same, from 0 to 1.
 const ALIKE: f64 = 0.8;
 
@@ -89,12 +87,7 @@ impl Settings {
         layout: &Layout,
     ) -> Result<(Self, Vec<Fault>), SettingsError> {
         let unread = |source| SettingsError::Read { file: file.to_owned(), source };
-        let size = fs::metadata(file).map_err(unread)?.len();
-        if size > MOST {
-            let reason = format!("it has {size} bytes; a configuration file has at most {MOST}");
-            return Err(unread(std::io::Error::other(reason)));
-        }
-        let text = fs::read_to_string(file).map_err(unread)?;
+        let text = read_text(file).map_err(unread)?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let mut reading = Reading {
             text: &text,
@@ -533,7 +526,7 @@ mod tests {
         use clap::CommandFactory;
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("head.toml");
-        fs::write(&file, text).unwrap();
+        std::fs::write(&file, text).unwrap();
         let done = Settings::read(&file, &Cli::command(), &LAYOUT);
         let front = format!("{}/", folder.path().display());
         done.map(|settings| Settings {
@@ -624,7 +617,7 @@ head.toml:11: there is no key \"bundle\" in [mqtt]; bundle belongs above the fir
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("head.toml");
         for text in ["in-flight = 3\nfps = 'x'\n", "in-flight = 3\nfps = \n", "in-flight = 3\n[mqtt\n"] {
-            fs::write(&file, text).unwrap();
+            std::fs::write(&file, text).unwrap();
             let (settings, faults) = Settings::read_in_part(&file, &Cli::command(), &LAYOUT).unwrap();
             assert_eq!(settings.value("in-flight"), Some(OsStr::new("3")), "{text}");
             assert_eq!((faults.len(), faults[0].line), (1, 2), "{text}");

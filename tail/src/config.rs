@@ -6,6 +6,7 @@ mod status;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use narrows_service::ManualFlags;
 use narrows_wire::{
     identity::is_server_name,
     limits::{MAX_IMAGE_PIXELS, MAX_IN_FLIGHT},
@@ -106,14 +107,7 @@ pub enum Command {
     Config,
     /// Write man pages and shell completions, for packages
     #[command(hide = true)]
-    Manual {
-        /// Folder for the man pages
-        #[arg(long, value_name = "DIR")]
-        man: PathBuf,
-        /// Folder for the completions of bash, zsh and fish
-        #[arg(long, value_name = "DIR")]
-        completions: PathBuf,
-    },
+    Manual(ManualFlags),
     /// Make, renew, revoke and list certificates: a private CA, the server's identity, and an identity for each device
     #[command(subcommand, after_help = CERTS_EXAMPLES)]
     Certs(Certs),

@@ -52,10 +52,9 @@ fn main() -> ExitCode {
             let keys = sample(&Cli::command(), "serve", &settings::LAYOUT, settings::INTRO);
             print(&(keys + settings::DEVICES))
         }
-        Command::Manual { man, completions } => {
-            let what = format!("cannot write man pages and completions into {}", man.display());
-            narrows_service::manual(&Cli::command(), man, completions)
-                .map_err(|source| Error::Io { what, source })
+        Command::Manual(folders) => {
+            let what = format!("cannot write man pages and completions into {}", folders.man.display());
+            narrows_service::manual(&Cli::command(), folders).map_err(|source| Error::Io { what, source })
         }
         Command::Certs(command) => make_certificates(command),
     };

@@ -7,12 +7,11 @@ use narrows_power::{
     Places,
     thermal::{Thermal, ThermalReader},
 };
-use narrows_service::{Notifier, Origin, Settings};
+use narrows_service::{Notifier, Origin, Settings, next_tick, ticker};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
     task::{JoinHandle, spawn_blocking},
-    time::{Interval, MissedTickBehavior, interval},
 };
 
 use super::{parts::Parts, pipeline::Change, shared::Shared};
@@ -84,7 +83,7 @@ impl Service {
         loop {
             let state = &self.shared.state;
             tokio::select! {
-                () = next(&mut ping) => if state.makes_progress() {
+                () = next_tick(&mut ping) => if state.makes_progress() {
                     self.notifier.alive();
                 },
                 _ = status.tick() => if self.shared.is_ready() && reread.is_none() {
@@ -175,20 +174,6 @@ impl Service {
                 origin.settings = settings;
             }
         }
-    }
-}
-
-fn ticker(every: Duration) -> Interval {
-    let mut ticker = interval(every);
-    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticker
-}
-
-/// Waits for the next tick, for ever where there is none.
-async fn next(ticker: &mut Option<Interval>) {
-    match ticker {
-        Some(ticker) => drop(ticker.tick().await),
-        None => pending().await,
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use narrows_service::{Notifier, Origin, Settings};
+use narrows_service::{Notifier, Origin, Settings, ticker};
 use tokio::{
     signal::unix::Signal,
     sync::{mpsc, oneshot, watch},
-    time::{MissedTickBehavior, interval},
 };
 
 use super::{changes::Changes, rights::RightsFile};
@@ -69,8 +68,7 @@ impl Reload {
         mut drain: watch::Receiver<bool>,
         status: impl Fn() -> String,
     ) {
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = ticker(LOOK);
         loop {
             let asked = tokio::select! {
                 _ = look.tick() => false,

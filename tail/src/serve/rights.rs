@@ -1,11 +1,8 @@
 //! Where the rights of devices stand: in a file of their own, or in the section `[devices]` of the configuration file.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use narrows_service::Settings;
+use narrows_service::{Settings, read_text};
 
 use super::changes::Changes;
 use crate::{Error, config::Serve, devices::Devices};
@@ -58,7 +55,7 @@ impl RightsFile {
     /// [`Error::UnreadDevices`] or [`Error::Devices`].
     pub(super) fn load(&self) -> Result<Devices, Error> {
         let unread = |source| Error::UnreadDevices { file: self.path.clone(), source };
-        let text = fs::read_to_string(&self.path).map_err(unread)?;
+        let text = read_text(&self.path).map_err(unread)?;
         let devices = if self.is_section { Devices::parse_section(&text) } else { Devices::parse(&text) };
         devices.map_err(|source| Error::Devices { file: self.path.clone(), source })
     }

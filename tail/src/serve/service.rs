@@ -2,16 +2,12 @@
 #![expect(clippy::disallowed_methods, reason = "a network that hangs is one that did nothing for a time")]
 
 use std::{
-    future::pending,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use narrows_service::Notifier;
-use tokio::{
-    sync::watch,
-    time::{Interval, MissedTickBehavior, interval},
-};
+use narrows_service::{Notifier, next_tick, ticker};
+use tokio::sync::watch;
 
 use crate::{
     engine::Engine,
@@ -36,7 +32,7 @@ pub(super) async fn report(
     let mut is_draining = false;
     loop {
         tokio::select! {
-            () = next(&mut ping) => {
+            () = next_tick(&mut ping) => {
                 let expired = engine.metrics().expired.value();
                 let networks = engine.networks().map(|network| Load {
                     waiting: network.waiting,
@@ -101,20 +97,6 @@ impl Progress {
             goes_on &= now.saturating_duration_since(*since) < STUCK;
         }
         goes_on
-    }
-}
-
-fn ticker(every: Duration) -> Interval {
-    let mut ticker = interval(every);
-    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticker
-}
-
-/// Waits for the next tick, for ever where there is none.
-async fn next(ticker: &mut Option<Interval>) {
-    match ticker {
-        Some(ticker) => drop(ticker.tick().await),
-        None => pending().await,
     }
 }
 

@@ -16,7 +16,7 @@ SOURCE_segment  := bench/photos/road
 .PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro frame bench-codec soak chaos cameras vivid sinks status alerts kubernetes fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build dist test-dist test-packages test-containers test-reproducible clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 demo: runtime ## photos through a split network: SOURCE=DIR for your own, TASKS=classify or TASKS=segment for one task
 	@echo "Compiling narrows-head, narrows-tail and the demo: some minutes the first time, on two cores about five."

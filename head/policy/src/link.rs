@@ -273,12 +273,15 @@ impl Rate {
     }
 }
 
-/// The shortest round trip of the current period and the one before.
+/// The shortest round trip of the current period and the two before. A period that one outage covers does not change it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ShortestRtt {
     #[serde(with = "nanos")]
     value: Duration,
+    /// The shortest of the period before.
+    #[serde(with = "nanos::optional")]
+    before: Option<Duration>,
     /// The shortest of the current period; `None` at its beginning.
     #[serde(with = "nanos::optional")]
     current: Option<Duration>,
@@ -290,7 +293,7 @@ struct ShortestRtt {
 
 impl ShortestRtt {
     fn new(assumed: Duration) -> Self {
-        ShortestRtt { value: assumed, current: None, count: 0, until: None }
+        ShortestRtt { value: assumed, before: None, current: None, count: 0, until: None }
     }
 
     fn observe(&mut self, now: Duration, rtt: Duration, period: Duration) {
@@ -300,8 +303,9 @@ impl ShortestRtt {
         self.count = self.count.saturating_add(1);
         // A few observations may all come from one outage.
         if now >= *self.until.get_or_insert(now + period) && self.count >= LEAST_RTTS {
-            self.value = shortest;
-            (self.current, self.count, self.until) = (None, 0, Some(now + period));
+            self.value = self.before.map_or(shortest, |before| before.min(shortest));
+            (self.before, self.current) = (self.current, None);
+            (self.count, self.until) = (0, Some(now + period));
         }
     }
 }
@@ -397,10 +401,26 @@ mod tests {
         let mut link = Link::new(LinkConfig::default());
         run(&mut link, ms(0), 10, ms(100), ms(1));
         assert_eq!(link.base_rtt(), ms(41));
-        for second in 2..40u64 {
+        for second in 2..60u64 {
             link.on_sent(ms(second * 1000), 1300);
             link.on_delivered(ms(second * 1000 + 90), ms(second * 1000), 1300);
         }
         assert_eq!(link.base_rtt(), ms(90));
+    }
+
+    #[test]
+    fn what_one_outage_held_up_is_not_taken_for_a_longer_route() {
+        let mut link = Link::new(LinkConfig::default());
+        let end = run(&mut link, ms(0), 300, ms(100), ms(1));
+        // Everything that was sent within 12 s arrives at its end, as where a mobile link stops.
+        let back = end + ms(12_000);
+        for number in 0..40 {
+            let sent = end + ms(100 * number);
+            link.on_sent(sent, 1300);
+            link.on_delivered(back, sent, 1300);
+        }
+        assert_eq!(link.base_rtt(), ms(41));
+        let end = run(&mut link, back, 300, ms(100), ms(1));
+        assert!(link.base_rtt() == ms(41) && end > back);
     }
 }

@@ -168,6 +168,10 @@ fn figures_of_a_split_name_path_level_and_bytes() -> Result<()> {
         browser.wait_for("document.querySelector('.view img')?.naturalWidth > 300")?;
         browser.wait_for("document.querySelector('.camera dl').textContent.includes('split')")?;
         browser.wait_for("document.querySelectorAll('#answers tbody tr').length > 0")?;
+        let connected = format!("{}Connected", pair.address());
+        browser.wait_for(&format!(
+            "document.querySelector('#board dl').textContent.startsWith('Server{connected}for ')"
+        ))?;
         browser.picture(&shots.join("split.png"))?;
         assert!(browser.complaints().is_empty(), "{:#?}", browser.complaints());
     }
@@ -239,6 +243,8 @@ fn the_page_shows_what_waits_on_disk() -> Result<()> {
         browser.wait_for("document.querySelector('#spool')?.hidden === false")?;
         browser.wait_for("Number(document.querySelector('#spool dd').textContent) > 0")?;
         browser.wait_for("document.querySelector('#spool-folder').textContent.endsWith('spool')")?;
+        browser
+            .wait_for("document.querySelector('#board dl').textContent.includes('Why the server is away')")?;
         let fits = browser.value("document.documentElement.scrollWidth - innerWidth <= 0")?;
         assert_eq!(fits, true, "{name} is too wide");
         browser.picture(&shots()?.join(format!("{name}.png")))?;

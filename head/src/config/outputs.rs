@@ -419,7 +419,8 @@ fn secret(flag: &'static str, file: &std::path::Path) -> Result<String, Error> {
 /// The same with the reason alone.
 pub(crate) fn read_secret(flag: &str, file: &std::path::Path) -> Result<String, String> {
     let named = crate::name::Escaped(file);
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{named} cannot be read: {error}"))?;
+    let text =
+        narrows_service::read_text(file).map_err(|error| format!("{named} cannot be read: {error}"))?;
     let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
     if mode & 0o007 != 0 {
         tracing::warn!("{flag}: every user of this device can read {named}; run: chmod 600 {named}");

@@ -30,6 +30,9 @@ mod workload;
 /// Connections that a server started here accepts beyond the simulated heads.
 const SPARE: usize = 8;
 
+/// Devices of the scenario greedy where no number is asked for.
+const MOST_DEVICES: usize = 64;
+
 /// How many heads, how often, and against which server.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -50,9 +53,12 @@ pub struct Load {
     /// A server that runs already [default: one is started on loopback]
     #[arg(long, value_name = "HOST:PORT", requires = "identity")]
     pub server: Option<String>,
-    /// Folder with ca.pem, cert.pem and key.pem of a device, for --server
-    #[arg(long, value_name = "DIR", requires = "server")]
-    pub identity: Option<PathBuf>,
+    /// Folders with ca.pem, cert.pem and key.pem of devices, for --server; the heads take them in turn
+    #[arg(long, value_name = "DIR", num_args = 1.., requires = "server")]
+    pub identity: Vec<PathBuf>,
+    /// Devices that the heads are, in turn, of a server started here [default: 1; greedy: as many as heads, at most 64]
+    #[arg(long, value_name = "N", conflicts_with = "server", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub devices: Option<u32>,
     /// Simulated heads, each with a connection of its own [default: 100; single-stream 1, offline 4, greedy 20, storm 500, idle
     /// 10000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_000))]
@@ -120,6 +126,8 @@ pub struct Report {
     pub tail_args: Option<Vec<String>>,
     /// Simulated heads, and those of them that connected.
     pub heads: (usize, usize),
+    /// Devices that the heads are, by their certificates.
+    pub devices: usize,
     /// Reasons why the others did not connect, with their numbers.
     pub not_connected: Vec<(String, usize)>,
     /// Seconds until all heads were connected.
@@ -197,18 +205,18 @@ impl Load {
                 .extend(["--connections".to_owned(), (heads + SPARE + self.greedy as usize).to_string()]);
         }
         if !tail_args.iter().any(|arg| arg.starts_with("--max-connections-per-device")) {
-            // All heads have the same certificate.
+            // Heads have certificates in common.
             tail_args.extend(["--max-connections-per-device".to_owned(), (heads + SPARE).to_string()]);
         }
-        let (pair, server, identity) = match (&self.server, &self.identity) {
-            (None, _) => {
+        let (pair, server, identities) = match &self.server {
+            None => {
                 let args: Vec<&str> = tail_args.iter().map(String::as_str).collect();
                 let pair = Pair::start(&self.bundle, &args)?;
-                let (server, identity) = (pair.address().to_owned(), pair.certs().join("devices/device"));
-                (Some(pair), server, identity)
+                let (server, identities) = (pair.address().to_owned(), self.identities(&pair, heads)?);
+                (Some(pair), server, identities)
             }
-            (Some(server), Some(identity)) => (None, server.clone(), identity.clone()),
-            _ => bail!("--server needs --identity"),
+            Some(_) if self.identity.is_empty() => bail!("--server needs --identity"),
+            Some(server) => (None, server.clone(), self.identity.clone()),
         };
         let greedy_identity = match (&pair, &self.greedy_identity) {
             _ if self.scenario != Scenario::Greedy => None,
@@ -217,7 +225,8 @@ impl Load {
             (None, None) => bail!("--scenario greedy with --server needs --greedy-identity"),
         };
         let ramp = Duration::from_secs_f64(ramp);
-        let target = Target { server: server.clone(), identity, ramp, handshakes };
+        let devices = identities.len();
+        let target = Target { server: server.clone(), identities, ramp, handshakes };
         let tail = pair.as_ref().map(Pair::tail_pid);
         // One thread, so that the rate of one core is what is measured.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -248,6 +257,7 @@ impl Load {
                 server,
                 tail_args: pair.is_some().then_some(tail_args.clone()),
                 heads: (heads, connected),
+                devices,
                 not_connected: pool.failures(),
                 connecting_s: pool.connecting().as_secs_f64(),
                 sockets: pool.sockets(),
@@ -266,6 +276,17 @@ impl Load {
             pair.drain()?;
         }
         Ok(report)
+    }
+
+    /// Identities of the heads at a server that was started here.
+    fn identities(&self, pair: &Pair, heads: usize) -> Result<Vec<PathBuf>> {
+        let devices = match (self.devices, self.scenario) {
+            (Some(devices), _) => devices as usize,
+            (None, Scenario::Greedy) => heads.min(MOST_DEVICES),
+            (None, _) => 1,
+        };
+        let others = (1..devices).map(|number| pair.identity(&format!("device-{number}")));
+        std::iter::once(Ok(pair.certs().join("devices/device"))).chain(others).collect()
     }
 
     fn pace(&self) -> Pace {
@@ -300,7 +321,7 @@ impl Load {
         tail: Option<u32>,
         interrupt: &Interrupt,
     ) -> Result<(Step, Step)> {
-        let target = Target { identity: identity.to_owned(), ramp: Duration::ZERO, ..target.clone() };
+        let target = Target { identities: vec![identity.to_owned()], ramp: Duration::ZERO, ..target.clone() };
         let greedy = ClientPool::connect(&target, workload, self.greedy as usize, interrupt).await?;
         let time = Duration::from_secs_f64(self.seconds);
         let (step, device) =
@@ -313,10 +334,10 @@ impl Load {
 
 impl Report {
     fn print(&self) {
-        let Report { heads: (heads, connected), server, connecting_s, sockets, packets, .. } = self;
+        let Report { heads: (heads, connected), devices, server, connecting_s, sockets, packets, .. } = self;
         println!(
-            "{connected} of {heads} heads connected to {server} in {connecting_s:.1} s over {sockets} UDP sockets; \
-             {} packets of {:.0} bytes, {:?} arrivals",
+            "{connected} of {heads} heads of {devices} devices connected to {server} in {connecting_s:.1} s over \
+             {sockets} UDP sockets; {} packets of {:.0} bytes, {:?} arrivals",
             packets.0, packets.1, self.arrivals
         );
         for (reason, number) in &self.not_connected {

@@ -41,11 +41,11 @@ const UNHURRIED: Duration = Duration::from_secs(60);
 /// How often an interrupt is checked.
 const POLL: Duration = Duration::from_millis(100);
 
-/// The server's address, the identity of the heads, and the time over which they connect.
+/// The server's address, the identities that the heads have in turn, and the time over which they connect.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) server: String,
-    pub(super) identity: PathBuf,
+    pub(super) identities: Vec<PathBuf>,
     pub(super) ramp: Duration,
     /// Handshakes that may be in progress at once.
     pub(super) handshakes: usize,
@@ -90,7 +90,8 @@ impl ClientPool {
             target.server.to_socket_addrs().with_context(|| format!("--server: {}", target.server))?;
         let address = address.into_iter().next().context("--server: the name has no address")?;
         let tuning = Tuning::default();
-        let config = quic::client_config(&Identity::load(&target.identity)?, &tuning)?;
+        let config = |folder: &PathBuf| anyhow::Ok(quic::client_config(&Identity::load(folder)?, &tuning)?);
+        let configs: Vec<_> = target.identities.iter().map(config).collect::<Result<_>>()?;
         let endpoints = (0..number.div_ceil(PER_SOCKET)).map(|_| quic::client_endpoint(address, &tuning));
         let endpoints: Vec<Endpoint> = endpoints.collect::<Result<_, _>>()?;
         let task_requests: Rc<[TaskRequest]> = workload.task_requests.clone().into();
@@ -99,8 +100,8 @@ impl ClientPool {
         let bar = bar("connecting", number);
         let mut calls = JoinSet::new();
         for place in 0..number {
-            let (endpoint, config, host) =
-                (endpoints[place / PER_SOCKET].clone(), config.clone(), Rc::clone(&host));
+            let config = configs[place % configs.len()].clone();
+            let (endpoint, host) = (endpoints[place / PER_SOCKET].clone(), Rc::clone(&host));
             let (handshakes, task_requests, hello) =
                 (Rc::clone(&handshakes), Rc::clone(&task_requests), workload.hello.clone());
             let due = start + target.ramp.mul_f64(place as f64 / number as f64);

@@ -13,6 +13,18 @@ const CLIP: f64 = 3.0;
 /// The least deviation for that limit, as a part of the mean.
 const LEAST_DEVIATION: f64 = 1.0 / 8.0;
 
+/// The runs that a batch size must have had for its time to say that larger ones are not worth while. The first run of a size
+/// takes longer, since memory is laid out for it.
+const KNOWN: u32 = 3;
+
+/// The part by which a frame of a larger run must be cheaper to make up for the time that the run takes longer.
+const CHEAPER: f64 = 1.0 / 32.0;
+
+/// One run in this many may have any size, so that a size is measured again that was slow once, and one in this many is half a
+/// full one while nothing is known of such runs.
+const EXPLORED: u32 = 64;
+const HALVED: u32 = 16;
+
 /// The time without a run after which an estimate is no reason to give a frame up: the next one is run and measured.
 const STALE: Duration = Duration::from_secs(1);
 
@@ -26,6 +38,10 @@ pub(crate) struct CostTable {
     quick: Vec<Duration>,
     /// The time of the last measurement, and what was measured.
     measured: Option<(Duration, Duration)>,
+    /// The largest run that is worth while.
+    size: usize,
+    /// Runs measured.
+    runs: u32,
 }
 
 /// A smoothed time in seconds.
@@ -53,8 +69,16 @@ impl Estimate {
 impl CostTable {
     /// No knowledge about runs of up to `batch` frames: each is estimated to take no time.
     pub(crate) fn new(batch: usize) -> CostTable {
-        let zero = vec![Duration::ZERO; batch.max(1)];
-        CostTable { samples: vec![None; batch.max(1)], mean: zero.clone(), quick: zero, measured: None }
+        let size = batch.max(1);
+        let zero = vec![Duration::ZERO; size];
+        CostTable {
+            samples: vec![None; size],
+            mean: zero.clone(),
+            quick: zero,
+            measured: None,
+            size,
+            runs: 0,
+        }
     }
 
     /// Takes a run of `batch` frames into the estimate.
@@ -68,6 +92,42 @@ impl CostTable {
         }
         self.mean = self.dense(|estimate| estimate.mean);
         self.quick = self.dense(|estimate| (estimate.mean - estimate.deviation).max(0.0));
+        self.size = self.worthwhile();
+        self.runs = self.runs.wrapping_add(1);
+    }
+
+    /// The largest run that is worth while. On a processor a frame soon costs the same in runs of any size, and then larger ones
+    /// only let frames wait.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The same for the next run, which now and then has another size, so that such runs are measured, too.
+    pub(crate) fn next_size(&self) -> usize {
+        let half = self.size / 2;
+        let is_unknown = |size: usize| self.samples[size - 1].is_none_or(|sample| sample.samples < KNOWN);
+        if half > 0 && is_unknown(half) && self.runs % HALVED == HALVED - 1 {
+            half
+        } else if self.runs % EXPLORED == EXPLORED - 1 {
+            self.samples.len()
+        } else {
+            self.size
+        }
+    }
+
+    /// The largest size below the first one that is known to be no cheaper for a frame than a smaller one.
+    fn worthwhile(&self) -> usize {
+        let known = self.samples.iter().zip(1..).filter_map(|(sample, size)| {
+            let sample = sample.as_ref().filter(|sample| sample.samples >= KNOWN)?;
+            Some((size, sample.mean / size as f64))
+        });
+        let known: Vec<(usize, f64)> = known.collect();
+        let least = known.iter().map(|(_, frame)| *frame).fold(f64::INFINITY, f64::min);
+        let mut good = known.iter().skip_while(|(_, frame)| *frame > least * (1.0 + CHEAPER));
+        match (good.next(), good.next()) {
+            (Some(_), Some((no_cheaper, _))) => no_cheaper - 1,
+            _ => self.samples.len(),
+        }
     }
 
     /// The mean time of a run.
@@ -84,10 +144,14 @@ impl CostTable {
         }
     }
 
-    /// The time of one frame in a run of the largest size.
+    /// The time of the largest run that is worth while.
+    pub(crate) fn full(&self) -> Duration {
+        self.mean(self.size)
+    }
+
+    /// The time of one frame in such a run.
     pub(crate) fn share(&self) -> Duration {
-        let size = u32::try_from(self.mean.len()).unwrap_or(u32::MAX);
-        self.mean(self.mean.len()) / size
+        self.full() / u32::try_from(self.size).unwrap_or(u32::MAX)
     }
 
     /// Values for every batch size. Between two that were measured they lie on a line; below the smallest and above the largest
@@ -162,5 +226,63 @@ mod tests {
         (0..20).for_each(|_| table.record(MS * 100, 1, MS * 10));
         assert!(table.quick(MS * 1100) > MS * 9 && table.quick(MS * 1100) <= MS * 10);
         assert_eq!(table.quick(MS * 1101), Duration::ZERO);
+    }
+
+    /// Measures runs of these sizes as often as makes them known.
+    fn measure(table: &mut CostTable, runs: &[(usize, u32)]) {
+        for &(batch, took) in runs {
+            (0..KNOWN).for_each(|_| table.record(MS, batch, MS * took));
+        }
+    }
+
+    #[test]
+    fn runs_are_no_larger_than_makes_a_frame_cheaper() {
+        // A processor: beyond four frames nothing is gained.
+        let mut table = CostTable::new(8);
+        measure(&mut table, &[(1, 25), (2, 41), (4, 74), (8, 171)]);
+        assert_eq!(
+            (table.size(), table.full(), table.share()),
+            (7, MS * 74 + MS * 97 * 3 / 4, table.full() / 7)
+        );
+        measure(&mut table, &[(5, 100)]);
+        assert_eq!((table.size(), table.full()), (4, MS * 74));
+        // A graphics card: the more, the cheaper.
+        let mut table = CostTable::new(8);
+        measure(&mut table, &[(1, 10), (2, 11), (4, 13), (8, 17)]);
+        assert_eq!(table.size(), 8);
+        // Nothing is known of larger runs, or not enough.
+        let mut table = CostTable::new(8);
+        measure(&mut table, &[(1, 10), (2, 19)]);
+        table.record(MS, 4, MS * 90);
+        assert_eq!(table.size(), 8);
+        // A frame costs the same in all.
+        let mut table = CostTable::new(8);
+        measure(&mut table, &[(1, 10), (2, 20), (3, 30)]);
+        assert_eq!(table.size(), 1);
+    }
+
+    #[test]
+    fn a_size_that_was_slow_once_is_measured_again() {
+        let mut table = CostTable::new(4);
+        measure(&mut table, &[(1, 10), (2, 30)]);
+        let sizes: Vec<usize> = (0..EXPLORED)
+            .map(|_| {
+                table.record(MS, 1, MS * 10);
+                table.next_size()
+            })
+            .collect();
+        assert_eq!((sizes.iter().filter(|size| **size == 4).count(), table.size()), (1, 1));
+    }
+
+    #[test]
+    fn smaller_runs_are_measured_where_only_full_ones_are_made() {
+        let mut table = CostTable::new(8);
+        // Four frames at a time are the cheapest.
+        let took = |size: u32| MS * (20 * size + if size > 4 { 8 * (size - 4) } else { 8 * (4 - size) });
+        for _ in 0..400 {
+            let size = table.next_size();
+            table.record(MS, size, took(u32::try_from(size).unwrap()));
+        }
+        assert_eq!(table.size(), 4, "{table:?}");
     }
 }

@@ -52,16 +52,18 @@ impl Waiting {
 }
 
 impl Network {
-    /// The mean time of a run of the largest size, of the shape that takes longest.
+    /// The mean time of the largest run that is worth while, of the shape that takes longest.
     pub(crate) fn full_run(&self) -> Duration {
-        let full = self.costs.values().map(|cost| cost.mean(self.limits.batch));
-        full.max().unwrap_or_default()
+        self.costs.values().map(CostTable::full).max().unwrap_or_default()
     }
 
     /// The time that these frames take when nothing else runs, in whole runs begun before the last one.
     pub(crate) fn time_of(&self, frames: usize) -> Duration {
-        let runs = frames / self.limits.batch / self.limits.workers;
-        self.full_run().saturating_mul(u32::try_from(runs).unwrap_or(u32::MAX))
+        let time = |cost: &CostTable| {
+            let runs = frames / cost.size() / self.limits.workers;
+            cost.full().saturating_mul(u32::try_from(runs).unwrap_or(u32::MAX))
+        };
+        self.costs.values().map(time).max().unwrap_or_default()
     }
 
     pub(crate) fn cost_share(&self, shape: usize) -> Duration {
@@ -147,7 +149,7 @@ impl Network {
     pub(crate) fn due(&self, now: Duration, shape: usize, cost: &CostTable) -> Duration {
         let frames = || self.waiting.values().filter(|frame| frame.shape == shape);
         let count = frames().count();
-        if self.limits.wait.is_zero() || count >= self.limits.batch {
+        if self.limits.wait.is_zero() || count >= cost.size() {
             return now;
         }
         let due = |frame: &Waiting| {

@@ -46,6 +46,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Lane<'a> {
     /// The time of their runs.
     pub(crate) cost: &'a CostTable,
+    /// Frames in one run.
+    pub(crate) size: usize,
     /// Whether they may run now, or wait for others to fill their batch.
     pub(crate) ready: bool,
 }
@@ -63,8 +65,6 @@ pub(crate) struct Choice<'a> {
     pub(crate) fills: &'a [bool],
     /// The class whose frames lead.
     pub(crate) class: Priority,
-    /// Frames in one run.
-    pub(crate) size: usize,
     /// Runs in parallel.
     pub(crate) workers: u32,
 }
@@ -80,7 +80,8 @@ impl Choice<'_> {
         urgent.sort_by_key(|&at| (self.frames[at].key, at));
         let Some(lead) = urgent.iter().copied().find(|&at| self.leads(at)) else { return Vec::new() };
         let lanes: Vec<Vec<usize>> = (0..self.lanes.len()).map(|lane| self.order(&urgent, lane)).collect();
-        let first = self.form(&lanes[self.frames[lead].lane], 0, self.size);
+        let lane = self.frames[lead].lane;
+        let first = self.form(&lanes[lane], 0, self.lanes[lane].size);
         let horizon = &urgent[..urgent.len().min(HORIZON)];
         let possible = horizon.iter().filter(|at| self.frames[**at].deadline.is_some()).count();
         let mut tries = TRIED;
@@ -88,10 +89,10 @@ impl Choice<'_> {
         if best.0.0 + best.0.1 >= possible {
             return best.1;
         }
-        for order in &lanes {
+        for (order, lane) in lanes.iter().zip(self.lanes) {
             let leaders = order.iter().filter(|at| self.leads(**at)).count();
             for skipped in 0..leaders.min(MOST_SKIPPED) {
-                let mut size = self.size.min(order.len() - skipped);
+                let mut size = lane.size.min(order.len() - skipped);
                 while size > 0 {
                     let batch = self.form(order, skipped, size);
                     let value = self.judge(&batch, horizon, &mut tries);
@@ -249,8 +250,8 @@ impl Choice<'_> {
             return Met::default();
         }
         let mut best = self.follow(rest.to_vec(), time, &mut left.to_vec());
-        for (lane, Lane { cost, .. }) in self.lanes.iter().enumerate() {
-            for size in 1..=self.size.min(rest.len()) {
+        for (lane, Lane { cost, size, .. }) in self.lanes.iter().enumerate() {
+            for size in 1..=(*size).min(rest.len()) {
                 let Some(fewer) = tries.checked_sub(1) else { return best };
                 *tries = fewer;
                 let end = time + cost.mean(size);
@@ -280,8 +281,8 @@ impl Choice<'_> {
             });
             let Some(&first) = rest.first() else { return met };
             let lane = self.frames[first].lane;
-            let cost = self.lanes[lane].cost;
-            let batches = (1..=self.size.min(rest.len())).rev().map(|size| {
+            let Lane { cost, size, .. } = self.lanes[lane];
+            let batches = (1..=size.min(rest.len())).rev().map(|size| {
                 let batch = self.first_in_time(&rest, lane, time + cost.mean(size), size);
                 (batch.len() == size && batch[0] == first).then_some(batch)
             });
@@ -315,19 +316,10 @@ mod tests {
     }
 
     fn batch(frames: &[Candidate], tables: &[CostTable]) -> Vec<usize> {
-        let lanes: Vec<Lane<'_>> = tables.iter().map(|cost| Lane { cost, ready: true }).collect();
+        let lanes: Vec<Lane<'_>> = tables.iter().map(|cost| Lane { cost, size: 8, ready: true }).collect();
         let (now, class) = (Duration::ZERO, Priority::Normal);
-        Choice {
-            now,
-            frames,
-            lanes: &lanes,
-            shares: &[8, 0],
-            fills: &[true, false],
-            class,
-            size: 8,
-            workers: 1,
-        }
-        .batch()
+        Choice { now, frames, lanes: &lanes, shares: &[8, 0], fills: &[true, false], class, workers: 1 }
+            .batch()
     }
 
     #[test]
@@ -360,18 +352,10 @@ mod tests {
     fn choosing_among_many_shapes_takes_a_bounded_number_of_tries() {
         let tables = [table(10, 5), table(11, 4), table(12, 3), table(13, 2)];
         let frames: Vec<Candidate> = (0..9).map(|at| frame(at as usize % 4, 60 + at % 5)).collect();
-        let lanes: Vec<Lane<'_>> = tables.iter().map(|cost| Lane { cost, ready: true }).collect();
+        let lanes: Vec<Lane<'_>> = tables.iter().map(|cost| Lane { cost, size: 8, ready: true }).collect();
         let (now, class) = (Duration::ZERO, Priority::Normal);
-        let choice = Choice {
-            now,
-            frames: &frames,
-            lanes: &lanes,
-            shares: &[9],
-            fills: &[true],
-            class,
-            size: 8,
-            workers: 1,
-        };
+        let choice =
+            Choice { now, frames: &frames, lanes: &lanes, shares: &[9], fills: &[true], class, workers: 1 };
         let horizon: Vec<usize> = (0..9).collect();
         let met = |mut tries: usize| (choice.judge(&[0], &horizon, &mut tries), tries);
         let (all, unused) = met(1_000_000);

@@ -316,7 +316,11 @@ impl<D: Ord + Clone> Scheduler<D> {
         let lanes: Vec<Lane<'_>> = shapes
             .iter()
             .zip(&due)
-            .map(|(&shape, due)| Lane { cost: cost(shape), ready: *due <= now })
+            .map(|(&shape, due)| Lane {
+                cost: cost(shape),
+                size: cost(shape).next_size(),
+                ready: *due <= now,
+            })
             .collect();
         let ready = |frame: &Waiting| shapes.binary_search(&frame.shape).is_ok_and(|lane| lanes[lane].ready);
         let mut classes = [false; 3];
@@ -342,8 +346,8 @@ impl<D: Ord + Clone> Scheduler<D> {
         }
         let (ids, frames, shares, fills) = network.candidates(&shapes, class, alone, leads);
         let workers = u32::try_from(network.limits.workers).unwrap_or(u32::MAX);
-        let (size, shares, fills) = (network.limits.batch, &shares, &fills);
-        let choice = Choice { now, frames: &frames, lanes: &lanes, shares, fills, class, size, workers };
+        let (shares, fills) = (&shares, &fills);
+        let choice = Choice { now, frames: &frames, lanes: &lanes, shares, fills, class, workers };
         let batch = choice.batch();
         let Some(&first) = batch.first() else { return Next::Idle };
         let shape = shapes[frames[first].lane];

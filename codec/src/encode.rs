@@ -197,7 +197,7 @@ impl Encoder {
                 continue;
             }
             if matches!(mode, Mode::Columns | Mode::Rows)
-                && *direction.get_or_insert_with(|| pick_direction(job.feature)) != Some(mode)
+                && *direction.get_or_insert_with(|| pick_direction(job.feature, self.simd)) != Some(mode)
             {
                 continue;
             }

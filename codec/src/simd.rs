@@ -19,4 +19,14 @@ impl Simd {
             avx2: fearless_simd::Level::new().as_avx2(),
         }
     }
+
+    /// Runs `work` compiled for the instructions that may be used.
+    #[inline(always)]
+    pub(crate) fn vectorize<T>(self, work: impl FnOnce() -> T) -> T {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = self.avx2 {
+            return fearless_simd::Simd::vectorize(avx2, work);
+        }
+        work()
+    }
 }

@@ -1,7 +1,7 @@
 //! The networks that run on the device: the head, planned once per geometry, and the local network.
 //!
-//! Only these files use tract. It reads the ONNX file, plans the order of the nodes and the memory between them, and runs
-//! them; every quantised node is one operator over the kernels of `narrows-int8`. The last layer of the head returns its
+//! Only these files use tract, which reads the ONNX file. Every quantised node is one operator over the kernels of
+//! `narrows-int8`; a plan keeps their order and the memory between them. The last layer of the head returns its
 //! accumulators, and the rate level decides how they become symbols, so that one plan serves all levels.
 
 mod constant;

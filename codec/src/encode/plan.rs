@@ -85,7 +85,7 @@ impl Plan {
         let order = tables.order().flatten().map(|&channel| usize::from(channel));
         let values = order.zip(self.entries.chunks_exact(plane)).map(|(channel, entries)| {
             let costs = if mode == Mode::Static { set.costs_of(channel) } else { &set.costs[..] };
-            entries.iter().map(|&entry| u64::from(costs[usize::from(entry)])).sum::<u64>()
+            cost(entries, costs)
         });
         values.sum::<u64>() + self.indices_cost
     }
@@ -228,19 +228,78 @@ impl Plan {
 
 /// The one of modes columns and rows in whose direction symbols change by at least a quarter less than in the other, if
 /// there is one. The other mode is not worth trying.
-pub(crate) fn pick_direction(feature: &Feature) -> Option<Mode> {
+pub(crate) fn pick_direction(feature: &Feature, simd: Simd) -> Option<Mode> {
     let width = feature.shape().width();
-    let change = |(a, b): (&i16, &i16)| u64::from(a.abs_diff(*b));
-    let changes = |plane: &[i16]| -> [u64; 2] {
-        let down = plane.iter().zip(plane.get(width..).unwrap_or_default()).map(change);
-        let across = plane.chunks_exact(width).map(|row| row.iter().zip(&row[1..]).map(change).sum::<u64>());
-        [down.sum(), across.sum()]
-    };
-    let [down, across] =
-        feature.planes().map(changes).fold([0, 0], |sum, of| [sum[0] + of[0], sum[1] + of[1]]);
+    let [down, across] = simd.vectorize(|| changes(feature.symbols(), feature.shape().plane(), width));
     if 4 * down < 3 * across { Some(Mode::Columns) } else { (4 * across < 3 * down).then_some(Mode::Rows) }
+}
+
+/// How much symbols change down columns and along rows, over all planes.
+#[inline(always)]
+fn changes(symbols: &[i16], plane: usize, width: usize) -> [u64; 2] {
+    symbols.chunks_exact(plane).fold([0, 0], |[down, across], plane| {
+        // From the end of a row to the start of the next one nothing is counted.
+        let ends = plane.chunks_exact(width).zip(plane.chunks_exact(width).skip(1));
+        let between: u64 = ends.map(|(row, next)| u64::from(row[width - 1].abs_diff(next[0]))).sum();
+        [down + change(plane, &plane[width..]), across + change(plane, &plane[1..]) - between]
+    })
+}
+
+/// The sum of the differences between symbols and those in the places of `others`, as far as there are any.
+#[inline(always)]
+fn change(symbols: &[i16], others: &[i16]) -> u64 {
+    // A block's sum fits 32 bits.
+    const BLOCK: usize = 1 << 16;
+    let blocks = symbols.chunks(BLOCK).zip(others.chunks(BLOCK));
+    let sum = |(a, b): (&[i16], &[i16])| a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>();
+    blocks.map(|block| u64::from(sum(block))).sum()
+}
+
+/// What entries cost together, in 1/256 bit.
+fn cost(entries: &[u16], costs: &[u16]) -> u64 {
+    let (eights, rest) = entries.as_chunks::<8>();
+    let of = |&entry: &u16| u32::from(costs[usize::from(entry)]);
+    let eights = eights.iter().map(|eight| u64::from(eight.iter().map(of).sum::<u32>()));
+    eights.sum::<u64>() + u64::from(rest.iter().map(of).sum::<u32>())
 }
 
 fn sampled_cost(entries: &[u16], costs: &[u16]) -> u64 {
     entries.iter().step_by(SAMPLED).map(|&entry| u64::from(costs[usize::from(entry)])).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Shape;
+
+    /// Changes by the definition, symbol by symbol.
+    fn counted(feature: &Feature) -> [u64; 2] {
+        let (width, plane) = (feature.shape().width(), feature.shape().plane());
+        let mut sums = [0, 0];
+        for (at, symbol) in feature.symbols().iter().enumerate() {
+            let mut count = |direction: usize, step: usize| {
+                sums[direction] += u64::from(symbol.abs_diff(feature.symbols()[at + step]));
+            };
+            if at % plane + width < plane {
+                count(0, width);
+            }
+            if at % width + 1 < width {
+                count(1, 1);
+            }
+        }
+        sums
+    }
+
+    #[test]
+    fn changes_are_those_between_neighbours_alone() {
+        for (channels, height, width) in [(1, 1, 1), (2, 1, 9), (3, 9, 1), (2, 5, 7), (3, 33, 40)] {
+            let shape = Shape::new(channels, height, width).unwrap();
+            let symbol = |at: usize| (at as i16).wrapping_mul(20_011);
+            let feature = Feature::new(shape, (0..shape.symbols()).map(symbol).collect()).unwrap();
+            for simd in [Simd::default(), Simd::detect()] {
+                let found = simd.vectorize(|| changes(feature.symbols(), shape.plane(), width));
+                assert_eq!(found, counted(&feature), "{channels}x{height}x{width}");
+            }
+        }
+    }
 }

@@ -57,14 +57,6 @@ pub enum Error {
         /// Why the codec refuses the shape.
         source: narrows_codec::Error,
     },
-    /// tract cannot plan the head for a geometry.
-    #[error("at geometry {geometry}")]
-    Plan {
-        /// Index of the geometry.
-        geometry: usize,
-        /// The error of tract.
-        source: Box<dyn StdError + Send + Sync>,
-    },
     /// The bundle has no geometry or level of this index.
     #[error("there is no {what} {index}, the bundle has {count}")]
     Index {

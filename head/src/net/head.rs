@@ -1,9 +1,9 @@
 //! The head of a bundle, ready to run at every geometry and level.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use narrows_codec::{Feature, GeometryId, LevelId, Shape};
-use narrows_int8::{Conv, Isa, Requant, Scratch};
+use narrows_int8::{Conv, Isa, Requant};
 use narrows_models::Bundle;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     head_graph::HeadGraph,
     layer::Layer,
     node,
-    plan::{Finish, Int8Conv, Node, Operator, Plan},
+    plan::{Finish, Memory, Node, Operator, Plan},
 };
 
 /// The properties of a head that the manifest of its bundle states.
@@ -67,7 +67,9 @@ pub struct Net {
     isa: Isa,
     plans: Vec<Plan>,
     macs: Vec<u64>,
-    symbols: Vec<Requant<i16>>,
+    levels: Vec<Requant<i16>>,
+    /// The symbols of an image in the order of the accumulators, before they are put in order.
+    symbols: Mutex<Vec<i16>>,
 }
 
 impl Net {
@@ -106,12 +108,12 @@ impl Net {
             move |source| Error::Layer { node, source }
         };
         let mults = last.mults();
-        let symbols = interface.gains.iter().map(|gain| {
+        let levels = interface.gains.iter().map(|gain| {
             let mults: Vec<f32> = mults.iter().map(|mult| mult * gain).collect();
             Requant::new(&mults, 0).and_then(|requant| requant.clamp(-128, 127)).map_err(fail(last))
         });
-        let symbols = symbols.collect::<Result<_, _>>()?;
-        let scratch = Arc::new(Mutex::new(Scratch::default()));
+        let levels = levels.collect::<Result<_, _>>()?;
+        let memory = Arc::new(Mutex::new(Memory::default()));
         let (mut convs, mut nodes) = (Vec::new(), Vec::new());
         for (i, layer) in graph.layers.iter().enumerate() {
             let conv = Arc::new(Conv::new(&layer.spec, isa).map_err(fail(layer))?);
@@ -119,15 +121,14 @@ impl Net {
             let is_last = i + 1 == graph.layers.len();
             let finish = if is_last { Finish::Accumulators } else { Finish::Activations(activations) };
             convs.push(Arc::clone(&conv));
-            let operator = Operator::Conv(Int8Conv { conv, finish: finish.into(), scratch: scratch.clone() });
-            nodes.push(Node { name: format!("{i}.{}", layer.name), inputs: vec![i], operator });
+            nodes.push(Node { inputs: vec![i], operator: Operator::Conv(conv, finish.into()) });
         }
         let (mut plans, mut macs) = (Vec::new(), Vec::new());
         for (geometry, &size) in interface.geometries.iter().enumerate() {
             let wrong = |problem| Error::Geometry { geometry, problem };
             macs.push(count(&convs, size).map_err(|source| Error::Size { geometry, source })?);
-            let plan = Plan::new(&graph.input, &nodes, size.0, size.1)
-                .map_err(|source| Error::Plan { geometry, source: source.into() })?;
+            let plan =
+                Plan::new(&nodes, size, &memory).map_err(|(_, source)| Error::Size { geometry, source })?;
             let stride = interface.stride.max(1);
             let (rows, columns) = (size.0 / stride, size.1 / stride);
             if (plan.rows, plan.columns) != (rows, columns) {
@@ -140,14 +141,14 @@ impl Net {
                 .map_err(|source| Error::Feature { geometry, source })?;
             plans.push(plan);
         }
-        Ok(Net { isa, plans, macs, symbols })
+        Ok(Net { isa, plans, macs, levels, symbols: Mutex::default() })
     }
 
     /// Runs the head on one image: rows of RGB pixels of the geometry's size.
     ///
     /// # Errors
     /// [`Error::Index`] for a geometry or a level that the bundle does not have, [`Error::Pixels`] for an image of another
-    /// size, [`Error::Run`] if tract fails.
+    /// size.
     pub fn run(&self, geometry: GeometryId, level: LevelId, pixels: &[u8]) -> Result<Feature, Error> {
         self.accumulate(geometry, pixels, |accumulators| self.quantize(geometry, level, accumulators))?
     }
@@ -186,8 +187,10 @@ impl Net {
 
     fn quantize(&self, geometry: GeometryId, level: LevelId, accumulators: &[i32]) -> Result<Feature, Error> {
         let plan = at("geometry", &self.plans, geometry.index())?;
-        let requant = at("level", &self.symbols, level.index())?;
-        let mut symbols = vec![0; accumulators.len()];
+        let requant = at("level", &self.levels, level.index())?;
+        // All of them are written before any is read.
+        let mut symbols = self.symbols.lock().unwrap_or_else(PoisonError::into_inner);
+        symbols.resize(accumulators.len(), 0);
         requant.run(self.isa, accumulators, &mut symbols).map_err(|source| Error::Run(source.into()))?;
         let channels = requant.channels();
         let shape = Shape::new(channels, plan.rows, plan.columns);

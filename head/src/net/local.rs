@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use narrows_int8::{Add, Conv, ConvKind, ConvSpec, Isa, Pads, Requant, Scratch, Term};
+use narrows_int8::{Add, Conv, ConvKind, ConvSpec, Isa, Pads, Requant, Term};
 use narrows_models::{Bundle, LocalSpec};
 
 use super::{
     error::Error,
     local_graph::{LocalGraph, Quantization, Work},
     node,
-    plan::{Finish, Int8Add, Int8Conv, Node, Operator, Plan},
+    plan::{Finish, Memory, Node, Operator, Plan},
 };
 
 /// A local network, ready to run.
@@ -56,23 +56,25 @@ impl LocalNet {
     ) -> Result<LocalNet, Error> {
         let graph = LocalGraph::parse(onnx)?;
         node::check_names([&graph.input, &graph.output], names)?;
-        let scratch = Arc::new(Mutex::new(Scratch::default()));
-        let mut builder = Builder { isa, scratch, nodes: Vec::new(), sizes: vec![size], macs: 0 };
+        let mut builder = Builder { isa, nodes: Vec::new(), sizes: vec![size], macs: 0 };
         for step in graph.steps {
             builder.step(step.name, step.inputs, step.work)?;
         }
         let scores = graph.scores;
+        let name = scores.name.clone();
         let macs = builder.conv(scores.name, scores.input, &scores.spec, Ok(Finish::Accumulators))?;
         builder.macs += macs;
-        let plan = Plan::new(&graph.input, &builder.nodes, size.0, size.1)
-            .map_err(|source| Error::Run(source.into()))?;
+        let memory = Arc::new(Mutex::new(Memory::default()));
+        // Every size was checked when its layer was added.
+        let plan = Plan::new(&builder.nodes, size, &memory)
+            .map_err(|(_, source)| Error::Layer { node: name, source })?;
         Ok(LocalNet { isa, plan, scales: scores.scales, macs: builder.macs })
     }
 
     /// Computes one score per class for one image: rows of RGB pixels of the local size.
     ///
     /// # Errors
-    /// [`Error::Pixels`] for an image of another size, [`Error::Run`] if tract fails.
+    /// [`Error::Pixels`] for an image of another size.
     pub fn run(&self, pixels: &[u8]) -> Result<Vec<f32>, Error> {
         let expected = self.plan.height * self.plan.width * 3;
         if pixels.len() != expected {
@@ -100,7 +102,6 @@ impl LocalNet {
 /// Converts steps to operators and keeps the size of every value.
 struct Builder {
     isa: Isa,
-    scratch: Arc<Mutex<Scratch>>,
     nodes: Vec<Node>,
     sizes: Vec<(usize, usize)>,
     macs: u64,
@@ -141,7 +142,7 @@ impl Builder {
                 let term = |x: Quantization| Term { zero: x.zero, mult: x.scale / y.scale };
                 let add = Add::new(term(a), term(b), y.zero, self.isa);
                 let add = add.map_err(|source| Error::Layer { node: name.clone(), source })?;
-                self.push(name, inputs, Operator::Add(Int8Add { add: add.into() }), sizes[0]);
+                self.push(inputs, Operator::Add(add.into()), sizes[0]);
             }
         }
         Ok(())
@@ -161,14 +162,12 @@ impl Builder {
         let (height, width) = self.sizes[input];
         let macs = conv.macs(height, width).map_err(fail)?;
         let size = conv.output_size(height, width).map_err(fail)?;
-        let op = Int8Conv { conv: conv.into(), finish: finish.into(), scratch: Arc::clone(&self.scratch) };
-        self.push(name, vec![input], Operator::Conv(op), size);
+        self.push(vec![input], Operator::Conv(conv.into(), finish.into()), size);
         Ok(macs)
     }
 
-    fn push(&mut self, name: String, inputs: Vec<usize>, operator: Operator, size: (usize, usize)) {
-        let name = format!("{}.{name}", self.nodes.len());
-        self.nodes.push(Node { name, inputs, operator });
+    fn push(&mut self, inputs: Vec<usize>, operator: Operator, size: (usize, usize)) {
+        self.nodes.push(Node { inputs, operator });
         self.sizes.push(size);
     }
 }

@@ -1,188 +1,241 @@
-//! Quantised convolutions and sums as operators of tract, and the plan that runs them.
+//! The order in which the layers of a network run at one input size, and the memory between them, which is kept from image to
+//! image.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use narrows_int8::{Add, Conv, Requant, Scratch};
-use tract_onnx::{prelude::*, tract_core::internal::*};
+use narrows_int8::{Add, Conv, Error, Requant, Scratch};
 
 /// The output of a convolution.
 #[derive(Debug, Clone)]
 pub(super) enum Finish {
     /// Activations, narrowed from the accumulators.
     Activations(Requant<u8>),
-    /// The accumulators, i32.
+    /// The accumulators, i32. Only the last layer of a network has them.
     Accumulators,
 }
 
-/// A convolution on the int8 kernels: u8 [1, height, width, channels] to u8 or i32 in the same order.
+/// A layer.
 #[derive(Debug, Clone)]
-pub(super) struct Int8Conv {
-    pub(super) conv: Arc<Conv>,
-    pub(super) finish: Arc<Finish>,
-    pub(super) scratch: Arc<Mutex<Scratch>>,
-}
-
-impl PartialEq for Int8Conv {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.conv, &other.conv) && Arc::ptr_eq(&self.finish, &other.finish)
-    }
-}
-
-impl Eq for Int8Conv {}
-
-impl Int8Conv {
-    /// Returns height and width of the input, and those of the output.
-    fn sizes(&self, shape: &[usize]) -> TractResult<[(usize, usize); 2]> {
-        let &[1, height, width, channels] = shape else { bail!("an input of shape {shape:?}") };
-        ensure!(channels == self.conv.in_channels(), "{channels} input channels");
-        Ok([(height, width), self.conv.output_size(height, width)?])
-    }
-}
-
-impl Op for Int8Conv {
-    fn name(&self) -> StaticName {
-        "Int8Conv".into()
-    }
-
-    op_as_typed_op!();
-}
-
-impl EvalOp for Int8Conv {
-    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let input = args_1!(inputs);
-        let [(height, width), (rows, columns)] = self.sizes(input.shape())?;
-        let shape = [1, rows, columns, self.conv.out_channels()];
-        let view = input.try_as_plain_ram()?;
-        let pixels = view.as_slice::<u8>()?;
-        // The lock may be poisoned: no layer relies on what the scratch holds.
-        let scratch = &mut *self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        let output = match &*self.finish {
-            Finish::Activations(requant) => {
-                let mut output = Tensor::zero::<u8>(&shape)?;
-                let mut view = output.try_as_plain_ram_mut()?;
-                self.conv.run(pixels, height, width, requant, view.as_slice_mut::<u8>()?, scratch)?;
-                output
-            }
-            Finish::Accumulators => {
-                let mut output = Tensor::zero::<i32>(&shape)?;
-                let mut view = output.try_as_plain_ram_mut()?;
-                self.conv.accumulate(pixels, height, width, view.as_slice_mut::<i32>()?, scratch)?;
-                output
-            }
-        };
-        Ok(tvec!(output.into_tvalue()))
-    }
-
-    op_out_of_plan!();
-}
-
-impl TypedOp for Int8Conv {
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        ensure!(inputs.len() == 1 && inputs[0].datum_type == u8::datum_type(), "one u8 input");
-        let shape = inputs[0].shape.as_concrete().context("a symbolic shape")?;
-        let [_, (rows, columns)] = self.sizes(shape)?;
-        let shape = [1, rows, columns, self.conv.out_channels()];
-        Ok(tvec!(match &*self.finish {
-            Finish::Activations(_) => u8::fact(shape),
-            Finish::Accumulators => i32::fact(shape),
-        }))
-    }
-
-    as_op!();
-}
-
-/// The sum of two u8 values of one shape.
-#[derive(Debug, Clone)]
-pub(super) struct Int8Add {
-    pub(super) add: Arc<Add>,
-}
-
-impl PartialEq for Int8Add {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.add, &other.add)
-    }
-}
-
-impl Eq for Int8Add {}
-
-impl Op for Int8Add {
-    fn name(&self) -> StaticName {
-        "Int8Add".into()
-    }
-
-    op_as_typed_op!();
-}
-
-impl EvalOp for Int8Add {
-    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let (a, b) = args_2!(inputs);
-        let mut output = Tensor::zero::<u8>(a.shape())?;
-        let (a, b) = (a.try_as_plain_ram()?, b.try_as_plain_ram()?);
-        let mut view = output.try_as_plain_ram_mut()?;
-        self.add.run(a.as_slice::<u8>()?, b.as_slice::<u8>()?, view.as_slice_mut::<u8>()?)?;
-        Ok(tvec!(output.into_tvalue()))
-    }
-
-    op_out_of_plan!();
-}
-
-impl TypedOp for Int8Add {
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        ensure!(inputs.len() == 2 && inputs[0].shape == inputs[1].shape, "two inputs of one shape");
-        ensure!(inputs.iter().all(|input| input.datum_type == u8::datum_type()), "u8 inputs");
-        Ok(tvec!(u8::fact(inputs[0].shape.clone())))
-    }
-
-    as_op!();
-}
-
-/// An operator of a plan.
 pub(super) enum Operator {
-    Conv(Int8Conv),
-    Add(Int8Add),
+    /// A convolution of u8 (row, column, channel).
+    Conv(Arc<Conv>, Arc<Finish>),
+    /// The sum of two u8 values of one shape.
+    Add(Arc<Add>),
 }
 
-/// An operator, its name and the values that it reads: value 0 is the image, node i computes value i + 1.
+/// An operator and the values that it reads: value 0 is the image, node i computes value i + 1.
+#[derive(Debug)]
 pub(super) struct Node {
-    pub(super) name: String,
     pub(super) inputs: Vec<usize>,
     pub(super) operator: Operator,
 }
 
-/// A network from u8 [1, height, width, 3] to accumulators of `rows` by `columns`, ready to run.
+/// What the plans of a network share: only one image is in work at a time.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    scratch: Scratch,
+    /// Buffers of values between layers. They only grow, so that what is overwritten is not filled before.
+    values: Vec<Vec<u8>>,
+    accumulators: Vec<i32>,
+}
+
+/// A network from u8 [height, width, 3] to accumulators of `rows` by `columns`, ready to run.
+#[derive(Debug)]
 pub(super) struct Plan {
-    runnable: Arc<TypedRunnableModel>,
+    steps: Vec<Step>,
+    memory: Arc<Mutex<Memory>>,
     pub(super) height: usize,
     pub(super) width: usize,
     pub(super) rows: usize,
     pub(super) columns: usize,
 }
 
+#[derive(Debug)]
+struct Step {
+    operator: Operator,
+    inputs: Vec<Place>,
+    /// Height and width of the inputs.
+    size: (usize, usize),
+    /// Number of the buffer that is written, and the elements of the value.
+    output: (usize, usize),
+}
+
+/// Where a value is while it is needed.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// The image, which the caller holds.
+    Image,
+    /// Buffer and elements.
+    Buffer(usize, usize),
+}
+
 impl Plan {
-    /// Plans `nodes`, of which the last computes the output, for images of `height` by `width`.
-    pub(super) fn new(input: &str, nodes: &[Node], height: usize, width: usize) -> TractResult<Plan> {
-        let mut model = TypedModel::default();
-        let mut values = vec![model.add_source(input, u8::fact([1, height, width, 3]))?];
-        for Node { name, inputs, operator } in nodes {
-            let inputs: TVec<OutletId> = inputs.iter().map(|&value| values[value]).collect();
-            values.extend(match operator {
-                Operator::Conv(conv) => model.wire_node(name, conv.clone(), &inputs)?,
-                Operator::Add(add) => model.wire_node(name, add.clone(), &inputs)?,
-            });
+    /// Plans `nodes`, of which the last computes the accumulators that are the output, for images of `height` by `width`.
+    ///
+    /// # Errors
+    /// An [`Error`] with the index of the node that cannot run at this size.
+    pub(super) fn new(
+        nodes: &[Node],
+        (height, width): (usize, usize),
+        memory: &Arc<Mutex<Memory>>,
+    ) -> Result<Plan, (usize, Error)> {
+        let mut last_use = vec![0; nodes.len() + 1];
+        for (index, node) in nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|&value| last_use[value] = index);
         }
-        let outlets = &values[values.len() - 1..];
-        let shape = model.outlet_fact(outlets[0])?.shape.as_concrete().map(<[usize]>::to_vec);
-        let Some(&[1, rows, columns, _]) = shape.as_deref() else { bail!("an output of shape {shape:?}") };
-        model.select_output_outlets(outlets)?;
-        let runnable = model.into_optimized()?.into_runnable()?;
-        Ok(Plan { runnable, height, width, rows, columns })
+        let (mut places, mut sizes) = (vec![Place::Image], vec![(height, width)]);
+        let (mut free, mut buffers, mut steps) = (Vec::new(), 0, Vec::new());
+        for (index, Node { inputs, operator }) in nodes.iter().enumerate() {
+            let size = sizes[inputs[0]];
+            let (output_size, elements) = match operator {
+                Operator::Conv(conv, _) => {
+                    let output = conv.output_size(size.0, size.1).map_err(|error| (index, error))?;
+                    (output, output.0 * output.1 * conv.out_channels())
+                }
+                Operator::Add(_) => match places[inputs[0]] {
+                    Place::Image => (size, size.0 * size.1 * 3),
+                    Place::Buffer(_, elements) => (size, elements),
+                },
+            };
+            // A buffer whose value is read by this node or a later one is not written.
+            let buffer = free.pop().unwrap_or_else(|| {
+                buffers += 1;
+                buffers - 1
+            });
+            let done = |value: &usize| last_use[*value] == index;
+            let mut ends: Vec<usize> = inputs.iter().copied().filter(done).collect();
+            ends.dedup();
+            free.extend(ends.into_iter().filter_map(|value| match places[value] {
+                Place::Image => None,
+                Place::Buffer(buffer, _) => Some(buffer),
+            }));
+            steps.push(Step {
+                operator: operator.clone(),
+                inputs: inputs.iter().map(|&value| places[value]).collect(),
+                size,
+                output: (buffer, elements),
+            });
+            places.push(Place::Buffer(buffer, elements));
+            sizes.push(output_size);
+        }
+        let (rows, columns) = sizes[nodes.len()];
+        Ok(Plan { steps, memory: Arc::clone(memory), height, width, rows, columns })
     }
 
     /// Runs the network and calls `take` with its accumulators (row, column, channel).
-    pub(super) fn run<T>(&self, pixels: &[u8], take: impl FnOnce(&[i32]) -> T) -> TractResult<T> {
-        let input = Tensor::from_shape(&[1, self.height, self.width, 3], pixels)?;
-        let outputs = self.runnable.run(tvec!(input.into_tvalue()))?;
-        let view = outputs[0].try_as_plain_ram()?;
-        Ok(take(view.as_slice::<i32>()?))
+    ///
+    /// # Errors
+    /// The [`Error`] of a layer whose inputs are not of the planned sizes.
+    pub(super) fn run<T>(&self, pixels: &[u8], take: impl FnOnce(&[i32]) -> T) -> Result<T, Error> {
+        // Every layer writes its whole output, so what a panic left behind is never read.
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let Memory { scratch, values, accumulators } = &mut *memory;
+        let mut found = 0;
+        for Step { operator, inputs, size: (height, width), output: (buffer, elements) } in &self.steps {
+            if values.len() <= *buffer {
+                values.resize_with(buffer + 1, Vec::new);
+            }
+            let mut output = std::mem::take(&mut values[*buffer]);
+            let read = |place: &Place| match *place {
+                Place::Image => pixels,
+                Place::Buffer(buffer, elements) => &values[buffer][..elements],
+            };
+            let result = match operator {
+                Operator::Conv(conv, finish) => match &**finish {
+                    Finish::Activations(requant) => {
+                        let output = part(&mut output, *elements);
+                        conv.run(read(&inputs[0]), *height, *width, requant, output, scratch)
+                    }
+                    Finish::Accumulators => {
+                        found = *elements;
+                        let output = part(accumulators, *elements);
+                        conv.accumulate(read(&inputs[0]), *height, *width, output, scratch)
+                    }
+                },
+                Operator::Add(add) => {
+                    add.run(read(&inputs[0]), read(&inputs[1]), part(&mut output, *elements))
+                }
+            };
+            values[*buffer] = output;
+            result?;
+        }
+        Ok(take(&accumulators[..found]))
+    }
+}
+
+/// The first elements of a buffer, which grows where it is shorter.
+fn part<T: Copy + Default>(buffer: &mut Vec<T>, elements: usize) -> &mut [T] {
+    if buffer.len() < elements {
+        buffer.resize(elements, T::default());
+    }
+    &mut buffer[..elements]
+}
+
+#[cfg(test)]
+mod tests {
+    use narrows_int8::{ConvKind, ConvSpec, Isa, Pads, Term};
+
+    use super::*;
+
+    /// Multiplies each of three channels by `weight`.
+    fn scaled(weight: i8) -> ConvSpec {
+        ConvSpec {
+            kind: ConvKind::Depthwise,
+            in_channels: 3,
+            out_channels: 3,
+            kernel: [1, 1],
+            stride: [1, 1],
+            pads: Pads::default(),
+            input_zero: 0,
+            weights: vec![weight; 3],
+            bias: vec![0; 3],
+        }
+    }
+
+    fn conv(weight: i8, finish: Finish) -> Operator {
+        Operator::Conv(Conv::new(&scaled(weight), Isa::detect()).unwrap().into(), finish.into())
+    }
+
+    fn activations() -> Finish {
+        Finish::Activations(Requant::new(&[1.0; 3], 0).unwrap())
+    }
+
+    #[test]
+    fn values_are_kept_until_their_last_reader_and_buffers_are_used_again() {
+        let term = || Term { zero: 0, mult: 1.0 };
+        let add = || Operator::Add(Add::new(term(), term(), 0, Isa::detect()).unwrap().into());
+        let nodes = [
+            Node { inputs: vec![0], operator: conv(2, activations()) },
+            Node { inputs: vec![1], operator: conv(3, activations()) },
+            // 2x + 6x, where 2x was made before 6x.
+            Node { inputs: vec![1, 2], operator: add() },
+            Node { inputs: vec![3], operator: conv(1, activations()) },
+            // The same value twice.
+            Node { inputs: vec![4, 4], operator: add() },
+            Node { inputs: vec![5], operator: conv(1, Finish::Accumulators) },
+        ];
+        let memory = Arc::default();
+        let plans = [(1, 2), (2, 2)].map(|size| Plan::new(&nodes, size, &memory).unwrap());
+        assert_eq!((plans[0].rows, plans[0].columns), (1, 2));
+        for plan in [0, 1, 0] {
+            let pixels: Vec<u8> = (1..=6).cycle().take([6, 12][plan]).collect();
+            let wanted: Vec<i32> = pixels.iter().map(|&pixel| 16 * i32::from(pixel)).collect();
+            assert_eq!(plans[plan].run(&pixels, <[i32]>::to_vec).unwrap(), wanted);
+        }
+        assert!(memory.lock().unwrap().values.len() <= 4, "buffers are used again");
+    }
+
+    #[test]
+    fn a_layer_that_cannot_run_is_named_by_its_index() {
+        let mut large = scaled(1);
+        (large.kernel, large.weights) = ([3, 3], vec![1; 27]);
+        let large =
+            Operator::Conv(Conv::new(&large, Isa::Portable).unwrap().into(), Finish::Accumulators.into());
+        let nodes = [
+            Node { inputs: vec![0], operator: conv(1, activations()) },
+            Node { inputs: vec![1], operator: large },
+        ];
+        let (node, _) = Plan::new(&nodes, (2, 2), &Arc::default()).unwrap_err();
+        assert_eq!(node, 1);
     }
 }

@@ -99,6 +99,12 @@ impl StopSignal {
         StopSignal { shutdown: Shutdown { own, outer: None }, runtime: self.runtime.clone() }
     }
 
+    /// The signal of a part of this run, and what asks the part to end before the run does.
+    pub(crate) fn part(&self) -> (Shutdown, Self) {
+        let part = self.shutdown.part();
+        (part.clone(), StopSignal { shutdown: part, runtime: self.runtime.clone() })
+    }
+
     /// Blocks this thread until `future` is ready; `None` if the run begins to drain before that.
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.runtime.block_on(async {

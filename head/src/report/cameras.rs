@@ -23,7 +23,8 @@ pub(crate) struct CameraTally {
 
 /// What became of the frames of one live source.
 ///
-/// Every frame that arrived was taken or replaced, except one that may have been waiting at the end.
+/// Every frame that arrived was taken or replaced, except those that were waiting at the end: the last one that arrived, and one
+/// that was decoded already.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CameraSummary {

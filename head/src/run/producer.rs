@@ -38,6 +38,7 @@ impl<S: FrameSource> Producer<S> {
     /// Works until the source ends or is to be left; counts the frames that were begun. Returns the source and their number.
     pub(super) fn run(mut self) -> (S, u64) {
         self.work();
+        self.source.rest();
         self.state.note_waiting();
         (self.source, self.begun)
     }
@@ -45,6 +46,9 @@ impl<S: FrameSource> Producer<S> {
     fn work(&mut self) {
         loop {
             self.state.note_working();
+            if self.places.available_permits() == 0 {
+                self.source.rest();
+            }
             // The semaphore is never closed, so only the end of the run ends the wait for a place.
             let Some(Ok(permit)) = self.stop.block_on(Arc::clone(&self.places).acquire_owned()) else {
                 return;

@@ -137,7 +137,6 @@ impl Inbox {
             .find(|&source| places.all[source].waiting.is_some() && due(source))?;
         let place = &mut places.all[source];
         let arrival = place.waiting.take()?;
-        place.tally.count_taken();
         let (sequence, replaced) = (place.arrived - 1, std::mem::take(&mut place.replaced));
         drop(places);
         self.room.notify_all();

@@ -1,4 +1,4 @@
-//! All sources of a run as one: a single source of files as it is, and any others side by side, of which each gets its turn.
+//! Live sources side by side, of which each gets its turn.
 #![expect(clippy::disallowed_methods, reason = "frames are spaced and their decoding is timed")]
 
 use std::{
@@ -16,8 +16,8 @@ use super::{
     camera::{Camera, Feed},
     files::{FileSource, name_pictures},
     inbox::{Content, Inbox, Keep, Taken},
+    intake::{Intake, Member},
     outlet::Outlet,
-    rate::Rate,
     spec::{Input, Kind, Spec},
     watch,
 };
@@ -51,23 +51,10 @@ pub(crate) struct Settings {
     pub(crate) views: Arc<[Geometry]>,
 }
 
-/// The sources of a run.
-#[derive(Debug)]
-pub(crate) struct Sources(Kinds);
-
-#[derive(Debug)]
-enum Kinds {
-    /// A single source of files.
-    Files(Box<FileSource>, Rate),
-    /// Cameras, or several sources.
-    Live(Box<Live>),
-}
-
 /// Sources in threads of their own, which take turns.
 #[derive(Debug)]
-pub(crate) struct Live {
-    inbox: Arc<Inbox>,
-    sources: Vec<Member>,
+pub(super) struct Live {
+    intake: Arc<Intake>,
     /// What is started with the first frame that is wanted.
     jobs: Vec<Job>,
     threads: Vec<JoinHandle<()>>,
@@ -77,13 +64,6 @@ pub(crate) struct Live {
     total: Option<u64>,
     totals: Arc<Totals>,
     taker: Taker,
-}
-
-/// A source as the thread that takes frames sees it.
-#[derive(Debug)]
-struct Member {
-    name: Arc<str>,
-    rate: Rate,
 }
 
 #[derive(Debug)]
@@ -106,90 +86,12 @@ pub(crate) fn present() -> SystemTime {
     SystemTime::now()
 }
 
-impl Sources {
+impl Live {
     /// Opens the sources `specs`. Cameras are opened when the first frame is wanted.
     ///
     /// # Errors
     /// [`SourceError`] for files that do not exist and for names that stand twice; [`Error::Device`] if no pipe can be made.
-    pub(crate) fn open(specs: &[Spec], settings: &Settings, totals: &Arc<Totals>) -> Result<Self, Error> {
-        if let [Spec { name, kind: Kind::Files(path) }] = specs {
-            let files = FileSource::open(path, settings.passes, settings.budget)?.named(name.as_deref());
-            return Ok(Sources(Kinds::Files(Box::new(files), Rate::new(settings.rate))));
-        }
-        Live::open(specs, settings, totals).map(|live| Sources(Kinds::Live(Box::new(live))))
-    }
-
-    /// Takes at most so many frames a second of each source from now on.
-    pub(crate) fn set_rate(&mut self, rate: Option<f64>) {
-        match &mut self.0 {
-            Kinds::Files(_, own) => *own = Rate::new(rate),
-            Kinds::Live(live) => live.sources.iter_mut().for_each(|member| member.rate = Rate::new(rate)),
-        }
-    }
-
-    /// Takes of cameras' frames what these inputs of networks show, or all of it as images where there are none, from now on.
-    pub(crate) fn set_views(&mut self, views: Arc<[Geometry]>) {
-        if let Kinds::Live(live) = &mut self.0 {
-            live.taker.set_views(views);
-        }
-    }
-
-    /// Has `totals` tell what becomes of the frames of cameras.
-    pub(crate) fn count_in(&self, totals: &Totals) {
-        let Kinds::Live(live) = &self.0 else { return };
-        for job in &live.jobs {
-            if let Job::Camera(camera) = job {
-                totals.watch(Arc::clone(&camera.outlet.tally));
-            }
-        }
-    }
-
-    /// What ends the cameras, if there are any.
-    pub(crate) fn closer(&self) -> Option<Closer> {
-        match &self.0 {
-            Kinds::Files(..) => None,
-            Kinds::Live(live) => Some(live.closer.clone()),
-        }
-    }
-
-    /// The names in the lines of the run, before the first frame is wanted; `None` for files of a source without a name.
-    pub(crate) fn cameras(&self) -> Vec<Option<Arc<str>>> {
-        let name = |job: &Job| match job {
-            Job::Camera(camera) => Some(Arc::clone(&camera.outlet.name)),
-            Job::Files(files, _) => files.name(),
-        };
-        match &self.0 {
-            Kinds::Files(files, _) => vec![files.name()],
-            Kinds::Live(live) => live.jobs.iter().map(name).collect(),
-        }
-    }
-}
-
-impl FrameSource for Sources {
-    fn total(&self) -> Option<u64> {
-        match &self.0 {
-            Kinds::Files(files, _) => files.total(),
-            Kinds::Live(live) => live.total,
-        }
-    }
-
-    fn next_frame(&mut self, stop: &StopSignal) -> Option<Capture> {
-        match &mut self.0 {
-            Kinds::Files(files, rate) => {
-                if let Some(due) = rate.wait(Instant::now()) {
-                    // The timer is made within the runtime, of which this thread is none.
-                    stop.block_on(async { tokio::time::sleep_until(due.into()).await })?;
-                }
-                rate.count(Instant::now());
-                files.next_frame(stop)
-            }
-            Kinds::Live(live) => live.next_frame(stop),
-        }
-    }
-}
-
-impl Live {
-    fn open(specs: &[Spec], settings: &Settings, totals: &Arc<Totals>) -> Result<Self, Error> {
+    pub(super) fn open(specs: &[Spec], settings: &Settings, totals: &Arc<Totals>) -> Result<Self, Error> {
         let problem = "no pipe can be made; raise the limit of open files (ulimit -n)";
         let (stop, writer) = io::pipe().map_err(|source| Error::Device { problem, source })?;
         let stop = Arc::new(stop);
@@ -235,24 +137,68 @@ impl Live {
             Job::Camera(_) => None,
         });
         name_pictures(cameras, files.collect());
-        let member = |name| Member { name, rate: Rate::new(settings.rate) };
-        let sources = names.into_iter().map(member).collect();
+        let member = |(spec, (name, tally)): (&Spec, (Arc<str>, Arc<CameraTally>))| Member {
+            name,
+            tally,
+            is_newest: spec.is_live() && !settings.every,
+        };
+        let members = specs.iter().zip(names.into_iter().zip(tallies)).map(member).collect();
         let closer = Closer { writer: Arc::new(Mutex::new(Some(writer))), inbox: Arc::clone(&inbox) };
         let totals = Arc::clone(totals);
-        let (threads, taker) = (Vec::new(), Taker::new(Arc::clone(&settings.views)));
-        Ok(Live { inbox, sources, jobs, threads, closer, turn: 0, total, totals, taker })
+        let views = Arc::clone(&settings.views);
+        let taker = Taker::new(Arc::clone(&views));
+        let intake = Arc::new(Intake::new(inbox, members, settings.rate, views));
+        Ok(Live { intake, jobs, threads: Vec::new(), closer, turn: 0, total, totals, taker })
+    }
+
+    /// What ends the cameras.
+    pub(super) fn closer(&self) -> Closer {
+        self.closer.clone()
+    }
+
+    /// What others reach of the sources.
+    pub(super) fn intake(&self) -> Arc<Intake> {
+        Arc::clone(&self.intake)
+    }
+
+    /// Where errors of the sources are noted.
+    pub(super) fn totals(&self) -> Arc<Totals> {
+        Arc::clone(&self.totals)
+    }
+
+    /// How many pictures there will be; `None` if that is unknown or there is no end.
+    pub(super) fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    /// The names of the sources in the lines of the run, before the first frame is wanted.
+    pub(super) fn names(&self) -> Vec<Option<Arc<str>>> {
+        let name = |job: &Job| match job {
+            Job::Camera(camera) => Some(Arc::clone(&camera.outlet.name)),
+            Job::Files(files, _) => files.name(),
+        };
+        self.jobs.iter().map(name).collect()
+    }
+
+    /// Has `totals` tell what becomes of the frames of cameras, before the first one is wanted.
+    pub(super) fn count_in(&self, totals: &Totals) {
+        for job in &self.jobs {
+            if let Job::Camera(camera) = job {
+                totals.watch(Arc::clone(&camera.outlet.tally));
+            }
+        }
     }
 
     /// Starts the threads of all sources.
     fn start(&mut self, stop: &StopSignal) {
         for job in std::mem::take(&mut self.jobs) {
-            let (inbox, totals) = (Arc::clone(&self.inbox), Arc::clone(&self.totals));
+            let (inbox, totals) = (Arc::clone(&self.intake.inbox), Arc::clone(&self.totals));
             let place = match &job {
                 Job::Camera(camera) => camera.outlet.place,
                 Job::Files(_, place) => *place,
             };
             let guard = EndOnDrop { inbox: Arc::clone(&inbox), totals: Arc::clone(&totals), place };
-            let name = Arc::clone(&self.sources[place].name);
+            let name = Arc::clone(&self.intake.member(place).name);
             // It goes on where the settings change.
             let stop = stop.of_run();
             let work = move || {
@@ -279,32 +225,33 @@ impl Live {
                     let problem =
                         "no thread can be started for a source; raise the limit of processes (ulimit -u)";
                     self.totals.note_error(Error::Device { problem, source });
-                    self.inbox.end(place);
+                    self.intake.inbox.end(place);
                 }
             }
         }
     }
 
-    fn next_frame(&mut self, stop: &StopSignal) -> Option<Capture> {
+    /// Waits for the next frame, of whatever source has its turn, and decodes it; returns the place of the source as well.
+    pub(super) fn next_frame(&mut self, stop: &StopSignal) -> Option<(usize, Capture)> {
         if !self.jobs.is_empty() {
             self.start(stop);
         }
-        let inbox = Arc::clone(&self.inbox);
+        let intake = Arc::clone(&self.intake);
+        let inbox = &intake.inbox;
         loop {
             let now = Instant::now();
-            let due = |source: usize| self.sources[source].rate.wait(now).is_none();
-            if let Some(taken) = inbox.take(self.turn, due) {
+            if let Some(taken) = inbox.take(self.turn, |source| intake.wait(source, now).is_none()) {
                 let source = taken.source;
-                self.turn = (source + 1) % self.sources.len();
-                self.sources[source].rate.count(now);
-                return Some(self.capture(taken));
+                self.turn = (source + 1) % intake.len();
+                intake.count(source, now);
+                return Some((source, self.capture(taken)));
             }
             if inbox.is_done() {
                 return None;
             }
             // The next moment at which a frame that waits may be taken.
-            let waiting = (0..self.sources.len()).filter(|&source| inbox.has(source));
-            let next = waiting.filter_map(|source| self.sources[source].rate.wait(now)).min();
+            let waiting = (0..intake.len()).filter(|&source| inbox.has(source));
+            let next = waiting.filter_map(|source| intake.wait(source, now)).min();
             stop.block_on(async {
                 match next {
                     Some(next) => {
@@ -320,11 +267,21 @@ impl Live {
         }
     }
 
+    /// Takes and decodes the frame that waits of a source, if there is one and its time has come.
+    pub(super) fn newer_frame(&mut self, source: usize) -> Option<Capture> {
+        let now = Instant::now();
+        let is_due = |other| other == source && self.intake.wait(source, now).is_none();
+        let taken = self.intake.inbox.take(source, is_due)?;
+        self.intake.count(source, now);
+        Some(self.capture(taken))
+    }
+
     /// Decodes a frame that was taken.
     fn capture(&mut self, taken: Taken) -> Capture {
         let begin = Instant::now();
         let Taken { source, arrival, sequence, replaced } = taken;
-        let name = Arc::clone(&self.sources[source].name);
+        let name = Arc::clone(&self.intake.member(source).name);
+        self.taker.set_views(self.intake.views());
         let picture = match arrival.content {
             Content::Capture(capture) => return at_its_turn(*capture, begin),
             Content::Failed(error) => Err(error),

@@ -13,7 +13,7 @@ SOURCE_classify := bench/photos/*.*g
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro frame bench-codec soak chaos cameras vivid sinks status alerts kubernetes fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build dist test-dist test-packages test-containers test-reproducible clean
+.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro micro-arm frame bench-codec soak chaos cameras vivid sinks status alerts kubernetes fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build dist test-dist test-packages test-containers test-reproducible clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -63,6 +63,11 @@ evaluate: build ## accuracy and bytes on labelled data: DATA=DIR holds imagenet5
 micro: build ## speed of the int8 networks, of ONNX Runtime and of JPEG encoders, in one run
 	@mkdir -p evaluate-out
 	$(BIN)/narrows-bench micro --bundle $(BUNDLE) --json evaluate-out/micro.json
+
+micro-arm: build ## instructions of the networks and of a camera's frame on emulated ARM (needs a cross compiler and qemu-user; builds for minutes)
+	@mkdir -p evaluate-out
+	@CARGO="$(CARGO)" PYTHON="$(PYTHON)" ARM="$(ARM)" BUNDLE="$(BUNDLE)" bench/arm/run.sh $(BIN)/narrows-bench \
+		--json evaluate-out/arm.json || [ $$? = 77 ]
 
 frame: build ## a camera's frame from its bytes to the packet: time, instructions (needs valgrind), rate; DATA=DIR holds photos-00.tar for agreement
 	@mkdir -p evaluate-out

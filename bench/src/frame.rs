@@ -6,7 +6,6 @@
 #![expect(clippy::disallowed_methods, reason = "measuring reads the clock")]
 
 mod agreement;
-mod instructions;
 
 use std::{
     hint::black_box,
@@ -30,8 +29,8 @@ use narrows_pixels::{Converter, JpegDecoder, Planes};
 use narrows_video::Raw;
 use serde::Serialize;
 
-use self::instructions::Stage;
 use crate::{
+    instructions::{self, Stage},
     interleaved::{Interleaved, Row, median},
     json, machine,
 };
@@ -255,7 +254,8 @@ impl Frame {
         let material = Material::open(&bundle)?;
         let mut stages = material.stages()?;
         if let Some(times) = self.marked {
-            return instructions::run_marked(&mut stages, times);
+            let stages = stages.iter_mut().map(|(name, stage)| (*name, &mut **stage as _));
+            return instructions::run_marked(stages, times);
         }
         let names: Vec<&str> = stages.iter().map(|(name, _)| *name).collect();
         let mut comparison = Interleaved::default();

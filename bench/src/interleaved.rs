@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 use narrows_eval::stats::quantile;
 use serde::Serialize;
 
+use crate::instructions;
+
 /// Rounds that are run first and not counted.
 const WARM_UP: usize = 5;
 /// Runs of a candidate in a round, of which the fastest counts: the first one finds the cache full of the data of the
@@ -55,6 +57,12 @@ impl<'a> Interleaved<'a> {
     pub(crate) fn add_network(&mut self, name: &str, macs: u64, run: impl FnMut() -> Result<()> + 'a) {
         let (mmac, run) = (Some(macs as f64 / 1e6), Box::new(run));
         self.candidates.push(Candidate { name: name.to_owned(), mmac, run, seconds: Vec::new() });
+    }
+
+    /// Runs every candidate `times` times between marks.
+    pub(crate) fn run_marked(&mut self, times: u32) -> Result<()> {
+        let candidates = self.candidates.iter_mut();
+        instructions::run_marked(candidates.map(|one| (&*one.name, &mut *one.run as _)), times)
     }
 
     /// Runs every candidate in each of `rounds` rounds; one row per candidate, in the order in which they were added.

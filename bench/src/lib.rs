@@ -8,6 +8,8 @@
 //! * [`codec`]: bytes and speed of the codec, constriction, zstd and brotli; [`micro`]: speed of the int8 networks, ONNX
 //!   Runtime and JPEG encoders; [`frame`]: a camera's frame from its bytes to the packet. Each interleaved in one run on one
 //!   thread.
+//! * [`arm`]: instructions of the networks and of a camera's frame on emulated ARM.
+//! * [`rate`]: frames a second that a real head sustains of one camera.
 //! * [`load`]: a server under many heads.
 //! * [`schedule`]: recorded arrivals at a server, replayed in virtual time.
 //! * [`policy`]: rate control over recorded links, in virtual time, compared with the best that any sender could do.
@@ -24,9 +26,11 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+pub mod arm;
 pub mod codec;
 pub mod compare;
 pub mod frame;
+mod instructions;
 mod interleaved;
 mod json;
 mod latencies;
@@ -34,4 +38,5 @@ pub mod load;
 pub mod machine;
 pub mod micro;
 pub mod policy;
+pub mod rate;
 pub mod schedule;

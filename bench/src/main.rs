@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use narrows_bench::{
-    codec::Codec, compare::Compare, frame::Frame, load::Load, micro::Micro, policy::Policy,
-    schedule::Schedule,
+    arm::Arm, codec::Codec, compare::Compare, frame::Frame, load::Load, micro::Micro, policy::Policy,
+    rate::Rate, schedule::Schedule,
 };
 use narrows_eval::Evaluate;
 
@@ -24,6 +24,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Instructions of the networks and of a camera's frame on emulated 64-bit ARM, by class
+    Arm(Arm),
     /// Local, offload or split: latency, bytes, accuracy and joules on the same frames over a ladder of links
     Compare(Compare),
     /// Bytes and speed of the codec and of other coders, on one thread in one run
@@ -38,6 +40,8 @@ enum Command {
     Micro(Micro),
     /// Rate control over recorded links, compared with the most that any sender could earn
     Policy(Policy),
+    /// Frames a second that a head sustains of one camera, next to other heads
+    Rate(Rate),
     /// Recorded arrivals at a server, replayed in virtual time: waiting, deadlines met, refusals by device
     Schedule(Schedule),
 }
@@ -45,12 +49,14 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Compare(compare) => return compare.run(),
+        Command::Arm(arm) => arm.run(),
         Command::Codec(codec) => codec.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Frame(frame) => frame.run(),
         Command::Load(load) => return load.run(),
         Command::Micro(micro) => micro.run(),
         Command::Policy(policy) => policy.run(),
+        Command::Rate(rate) => rate.run(),
         Command::Schedule(schedule) => schedule.run(),
     };
     match result {

@@ -46,7 +46,7 @@ const JPEG_SMALL: &str = "JPEG of 224x224, quality 75";
 const JPEG_LARGE: &str = "JPEG of 640x480, quality 75";
 
 /// Candidates whose medians are stated as a ratio.
-const RATIOS: [[&str; 2]; 7] = [
+pub(crate) const RATIOS: [[&str; 2]; 7] = [
     [HEAD, HEAD_ORT],
     [HEAD, PORTABLE],
     [HEAD, UNSPLIT],
@@ -75,6 +75,9 @@ pub struct Micro {
     /// Write the report to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Run every candidate so often between marks, and nothing else
+    #[arg(long, hide = true)]
+    pub marked: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
@@ -108,7 +111,7 @@ impl Micro {
         );
         let bundle = Bundle::open(&self.bundle, Parts::All)?;
         let runtime = Runtime::open(self.runtime.as_deref())?;
-        let (rows, f32_difference) = self.measure(&bundle, &runtime, isa)?;
+        let Some((rows, f32_difference)) = self.measure(&bundle, &runtime, isa)? else { return Ok(()) };
         let ratio = |[ours, other]: [&'static str; 2]| {
             Some((ours, other, median(&rows, ours).ok()? / median(&rows, other).ok()?))
         };
@@ -136,8 +139,9 @@ impl Micro {
         json::write(self.json.as_deref(), &report)
     }
 
-    /// Times the networks that the bundle has, and the encoder. The second value is [`Report::f32_difference`].
-    fn measure(&self, bundle: &Bundle, runtime: &Runtime, isa: Isa) -> Result<(Vec<Row>, f64)> {
+    /// Times the networks that the bundle has, and the encoder; the second value is [`Report::f32_difference`]. `None` where they
+    /// are run between marks alone.
+    fn measure(&self, bundle: &Bundle, runtime: &Runtime, isa: Isa) -> Result<Option<(Vec<Row>, f64)>> {
         let photo = image::load_from_memory(PHOTO).context("the built-in photo")?.into_rgb8();
         let task = bundle.tasks().first().context("the bundle has no task")?;
         let geometry = GeometryId(u8::try_from(task.geometry)?);
@@ -200,7 +204,11 @@ impl Micro {
             let image = imageops::resize(&photo, width, height, imageops::FilterType::CatmullRom);
             comparison.add(name, move || jpeg(&image));
         }
-        Ok((comparison.run(self.rounds as usize)?, f32_difference))
+        if let Some(times) = self.marked {
+            comparison.run_marked(times)?;
+            return Ok(None);
+        }
+        Ok(Some((comparison.run(self.rounds as usize)?, f32_difference)))
     }
 }
 

@@ -56,6 +56,8 @@ codes! {
         Welcome = 2, "welcome";
         /// Server to client: the reason why the hello cannot be accepted.
         HelloRefusal = 3, "hello refusal";
+        /// Server to client, unasked: another version of a bundle is served.
+        BundleNotice = 4, "bundle notice";
         /// Client to server, one per frame.
         Request = 16, "request";
         /// Server to client: the answers to a request and the time of each stage.

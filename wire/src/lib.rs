@@ -37,6 +37,7 @@ pub mod identity;
 mod keys;
 pub mod limits;
 mod map;
+mod notice;
 pub mod quic;
 mod refusal;
 mod reply;
@@ -54,6 +55,7 @@ pub use codes::{
 pub use error::{Error, ErrorKind, Problem};
 pub use hello::{Hello, HelloReply, Standing, Welcome, WelcomeBundle};
 pub use map::ClassMap;
+pub use notice::{BundleNotice, NOTICES_SINCE};
 pub use refusal::{HelloRefusal, Refusal};
 pub use reply::{Class, FrameReply, Groups, Outcome, Reply, TaskAnswer, Timings};
 pub use request::{
@@ -61,7 +63,7 @@ pub use request::{
 };
 
 /// The versions of the protocol that this crate speaks, oldest and newest.
-pub const VERSIONS: (u16, u16) = (1, 2);
+pub const VERSIONS: (u16, u16) = (1, 3);
 
 /// The ALPN name of the protocol. TLS refuses peers that speak another protocol.
 pub const ALPN: &[u8] = b"narrows/1";

@@ -49,6 +49,12 @@ pub const MAX_MAP_PIXELS: usize = 1 << 21;
 /// Frames that a server may allow in flight on one connection.
 pub const MAX_IN_FLIGHT: u16 = 256;
 
+/// Bytes of a notice.
+pub const MAX_NOTICE: usize = 1024;
+
+/// Notices that may be on their way to a client at once.
+pub const MAX_NOTICES: u8 = 4;
+
 /// The time that a QUIC handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 

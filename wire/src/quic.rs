@@ -29,7 +29,7 @@ use crate::{
     fault::Verifier,
     identity::{Identity, IdentityError, name_of},
     keys::EndpointKeys,
-    limits::MAX_REQUEST,
+    limits::{MAX_NOTICES, MAX_REQUEST},
     socket::Separating,
 };
 pub use crate::{
@@ -140,8 +140,9 @@ pub fn client_attempt(
     let tls = QuicClientConfig::try_from(tls).map_err(|_| SetupError::Tuning("no cipher suite for QUIC"))?;
     let mut config = ClientConfig::new(Arc::new(tls));
     let mut transport = transport(tuning)?;
-    // A server never opens streams.
+    // A server opens streams for notices alone.
     transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
+    transport.max_concurrent_uni_streams(VarInt::from_u32(MAX_NOTICES.into()));
     // Only the client sends keep-alive packets: it is the side behind a NAT, and packets of both would cost twice as much.
     transport.keep_alive_interval(Some(tuning.keep_alive));
     if let Some(congestion) = congestion {

@@ -46,6 +46,8 @@ fn the_document_lists_every_limit_with_its_value() {
         ("MAX_MAP_SIDE", limits::MAX_MAP_SIDE.to_string()),
         ("MAX_MAP_PIXELS", "2 097 152".to_owned()),
         ("MAX_IN_FLIGHT", limits::MAX_IN_FLIGHT.to_string()),
+        ("MAX_NOTICE", bytes(limits::MAX_NOTICE)),
+        ("MAX_NOTICES", limits::MAX_NOTICES.to_string()),
         ("HANDSHAKE_TIMEOUT", format!("{} s", limits::HANDSHAKE_TIMEOUT.as_secs())),
         ("HELLO_TIMEOUT", format!("{} s", limits::HELLO_TIMEOUT.as_secs())),
         ("MESSAGE_TIMEOUT", format!("{} s", limits::MESSAGE_TIMEOUT.as_secs())),

@@ -7,7 +7,7 @@ mod golden;
 use std::time::Duration;
 
 use narrows_wire::{
-    BundleId, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Groups, Hello, HelloRefusal,
+    BundleId, BundleNotice, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Groups, Hello, HelloRefusal,
     HelloReply, Image, ImageFormat, Outcome, Path, Payload, Problem, Provider, Query, REQUEST_PREFIX,
     Refusal, RefusalCode, Reply, Request, Standing, TaskAnswer, TaskRequest, Timings, Truncatable, Welcome,
     WelcomeBundle, limits, request_id, truncatable_wait,
@@ -34,6 +34,10 @@ fn welcome_2() -> HelloReply {
     let (wait, next) = (Duration::from_micros(1500), "tail-b.local:7461".to_owned());
     let standing = Some(Standing { wait, connections: 12, next });
     HelloReply::Welcome(Welcome { version: 2, standing, ..welcome })
+}
+
+fn bundle_notice() -> BundleNotice {
+    BundleNotice { bundle: 1, served: BundleId([0x33; 32]), is_leaving: true, version: "0.2.0".into() }
 }
 
 fn hello_refusal() -> HelloReply {
@@ -136,6 +140,7 @@ fn messages_are_the_golden_bytes() {
     golden::check("hello", &hello().encode().unwrap());
     golden::check("welcome", &welcome().encode().unwrap());
     golden::check("welcome-2", &welcome_2().encode().unwrap());
+    golden::check("bundle-notice", &bundle_notice().encode().unwrap());
     golden::check("hello-refusal", &hello_refusal().encode().unwrap());
     golden::check("request", &request().encode().unwrap());
     golden::check("image", &image_request().encode().unwrap());
@@ -160,6 +165,27 @@ fn golden_bytes_parse_to_the_messages() {
     let Outcome::Map(map) = &answers[0].outcome else { panic!("not a map") };
     assert_eq!((map.width(), map.height()), (4, 2));
     assert_eq!(map.unpack().unwrap(), [0, 0, 1, 1, 2, 2, 3, 3]);
+}
+
+#[test]
+fn notices_are_read_as_they_were_written_and_those_of_later_versions_are_ignored() {
+    let bytes = bundle_notice().encode().unwrap();
+    assert_eq!(BundleNotice::parse(&bytes), Ok(Some(bundle_notice())));
+    for length in 0..bytes.len() {
+        let error = BundleNotice::parse(&bytes[..length]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Peer, "{length} bytes: {error}");
+    }
+    let forged = |at: usize, byte: u8| {
+        let mut bytes = bytes.clone();
+        bytes[at] = byte;
+        BundleNotice::parse(&bytes)
+    };
+    assert!(forged(34, 2).unwrap_err().to_string().contains("leaving"));
+    assert!(forged(0, 1).unwrap_err().to_string().contains("notice"));
+    assert_eq!(forged(0, 200), Ok(None));
+    let long = [vec![200], vec![0; limits::MAX_NOTICE]].concat();
+    assert!(BundleNotice::parse(&long).is_err());
+    assert!(BundleNotice::parse(&[bytes.clone(), vec![0]].concat()).unwrap_err().to_string().contains("end"));
 }
 
 #[test]

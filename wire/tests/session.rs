@@ -163,8 +163,8 @@ fn a_hello_without_a_common_version_bundle_or_task_is_refused_with_the_reason() 
     let text = refused(Hello::new(vec![BundleId([1; 32])], Vec::new()));
     assert!(text.contains("bundle not served") && text.contains(&BUNDLE.to_string()), "{text}");
     assert!(text.contains(&BundleId([1; 32]).to_string()), "{text}");
-    let text = refused(Hello { oldest: 3, newest: 9, ..Hello::new(vec![BUNDLE], Vec::new()) });
-    assert!(text.contains("versions 3 to 9") && text.contains("versions 1 to 2"), "{text}");
+    let text = refused(Hello { oldest: 4, newest: 9, ..Hello::new(vec![BUNDLE], Vec::new()) });
+    assert!(text.contains("versions 4 to 9") && text.contains("versions 1 to 3"), "{text}");
     let text = refused(Hello::new(vec![BUNDLE], vec!["depth".into()]));
     assert!(text.contains("task not available") && text.contains("depth"), "{text}");
 }
@@ -182,10 +182,10 @@ fn the_newest_common_version_is_chosen_or_the_hello_is_refused() {
             HelloOutcome::Refused { refusal, .. } => Err(refusal.code),
         }
     };
-    for (oldest, newest, version) in [(1, 1, 1), (0, 1, 1), (1, 9, 2), (0, 65535, 2), (2, 2, 2)] {
+    for (oldest, newest, version) in [(1, 1, 1), (0, 1, 1), (1, 2, 2), (1, 9, 3), (0, 65535, 3), (3, 3, 3)] {
         assert_eq!(answer(oldest, newest), Ok(version), "{oldest} to {newest}");
     }
-    for (oldest, newest) in [(0, 0), (3, 3), (3, 65535)] {
+    for (oldest, newest) in [(0, 0), (4, 4), (4, 65535)] {
         assert_eq!(answer(oldest, newest), Err(RefusalCode::Version), "{oldest} to {newest}");
     }
 }

@@ -20,7 +20,7 @@ use std::{
 use narrows_wire::{
     ALPN,
     identity::Identity,
-    limits::{MAX_REPLY, MAX_REQUEST},
+    limits::{MAX_NOTICES, MAX_REPLY, MAX_REQUEST},
     quic::{self, Tuning, path_state},
     stream::{read_message, write_message},
 };
@@ -377,7 +377,6 @@ async fn each_side_tells_the_other_its_limits() {
     let (server, client) = (recorder.server(), recorder.client());
     for side in [&server, &client] {
         assert_eq!(number(side, id::MAX_IDLE_TIMEOUT), 7000);
-        assert_eq!(number(side, id::INITIAL_MAX_STREAMS_UNI), 0);
         assert!(!side.contains_key(&id::MAX_DATAGRAM_FRAME_SIZE), "no datagrams");
     }
     assert_eq!(number(&server, id::INITIAL_MAX_DATA), 64 << 10, "before the hello");
@@ -385,7 +384,9 @@ async fn each_side_tells_the_other_its_limits() {
     // A request, or a reply, is sent without waiting for credit.
     assert!(number(&server, id::INITIAL_MAX_STREAM_DATA_BIDI_REMOTE) >= MAX_REQUEST as u64);
     assert!(number(&client, id::INITIAL_MAX_STREAM_DATA_BIDI_LOCAL) >= MAX_REPLY as u64);
-    assert_eq!(number(&client, id::INITIAL_MAX_STREAMS_BIDI), 0, "a server opens no streams");
+    assert_eq!(number(&client, id::INITIAL_MAX_STREAMS_BIDI), 0, "a server asks nothing");
+    assert_eq!(number(&client, id::INITIAL_MAX_STREAMS_UNI), MAX_NOTICES.into());
+    assert_eq!(number(&server, id::INITIAL_MAX_STREAMS_UNI), 0);
     assert_eq!(number(&server, id::INITIAL_MAX_STREAMS_BIDI), 1, "one for the hello");
     assert!(!server.contains_key(&id::DISABLE_ACTIVE_MIGRATION), "devices change networks");
     assert_eq!((near.max_datagram_size(), far.max_datagram_size()), (None, None));

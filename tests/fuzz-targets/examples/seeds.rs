@@ -55,6 +55,7 @@ impl Seeds {
             "hello",
             "hello-refusal",
             "welcome",
+            "bundle-notice",
             "request",
             "image",
             "truncatable",
@@ -65,8 +66,8 @@ impl Seeds {
         ]
         .into_iter();
         for name in names {
-            let target =
-                if ["hello", "hello-refusal", "welcome"].contains(&name) { "hello" } else { "frame" };
+            let connection = ["hello", "hello-refusal", "welcome", "bundle-notice"];
+            let target = if connection.contains(&name) { "hello" } else { "frame" };
             let text = String::from_utf8(self.read(&format!("wire/tests/golden/{name}.hex"))?)?;
             let digits: String = text.lines().flat_map(|line| line.split('#').next()).collect();
             let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();

@@ -97,7 +97,7 @@ def test_a_hello_over_its_limit_closes_the_connection(server, run):
 @pytest.mark.parametrize(
     ("name", "change", "code"),
     [
-        ("version", {"versions": (3, 9)}, 1),
+        ("version", {"versions": (4, 9)}, 1),
         ("old version", {"versions": (0, 0)}, 1),
         ("bundle", {"bundles": [b"\x07" * 32]}, 2),
         ("task", {"tasks": ["depth"]}, 3),
@@ -109,7 +109,7 @@ def test_a_hello_that_does_not_fit_is_refused_with_what_the_server_has(server, r
             fields = {"bundles": [server.identity], "tasks": ["classify"]} | change
             refusal = messages.parse_hello_reply(await connection.exchange(messages.hello(**fields)))
             assert isinstance(refusal, Refusal) and refusal.code == code and refusal.text, refusal
-            assert refusal.versions == (1, 2) and refusal.serves == [server.identity], refusal
+            assert refusal.versions == (1, 3) and refusal.serves == [server.identity], refusal
             closed = await connection.closed()
             assert not closed.transport and closed.code == HELLO_REFUSED, closed
 
@@ -121,7 +121,7 @@ def test_versions_that_contain_the_server_s_are_accepted(server, run):
         async with server.dial("faulty") as connection:
             hello = messages.hello([b"\x07" * 32, server.identity], [], (0, 65535))
             welcome = messages.parse_hello_reply(await connection.exchange(hello))
-            assert welcome.version == 2 and [each.identity for each in welcome.bundles] == [server.identity]
+            assert welcome.version == 3 and [each.identity for each in welcome.bundles] == [server.identity]
             assert welcome.standing is not None and welcome.standing[1:] == (0, ""), welcome
 
     run(main())

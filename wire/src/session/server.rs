@@ -8,7 +8,7 @@ use crate::{
     codes::{Framing, ImageFormat, QueryKind, RefusalCode},
     error::Error,
     hello::{Hello, HelloReply, STANDING_SINCE, Standing, Welcome, WelcomeBundle},
-    limits::HELLO_TIMEOUT,
+    limits::{HELLO_TIMEOUT, MAX_BUNDLES},
     refusal::{HelloRefusal, Refusal},
     reply::FrameReply,
     request::{Payload, Query, Request, TaskRequest},
@@ -56,6 +56,7 @@ pub struct Server {
     in_flight: BTreeSet<u64>,
     draining: bool,
     standing: Standing,
+    version: u16,
 }
 
 /// The answer to a hello.
@@ -114,7 +115,26 @@ impl Server {
             in_flight: BTreeSet::new(),
             draining: false,
             standing: Standing::default(),
+            version: 0,
         }
+    }
+
+    /// Replaces the catalog. Called before the hello, by a server that looks for the client's bundles then.
+    pub fn offer(&mut self, catalog: Arc<Catalog>) {
+        self.catalog = catalog;
+    }
+
+    /// The version of the connection; 0 before the welcome.
+    #[must_use]
+    pub fn version(&self) -> u16 {
+        self.version
+    }
+
+    /// The place of a bundle of the catalog in the welcome, if it is there.
+    #[must_use]
+    pub fn place(&self, bundle: usize) -> Option<u8> {
+        let place = self.bundles.iter().position(|&index| index == bundle)?;
+        u8::try_from(place).ok()
     }
 
     /// Sets what the welcome says about the server among others.
@@ -148,7 +168,7 @@ impl Server {
                 let standing = (version >= STANDING_SINCE).then(|| std::mem::take(&mut self.standing));
                 let welcome = Welcome { version, max_in_flight, bundles: served.collect(), standing };
                 let bytes = HelloReply::Welcome(welcome).encode()?;
-                self.bundles = bundles;
+                (self.bundles, self.version) = (bundles, version);
                 Ok(HelloOutcome::Open(bytes))
             }
             Err(refusal) => self.refuse(refusal),
@@ -161,7 +181,8 @@ impl Server {
     /// [`Error::OverLimit`] or [`Error::Invalid`] for a catalog that cannot be expressed.
     pub fn refuse(&mut self, refusal: Refusal) -> Result<HelloOutcome, Error> {
         self.bundles.clear();
-        let serves = self.catalog.bundles.iter().map(|bundle| bundle.id).collect();
+        // A client needs to know that its own is not among them, not all that there are.
+        let serves = self.catalog.bundles.iter().take(MAX_BUNDLES).map(|bundle| bundle.id).collect();
         let message =
             HelloRefusal { refusal: refusal.clone(), oldest: VERSIONS.0, newest: VERSIONS.1, serves };
         Ok(HelloOutcome::Refused { bytes: message.encode()?, refusal })

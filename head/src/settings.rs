@@ -5,13 +5,18 @@ use std::{
     path::Path,
 };
 
-use narrows_service::{Layout, Settings, Tables};
+use narrows_service::{Layout, Section, Settings, Tables};
 
 use crate::{Chain, Error, ErrorKind, source::Spec};
 
 /// How the keys of a file stand for flags.
 pub const LAYOUT: Layout = Layout {
-    sections: &[("spool", "folder"), ("mqtt", "url"), ("webhook", "url"), ("page", "listen")],
+    sections: &[
+        Section::new("spool", "folder"),
+        Section::new("mqtt", "url"),
+        Section::new("webhook", "url"),
+        Section::new("page", "listen"),
+    ],
     tables: &[Tables { flag: "source", name: "name", value: "url" }],
     own: &[],
     // Addresses of cameras, brokers and webhooks may hold a password or a token.

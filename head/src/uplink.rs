@@ -15,6 +15,7 @@ mod congestion;
 mod connect;
 mod decisions;
 mod fallback;
+mod notices;
 mod planned;
 mod probe;
 mod queue;

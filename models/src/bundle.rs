@@ -182,6 +182,12 @@ impl Bundle {
         self.present.contains_key(part)
     }
 
+    /// The bytes of a part that was present when the bundle was opened.
+    #[must_use]
+    pub fn size(&self, part: &str) -> Option<u64> {
+        self.present.get(part).copied()
+    }
+
     /// Returns the bytes of a part. Those of a part that is no longer in memory are read again and compared with the
     /// manifest again.
     ///

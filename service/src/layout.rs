@@ -13,9 +13,8 @@ use clap::{Arg, ArgAction, Command};
 /// layout adds are names for two cases in which that rule has none.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
-    /// Sections with a flag of their own name, and the key by which that flag is given there: with `("mqtt", "url")`, `url` in
-    /// `[mqtt]` is `--mqtt`.
-    pub sections: &'static [(&'static str, &'static str)],
+    /// Sections with a key for a flag that does not begin with the section's name and a dash.
+    pub sections: &'static [Section],
     /// Flags that may be given as tables.
     pub tables: &'static [Tables],
     /// Sections that the program reads by itself.
@@ -25,6 +24,33 @@ pub struct Layout {
     /// The value of a flag that holds a path in a form of its own, with the path made relative to a folder; `None` for flags
     /// and values that hold none. Flags of the type `PathBuf` need no such rule.
     pub rebase: fn(flag: &str, value: &OsStr, folder: &Path) -> Option<OsString>,
+}
+
+/// A section, and the key by which one flag is given there: with `Section::new("mqtt", "url")`, `url` in `[mqtt]` is `--mqtt`.
+#[derive(Debug, Clone, Copy)]
+pub struct Section {
+    /// The section.
+    pub name: &'static str,
+    /// The key.
+    pub key: &'static str,
+    /// The flag.
+    pub flag: &'static str,
+}
+
+impl Section {
+    /// A section whose key is for the flag of its name.
+    #[must_use]
+    pub const fn new(name: &'static str, key: &'static str) -> Section {
+        Section { name, key, flag: name }
+    }
+
+    /// The key of a flag in this section, if it has one.
+    pub(crate) fn key_of<'a>(&self, flag: &'a str) -> Option<&'a str> {
+        if flag == self.flag {
+            return Some(self.key);
+        }
+        flag.strip_prefix(self.name)?.strip_prefix('-')
+    }
 }
 
 /// A flag that may be given several times, each as a table: `[[flag]]` with a name and a value is `--flag NAME=VALUE`.
@@ -41,25 +67,22 @@ pub struct Tables {
 impl Layout {
     /// The name of the flag that `key` in `section` stands for, whether there is such a flag or not.
     pub(crate) fn flag(&self, section: &str, key: &str) -> String {
-        match self.own_key(section) {
+        match self.sections.iter().find(|own| own.name == section) {
             _ if section.is_empty() => key.to_owned(),
-            Some(own) if own == key => section.to_owned(),
+            Some(own) if own.key == key => own.flag.to_owned(),
             _ => format!("{section}-{key}"),
         }
     }
 
     /// The key of a flag, with its section in front: `mqtt.user`.
     pub(crate) fn key(&self, flag: &str) -> String {
-        let in_section = self.sections.iter().find_map(|(section, own)| {
-            let rest = flag.strip_prefix(section)?;
-            if rest.is_empty() { Some((section, *own)) } else { Some((section, rest.strip_prefix('-')?)) }
-        });
+        let in_section = self.sections.iter().find_map(|own| Some((own.name, own.key_of(flag)?)));
         in_section.map_or_else(|| flag.to_owned(), |(section, key)| format!("{section}.{key}"))
     }
 
-    /// The key by which a section gives the flag of its own name.
-    pub(crate) fn own_key(&self, section: &str) -> Option<&'static str> {
-        self.sections.iter().find(|(name, _)| *name == section).map(|(_, key)| *key)
+    /// Whether there is a section of this name.
+    pub(crate) fn has_section(&self, name: &str) -> bool {
+        self.sections.iter().any(|section| section.name == name)
     }
 
     /// The rule for tables of a flag.

@@ -23,7 +23,7 @@ mod ticker;
 pub use checks::{Check, Checks, State, print};
 pub use faults::{Fault, SettingsError};
 pub use file::read_text;
-pub use layout::{Layout, Tables};
+pub use layout::{Layout, Section, Tables};
 pub use manual::{ManualFlags, manual};
 pub use notify::{Notifier, VARIABLES};
 pub use origin::Origin;

@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command};
 
 use crate::{
-    Layout,
+    Layout, Section,
     layout::{flags, possible_values, value_name},
 };
 
@@ -18,14 +18,9 @@ pub fn sample(command: &Command, name: &str, layout: &Layout, intro: &str) -> St
     built.build();
     let Some(sub) = built.find_subcommand(name) else { return String::new() };
     let mut text = comment(intro);
-    let section_of = |arg: &Arg| {
-        let long = arg.get_long().unwrap_or_default();
-        let holds = |section: &str| {
-            long.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-        };
-        layout.sections.iter().find(|(section, _)| holds(section))
-    };
-    for arg in flags(sub).filter(|arg| section_of(arg).is_none()) {
+    let is_in = |section: &Section, arg: &Arg| section.key_of(arg.get_long().unwrap_or_default()).is_some();
+    let is_in_any = |arg: &Arg| layout.sections.iter().any(|section| is_in(section, arg));
+    for arg in flags(sub).filter(|arg| !is_in_any(arg)) {
         text += &entry(arg, arg.get_long().unwrap_or_default());
         if let Some(tables) = layout.tables(arg.get_long().unwrap_or_default()) {
             let (flag, name, value) = (tables.flag, tables.name, tables.value);
@@ -35,17 +30,14 @@ pub fn sample(command: &Command, name: &str, layout: &Layout, intro: &str) -> St
             );
         }
     }
-    for (section, own) in layout.sections {
-        let inner: Vec<&Arg> =
-            flags(sub).filter(|arg| section_of(arg).is_some_and(|(name, _)| name == section)).collect();
+    for section in layout.sections {
+        let inner: Vec<&Arg> = flags(sub).filter(|arg| is_in(section, arg)).collect();
         if inner.is_empty() {
             continue;
         }
-        text += &format!("\n[{section}]\n");
+        text += &format!("\n[{}]\n", section.name);
         for arg in inner {
-            let long = arg.get_long().unwrap_or_default();
-            let key = long.strip_prefix(section).map_or(long, |rest| rest.trim_start_matches('-'));
-            text += &entry(arg, if key.is_empty() { own } else { key });
+            text += &entry(arg, section.key_of(arg.get_long().unwrap_or_default()).unwrap_or_default());
         }
     }
     text

@@ -227,7 +227,7 @@ impl Reading<'_> {
         let front = format!("{name}-");
         let is_front =
             flags(self.command).any(|arg| arg.get_long().is_some_and(|long| long.starts_with(&front)));
-        if is_front || self.layout.own_key(name).is_some() {
+        if is_front || self.layout.has_section(name) {
             return self.table(name, table);
         }
         if self.layout.tables(name).is_some() {
@@ -408,15 +408,16 @@ impl Reading<'_> {
             return longs.map(str::to_owned).collect();
         }
         let front = format!("{section}-");
-        let inner = longs.filter_map(|long| long.strip_prefix(&front));
-        self.layout.own_key(section).into_iter().chain(inner).map(str::to_owned).collect()
+        let own = self.layout.sections.iter().find(|own| own.name == section);
+        let key = |long| own.map_or_else(|| str::strip_prefix(long, &front), |own| own.key_of(long));
+        longs.filter_map(key).map(str::to_owned).collect()
     }
 
     /// The section in which a key of this name is known.
     fn in_a_section(&self, name: &str) -> Option<(String, String)> {
-        self.layout.sections.iter().find_map(|(section, _)| {
-            let found = nearest(name, self.known(section).iter().map(String::as_str))?;
-            Some(((*section).to_owned(), found.to_owned()))
+        self.layout.sections.iter().find_map(|section| {
+            let found = nearest(name, self.known(section.name).iter().map(String::as_str))?;
+            Some((section.name.to_owned(), found.to_owned()))
         })
     }
 
@@ -473,7 +474,7 @@ mod tests {
     use clap::{Parser, ValueEnum};
 
     use super::*;
-    use crate::Tables;
+    use crate::{Section, Tables};
 
     #[derive(Parser)]
     struct Cli {
@@ -515,7 +516,7 @@ mod tests {
     }
 
     const LAYOUT: Layout = Layout {
-        sections: &[("mqtt", "url")],
+        sections: &[Section::new("mqtt", "url")],
         tables: &[Tables { flag: "source", name: "name", value: "url" }],
         own: &["rights"],
         secret: &["mqtt"],

@@ -9,7 +9,7 @@ use narrows_wire::quic::{self, Tuning};
 use crate::{
     Error,
     config::Serve,
-    engine::{Engine, chain},
+    engine::{BundleOptions, Engine, Load, Options, chain},
     serve::{Certificates, PortFile, RightsFile, bind_status, resolve, warnings_now},
     settings::{describe, placed},
 };
@@ -60,9 +60,12 @@ pub fn check(config: &Serve, settings: Option<&Settings>, networks: bool) -> Che
         let found = placed(settings, "runtime", &format!("{}: no such file", library.display()));
         checks.push(Check::failed("runtime", found, "`make runtime` unpacks ONNX Runtime into .runtime"));
     }
-    let whole = config.bundles.iter().filter(|folder| bundle(folder, settings, &mut checks)).count();
-    if networks && whole == config.bundles.len() {
-        checks.push(match Engine::open(&config.bundles, &config.engine_options()) {
+    let whole = config.bundles.folders.iter().filter(|folder| bundle(folder, settings, &mut checks)).count();
+    if networks && whole == config.bundles.folders.len() {
+        // All of them, whatever fits beside the others while it serves.
+        let bundles = BundleOptions { memory: None, load: Load::Start, ..config.engine_options().bundles };
+        let options = Options { bundles, ..config.engine_options() };
+        checks.push(match Engine::open(&config.bundles.folders, &options) {
             Ok(engine) => {
                 engine.close();
                 Check::ok("networks", "loaded, and their test vectors hold")

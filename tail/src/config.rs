@@ -1,5 +1,6 @@
 //! The command line. Every option states its default, its unit and its worst-case cost.
 
+mod bundles;
 mod listen;
 mod status;
 
@@ -12,7 +13,11 @@ use narrows_wire::{
     limits::{MAX_IMAGE_PIXELS, MAX_IN_FLIGHT},
 };
 
-pub use self::{listen::Listen, status::Status};
+pub use self::{
+    bundles::{Bundles, Load, WarmUp},
+    listen::Listen,
+    status::Status,
+};
 use crate::engine::{BatchLimits, Device, Options};
 
 /// Most threads of one run. More than a machine has cores make a run slower.
@@ -216,9 +221,6 @@ pub struct Serve {
     /// file are relative to it. `narrows-tail config` prints one with every key
     #[arg(long, value_name = "FILE", display_order = 0)]
     pub config: Option<PathBuf>,
-    /// Folder of a bundle to serve; may be repeated
-    #[arg(long = "bundle", value_name = "DIR", required = true)]
-    pub bundles: Vec<PathBuf>,
     /// UDP address to listen on: an address or a name of this machine and a port, for example 0.0.0.0:7461 or
     /// tail.local:7461; with port 0 the system chooses the port
     #[arg(long, value_name = "HOST:PORT")]
@@ -310,6 +312,9 @@ pub struct Serve {
     /// How a line of the log is written: text, or json, which is one object a line
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// The bundles.
+    #[command(flatten)]
+    pub bundles: Bundles,
     /// Health, metrics and the dashboard.
     #[command(flatten)]
     pub status: Status,
@@ -352,6 +357,7 @@ impl Serve {
             workers: self.workers,
             batch: BatchLimits { size: self.batch, wait: self.batch_wait },
             queue: self.queue,
+            bundles: self.bundles.options(),
             unsplit: self.offload,
             decoders: self.decoders,
             max_image_pixels: MAX_IMAGE_PIXELS as u64,

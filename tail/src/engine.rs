@@ -20,7 +20,9 @@ mod dispatch;
 mod error;
 mod input;
 mod job;
+mod loader;
 mod metrics;
+mod model;
 mod options;
 mod ort;
 mod postprocess;
@@ -32,20 +34,40 @@ mod registry;
 mod selftest;
 mod ticket;
 mod timing;
+mod upkeep;
+mod warmup;
 mod worker;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread::JoinHandle,
+};
 
 use narrows_codec::{Feature, GeometryId, LevelId};
+use narrows_models::Digest;
+use tokio::sync::{oneshot, watch};
 
 pub(crate) use self::error::chain;
+use self::{
+    bundle::OpenedBundle,
+    decode::{ImageDecoder, decode_groups, decode_packet},
+    dispatch::{Dispatch, Frame, admit},
+    input::QuantizedLatent,
+    loader::Loader,
+    queues::Queues,
+    recorder::Recorder,
+    registry::{Command, Registry},
+    upkeep::Upkeep,
+};
 pub use self::{
     client::{Client, Priority, Terms},
     decode::{EncodedImage, Framing},
     error::{Error, ErrorKind},
     job::{Answer, Groups, Job, JobInput, TaskAnswer},
     metrics::{Counter, Histogram, Metrics, NetworkStatus, Runs},
-    options::{BatchLimits, Options},
+    model::Model,
+    options::{BatchLimits, BundleOptions, Load, Options, WarmUp},
     ort::{
         Device, Error as OrtError, ErrorKind as OrtErrorKind, Input, LIBRARY_VARIABLE, Output, Provider,
         Runtime, Session,
@@ -53,23 +75,17 @@ pub use self::{
     postprocess::{Class, ClassMap, Prediction},
     query::{Query, TaskQuery},
     refusal::{Refusal, RefusalReason},
-    registry::Model,
+    registry::{BundleState, BundleStatus, Successor, Unserved},
     timing::Timings,
-};
-use self::{
-    decode::{ImageDecoder, decode_groups, decode_packet},
-    dispatch::{Dispatch, Frame, admit},
-    input::QuantizedLatent,
-    queues::Queues,
-    recorder::Recorder,
-    registry::Registry,
 };
 
 /// The networks of some bundles, with their queues and worker threads.
 ///
 /// [`Engine::close`] ends the threads. Those of an engine that is dropped without it wait for work until the process ends.
 pub struct Engine {
-    registry: Registry,
+    registry: Arc<Registry>,
+    /// The thread that loads bundles.
+    upkeep: Mutex<Option<JoinHandle<()>>>,
     queues: Arc<Queues>,
     decoder: ImageDecoder,
     metrics: Arc<Metrics>,
@@ -87,26 +103,69 @@ impl Engine {
             Recorder::create(path).map_err(|source| Error::Recording { path: path.clone(), source })
         };
         let queues = Arc::new(Queues::new(options.record_arrivals.as_ref().map(record).transpose()?));
-        let registry = Registry::open(folders, options, (&queues, &metrics))?;
-        let decoder = ImageDecoder::new(options.decoders, options.queue, options.max_image_pixels);
-        Ok(Engine { registry, queues, decoder, metrics })
+        let opened = open_all(folders, options.unsplit)?;
+        let runtime = Runtime::open(options.library.as_deref())?;
+        tracing::info!(library = %runtime.library().display(), version = runtime.version(), "ONNX Runtime");
+        let (options, decoder) =
+            (options.clone(), ImageDecoder::new(options.decoders, options.queue, options.max_image_pixels));
+        let unsplit = options.unsplit;
+        let loader = Loader { runtime, options, queues: Arc::clone(&queues), metrics: Arc::clone(&metrics) };
+        let entries = upkeep::open(folders, &loader, opened)?;
+        let (asks, commands) = mpsc::channel();
+        let registry = Arc::new(Registry::new(unsplit, entries, asks));
+        let upkeep = Upkeep { registry: Arc::clone(&registry), loader, commands }.start();
+        let upkeep = Mutex::new(Some(upkeep.map_err(Error::Thread)?));
+        Ok(Engine { registry, upkeep, queues, decoder, metrics })
     }
 
-    /// The models that are served, in the order of their folders.
+    /// The models in memory, in the order of their folders. Each stays in memory as long as the caller has it.
     #[must_use]
-    pub fn models(&self) -> &[Arc<Model>] {
+    pub fn models(&self) -> Vec<Arc<Model>> {
         self.registry.models()
+    }
+
+    /// The bundles that are served, in memory or not, in the order of their folders; those that are leaving come last.
+    #[must_use]
+    pub fn bundles(&self) -> Vec<BundleStatus> {
+        self.registry.bundles()
+    }
+
+    /// The model of a bundle that is served. One that is not in memory is loaded first, which takes seconds; that goes on where the
+    /// future is dropped.
+    ///
+    /// # Errors
+    /// The reason why there is none.
+    pub async fn model(&self, digest: Digest) -> Result<Arc<Model>, Unserved> {
+        self.registry.model(digest).await
+    }
+
+    /// Serves the bundles in these folders from now on, while those that are served answer frames; what is returned is told when
+    /// that is done. Each new bundle is loaded, tested and warmed up before it takes the place of another. Where one cannot be
+    /// used the log has the reason, and what was served from its folder stays. A bundle that is served no longer stays in
+    /// memory as long as anybody has its model.
+    #[must_use]
+    pub fn serve_bundles(&self, folders: Vec<PathBuf>, options: BundleOptions) -> oneshot::Receiver<()> {
+        let (done, served) = oneshot::channel();
+        self.registry.ask(Command::Serve(folders, options, done));
+        served
+    }
+
+    /// The version of a bundle that clients should have, if that is another one: of the served bundles of its name the last.
+    #[must_use]
+    pub fn successor(&self, digest: Digest) -> Option<Successor> {
+        self.registry.successor(digest)
+    }
+
+    /// A receiver that is told when other bundles are served than before.
+    #[must_use]
+    pub fn watch_bundles(&self) -> watch::Receiver<u64> {
+        self.registry.watch_offers()
     }
 
     /// The engine's counters.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
-    }
-
-    /// The state of each network of each model.
-    pub fn networks(&self) -> impl Iterator<Item = NetworkStatus<'_>> {
-        self.models().iter().flat_map(|model| model.networks())
     }
 
     /// Answers a job. Must be called on Tokio's multi-threaded runtime. Dropping the future gives the job up: work that has
@@ -181,6 +240,12 @@ impl Engine {
     /// Refuses new jobs, lets those that are queued run, and ends the worker threads.
     pub fn close(&self) {
         self.registry.close();
+        let upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(upkeep) = upkeep {
+            // It loads what it has begun to load, and ends.
+            let _ = upkeep.join();
+        }
+        self.registry.end();
         self.queues.close();
     }
 
@@ -236,6 +301,24 @@ impl Engine {
             RefusalReason::Busy => self.metrics.images_busy.add(1),
             _ => {}
         }
+    }
+}
+
+/// Opens the bundles in these folders.
+///
+/// # Errors
+/// The first [`Error`].
+fn open_all(folders: &[PathBuf], unsplit: bool) -> Result<Vec<OpenedBundle>, Error> {
+    let opened = folders.iter().map(|folder| OpenedBundle::open(folder, unsplit));
+    let opened = opened.collect::<Result<Vec<_>, _>>()?;
+    let digest = |index: usize| opened[index].bundle.digest();
+    let repeated = (1..opened.len()).find(|&index| (0..index).any(|other| digest(other) == digest(index)));
+    match repeated {
+        Some(index) => {
+            let folder = folders[index].clone();
+            Err(Error::Unfit { folder, reason: "the same bundle is served twice".into() })
+        }
+        None => Ok(opened),
     }
 }
 

@@ -7,7 +7,7 @@
 //! To run the networks of a bundle without a server, open an engine and give it a job:
 //!
 //! ```no_run
-//! use std::{sync::Arc, time::Instant};
+//! use std::time::Instant;
 //!
 //! use narrows_tail::engine::{Client, Engine, Job, JobInput, Options, Prediction, Query, TaskQuery};
 //!
@@ -16,7 +16,7 @@
 //! let answer = engine
 //!     .submit(Job {
 //!         client: Client::default(),
-//!         model: Arc::clone(&engine.models()[0]),
+//!         model: engine.models().remove(0),
 //!         input: JobInput::Packet(packet),
 //!         queries: vec![TaskQuery { task: 0, query: Query::Classify { top_k: 5 } }],
 //!         arrived: Instant::now(),

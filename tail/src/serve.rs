@@ -1,6 +1,7 @@
 //! `narrows-tail serve`: opens the engine and the socket, serves frames until a signal, then drains.
 #![expect(clippy::disallowed_methods, reason = "the status says when the server started")]
 
+mod bundles;
 mod certificates;
 mod changes;
 mod listen;
@@ -29,7 +30,10 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use self::reload::{Reload, SettingsFile};
+use self::{
+    bundles::BundleFolders,
+    reload::{Reload, SettingsFile},
+};
 pub(crate) use self::{
     certificates::{Certificates, warnings_now},
     listen::{bind_status, resolve},
@@ -99,7 +103,7 @@ pub fn serve(config: &Serve, origin: Option<Origin<Serve>>) -> Result<(), Error>
     if let Some(list) = identity.revoked() {
         tracing::info!(file = %list.file().display(), revoked = list.revoked().len(), "revocation list");
     }
-    let engine = Arc::new(Engine::open(&config.bundles, &config.engine_options())?);
+    let engine = Arc::new(Engine::open(&config.bundles.folders, &config.engine_options())?);
     // They are started when they are needed. By now the networks have theirs.
     limits::check_threads(blocking)?;
     let limits = Limits { connections: config.connections, per_device: config.max_connections_per_device };
@@ -157,6 +161,7 @@ pub fn serve(config: &Serve, origin: Option<Origin<Serve>>) -> Result<(), Error>
             shared: Arc::clone(&shared),
             drain_timeout,
             certificates: asks,
+            bundles: BundleFolders::of(config),
             notifier,
         };
         tokio::spawn(reload.watch(hangup, drain.clone(), status));

@@ -1,12 +1,15 @@
 //! The configuration file of `narrows-tail serve`: how its keys stand for flags.
 
-use narrows_service::{Layout, Settings};
+use narrows_service::{Layout, Section, Settings};
 
 use crate::{Error, ErrorKind, engine};
 
 /// How the keys of a file stand for flags.
 pub const LAYOUT: Layout = Layout {
-    sections: &[("status", "listen")],
+    sections: &[
+        Section { name: "bundles", key: "folders", flag: "bundle" },
+        Section::new("status", "listen"),
+    ],
     tables: &[],
     own: &["devices"],
     secret: &[],
@@ -18,7 +21,7 @@ pub const INTRO: &str = "\
 Settings of narrows-tail, for `narrows-tail serve --config tail.toml`.
 
 Every key is a flag of `narrows-tail serve` without its dashes in front, and a section is a prefix: `devices` in [status] \
-is `--status-devices`, and `listen` there is `--status`. A flag that may be given several times takes a list. Flags on the command line count more than this file. Relative paths are relative to the folder of \
+is `--status-devices`. Two keys have other names: `folders` in [bundles] is `--bundle`, and `listen` in [status] is `--status`. A flag that may be given several times takes a list. Flags on the command line count more than this file. Relative paths are relative to the folder of \
 this file. Keys that stand in comments show the default, or where there is none what a value looks like.
 
 `narrows-tail check --config tail.toml` tells what is wrong with it, without serving.";

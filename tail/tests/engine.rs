@@ -3,7 +3,6 @@
 
 use std::{
     error::Error,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -29,7 +28,8 @@ async fn an_engine_answers_jobs_that_fit_its_model_and_refuses_others() -> Resul
     jobs_that_do_not_fit_the_model_are_refused_with_the_reason(&engine).await?;
     a_conversion_that_panics_fails_its_job_alone(&engine).await?;
     engine.close();
-    let bundle = engine.models()[0].bundle();
+    let model = engine.models().remove(0);
+    let bundle = model.bundle();
     let late = job(&engine, JobInput::Packet(latent(bundle)?.0), vec![classify(bundle)?]);
     assert_eq!(engine.submit(late).await.expect_err("a refusal").reason, RefusalReason::ShuttingDown);
     Ok(())
@@ -38,7 +38,7 @@ async fn an_engine_answers_jobs_that_fit_its_model_and_refuses_others() -> Resul
 /// A job for the engine's only model, without a deadline.
 #[expect(clippy::disallowed_methods, reason = "a job arrives now")]
 fn job(engine: &Engine, input: JobInput, queries: Vec<TaskQuery>) -> Job {
-    let model = Arc::clone(&engine.models()[0]);
+    let model = engine.models().remove(0);
     Job { client: Client::default(), model, input, queries, arrived: Instant::now(), deadline: None }
 }
 
@@ -71,7 +71,8 @@ fn predictions(answer: Answer) -> Result<Vec<Prediction>> {
 }
 
 async fn a_packet_and_the_latent_in_it_have_the_same_answer(engine: &Engine) -> Result<()> {
-    let bundle = engine.models()[0].bundle();
+    let model = engine.models().remove(0);
+    let bundle = model.bundle();
     let queries = vec![classify(bundle)?, segment(bundle, Some((60, 45)))?];
     let (packet, latent) = latent(bundle)?;
     let answer = engine.submit(job(engine, JobInput::Packet(packet), queries.clone())).await?;
@@ -86,12 +87,13 @@ async fn a_packet_and_the_latent_in_it_have_the_same_answer(engine: &Engine) -> 
     assert_eq!(classes.len(), 3);
     assert!(classes.is_sorted_by(|a, b| a.probability >= b.probability));
     assert_eq!((map.width, map.height, map.classes.len()), (60, 45, 60 * 45));
-    assert_eq!(engine.networks().map(|network| network.runs.sizes().count()).sum::<u64>(), 4);
+    assert_eq!(model.networks().map(|network| network.runs.sizes().count()).sum::<u64>(), 4);
     Ok(())
 }
 
 async fn an_image_is_answered_by_the_unsplit_network(engine: &Engine) -> Result<()> {
-    let bundle = engine.models()[0].bundle();
+    let model = engine.models().remove(0);
+    let bundle = model.bundle();
     let vector = bundle.vectors().first().ok_or("no vector")?;
     let image = EncodedImage {
         geometry: GeometryId(u8::try_from(vector.geometry)?),
@@ -110,7 +112,8 @@ async fn an_image_is_answered_by_the_unsplit_network(engine: &Engine) -> Result<
 }
 
 async fn the_front_end_converts_predictions_and_may_refuse_them(engine: &Engine) -> Result<()> {
-    let bundle = engine.models()[0].bundle();
+    let model = engine.models().remove(0);
+    let bundle = model.bundle();
     let (packet, _) = latent(bundle)?;
     let queries = vec![classify(bundle)?, segment(bundle, None)?];
     let too_large =
@@ -130,7 +133,8 @@ async fn the_front_end_converts_predictions_and_may_refuse_them(engine: &Engine)
 }
 
 async fn a_conversion_that_panics_fails_its_job_alone(engine: &Engine) -> Result<()> {
-    let bundle = engine.models()[0].bundle();
+    let model = engine.models().remove(0);
+    let bundle = model.bundle();
     let (packet, _) = latent(bundle)?;
     for query in [classify(bundle)?, segment(bundle, None)?] {
         let (held, given_back) = tokio::sync::oneshot::channel::<()>();
@@ -159,7 +163,8 @@ async fn catch<T>(future: impl Future<Output = T>) -> std::thread::Result<T> {
 }
 
 async fn jobs_that_do_not_fit_the_model_are_refused_with_the_reason(engine: &Engine) -> Result<()> {
-    let bundle = engine.models()[0].bundle();
+    let model = engine.models().remove(0);
+    let bundle = model.bundle();
     let ((packet, latent), classify) = (latent(bundle)?, classify(bundle)?);
     let JobInput::Latent { geometry, level, feature } = latent else { panic!("a latent") };
     let reason = async |input: JobInput, query: TaskQuery| {

@@ -7,6 +7,7 @@ mod fleet;
 mod live;
 mod processes;
 pub mod schema;
+mod service_tail;
 mod steady;
 
 use std::{
@@ -33,6 +34,7 @@ pub use self::{
     fleet::Fleet,
     live::{LiveHead, check_order, live_command, processes_with},
     processes::{after, can_read_only, output_within, read_only, skipped},
+    service_tail::ServiceTail,
     steady::SteadyHead,
 };
 
@@ -96,6 +98,27 @@ pub fn changed_bundle(part: &str, forged: bool, change: impl FnOnce(&mut Vec<u8>
         fs::write(&manifest, fs::read_to_string(&manifest)?.replace(&before, &after))?;
     }
     Ok(folder)
+}
+
+/// Makes a bundle in a new folder at `to`: the shipped one with another name and version in its manifest. Its other files are links.
+///
+/// # Errors
+/// An error of the file system.
+pub fn bundle_of_version(to: &Path, name: &str, version: &str) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(bundle())? {
+        let entry = entry?;
+        if entry.file_name() != "manifest.toml" {
+            std::os::unix::fs::symlink(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    let manifest = fs::read_to_string(bundle().join("manifest.toml"))?;
+    let manifest = manifest.replacen("name = \"lite2\"", &format!("name = \"{name}\""), 1).replacen(
+        "version = \"0.1.0\"",
+        &format!("version = \"{version}\""),
+        1,
+    );
+    Ok(fs::write(to.join("manifest.toml"), manifest)?)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -75,6 +75,11 @@ fn commands_for_scheduling_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_bundles_work() -> Result<()> {
+    run("docs/bundles.md")
+}
+
+#[test]
 fn commands_for_configuration_work() -> Result<()> {
     run("docs/configuration.md")
 }

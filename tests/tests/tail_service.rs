@@ -3,169 +3,41 @@
 
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::Stdio,
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use narrows_pair::terminate;
-use narrows_tests::{TIMEOUT, bundle, lines, output_within, photos, runtime, said};
-use tempfile::TempDir;
-
-/// A tail that is configured by a file.
-struct Tail {
-    folder: TempDir,
-    child: Child,
-    manager: UnixDatagram,
-    address: String,
-    base: String,
-}
-
-impl Tail {
-    /// Starts it with what every test needs and `rest`.
-    fn start(rest: &str) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let certs = folder.path().join("certs");
-        for arguments in [&["init"][..], &["device", "cam-1"], &["device", "door"]] {
-            let mut command = narrows_pair::tail();
-            command.arg("certs").args(arguments).arg("--dir").arg(&certs);
-            let made = command.output()?;
-            ensure!(made.status.success(), "{}", said(&made));
-        }
-        let manager = UnixDatagram::bind(folder.path().join("notify"))?;
-        manager.set_read_timeout(Some(TIMEOUT))?;
-        let base = format!(
-            "bundle = '{}'\nlisten = '127.0.0.1:0'\nidentity = 'certs/server'\nport-file = 'port'\ndevice = 'cpu'\nruntime = '{}'\n",
-            bundle().display(),
-            runtime().display()
-        );
-        fs::write(folder.path().join("tail.toml"), format!("{base}{rest}"))?;
-        let child = narrows_pair::tail()
-            .args(["serve", "--config"])
-            .arg(folder.path().join("tail.toml"))
-            .env("NOTIFY_SOCKET", folder.path().join("notify"))
-            .env("WATCHDOG_USEC", "1000000")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(folder.path().join("log"))?)
-            .spawn()?;
-        let mut tail = Tail { folder, child, manager, address: String::new(), base };
-        tail.hears("READY=1")?;
-        tail.address = fs::read_to_string(tail.file("port"))?.trim().to_owned();
-        Ok(tail)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.file("log")).unwrap_or_default()
-    }
-
-    /// Writes the configuration file anew.
-    fn write(&self, rest: &str) -> Result<()> {
-        fs::write(self.file("new"), format!("{}{rest}", self.base))?;
-        Ok(fs::rename(self.file("new"), self.file("tail.toml"))?)
-    }
-
-    fn hang_up(&self) -> Result<()> {
-        ensure!(Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status()?.success());
-        self.hears("RELOADING=1")?;
-        self.hears("READY=1")
-    }
-
-    /// Waits for a message to the service manager with this assignment.
-    fn hears(&self, wanted: &str) -> Result<()> {
-        let (begin, mut buffer) = (Instant::now(), [0; 4096]);
-        while begin.elapsed() < 2 * TIMEOUT {
-            let read = self.manager.recv(&mut buffer).with_context(|| self.log())?;
-            if String::from_utf8_lossy(&buffer[..read]).lines().any(|line| line == wanted) {
-                return Ok(());
-            }
-        }
-        bail!("no {wanted}: {}", self.log())
-    }
-
-    /// Waits until the log has a text.
-    fn logs(&self, text: &str) -> Result<()> {
-        let begin = Instant::now();
-        while !self.log().contains(text) {
-            ensure!(begin.elapsed() < TIMEOUT, "{text:?} is not logged: {}", self.log());
-            sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    }
-
-    /// Asks for the class of a photo as a device, once; returns the exit code and what was said.
-    fn classify(&self, device: &str) -> Result<(Option<i32>, String)> {
-        let mut head = narrows_pair::head();
-        head.args(["run", "--tasks", "classify", "--fallback", "never", "--retry-for", "5", "--bundle"])
-            .arg(bundle())
-            .args(["--server", &self.address, "--source"])
-            .arg(photos().join("orange.jpg"))
-            .arg("--identity")
-            .arg(self.file("certs/devices").join(device))
-            .stdin(Stdio::null());
-        let output = output_within(&mut head, 2 * TIMEOUT)?;
-        let count = lines(&output)?.iter().filter(|line| line["status"] == "answered").count();
-        Ok((output.status.code(), format!("{count} answered; {}", said(&output))))
-    }
-
-    fn accepts(&self, device: &str) -> Result<()> {
-        let (code, said) = self.classify(device)?;
-        ensure!(
-            code == Some(0) && said.starts_with("1 answered"),
-            "{device}: {code:?} {said}; {}",
-            self.log()
-        );
-        Ok(())
-    }
-
-    fn refuses(&self, device: &str, reason: &str) -> Result<()> {
-        let (code, said) = self.classify(device)?;
-        ensure!(code != Some(0) && said.contains(reason), "{device}: {code:?} {said}; {}", self.log());
-        Ok(())
-    }
-}
-
-impl Drop for Tail {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use narrows_tests::{ServiceTail as Tail, TIMEOUT, bundle, output_within, photos, said};
 
 #[test]
 fn settings_and_rights_take_effect_while_it_serves_and_bad_ones_do_not() -> Result<()> {
     let rights = "[devices]\ndefault = 'none'\n[[devices.device]]\nname = 'cam-*'\n";
     let tail = Tail::start(rights)?;
-    tail.accepts("cam-1")?;
-    tail.refuses("door", "not permitted")?;
+    tail.accepts("cam-1", &bundle())?;
+    tail.refuses("door", &bundle(), "not permitted")?;
     tail.hears("WATCHDOG=1")?;
 
     // Rights, by a change of the file and by SIGHUP.
     tail.write("[[devices.device]]\nname = 'door'\n[devices.default]\nconnections = 2\n")?;
     tail.logs("settings were read again")?;
-    tail.accepts("door")?;
-    tail.accepts("cam-1")?;
+    tail.accepts("door", &bundle())?;
+    tail.accepts("cam-1", &bundle())?;
     tail.write(rights)?;
     tail.hang_up()?;
-    tail.refuses("door", "not permitted")?;
+    tail.refuses("door", &bundle(), "not permitted")?;
 
     // A file of their own in place of the section, which is then watched.
     fs::write(tail.file("rights.toml"), "default = 'none'\n[[device]]\nname = 'door'\n")?;
     tail.write("devices = 'rights.toml'\n")?;
     tail.hang_up()?;
-    tail.accepts("door")?;
-    tail.refuses("cam-1", "not permitted")?;
+    tail.accepts("door", &bundle())?;
+    tail.refuses("cam-1", &bundle(), "not permitted")?;
     fs::write(tail.file("rights.toml"), "default = 'none'\n[[device]]\nname = 'cam-?'\n")?;
     tail.logs("rights of devices were read again")?;
-    tail.accepts("cam-1")?;
+    tail.accepts("cam-1", &bundle())?;
 
     // What is wrong names file, line, key and form, and changes nothing.
     let line = tail.base.lines().count() + 1;
@@ -209,8 +81,8 @@ fn settings_and_rights_take_effect_while_it_serves_and_bad_ones_do_not() -> Resu
         let text = String::from_utf8_lossy(&checked.stdout).into_owned() + &said(&checked);
         ensure!(!checked.status.success() && text.contains(&told), "{told}: {text}");
     }
-    tail.accepts("cam-1")?;
-    tail.refuses("door", "not permitted")?;
+    tail.accepts("cam-1", &bundle())?;
+    tail.refuses("door", &bundle(), "not permitted")?;
 
     // Rights in a file that cannot be used otherwise are not used either, whoever looks at it.
     tail.write(rights)?;
@@ -223,13 +95,13 @@ fn settings_and_rights_take_effect_while_it_serves_and_bad_ones_do_not() -> Resu
         sleep(Duration::from_millis(20));
     }
     sleep(Duration::from_secs(1));
-    tail.refuses("door", "not permitted")?;
+    tail.refuses("door", &bundle(), "not permitted")?;
 
     // What only a new start changes is named; the rest takes effect.
     tail.write("batch = 4\noffload = true\nconnections = 1\n")?;
     tail.hang_up()?;
     tail.logs("tail.toml: changes with the next start alone: batch, offload")?;
-    tail.accepts("door")?;
+    tail.accepts("door", &bundle())?;
     Ok(())
 }
 

@@ -7,10 +7,10 @@ mod golden;
 use std::time::Duration;
 
 use narrows_wire::{
-    BundleId, BundleNotice, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Groups, Hello, HelloRefusal,
-    HelloReply, Image, ImageFormat, Outcome, Path, Payload, Problem, Provider, Query, REQUEST_PREFIX,
-    Refusal, RefusalCode, Reply, Request, Standing, TaskAnswer, TaskRequest, Timings, Truncatable, Welcome,
-    WelcomeBundle, limits, request_id, truncatable_wait,
+    BundleId, BundleNotice, Class, ClassMap, Error, ErrorKind, FrameReply, Framing, Groups, Hello,
+    HelloRefusal, HelloReply, Image, ImageFormat, Outcome, Path, Payload, Problem, Provider, Query,
+    REQUEST_PREFIX, Refusal, RefusalCode, Reply, Request, Standing, TaskAnswer, TaskRequest, Timings,
+    Truncatable, Welcome, WelcomeBundle, limits, request_id, truncatable_wait,
 };
 use proptest::prelude::*;
 

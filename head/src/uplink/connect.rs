@@ -22,7 +22,7 @@ use quinn::{
 };
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{congestion::PlannedFrames, resolve::Resolver};
+use super::{congestion::PlannedFrames, notices, resolve::Resolver};
 use crate::{
     Error,
     config::Server,
@@ -146,6 +146,8 @@ impl Connector {
             Ok(Ok((client, bundle))) => {
                 let (connector, wait) = (Arc::clone(self), Arc::default());
                 let address = route_address(connection.remote_address());
+                // It ends with the connection.
+                tokio::spawn(notices::listen(connection.clone(), self.server.clone()));
                 Ok(Session { connection, client, bundle, connector, wait, endpoint, address })
             }
             Ok(Err(error)) => {
@@ -255,9 +257,10 @@ impl Connector {
         let server = self.server.to_string();
         match error {
             WireError::Refused(refusal) => match refusal.refusal.code {
-                RefusalCode::Draining | RefusalCode::Connections | RefusalCode::Busy => {
-                    Unavailable::Busy(refusal.refusal).into()
-                }
+                RefusalCode::Draining
+                | RefusalCode::Connections
+                | RefusalCode::Busy
+                | RefusalCode::Internal => Unavailable::Busy(refusal.refusal).into(),
                 RefusalCode::Bundle => ConnectError::Permanent(Error::Mismatch {
                     server,
                     ours: self.access.bundle,

@@ -19,7 +19,9 @@ const PASSED_OVER: u32 = 8;
 /// Times count from any fixed moment and do not decrease.
 #[derive(Clone, Debug)]
 pub struct Scheduler<D> {
-    networks: Vec<Network>,
+    networks: BTreeMap<NetworkId, Network>,
+    /// How many networks have been added.
+    added: usize,
     accounts: Accounts<D>,
     frames: u64,
     runs: u64,
@@ -95,7 +97,7 @@ pub enum Next {
 
 #[derive(Clone, Debug)]
 struct Running {
-    network: usize,
+    network: NetworkId,
     shape: usize,
     /// The time that each of its frames was expected to take.
     expected: Duration,
@@ -113,7 +115,8 @@ impl<D: Ord + Clone> Scheduler<D> {
     #[must_use]
     pub fn new() -> Self {
         Scheduler {
-            networks: Vec::new(),
+            networks: BTreeMap::new(),
+            added: 0,
             accounts: Accounts::new(),
             frames: 0,
             runs: 0,
@@ -126,15 +129,28 @@ impl<D: Ord + Clone> Scheduler<D> {
         let NetworkLimits { batch, wait, queue, workers } = limits;
         let limits =
             NetworkLimits { batch: batch.max(1), wait, queue: queue.max(1), workers: workers.max(1) };
-        self.networks.push(Network {
+        let network = Network {
             limits,
             waiting: BTreeMap::new(),
             backlog: BTreeMap::new(),
             shares: Default::default(),
             costs: BTreeMap::new(),
             passed_over: [0; 3],
-        });
-        NetworkId(self.networks.len() - 1)
+        };
+        // Numbers are not used again, so that a recording tells networks apart.
+        let id = NetworkId(self.added);
+        self.added += 1;
+        self.networks.insert(id, network);
+        id
+    }
+
+    /// Removes a network, which is not to be named any more. Frames that wait for it are given up; runs that have begun may
+    /// still be completed.
+    pub fn remove_network(&mut self, network: NetworkId) {
+        let Some(network) = self.networks.remove(&network) else { return };
+        for frame in network.waiting.into_values() {
+            self.accounts.leave(frame.slot, frame.reserved, Duration::ZERO);
+        }
     }
 
     /// Admits a frame of a device for these networks before it is decoded, and counts it against the device's quota of frames.
@@ -151,7 +167,7 @@ impl<D: Ord + Clone> Scheduler<D> {
     ) -> Result<(), Refused> {
         let slot = self.open(now, device, terms);
         self.accounts.check_quotas(slot)?;
-        let check = |network: &NetworkId| self.networks[network.0].check(now, slot, deadline).err();
+        let check = |network: &NetworkId| self.networks[network].check(now, slot, deadline).err();
         let refused: Option<Vec<Refused>> = networks.iter().map(check).collect();
         match refused.and_then(|refused| refused.first().copied()) {
             Some(refused) => Err(refused),
@@ -169,7 +185,7 @@ impl<D: Ord + Clone> Scheduler<D> {
     pub fn push(&mut self, now: Duration, arrival: Arrival<'_, D>) -> Result<Queued, Refused> {
         let Arrival { device, terms, network, shape, deadline } = arrival;
         let slot = self.open(now, device, terms);
-        let network = &mut self.networks[network.0];
+        let network = named(&mut self.networks, network);
         network.check(now, slot, deadline)?;
         let mut displaced = None;
         if network.waiting.len() >= network.limits.queue
@@ -201,8 +217,8 @@ impl<D: Ord + Clone> Scheduler<D> {
         network: NetworkId,
         wanted: impl Fn(FrameId) -> bool,
     ) -> Decision {
-        let dropped = self.drop_late(now, network.0, wanted);
-        let next = self.next(now, network.0);
+        let dropped = self.drop_late(now, network, wanted);
+        let next = self.next(now, network);
         Decision { dropped, next }
     }
 
@@ -210,15 +226,17 @@ impl<D: Ord + Clone> Scheduler<D> {
     /// that of the run where some were given up before it began, and `took` the time that it took.
     pub fn complete(&mut self, now: Duration, run: RunId, ran: usize, took: Duration) {
         let Some(run) = self.running.remove(&run) else { return };
-        let network = &mut self.networks[run.network];
-        if ran > 0 {
+        let mut network = self.networks.get_mut(&run.network);
+        if let Some(network) = network.as_mut().filter(|_| ran > 0) {
             let batch = network.limits.batch;
             let cost = network.costs.entry(run.shape).or_insert_with(|| CostTable::new(batch));
             cost.record(now, ran, took);
         }
         let share = u32::try_from(run.frames.len()).map_or(Duration::ZERO, |frames| took / frames.max(1));
         for frame in run.frames {
-            network.shares[frame.class.index()].finish(frame.slot, run.expected, share);
+            if let Some(network) = &mut network {
+                network.shares[frame.class.index()].finish(frame.slot, run.expected, share);
+            }
             self.accounts.leave(frame.slot, frame.reserved, share);
         }
     }
@@ -232,7 +250,7 @@ impl<D: Ord + Clone> Scheduler<D> {
         batch: usize,
         took: Duration,
     ) {
-        let network = &mut self.networks[network.0];
+        let network = named(&mut self.networks, network);
         let size = network.limits.batch;
         network.costs.entry(shape).or_insert_with(|| CostTable::new(size)).record(now, batch, took);
     }
@@ -240,20 +258,20 @@ impl<D: Ord + Clone> Scheduler<D> {
     /// The estimated time of a run; zero where none was measured.
     #[must_use]
     pub fn estimate(&self, network: NetworkId, shape: usize, batch: usize) -> Duration {
-        self.networks[network.0].costs.get(&shape).map_or(Duration::ZERO, |cost| cost.mean(batch))
+        self.networks[&network].costs.get(&shape).map_or(Duration::ZERO, |cost| cost.mean(batch))
     }
 
     /// The number of frames that wait for a network.
     #[must_use]
     pub fn waiting(&self, network: NetworkId) -> usize {
-        self.networks[network.0].waiting.len()
+        self.networks[&network].waiting.len()
     }
 
     /// The number of devices that have frames waiting, and of those that have an account.
     #[must_use]
     pub fn devices(&self) -> (usize, usize) {
         let mut active: Vec<Slot> =
-            self.networks.iter().flat_map(|network| network.backlog.keys().copied()).collect();
+            self.networks.values().flat_map(|network| network.backlog.keys().copied()).collect();
         active.sort_unstable();
         active.dedup();
         (active.len(), self.accounts.len())
@@ -263,7 +281,7 @@ impl<D: Ord + Clone> Scheduler<D> {
     fn open(&mut self, now: Duration, device: &D, terms: &Terms) -> Slot {
         let mut removed = Vec::new();
         let slot = self.accounts.open(now, device, terms, &mut removed);
-        let shares = self.networks.iter_mut().flat_map(|network| &mut network.shares);
+        let shares = self.networks.values_mut().flat_map(|network| &mut network.shares);
         shares.for_each(|shares| removed.iter().for_each(|slot| shares.forget(*slot)));
         slot
     }
@@ -271,10 +289,10 @@ impl<D: Ord + Clone> Scheduler<D> {
     fn drop_late(
         &mut self,
         now: Duration,
-        network: usize,
+        network: NetworkId,
         wanted: impl Fn(FrameId) -> bool,
     ) -> Vec<(FrameId, Dropped)> {
-        let network = &mut self.networks[network];
+        let network = named(&mut self.networks, network);
         let quick: BTreeMap<usize, Duration> =
             network.costs.iter().map(|(shape, cost)| (*shape, cost.quick(now))).collect();
         let reason = |id: &FrameId, frame: &Waiting| {
@@ -296,8 +314,8 @@ impl<D: Ord + Clone> Scheduler<D> {
         late
     }
 
-    fn next(&mut self, now: Duration, index: usize) -> Next {
-        let network = &mut self.networks[index];
+    fn next(&mut self, now: Duration, id: NetworkId) -> Next {
+        let network = named(&mut self.networks, id);
         if network.waiting.is_empty() {
             return Next::Idle;
         }
@@ -360,8 +378,7 @@ impl<D: Ord + Clone> Scheduler<D> {
         }
         let run = RunId(self.runs);
         self.runs += 1;
-        let mut running =
-            Running { network: index, shape, expected, frames: Vec::with_capacity(batch.len()) };
+        let mut running = Running { network: id, shape, expected, frames: Vec::with_capacity(batch.len()) };
         let frames: Vec<FrameId> = batch.into_iter().map(|at| ids[at]).collect();
         for id in &frames {
             if let Some(frame) = network.remove(*id) {
@@ -372,4 +389,9 @@ impl<D: Ord + Clone> Scheduler<D> {
         self.running.insert(run, running);
         Next::Run { run, shape, frames }
     }
+}
+
+/// A network that has not been removed.
+fn named(networks: &mut BTreeMap<NetworkId, Network>, id: NetworkId) -> &mut Network {
+    networks.get_mut(&id).expect("a network is not named any more once it is removed")
 }

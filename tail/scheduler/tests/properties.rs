@@ -375,3 +375,27 @@ fn accounts_of_devices_that_have_left_are_removed() {
     let (waiting, accounts) = scheduler.devices();
     assert!(waiting == 0 && accounts <= 600, "{accounts}");
 }
+
+#[test]
+fn a_network_that_is_removed_gives_its_frames_up_and_leaves_the_others_as_they_are() {
+    let mut scheduler = Scheduler::new();
+    let (old, new) = (scheduler.add_network(limits(4, 16, 1)), scheduler.add_network(limits(4, 16, 1)));
+    let terms = Terms { tail_ms_per_second: Some(1000.0), ..Terms::default() };
+    let arrival = |network| Arrival { device: &"a", terms: &terms, network, shape: 0, deadline: None };
+    for network in [old, old, new] {
+        scheduler.push(MS, arrival(network)).unwrap();
+    }
+    let Next::Run { run, frames, .. } = scheduler.decide(MS, old, |_| true).next else {
+        panic!("a free worker")
+    };
+    assert_eq!(frames.len(), 2);
+    scheduler.push(MS, arrival(old)).unwrap();
+    scheduler.remove_network(old);
+    scheduler.complete(MS * 9, run, 2, MS * 8);
+    assert_eq!((scheduler.devices().0, scheduler.waiting(new)), (1, 1));
+    let Next::Run { run, .. } = scheduler.decide(MS * 9, new, |_| true).next else { panic!("a free worker") };
+    scheduler.complete(MS * 12, run, 1, MS * 3);
+    assert_eq!(scheduler.estimate(new, 0, 1), MS * 3);
+    // Numbers are not used again.
+    assert_eq!(scheduler.add_network(limits(4, 16, 1)).index(), 2);
+}

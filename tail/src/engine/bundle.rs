@@ -51,6 +51,15 @@ impl OpenedBundle {
         let shapes = shapes.collect::<Result<_, _>>().map_err(codec)?;
         Ok(OpenedBundle { bundle, tables, shapes })
     }
+
+    /// The memory that the networks take in each worker, estimated: twice the size of their files, whose weights are of 16 bits and
+    /// take 32 in memory.
+    pub(super) fn bytes(&self, unsplit: bool) -> u64 {
+        let reference = |task: &Task| task.reference.as_ref().filter(|_| unsplit).map(|one| one.file.clone());
+        let parts = self.bundle.tasks().iter().flat_map(|task| [Some(task.tail.clone()), reference(task)]);
+        let sizes = parts.flatten().filter_map(|part| self.bundle.size(&part));
+        2 * sizes.sum::<u64>()
+    }
 }
 
 /// Whether predictions can hold the classes of the task.

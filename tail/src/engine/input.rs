@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use narrows_codec::Feature;
-use narrows_models::Task;
+use narrows_models::{Geometry, Task};
 use ndarray::{Array1, Array4};
 
-use super::ort::{Error, Input, Output, Session};
+use super::{
+    bundle::OpenedBundle,
+    ort::{Error, Input, Output, Session},
+};
 
 /// One frame's input of one kind of network. Frames that share a run have inputs of one shape. Clones are cheap: they
 /// share the data.
@@ -16,6 +19,9 @@ pub(super) trait ModelInput: Clone + Send + Sync + 'static {
 
     /// Whether the network is the unsplit one.
     const UNSPLIT: bool;
+
+    /// The input of a geometry that no device sends: zeros at the default level, or grey.
+    fn blank(opened: &OpenedBundle, geometry: usize) -> Self;
 
     /// Runs the network of `task` on a batch.
     ///
@@ -44,6 +50,13 @@ impl ModelInput for QuantizedLatent {
     const NETWORK: &'static str = "tail";
     const UNSPLIT: bool = false;
 
+    fn blank(opened: &OpenedBundle, geometry: usize) -> Self {
+        let shape = opened.shapes[geometry];
+        let zeros = Feature::new(shape, vec![0; shape.symbols()]).expect("as many symbols as the shape has");
+        let step = opened.bundle.levels()[opened.bundle.default_level()].step;
+        QuantizedLatent { feature: Arc::new(zeros), step }
+    }
+
     fn run(task: &Task, session: &mut Session, batch: &[&Self]) -> Result<Output, Error> {
         let items: Vec<(&Feature, f32)> = batch.iter().map(|item| (&*item.feature, item.step)).collect();
         let latent = latent(&items);
@@ -59,6 +72,11 @@ impl ModelInput for QuantizedLatent {
 impl ModelInput for RgbImage {
     const NETWORK: &'static str = "unsplit network";
     const UNSPLIT: bool = true;
+
+    fn blank(opened: &OpenedBundle, geometry: usize) -> Self {
+        let Geometry { width, height, .. } = opened.bundle.geometries()[geometry];
+        RgbImage { pixels: Arc::new(vec![128; 3 * width * height]), height, width }
+    }
 
     fn run(task: &Task, session: &mut Session, batch: &[&Self]) -> Result<Output, Error> {
         let reference = task.reference.as_ref().expect("only tasks with a reference have an unsplit network");

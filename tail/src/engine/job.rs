@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Instant};
 use narrows_codec::{Feature, GeometryId, LevelId};
 
 use super::{
-    client::Client, decode::EncodedImage, ort::Provider, postprocess::Prediction, query::TaskQuery,
-    refusal::Refusal, registry::Model, timing::Timings,
+    client::Client, decode::EncodedImage, model::Model, ort::Provider, postprocess::Prediction,
+    query::TaskQuery, refusal::Refusal, timing::Timings,
 };
 
 /// One frame and the queries to answer from it.

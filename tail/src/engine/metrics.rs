@@ -1,8 +1,11 @@
 //! The engine's counters and distributions.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use narrows_models::Bundle;
@@ -13,6 +16,14 @@ use super::ort::Provider;
 /// Counters of an engine, from its start.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    /// Bundles whose networks were loaded.
+    pub bundles_loaded: Counter,
+    /// Bundles whose networks could not be loaded.
+    pub bundles_failed: Counter,
+    /// Bundles that were unloaded because nothing used them any more.
+    pub bundles_left: Counter,
+    /// Bundles that were unloaded to make room for another.
+    pub bundles_evicted: Counter,
     /// Packets and images that could not be decoded.
     pub decode_failures: Counter,
     /// Images refused because too many waited for a decoder.
@@ -36,17 +47,26 @@ pub struct Metrics {
 /// The inference runs of one network.
 #[derive(Debug, Default)]
 pub struct Runs {
-    sizes: Mutex<Histogram>,
+    counts: Mutex<Counts>,
     /// Frames of the largest run.
     pub largest: Counter,
     /// Runs that failed. They are not among the sizes.
     pub failed: Counter,
 }
 
+#[derive(Debug, Default)]
+struct Counts {
+    sizes: Histogram,
+    /// The geometries and sizes of the runs.
+    used: BTreeSet<(usize, usize)>,
+}
+
 /// One network of an engine, as it is now.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct NetworkStatus<'a> {
+    /// What tells it from every other network that the engine has or had.
+    pub number: usize,
     /// The bundle.
     pub bundle: &'a Bundle,
     /// The task that the network answers.
@@ -90,20 +110,28 @@ impl Metrics {
 }
 
 impl Runs {
-    /// Counts a run over this many frames.
-    pub(super) fn count(&self, frames: usize) {
-        self.lock().record(frames as f64);
+    /// Counts a run over this many frames of a geometry.
+    pub(super) fn count(&self, geometry: usize, frames: usize) {
+        let mut counts = self.lock();
+        counts.sizes.record(frames as f64);
+        counts.used.insert((geometry, frames));
+        drop(counts);
         self.largest.raise_to(frames as u64);
+    }
+
+    /// The geometries and sizes of the runs.
+    pub(super) fn used(&self) -> Vec<(usize, usize)> {
+        self.lock().used.iter().copied().collect()
     }
 
     /// How many frames shared each run.
     #[must_use]
     pub fn sizes(&self) -> Histogram {
-        self.lock().clone()
+        self.lock().sizes.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Histogram> {
-        self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,6 +13,42 @@ pub struct BatchLimits {
     pub wait: Duration,
 }
 
+/// Which bundles are loaded when, and how much memory they may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleOptions {
+    /// Bytes that the networks of all loaded bundles may take, as [`BundleStatus::bytes`](super::BundleStatus::bytes) estimates them;
+    /// `None` is no limit.
+    pub memory: Option<u64>,
+    /// When a bundle is loaded.
+    pub load: Load,
+    /// Time after which a bundle is unloaded that is no longer served and that nothing uses any more.
+    pub unload_after: Duration,
+    /// The runs that a network does before it serves.
+    pub warm_up: WarmUp,
+}
+
+/// When a bundle is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Load {
+    /// At the start as far as the memory reaches, the others when they are asked for.
+    #[default]
+    Start,
+    /// When it is asked for.
+    Demand,
+}
+
+/// The runs that a network does before it serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WarmUp {
+    /// Every geometry and size on a GPU; on the CPU those that the version before it ran.
+    #[default]
+    Auto,
+    /// Every geometry with every power of two of frames and the largest batch.
+    All,
+    /// Those that the version before it ran.
+    Used,
+}
+
 /// The settings of an [`Engine`](super::Engine). The defaults are those of `narrows-tail serve`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -29,6 +65,8 @@ pub struct Options {
     /// Frames that may wait for one network, and images that may wait to be decoded. Where that many wait for a network, one of
     /// the device with the most makes room for one of a device with fewer.
     pub queue: usize,
+    /// Which bundles are loaded when.
+    pub bundles: BundleOptions,
     /// Load the unsplit networks as well, so that images are answered.
     pub unsplit: bool,
     /// Images that may be decoded at once.
@@ -37,6 +75,17 @@ pub struct Options {
     pub max_image_pixels: u64,
     /// File in which arrivals and runs are recorded.
     pub record_arrivals: Option<PathBuf>,
+}
+
+impl Default for BundleOptions {
+    fn default() -> Self {
+        BundleOptions {
+            memory: None,
+            load: Load::Start,
+            unload_after: Duration::from_secs(60),
+            warm_up: WarmUp::Auto,
+        }
+    }
 }
 
 impl Default for Options {
@@ -48,6 +97,7 @@ impl Default for Options {
             workers: 1,
             batch: BatchLimits { size: 8, wait: Duration::ZERO },
             queue: 512,
+            bundles: BundleOptions::default(),
             unsplit: false,
             decoders: 2,
             max_image_pixels: 1 << 24,

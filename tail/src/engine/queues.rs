@@ -55,6 +55,17 @@ impl Queues {
         scheduler.add_network(limits)
     }
 
+    /// Removes the queue of a network.
+    pub(super) fn remove_network(&self, network: NetworkId) {
+        self.lock().remove_network(network);
+    }
+
+    /// Takes a run into the estimates of a network's runs before any frame has arrived.
+    pub(super) fn measured(&self, network: NetworkId, shape: usize, batch: usize, took: Duration) {
+        let mut scheduler = self.lock();
+        scheduler.measured(self.now(), network, shape, batch, took);
+    }
+
     /// Admits a frame for these networks before it is decoded.
     ///
     /// # Errors

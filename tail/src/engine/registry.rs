@@ -1,264 +1,282 @@
-//! The models that an engine serves: bundles whose networks are loaded, tested and have their workers.
+//! The bundles that an engine serves, and which of them are in memory.
+#![expect(clippy::disallowed_methods, reason = "what was used least recently is unloaded first")]
 
 use std::{
-    fmt,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    thread::{JoinHandle, available_parallelism},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::{Duration, Instant},
 };
 
-use narrows_codec::{Shape, Tables};
-use narrows_models::{Bundle, TaskKind};
-use narrows_scheduler::NetworkLimits;
+use narrows_models::{Bundle, Digest};
+use tokio::sync::watch;
 
-use super::{
-    bundle::OpenedBundle,
-    error::Error,
-    input::{ModelInput, QuantizedLatent, RgbImage},
-    metrics::{Metrics, NetworkStatus},
-    options::{BatchLimits, Options},
-    ort::{Runtime, Session},
-    query::{Query, TaskQuery},
-    queues::Queues,
-    refusal::{Refusal, RefusalReason},
-    selftest::{self, Report},
-    worker::Network,
-};
-use crate::limits;
+use super::{loader::Loaded, model::Model, options::BundleOptions};
 
-/// A bundle that is served: its tables, and the networks of its tasks.
-pub struct Model {
-    bundle: Bundle,
-    tables: Tables,
-    shapes: Vec<Shape>,
-    /// The split network of each task, in the manifest's order.
-    split: Vec<Arc<Network<QuantizedLatent>>>,
-    /// The unsplit network of each task, where it is served.
-    unsplit: Vec<Option<Arc<Network<RgbImage>>>>,
-}
+/// Time after which a bundle that could not be loaded is tried again when it is asked for.
+const AGAIN: Duration = Duration::from_secs(5);
 
-/// The models of an engine, and the threads of their workers.
-pub(super) struct Registry {
-    models: Vec<Arc<Model>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-impl Model {
+/// A bundle that is served, as it is now.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BundleStatus {
     /// The bundle.
-    #[must_use]
-    pub fn bundle(&self) -> &Bundle {
-        &self.bundle
+    pub bundle: Arc<Bundle>,
+    /// Whether its unsplit networks are served as well.
+    pub unsplit: bool,
+    /// Whether it is in memory.
+    pub state: BundleState,
+    /// Bytes that its networks take in memory, estimated by the size of their files.
+    pub bytes: u64,
+    /// Whether it is served only as long as something uses it.
+    pub is_leaving: bool,
+    /// Why what is in its folder now, or the bundle itself, could not be loaded.
+    pub fault: Option<String>,
+}
+
+/// Whether a bundle is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BundleState {
+    /// Its networks answer frames.
+    Loaded,
+    /// It is being loaded.
+    Loading,
+    /// It is loaded when it is asked for.
+    Unloaded,
+}
+
+/// Another version of a bundle, which is the one that clients should have.
+#[derive(Clone, Debug)]
+pub struct Successor {
+    /// The other version.
+    pub bundle: Arc<Bundle>,
+    /// Whether the version that it takes the place of is leaving.
+    pub is_leaving: bool,
+}
+
+/// Why a bundle has no model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unserved {
+    /// No bundle of this digest is served.
+    #[error("no bundle of this digest is served")]
+    Unknown,
+    /// The bundles that are in use leave no memory for it.
+    #[error("{0}")]
+    NoMemory(String),
+    /// It could not be loaded.
+    #[error("the bundle cannot be loaded: {0}")]
+    Failed(String),
+    /// The engine is shutting down.
+    #[error("the server is shutting down")]
+    Closed,
+}
+
+/// What the thread that loads bundles is asked for.
+pub(super) enum Command {
+    /// Load this bundle, which is served and not in memory.
+    Load(Digest),
+    /// Serve the bundles in these folders from now on, and tell when that is done.
+    Serve(Vec<PathBuf>, BundleOptions, tokio::sync::oneshot::Sender<()>),
+}
+
+/// The bundles of an engine.
+pub(super) struct Registry {
+    unsplit: bool,
+    state: Mutex<State>,
+    /// Raised when a bundle is loaded or cannot be.
+    loads: watch::Sender<u64>,
+    /// Raised when other bundles are served than before.
+    offers: watch::Sender<u64>,
+}
+
+struct State {
+    /// In the order of their folders; those that are leaving come last.
+    entries: Vec<Entry>,
+    commands: Option<mpsc::Sender<Command>>,
+}
+
+/// A bundle of a [`Registry`].
+pub(super) struct Entry {
+    pub(super) bundle: Arc<Bundle>,
+    pub(super) folder: PathBuf,
+    pub(super) bytes: u64,
+    pub(super) is_leaving: bool,
+    pub(super) residence: Residence,
+    /// When something used it last.
+    pub(super) used: Instant,
+    /// Why what is in the folder now is not served.
+    pub(super) fault: Option<String>,
+}
+
+/// Where a bundle is.
+pub(super) enum Residence {
+    /// In its folder alone.
+    Unloaded,
+    /// About to be loaded.
+    Asked,
+    /// In memory.
+    Loaded(Loaded),
+    /// In its folder, and it could not be loaded.
+    Failed(Unserved, Instant),
+}
+
+impl Entry {
+    /// An entry of a bundle that is not loaded.
+    pub(super) fn new(bundle: Arc<Bundle>, folder: &Path, bytes: u64) -> Entry {
+        let (residence, used) = (Residence::Unloaded, Instant::now());
+        Entry { bundle, folder: folder.to_owned(), bytes, is_leaving: false, residence, used, fault: None }
     }
 
-    /// Whether the task of this index has an unsplit network that is served, so that it answers images.
+    pub(super) fn loaded(&self) -> Option<&Loaded> {
+        match &self.residence {
+            Residence::Loaded(loaded) => Some(loaded),
+            _ => None,
+        }
+    }
+
+    fn status(&self, unsplit: bool) -> BundleStatus {
+        let failed = match &self.residence {
+            Residence::Failed(reason, _) => Some(reason.to_string()),
+            _ => None,
+        };
+        BundleStatus {
+            bundle: Arc::clone(&self.bundle),
+            unsplit,
+            state: match self.residence {
+                Residence::Loaded(_) => BundleState::Loaded,
+                Residence::Asked => BundleState::Loading,
+                Residence::Unloaded | Residence::Failed(..) => BundleState::Unloaded,
+            },
+            bytes: self.bytes,
+            is_leaving: self.is_leaving,
+            fault: self.fault.clone().or(failed),
+        }
+    }
+}
+
+impl BundleStatus {
+    /// Whether the task of this index answers images.
     #[must_use]
     pub fn serves_unsplit(&self, task: usize) -> bool {
-        self.unsplit.get(task).is_some_and(Option::is_some)
-    }
-
-    /// The state of each network, the split ones first.
-    pub(super) fn networks(&self) -> impl Iterator<Item = NetworkStatus<'_>> {
-        let split = self.split.iter().map(|network| self.status(network));
-        split.chain(self.unsplit.iter().flatten().map(|network| self.status(network)))
-    }
-
-    fn status<'a, I: ModelInput>(&'a self, network: &'a Network<I>) -> NetworkStatus<'a> {
-        NetworkStatus {
-            bundle: &self.bundle,
-            task: &network.task().name,
-            unsplit: I::UNSPLIT,
-            provider: network.provider(),
-            waiting: network.waiting(),
-            runs: network.runs(),
-        }
-    }
-
-    /// The probability tables that decode the bundle's packets.
-    pub(super) fn tables(&self) -> &Tables {
-        &self.tables
-    }
-
-    /// The latent's shape in each geometry.
-    pub(super) fn shapes(&self) -> &[Shape] {
-        &self.shapes
-    }
-
-    /// The split network that answers a query.
-    ///
-    /// # Errors
-    /// [`RefusalReason::NoSuchTask`] or [`RefusalReason::WrongQuery`].
-    pub(super) fn split_network(&self, query: &TaskQuery) -> Result<&Network<QuantizedLatent>, Refusal> {
-        self.check(query)?;
-        Ok(&self.split[query.task])
-    }
-
-    /// The unsplit network that answers a query.
-    ///
-    /// # Errors
-    /// [`RefusalReason::NoSuchTask`], [`RefusalReason::WrongQuery`] or [`RefusalReason::UnsplitNotServed`].
-    pub(super) fn unsplit_network(&self, query: &TaskQuery) -> Result<&Network<RgbImage>, Refusal> {
-        self.check(query)?;
-        self.unsplit[query.task].as_deref().ok_or_else(|| {
-            let text = format!("{} takes packets only", self.bundle.tasks()[query.task].name);
-            Refusal::new(RefusalReason::UnsplitNotServed, text)
-        })
-    }
-
-    fn check(&self, TaskQuery { task: index, query }: &TaskQuery) -> Result<(), Refusal> {
-        let tasks = self.bundle.tasks();
-        let Some(task) = tasks.get(*index) else {
-            let text = format!("index {index}, the bundle has {}", tasks.len());
-            return Err(Refusal::new(RefusalReason::NoSuchTask, text));
-        };
-        match (query, task.kind) {
-            (Query::Classify { .. }, TaskKind::Classify) | (Query::Segment { .. }, TaskKind::Segment) => {
-                Ok(())
-            }
-            _ => {
-                let text = format!("{} does not answer queries of this kind", task.name);
-                Err(Refusal::new(RefusalReason::WrongQuery, text))
-            }
-        }
-    }
-
-    /// Refuses new work; the workers end once their queues are empty.
-    fn close(&self) {
-        self.split.iter().for_each(|network| network.close());
-        self.unsplit.iter().flatten().for_each(|network| network.close());
-    }
-}
-
-impl fmt::Debug for Model {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Model")
-            .field("name", &self.bundle.name())
-            .field("digest", &self.bundle.digest())
-            .finish_non_exhaustive()
+        self.unsplit && self.bundle.tasks().get(task).is_some_and(|task| task.reference.is_some())
     }
 }
 
 impl Registry {
-    /// Opens bundles, loads ONNX Runtime and the bundles' networks, tests each network and starts its workers.
-    ///
-    /// # Errors
-    /// The first [`Error`] of these steps. All bundles are checked before the first network is loaded.
-    pub(super) fn open(
-        folders: &[PathBuf],
-        options: &Options,
-        (queues, metrics): (&Arc<Queues>, &Arc<Metrics>),
-    ) -> Result<Registry, Error> {
-        let bundles = folders.iter().map(|folder| OpenedBundle::open(folder, options.unsplit));
-        let bundles = bundles.collect::<Result<Vec<_>, _>>()?;
-        let digest = |index: usize| bundles[index].bundle.digest();
-        let repeated =
-            (1..bundles.len()).find(|&index| (0..index).any(|other| digest(other) == digest(index)));
-        if let Some(index) = repeated {
-            let folder = folders[index].clone();
-            return Err(Error::Unfit { folder, reason: "the same bundle is served twice".into() });
-        }
-        let runtime = Runtime::open(options.library.as_deref())?;
-        tracing::info!(library = %runtime.library().display(), version = runtime.version(), "ONNX Runtime");
-        let mut loader = Loader { runtime, options, queues, metrics, threads: Vec::new() };
-        let models = bundles.into_iter().map(|bundle| loader.load(bundle).map(Arc::new));
-        let models = models.collect::<Result<Vec<_>, _>>()?;
-        Ok(Registry { models, threads: Mutex::new(loader.threads) })
+    /// The bundles of an engine that serves the unsplit networks as well, or not.
+    pub(super) fn new(unsplit: bool, entries: Vec<Entry>, commands: mpsc::Sender<Command>) -> Registry {
+        let state = Mutex::new(State { entries, commands: Some(commands) });
+        Registry { unsplit, state, loads: watch::Sender::new(0), offers: watch::Sender::new(0) }
     }
 
-    /// The models, in the order of their folders.
-    pub(super) fn models(&self) -> &[Arc<Model>] {
-        &self.models
+    /// The models in memory, in the order of their folders.
+    pub(super) fn models(&self) -> Vec<Arc<Model>> {
+        let state = self.lock();
+        state.entries.iter().filter_map(Entry::loaded).map(|loaded| Arc::clone(&loaded.model)).collect()
+    }
+
+    /// The bundles that are served, those that are leaving last.
+    pub(super) fn bundles(&self) -> Vec<BundleStatus> {
+        self.lock().entries.iter().map(|entry| entry.status(self.unsplit)).collect()
+    }
+
+    /// The model of a bundle, which is loaded first if it is not in memory.
+    ///
+    /// # Errors
+    /// The reason why there is none.
+    pub(super) async fn model(&self, digest: Digest) -> Result<Arc<Model>, Unserved> {
+        let mut loads = self.loads.subscribe();
+        loop {
+            // What happens after this is not missed.
+            loads.mark_unchanged();
+            if let Some(found) = self.find(digest) {
+                return found;
+            }
+            loads.changed().await.map_err(|_| Unserved::Closed)?;
+        }
+    }
+
+    /// The model of a bundle or the reason why there is none; `None` while it is loaded.
+    fn find(&self, digest: Digest) -> Option<Result<Arc<Model>, Unserved>> {
+        let mut state = self.lock();
+        let State { entries, commands } = &mut *state;
+        let Some(commands) = commands else { return Some(Err(Unserved::Closed)) };
+        let Some(entry) = entries.iter_mut().find(|entry| entry.bundle.digest() == digest) else {
+            return Some(Err(Unserved::Unknown));
+        };
+        entry.used = Instant::now();
+        match &entry.residence {
+            Residence::Loaded(loaded) => return Some(Ok(Arc::clone(&loaded.model))),
+            Residence::Failed(reason, at) if at.elapsed() < AGAIN => return Some(Err(reason.clone())),
+            Residence::Asked => {}
+            Residence::Unloaded | Residence::Failed(..) => {
+                if commands.send(Command::Load(digest)).is_err() {
+                    return Some(Err(Unserved::Closed));
+                }
+                entry.residence = Residence::Asked;
+            }
+        }
+        None
+    }
+
+    /// The version of a bundle that clients should have, if that is another one: of those of its name that are not leaving the last.
+    pub(super) fn successor(&self, digest: Digest) -> Option<Successor> {
+        let state = self.lock();
+        let own = state.entries.iter().find(|entry| entry.bundle.digest() == digest)?;
+        let is_version = |entry: &&Entry| !entry.is_leaving && entry.bundle.name() == own.bundle.name();
+        let newest = state.entries.iter().rfind(is_version)?;
+        let is_other = newest.bundle.digest() != digest;
+        is_other.then(|| Successor { bundle: Arc::clone(&newest.bundle), is_leaving: own.is_leaving })
+    }
+
+    /// Asks the thread that loads bundles for something. What it is asked for when the engine is closed is dropped.
+    pub(super) fn ask(&self, command: Command) {
+        if let Some(commands) = &self.lock().commands {
+            // It ends when the engine is closed.
+            let _ = commands.send(command);
+        }
+    }
+
+    /// Changes the entries.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Vec<Entry>) -> T) -> T {
+        change(&mut self.lock().entries)
+    }
+
+    /// Tells those who wait for a bundle to be loaded to look.
+    pub(super) fn tell_loads(&self) {
+        self.loads.send_modify(|count| *count += 1);
+    }
+
+    /// Tells those who offer bundles that others are served.
+    pub(super) fn tell_offers(&self) {
+        self.offers.send_modify(|count| *count += 1);
+    }
+
+    /// A receiver that is told when other bundles are served.
+    pub(super) fn watch_offers(&self) -> watch::Receiver<u64> {
+        self.offers.subscribe()
+    }
+
+    /// Gives out no more models to those who ask for them, and ends the thread that loads bundles.
+    pub(super) fn close(&self) {
+        self.lock().commands = None;
+        self.tell_loads();
     }
 
     /// Ends all workers once their queues are empty, and waits for them.
-    pub(super) fn close(&self) {
-        self.models.iter().for_each(|model| model.close());
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            // A worker catches the panics of its runs and logs them.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Loads the networks of bundles and starts their workers.
-struct Loader<'a> {
-    runtime: Runtime,
-    options: &'a Options,
-    queues: &'a Arc<Queues>,
-    metrics: &'a Arc<Metrics>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Loader<'_> {
-    fn load(&mut self, mut opened: OpenedBundle) -> Result<Model, Error> {
-        let bundle = &opened.bundle;
-        tracing::info!(bundle = bundle.name(), digest = %bundle.digest(), folder = %bundle.dir().display(), "bundle");
-        let (mut split, mut unsplit) = (Vec::new(), Vec::new());
-        for (index, task) in bundle.tasks().to_vec().into_iter().enumerate() {
-            split.push(self.start(&mut opened, index, &task.tail, selftest::run_split)?);
-            unsplit.push(match &task.reference {
-                Some(reference) if self.options.unsplit => {
-                    Some(self.start(&mut opened, index, &reference.file, selftest::run_unsplit)?)
-                }
-                _ => None,
-            });
-        }
-        opened.bundle.release();
-        let bundle = &opened.bundle;
-        if self.options.unsplit && unsplit.iter().all(Option::is_none) {
-            let reason = "none of its tasks has a reference network; serve it without --offload".to_owned();
-            return Err(Error::Unfit { folder: bundle.dir().to_owned(), reason });
-        }
-        let OpenedBundle { bundle, tables, shapes } = opened;
-        Ok(Model { bundle, tables, shapes, split, unsplit })
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        let loaded = state.entries.iter_mut().filter_map(|entry| match &mut entry.residence {
+            Residence::Loaded(loaded) => Some(loaded),
+            _ => None,
+        });
+        let mut loaded: Vec<&mut Loaded> = loaded.collect();
+        loaded.iter().for_each(|loaded| loaded.close());
+        loaded.iter_mut().for_each(|loaded| loaded.end());
     }
 
-    /// Opens the network in `part` for the task of this index once per worker, tests each, and starts the workers.
-    fn start<I: ModelInput>(
-        &mut self,
-        opened: &mut OpenedBundle,
-        index: usize,
-        part: &str,
-        test: fn(&OpenedBundle, usize, &mut Session) -> Result<Report, Error>,
-    ) -> Result<Arc<Network<I>>, Error> {
-        let fail =
-            |opened: &OpenedBundle, source| Error::Bundle { folder: opened.bundle.dir().to_owned(), source };
-        // A session has a copy of its own, so the bytes are dropped once the last one is open.
-        let onnx = opened.bundle.take(part).map_err(|source| fail(opened, source))?;
-        let (options, opened) = (self.options, &*opened);
-        let bundle = &opened.bundle;
-        let (task, path) = (&bundle.tasks()[index], bundle.path(part));
-        let workers = options.workers.max(1);
-        // The threads of a session's pool, less the worker's own, and the worker.
-        let pool = match options.threads {
-            0 => available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
-        limits::check_threads(workers * pool)?;
-        let mut sessions = Vec::with_capacity(workers);
-        for _ in 0..workers {
-            let mut session =
-                Session::from_bytes(&self.runtime, &path, &onnx, options.device, options.threads)?;
-            let report = test(opened, index, &mut session)?;
-            tracing::info!(
-                bundle = bundle.name(),
-                task = task.name,
-                provider = %session.provider(),
-                why = session.provider_reason(),
-                ms = report.took.as_secs_f64() * 1e3,
-                vector = report.vector,
-                difference = report.difference,
-                "{} ready", I::NETWORK
-            );
-            sessions.push(session);
-        }
-        drop(onnx);
-        let BatchLimits { size: batch, wait } = options.batch;
-        let limits = NetworkLimits { batch, wait, queue: options.queue, workers };
-        let name = format!("{}/{} {}", bundle.name(), task.name, I::NETWORK);
-        let started = Network::start(&name, task.clone(), sessions, limits, (self.queues, self.metrics));
-        let (network, threads) = started.map_err(Error::Thread)?;
-        self.threads.extend(threads);
-        Ok(network)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use narrows_codec::{Feature, decode};
-use narrows_models::{Bundle, Geometry, Task, TaskKind, Vector};
+use narrows_models::{Bundle, Task, TaskKind, Vector};
 use ndarray::{ArrayD, ArrayViewD, IxDyn, Slice};
 
 use super::{
@@ -39,16 +39,13 @@ pub(super) fn run_split(opened: &OpenedBundle, index: usize, session: &mut Sessi
     let tested = opened.bundle.vectors().iter().find_map(|vector| {
         vector.outputs.iter().find(|output| output.task == index).map(|output| (vector, output))
     });
-    let (feature, level) = match tested {
-        Some((vector, _)) => (symbols(opened, vector)?, vector.level),
-        None => {
-            let shape = opened.shapes[task.geometry];
-            let zeros =
-                Feature::new(shape, vec![0; shape.symbols()]).expect("as many symbols as the shape has");
-            (zeros, opened.bundle.default_level())
-        }
+    let latent = match tested {
+        Some((vector, _)) => QuantizedLatent {
+            feature: Arc::new(symbols(opened, vector)?),
+            step: opened.bundle.levels()[vector.level].step,
+        },
+        None => QuantizedLatent::blank(opened, task.geometry),
     };
-    let latent = QuantizedLatent { feature: Arc::new(feature), step: opened.bundle.levels()[level].step };
     let (output, took) = timed(task, session, &latent)?;
     let geometry = tested.map_or(task.geometry, |(vector, _)| vector.geometry);
     check_shape(&opened.bundle, task, (&task.tail, geometry), output.view().shape())?;
@@ -79,8 +76,7 @@ pub(super) fn run_unsplit(
     let task = &opened.bundle.tasks()[index];
     let reference = task.reference.as_ref().expect("the caller found an unsplit network");
     session.check_tensors(&[&reference.input], &reference.output)?;
-    let Geometry { width, height, .. } = opened.bundle.geometries()[task.geometry];
-    let grey = RgbImage { pixels: Arc::new(vec![128; 3 * width * height]), height, width };
+    let grey = RgbImage::blank(opened, task.geometry);
     let (output, took) = timed(task, session, &grey)?;
     check_shape(&opened.bundle, task, (&reference.file, task.geometry), output.view().shape())?;
     Ok(Report { vector: "none: grey".to_owned(), took, difference: 0.0 })

@@ -112,7 +112,18 @@ impl<I: ModelInput> Network<I> {
                 .name(format!("{} {}", I::NETWORK, network.task.name))
                 .spawn(move || network.serve(session))
         };
-        let threads = sessions.into_iter().map(spawn).collect::<Result<_, _>>()?;
+        let mut threads = Vec::with_capacity(sessions.len());
+        for session in sessions {
+            match spawn(session) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    network.close();
+                    // They have nothing to do.
+                    threads.into_iter().for_each(|thread| drop(thread.join()));
+                    return Err(error);
+                }
+            }
+        }
         Ok((network, threads))
     }
 
@@ -247,7 +258,7 @@ impl<I: ModelInput> Network<I> {
         let run = catch_unwind(AssertUnwindSafe(|| I::run(&self.task, session, &batch)));
         let reason = match run {
             Ok(Ok(output)) if output.view().shape().first() == Some(&works.len()) => {
-                self.runs.count(works.len());
+                self.runs.count(works.first().map_or(0, |work| work.geometry), works.len());
                 return Some(Arc::new(output));
             }
             Ok(Ok(output)) => {
@@ -279,6 +290,13 @@ impl<I: ModelInput> Network<I> {
 
     fn lock(&self) -> MutexGuard<'_, Waiting<I>> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<I> Drop for Network<I> {
+    fn drop(&mut self) {
+        // Its workers had it as well, so they have ended.
+        self.queues.remove_network(self.id);
     }
 }
 

@@ -185,14 +185,16 @@ impl Metrics {
             "frames"
         );
         let mut sizes = Histogram::default();
-        engine.networks().for_each(|network| sizes.merge(&network.runs.sizes()));
+        let models = engine.models();
+        let networks = || models.iter().flat_map(|model| model.networks());
+        networks().for_each(|network| sizes.merge(&network.runs.sizes()));
         tracing::info!(
             runs = sizes.count(),
             // A sum of whole numbers.
             frames = sizes.sum() as u64,
-            largest = engine.networks().map(|network| network.runs.largest.value()).max().unwrap_or_default(),
-            failed = engine.networks().map(|network| network.runs.failed.value()).sum::<u64>(),
-            "network runs"
+            largest = networks().map(|network| network.runs.largest.value()).max().unwrap_or_default(),
+            failed = networks().map(|network| network.runs.failed.value()).sum::<u64>(),
+            "runs of the networks in memory"
         );
         for (path, counts) in frames.paths() {
             log_path(path, counts, frames.times());

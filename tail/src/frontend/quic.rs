@@ -4,6 +4,7 @@ mod connection;
 mod frame;
 mod handshake;
 mod hello;
+mod notices;
 mod shared;
 mod translate;
 

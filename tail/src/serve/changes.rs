@@ -45,7 +45,8 @@ impl Changes {
     }
 }
 
-fn version(path: &Path) -> Version {
+/// The version of a file now.
+pub(super) fn version(path: &Path) -> Version {
     let file = fs::metadata(path).ok()?;
     Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
 }

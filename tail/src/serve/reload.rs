@@ -8,7 +8,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 
-use super::{changes::Changes, rights::RightsFile};
+use super::{bundles::BundleFolders, changes::Changes, rights::RightsFile};
 use crate::{
     config::Serve,
     devices::Devices,
@@ -20,8 +20,18 @@ use crate::{
 /// How often files are looked at. A change takes effect within a second.
 const LOOK: Duration = Duration::from_millis(400);
 /// Keys that take effect while the server runs.
-const CHANGEABLE: [&str; 5] =
-    ["devices", "next", "connections", "max-connections-per-device", "drain-timeout"];
+const CHANGEABLE: [&str; 10] = [
+    "devices",
+    "next",
+    "connections",
+    "max-connections-per-device",
+    "drain-timeout",
+    "bundle",
+    "bundles-memory",
+    "bundles-load",
+    "bundles-unload-after",
+    "bundles-warm-up",
+];
 
 /// Reads settings again and has them take effect.
 pub(super) struct Reload {
@@ -29,6 +39,8 @@ pub(super) struct Reload {
     pub(super) file: Option<SettingsFile>,
     /// Where the rights of devices stand, if they stand anywhere.
     pub(super) rights: Option<RightsFile>,
+    /// The folders of the bundles.
+    pub(super) bundles: BundleFolders,
     pub(super) shared: Arc<Shared>,
     pub(super) drain_timeout: watch::Sender<Duration>,
     /// Asks for the certificates to be read again, and is answered when they have been.
@@ -79,11 +91,18 @@ impl Reload {
                 self.notifier.reloading();
             }
             self.look(asked);
+            let bundles = self.bundles.due(asked);
+            let served =
+                bundles.map(|(folders, options)| self.shared.engine().serve_bundles(folders, options));
             if asked {
                 let (done, read) = oneshot::channel();
                 // Neither fails before the drain.
                 if self.certificates.send(done).await.is_ok() {
                     let _ = read.await;
+                }
+                if let Some(served) = served {
+                    // Those of a change of the files are not waited for.
+                    let _ = served.await;
                 }
                 self.notifier.ready(&status());
             }
@@ -105,6 +124,7 @@ impl Reload {
                     });
                     self.shared.set_next(config.next.clone().unwrap_or_default());
                     self.drain_timeout.send_replace(config.drain_timeout);
+                    self.bundles.set(&config);
                     let (source, devices) = rights.unzip();
                     self.rights = source;
                     self.shared.set_devices(devices.unwrap_or_default());

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a network that hangs is one that did nothing for a time")]
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,7 +35,9 @@ pub(super) async fn report(
         tokio::select! {
             () = next_tick(&mut ping) => {
                 let expired = engine.metrics().expired.value();
-                let networks = engine.networks().map(|network| Load {
+                let models = engine.models();
+                let networks = models.iter().flat_map(|model| model.networks()).map(|network| Load {
+                    number: network.number,
                     waiting: network.waiting,
                     runs: network.runs.sizes().count() + network.runs.failed.value(),
                 });
@@ -66,6 +69,8 @@ pub(super) fn words(shared: &Shared) -> String {
 
 /// The work of one network at a moment.
 struct Load {
+    /// What tells the network from others.
+    number: usize,
     waiting: usize,
     /// Runs that have ended.
     runs: u64,
@@ -75,7 +80,7 @@ struct Load {
 #[derive(Default)]
 struct Progress {
     /// Of each network: the runs that had ended, and since when it has had work without finishing any.
-    networks: Vec<(u64, Instant)>,
+    networks: BTreeMap<usize, (u64, Instant)>,
     expired: u64,
 }
 
@@ -86,11 +91,10 @@ impl Progress {
         // Behind a run that hangs frames expire, and none may wait when it is looked.
         let has_expired = std::mem::replace(&mut self.expired, expired) != expired;
         let mut goes_on = true;
-        for (place, Load { waiting, runs }) in networks.enumerate() {
-            if self.networks.len() <= place {
-                self.networks.push((runs, now));
-            }
-            let (before, since) = &mut self.networks[place];
+        let known = std::mem::take(&mut self.networks);
+        for Load { number, waiting, runs } in networks {
+            let last = known.get(&number).copied().unwrap_or((runs, now));
+            let (before, since) = self.networks.entry(number).or_insert(last);
             if *before != runs || waiting == 0 && !has_expired {
                 (*before, *since) = (runs, now);
             }
@@ -109,7 +113,8 @@ mod tests {
         let begin = Instant::now();
         let mut progress = Progress::default();
         let mut at = |second: u64, loads: [(usize, u64); 2], expired: u64| {
-            let loads = loads.into_iter().map(|(waiting, runs)| Load { waiting, runs });
+            let load = |(number, (waiting, runs))| Load { number, waiting, runs };
+            let loads = loads.into_iter().enumerate().map(load);
             progress.goes_on(loads, expired, begin + Duration::from_secs(second))
         };
         assert!(at(0, [(0, 0), (5, 7)], 0));

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Served, Status, metrics::path_name};
 use crate::{
-    engine::Provider,
+    engine::{BundleState, BundleStatus, Provider},
     frontend::metrics::{DeviceMetrics, Outcome, STAGES, Series, reason, version},
 };
 
@@ -65,9 +65,20 @@ struct Figures {
 #[derive(Serialize)]
 struct BundleRow {
     name: String,
+    /// The beginning of its digest.
     version: String,
+    /// The version in its manifest.
+    release: String,
     tasks: Vec<String>,
     images: bool,
+    /// `loaded`, `loading` or `unloaded`.
+    state: &'static str,
+    /// Whether it is served only as long as something uses it.
+    leaving: bool,
+    /// Estimated bytes of its networks in memory.
+    bytes: u64,
+    /// Why what is in its folder is not served.
+    fault: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -161,24 +172,16 @@ fn figures(status: &Status, served: &Served, shown: &mut Shown, now: Instant) ->
             *refusals.entry(reason(code)).or_default() += count;
         }
     }
-    let devices = metrics.devices();
+    let (devices, models) = (metrics.devices(), engine.models());
     let (taken, limit) = budget.taken_of();
     let changed = devices.iter().filter_map(|device| shown.device(device, now));
     let rows = changed.map(|device| row(status, device, now)).collect();
     shown.forget_all_but(&devices);
     Figures {
-        bundles: engine
-            .models()
+        bundles: engine.bundles().iter().map(bundle).collect(),
+        networks: models
             .iter()
-            .map(|model| BundleRow {
-                name: model.bundle().name().to_owned(),
-                version: version(model.bundle().digest()),
-                tasks: model.bundle().tasks().iter().map(|task| task.name.clone()).collect(),
-                images: (0..model.bundle().tasks().len()).any(|task| model.serves_unsplit(task)),
-            })
-            .collect(),
-        networks: engine
-            .networks()
+            .flat_map(|model| model.networks())
             .map(|network| {
                 let sizes = network.runs.sizes();
                 NetworkRow {
@@ -208,6 +211,25 @@ fn figures(status: &Status, served: &Served, shown: &mut Shown, now: Instant) ->
         hellos_refused: metrics.hellos_refused.value(),
         device_count: devices.len(),
         devices: rows,
+    }
+}
+
+fn bundle(served: &BundleStatus) -> BundleRow {
+    let bundle = &served.bundle;
+    BundleRow {
+        name: bundle.name().to_owned(),
+        version: version(bundle.digest()),
+        release: bundle.manifest().version().to_owned(),
+        tasks: bundle.tasks().iter().map(|task| task.name.clone()).collect(),
+        images: (0..bundle.tasks().len()).any(|task| served.serves_unsplit(task)),
+        state: match served.state {
+            BundleState::Loaded => "loaded",
+            BundleState::Loading => "loading",
+            BundleState::Unloaded => "unloaded",
+        },
+        leaving: served.is_leaving,
+        bytes: served.bytes,
+        fault: served.fault.clone(),
     }
 }
 

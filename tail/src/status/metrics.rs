@@ -21,7 +21,7 @@ use super::{
     process::Process,
 };
 use crate::{
-    engine::{Counter, Histogram, NetworkStatus},
+    engine::{BundleState, BundleStatus, Counter, Histogram, NetworkStatus},
     frontend::metrics::{DeviceMetrics, Metrics, OTHERS, Outcome, STAGES, Series, reason, version},
 };
 
@@ -78,6 +78,9 @@ impl Collector for Snapshot {
         to.samples(&names::PROCESS_FILES, process.open_files.map(|own| (vec![], Value::Number(own as f64))))
     }
 }
+
+/// A figure of a bundle.
+type BundleFigure = fn(&BundleStatus) -> f64;
 
 /// Writes metrics one after the other.
 struct Writer<'a>(DescriptorEncoder<'a>);
@@ -137,14 +140,34 @@ impl Writer<'_> {
     }
 
     fn bundles(&mut self, served: &Served) -> fmt::Result {
-        let bundles = served.engine.models().iter().map(|model| model.bundle());
-        let digests: Vec<_> = bundles
-            .map(|bundle| (bundle.name(), version(bundle.digest()), bundle.digest().to_string()))
+        let bundles: Vec<_> = served
+            .engine
+            .bundles()
+            .into_iter()
+            .map(|own| (version(own.bundle.digest()), own.bundle.digest().to_string(), own))
             .collect();
-        let labels = digests.iter().map(|(name, version, digest)| {
-            vec![("bundle", *name), ("version", version.as_str()), ("digest", digest.as_str())]
+        let labels = bundles.iter().map(|(version, digest, own)| {
+            vec![("bundle", own.bundle.name()), ("version", version.as_str()), ("digest", digest.as_str())]
         });
-        self.samples(&names::BUNDLE, labels.map(|labels| (labels, Value::Number(1.0))))
+        self.samples(&names::BUNDLE, labels.map(|labels| (labels, Value::Number(1.0))))?;
+        let figures: [(&Definition, BundleFigure); 4] = [
+            (&names::BUNDLE_LOADED, |own| f64::from(u8::from(own.state == BundleState::Loaded))),
+            (&names::BUNDLE_LEAVING, |own| f64::from(u8::from(own.is_leaving))),
+            (&names::BUNDLE_FAULT, |own| f64::from(u8::from(own.fault.is_some()))),
+            (&names::BUNDLE_MEMORY, |own| own.bytes as f64),
+        ];
+        for (definition, figure) in figures {
+            let samples = bundles.iter().map(|(version, _, own)| {
+                let labels = vec![("bundle", own.bundle.name()), ("version", version.as_str())];
+                (labels, Value::Number(figure(own)))
+            });
+            self.samples(definition, samples)?;
+        }
+        let counts = served.engine.metrics();
+        let loads = [("loaded", &counts.bundles_loaded), ("failed", &counts.bundles_failed)];
+        self.by(&names::BUNDLE_LOADS, "outcome", &loads.map(|(name, count)| (name, count.value())))?;
+        let unloads = [("left", &counts.bundles_left), ("evicted", &counts.bundles_evicted)];
+        self.by(&names::BUNDLE_UNLOADS, "reason", &unloads.map(|(name, count)| (name, count.value())))
     }
 
     fn connections(&mut self, served: &Served) -> fmt::Result {
@@ -292,8 +315,12 @@ impl Writer<'_> {
 
     fn engine(&mut self, served: &Served) -> fmt::Result {
         let Served { engine, metrics, budget, .. } = served;
-        let networks: Vec<_> =
-            engine.networks().map(|own| (own, version(own.bundle.digest()), own.runs.sizes())).collect();
+        let models = engine.models();
+        let networks: Vec<_> = models
+            .iter()
+            .flat_map(|model| model.networks())
+            .map(|own| (own, version(own.bundle.digest()), own.runs.sizes()))
+            .collect();
         let sizes = networks.iter().map(|own| (of_network(own), Value::Distribution(&own.2)));
         self.samples(&names::BATCH_SIZE, sizes)?;
         let failed = networks.iter().map(|own| (of_network(own), Value::Count(own.0.runs.failed.value())));

@@ -20,6 +20,7 @@ pub(super) struct Definition {
     pub(super) help: &'static str,
 }
 
+const BUNDLE_LABELS: &[&str] = &["bundle", "version"];
 const FRAME: &[&str] = &["bundle", "version", "task", "path", "device"];
 const NETWORK: &[&str] = &["bundle", "version", "task", "path"];
 const PACKET: &[&str] = &["bundle", "version", "device"];
@@ -41,6 +42,16 @@ metrics! {
     READY = Gauge "narrows_ready" &[], "1 while the server answers frames, 0 before and while it drains.";
     BUILD = Gauge "narrows_build_info" &["version"], "1, with the version of the server.";
     BUNDLE = Gauge "narrows_bundle_info" &["bundle", "version", "digest"], "1 for each bundle that is served.";
+
+    BUNDLE_LOADED = Gauge "narrows_bundle_loaded" BUNDLE_LABELS, "1 while the networks of a bundle are in memory, else 0.";
+    BUNDLE_LEAVING = Gauge "narrows_bundle_leaving" BUNDLE_LABELS,
+        "1 for a bundle that is served only as long as something uses it, else 0.";
+    BUNDLE_FAULT = Gauge "narrows_bundle_fault" BUNDLE_LABELS,
+        "1 while what is in the folder of a bundle cannot be loaded, else 0.";
+    BUNDLE_MEMORY = Gauge "narrows_bundle_memory_bytes" BUNDLE_LABELS,
+        "Memory that the networks of a bundle take when they are loaded, estimated by the size of their files.";
+    BUNDLE_LOADS = Counter "narrows_bundle_loads" &["outcome"], "Bundles that were loaded, by outcome.";
+    BUNDLE_UNLOADS = Counter "narrows_bundle_unloads" &["reason"], "Bundles that were unloaded, by reason.";
 
     CONNECTIONS = Gauge "narrows_connections" &[], "Open connections.";
     CONNECTION_LIMIT = Gauge "narrows_connection_limit" &[], "Connections that may be open at once.";

@@ -4,7 +4,7 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicBool},
     time::Instant,
 };
 
@@ -13,7 +13,7 @@ use narrows_wire::{
     Close,
     identity::CertificateInfo,
     quic::{ConnectionEnd, close, peer_chain, peer_name},
-    session::Server,
+    session::{Catalog, Server},
     text::Quoted,
 };
 use quinn::{Connection, Incoming};
@@ -77,8 +77,9 @@ pub(super) async fn run(
         Some(connections) => registration.limited(connections),
         None => registration,
     };
-    let offer = shared.offer(&scope.clone().unwrap_or_default());
-    let session = Mutex::new(Server::new(Arc::clone(&offer.catalog), Instant::now()));
+    // What it offers depends on the hello.
+    let nothing = Catalog { bundles: Vec::new(), max_in_flight: shared.max_in_flight };
+    let session = Mutex::new(Server::new(Arc::new(nothing), Instant::now()));
     let (undelivered, decode_failure_logged) = (PermitCount::default(), AtomicBool::new(false));
     let places = Semaphore::new(shared.max_in_flight.into());
     let peer = Arc::new(Peer {
@@ -89,7 +90,7 @@ pub(super) async fn run(
         connection,
         registration,
         scope,
-        offer,
+        offer: OnceLock::new(),
         session,
         shared,
         places,
@@ -125,8 +126,8 @@ pub(super) struct Peer {
     pub(super) registration: Registration<Connection>,
     /// The part of what is served that the device may use. `None` if it may not use the server.
     pub(super) scope: Option<Scope>,
-    /// What the session offers.
-    pub(super) offer: Offer,
+    /// What the session offers, from the hello on.
+    pub(super) offer: OnceLock<Offer>,
     pub(super) session: Mutex<Server>,
     pub(super) shared: Arc<Shared>,
     /// Places for requests that are being read or answered.
@@ -145,6 +146,9 @@ impl Peer {
         mut rights_change: watch::Receiver<Arc<Devices>>,
     ) {
         let mut frames = JoinSet::new();
+        let mut bundles_change = self.shared.engine().watch_bundles();
+        let mut told = Vec::new();
+        self.tell_successors(&mut told, &mut frames);
         let (mut draining, mut reason) = (false, "the server is shutting down");
         loop {
             // Requests that are still arriving will not be accepted, so the drain does not wait for them.
@@ -173,7 +177,8 @@ impl Peer {
                     draining = true;
                     self.session().drain();
                 }
-                // The sender is gone only when the server is.
+                // The senders are gone only when the server is.
+                Ok(()) = bundles_change.changed(), if !draining => self.tell_successors(&mut told, &mut frames),
                 Ok(()) = rights_change.changed(), if !draining => {
                     let rights = self.shared.rights(&self.device);
                     if rights.map(|rights| rights.scope.clone()) != self.scope {

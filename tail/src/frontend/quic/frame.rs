@@ -198,13 +198,14 @@ impl Peer {
     async fn answer(&self, accepted: Accepted, lease: Lease, arrived: Instant) -> (Vec<u8>, Option<Lease>) {
         let Shared { engine, budget, .. } = &*self.shared;
         let id = accepted.id;
+        let offer = self.offer.get().expect("requests are accepted after the hello");
         let tasks: Vec<u8> = accepted.task_requests.iter().map(|request| request.task).collect();
         let refuse = |refusal: Refusal| {
             self.metrics.refused(Outcome::Refused, refusal.code);
             tracing::debug!(peer = %self, id, reason = %refusal, "refused");
             (refused(id, refusal), None)
         };
-        let (path, job) = match translate::job(&self.offer, self.client(), accepted, arrived) {
+        let (path, job) = match translate::job(offer, self.client(), accepted, arrived) {
             Ok(job) => job,
             Err(refusal) => return refuse(refusal),
         };

@@ -1,20 +1,30 @@
 //! The hello of a connection, and its place among the open ones.
 #![expect(clippy::disallowed_methods, reason = "a silent connection is given a time to answer")]
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use narrows_wire::{
-    Close, Refusal, RefusalCode,
+    Close, Error, Hello, Refusal, RefusalCode,
     limits::MAX_HELLO,
     quic::{allow_requests, close, path_state, request_acknowledgement},
     session::HelloOutcome,
     stream::{StreamError, read_message, write_message},
 };
 use quinn::SendStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 
-use super::connection::Peer;
-use crate::frontend::{log::Kind, peers::Full};
+use super::{
+    connection::Peer,
+    translate::{Offer, Usable},
+};
+use crate::{
+    devices::Scope,
+    engine::Unserved,
+    frontend::{log::Kind, peers::Full},
+};
 
 /// The time that the peer has to take a welcome, or to acknowledge a hello refusal, before the connection is closed.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,6 +38,12 @@ const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The interval at which the probed connections are looked at.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 
+/// The time that a bundle of the client may take to be loaded. It is below the time that a client waits for its welcome.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The time after which a bundle that is being loaded may be there, for the hint in the refusal.
+const LOAD_RETRY: Duration = Duration::from_secs(1);
+
 /// The time after which another attempt of a client may find a place, for the hint in the refusal.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -40,7 +56,7 @@ impl Peer {
                 self.connection.accept_bi().await.map_err(|error| StreamError::Connection(error.into()))?;
             Ok((send, read_message(&mut receive, MAX_HELLO).await?))
         };
-        let (mut send, bytes) = match tokio::time::timeout_at(due.into(), message).await {
+        let (mut send, bytes) = match timeout_at(due.into(), message).await {
             Ok(Ok(message)) => message,
             Ok(Err(StreamError::TooLarge { limit })) => {
                 self.violation(Close::TooLarge, &format!("hello over {limit} bytes"));
@@ -58,8 +74,8 @@ impl Peer {
         };
         let standing = self.shared.standing();
         self.session().stand(standing);
-        let outcome = match self.scope {
-            Some(_) => self.session().hello(&bytes),
+        let outcome = match &self.scope {
+            Some(scope) => self.offer_for(&bytes, scope).await,
             None => {
                 self.shared.metrics.not_permitted.add(1);
                 let text = format!("the server gives the device {} no rights", self.name);
@@ -86,6 +102,42 @@ impl Peer {
             Err(error) => self.violation(Close::Violation, &error.to_string()),
         }
         false
+    }
+
+    /// Offers what the client may use, and takes its hello. Its bundles are loaded first if they are not in memory.
+    async fn offer_for(&self, bytes: &[u8], scope: &Scope) -> Result<HelloOutcome, Error> {
+        let (own, others) = match Hello::parse(bytes) {
+            Ok(hello) => self.shared.usable(scope).into_iter().partition(|usable| usable.is_of(&hello)),
+            // The session says what is wrong with it.
+            Err(_) => (Vec::new(), Vec::new()),
+        };
+        let (mut models, mut unserved) = (Vec::new(), None);
+        let due = Instant::now() + LOAD_TIMEOUT;
+        let own: Vec<Usable> = own;
+        for usable in own {
+            match timeout_at(due.into(), self.shared.engine().model(usable.digest)).await {
+                Ok(Ok(model)) => models.push((usable, model)),
+                Ok(Err(reason)) => unserved = unserved.or(Some(unserved_refusal(&reason))),
+                Err(_) => {
+                    let refusal = Refusal::new(RefusalCode::Busy, "the bundle is being loaded");
+                    unserved = unserved.or(Some(refusal.retry_after(LOAD_RETRY)));
+                }
+            }
+        }
+        let offer = Offer::new(models, others, self.shared.max_in_flight);
+        let mut session = self.session();
+        session.offer(Arc::clone(&offer.catalog));
+        let outcome = session.hello(bytes)?;
+        // There is one hello.
+        let _ = self.offer.set(offer);
+        match (outcome, unserved) {
+            (HelloOutcome::Refused { refusal, .. }, Some(unserved))
+                if matches!(refusal.code, RefusalCode::Bundle | RefusalCode::Task) =>
+            {
+                session.refuse(unserved)
+            }
+            (outcome, _) => Ok(outcome),
+        }
     }
 
     /// Sends a refusal of the hello and closes the connection.
@@ -166,5 +218,16 @@ impl Peer {
         if self.shared.writes(Kind::NoHello) {
             tracing::info!(peer = %self, %reason, "ended before the hello");
         }
+    }
+}
+
+/// The refusal of a client whose bundle has no model.
+fn unserved_refusal(reason: &Unserved) -> Refusal {
+    let text = reason.to_string();
+    match reason {
+        Unserved::NoMemory(_) => Refusal::new(RefusalCode::Busy, text).retry_after(RETRY),
+        Unserved::Closed => Refusal::new(RefusalCode::Draining, text),
+        Unserved::Unknown => Refusal::new(RefusalCode::Bundle, text),
+        _ => Refusal::new(RefusalCode::Internal, text).retry_after(RETRY),
     }
 }

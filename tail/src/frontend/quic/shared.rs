@@ -16,7 +16,7 @@ use narrows_wire::{
 use quinn::Connection;
 use tokio::sync::watch;
 
-use super::translate::Offer;
+use super::translate::Usable;
 use crate::{
     devices::{Devices, Rights, Scope},
     engine::Engine,
@@ -80,6 +80,11 @@ impl Shared {
         }
     }
 
+    /// The engine.
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     /// The front end's counters.
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
@@ -120,9 +125,9 @@ impl Shared {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
     }
 
-    /// What a device with this scope is offered.
-    pub(super) fn offer(&self, scope: &Scope) -> Offer {
-        Offer::new(self.engine.models(), scope, self.max_in_flight)
+    /// The bundles that a device with this scope may use.
+    pub(super) fn usable(&self, scope: &Scope) -> Vec<Usable> {
+        self.engine.bundles().iter().filter_map(|served| Usable::new(served, scope)).collect()
     }
 
     /// The number of frames that were accepted and not answered, refused or abandoned.

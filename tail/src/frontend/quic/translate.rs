@@ -3,17 +3,17 @@
 use std::{sync::Arc, time::Instant};
 
 use narrows_codec::{GeometryId, Header};
-use narrows_models::{Task, TaskKind, image::ImageFormat};
+use narrows_models::{Digest, Task, TaskKind, image::ImageFormat};
 use narrows_wire::{
-    self as wire, BundleId, Outcome, Path, Payload, QueryKind, RefusalCode, Reply, Truncatable,
+    self as wire, BundleId, Hello, Outcome, Path, Payload, QueryKind, RefusalCode, Reply, Truncatable,
     session::{Accepted, Catalog, CatalogBundle, CatalogTask},
 };
 
 use crate::{
     devices::Scope,
     engine::{
-        Answer, Client, EncodedImage, Framing, Job, JobInput, Model, Prediction, Provider, Query, Refusal,
-        RefusalReason, TaskQuery,
+        Answer, BundleStatus, Client, EncodedImage, Framing, Job, JobInput, Model, Prediction, Provider,
+        Query, Refusal, RefusalReason, TaskQuery,
     },
     frontend::metrics::Arrival,
 };
@@ -21,37 +21,66 @@ use crate::{
 /// What a session offers its client: the catalog, and what its indices stand for.
 #[derive(Debug)]
 pub(super) struct Offer {
-    /// The bundles and limits that the session tells.
+    /// The bundles and limits that the session tells: first those with models, then the others that the client may use.
     pub(super) catalog: Arc<Catalog>,
-    /// For each bundle of the catalog its model, and for each of its tasks the index in the manifest.
+    /// For each bundle that the client has its model, and for each of its tasks the index in the manifest.
     models: Vec<(Arc<Model>, Vec<usize>)>,
 }
 
-impl Offer {
-    /// The part of these models that `scope` allows.
-    pub(super) fn new(models: &[Arc<Model>], scope: &Scope, max_in_flight: u16) -> Offer {
-        let mut offer = Vec::new();
-        let mut bundles = Vec::new();
-        for model in models {
-            let bundle = model.bundle();
-            let tasks = bundle.tasks().iter().enumerate().filter(|(_, task)| scope.has_task(&task.name));
-            let tasks: Vec<(usize, &Task)> = tasks.collect();
-            if tasks.is_empty() || !scope.has_bundle(bundle.name(), &bundle.digest().to_string()) {
-                continue;
-            }
-            let task = |(index, task): &(usize, &Task)| CatalogTask {
-                name: task.name.clone(),
-                kind: match task.kind {
-                    TaskKind::Classify => QueryKind::Classify,
-                    TaskKind::Segment => QueryKind::Segment,
-                },
-                unsplit: scope.images && model.serves_unsplit(*index),
-            };
-            let id = BundleId(*bundle.digest().bytes());
-            bundles.push(CatalogBundle { id, tasks: tasks.iter().map(task).collect() });
-            offer.push((Arc::clone(model), tasks.into_iter().map(|(index, _)| index).collect()));
+/// A bundle that a client may use, and those of its tasks that it may use.
+pub(super) struct Usable {
+    pub(super) digest: Digest,
+    bundle: CatalogBundle,
+    tasks: Vec<usize>,
+}
+
+impl Usable {
+    /// The part of a served bundle that `scope` allows, if any.
+    pub(super) fn new(served: &BundleStatus, scope: &Scope) -> Option<Usable> {
+        let bundle = &served.bundle;
+        let tasks = bundle.tasks().iter().enumerate().filter(|(_, task)| scope.has_task(&task.name));
+        let tasks: Vec<(usize, &Task)> = tasks.collect();
+        if tasks.is_empty() || !scope.has_bundle(bundle.name(), &bundle.digest().to_string()) {
+            return None;
         }
-        Offer { catalog: Arc::new(Catalog { bundles, max_in_flight }), models: offer }
+        let task = |(index, task): &(usize, &Task)| CatalogTask {
+            name: task.name.clone(),
+            kind: match task.kind {
+                TaskKind::Classify => QueryKind::Classify,
+                TaskKind::Segment => QueryKind::Segment,
+            },
+            unsplit: scope.images && served.serves_unsplit(*index),
+        };
+        let id = BundleId(*bundle.digest().bytes());
+        Some(Usable {
+            digest: bundle.digest(),
+            bundle: CatalogBundle { id, tasks: tasks.iter().map(task).collect() },
+            tasks: tasks.into_iter().map(|(index, _)| index).collect(),
+        })
+    }
+
+    /// Whether a client has the bundle.
+    pub(super) fn is_of(&self, hello: &Hello) -> bool {
+        hello.bundles.contains(&self.bundle.id)
+    }
+}
+
+impl Offer {
+    /// An offer of bundles with their models, and of others that the client does not have.
+    pub(super) fn new(models: Vec<(Usable, Arc<Model>)>, others: Vec<Usable>, max_in_flight: u16) -> Offer {
+        let others = others.into_iter().map(|usable| usable.bundle);
+        let (mut bundles, mut offered) = (Vec::new(), Vec::new());
+        for (usable, model) in models {
+            bundles.push(usable.bundle);
+            offered.push((model, usable.tasks));
+        }
+        bundles.extend(others);
+        Offer { catalog: Arc::new(Catalog { bundles, max_in_flight }), models: offered }
+    }
+
+    /// The bundles with models, by their places in the catalog.
+    pub(super) fn models(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.models.iter().map(|(model, _)| model)
     }
 }
 

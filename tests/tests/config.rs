@@ -62,6 +62,7 @@ fn the_samples_are_those_of_the_documents_and_have_every_flag() -> Result<()> {
                 );
                 keys.push(match section.is_empty() {
                     true => key.to_owned(),
+                    false if (section.as_str(), key) == ("bundles", "folders") => "bundle".to_owned(),
                     false if is_own => section.clone(),
                     false => format!("{section}-{key}"),
                 });

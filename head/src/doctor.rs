@@ -67,6 +67,14 @@ pub struct Flags {
 /// # Errors
 /// [`Error::Usage`] for a server that cannot be parsed, [`Error::Output`] if standard output cannot be written.
 pub fn doctor(flags: &Flags) -> Result<u8, Error> {
+    print(&examine(flags)?, flags.json)
+}
+
+/// Runs every check.
+///
+/// # Errors
+/// [`Error::Usage`] for a server that cannot be parsed.
+pub(crate) fn examine(flags: &Flags) -> Result<Checks, Error> {
     let servers = match flags.server.is_empty() {
         true => Vec::new(),
         false => config::servers(&flags.server)?,
@@ -81,7 +89,7 @@ pub fn doctor(flags: &Flags) -> Result<u8, Error> {
             // The other checks need no less than a run.
             let remedy = "Raise the limit for this user or service; `ulimit -a` lists what this shell gives";
             checks.push(Check::failed("limits", Chain(&error).to_string(), remedy));
-            return print(&checks, flags.json);
+            return Ok(checks);
         }
     }
     checks.push(cpu::processor(&places.sys, sensors.board.as_deref()));
@@ -122,8 +130,7 @@ pub fn doctor(flags: &Flags) -> Result<u8, Error> {
             ));
         }),
     }
-
-    print(&checks, flags.json)
+    Ok(checks)
 }
 
 /// Prints the checks and returns the exit code: 1 if one failed.

@@ -28,6 +28,7 @@
 //! Files use each other in one direction: source, stage, uplink, sink, run; below them lie frame, policy, config and error.
 
 mod artifact;
+pub mod board;
 mod canvas;
 pub mod check;
 pub mod config;

@@ -11,7 +11,8 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand};
 use narrows_head::{
-    Chain, Error, ErrorKind, RunReport, Stop, check, config::Flags, doctor, power, run, settings, status,
+    Chain, Error, ErrorKind, RunReport, Stop, board, check, config::Flags, doctor, power, run, settings,
+    status,
 };
 use narrows_service::{ManualFlags, Origin, ParseError, Parsed, Settings, sample};
 use tracing_subscriber::{filter::Targets, prelude::*};
@@ -119,6 +120,25 @@ Exit codes:
     1  something failed
     2  a flag cannot be understood";
 
+const BOARD_EXAMPLES: &str = "\
+Examples:
+  What a frame costs on this device, in three minutes:
+    narrows-head board --bundle lite2
+
+  An hour, to see what heat does to it, and the answers of a server:
+    narrows-head board --bundle lite2 --seconds 3600 --server tail.local:7461 --identity pi
+
+board.json has every figure, board.html shows them. Neither names this device or its user; with --server
+the address is in them.
+
+Exit codes:
+    0  everything was measured
+    1  a check failed; both files say which
+    2  a flag cannot be understood
+    3  the bundle is missing or damaged
+    7  this device failed
+  130  interrupted (SIGINT), 143 terminated (SIGTERM): what was measured until then is written, marked interrupted";
+
 const CHECK_EXAMPLES: &str = "\
 Examples:
   Before a service is started:
@@ -190,6 +210,9 @@ enum Command {
     /// Check this device, its bundle and the connection to the server
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(Box<doctor::Flags>),
+    /// Measure what a frame costs on this device, stage by stage and over minutes
+    #[command(after_help = BOARD_EXAMPLES)]
+    Board(Box<board::Flags>),
 }
 
 fn main() -> ExitCode {
@@ -256,6 +279,7 @@ fn main() -> ExitCode {
             .map_err(|source| Error::Output { place: folders.man.display().to_string(), source }),
         Command::Power(flags) => power::power(&flags).map(ExitCode::from),
         Command::Doctor(flags) => doctor::doctor(&flags).map(ExitCode::from),
+        Command::Board(flags) => board::board(&flags).map(ExitCode::from),
     };
     match done {
         Ok(code) => code,

@@ -7,14 +7,13 @@ use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
 
 use narrows_power::{Places, Plan, Sampler, Sensors, Window, discover, marker, meter::Log, total};
 use serde::{Deserialize, Serialize};
-use tokio::runtime;
 
 use self::report::{Listing, Report};
 use crate::{Error, Stop, limits, signals::Signals};
@@ -94,7 +93,7 @@ pub fn power(flags: &Flags) -> Result<u8, Error> {
         return list(&sensors, flags.json);
     }
     limits::descriptors()?;
-    let stop = watch()?;
+    let stop = Signals::watch_aside()?;
     let report = measure(flags, sensors, &stop)?;
     finish(&report, flags.json, stop.get().copied())
 }
@@ -259,26 +258,4 @@ fn print(text: &str) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-/// Waits for SIGINT or SIGTERM on a thread of its own; the cell is set to the first of them.
-fn watch() -> Result<Arc<OnceLock<Stop>>, Error> {
-    let device = |source: io::Error| Error::Device { problem: "signals cannot be watched", source };
-    let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(device)?;
-    let mut signals = {
-        let _inside = runtime.enter();
-        Signals::watch()?
-    };
-    let stop = Arc::new(OnceLock::new());
-    let cell = Arc::clone(&stop);
-    let thread = thread::Builder::new().name("signals".to_owned());
-    thread
-        .spawn(move || {
-            let which = runtime.block_on(signals.next());
-            // Only this thread sets it.
-            let _ = cell.set(which);
-        })
-        .map_err(device)?;
-    Ok(stop)
 }

@@ -1,7 +1,16 @@
 //! The signals by which a process is asked to end.
 
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    thread,
+};
+
 use rustix::process::Signal as Number;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use crate::Error;
 
@@ -33,6 +42,30 @@ impl Signals {
             signal(kind).map_err(|source| Error::Device { problem: "signals cannot be watched", source })
         };
         Ok(Signals { interrupt: watch(SignalKind::interrupt())?, terminate: watch(SignalKind::terminate())? })
+    }
+
+    /// Waits for SIGINT or SIGTERM on a thread of its own; the cell is set to the first of them.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the operating system refuses.
+    pub(crate) fn watch_aside() -> Result<Arc<OnceLock<Stop>>, Error> {
+        let device = |source: io::Error| Error::Device { problem: "signals cannot be watched", source };
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(device)?;
+        let mut signals = {
+            let _inside = runtime.enter();
+            Signals::watch()?
+        };
+        let stop = Arc::new(OnceLock::new());
+        let cell = Arc::clone(&stop);
+        let thread = thread::Builder::new().name("signals".to_owned());
+        thread
+            .spawn(move || {
+                let which = runtime.block_on(signals.next());
+                // Only this thread sets it.
+                let _ = cell.set(which);
+            })
+            .map_err(device)?;
+        Ok(stop)
     }
 
     /// Has a file that grows past the limit of file sizes (`ulimit -f`) reported as an error of the write instead of

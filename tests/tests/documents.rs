@@ -65,6 +65,11 @@ fn commands_for_the_status_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_boards_work() -> Result<()> {
+    run("docs/boards.md")
+}
+
+#[test]
 fn commands_for_kubernetes_work() -> Result<()> {
     run("docs/kubernetes.md")
 }

@@ -119,6 +119,7 @@ mod tests {
         let mut first = lease("a");
         first.resize(60).unwrap();
         first.resize(80).unwrap();
+        assert_eq!(budget.taken_of(), (80, 400));
         let mut second = lease("a");
         assert_eq!(second.resize(21), Err(Exhausted::Device { taken: 80, limit: 100 }));
         second.resize(20).unwrap();

@@ -324,6 +324,19 @@ mod tests {
     }
 
     #[test]
+    fn other_limits_hold_for_connections_that_come_from_then_on() {
+        let peers = peers(2, 1);
+        let first = open(&peers, "a").unwrap();
+        assert_eq!((open(&peers, "a").err(), peers.open()), (Some(Full::Device { open: 1 }), 1));
+        peers.set_limits(Limits { connections: 3, per_device: 2 });
+        let others = ["a", "b"].map(|name| open(&peers, name).unwrap());
+        assert_eq!((open(&peers, "c").err(), peers.open()), (Some(Full::Server { open: 3 }), 3));
+        drop((first, others));
+        let _waiting = peers.register(device("a"), Link::default()).unwrap();
+        assert_eq!(peers.open(), 0);
+    }
+
+    #[test]
     fn connections_without_a_hello_take_no_place() {
         let peers = peers(4, 4);
         let waiting: Vec<_> = (0..4).map(|_| peers.register(device("mute"), Link::default())).collect();

@@ -13,7 +13,7 @@ SOURCE_classify := bench/photos/*.*g
 SOURCE_segment  := bench/photos/road
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro micro-arm frame bench-codec soak chaos cameras vivid sinks status alerts kubernetes fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build dist test-dist test-packages test-containers test-reproducible clean
+.PHONY: help demo test bench figures test-arm test-python miri mutate mutants evaluate micro micro-arm machines profile-tail frame bench-codec soak chaos cameras vivid sinks status alerts kubernetes fuzz seeds fmt audit audit-offline runtime runtime-cpu runtime-gpu build dist test-dist test-packages test-containers test-reproducible clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -69,6 +69,16 @@ micro-arm: build ## instructions of the networks and of a camera's frame on emul
 	@CARGO="$(CARGO)" PYTHON="$(PYTHON)" ARM="$(ARM)" BUNDLE="$(BUNDLE)" bench/arm/run.sh $(BIN)/narrows-bench \
 		--json evaluate-out/arm.json || [ $$? = 77 ]
 
+# What make micro-arm left is shown as well.
+machines: build ## a table of the int8 networks next to ONNX Runtime with AVX2, with this processor's fastest kernels, and on ARM
+	@mkdir -p evaluate-out
+	@[ "$$(uname -m)" != x86_64 ] || $(BIN)/narrows-bench micro --bundle $(BUNDLE) --kernel avx2 --json evaluate-out/micro-avx2.json
+	@$(BIN)/narrows-bench micro --bundle $(BUNDLE) --json evaluate-out/micro.json
+	@$(BIN)/narrows-bench machines $$(ls evaluate-out/micro-avx2.json evaluate-out/micro.json evaluate-out/arm.json 2>/dev/null)
+
+profile-tail: build ## where a busy server's time goes: ONNX Runtime, the operating system, its own code (needs perf)
+	@bench/profile-tail.sh $(BIN)/narrows-bench $(BUNDLE) $(TASKS) || [ $$? = 77 ]
+
 frame: build ## a camera's frame from its bytes to the packet: time, instructions (needs valgrind), rate; DATA=DIR holds photos-00.tar for agreement
 	@mkdir -p evaluate-out
 	$(BIN)/narrows-bench frame --bundle $(BUNDLE) $(if $(shell command -v valgrind),--instructions) \
@@ -76,7 +86,7 @@ frame: build ## a camera's frame from its bytes to the packet: time, instruction
 
 ARM      := aarch64-unknown-linux-gnu
 ARM_RUN  ?= qemu-aarch64-static -L /usr/aarch64-linux-gnu
-test-arm: ## codec and int8 kernels on emulated ARM, with dot product and without (needs a cross compiler and qemu)
+test-arm: ## codec, int8 kernels and pixels of frames on emulated ARM, with dot product and without (needs a cross compiler and qemu)
 	@CARGO="$(CARGO)" ARM="$(ARM)" ARM_RUN="$(ARM_RUN)" tests/arm.sh
 
 # Covered: the portable code of every mode but zstd (which is C), both ways, on small features and few of them: parsing,

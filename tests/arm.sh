@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds the codec's and the int8 kernels' tests for aarch64 and runs them emulated, on a processor with the dot product
-# and on one without. Where a tool is missing, one line names it and the exit code is 77. RUSTC may name any compiler with the
-# target.
+# Builds the tests of the codec, of the int8 kernels and of the way from frames to pixels for aarch64 and runs them emulated, on a
+# processor with the dot product and on one without. Where a tool is missing, one line names it and the exit code is 77. RUSTC may
+# name any compiler with the target.
 set -eu
 cd "$(dirname "$0")/.."
 : "${CARGO:=cargo}" "${ARM:=aarch64-unknown-linux-gnu}" "${ARM_RUN:=qemu-aarch64-static -L /usr/aarch64-linux-gnu}"
@@ -21,5 +21,5 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aa
 for cpu in cortex-a72 max; do
     echo "test-arm: $cpu"
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$ARM_RUN -cpu $cpu" \
-        "$CARGO" test --release --locked --target "$ARM" -p narrows-codec -p narrows-int8 --lib --tests
+        "$CARGO" test --release --locked --target "$ARM" -p narrows-codec -p narrows-int8 -p narrows-pixels --lib --tests
 done

@@ -8,7 +8,8 @@
 //! * [`codec`]: bytes and speed of the codec, constriction, zstd and brotli; [`micro`]: speed of the int8 networks, ONNX
 //!   Runtime and JPEG encoders; [`frame`]: a camera's frame from its bytes to the packet. Each interleaved in one run on one
 //!   thread.
-//! * [`arm`]: instructions of the networks and of a camera's frame on emulated ARM.
+//! * [`arm`]: instructions of the networks and of a camera's frame on emulated ARM; [`machines`]: a table of what [`micro`] and it
+//!   found on several machines.
 //! * [`rate`]: frames a second that a real head sustains of one camera.
 //! * [`load`]: a server under many heads.
 //! * [`schedule`]: recorded arrivals at a server, replayed in virtual time.
@@ -36,6 +37,7 @@ mod json;
 mod latencies;
 pub mod load;
 pub mod machine;
+pub mod machines;
 pub mod micro;
 pub mod policy;
 pub mod rate;

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use narrows_bench::{
-    arm::Arm, codec::Codec, compare::Compare, frame::Frame, load::Load, micro::Micro, policy::Policy,
-    rate::Rate, schedule::Schedule,
+    arm::Arm, codec::Codec, compare::Compare, frame::Frame, load::Load, machines::Machines, micro::Micro,
+    policy::Policy, rate::Rate, schedule::Schedule,
 };
 use narrows_eval::Evaluate;
 
@@ -36,6 +36,8 @@ enum Command {
     Frame(Frame),
     /// Many heads at once against one server: throughput, latency, refusals
     Load(Load),
+    /// A table of reports of micro and arm, one row for each kind of machine
+    Machines(Machines),
     /// Speed of the int8 networks, of ONNX Runtime and of JPEG encoders, on one thread in one run
     Micro(Micro),
     /// Rate control over recorded links, compared with the most that any sender could earn
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Frame(frame) => frame.run(),
         Command::Load(load) => return load.run(),
+        Command::Machines(machines) => machines.run(),
         Command::Micro(micro) => micro.run(),
         Command::Policy(policy) => policy.run(),
         Command::Rate(rate) => rate.run(),

@@ -35,13 +35,13 @@ const PHOTO: &[u8] = include_bytes!("../photos/road/street.jpg");
 /// Quality of the JPEG encoder.
 const QUALITY: u8 = 75;
 
-const HEAD: &str = "head, int8";
+pub(crate) const HEAD: &str = "head, int8";
 const PORTABLE: &str = "head, int8, portable kernels";
-const HEAD_ORT: &str = "head, ONNX Runtime f32";
+pub(crate) const HEAD_ORT: &str = "head, ONNX Runtime f32";
 const UNSPLIT: &str = "unsplit network, ONNX Runtime f32";
-const LOCAL: &str = "local network, int8";
-const LOCAL_ORT: &str = "local network, ONNX Runtime int8";
-const LITE0_ORT: &str = "EfficientNet-Lite0, ONNX Runtime f32";
+pub(crate) const LOCAL: &str = "local network, int8";
+pub(crate) const LOCAL_ORT: &str = "local network, ONNX Runtime int8";
+pub(crate) const LITE0_ORT: &str = "EfficientNet-Lite0, ONNX Runtime f32";
 const JPEG_SMALL: &str = "JPEG of 224x224, quality 75";
 const JPEG_LARGE: &str = "JPEG of 640x480, quality 75";
 
@@ -95,6 +95,17 @@ struct Report {
     f32_difference: f64,
     /// Two candidates, and the first one's median over the other's.
     ratios: Vec<(&'static str, &'static str, f64)>,
+}
+
+/// The f32 networks as ONNX files: that of the head, and where the bundle has one that of the local network.
+pub(crate) fn f32_files(bundle: &Bundle) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let task = bundle.tasks().first().context("the bundle has no task")?;
+    let spec = &bundle.geometries()[task.geometry];
+    let graph = HeadGraph::parse(&bundle.read(&bundle.head().file)?)?;
+    let mut files = vec![("head", twin::onnx(&graph, spec.height, spec.width)?)];
+    let is_lite0 = bundle.local().is_some_and(|spec| spec.backbone == lite0::NAME);
+    files.extend(is_lite0.then(|| (lite0::NAME, lite0::onnx().0)));
+    Ok(files)
 }
 
 impl Micro {

@@ -102,6 +102,9 @@ pub async fn begin(output: &mut (impl AsyncWrite + Unpin), kind: &str) -> io::Re
     .await
 }
 
+/// Bytes a second that a client of a long answer reads at least.
+const SLOWEST: u64 = 64 << 10;
+
 /// Writes bytes to a client that may not read.
 ///
 /// # Errors
@@ -111,5 +114,6 @@ pub async fn write(output: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::
         output.write_all(bytes).await?;
         output.flush().await
     };
-    timeout(WRITE, written).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    let time = WRITE + Duration::from_secs(bytes.len() as u64 / SLOWEST);
+    timeout(time, written).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

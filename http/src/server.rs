@@ -15,6 +15,9 @@ use crate::{
 
 /// What a server answers.
 pub trait Site: Send + Sync + 'static {
+    /// Whether it takes POST requests with bodies.
+    const TAKES_BODIES: bool = false;
+
     /// Answers a request by writing to `output`, and returns whether the connection can be used again. `reader` tells when the
     /// client goes away.
     ///
@@ -53,11 +56,11 @@ pub async fn serve(listener: TcpListener, connections: usize, site: Arc<impl Sit
 }
 
 /// Answers the requests of a connection.
-async fn converse(site: &impl Site, stream: TcpStream) {
+async fn converse<S: Site>(site: &S, stream: TcpStream) {
     // Without it, parts of an answer may wait for each other; everything works all the same.
     let _ = stream.set_nodelay(true);
     let (input, mut output) = stream.into_split();
-    let mut reader = Reader::new(input);
+    let mut reader = Reader::new(input, S::TAKES_BODIES);
     loop {
         let request = match reader.next().await {
             Ok(request) => request,
@@ -72,7 +75,8 @@ async fn converse(site: &impl Site, stream: TcpStream) {
             }
         };
         match site.answer(&request, &mut reader, &mut output).await {
-            Ok(true) if request.keeps_open => {}
+            // What is left of a body stands before the next request.
+            Ok(true) if reader.discard().await && request.keeps_open => {}
             _ => return,
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     Error,
     config::Serve,
     engine::{BundleOptions, Engine, Load, Options, chain},
-    serve::{Certificates, PortFile, RightsFile, bind_status, resolve, warnings_now},
+    serve::{Certificates, PortFile, RightsFile, bind_tcp, resolve, warnings_now},
     settings::{describe, placed},
 };
 
@@ -40,7 +40,10 @@ pub fn check(config: &Serve, settings: Option<&Settings>, networks: bool) -> Che
     identity(config, settings, &mut checks);
     checks.push(listens("listen", resolve(&config.listen), settings));
     if let Some(listen) = &config.status.listen {
-        checks.push(listens("status", bind_status(listen).map(|(address, _)| address), settings));
+        checks.push(listens("status", bind_tcp(listen).map(|(address, _)| address), settings));
+    }
+    if let Some(listen) = &config.oip.http {
+        checks.push(listens("oip-http", bind_tcp(listen).map(|(address, _)| address), settings));
     }
     match RightsFile::of(config, settings) {
         Ok(None) => {}

@@ -2,6 +2,7 @@
 
 mod bundles;
 mod listen;
+mod oip;
 mod status;
 
 use std::{path::PathBuf, time::Duration};
@@ -16,6 +17,7 @@ use narrows_wire::{
 pub use self::{
     bundles::{Bundles, Load, WarmUp},
     listen::Listen,
+    oip::Oip,
     status::Status,
 };
 use crate::engine::{BatchLimits, Device, Options};
@@ -315,6 +317,9 @@ pub struct Serve {
     /// The bundles.
     #[command(flatten)]
     pub bundles: Bundles,
+    /// The Open Inference Protocol.
+    #[command(flatten)]
+    pub oip: Oip,
     /// Health, metrics and the dashboard.
     #[command(flatten)]
     pub status: Status,

@@ -5,6 +5,8 @@ mod pattern;
 
 use std::{fmt, sync::Arc};
 
+use narrows_models::Digest;
+
 pub use self::file::Fault;
 use self::pattern::Pattern;
 use crate::engine::Terms;
@@ -14,6 +16,8 @@ use crate::engine::Terms;
 pub struct Devices {
     sections: Vec<(Pattern, Arc<Rights>)>,
     default: Option<Arc<Rights>>,
+    /// The digests of tokens, and the names of those who have them.
+    tokens: Vec<(Digest, Arc<str>)>,
 }
 
 /// What a device may do.
@@ -47,7 +51,7 @@ impl Default for Scope {
 impl Default for Devices {
     /// Every device may use everything.
     fn default() -> Self {
-        Devices { sections: Vec::new(), default: Some(Arc::default()) }
+        Devices { sections: Vec::new(), default: Some(Arc::default()), tokens: Vec::new() }
     }
 }
 
@@ -57,6 +61,13 @@ impl Devices {
     pub fn rights(&self, name: &str) -> Option<Arc<Rights>> {
         let section = self.sections.iter().find(|(pattern, _)| pattern.fits(name));
         section.map(|(_, rights)| rights).or(self.default.as_ref()).cloned()
+    }
+
+    /// The name of the device that has this token.
+    #[must_use]
+    pub fn name_of(&self, token: &str) -> Option<Arc<str>> {
+        let digest = Digest::of(token.as_bytes());
+        self.tokens.iter().find(|(own, _)| *own == digest).map(|(_, name)| Arc::clone(name))
     }
 
     /// The number of sections besides the default.

@@ -44,16 +44,15 @@ use std::{
     thread::JoinHandle,
 };
 
-use narrows_codec::{Feature, GeometryId, LevelId};
-use narrows_models::Digest;
+use narrows_codec::{Feature, GeometryId, LevelId, Shape};
+use narrows_models::{Digest, Geometry};
 use tokio::sync::{oneshot, watch};
 
-pub(crate) use self::error::chain;
 use self::{
     bundle::OpenedBundle,
     decode::{ImageDecoder, decode_groups, decode_packet},
     dispatch::{Dispatch, Frame, admit},
-    input::QuantizedLatent,
+    input::{Latent, QuantizedLatent, RgbImage},
     loader::Loader,
     queues::Queues,
     recorder::Recorder,
@@ -77,6 +76,10 @@ pub use self::{
     refusal::{Refusal, RefusalReason},
     registry::{BundleState, BundleStatus, Successor, Unserved},
     timing::Timings,
+};
+pub(crate) use self::{
+    error::chain,
+    postprocess::{class_map, probabilities},
 };
 
 /// The networks of some bundles, with their queues and worker threads.
@@ -233,6 +236,24 @@ impl Engine {
                 };
                 self.answer_latent(model, frame, check, &convert).await
             }
+            JobInput::Values { geometry, values, step } => {
+                let check = move || {
+                    let _held = held;
+                    let shape = shape_of(model, geometry)?;
+                    if values.len() != shape.symbols() {
+                        let text =
+                            format!("{} values, geometry {geometry} has {}", values.len(), shape.symbols());
+                        return Err(Refusal::new(RefusalReason::BadLatent, text));
+                    }
+                    let latent = Latent::Values(Arc::new(values), shape);
+                    Ok((geometry, QuantizedLatent { latent, step }, None))
+                };
+                self.answer_split(model, frame, check, &convert).await
+            }
+            JobInput::Pixels { geometry, pixels } => {
+                let _held = held;
+                self.answer_pixels(model, frame, (geometry, pixels), &convert).await
+            }
             JobInput::Image(image) => self.answer_image(model, frame, (image, held), &convert).await,
         }
     }
@@ -257,13 +278,27 @@ impl Engine {
         decode: impl FnOnce() -> Result<(GeometryId, LevelId, Feature, Option<Groups>), Refusal>,
         convert: &(impl Fn(Prediction) -> Result<T, Refusal> + Sync),
     ) -> Result<Answer<T>, Refusal> {
+        let decode = || {
+            let (geometry, level, feature, groups) = decode()?;
+            let step = model.bundle().levels()[level.index()].step;
+            Ok((geometry, QuantizedLatent { latent: Latent::Symbols(Arc::new(feature)), step }, groups))
+        };
+        self.answer_split(model, frame, decode, convert).await
+    }
+
+    /// Answers with the split networks, once `decode` has made their input.
+    async fn answer_split<T>(
+        &self,
+        model: &Model,
+        frame: Frame<'_>,
+        decode: impl FnOnce() -> Result<(GeometryId, QuantizedLatent, Option<Groups>), Refusal>,
+        convert: &(impl Fn(Prediction) -> Result<T, Refusal> + Sync),
+    ) -> Result<Answer<T>, Refusal> {
         let networks = frame.queries.iter().map(|query| model.split_network(query));
         let networks = networks.collect::<Result<Vec<_>, _>>()?;
         admit(&self.queues, &self.metrics, &networks, frame)?;
-        let (geometry, level, feature, groups) = decode().inspect_err(|refusal| self.count(refusal))?;
+        let (geometry, input, groups) = decode().inspect_err(|refusal| self.count(refusal))?;
         let decode_time = frame.arrived.elapsed();
-        let step = model.bundle().levels()[level.index()].step;
-        let input = QuantizedLatent { feature: Arc::new(feature), step };
         let dispatch = Dispatch { frame, networks, input, geometry: geometry.index(), decode_time };
         let answer = dispatch.answer(convert, (&self.queues, &self.metrics)).await?;
         Ok(Answer { groups, ..answer })
@@ -289,6 +324,31 @@ impl Engine {
         admit(&self.queues, &self.metrics, &networks, frame)?;
         let decoded = self.decoder.decode(image, held, geometry, frame.deadline).await;
         let (input, decode_time) = decoded.inspect_err(|refusal| self.count(refusal))?;
+        let dispatch = Dispatch { frame, networks, input, geometry: index, decode_time };
+        dispatch.answer(convert, (&self.queues, &self.metrics)).await
+    }
+
+    /// Answers pixels with the unsplit networks.
+    async fn answer_pixels<T>(
+        &self,
+        model: &Model,
+        frame: Frame<'_>,
+        (geometry, pixels): (GeometryId, Vec<u8>),
+        convert: &(impl Fn(Prediction) -> Result<T, Refusal> + Sync),
+    ) -> Result<Answer<T>, Refusal> {
+        let index = geometry.index();
+        let fits = |geometry: &&Geometry| pixels.len() == 3 * geometry.width * geometry.height;
+        let Some(geometry) = model.bundle().geometries().get(index).filter(fits) else {
+            let text = format!("{} bytes of pixels do not fit geometry {index}", pixels.len());
+            let refusal = Refusal::new(RefusalReason::BadImage, text);
+            self.count(&refusal);
+            return Err(refusal);
+        };
+        let networks = frame.queries.iter().map(|query| model.unsplit_network(query));
+        let networks = networks.collect::<Result<Vec<_>, _>>()?;
+        admit(&self.queues, &self.metrics, &networks, frame)?;
+        let input = RgbImage { pixels: Arc::new(pixels), height: geometry.height, width: geometry.width };
+        let decode_time = frame.arrived.elapsed();
         let dispatch = Dispatch { frame, networks, input, geometry: index, decode_time };
         dispatch.answer(convert, (&self.queues, &self.metrics)).await
     }
@@ -320,6 +380,17 @@ fn open_all(folders: &[PathBuf], unsplit: bool) -> Result<Vec<OpenedBundle>, Err
         }
         None => Ok(opened),
     }
+}
+
+/// The shape of a geometry's latent.
+///
+/// # Errors
+/// [`RefusalReason::BadLatent`] for a geometry that the model does not have.
+fn shape_of(model: &Model, geometry: GeometryId) -> Result<Shape, Refusal> {
+    model.shapes().get(geometry.index()).copied().ok_or_else(|| {
+        let text = format!("geometry {geometry}, the bundle has {}", model.shapes().len());
+        Refusal::new(RefusalReason::BadLatent, text)
+    })
 }
 
 /// Checks that a decoded latent is one of the model's.

@@ -2,9 +2,11 @@
 
 pub(crate) mod admission;
 pub(crate) mod budget;
+pub(crate) mod codes;
 pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod metrics;
+pub(crate) mod oip;
 pub(crate) mod panic;
 pub(crate) mod peers;
 pub(crate) mod quic;

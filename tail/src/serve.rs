@@ -28,6 +28,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::{
     runtime::Runtime,
     sync::{mpsc, watch},
+    time::timeout,
 };
 
 use self::{
@@ -36,7 +37,7 @@ use self::{
 };
 pub(crate) use self::{
     certificates::{Certificates, warnings_now},
-    listen::{bind_status, resolve},
+    listen::{bind_tcp, resolve},
     port_file::PortFile,
     rights::RightsFile,
 };
@@ -45,6 +46,7 @@ use crate::{
     config::Serve,
     engine::Engine,
     frontend::{
+        oip::{self, Oip},
         peers::{Limits, NotAccepted},
         quic::{Shared, serve as serve_quic},
     },
@@ -84,7 +86,8 @@ pub fn serve(config: &Serve, origin: Option<Origin<Serve>>) -> Result<(), Error>
     let quic = quic::server_config(&identity, &tuning)?;
     let port_file = config.port_file.as_deref().map(PortFile::open).transpose()?;
     let address = resolve(&config.listen)?;
-    let listener = config.status.listen.as_ref().map(bind_status).transpose()?;
+    let listener = config.status.listen.as_ref().map(bind_tcp).transpose()?;
+    let oip_listener = config.oip.http.as_ref().map(bind_tcp).transpose()?;
     // Threads for blocking work: one per image that is decoded, and one in the place of each worker that computes a mask.
     let workers = available_parallelism().map_or(1, usize::from);
     let blocking = config.decoders + workers;
@@ -144,6 +147,11 @@ pub fn serve(config: &Serve, origin: Option<Origin<Serve>>) -> Result<(), Error>
             queue: config.queue,
             drain: drain.clone(),
         });
+        let oip = Oip::new(Arc::clone(&shared), config.oip.anonymous, config.batch, drain.clone());
+        if let Some((address, listener)) = oip_listener {
+            oip::announce(address, config.oip.anonymous);
+            tokio::spawn(Arc::clone(&oip).serve(listener, config.oip.connections));
+        }
         if let Some(file) = port_file {
             file.write(&address.to_string())?;
         }
@@ -165,7 +173,17 @@ pub fn serve(config: &Serve, origin: Option<Origin<Serve>>) -> Result<(), Error>
             notifier,
         };
         tokio::spawn(reload.watch(hangup, drain.clone(), status));
-        Ok::<_, Error>(serve_quic(&endpoint, Arc::clone(&shared), drain, drain_for).await)
+        let for_others = drain_for.clone();
+        let mut began = drain.clone();
+        let others = async {
+            // Neither fails before the server ends.
+            let _ = began.wait_for(|draining| *draining).await;
+            let time = *for_others.borrow();
+            let _ = timeout(time, oip.drained()).await;
+        };
+        let (unanswered, ()) =
+            tokio::join!(serve_quic(&endpoint, Arc::clone(&shared), drain, drain_for), others);
+        Ok::<_, Error>(unanswered)
     })?;
     shared.metrics().log(&engine);
     if unanswered > 0 {

@@ -8,6 +8,7 @@ use crate::{Error, ErrorKind, engine};
 pub const LAYOUT: Layout = Layout {
     sections: &[
         Section { name: "bundles", key: "folders", flag: "bundle" },
+        Section { name: "oip", key: "http", flag: "oip-http" },
         Section::new("status", "listen"),
     ],
     tables: &[],

@@ -6,6 +6,7 @@ pub mod browser;
 mod fleet;
 mod live;
 mod processes;
+mod python;
 pub mod schema;
 mod service_tail;
 mod steady;
@@ -34,6 +35,7 @@ pub use self::{
     fleet::Fleet,
     live::{LiveHead, check_order, live_command, processes_with},
     processes::{after, can_read_only, output_within, read_only, skipped},
+    python::python_with,
     service_tail::ServiceTail,
     steady::SteadyHead,
 };

@@ -80,6 +80,11 @@ fn commands_for_scheduling_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_the_inference_protocol_work() -> Result<()> {
+    run("docs/oip.md")
+}
+
+#[test]
 fn commands_for_bundles_work() -> Result<()> {
     run("docs/bundles.md")
 }

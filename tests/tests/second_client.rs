@@ -4,44 +4,22 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use image::{GenericImage, ImageFormat, RgbImage};
 use narrows_pair::Pair;
-use narrows_tests::{bundle, lines, output_within, root, runtime, said, skipped};
+use narrows_tests::{bundle, lines, output_within, python_with, root, runtime, said, skipped};
 
 /// The time in which the client's tests end on the slowest machine.
 const LONG: Duration = Duration::from_secs(600);
 
-/// A Python with what the client needs, in an environment beside the built programs that is kept. `None` where there is no
-/// Python 3.10 with venv, or no package index at the first time.
+/// A Python with what the client needs.
 fn python() -> Result<Option<PathBuf>> {
-    let tests = std::env::current_exe()?;
-    let folder =
-        tests.ancestors().nth(3).context("tests lie in a folder of their profile")?.join("python-client");
-    let python = folder.join("bin/python");
-    let quiet = |command: &mut Command| {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
-    let complete =
-        |python: &Path| quiet(Command::new(python).args(["-c", "import aioquic, zstandard, pytest"]));
-    if complete(&python) {
-        return Ok(Some(python));
-    }
-    let version = "import sys, venv; assert sys.version_info >= (3, 10)";
-    let made = quiet(Command::new("python3").args(["-c", version]))
-        && quiet(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
-        && quiet(
-            Command::new(&python)
-                .args(["-m", "pip", "install", "--quiet", "--retries", "1", "--timeout", "10"])
-                .args(["aioquic>=1.2", "zstandard>=0.22", "pytest>=8"]),
-        )
-        && complete(&python);
-    Ok(made.then_some(python))
+    let packages = ["aioquic>=1.2", "zstandard>=0.22", "pytest>=8"];
+    python_with("python-client", (3, 10), "aioquic, zstandard, pytest", &packages)
 }
 
 #[test]

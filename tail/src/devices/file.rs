@@ -14,10 +14,12 @@
 //! tail_ms_per_second = 200
 //! burst_ms = 1000
 //! connections = 2
+//! token_sha256 = "9f86…0a08"    # of a token of clients without a certificate; the name is no pattern
 //! ```
 
 use std::{ops::Range, sync::Arc};
 
+use narrows_models::Digest;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -54,6 +56,7 @@ struct DeviceTable {
     tail_ms_per_second: Option<Spanned<Number>>,
     burst_ms: Option<Spanned<Number>>,
     connections: Option<Spanned<i64>>,
+    token_sha256: Option<Spanned<String>>,
 }
 
 /// A number with or without a fraction.
@@ -111,6 +114,7 @@ impl Devices {
         };
         let mut names: Vec<&str> = Vec::new();
         let mut parsed = Vec::new();
+        let mut tokens = Vec::new();
         for section in &sections.device {
             let table = section.get_ref();
             let Some(name) = &table.name else {
@@ -123,9 +127,16 @@ impl Devices {
                 return Err(fault(text, name.span(), &reason));
             }
             names.push(name.get_ref());
+            if let Some(digest) = &table.token_sha256 {
+                tokens.push((token(digest, &tokens, text)?, Arc::from(name.get_ref().as_str())));
+                if !pattern.is_name() {
+                    let reason = "token_sha256: a token is for one name; the section's is a pattern";
+                    return Err(fault(text, digest.span(), reason));
+                }
+            }
             parsed.push((pattern, Arc::new(rights(table, text)?)));
         }
-        Ok(Devices { sections: parsed, default })
+        Ok(Devices { sections: parsed, default, tokens })
     }
 }
 
@@ -140,6 +151,13 @@ fn default_rights(
         toml::Value::Table(_) => {
             // Read once more from the file, since a value does not know the places of its parts.
             let table = find(text).map_err(|error| syntax(text, &error))?;
+            if let Some(digest) = &table.token_sha256 {
+                return Err(fault(
+                    text,
+                    digest.span(),
+                    "token_sha256: a token is for one name; give it a [[device]]",
+                ));
+            }
             if let Some(name) = &table.name {
                 return Err(fault(
                     text,
@@ -150,6 +168,26 @@ fn default_rights(
             rights(&table, text).map(|rights| Some(Arc::new(rights)))
         }
         _ => Err(fault(text, value.span(), "default: give \"none\", or a section [default]")),
+    }
+}
+
+/// The digest of a token.
+fn token(digest: &Spanned<String>, known: &[(Digest, Arc<str>)], text: &str) -> Result<Digest, Fault> {
+    let bytes: Option<Vec<u8>> = (0..digest.get_ref().len())
+        .step_by(2)
+        .map(|at| digest.get_ref().get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect();
+    let bytes = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    let Some(bytes) = bytes.filter(|_| digest.get_ref().bytes().all(|byte| byte.is_ascii_hexdigit())) else {
+        let reason = "token_sha256: give 64 hexadecimal digits: printf %s TOKEN | sha256sum";
+        return Err(fault(text, digest.span(), reason));
+    };
+    let found = Digest::from(bytes);
+    match known.iter().find(|(own, _)| *own == found) {
+        Some((_, name)) => {
+            Err(fault(text, digest.span(), &format!("token_sha256: the token is that of {name} above")))
+        }
+        None => Ok(found),
     }
 }
 
@@ -288,6 +326,21 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_that_of_one_name() {
+        let section = |name: &str| {
+            let digest = Digest::of(b"secret");
+            format!("[[device]]\nname = \"{name}\"\ntoken_sha256 = \"{digest}\"\n")
+        };
+        let devices = Devices::parse(&section("lab")).unwrap();
+        assert_eq!(devices.name_of("secret").as_deref(), Some("lab"));
+        assert_eq!(devices.name_of("Secret"), None);
+        let fault = Devices::parse(&section("lab-*")).unwrap_err();
+        assert!(fault.line == 3 && fault.reason.contains("pattern"), "{fault}");
+        let fault = Devices::parse(&(section("lab") + &section("other"))).unwrap_err();
+        assert!(fault.line == 6 && fault.reason.contains("lab above"), "{fault}");
+    }
+
+    #[test]
     fn a_fault_names_line_key_and_form() {
         for (text, line, words) in [
             (
@@ -305,6 +358,8 @@ mod tests {
             ("[[device]]\nname = \"a\"\nimages = \"yes\"\n", 3, ["yes", "boolean"]),
             ("[[device]]\nname = \"a\"\nconnections = 0\n", 3, ["connections", "1 to 65536"]),
             ("[[device]]\nname = \"a\"\nbundles = []\n", 3, ["bundles", "leave the key out"]),
+            ("[[device]]\nname = \"a\"\ntoken_sha256 = \"12\"\n", 3, ["token_sha256", "sha256sum"]),
+            ("[default]\ntoken_sha256 = \"12\"\n", 2, ["token_sha256", "[[device]]"]),
             ("default = 3\n", 1, ["default", "\"none\""]),
             ("[default]\nname = \"a\"\n", 2, ["name", "default section"]),
             ("[default]\npriorty = \"low\"\n", 2, ["priorty", "priority"]),

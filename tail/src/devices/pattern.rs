@@ -19,6 +19,11 @@ impl Pattern {
         }
     }
 
+    /// Whether it is one name.
+    pub(super) fn is_name(&self) -> bool {
+        !self.0.iter().any(|byte| matches!(byte, b'*' | b'?'))
+    }
+
     /// Whether a name fits. Upper case and lower case are the same, as in all names of hosts.
     pub(super) fn fits(&self, name: &str) -> bool {
         let (pattern, name) = (&self.0, name.as_bytes());

@@ -207,6 +207,7 @@ fn predict<I: ModelInput, T>(
     }
     let logits = view.index_axis(Axis(0), run.item);
     match query {
+        Query::Scores => tokio::task::block_in_place(|| convert(Prediction::Scores(logits.to_owned()))),
         Query::Classify { top_k } => {
             let logits = logits.into_dimensionality::<Ix1>();
             let classes = logits.ok().and_then(|logits| postprocess::classes(logits, top_k));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use narrows_codec::Feature;
+use narrows_codec::{Feature, Shape};
 use narrows_models::{Geometry, Task};
 use ndarray::{Array1, Array4};
 
@@ -30,12 +30,29 @@ pub(super) trait ModelInput: Clone + Send + Sync + 'static {
     fn run(task: &Task, session: &mut Session, batch: &[&Self]) -> Result<Output, Error>;
 }
 
-/// The input of a split network: the integers of a packet, \[channels, height, width\], and the quantization step of its
-/// rate level.
+/// The input of a split network: a latent, and the quantization step of its rate level.
 #[derive(Clone)]
 pub(super) struct QuantizedLatent {
-    pub(super) feature: Arc<Feature>,
+    pub(super) latent: Latent,
     pub(super) step: f32,
+}
+
+/// A latent, \[channels, height, width\].
+#[derive(Clone)]
+pub(super) enum Latent {
+    /// Integers, which are multiplied by the step.
+    Symbols(Arc<Feature>),
+    /// The values themselves.
+    Values(Arc<Vec<f32>>, Shape),
+}
+
+impl Latent {
+    fn shape(&self) -> Shape {
+        match self {
+            Latent::Symbols(feature) => feature.shape(),
+            Latent::Values(_, shape) => *shape,
+        }
+    }
 }
 
 /// The input of an unsplit network: u8 RGB pixels, row by row, in the size of a geometry.
@@ -54,11 +71,11 @@ impl ModelInput for QuantizedLatent {
         let shape = opened.shapes[geometry];
         let zeros = Feature::new(shape, vec![0; shape.symbols()]).expect("as many symbols as the shape has");
         let step = opened.bundle.levels()[opened.bundle.default_level()].step;
-        QuantizedLatent { feature: Arc::new(zeros), step }
+        QuantizedLatent { latent: Latent::Symbols(Arc::new(zeros)), step }
     }
 
     fn run(task: &Task, session: &mut Session, batch: &[&Self]) -> Result<Output, Error> {
-        let items: Vec<(&Feature, f32)> = batch.iter().map(|item| (&*item.feature, item.step)).collect();
+        let items: Vec<(&Latent, f32)> = batch.iter().map(|item| (&item.latent, item.step)).collect();
         let latent = latent(&items);
         let steps: Array1<f32> = batch.iter().map(|item| item.step).collect();
         let inputs = [
@@ -88,31 +105,34 @@ impl ModelInput for RgbImage {
     }
 }
 
-/// The dequantized latents of a batch: \[N, channels, height, width\], each item's symbols times its step.
-fn latent(items: &[(&Feature, f32)]) -> Array4<f32> {
+/// The dequantized latents of a batch: \[N, channels, height, width\], each item's values, or its symbols times its step.
+fn latent(items: &[(&Latent, f32)]) -> Array4<f32> {
     let shape = items[0].0.shape();
-    let values = items
-        .iter()
-        .flat_map(|(feature, step)| feature.symbols().iter().map(move |&symbol| f32::from(symbol) * *step));
     let size = (items.len(), shape.channels(), shape.height(), shape.width());
     let mut latent = Vec::with_capacity(items.len() * shape.symbols());
-    latent.extend(values);
+    for (item, step) in items {
+        match item {
+            Latent::Symbols(feature) => {
+                latent.extend(feature.symbols().iter().map(|&symbol| f32::from(symbol) * *step));
+            }
+            Latent::Values(values, _) => latent.extend_from_slice(values),
+        }
+    }
     Array4::from_shape_vec(size, latent).expect("the items of a batch have one shape")
 }
 
 #[cfg(test)]
 mod tests {
-    use narrows_codec::Shape;
-
     use super::*;
 
     #[test]
     fn a_batch_may_mix_rate_levels() {
         let shape = Shape::new(1, 1, 2).unwrap();
-        let (fine, coarse) =
-            (Feature::new(shape, vec![1, -2]).unwrap(), Feature::new(shape, vec![3, 0]).unwrap());
-        let latent = latent(&[(&fine, 0.5), (&coarse, 2.0)]);
-        assert_eq!(latent.shape(), [2, 1, 1, 2]);
-        assert_eq!(latent.into_raw_vec_and_offset().0, [0.5, -1.0, 6.0, 0.0]);
+        let symbols = |symbols| Latent::Symbols(Arc::new(Feature::new(shape, symbols).unwrap()));
+        let (fine, coarse) = (symbols(vec![1, -2]), symbols(vec![3, 0]));
+        let values = Latent::Values(Arc::new(vec![0.25, 7.0]), shape);
+        let latent = latent(&[(&fine, 0.5), (&coarse, 2.0), (&values, 3.0)]);
+        assert_eq!(latent.shape(), [3, 1, 1, 2]);
+        assert_eq!(latent.into_raw_vec_and_offset().0, [0.5, -1.0, 6.0, 0.0, 0.25, 7.0]);
     }
 }

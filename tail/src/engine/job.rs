@@ -44,6 +44,22 @@ pub enum JobInput {
         /// The latent's integers.
         feature: Feature,
     },
+    /// What a tail takes: the values of a latent, which need not be multiples of `step`. The split networks answer it.
+    Values {
+        /// The geometry, which determines the latent's shape.
+        geometry: GeometryId,
+        /// The latent's values, row by row.
+        values: Vec<f32>,
+        /// The quantization step.
+        step: f32,
+    },
+    /// Pixels in the size of a geometry, u8 RGB, row by row. The unsplit networks answer it, if they are served.
+    Pixels {
+        /// The geometry.
+        geometry: GeometryId,
+        /// The pixels.
+        pixels: Vec<u8>,
+    },
     /// An image file. The unsplit networks answer it, if they are served.
     Image(EncodedImage),
 }

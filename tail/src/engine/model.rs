@@ -94,9 +94,9 @@ impl Model {
             return Err(Refusal::new(RefusalReason::NoSuchTask, text));
         };
         match (query, task.kind) {
-            (Query::Classify { .. }, TaskKind::Classify) | (Query::Segment { .. }, TaskKind::Segment) => {
-                Ok(())
-            }
+            (Query::Scores, _)
+            | (Query::Classify { .. }, TaskKind::Classify)
+            | (Query::Segment { .. }, TaskKind::Segment) => Ok(()),
             _ => {
                 let text = format!("{} does not answer queries of this kind", task.name);
                 Err(Refusal::new(RefusalReason::WrongQuery, text))

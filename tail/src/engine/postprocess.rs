@@ -1,6 +1,6 @@
 //! From logits to predictions: softmax and the most probable classes, or a class per pixel (pure).
 
-use ndarray::{ArrayView1, ArrayView2, ArrayView3, Axis};
+use ndarray::{ArrayD, ArrayView1, ArrayView2, ArrayView3, Axis};
 
 /// The number of classes that a class map can hold, which has one byte per pixel.
 pub(super) const MAP_CLASSES: usize = 256;
@@ -16,6 +16,8 @@ pub enum Prediction {
     Classes(Vec<Class>),
     /// A class per pixel.
     Map(ClassMap),
+    /// The network's output: \[classes\], or \[classes, height, width\].
+    Scores(ArrayD<f32>),
 }
 
 /// A class and its probability.
@@ -44,8 +46,7 @@ pub(super) fn classes(logits: ArrayView1<'_, f32>, top_k: usize) -> Option<Vec<C
     if logits.is_empty() || logits.iter().any(|logit| !logit.is_finite()) {
         return None;
     }
-    let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - best).exp()).sum();
+    let (best, sum) = softmax(logits);
     let mut order: Vec<usize> = (0..logits.len()).collect();
     let by_logit = |&a: &usize, &b: &usize| logits[b].total_cmp(&logits[a]).then(a.cmp(&b));
     let top_k = top_k.min(order.len());
@@ -61,10 +62,25 @@ pub(super) fn classes(logits: ArrayView1<'_, f32>, top_k: usize) -> Option<Vec<C
     order.into_iter().map(class).collect()
 }
 
+/// The probability of every class: the softmax over all, summed in f64. `None` if a logit is not finite or there are none.
+pub(crate) fn probabilities(logits: ArrayView1<'_, f32>) -> Option<Vec<f32>> {
+    if logits.is_empty() || logits.iter().any(|logit| !logit.is_finite()) {
+        return None;
+    }
+    let (best, sum) = softmax(logits);
+    Some(logits.iter().map(|&logit| (f64::from(logit - best).exp() / sum) as f32).collect())
+}
+
+/// The largest logit, and the sum of the exponentials of the differences from it.
+fn softmax(logits: ArrayView1<'_, f32>) -> (f32, f64) {
+    let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    (best, logits.iter().map(|&logit| f64::from(logit - best).exp()).sum())
+}
+
 /// The most probable class of every pixel, at the size of the logits or at `size` (width, height), where each pixel takes
 /// the nearest of the logits' pixels. `logits` are \[classes, height, width\]; of equally probable classes the lower one
 /// wins.
-pub(super) fn class_map(logits: ArrayView3<'_, f32>, size: Option<(usize, usize)>) -> ClassMap {
+pub(crate) fn class_map(logits: ArrayView3<'_, f32>, size: Option<(usize, usize)>) -> ClassMap {
     let (_, rows, columns) = logits.dim();
     let (width, height) = size.unwrap_or((columns, rows));
     ClassMap { width, height, classes: most_probable(logits, width, height) }

@@ -24,4 +24,6 @@ pub enum Query {
         /// so a front end limits what its clients may ask for.
         size: Option<(usize, usize)>,
     },
+    /// The network's output as it is, for tasks of any kind.
+    Scores,
 }

@@ -14,7 +14,7 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn, Slice};
 use super::{
     bundle::OpenedBundle,
     error::{Error, chain},
-    input::{ModelInput, QuantizedLatent, RgbImage},
+    input::{Latent, ModelInput, QuantizedLatent, RgbImage},
     ort::{self, Output, Session},
 };
 
@@ -41,7 +41,7 @@ pub(super) fn run_split(opened: &OpenedBundle, index: usize, session: &mut Sessi
     });
     let latent = match tested {
         Some((vector, _)) => QuantizedLatent {
-            feature: Arc::new(symbols(opened, vector)?),
+            latent: Latent::Symbols(Arc::new(symbols(opened, vector)?)),
             step: opened.bundle.levels()[vector.level].step,
         },
         None => QuantizedLatent::blank(opened, task.geometry),

@@ -17,11 +17,11 @@ pub(crate) fn resolve(listen: &Listen) -> Result<SocketAddr, Error> {
     first(listen, |address| UdpSocket::bind(address).map(|_| address))
 }
 
-/// Listens for connections to the status, and returns where that is.
+/// Listens for TCP connections, and returns where that is.
 ///
 /// # Errors
 /// Those of [`resolve`].
-pub(crate) fn bind_status(listen: &Listen) -> Result<(SocketAddr, TcpListener), Error> {
+pub(crate) fn bind_tcp(listen: &Listen) -> Result<(SocketAddr, TcpListener), Error> {
     first(listen, |address| {
         let listener = TcpListener::bind(address)?;
         Ok((listener.local_addr()?, listener))
@@ -61,7 +61,7 @@ mod tests {
         // Of the documentation's network, which no machine has.
         let error = listen("192.0.2.1:0").unwrap_err().to_string();
         assert!(error.contains("192.0.2.1:0") && error.contains("no interface"), "{error}");
-        let status = |text: &str| bind_status(&text.parse::<Listen>().unwrap());
+        let status = |text: &str| bind_tcp(&text.parse::<Listen>().unwrap());
         let (address, _held) = status("127.0.0.1:0").unwrap();
         let error = status(&address.to_string()).unwrap_err().to_string();
         assert!(error.contains(&address.to_string()) && error.contains("another program"), "{error}");

@@ -101,8 +101,13 @@ impl Shared {
     }
 
     /// The rights of a device. `None` if it may not use the server.
-    pub(super) fn rights(&self, name: &str) -> Option<Arc<Rights>> {
+    pub(crate) fn rights(&self, name: &str) -> Option<Arc<Rights>> {
         self.devices.borrow().rights(name)
+    }
+
+    /// The name of the device that has this token.
+    pub(crate) fn name_of(&self, token: &str) -> Option<Arc<str>> {
+        self.devices.borrow().name_of(token)
     }
 
     /// A receiver that is told when the rights of devices change.
@@ -145,7 +150,7 @@ impl Shared {
     }
 
     /// Whether a line of this kind is to be written to the log now.
-    pub(super) fn writes(&self, kind: Kind) -> bool {
+    pub(crate) fn writes(&self, kind: Kind) -> bool {
         self.log.admit(kind, Instant::now())
     }
 

@@ -15,7 +15,7 @@ use crate::{
         Answer, BundleStatus, Client, EncodedImage, Framing, Job, JobInput, Model, Prediction, Provider,
         Query, Refusal, RefusalReason, TaskQuery,
     },
-    frontend::metrics::Arrival,
+    frontend::{codes::refusal_code, metrics::Arrival},
 };
 
 /// What a session offers its client: the catalog, and what its indices stand for.
@@ -167,6 +167,8 @@ pub(super) fn outcome(prediction: Prediction) -> Result<Outcome, Refusal> {
             };
             packed.map(Outcome::Map).map_err(|error| Refusal::new(RefusalReason::TooLarge, error.to_string()))
         }
+        // The protocol has no query for them.
+        Prediction::Scores(_) => Err(Refusal::new(RefusalReason::Internal, "scores were computed")),
     }
 }
 
@@ -197,18 +199,7 @@ pub(super) fn reply(id: u64, path: Path, tasks: &[u8], answer: Answer<Outcome>) 
 
 /// The protocol's form of a refusal of the engine.
 pub(super) fn refusal(refusal: Refusal) -> wire::Refusal {
-    let code = match refusal.reason {
-        RefusalReason::BadLatent => RefusalCode::BadPacket,
-        RefusalReason::BadImage => RefusalCode::BadImage,
-        RefusalReason::NoSuchTask => RefusalCode::NoSuchTask,
-        RefusalReason::WrongQuery => RefusalCode::WrongKind,
-        RefusalReason::UnsplitNotServed => RefusalCode::UnsplitNotServed,
-        RefusalReason::Busy => RefusalCode::Busy,
-        RefusalReason::Expired => RefusalCode::Expired,
-        RefusalReason::ShuttingDown => RefusalCode::Draining,
-        RefusalReason::TooLarge => RefusalCode::TooLarge,
-        RefusalReason::Internal => RefusalCode::Internal,
-    };
+    let code = refusal_code(refusal.reason);
     wire::Refusal { code, retry: refusal.retry, text: refusal.text }
 }
 

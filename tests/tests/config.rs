@@ -75,8 +75,9 @@ fn the_samples_are_those_of_the_documents_and_have_every_flag() -> Result<()> {
         // A file in which everything is a comment says nothing.
         let (_folder, file) = configured("empty.toml", &sample)?;
         let found = output(program, &[command, "--config", text(&file)])?;
-        let missing = "empty.toml: give bundle, or --bundle: DIR: Folder of";
-        assert!(found.status.code() == Some(2) && said(&found).contains(missing), "{}", said(&found));
+        let key = if command == "serve" { "bundles.folders" } else { "bundle" };
+        let missing = format!("give {key}, or --bundle: DIR: Folder of");
+        assert!(found.status.code() == Some(2) && said(&found).contains(&missing), "{}", said(&found));
     }
     Ok(())
 }

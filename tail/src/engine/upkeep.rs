@@ -230,22 +230,29 @@ impl Upkeep {
         let BundleOptions { memory, load, .. } = self.loader.options.bundles;
         let bytes = bytes(&opened, &self.loader);
         check_fits(folder, bytes, memory)?;
-        let before = self.registry.change(|entries| {
-            let is_before = |entry: &&Entry| {
-                !entry.is_leaving && (entry.folder == *folder || entry.bundle.name() == name)
-            };
-            entries.iter().filter(is_before).find_map(Entry::loaded).map(|loaded| Arc::clone(&loaded.model))
+        // Of the versions of a name any tells what is in use; what was served from the folder is what this one replaces.
+        let (before, replaces, taken) = self.registry.change(|entries| {
+            let is_version = |entry: &&Entry| !entry.is_leaving && entry.bundle.name() == name;
+            let is_here =
+                |entry: &Entry| !entry.is_leaving && entry.folder == *folder && entry.loaded().is_some();
+            let model =
+                entries.iter().filter(is_version).find_map(Entry::loaded).map(|own| Arc::clone(&own.model));
+            let loaded = entries.iter().filter(|entry| entry.loaded().is_some());
+            (model, entries.iter().any(is_here), loaded.map(|entry| entry.bytes).sum::<u64>())
         });
-        let room = self.make_room(bytes);
-        let entry = match (&before, load, room) {
+        if replaces {
             // The one before it goes on until there is memory for this one.
-            (Some(_), _, Err(reason)) => return Err(Error::Unfit { folder: folder.to_owned(), reason }),
-            (None, Load::Demand, _) | (None, _, Err(_)) => unloaded(folder, opened, bytes),
-            (Some(_), _, Ok(())) | (None, Load::Start, Ok(())) => {
+            let unfit = |reason| Error::Unfit { folder: folder.to_owned(), reason };
+            self.make_room(bytes).map_err(unfit)?;
+        }
+        let fits = memory.is_none_or(|memory| taken + bytes <= memory);
+        let entry = match replaces || load == Load::Start && fits {
+            true => {
                 let loaded = self.load(opened, before.as_deref())?;
                 let entry = Entry::new(Arc::clone(&loaded.model.bundle), folder, bytes);
                 Entry { residence: Residence::Loaded(loaded), ..entry }
             }
+            false => unloaded(folder, opened, bytes),
         };
         self.registry.change(|entries| entries.push(entry));
         self.registry.tell_loads();

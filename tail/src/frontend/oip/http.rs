@@ -11,12 +11,17 @@ use super::{
     ANONYMOUS, Oip,
     infer::{Context, Fault, infer},
     models::{Model, find, usable, versions},
-    tensors::{self, InferRequest, Malformed},
+    tensors::{self, InferRequest, LONGEST_JSON, Malformed},
 };
 use crate::{
     devices::Rights,
     engine::Client,
-    frontend::{budget::Lease, log::Kind, metrics::Outcome, panic::caught},
+    frontend::{
+        budget::{Exhausted, Lease},
+        log::Kind,
+        metrics::Outcome,
+        panic::caught,
+    },
 };
 
 /// Most bytes of a request's body: 30 images of 480×360 pixels, uncompressed.
@@ -194,7 +199,7 @@ impl Oip {
         if self.is_draining() {
             return Some(error("503 Service Unavailable", "the server is shutting down"));
         }
-        let (body, _lease) = match self.body(request, reader, output, caller).await? {
+        let (body, mut lease) = match self.body(request, reader, output, caller).await? {
             Ok(body) => body,
             Err(refusal) => return Some(refusal),
         };
@@ -236,6 +241,9 @@ impl Oip {
         // A large answer in JSON takes tens of milliseconds, and Tokio moves the other tasks of this thread meanwhile.
         let (body, json) =
             tokio::task::block_in_place(|| tensors::answer((&model.name, &version), id.as_deref(), &outputs));
+        if let Err(exhausted) = lease.resize(body.len()) {
+            return Some(self.no_memory(exhausted));
+        }
         metrics.sent(body.len());
         let (kind, headers) = match json {
             None => ("application/json", String::new()),
@@ -266,10 +274,10 @@ impl Oip {
             return Some(Err(error("413 Content Too Large", &text)));
         }
         let mut lease = self.shared.budget().lease(Arc::clone(&caller.name));
-        if let Err(exhausted) = lease.resize(length) {
-            self.shared.metrics().no_memory.add(1);
-            let refusal = error("503 Service Unavailable", &exhausted.to_string());
-            return Some(Err(Response { headers: "retry-after: 1\r\n".to_owned(), ..refusal }));
+        // The values of a JSON take more memory than its text.
+        let json = json_length(request).ok().flatten().unwrap_or(length).min(LONGEST_JSON);
+        if let Err(exhausted) = lease.resize(length + 8 * json) {
+            return Some(Err(self.no_memory(exhausted)));
         }
         match reader.body(request, output).await {
             Ok(body) => Some(Ok((body, lease))),
@@ -278,6 +286,13 @@ impl Oip {
             }
             Err(_) => None,
         }
+    }
+
+    /// The refusal of a request or answer for which the budget holds no memory.
+    fn no_memory(&self, exhausted: Exhausted) -> Response {
+        self.shared.metrics().no_memory.add(1);
+        let refusal = error("503 Service Unavailable", &exhausted.to_string());
+        Response { headers: "retry-after: 1\r\n".to_owned(), ..refusal }
     }
 
     /// Who asks, by the token.

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 /// Most tensors of a request, and most outputs that it may ask for.
 const TENSORS: usize = 16;
+/// Most bytes of a request's JSON: an image of 480×360 pixels takes half of it. Each value takes eight bytes until its type is
+/// known, and two in the text at least.
+pub(super) const LONGEST_JSON: usize = 4 << 20;
 /// Most dimensions of a tensor.
 const DIMENSIONS: usize = 8;
 
@@ -204,6 +207,12 @@ impl InferRequest {
                 body.len()
             )));
         };
+        if json.len() > LONGEST_JSON {
+            return Err(Malformed(format!(
+                "{} bytes of JSON, at most {LONGEST_JSON}; send tensors in binary form",
+                json.len()
+            )));
+        }
         let raw: RawRequest = serde_json::from_slice(json)
             .map_err(|error| Malformed(format!("the request's JSON: {error}")))?;
         if raw.inputs.len() > TENSORS || raw.outputs.len() > TENSORS {
@@ -455,6 +464,14 @@ mod tests {
             "outputs":[{"name":"x"},{"name":"y","parameters":{"binary_data":false,"classification":3}}]}"#;
         let binary = [&1.5f32.to_le_bytes()[..], &[1, 0, 0, 0, 7], &[2, 0, 0, 0, 8, 9]].concat();
         let request = parse(json, &binary).unwrap();
+        // What is cut anywhere is refused.
+        let whole = [json.as_bytes(), &binary].concat();
+        for length in 0..whole.len() {
+            let cut = InferRequest::parse(&whole[..length], Some(json.len().min(length)));
+            assert!(cut.is_err(), "{length} bytes");
+        }
+        let long = vec![b' '; LONGEST_JSON + 1];
+        assert!(InferRequest::parse(&long, None).unwrap_err().to_string().contains("binary form"));
         assert_eq!(request.inputs[0].values, Values::F32(vec![1.5]));
         assert_eq!(request.inputs[1].values, Values::Bytes(vec![vec![7], vec![8, 9]]));
         assert_eq!(request.parameters.timeout_us(), Ok(Some(1500)));

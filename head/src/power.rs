@@ -12,7 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use narrows_power::{Places, Plan, Sampler, Sensors, Window, discover, marker, meter::Log, total};
+use narrows_power::{
+    Places, Plan, Sampler, Sensors, Window, discover, marker, meter::Log, thermal::ThermalWatch, total,
+};
 use serde::{Deserialize, Serialize};
 
 use self::report::{Listing, Report};
@@ -88,13 +90,14 @@ pub fn power(flags: &Flags) -> Result<u8, Error> {
         let report = import(csv, run)?;
         return finish(&report, flags.json, None);
     }
-    let sensors = discover(&Places { sys: flags.sys.clone(), ..Places::default() });
+    let places = Places { sys: flags.sys.clone(), ..Places::default() };
+    let sensors = discover(&places);
     if flags.command.is_empty() && flags.seconds.is_none() {
         return list(&sensors, flags.json);
     }
     limits::descriptors()?;
     let stop = Signals::watch_aside()?;
-    let report = measure(flags, sensors, &stop)?;
+    let report = measure(flags, sensors, places, &stop)?;
     finish(&report, flags.json, stop.get().copied())
 }
 
@@ -111,7 +114,7 @@ fn list(sensors: &Sensors, json: bool) -> Result<u8, Error> {
     Ok(u8::from(listing.rails.is_empty()))
 }
 
-fn measure(flags: &Flags, sensors: Sensors, stop: &OnceLock<Stop>) -> Result<Report, Error> {
+fn measure(flags: &Flags, sensors: Sensors, places: Places, stop: &OnceLock<Stop>) -> Result<Report, Error> {
     let stopped = || stop.get().is_some();
     let wait = |seconds: f64| {
         let end = Instant::now() + Duration::from_secs_f64(seconds);
@@ -127,6 +130,7 @@ fn measure(flags: &Flags, sensors: Sensors, stop: &OnceLock<Stop>) -> Result<Rep
     markers.extend(played());
     let before = sampler.mark()?;
     wait(flags.idle);
+    let heat = ThermalWatch::start(places)?;
     let from = sampler.mark()?;
     let exit = match flags.seconds {
         Some(seconds) => {
@@ -137,6 +141,7 @@ fn measure(flags: &Flags, sensors: Sensors, stop: &OnceLock<Stop>) -> Result<Rep
         None => wait_for(&mut start(&flags.command)?, &stopped)?,
     };
     let to = sampler.mark()?;
+    let throttled = heat.stop()?;
     let interrupted = stopped();
     wait(flags.idle);
     let after = sampler.mark()?;
@@ -159,6 +164,8 @@ fn measure(flags: &Flags, sensors: Sensors, stop: &OnceLock<Stop>) -> Result<Rep
         rails,
         absent,
         failures: recording.failures.clone(),
+        throttled,
+        remarks: recording.remarks.clone(),
         plan,
         markers,
         sampler: Some(recording.cost),
@@ -228,6 +235,8 @@ fn import(csv: &Path, run: &Path) -> Result<Report, Error> {
         rails,
         absent: Vec::new(),
         failures: Vec::new(),
+        throttled: Vec::new(),
+        remarks: Vec::new(),
         plan: earlier.plan,
         markers: earlier.markers,
         sampler: None,

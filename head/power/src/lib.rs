@@ -32,10 +32,12 @@
 //! # Ok::<(), narrows_power::Error>(())
 //! ```
 //!
-//! `sampler.rs` and `marker.rs` alone read a clock or start threads; the rest takes times and returns values.
+//! `sampler.rs`, `marker.rs`, `thermal.rs` and `firmware.rs` alone read a clock or start threads; the rest takes times and
+//! returns values.
 
 mod absent;
 mod error;
+pub mod firmware;
 pub mod marker;
 mod measure;
 pub mod meter;

@@ -95,4 +95,9 @@ pub trait Source: Send {
     fn helpers(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// Reasons to rely less on the readings so far.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

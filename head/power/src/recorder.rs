@@ -31,6 +31,8 @@ pub struct Recording {
     pub cost: Cost,
     /// One line per source with failed reads: how many, and the last error.
     pub failures: Vec<String>,
+    /// Reasons to rely less on the readings.
+    pub remarks: Vec<String>,
 }
 
 /// Cost of measuring.
@@ -94,13 +96,14 @@ impl Recorder {
         let helpers: Duration = self.channels.iter().map(|channel| channel.source.helpers()).sum();
         let reads = self.channels.iter().map(|channel| channel.reads).sum();
         let cost = Cost { cpu_s, helpers_s: helpers.as_secs_f64(), wall_s, reads };
-        let mut recording = Recording { rails: Vec::new(), cost, failures: Vec::new() };
+        let mut recording = Recording { rails: Vec::new(), cost, failures: Vec::new(), remarks: Vec::new() };
         for channel in self.channels {
             if let Some(failure) = channel.failure {
                 recording
                     .failures
                     .push(format!("{} of {} reads failed: {failure}", channel.failures, channel.reads));
             }
+            recording.remarks.extend(channel.source.remarks());
             recording.rails.extend(channel.source.rails().iter().cloned().zip(channel.traces));
         }
         recording

@@ -2,16 +2,20 @@
 
 use std::{
     path::Path,
-    process::{Command, Stdio},
+    sync::mpsc::{RecvTimeoutError, Sender, channel},
+    thread,
+    time::Duration,
 };
 
 use crate::{
-    Places,
+    Error, Places, firmware,
     sysfs::{folders, number, optional_text},
 };
 
 /// Temperature in °C from which a zone without a trip point counts as hot.
 const HOT: f64 = 80.0;
+/// Time between two readings of a [`ThermalWatch`].
+const EVERY: Duration = Duration::from_secs(1);
 /// Bits of a Raspberry Pi's `get_throttled` at present; 16 bits higher they say that it happened since the start.
 pub const FIRMWARE_BITS: [(u32, &str); 4] = [
     (0, "the supply's voltage is too low"),
@@ -85,6 +89,49 @@ impl ThermalReader {
     }
 }
 
+/// Reads throttling each second on a thread of its own.
+#[derive(Debug)]
+pub struct ThermalWatch {
+    /// Closed to end the thread.
+    end: Sender<()>,
+    thread: thread::JoinHandle<Vec<String>>,
+}
+
+impl ThermalWatch {
+    /// Begins to watch the board at these places.
+    ///
+    /// # Errors
+    /// [`Error::Thread`] if no thread can be started.
+    pub fn start(places: Places) -> Result<Self, Error> {
+        let (end, ended) = channel();
+        let watch = move || {
+            let mut reader = ThermalReader::new(places);
+            let mut causes: Vec<String> = Vec::new();
+            loop {
+                for cause in reader.read().throttled {
+                    if !causes.contains(&cause) {
+                        causes.push(cause);
+                    }
+                }
+                if ended.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout) {
+                    return causes;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("heat".to_owned()).spawn(watch).map_err(Error::Thread)?;
+        Ok(ThermalWatch { end, thread })
+    }
+
+    /// Why the board was slowed down since the start, each cause once; empty where nothing says that it was.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the thread failed.
+    pub fn stop(self) -> Result<Vec<String>, Error> {
+        drop(self.end);
+        self.thread.join().map_err(|_| Error::Device("the thread that watches the heat failed".to_owned()))
+    }
+}
+
 /// The thermal zone nearest to its limit.
 #[must_use]
 pub fn hottest(sys: &Path) -> Option<Zone> {
@@ -125,7 +172,7 @@ fn kernel_flags(sys: &Path) -> Option<u32> {
 
 /// The same flags from the firmware's command-line client: `throttled=0x50005`.
 fn firmware_flags(vcgencmd: &Path) -> Option<u32> {
-    let output = Command::new(vcgencmd).arg("get_throttled").stdin(Stdio::null()).output().ok()?;
+    let output = firmware::ask(vcgencmd, "get_throttled").ok()?;
     let answer = String::from_utf8_lossy(&output.stdout);
     u32::from_str_radix(answer.trim().strip_prefix("throttled=0x")?, 16).ok()
 }
@@ -200,6 +247,18 @@ mod tests {
         set(root.path(), "class/hwmon/hwmon1/in0_lcrit_alarm", "1");
         let causes = ["the processor is throttled", "the supply's voltage is too low"];
         assert_eq!(reader.read().throttled, causes);
+    }
+
+    #[test]
+    fn what_slows_the_board_down_while_it_is_watched_is_kept() {
+        let root = board(&[
+            ("class/thermal/cooling_device0/type", "cpufreq-cpu0"),
+            ("class/thermal/cooling_device0/cur_state", "1"),
+        ]);
+        let places = Places { sys: root.path().to_owned(), vcgencmd: root.path().join("vcgencmd") };
+        let watch = ThermalWatch::start(places).unwrap();
+        // The first reading is that of the start.
+        assert_eq!(watch.stop().unwrap(), ["cpufreq-cpu0 is active"]);
     }
 
     #[test]

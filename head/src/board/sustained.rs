@@ -10,7 +10,7 @@ use std::{
 use narrows_codec::{GeometryId, LevelId};
 use narrows_models::Bundle;
 use narrows_power::{
-    Absent, Places, Plan, Quality, Sampler, Scope, Sensors, Window,
+    Absent, Places, Plan, Quality, Recording, Sampler, Scope, Sensors, Window,
     thermal::{Thermal, ThermalReader},
     total,
 };
@@ -151,7 +151,8 @@ pub(super) fn run(
                 idle_before: idle(before, from),
                 idle_after: idle(to, after),
             };
-            energy(&sampler.stop()?.over(&plan), seconds, frames, &throttled)
+            let recording = sampler.stop()?;
+            energy(&recording, &plan, seconds, frames, &throttled)
         }
         _ => Err("no power sensor can be read on this device".to_owned()),
     };
@@ -221,17 +222,20 @@ fn kept(series: &[Second]) -> Option<f64> {
 /// # Errors
 /// Why there are none.
 fn energy(
-    measured: &[narrows_power::Measured],
+    recording: &Recording,
+    plan: &Plan,
     seconds: f64,
     frames: u64,
     throttled: &[String],
 ) -> Result<Energy, String> {
-    let total = total(measured)?;
+    let measured = recording.over(plan);
+    let total = total(&measured)?;
     if frames == 0 {
         return Err("no frame was finished".to_owned());
     }
     let chosen = measured.iter().filter(|one| total.rails.contains(&one.rail.name));
     let mut remarks: Vec<String> = chosen.flat_map(|one| one.remarks.clone()).collect();
+    remarks.extend(recording.remarks.iter().cloned());
     if !total.complete {
         remarks.push("readings do not cover the whole run".to_owned());
     }
@@ -263,6 +267,8 @@ fn round(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use narrows_power::Recorder;
+
     use super::*;
 
     fn second(rate: f64) -> Second {
@@ -281,6 +287,8 @@ mod tests {
 
     #[test]
     fn joules_without_a_sensor_have_a_reason() {
-        assert!(energy(&[], 1.0, 5, &[]).unwrap_err().contains("no power sensor"));
+        let recording = Recorder::new(Vec::new(), Duration::ZERO).finish(None, 1.0);
+        let plan = Plan::of(Window::new(Duration::ZERO, Duration::from_secs(1)));
+        assert!(energy(&recording, &plan, 1.0, 5, &[]).unwrap_err().contains("no power sensor"));
     }
 }

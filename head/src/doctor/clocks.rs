@@ -3,10 +3,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
-use narrows_power::thermal::{self, FIRMWARE_BITS, Zone};
+use narrows_power::{
+    firmware,
+    thermal::{self, FIRMWARE_BITS, Zone},
+};
 use narrows_service::Check;
 
 /// Returns one check per clock policy; equal ones are merged.
@@ -71,7 +73,7 @@ pub(super) fn heat(sys: &Path) -> Vec<Check> {
 /// Checks the throttling bits of a Raspberry Pi.
 pub(super) fn throttled(board: Option<&str>, vcgencmd: &Path) -> Option<Check> {
     board.filter(|board| board.starts_with("Raspberry Pi"))?;
-    let output = Command::new(vcgencmd).arg("get_throttled").stdin(Stdio::null()).output();
+    let output = firmware::ask(vcgencmd, "get_throttled");
     let answer = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let bits = answer.as_deref().ok().and_then(|text| text.strip_prefix("throttled=0x"));
     Some(match bits.and_then(|bits| u32::from_str_radix(bits, 16).ok()) {

@@ -30,6 +30,11 @@ pub(super) struct Report {
     pub(super) rails: Vec<Measured>,
     pub(super) absent: Vec<Absent>,
     pub(super) failures: Vec<String>,
+    /// Why the board was slower than it can be; empty where nothing says that it was.
+    pub(super) throttled: Vec<String>,
+    /// Reasons to rely less on all rails.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) remarks: Vec<String>,
     pub(super) plan: Plan,
     pub(super) markers: Vec<Window>,
     #[serde(skip_serializing_if = "Option::is_none")]

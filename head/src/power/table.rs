@@ -67,6 +67,16 @@ pub(super) fn report(report: &Report) -> String {
     for one in &report.rails {
         add_remarks(&mut text, one);
     }
+    if !report.throttled.is_empty() {
+        let _ = writeln!(
+            text,
+            "throttled meanwhile, so not the joules of this board at full speed: {}",
+            report.throttled.join(", ")
+        );
+    }
+    for remark in &report.remarks {
+        let _ = writeln!(text, "{remark}");
+    }
     if let Some(cost) = &report.sampler {
         let share =
             cost.share().map_or_else(|| "unknown".to_owned(), |share| format!("{:.2} %", share * 1e2));

@@ -66,9 +66,9 @@ impl Wired {
             Some(micro) => format!("{} {address}, shunt {micro} µΩ", chip.to_uppercase()),
             None => format!("{} {address}", chip.to_uppercase()),
         };
-        // The module input of a Jetson Thor.
+        // The input of a Jetson Thor's carrier board.
         let (covers, scope) = match label.as_deref() {
-            Some("VIN") => ("the whole module, without the carrier board", Scope::Module),
+            Some("VIN") => ("the whole board: module and carrier", Scope::Device),
             _ => ("whatever the meter is wired to; check that the shunt is set as built", Scope::Wired),
         };
         let rail = Rail {

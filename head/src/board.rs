@@ -11,21 +11,18 @@ use std::{
 use narrows_int8::Isa;
 use narrows_models::{Bundle, Parts};
 use narrows_power::{Places, discover};
-use serde::Serialize;
 
 use self::{
     machine::Machine,
-    stages::{Camera, Network},
-    sustained::Sustained,
+    progress::progress,
+    report::{BundleFacts, Report},
 };
-use crate::{
-    Chain, Error, Head, Stop,
-    doctor::{self, Checks},
-    signals::Signals,
-};
+use crate::{Chain, Error, Head, Stop, doctor, signals::Signals};
 
 mod machine;
 mod page;
+mod progress;
+mod report;
 mod stages;
 mod sustained;
 
@@ -70,31 +67,6 @@ pub struct Flags {
     /// Where sysfs is mounted; in a container the host's may be elsewhere
     #[arg(long, value_name = "DIR", default_value = "/sys")]
     pub sys: PathBuf,
-}
-
-/// Everything that was measured.
-#[derive(Debug, Serialize)]
-struct Report {
-    /// The program and its version.
-    program: String,
-    /// Seconds since 1970, by this device's clock.
-    taken_at: u64,
-    machine: Machine,
-    bundle: BundleFacts,
-    /// What `narrows-head doctor` finds.
-    checks: Checks,
-    networks: Vec<Network>,
-    cameras: Vec<Camera>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sustained: Option<Sustained>,
-    /// Whether it was ended before its time.
-    interrupted: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct BundleFacts {
-    name: String,
-    digest: String,
 }
 
 /// Measures, writes both files and returns the exit code: 1 where a check failed.
@@ -177,12 +149,6 @@ fn measure(flags: &Flags, stop: &OnceLock<Stop>) -> Result<(Report, bool), Error
         interrupted: stopped(),
     };
     Ok((report, is_failed))
-}
-
-/// Says on standard error what is done now; without a reader of it there is nobody to tell.
-fn progress(what: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "narrows-head board: {what}");
 }
 
 fn write(file: &Path, text: &str) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Report,
+    report::Report,
     stages::Network,
     sustained::{Energy, Sustained},
 };

@@ -16,7 +16,7 @@ use narrows_pixels::{Converter, JpegDecoder, Planes};
 use narrows_video::{Raw, RawFormat};
 use serde::Serialize;
 
-use super::progress;
+use super::progress::progress;
 use crate::{Error, Head, Local, image::decode, load};
 
 /// A road with cars.

@@ -16,7 +16,7 @@ use narrows_power::{
 };
 use serde::Serialize;
 
-use super::{machine, progress, stages::Inputs};
+use super::{machine, progress::progress, stages::Inputs};
 use crate::{Error, Head};
 
 /// Time between two readings of clock and temperature.

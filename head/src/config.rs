@@ -5,7 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use narrows_codec::{Choice, GeometryId, LevelId, Mode};
 use narrows_models::{Bundle, TaskKind};
 use narrows_policy::{EnergyModel, Waiting};
-use narrows_wire::{Framing, identity::is_server_name, limits::MAX_IN_FLIGHT, quic::Tuning};
+use narrows_wire::{
+    Framing, enrol::ENROLMENT_PORT, identity::is_server_name, limits::MAX_IN_FLIGHT, quic::Tuning,
+};
 
 use crate::{
     Error,
@@ -63,6 +65,8 @@ pub struct Config {
     pub device: Option<String>,
     /// Addresses of the servers, at least one, and folder of this device's identity; `None` where nothing is sent.
     pub servers: Option<(Vec<Server>, PathBuf)>,
+    /// Where this device renews its certificate.
+    pub renew_at: RenewAt,
     /// How one of several servers is chosen.
     pub server_choice: ServerChoice,
     /// For how long an earlier server must have been back before it is used again.
@@ -126,6 +130,17 @@ pub enum Level {
     Fixed(LevelId),
     /// For each frame by what the link carries until its deadline.
     Auto,
+}
+
+/// Where a device renews its certificate before it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RenewAt {
+    /// Where it was enrolled; a device whose identity was copied does not.
+    Enrolled,
+    /// At this server.
+    Server(Server),
+    /// Nowhere.
+    Never,
 }
 
 /// Address of a server. The host is also the name that its certificate must contain, without the zone of a link-local address.
@@ -218,6 +233,11 @@ impl Config {
         Ok(Config {
             device: flags.device.as_deref().map(device_name).transpose()?,
             servers,
+            renew_at: match flags.renew_at.as_deref() {
+                None => RenewAt::Enrolled,
+                Some("off") => RenewAt::Never,
+                Some(text) => RenewAt::Server(enrolment_server("--renew-at", text)?),
+            },
             server_choice: flags.servers,
             return_after: Duration::from_secs(in_range("--return-after", flags.return_after, 0, HOUR)?),
             spool: flags.spool.settings()?,
@@ -277,9 +297,14 @@ impl Server {
     /// # Errors
     /// [`Error::Usage`] for `--server` if host or port are missing or malformed.
     pub fn parse(text: &str) -> Result<Self, Error> {
+        Server::parse_for("--server", text)
+    }
+
+    /// The same for another flag.
+    fn parse_for(flag: &'static str, text: &str) -> Result<Self, Error> {
         let wrong = |what: &str| {
             Error::usage(
-                "--server",
+                flag,
                 format!("{text:?} {what}; give HOST:PORT, for example tail.local:7461 or [::1]:7461"),
             )
         };
@@ -321,6 +346,18 @@ impl std::fmt::Display for Server {
             true => write!(f, "[{}]:{}", self.host, self.port),
             false => write!(f, "{}:{}", self.host, self.port),
         }
+    }
+}
+
+/// Parses the address of a server that enrols devices, whose port may be left out.
+///
+/// # Errors
+/// [`Error::Usage`] for `flag`.
+pub(crate) fn enrolment_server(flag: &'static str, text: &str) -> Result<Server, Error> {
+    let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+    match has_port {
+        true => Server::parse_for(flag, text),
+        false => Server::parse_for(flag, &format!("{text}:{ENROLMENT_PORT}")),
     }
 }
 

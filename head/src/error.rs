@@ -92,6 +92,49 @@ pub enum Error {
         /// The reason that the server gave.
         reason: ConnectionEnd,
     },
+    /// The folder has an identity already.
+    #[error(
+        "{} exists: this device is enrolled. `narrows-head renew --identity {}` renews its certificate; to enrol it anew, remove the \
+         folder",
+        Escaped(file),
+        Escaped(folder)
+    )]
+    Enrolled {
+        /// The folder.
+        folder: PathBuf,
+        /// The file that is there.
+        file: PathBuf,
+    },
+    /// A server gives this device no certificate.
+    #[error("the server at {server} gives no certificate: {reason}")]
+    NotEnrolled {
+        /// Address of the server.
+        server: String,
+        /// The server's code and text.
+        reason: String,
+    },
+    /// The operator has not approved this device in time.
+    #[error(
+        "the operator of the server at {server} has not approved this device within {:.0} s; the same command goes on waiting",
+        .waited.as_secs_f64()
+    )]
+    Unapproved {
+        /// Address of the server.
+        server: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// What a server has answered is no identity for this device.
+    #[error("what the server at {server} answers cannot be used: {problem}")]
+    EnrolmentAnswer {
+        /// Address of the server.
+        server: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A private key cannot be made or read, or a signing request not be made with it.
+    #[error("this device's private key")]
+    Key(#[source] rcgen::Error),
     /// The source holds no images.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -296,9 +339,18 @@ impl Error {
             | Error::Head { .. }
             | Error::Net(_)
             | Error::Mismatch { .. } => ErrorKind::Bundle,
-            Error::Identity(_) | Error::Certificate { .. } | Error::Trust { .. } => ErrorKind::Identity,
+            Error::Identity(_)
+            | Error::Certificate { .. }
+            | Error::Trust { .. }
+            | Error::Enrolled { .. }
+            | Error::Key(_) => ErrorKind::Identity,
             Error::Source(_) => ErrorKind::Source,
-            Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol { .. } => ErrorKind::Server,
+            Error::Unreachable { .. }
+            | Error::Refused { .. }
+            | Error::Protocol { .. }
+            | Error::NotEnrolled { .. }
+            | Error::Unapproved { .. }
+            | Error::EnrolmentAnswer { .. } => ErrorKind::Server,
             Error::File { .. }
             | Error::Image { .. }
             | Error::Camera { .. }

@@ -45,6 +45,8 @@ fn warnings(identity: &Identity, now: i64) -> Vec<String> {
 pub(crate) fn remedy(file: &str) -> &'static str {
     match file {
         "ca.pem" => "the server's operator has to make a new CA",
-        _ => "renew it where the CA is: narrows-tail certs renew NAME --dir certs",
+        _ => {
+            "renew it here, narrows-head renew --identity DIR, or where the CA is: narrows-tail certs renew NAME --dir certs"
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! * [`run()`] does what `narrows-head run` does: it takes the frames of a [`source`] along one of these paths, over QUIC to
 //!   the server where one is needed, and writes a [`report::Line`] for each frame.
 //! * [`doctor`] checks the device, its bundle and the connection to the server, [`check`] the settings of a run and the files
-//!   that they name; [`power`] measures energy.
+//!   that they name; [`power`] measures energy; [`enrol`] gets this device its certificate.
 //!
 //! ```
 //! use narrows_codec::{GeometryId, LevelId};
@@ -35,7 +35,9 @@ pub mod config;
 mod demand;
 pub mod doctor;
 pub mod encoding;
+pub mod enrol;
 mod error;
+mod event_loop;
 mod frame;
 mod identity;
 mod limits;

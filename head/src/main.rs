@@ -11,8 +11,11 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand};
 use narrows_head::{
-    Chain, Error, ErrorKind, RunReport, Stop, board, check, config::Flags, doctor, power, run, settings,
-    status,
+    Chain, Error, ErrorKind, RunReport, Stop, board, check,
+    config::Flags,
+    doctor,
+    enrol::{self, EnrolFlags, RenewFlags},
+    power, run, settings, status,
 };
 use narrows_service::{ManualFlags, Origin, ParseError, Parsed, Settings, sample};
 use tracing_subscriber::{filter::Targets, prelude::*};
@@ -167,6 +170,45 @@ Exit codes:
     1  it does not run, does not answer within two seconds, or its last outcome is older than --max-age
     2  a flag cannot be understood";
 
+const ENROL_EXAMPLES: &str = "\
+Examples:
+  On the server:
+    narrows-tail enrol token pi-kitchen --dir certs
+
+  Here, with the token that was printed:
+    narrows-head enrol --server tail.local --token narrows1_… --identity pi
+
+  The same without the token in the list of processes, on a device with the package:
+    sudo -u narrows-head narrows-head enrol --server tail.local --token-file - \\
+        --identity /var/lib/narrows-head/identity
+
+The private key is made here and never leaves this device. Its fingerprint is printed, for the operator to compare. By the token this
+device knows the server: nobody in between can pose as it.
+
+Exit codes:
+    0  the identity is complete
+    2  a flag or the token cannot be understood
+    4  there is an identity, or the server is not the one that the token is of
+    6  the server cannot be reached, or gives no certificate
+    7  the folder cannot be written";
+
+const RENEW_EXAMPLES: &str = "\
+Examples:
+  Now, and not when a third of the certificate's life is left:
+    narrows-head renew --identity pi
+
+  A device whose identity was copied:
+    narrows-head renew --identity pi --server tail.local
+
+A new private key is made here. A head that runs takes the new identity within half a minute, for its next connection.
+
+Exit codes:
+    0  the identity was renewed
+    2  a flag cannot be understood
+    4  the identity is missing, damaged, revoked or not trusted
+    6  the server cannot be reached, or gives no certificate
+    7  the folder cannot be written";
+
 const CONFIG_EXAMPLES: &str = "\
 Example:
   Begin a file of settings, and say where it is wrong:
@@ -201,6 +243,12 @@ enum Command {
     /// Ask a running head how it is doing: server, frames, sources, sinks, temperature
     #[command(after_help = STATUS_EXAMPLES)]
     Status(status::Flags),
+    /// Get this device its certificate from a server, with a token
+    #[command(after_help = ENROL_EXAMPLES)]
+    Enrol(EnrolFlags),
+    /// Renew this device's certificate now
+    #[command(after_help = RENEW_EXAMPLES)]
+    Renew(RenewFlags),
     /// Write man pages and shell completions, for packages
     #[command(hide = true)]
     Manual(ManualFlags),
@@ -277,6 +325,8 @@ fn main() -> ExitCode {
         Command::Manual(folders) => narrows_service::manual(&Cli::command(), &folders)
             .map(|()| ExitCode::SUCCESS)
             .map_err(|source| Error::Output { place: folders.man.display().to_string(), source }),
+        Command::Enrol(flags) => enrol::enrol(&flags).map(|()| ExitCode::SUCCESS),
+        Command::Renew(flags) => enrol::renew(&flags).map(|()| ExitCode::SUCCESS),
         Command::Power(flags) => power::power(&flags).map(ExitCode::from),
         Command::Doctor(flags) => doctor::doctor(&flags).map(ExitCode::from),
         Command::Board(flags) => board::board(&flags).map(ExitCode::from),

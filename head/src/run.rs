@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use narrows_service::{Notifier, Origin};
 use tokio::{
-    runtime::{self, Runtime},
     sync::mpsc,
     time::{sleep, timeout},
 };
@@ -12,6 +11,7 @@ use tokio::{
 use crate::{
     Error, Stop,
     config::Flags,
+    event_loop::event_loop,
     limits,
     report::{Summary, Totals},
     shutdown::Shutdown,
@@ -98,11 +98,6 @@ pub fn run(flags: &Flags, origin: Option<Origin<Flags>>) -> Result<RunReport, Er
     });
     runtime.shutdown_background();
     report
-}
-
-fn event_loop() -> Result<Runtime, Error> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|source| Error::Device { problem: "no event loop", source })
 }
 
 /// Opens the parts of a run and runs it to its end.

@@ -27,12 +27,13 @@ mod spool;
 mod tests;
 mod transfer;
 
-pub(crate) use connect::{Access, ConnectError, Connector, Session};
+pub(crate) use connect::{Access, ConnectError, Connector, Session, dial, ended};
 pub(crate) use decisions::{DecisionFile, DecisionLog};
 pub(crate) use fallback::{Fallback, LocalAnswers};
 pub(crate) use planned::Planning;
 pub(crate) use probe::obstacle;
 pub(crate) use queue::FrameQueue;
+pub(crate) use resolve::Resolver;
 pub(crate) use search::{Search, find};
 pub(crate) use servers::Servers;
 pub(crate) use spool::{SPOOLED_IN_FLIGHT, Spool};

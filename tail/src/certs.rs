@@ -21,6 +21,15 @@ mod name;
 mod records;
 mod revoke;
 
+pub(crate) use self::{
+    authority::Authority,
+    date::{now, text},
+    files::{create_folder, replace},
+    issue::for_device,
+    name::check_device,
+    records::all as issued,
+    revoke::{is_of, present_list},
+};
 pub use self::{
     error::Error,
     issue::{Issued, Key, device, init, renew, server},

@@ -10,7 +10,7 @@ use crate::{
     Error,
     config::Serve,
     engine::{BundleOptions, Engine, Load, Options, chain},
-    serve::{Certificates, PortFile, RightsFile, bind_tcp, resolve, warnings_now},
+    serve::{Certificates, Enrolment, PortFile, RightsFile, bind_tcp, resolve, warnings_now},
     settings::{describe, placed},
 };
 
@@ -38,6 +38,17 @@ pub fn check(config: &Serve, settings: Option<&Settings>, networks: bool) -> Che
         }
     }
     identity(config, settings, &mut checks);
+    if config.enrol.listen.is_some() {
+        let identity = Certificates::new(&config.identity, config.crl.as_deref()).load().map_err(Error::from);
+        match identity.and_then(|identity| Enrolment::open(config, &identity)) {
+            Ok(_) => checks.push(Check::ok("enrol", "the CA can sign, and the address can be listened on")),
+            Err(error) if is_in_use(&error) => checks.push(listens("enrol", Err(error), settings)),
+            Err(error) => {
+                let remedy = "docs/enrolment.md says what a server needs to enrol devices";
+                checks.push(Check::failed("enrol", describe(settings, &error), remedy));
+            }
+        }
+    }
     checks.push(listens("listen", resolve(&config.listen), settings));
     if let Some(listen) = &config.status.listen {
         checks.push(listens("status", bind_tcp(listen).map(|(address, _)| address), settings));

@@ -1,6 +1,7 @@
 //! The command line. Every option states its default, its unit and its worst-case cost.
 
 mod bundles;
+mod enrol;
 mod listen;
 mod oip;
 mod status;
@@ -16,6 +17,7 @@ use narrows_wire::{
 
 pub use self::{
     bundles::{Bundles, Load, WarmUp},
+    enrol::{Approval, Enrol, EnrolCommand},
     listen::Listen,
     oip::Oip,
     status::Status,
@@ -82,6 +84,19 @@ Examples:
 Copy certs/server to the server and certs/devices/pi-kitchen to the device. Keep certs/ca.key offline: whoever has it signs
 devices. docs/certificates.md has more.";
 
+const ENROL_EXAMPLES: &str = "\
+Examples:
+  On the server, whose settings have --enrol 0.0.0.0:7463 --enrol-ca certs:
+    narrows-tail enrol token pi-kitchen --dir certs
+
+  On the device, with the token that was printed:
+    narrows-head enrol --server HOST --token TOKEN --identity pi-kitchen
+
+  With --enrol-approval operator the device waits for:
+    narrows-tail enrol approve pi-kitchen --dir certs
+
+The device's private key is made on the device and stays there. docs/enrolment.md has more.";
+
 const SERVE_EXAMPLES: &str = "\
 Examples:
   For clients on this machine:
@@ -118,6 +133,9 @@ pub enum Command {
     /// Make, renew, revoke and list certificates: a private CA, the server's identity, and an identity for each device
     #[command(subcommand, after_help = CERTS_EXAMPLES)]
     Certs(Certs),
+    /// Let devices get their certificates over the network: tokens, the list of devices that ask, approval
+    #[command(subcommand, after_help = ENROL_EXAMPLES)]
+    Enrol(EnrolCommand),
 }
 
 /// `narrows-tail certs`.
@@ -323,6 +341,9 @@ pub struct Serve {
     /// Health, metrics and the dashboard.
     #[command(flatten)]
     pub status: Status,
+    /// Enrolment of devices.
+    #[command(flatten)]
+    pub enrol: Enrol,
 }
 
 /// How a line of the log is written.

@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 use narrows_models::Digest;
 
 pub use self::file::Fault;
-use self::pattern::Pattern;
+pub(crate) use self::pattern::Pattern;
 use crate::engine::Terms;
 
 /// The rights of all devices: sections with a pattern of names each, of which the first that fits counts, and a default.

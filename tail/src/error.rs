@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use narrows_wire::{identity::IdentityError, quic::SetupError};
 
-use crate::{Shortage, certs, devices, engine};
+use crate::{Shortage, certs, devices, engine, enrol};
 
 /// An error of the server. [`Error::kind`] says what is at fault.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,22 @@ pub enum Error {
     /// Certificates cannot be made.
     #[error(transparent)]
     Certs(#[from] certs::Error),
+    /// Devices cannot be enrolled.
+    #[error(transparent)]
+    Enrol(#[from] enrol::Error),
+    /// The CA that is to sign has not signed the server's certificate.
+    #[error(
+        "the CA in {} has not signed the certificate in {}, so devices that it enrols would not know this server; give \
+         --enrol-ca the CA that the server's identity is from",
+        dir.display(),
+        identity.display()
+    )]
+    OtherAuthority {
+        /// The folder of the CA.
+        dir: PathBuf,
+        /// The folder of the server's identity.
+        identity: PathBuf,
+    },
     /// The file with the devices' rights cannot be read.
     #[error("cannot read {} (--devices)", file.display())]
     UnreadDevices {
@@ -99,7 +115,9 @@ impl Error {
                 engine::ErrorKind::Runtime => ErrorKind::Runtime,
                 engine::ErrorKind::System => ErrorKind::Other,
             },
-            Error::Identity(_) | Error::Certs(_) => ErrorKind::Identity,
+            Error::Identity(_) | Error::Certs(_) | Error::Enrol(_) | Error::OtherAuthority { .. } => {
+                ErrorKind::Identity
+            }
             Error::Bind { .. } | Error::Resolve { .. } => ErrorKind::Bind,
             Error::UnreadDevices { .. }
             | Error::Devices { .. }

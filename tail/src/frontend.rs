@@ -3,6 +3,7 @@
 pub(crate) mod admission;
 pub(crate) mod budget;
 pub(crate) mod codes;
+pub(crate) mod enrol;
 pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod metrics;

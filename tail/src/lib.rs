@@ -36,6 +36,7 @@ pub mod check;
 pub mod config;
 pub mod devices;
 pub mod engine;
+pub mod enrol;
 mod error;
 mod files;
 mod frontend;

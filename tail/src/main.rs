@@ -12,8 +12,8 @@ use narrows_tail::{
     Error,
     certs::{self, Issued, Key},
     check,
-    config::{Certs, Cli, Command, LogFormat, Serve},
-    serve, settings,
+    config::{Certs, Cli, Command, EnrolCommand, LogFormat, Serve},
+    enrol, serve, settings,
 };
 use tracing_subscriber::{filter::Targets, prelude::*};
 
@@ -57,6 +57,7 @@ fn main() -> ExitCode {
             narrows_service::manual(&Cli::command(), folders).map_err(|source| Error::Io { what, source })
         }
         Command::Certs(command) => make_certificates(command),
+        Command::Enrol(command) => let_in(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -133,6 +134,50 @@ fn make_certificates(command: &Certs) -> Result<(), Error> {
                 true => serde_json::to_string_pretty(&entries).unwrap_or_default() + "\n",
                 false => certs::table(&entries),
             })
+        }
+    }
+}
+
+/// Makes a token, lists tokens and devices, or decides on a device that waits.
+fn let_in(command: &EnrolCommand) -> Result<(), Error> {
+    match command {
+        EnrolCommand::Token { names, dir, valid } => {
+            let made = enrol::token(dir, names, *valid)?;
+            print(&format!("{}\n", made.token))?;
+            eprintln!(
+                "token {} lets one device in as {names}, once, until {}; it is not shown again. On the device:\n  \
+                 narrows-head enrol --server HOST --token TOKEN --identity DIR\n\
+                 the device believes a server alone whose CA has the key {}",
+                made.token.id(),
+                made.ends,
+                made.token.ca()
+            );
+            Ok(())
+        }
+        EnrolCommand::List { dir, json } => {
+            let (tokens, requests) = enrol::list(dir)?;
+            print(&match json {
+                true => {
+                    let all = serde_json::json!({ "tokens": tokens, "requests": requests });
+                    format!("{all:#}\n")
+                }
+                false => enrol::table(&tokens, &requests),
+            })
+        }
+        EnrolCommand::Approve { which, dir, valid } => {
+            let done = enrol::approve(dir, which, *valid)?;
+            print(&format!("{}\n", done.name))?;
+            eprintln!(
+                "approved {} with the key {}; it fetches its certificate within seconds",
+                done.name, done.key
+            );
+            Ok(())
+        }
+        EnrolCommand::Reject { which, dir } => {
+            let done = enrol::reject(dir, which)?;
+            print(&format!("{}\n", done.name))?;
+            eprintln!("rejected {} with the key {}", done.name, done.key);
+            Ok(())
         }
     }
 }

@@ -4,6 +4,7 @@
 mod bundles;
 mod certificates;
 mod changes;
+mod enrol;
 mod listen;
 mod port_file;
 mod reload;
@@ -37,6 +38,7 @@ use self::{
 };
 pub(crate) use self::{
     certificates::{Certificates, warnings_now},
+    enrol::Enrolment,
     listen::{bind_tcp, resolve},
     port_file::PortFile,
     rights::RightsFile,
@@ -46,6 +48,7 @@ use crate::{
     config::Serve,
     engine::Engine,
     frontend::{
+        enrol::Enrolments,
         oip::{self, Oip},
         peers::{Limits, NotAccepted},
         quic::{Shared, serve as serve_quic},
@@ -86,6 +89,7 @@ pub fn serve(config: &Serve, origin: Option<Origin<Serve>>) -> Result<(), Error>
     let quic = quic::server_config(&identity, &tuning)?;
     let port_file = config.port_file.as_deref().map(PortFile::open).transpose()?;
     let address = resolve(&config.listen)?;
+    let enrolment = Enrolment::open(config, &identity)?;
     let listener = config.status.listen.as_ref().map(bind_tcp).transpose()?;
     let oip_listener = config.oip.http.as_ref().map(bind_tcp).transpose()?;
     // Threads for blocking work: one per image that is decoded, and one in the place of each worker that computes a mask.
@@ -125,8 +129,10 @@ pub fn serve(config: &Serve, origin: Option<Origin<Serve>>) -> Result<(), Error>
         let endpoint = quic::server_endpoint(address, quic, &identity, &tuning)?;
         let address = endpoint.local_addr().map_err(|source| Error::Bind { address, source })?;
         let drain = signals::drain()?;
+        let enrolments = enrolment.map(|enrolment| enrolment.begin(&identity, drain.clone())).transpose()?;
         let renewal = Renewal {
             endpoint: endpoint.clone(),
+            enrolments,
             shared: Arc::clone(&shared),
             status: Arc::clone(&status),
             tuning,
@@ -206,6 +212,7 @@ fn executor(workers: usize, blocking: usize) -> Result<Runtime, Error> {
 /// The parts of a running server that new certificates and a new revocation list are given to.
 struct Renewal {
     endpoint: Endpoint,
+    enrolments: Option<Enrolments>,
     shared: Arc<Shared>,
     status: Arc<Status>,
     tuning: Tuning,
@@ -227,6 +234,7 @@ impl Renewal {
             let draining = self.drain.borrow();
             if !*draining {
                 self.endpoint.set_server_config(Some(settings));
+                self.enrolments.as_ref().map_or(Ok(()), |enrolments| enrolments.apply(identity))?;
             }
         }
         self.status.show_certificates(identity);

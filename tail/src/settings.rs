@@ -10,6 +10,7 @@ pub const LAYOUT: Layout = Layout {
         Section { name: "bundles", key: "folders", flag: "bundle" },
         Section { name: "oip", key: "http", flag: "oip-http" },
         Section::new("status", "listen"),
+        Section::new("enrol", "listen"),
     ],
     tables: &[],
     own: &["devices"],
@@ -22,7 +23,7 @@ pub const INTRO: &str = "\
 Settings of narrows-tail, for `narrows-tail serve --config tail.toml`.
 
 Every key is a flag of `narrows-tail serve` without its dashes in front, and a section is a prefix: `devices` in [status] \
-is `--status-devices`. Two keys have other names: `folders` in [bundles] is `--bundle`, and `listen` in [status] is `--status`. A flag that may be given several times takes a list. Flags on the command line count more than this file. Relative paths are relative to the folder of \
+is `--status-devices`. Some keys have other names: `folders` in [bundles] is `--bundle`, and `listen` in [status] and [enrol] is `--status` and `--enrol`. A flag that may be given several times takes a list. Flags on the command line count more than this file. Relative paths are relative to the folder of \
 this file. Keys that stand in comments show the default, or where there is none what a value looks like.
 
 `narrows-tail check --config tail.toml` tells what is wrong with it, without serving.";
@@ -44,6 +45,7 @@ pub fn describe(settings: Option<&Settings>, error: &Error) -> String {
     let text = engine::chain(error);
     let flag = match (error, error.kind()) {
         (Error::UnreadDevices { .. } | Error::Devices { .. }, _) => "devices",
+        (Error::Enrol(_) | Error::OtherAuthority { .. }, _) => "enrol-ca",
         (_, ErrorKind::Bundle) => "bundle",
         (_, ErrorKind::Identity) => "identity",
         (_, ErrorKind::Bind) => "listen",

@@ -100,6 +100,11 @@ fn commands_for_certificates_work() -> Result<()> {
 }
 
 #[test]
+fn commands_for_enrolment_work() -> Result<()> {
+    run("docs/enrolment.md")
+}
+
+#[test]
 fn commands_for_rate_control_work() -> Result<()> {
     run("docs/rate-control.md")
 }
@@ -199,7 +204,7 @@ fn check_flags(command: &str) -> Result<()> {
         let program = programs.parent().unwrap_or(Path::new("")).join(rest[0]);
         let mut help = Command::new(program);
         help.arg(first);
-        if *first == "certs" {
+        if ["certs", "enrol", "bundle"].contains(first) && rest[0] == "narrows-tail" {
             help.args(rest.get(2));
         }
         let output = help.arg("--help").output()?;
@@ -270,8 +275,10 @@ fn commands(text: &str, fence: &str) -> Vec<String> {
 struct Place {
     /// A folder like that of the project: what commands read is linked, what they write stays in it.
     folder: TempDir,
-    /// A free port in the place of the one that documents name, so that documents can be run at the same time.
+    /// Free ports in the place of those that documents name, for frames and for enrolments, so that documents can be run at the
+    /// same time.
     port: String,
+    enrolments: String,
 }
 
 impl Place {
@@ -283,10 +290,14 @@ impl Place {
         // Below the range from which systems give ports to sockets that ask for any.
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let first = 12_000 + (std::process::id() % 16_000) as u16;
-        let port = (0..4_000).map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed)).find(|port| {
-            UdpSocket::bind(("127.0.0.1", *port)).is_ok() && TcpListener::bind(("127.0.0.1", *port)).is_ok()
-        });
-        Ok(Place { folder, port: port.context("no free port")?.to_string() })
+        let free = || {
+            let port = (0..4_000).map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed)).find(|port| {
+                UdpSocket::bind(("127.0.0.1", *port)).is_ok()
+                    && TcpListener::bind(("127.0.0.1", *port)).is_ok()
+            });
+            Ok::<_, anyhow::Error>(port.context("no free port")?.to_string())
+        };
+        Ok(Place { folder, port: free()?, enrolments: free()? })
     }
 
     /// A shell that runs `command` here; the server of the documents is this machine.
@@ -295,6 +306,7 @@ impl Place {
         let programs = programs.parent().unwrap_or(Path::new("")).display().to_string();
         let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
         let command = command.replace("server.example", "localhost").replace("7461", &self.port);
+        let command = command.replace("7463", &self.enrolments);
         let port = format!(":{}", self.port);
         let command = command.replace(":8080", &port).replace(":7462", &port);
         let mut shell = Command::new("bash");

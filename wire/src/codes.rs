@@ -236,6 +236,48 @@ codes! {
     }
 }
 
+codes! {
+    /// The first byte of every message of an enrolment (PROTOCOL.md section 9).
+    EnrolmentType: u8 {
+        /// Client to server: a first certificate, with a token.
+        Enrol = 1, "enrol";
+        /// Client to server: another certificate before the present one ends.
+        Renew = 2, "renew";
+        /// Server to client: the certificate.
+        Issued = 3, "issued";
+        /// Server to client: the operator has not decided yet.
+        Pending = 4, "pending";
+        /// Server to client: there will be no certificate.
+        Refused = 5, "refused";
+    }
+}
+
+codes! {
+    /// The reason why a device gets no certificate.
+    EnrolmentCode: u16 {
+        /// There is no such token, or its secret is another one.
+        Token = 1, "the token is not known";
+        /// The token's time is over.
+        Ended = 2, "the token has ended";
+        /// Another key has used the token.
+        Used = 3, "the token was used";
+        /// The token is not for this name, or the name is taken.
+        Name = 4, "the name cannot be had";
+        /// The signing request is damaged, or its signature is not by its key.
+        Request = 5, "the signing request cannot be used";
+        /// The operator has refused it.
+        Rejected = 6, "rejected";
+        /// The certificate is revoked, so there is no other one.
+        Revoked = 7, "revoked";
+        /// The device was given many certificates of late.
+        Often = 8, "too often";
+        /// The server failed, or cannot sign.
+        Internal = 9, "the server failed";
+        /// A renewal without a certificate of this CA that authenticates the connection.
+        Unauthenticated = 10, "no certificate that can be renewed";
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,6 +303,8 @@ mod tests {
         let numbers: Vec<u16> = RefusalCode::KNOWN.iter().map(|&code| code.into()).collect();
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
         let numbers: Vec<u32> = Close::KNOWN.iter().map(|&code| code.into()).collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
+        let numbers: Vec<u16> = EnrolmentCode::KNOWN.iter().map(|&code| code.into()).collect();
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
         let numbers: Vec<u8> = FrameType::KNOWN.iter().map(|&code| code.into()).collect();
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));

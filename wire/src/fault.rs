@@ -15,7 +15,10 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::time::ASN1Time;
 
-use crate::{identity::names_of, text::Quoted};
+use crate::{
+    identity::{Fingerprint, names_of},
+    text::Quoted,
+};
 
 /// Why a client did not accept the certificate that a server showed. Times are seconds since 1970 (Unix time).
 ///
@@ -43,6 +46,11 @@ pub enum CertificateFault {
     },
     /// The certificate is not signed by the CA that this side trusts.
     UnknownIssuer,
+    /// None of the certificates that were shown is that of the CA whose key has this fingerprint.
+    OtherAuthority {
+        /// The fingerprint of the CA's key that was to be shown.
+        expected: Fingerprint,
+    },
     /// The certificate does not carry the name that the client connects to.
     WrongName {
         /// The name that the client connects to.
@@ -84,6 +92,11 @@ impl fmt::Display for CertificateFault {
             CertificateFault::UnknownIssuer => {
                 f.write_str("the server's certificate is not signed by the CA in this side's ca.pem")
             }
+            CertificateFault::OtherAuthority { expected } => write!(
+                f,
+                "the server does not show the CA that the token names ({expected}): the token is of another server, or \
+                 somebody stands between this device and the server"
+            ),
             CertificateFault::WrongName { expected, names } => {
                 write!(f, "the server's certificate is not for {}; it carries ", Quoted(expected))?;
                 if names.is_empty() {
@@ -168,6 +181,12 @@ impl CertificateCheck {
     pub fn fault(&self) -> Option<&CertificateFault> {
         self.0.get()
     }
+
+    /// Keeps the fault that ends the attempt.
+    pub(crate) fn note(&self, fault: CertificateFault) {
+        // One configuration serves one attempt, so there is one fault.
+        let _ = self.0.set(fault);
+    }
 }
 
 /// Verifies as `inner` does and keeps the fault.
@@ -188,8 +207,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let result = self.inner.verify_server_cert(certificate, intermediates, name, ocsp, now);
         if let Err(error) = &result {
-            // One configuration serves one attempt, so there is one fault.
-            let _ = self.check.0.set(fault(error, certificate, name, now));
+            self.check.note(fault(error, certificate, name, now));
         }
         result
     }
@@ -217,7 +235,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-fn fault(
+/// Why a certificate was not accepted, as a value.
+pub(crate) fn fault(
     error: &Error,
     certificate: &CertificateDer<'_>,
     name: &ServerName<'_>,

@@ -3,18 +3,25 @@
 
 mod certificate;
 mod error;
+mod fingerprint;
 mod revocation;
 
 use std::path::{Path, PathBuf};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 
 use self::error::read;
 pub use self::{
     certificate::{CertificateInfo, CertificateKind},
     error::{IdentityError, read_private},
+    fingerprint::{Fingerprint, NoFingerprint},
     revocation::{RevocationList, Revoked},
 };
+
+/// The file of a renewed identity that is being put in the place of `cert.pem` and `key.pem`: both of them in one file, which can be
+/// written at once.
+pub const RENEWED: &str = "renewed.pem";
 
 /// Days before its end from which on a certificate should be renewed.
 pub const RENEW_DAYS: i64 = 30;
@@ -58,26 +65,48 @@ impl Validity {
 }
 
 impl Identity {
-    /// Reads `ca.pem`, `cert.pem` and `key.pem` of a folder. `key.pem` must be readable by its owner alone.
+    /// Reads `ca.pem`, `cert.pem` and `key.pem` of a folder; where there is a [`RENEWED`], it counts in the place of the latter two.
+    /// The private key must be readable by its owner alone.
     ///
     /// # Errors
     /// [`IdentityError::Read`], [`IdentityError::Pem`], [`IdentityError::Empty`], [`IdentityError::Exposed`] or
     /// [`IdentityError::Owner`].
     pub fn load(folder: &Path) -> Result<Identity, IdentityError> {
-        let key = folder.join("key.pem");
+        let renewed = folder.join(RENEWED);
+        let [certificate_file, key_file] = match renewed.symlink_metadata().is_ok() {
+            true => [renewed.clone(), renewed],
+            false => [folder.join("cert.pem"), folder.join("key.pem")],
+        };
         Ok(Identity {
             ca: certificates(&folder.join("ca.pem"))?,
-            chain: certificates(&folder.join("cert.pem"))?,
-            key: match PrivateKeyDer::from_pem_slice(&read_private(&key)?) {
+            chain: certificates(&certificate_file)?,
+            key: match PrivateKeyDer::from_pem_slice(&read_private(&key_file)?) {
                 Ok(key) => key,
                 Err(rustls_pki_types::pem::Error::NoItemsFound) => {
-                    return Err(IdentityError::Empty { file: key, expected: "private key" });
+                    return Err(IdentityError::Empty { file: key_file, expected: "private key" });
                 }
-                Err(source) => return Err(IdentityError::Pem { file: key, source }),
+                Err(source) => return Err(IdentityError::Pem { file: key_file, source }),
             },
             revoked: None,
             folder: folder.to_owned(),
         })
+    }
+
+    /// An identity that is not in files yet. `folder` is where they will be, for messages.
+    #[must_use]
+    pub fn of(
+        ca: Vec<CertificateDer<'static>>,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        folder: &Path,
+    ) -> Identity {
+        Identity { ca, chain, key, revoked: None, folder: folder.to_owned() }
+    }
+
+    /// Its own certificate, and those behind it.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
     }
 
     /// The same identity, which refuses the certificates that are on a revocation list.
@@ -108,6 +137,18 @@ impl Identity {
     #[must_use]
     pub fn name(&self) -> Option<String> {
         self.chain.first().and_then(name_of)
+    }
+
+    /// Whether a CA has signed its own certificate.
+    #[must_use]
+    pub fn is_issued_by(&self, ca: &CertificateDer<'_>) -> bool {
+        self.chain.first().is_some_and(|own| certificate::is_issued_by(own, ca))
+    }
+
+    /// The certificate of the CA that has signed its own, if that is one that it accepts.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&CertificateDer<'static>> {
+        self.ca.iter().find(|ca| self.is_issued_by(ca))
     }
 
     /// The certificates of the CAs that it accepts.
@@ -185,6 +226,18 @@ pub fn is_server_name(host: &str) -> bool {
 /// The DNS names and IP addresses of a certificate, DNS names first; none if it cannot be read. The texts are the peer's.
 pub(crate) fn names_of(certificate: &CertificateDer<'_>) -> Vec<String> {
     CertificateInfo::read(certificate).map_or_else(|_| Vec::new(), |info| info.names)
+}
+
+/// What stands in a PEM file (RFC 7468) for DER with this label.
+#[must_use]
+pub fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    for line in text.as_bytes().chunks(64) {
+        pem.extend(line.iter().map(|byte| char::from(*byte)));
+        pem.push('\n');
+    }
+    pem + &format!("-----END {label}-----\n")
 }
 
 /// Reads the certificates of a PEM file.

@@ -1,9 +1,10 @@
 //! The protocol between head (device) and tail (server): messages, sessions, and the settings of QUIC.
 //!
-//! `wire/PROTOCOL.md` specifies the protocol, and the parsers cite its sections. The crate has two parts:
+//! `wire/PROTOCOL.md` specifies the protocol, and the parsers cite its sections. The crate has three parts:
 //!
 //! * **pure**: [`Hello`], [`Request`], [`FrameReply`] and the state machines in [`session`] take bytes and the current time
 //!   and return values. They use no socket and no clock.
+//! * **enrolment**: [`enrol`] holds the messages by which a device gets its certificate, and tokens.
 //! * **QUIC**: [`quic`] holds the settings of the transport, [`identity`] reads certificates from a folder, and [`stream`]
 //!   sends and receives whole messages.
 //!
@@ -30,6 +31,7 @@ mod bundle;
 pub mod codes;
 mod cursor;
 mod end;
+pub mod enrol;
 mod error;
 mod fault;
 mod hello;
@@ -38,6 +40,7 @@ mod keys;
 pub mod limits;
 mod map;
 mod notice;
+mod pinned;
 pub mod quic;
 mod refusal;
 mod reply;
@@ -49,8 +52,8 @@ pub mod text;
 
 pub use bundle::BundleId;
 pub use codes::{
-    Close, FrameType, Framing, ImageFormat, MapEncoding, OutcomeKind, Path, PayloadKind, Provider, QueryKind,
-    RefusalCode, Reset,
+    Close, EnrolmentCode, EnrolmentType, FrameType, Framing, ImageFormat, MapEncoding, OutcomeKind, Path,
+    PayloadKind, Provider, QueryKind, RefusalCode, Reset,
 };
 pub use error::{Error, ErrorKind, Problem};
 pub use hello::{Hello, HelloReply, Standing, Welcome, WelcomeBundle};

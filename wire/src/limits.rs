@@ -55,6 +55,24 @@ pub const MAX_NOTICE: usize = 1024;
 /// Notices that may be on their way to a client at once.
 pub const MAX_NOTICES: u8 = 4;
 
+/// Bytes of a certificate signing request. That of a P-256 key has 0.3 kB, of RSA with 4096 bits 1.7 kB.
+pub const MAX_SIGNING_REQUEST: usize = 4096;
+
+/// Bytes of a certificate in the answer to an enrolment. Those of this project have 0.5 kB.
+pub const MAX_CERTIFICATE: usize = 8 * 1024;
+
+/// Certificates in the answer to an enrolment: the device's, and those of CAs behind it.
+pub const MAX_CHAIN: usize = 4;
+
+/// Bytes of a device's message in an enrolment.
+pub const MAX_ENROLMENT: usize = MAX_SIGNING_REQUEST + 128;
+
+/// Bytes of the answer to an enrolment.
+pub const MAX_ENROLMENT_REPLY: usize = MAX_CHAIN * (MAX_CERTIFICATE + 4) + 16;
+
+/// The time from the end of the handshake of an enrolment to its answer.
+pub const ENROLMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The time that a QUIC handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 

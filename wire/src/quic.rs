@@ -1,6 +1,8 @@
 //! The settings of QUIC (PROTOCOL.md section 1): TLS 1.3 with certificates on both sides, transport parameters, and the
 //! socket buffers. This module is the only one that configures quinn.
 
+mod enrol;
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -20,10 +22,13 @@ use rustls::{
         CryptoProvider,
         ring::{cipher_suite, default_provider},
     },
-    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::{
+        ClientCertVerifierBuilder, NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier,
+    },
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
+pub use self::enrol::{Enrolling, enrolment_client, enrolment_endpoint, enrolment_server, renewal_client};
 use crate::{
     ALPN, Close,
     fault::Verifier,
@@ -124,6 +129,15 @@ pub fn client_attempt(
     tuning: &Tuning,
     congestion: Option<Arc<dyn ControllerFactory + Send + Sync>>,
 ) -> Result<(ClientConfig, CertificateCheck), SetupError> {
+    let (tls, check) = client_tls(identity, ALPN)?;
+    Ok((client_settings(tls, tuning, congestion)?, check))
+}
+
+/// TLS of a client that shows its identity's certificate and accepts those of its identity's CA.
+fn client_tls(
+    identity: &Identity,
+    protocol: &[u8],
+) -> Result<(rustls::ClientConfig, CertificateCheck), SetupError> {
     let check = CertificateCheck::default();
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(identity)?), provider())
         .build()
@@ -136,7 +150,16 @@ pub fn client_attempt(
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
         .map_err(|source| identity.unusable("key.pem", source))?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![protocol.to_vec()];
+    Ok((tls, check))
+}
+
+/// The settings of a client with this TLS.
+fn client_settings(
+    tls: rustls::ClientConfig,
+    tuning: &Tuning,
+    congestion: Option<Arc<dyn ControllerFactory + Send + Sync>>,
+) -> Result<ClientConfig, SetupError> {
     let tls = QuicClientConfig::try_from(tls).map_err(|_| SetupError::Tuning("no cipher suite for QUIC"))?;
     let mut config = ClientConfig::new(Arc::new(tls));
     let mut transport = transport(tuning)?;
@@ -153,7 +176,7 @@ pub fn client_attempt(
         transport.congestion_controller_factory(congestion).ack_frequency_config(Some(acknowledgements));
     }
     config.transport_config(Arc::new(transport));
-    Ok((config, check))
+    Ok(config)
 }
 
 /// Why a server with the identity's CA would not accept the identity as that of a client, at the present time of this device.
@@ -177,8 +200,20 @@ impl ClientVerifier {
     /// # Errors
     /// [`SetupError::Identity`] if the CA's certificate or the revocation list cannot be used.
     pub fn new(identity: &Identity) -> Result<ClientVerifier, SetupError> {
+        ClientVerifier::with(identity, |verifier| verifier)
+    }
+
+    /// The verifier of a server that also lets clients in which show no certificate.
+    fn optional(identity: &Identity) -> Result<ClientVerifier, SetupError> {
+        ClientVerifier::with(identity, ClientCertVerifierBuilder::allow_unauthenticated)
+    }
+
+    fn with(
+        identity: &Identity,
+        set: impl Fn(ClientCertVerifierBuilder) -> ClientCertVerifierBuilder,
+    ) -> Result<ClientVerifier, SetupError> {
         let mut verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)?), provider());
+            set(WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)?), provider()));
         if let Some(revoked) = &identity.revoked {
             // A CA without a list has revoked nothing, and a list that has ended still holds: its certificates stay revoked.
             verifier = verifier
@@ -208,19 +243,8 @@ impl ClientVerifier {
 /// # Errors
 /// [`SetupError::Identity`] or [`SetupError::Tuning`].
 pub fn server_config(identity: &Identity, tuning: &Tuning) -> Result<ServerConfig, SetupError> {
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|source| identity.unusable("key.pem", source))?
-        .with_client_cert_verifier(ClientVerifier::new(identity)?.0)
-        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
-        .map_err(|source| identity.unusable("key.pem", source))?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    // No connection continues an earlier TLS session: in such a handshake the client's certificate would not be verified
-    // again, and the tickets cost every connection bytes that matter on a slow link.
-    tls.session_storage = Arc::new(NoServerSessionStorage {});
-    tls.send_tls13_tickets = 0;
-    let tls = QuicServerConfig::try_from(tls).map_err(|_| SetupError::Tuning("no cipher suite for QUIC"))?;
-    let mut config = ServerConfig::with_crypto(Arc::new(tls));
+    let verifier = ClientVerifier::new(identity)?;
+    let mut config = server_tls(identity, verifier, identity.chain.clone(), ALPN)?;
     let mut transport = transport(tuning)?;
     // Before its hello is accepted a peer has one stream and little memory. See `allow_requests`.
     transport.max_concurrent_bidi_streams(VarInt::from_u32(1));
@@ -233,6 +257,28 @@ pub fn server_config(identity: &Identity, tuning: &Tuning) -> Result<ServerConfi
     config.incoming_buffer_size_total(4 << 20);
     EndpointKeys::derive(identity).accept_tokens(&mut config);
     Ok(config)
+}
+
+/// The settings of a server that shows this chain, with TLS alone set.
+fn server_tls(
+    identity: &Identity,
+    verifier: ClientVerifier,
+    chain: Vec<CertificateDer<'static>>,
+    protocol: &[u8],
+) -> Result<ServerConfig, SetupError> {
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|source| identity.unusable("key.pem", source))?
+        .with_client_cert_verifier(verifier.0)
+        .with_single_cert(chain, identity.key.clone_key())
+        .map_err(|source| identity.unusable("key.pem", source))?;
+    tls.alpn_protocols = vec![protocol.to_vec()];
+    // No connection continues an earlier TLS session: in such a handshake the client's certificate would not be verified
+    // again, and the tickets cost every connection bytes that matter on a slow link.
+    tls.session_storage = Arc::new(NoServerSessionStorage {});
+    tls.send_tls13_tickets = 0;
+    let tls = QuicServerConfig::try_from(tls).map_err(|_| SetupError::Tuning("no cipher suite for QUIC"))?;
+    Ok(ServerConfig::with_crypto(Arc::new(tls)))
 }
 
 /// Allows a client to send requests, of which `max_in_flight` may be in flight. A server calls it when it has accepted the

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "waits for a process to listen and to end")]
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -33,6 +34,14 @@ impl Pair {
     /// # Errors
     /// The tail ends before it listens; the error holds its log.
     pub fn start(bundle: &Path, args: &[&str]) -> Result<Self> {
+        Pair::start_with(bundle, |_| args.iter().map(OsString::from).collect())
+    }
+
+    /// The same as [`Pair::start`], with arguments that may depend on the folder of certificates.
+    ///
+    /// # Errors
+    /// The tail ends before it listens; the error holds its log.
+    pub fn start_with(bundle: &Path, args: impl FnOnce(&Path) -> Vec<OsString>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("narrows-").tempdir().context("no temporary folder")?;
         let certs = folder.path().join("certs");
         finish(tail().args(["certs", "init", "--dir"]).arg(&certs))?;
@@ -45,7 +54,7 @@ impl Pair {
             .arg(certs.join("server"))
             .arg("--port-file")
             .arg(&port)
-            .args(args)
+            .args(args(&certs))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log).context("no log file")?)

@@ -33,10 +33,15 @@ pub struct Flags {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub return_after: u64,
 
-    /// Folder with ca.pem, cert.pem and key.pem of this device, as `narrows-tail certs device` makes it; not needed with
-    /// --path local
+    /// Folder with ca.pem, cert.pem and key.pem of this device, as `narrows-head enrol` or `narrows-tail certs device` makes it; not
+    /// needed with --path local
     #[arg(long, value_name = "DIR")]
     pub identity: Option<PathBuf>,
+
+    /// Address of a tail that enrols devices, at which this device renews its certificate when a third of its life is left, or off
+    /// (docs/enrolment.md) [default: where `narrows-head enrol` got it; a device whose identity was copied does not]
+    #[arg(long, value_name = "HOST[:PORT]|off")]
+    pub renew_at: Option<String>,
 
     /// Where frames come from; may be given several times, each as [NAME=]SOURCE. An image file, a folder of images (without
     /// its subfolders), a quoted pattern such as 'photos/**/*.jpg', or a FIFO, which is opened anew for every frame; or a live

@@ -11,7 +11,7 @@ use narrows_wire::{
 use crate::{Chain, identity};
 
 /// How to make an identity.
-pub(super) const MAKE: &str = "Make one beside the server, `narrows-tail certs device NAME --dir certs`, and copy certs/devices/NAME here";
+pub(super) const MAKE: &str = "Get one from the server, `narrows-head enrol` (docs/enrolment.md), or make it beside the CA, `narrows-tail certs device NAME --dir certs`, and copy certs/devices/NAME here";
 
 /// What would make an identity usable that cannot be read or used.
 pub(super) fn remedy(error: &SetupError) -> &'static str {

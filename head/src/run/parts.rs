@@ -8,8 +8,9 @@ use narrows_wire::{BundleId, Framing};
 
 use super::{shared::Shared, watts};
 use crate::{
-    Error, Local,
+    Chain, Error, Local,
     config::{Config, Flags, Level, Path},
+    enrol::{Renewal, settle},
     identity,
     policy::{FixedPolicy, Levels, Spending},
     report::SpoolTally,
@@ -32,6 +33,8 @@ pub(super) struct Parts {
     pub(super) policy: FixedPolicy,
     /// `None` where nothing is sent.
     pub(super) servers: Option<Arc<Servers>>,
+    /// Keeps the identity up to date.
+    pub(super) renewal: Option<Renewal>,
     /// For frames whose level is chosen when they are sent.
     pub(super) planning: Option<Planning>,
     /// The network that answers while the server is away.
@@ -76,6 +79,12 @@ impl Parts {
         let specs = flags.source.iter().map(|text| Spec::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let mut bundle = Bundle::open(&flags.bundle, BundleParts::Head)?;
         let mut config = Config::new(flags, &bundle, specs.iter().any(Spec::is_live))?;
+        if let Some((_, folder)) = &config.servers
+            && let Err(error) = settle(folder)
+        {
+            // What can be read is used, and what cannot is said below.
+            tracing::warn!("{}", Chain(&error));
+        }
         let identity = config.servers.as_ref().map(|(_, folder)| identity::load(folder)).transpose()?;
         let settings = Settings {
             passes: config.repeat,
@@ -108,6 +117,12 @@ impl Parts {
             )))
         });
         let servers = servers.transpose()?;
+        let renewal = config
+            .servers
+            .as_ref()
+            .zip(servers.as_ref())
+            .map(|((_, folder), servers)| Renewal::new(folder, &config.renew_at, servers.access()));
+        let renewal = renewal.transpose()?;
         // The spool of a run stays the same.
         if let (Some(spool), None) = (&config.spool, totals.spool()) {
             let folder = crate::name::Escaped(&spool.folder).to_string();
@@ -150,6 +165,7 @@ impl Parts {
             stages,
             policy,
             servers,
+            renewal,
             planning,
             fallback,
             spending,

@@ -12,6 +12,7 @@ use narrows_models::Bundle;
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc, oneshot},
+    task::JoinSet,
 };
 
 use super::{
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     Chain, Error, Local,
     config::{Level, Lines, Outputs, Path, SpoolSettings},
+    enrol::Renewal,
     policy::{FixedPolicy, Spending},
     shutdown::Shutdown,
     sink::{Figures, Hub, JsonlSink, Out, PictureFolder},
@@ -78,6 +80,7 @@ pub(super) struct Pipeline {
     stages: Stages,
     policy: FixedPolicy,
     servers: Option<Arc<Servers>>,
+    renewal: Option<Renewal>,
     planning: Option<Planning>,
     fallback: Option<Local>,
     spool: Option<SpoolSettings>,
@@ -180,7 +183,7 @@ impl Endpoints {
 impl Pipeline {
     fn split(parts: Parts) -> (Self, Sources, SourceSettings, Answers) {
         let Parts { config, device, bundle, sources, source_settings, pictures, .. } = parts;
-        let Parts { stages, policy, servers, planning, fallback, spending, decisions, .. } = parts;
+        let Parts { stages, policy, servers, renewal, planning, fallback, spending, decisions, .. } = parts;
         let path = match config.path {
             Path::Split => "split",
             Path::Image => "image",
@@ -200,6 +203,7 @@ impl Pipeline {
             stages,
             policy,
             servers,
+            renewal,
             planning,
             fallback,
             spool: config.spool,
@@ -223,6 +227,11 @@ impl Pipeline {
         let Shared { shutdown, totals, state, .. } = shared;
         let Pipeline { in_flight, budget, retry_for, stages, policy, servers, planning, fallback, .. } = self;
         state.note_plan(self.plan.0, self.plan.1, budget);
+        // Ends when this does.
+        let mut tasks = JoinSet::new();
+        if let Some(renewal) = self.renewal {
+            tasks.spawn(renewal.run());
+        }
 
         let spool = self.spool.zip(totals.spool()).map(|(settings, tally)| {
             let bundle = &endpoints.sink.bundle;

@@ -18,7 +18,8 @@ use narrows_wire::{
     stream::{StreamError, read_message, write_message},
 };
 use quinn::{
-    ConnectError as QuinnConnectError, Connection, ConnectionError, Endpoint, rustls::AlertDescription,
+    ClientConfig, ConnectError as QuinnConnectError, Connection, ConnectionError, Endpoint,
+    rustls::AlertDescription,
 };
 use tokio::{task::JoinSet, time::timeout};
 
@@ -40,7 +41,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 /// What is needed to connect to any server.
 #[derive(Debug)]
 pub(crate) struct Access {
-    identity: Identity,
+    identity: Mutex<Arc<Identity>>,
     tuning: Tuning,
     bundle: BundleId,
     tasks: Vec<String>,
@@ -118,7 +119,23 @@ impl Access {
         tasks: Vec<String>,
     ) -> Result<Self, Error> {
         client_attempt(&identity, &tuning, None)?;
+        let identity = Mutex::new(Arc::new(identity));
         Ok(Access { identity, tuning, bundle, tasks, planned: false })
+    }
+
+    /// The identity that connections are made with.
+    pub(crate) fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.identity.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes connections from now on with another identity. Those that are open go on with the one before.
+    ///
+    /// # Errors
+    /// [`Error::Identity`] if the certificates cannot be used for TLS; then nothing has changed.
+    pub(crate) fn set_identity(&self, identity: Identity) -> Result<(), Error> {
+        client_attempt(&identity, &self.tuning, None)?;
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(identity);
+        Ok(())
     }
 
     /// Makes connections report what they deliver, if planned frames need it.
@@ -175,33 +192,12 @@ impl Connector {
         &self,
         addresses: Vec<SocketAddr>,
     ) -> Result<(Endpoint, Connection), ConnectError> {
-        let mut attempts = JoinSet::new();
-        let mut failure = None;
-        for (position, address) in addresses.into_iter().enumerate() {
-            let (server, tuning) = (self.server.clone(), self.access.tuning.clone());
+        let (tuning, identity) = (&self.access.tuning, self.access.identity());
+        let settings = || {
             let congestion = self.access.planned.then(|| Arc::new(PlannedFrames) as Arc<_>);
-            let (config, check) = client_attempt(&self.access.identity, &tuning, congestion)
-                .map_err(|error| ConnectError::Permanent(error.into()))?;
-            attempts.spawn(async move {
-                tokio::time::sleep(ADDRESS_DELAY * position as u32).await;
-                let endpoint =
-                    client_endpoint(address, &tuning).map_err(|error| no_socket(address, error))?;
-                let connecting = endpoint.connect_with(config, address, server.name()).map_err(not_begun)?;
-                match timeout(CONNECT_TIMEOUT, connecting).await {
-                    Ok(Ok(connection)) => Ok((endpoint, connection)),
-                    Ok(Err(error)) => Err(handshake_failed(&server, error, &check)),
-                    Err(_) => Err(Unavailable::NoAnswer.into()),
-                }
-            });
-        }
-        while let Some(attempt) = attempts.join_next().await {
-            match attempt {
-                Ok(Ok(connected)) => return Ok(connected),
-                Ok(Err(error)) => failure = Some(graver(failure, error)),
-                Err(error) => failure = Some(graver(failure, Unavailable::Task(error).into())),
-            }
-        }
-        Err(failure.unwrap_or(Unavailable::NoAddress.into()))
+            client_attempt(&identity, tuning, congestion)
+        };
+        dial(&self.server, addresses, tuning, settings).await
     }
 
     /// Sends the hello and reads the welcome; returns the session and the bundle's index in it.
@@ -228,29 +224,7 @@ impl Connector {
 
     /// What the end of a connection says whose handshake was complete, so that the server is authenticated.
     pub(crate) fn ended(&self, error: ConnectionError) -> ConnectError {
-        let end = ConnectionEnd(error);
-        // A client completes its handshake before the server has checked the client's certificate.
-        match (&end.0, end.alert()) {
-            (ConnectionError::ConnectionClosed(_), Some(alert)) => {
-                use AlertDescription as Alert;
-                let server = self.server.to_string();
-                match alert {
-                    // One of the two clocks may be wrong and be set soon.
-                    Alert::CertificateExpired => ConnectError::Unproven(Error::Trust { server, reason: end }),
-                    Alert::BadCertificate
-                    | Alert::UnsupportedCertificate
-                    | Alert::CertificateRevoked
-                    | Alert::CertificateUnknown
-                    | Alert::CertificateRequired
-                    | Alert::UnknownCA
-                    | Alert::AccessDenied
-                    | Alert::DecryptError => ConnectError::Permanent(Error::Trust { server, reason: end }),
-                    _ => Unavailable::Lost(end).into(),
-                }
-            }
-            (ConnectionError::TimedOut, _) => Unavailable::NoAnswer.into(),
-            _ => Unavailable::Lost(end).into(),
-        }
+        ended(&self.server, error)
     }
 
     fn hello_failed(&self, error: WireError) -> ConnectError {
@@ -279,6 +253,20 @@ impl From<Unavailable> for ConnectError {
     }
 }
 
+impl ConnectError {
+    /// The error of a caller that tries once.
+    pub(crate) fn into_error(self, server: &Server) -> Error {
+        match self {
+            ConnectError::Transient(source) => Error::Unreachable {
+                server: server.to_string(),
+                waited: CONNECT_TIMEOUT,
+                source: Box::new(source),
+            },
+            ConnectError::Unproven(error) | ConnectError::Permanent(error) => error,
+        }
+    }
+}
+
 impl From<ConnectError> for Unavailable {
     fn from(error: ConnectError) -> Self {
         match error {
@@ -287,6 +275,67 @@ impl From<ConnectError> for Unavailable {
                 Unavailable::Rejected(Box::new(error))
             }
         }
+    }
+}
+
+/// Connects to the first of a server's addresses that completes the handshake, each with settings of its own. Dropping the other
+/// attempts closes them.
+pub(crate) async fn dial(
+    server: &Server,
+    addresses: Vec<SocketAddr>,
+    tuning: &Tuning,
+    settings: impl Fn() -> Result<(ClientConfig, CertificateCheck), SetupError>,
+) -> Result<(Endpoint, Connection), ConnectError> {
+    let mut attempts = JoinSet::new();
+    let mut failure = None;
+    for (position, address) in addresses.into_iter().enumerate() {
+        let (server, tuning) = (server.clone(), tuning.clone());
+        let (config, check) = settings().map_err(|error| ConnectError::Permanent(error.into()))?;
+        attempts.spawn(async move {
+            tokio::time::sleep(ADDRESS_DELAY * position as u32).await;
+            let endpoint = client_endpoint(address, &tuning).map_err(|error| no_socket(address, error))?;
+            let connecting = endpoint.connect_with(config, address, server.name()).map_err(not_begun)?;
+            match timeout(CONNECT_TIMEOUT, connecting).await {
+                Ok(Ok(connection)) => Ok((endpoint, connection)),
+                Ok(Err(error)) => Err(handshake_failed(&server, error, &check)),
+                Err(_) => Err(Unavailable::NoAnswer.into()),
+            }
+        });
+    }
+    while let Some(attempt) = attempts.join_next().await {
+        match attempt {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(error)) => failure = Some(graver(failure, error)),
+            Err(error) => failure = Some(graver(failure, Unavailable::Task(error).into())),
+        }
+    }
+    Err(failure.unwrap_or(Unavailable::NoAddress.into()))
+}
+
+/// What the end of a connection to a server says whose handshake was complete, so that the server is authenticated.
+pub(crate) fn ended(server: &Server, error: ConnectionError) -> ConnectError {
+    let end = ConnectionEnd(error);
+    // A client completes its handshake before the server has checked the client's certificate.
+    match (&end.0, end.alert()) {
+        (ConnectionError::ConnectionClosed(_), Some(alert)) => {
+            use AlertDescription as Alert;
+            let server = server.to_string();
+            match alert {
+                // One of the two clocks may be wrong and be set soon.
+                Alert::CertificateExpired => ConnectError::Unproven(Error::Trust { server, reason: end }),
+                Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateUnknown
+                | Alert::CertificateRequired
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::DecryptError => ConnectError::Permanent(Error::Trust { server, reason: end }),
+                _ => Unavailable::Lost(end).into(),
+            }
+        }
+        (ConnectionError::TimedOut, _) => Unavailable::NoAnswer.into(),
+        _ => Unavailable::Lost(end).into(),
     }
 }
 

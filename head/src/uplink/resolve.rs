@@ -26,7 +26,7 @@ type Lookup = watch::Receiver<Option<Result<Vec<SocketAddr>, (io::ErrorKind, Str
 /// in a thread of their own that nobody waits for, one at a time, and the addresses of the last successful lookup serve while
 /// there is no newer answer.
 #[derive(Debug, Default)]
-pub(super) struct Resolver(Mutex<State>);
+pub(crate) struct Resolver(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -39,7 +39,7 @@ impl Resolver {
     ///
     /// # Errors
     /// [`Unavailable::NameServer`] if no answer came in time, [`Unavailable::Name`] for an answer that says no.
-    pub(super) async fn resolve(&self, server: &Server) -> Result<Vec<SocketAddr>, Unavailable> {
+    pub(crate) async fn resolve(&self, server: &Server) -> Result<Vec<SocketAddr>, Unavailable> {
         if let Some(address) = literal(server) {
             return Ok(vec![address]);
         }

@@ -84,6 +84,11 @@ impl Servers {
         Servers { access, choice, return_after, entries: Mutex::new(entries), busy: Notify::new() }
     }
 
+    /// What all of them are connected to with.
+    pub(crate) fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+
     /// The servers that the next attempt to connect tries, the first one first.
     pub(super) fn candidates(&self) -> Vec<Arc<Connector>> {
         let now = Instant::now();

@@ -28,10 +28,10 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const CA_VALID: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// The validity of an identity: 825 days, the longest that common TLS libraries accept from the server of a private CA.
-const IDENTITY_VALID: Duration = Duration::from_secs(825 * 24 * 60 * 60);
+pub(super) const IDENTITY_VALID: Duration = Duration::from_secs(825 * 24 * 60 * 60);
 
 /// A CA that can sign. While it exists no other process has the same one.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     dir: PathBuf,
     certificate: CertificateDer<'static>,
     info: CertificateInfo,
@@ -46,6 +46,8 @@ pub(super) struct Request<'a> {
     pub(super) names: &'a [String],
     pub(super) subject: &'a str,
     pub(super) usage: ExtendedKeyUsagePurpose,
+    /// For how long the certificate is valid.
+    pub(super) valid: Duration,
 }
 
 impl Authority {
@@ -69,7 +71,7 @@ impl Authority {
     }
 
     /// Opens the CA of `dir` and waits until no other process signs with it.
-    pub(super) fn open(dir: &Path) -> Result<Authority, Error> {
+    pub(crate) fn open(dir: &Path) -> Result<Authority, Error> {
         let [certificate_file, key_file] = files(dir);
         let certificate = certificates(&certificate_file)?.remove(0);
         let info = CertificateInfo::read(&certificate)
@@ -94,15 +96,15 @@ impl Authority {
     }
 
     /// The certificate of the CA.
-    pub(super) fn certificate(&self) -> &CertificateDer<'static> {
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
 
     /// Signs a certificate for a public key and records it.
-    pub(super) fn sign(&self, request: &Request<'_>, key: &impl PublicKeyData) -> Result<String, Error> {
+    pub(super) fn sign(&self, request: &Request<'_>, key: &impl PublicKeyData) -> Result<Certificate, Error> {
         let mut params = CertificateParams::new(request.names).map_err(Error::Make)?;
         params.distinguished_name.push(DnType::CommonName, request.subject);
-        date(&mut params, IDENTITY_VALID);
+        date(&mut params, request.valid);
         // What the CA signs ends with it.
         let end = OffsetDateTime::from_unix_timestamp(self.info.until).unwrap_or(params.not_after);
         params.not_after = params.not_after.min(end);
@@ -113,7 +115,7 @@ impl Authority {
         let certificate: Certificate = params.signed_by(key, &self.issuer()?).map_err(Error::Make)?;
         // Recorded before it is handed out, so that whatever exists can be revoked.
         records::add(&self.dir, &certificate)?;
-        Ok(certificate.pem())
+        Ok(certificate)
     }
 
     /// Signs a revocation list, in PEM. It is valid to the end of the CA, because a list that ends early would have to be
@@ -150,8 +152,9 @@ pub(super) fn files(dir: &Path) -> [PathBuf; 2] {
 }
 
 fn date(params: &mut CertificateParams, valid: Duration) {
-    // One day in the past, because devices without a battery-backed clock start with an old time.
-    params.not_before = now() - DAY;
+    // One day in the past, because devices without a battery-backed clock start with an old time; less for a certificate of minutes,
+    // which would seem old as soon as it was made.
+    params.not_before = now() - DAY.min(valid);
     params.not_after = now() + valid;
 }
 

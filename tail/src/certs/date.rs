@@ -6,12 +6,12 @@ use std::time::SystemTime;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The present time.
-pub(super) fn now() -> OffsetDateTime {
+pub(crate) fn now() -> OffsetDateTime {
     SystemTime::now().into()
 }
 
 /// A time in seconds since 1970 as RFC 3339 writes it.
-pub(super) fn text(at: i64) -> String {
+pub(crate) fn text(at: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp(at).ok();
     time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| at.to_string())
 }

@@ -23,7 +23,7 @@ pub(super) fn refuse_existing<'a>(files: impl IntoIterator<Item = &'a PathBuf>) 
     }
 }
 
-pub(super) fn create_folder(folder: &Path) -> Result<(), Error> {
+pub(crate) fn create_folder(folder: &Path) -> Result<(), Error> {
     let created = DirBuilder::new().recursive(true).create(folder);
     created.map_err(|source| Error::File { file: folder.to_owned(), source })
 }
@@ -39,7 +39,7 @@ pub(super) fn create(file: &Path, text: &str, mode: u32) -> Result<(), Error> {
 }
 
 /// Writes a file or replaces it. Whoever reads it sees all of the old text or all of the new one, also after a loss of power.
-pub(super) fn replace(file: &Path, text: &str, mode: u32) -> Result<(), Error> {
+pub(crate) fn replace(file: &Path, text: &str, mode: u32) -> Result<(), Error> {
     let written = write_aside(file, text, mode);
     let written = written.and_then(|aside| aside.persist(file).map_err(|error| error.error));
     let written = written.and_then(|_| sync_folder(file));

@@ -1,12 +1,16 @@
 //! New and renewed identities.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use narrows_wire::identity::{CertificateInfo, CertificateKind, IdentityError, certificates};
-use rcgen::{ExtendedKeyUsagePurpose, KeyPair, SubjectPublicKeyInfo};
+use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PublicKeyData, SubjectPublicKeyInfo};
+use rustls_pki_types::CertificateDer;
 
 use super::{
-    authority::{self, Authority, Request},
+    authority::{self, Authority, IDENTITY_VALID, Request},
     error::Error,
     files::{create_folder, identity, refuse_existing, replace},
     name, records,
@@ -105,6 +109,21 @@ pub fn renew(dir: &Path, name: &str, key: Key) -> Result<Issued, Error> {
     write(&ca, &folder, &device_request(name, &names), Some(newest).filter(|_| key == Key::Keep))
 }
 
+/// Signs a certificate for the key that a device has made, valid for this time, and records it.
+///
+/// # Errors
+/// [`Error::Make`] or [`Error::File`].
+pub(crate) fn for_device(
+    ca: &Authority,
+    names: &[String],
+    key: &impl PublicKeyData,
+    valid: Duration,
+) -> Result<CertificateDer<'static>, Error> {
+    let subject = names.first().map_or("", String::as_str);
+    let request = Request { valid, ..device_request(subject, names) };
+    Ok(ca.sign(&request, key)?.into())
+}
+
 /// Signs an identity for the key of `present`, or for a new one, and writes it.
 fn write(
     ca: &Authority,
@@ -116,11 +135,11 @@ fn write(
     let (certificate, key) = match present {
         Some(info) => {
             let key = SubjectPublicKeyInfo::from_der(&info.public_key).map_err(Error::Make)?;
-            (ca.sign(request, &key)?, None)
+            (ca.sign(request, &key)?.pem(), None)
         }
         None => {
             let key = KeyPair::generate().map_err(Error::Make)?;
-            (ca.sign(request, &key)?, Some(key))
+            (ca.sign(request, &key)?.pem(), Some(key))
         }
     };
     create_folder(folder)?;
@@ -136,11 +155,16 @@ fn write(
 }
 
 fn server_request(names: &[String]) -> Request<'_> {
-    Request { names, subject: "narrows server", usage: ExtendedKeyUsagePurpose::ServerAuth }
+    Request {
+        names,
+        subject: "narrows server",
+        usage: ExtendedKeyUsagePurpose::ServerAuth,
+        valid: IDENTITY_VALID,
+    }
 }
 
 fn device_request<'a>(name: &'a str, names: &'a [String]) -> Request<'a> {
-    Request { names, subject: name, usage: ExtendedKeyUsagePurpose::ClientAuth }
+    Request { names, subject: name, usage: ExtendedKeyUsagePurpose::ClientAuth, valid: IDENTITY_VALID }
 }
 
 /// The server's names in a certificate: the local ones and these.

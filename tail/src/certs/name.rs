@@ -23,7 +23,7 @@ pub(super) fn server(host: &str) -> Result<String, Error> {
 }
 
 /// Checks that a device can be called this.
-pub(super) fn check_device(name: &str) -> Result<(), Error> {
+pub(crate) fn check_device(name: &str) -> Result<(), Error> {
     let part = |part: &str| {
         !part.is_empty()
             && !part.starts_with('-')

@@ -20,7 +20,7 @@ pub(super) fn add(dir: &Path, certificate: &Certificate) -> Result<(), Error> {
 
 /// The certificates that were recorded, and those in the folders of the server and of the devices, which may be older than
 /// the record; oldest first.
-pub(super) fn all(dir: &Path) -> Result<Vec<CertificateInfo>, Error> {
+pub(crate) fn all(dir: &Path) -> Result<Vec<CertificateInfo>, Error> {
     let mut found = BTreeMap::new();
     let recorded = entries(&dir.join("issued"))?;
     let devices = entries(&dir.join("devices"))?.into_iter().map(|folder| folder.join("cert.pem"));

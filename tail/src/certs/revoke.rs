@@ -61,7 +61,7 @@ pub fn revoke(dir: &Path, device: &str) -> Result<Revocation, Error> {
 }
 
 /// The present revocation list of the CA in `dir`: that beside the CA, or where that is missing the server's.
-pub(super) fn present_list(dir: &Path, ca: &CertificateDer<'_>) -> Result<Option<RevocationList>, Error> {
+pub(crate) fn present_list(dir: &Path, ca: &CertificateDer<'_>) -> Result<Option<RevocationList>, Error> {
     let files = [dir.join("crl.pem"), dir.join("server").join("crl.pem")];
     match files.iter().find(|file| file.symlink_metadata().is_ok()) {
         Some(file) => Ok(Some(RevocationList::load(file, std::slice::from_ref(ca))?)),
@@ -99,6 +99,6 @@ pub(super) fn newest_of(records: &[CertificateInfo], device: &str) -> Result<Cer
 }
 
 /// Whether a certificate is one of this device.
-pub(super) fn is_of(info: &CertificateInfo, device: &str) -> bool {
+pub(crate) fn is_of(info: &CertificateInfo, device: &str) -> bool {
     info.kind.connects() && info.names.first().is_some_and(|name| name == device)
 }

@@ -2,14 +2,14 @@
 
 /// A name in which `*` stands for any characters, none included, and `?` for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pattern(Vec<u8>);
+pub(crate) struct Pattern(Vec<u8>);
 
 impl Pattern {
     /// Parses a pattern.
     ///
     /// # Errors
     /// The form that it may have.
-    pub(super) fn parse(text: &str) -> Result<Pattern, String> {
+    pub(crate) fn parse(text: &str) -> Result<Pattern, String> {
         let allowed =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._*?".contains(&byte);
         let form = "1 to 63 characters of a-z 0-9 - . _ as in the names of certificates, and * and ? for any";
@@ -25,7 +25,7 @@ impl Pattern {
     }
 
     /// Whether a name fits. Upper case and lower case are the same, as in all names of hosts.
-    pub(super) fn fits(&self, name: &str) -> bool {
+    pub(crate) fn fits(&self, name: &str) -> bool {
         let (pattern, name) = (&self.0, name.as_bytes());
         let (mut at, mut of) = (0, 0);
         // Where the last star was, and how much of the name was before what it stands for ends.

@@ -124,7 +124,7 @@ impl Drop for HandshakePermit {
 }
 
 /// The network that stands for one source: an IPv4 address, or the 64 bits of an IPv6 address that a site is given.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,

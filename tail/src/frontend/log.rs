@@ -33,6 +33,12 @@ pub(crate) enum Kind {
     NoMemory,
     /// A task that panicked.
     Panicked,
+    /// An enrolment that failed before it was answered.
+    Enrolment,
+    /// An enrolment that was refused.
+    EnrolmentRefused,
+    /// An enrolment that was not begun.
+    EnrolmentLimit,
 }
 
 /// The lines written and left out, by their kind.
@@ -59,6 +65,9 @@ impl Kind {
             Kind::NotDecoded => "packets or images not decoded",
             Kind::NoMemory => "frames refused for lack of memory",
             Kind::Panicked => "frames failed by a panic",
+            Kind::Enrolment => "enrolments failed",
+            Kind::EnrolmentRefused => "enrolments refused",
+            Kind::EnrolmentLimit => "enrolments not begun",
         }
     }
 }
@@ -127,6 +136,9 @@ mod tests {
             Kind::NotDecoded,
             Kind::NoMemory,
             Kind::Panicked,
+            Kind::Enrolment,
+            Kind::EnrolmentRefused,
+            Kind::EnrolmentLimit,
         ];
         let events: std::collections::BTreeSet<_> = kinds.map(Kind::event).into_iter().collect();
         assert_eq!(events.len(), kinds.len());

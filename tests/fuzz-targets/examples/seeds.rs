@@ -9,12 +9,18 @@ use std::{
     fs,
     io::Cursor,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use image::{DynamicImage, imageops::FilterType};
 use jpeg_encoder::{ColorType, SamplingFactor};
 use narrows_codec::{Choice, Encoder, GeometryId, LevelId, Mode, Tables};
+use narrows_wire::{
+    EnrolmentCode,
+    enrol::{EnrolmentReply, EnrolmentRequest, Token, TokenId},
+    identity::Fingerprint,
+};
 
 #[path = "../../../codec/tests/generate/mod.rs"]
 mod generate;
@@ -23,6 +29,7 @@ fn main() -> Result<()> {
     let to = std::env::args().nth(1).context("seeds FOLDER: where to write the corpus")?;
     let seeds = Seeds { root: Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."), to: to.into() };
     seeds.messages()?;
+    seeds.enrolments()?;
     seeds.manifests()?;
     seeds.meters()?;
     seeds.packets()?;
@@ -75,6 +82,25 @@ impl Seeds {
             self.write(target, name, &digits.chunks(2).map(byte).collect::<Result<Vec<u8>>>()?)?;
         }
         Ok(())
+    }
+
+    /// Every message of an enrolment, and a token.
+    fn enrolments(&self) -> Result<()> {
+        let token = Token::new(TokenId([1; 8]), [2; 16], Fingerprint([3; 32]));
+        let (id, secret, request) = (token.id(), *token.secret(), vec![0x30; 40].into());
+        let named = Some("pi-kitchen".to_owned());
+        let enrol = EnrolmentRequest::Enrol { token: id, secret, name: named, request };
+        let renew = EnrolmentRequest::Renew { request: vec![0x30; 40].into() };
+        let issued = EnrolmentReply::Issued { now: 1_800_000_000, chain: vec![vec![0x30; 40].into(); 2] };
+        let pending = EnrolmentReply::Pending { retry: Duration::from_secs(3) };
+        let refused =
+            EnrolmentReply::Refused { code: EnrolmentCode::Used, text: "by another key".to_owned() };
+        self.write("enrolment", "enrol", &enrol.encode()?)?;
+        self.write("enrolment", "renew", &renew.encode()?)?;
+        self.write("enrolment", "issued", &issued.encode()?)?;
+        self.write("enrolment", "pending", &pending.encode()?)?;
+        self.write("enrolment", "refused", &refused.encode()?)?;
+        self.write("enrolment", "token", token.to_string().as_bytes())
     }
 
     /// The shipped manifest, whole and without parts that a manifest may lack.

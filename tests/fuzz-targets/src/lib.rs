@@ -11,6 +11,7 @@
 #[path = "../../../codec/tests/generate/mod.rs"]
 mod generate;
 
+pub mod enrolment;
 pub mod frame;
 pub mod hello;
 pub mod image;
@@ -24,7 +25,8 @@ pub mod tables;
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
+    ("enrolment", enrolment::run),
     ("frame", frame::run),
     ("hello", hello::run),
     ("image", image::run),

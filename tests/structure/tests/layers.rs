@@ -117,6 +117,7 @@ const ALLOWED_IN: &[(&str, &[&str])] = &[
             "tail/src/certs",
             "tail/src/check.rs",
             "tail/src/config.rs",
+            "tail/src/enrol",
             "tail/src/error.rs",
             "tail/src/frontend",
             "tail/src/serve",

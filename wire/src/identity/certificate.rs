@@ -92,6 +92,16 @@ impl std::fmt::Display for CertificateKind {
     }
 }
 
+/// Whether a CA has signed a certificate; neither's dates are looked at.
+pub(super) fn is_issued_by(certificate: &CertificateDer<'_>, ca: &CertificateDer<'_>) -> bool {
+    let parsed = x509_parser::parse_x509_certificate(certificate).ok();
+    let ca = x509_parser::parse_x509_certificate(ca).ok();
+    parsed.zip(ca).is_some_and(|((_, certificate), (_, ca))| {
+        certificate.issuer().as_raw() == ca.subject().as_raw()
+            && certificate.verify_signature(Some(ca.public_key())).is_ok()
+    })
+}
+
 /// A serial number without leading zeros: an encoding has one where the first bit is set.
 pub(super) fn significant(serial: &[u8]) -> &[u8] {
     let zeros = serial.iter().take_while(|&&byte| byte == 0).count();

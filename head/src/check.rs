@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use narrows_models::{Bundle, Parts};
+use narrows_models::Bundle;
 use narrows_service::Settings;
 use rustix::fs::{Access, access};
 
@@ -51,9 +51,9 @@ pub fn check(flags: &Flags, settings: Option<&Settings>) -> Result<u8, Error> {
     if let Some(folder) = flags.identity.as_deref().filter(|_| flags.path != config::Path::Local) {
         doctor::identity(folder, &mut checks);
     }
-    match Bundle::open(&flags.bundle, Parts::Head) {
+    match flags.signature.open(&flags.bundle) {
         Err(error) => {
-            let found = describe(settings, &Error::Bundle(error));
+            let found = describe(settings, &error);
             checks.push(Check::failed("bundle", found, doctor::bundle_remedy(&flags.bundle)));
         }
         Ok(bundle) => {

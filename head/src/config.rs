@@ -20,6 +20,7 @@ mod exit;
 mod flags;
 mod gate;
 mod outputs;
+mod signature;
 mod spool;
 mod threshold;
 
@@ -34,6 +35,7 @@ pub use outputs::{
     Lines, Mqtt, MqttFlags, Only, OutputFlags, Outputs, Page, PageFlags, Webhook, WebhookFlags,
 };
 pub(crate) use outputs::{read_secret, topic_level};
+pub use signature::SignatureFlags;
 pub use spool::{SpoolDrop, SpoolFlags, SpoolSettings};
 pub use threshold::Threshold;
 

@@ -21,8 +21,8 @@ const PART_MAX: u64 = 1 << 31;
 /// The parts that must be present, and those that stay in memory until they are released: the ones that a program loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parts {
-    /// For a device: the head, the tables and the labels. Tails, references, vectors and the local network may be absent
-    /// and are checked if they are present. Head, tables and local network stay in memory.
+    /// For a device: the head, the tables and the labels. The local network may be absent and is checked if it is present. Tails,
+    /// references and vectors are not read: they are checked by [`Bundle::read`]. Head, tables and local network stay in memory.
     Head,
     /// For a server: every part that the manifest lists. The tables, the tails and the vectors' packets, symbols and
     /// outputs stay in memory; with `unsplit` the unsplit networks do, too.
@@ -50,14 +50,14 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Opens the bundle in `dir`: parses the manifest, compares the digest of every part that is present, requires those
+    /// Opens the bundle in `dir`: parses the manifest, compares the digest of every part that the program may use, requires those
     /// in `parts`, reads the labels and compares the sizes that must agree. Every part is read once.
     ///
     /// # Errors
     /// The first [`Error`] that is found; it names the part.
     pub fn open(dir: impl AsRef<Path>, parts: Parts) -> Result<Self, Error> {
         let dir = dir.as_ref();
-        let text = read(dir, "manifest.toml", MANIFEST_MAX)?;
+        let text = read_file(dir, "manifest.toml", MANIFEST_MAX)?;
         let text = String::from_utf8(text)
             .map_err(|source| Error::Encoding { path: dir.join("manifest.toml"), source })?;
         let manifest = Manifest::parse(&text).map_err(|e| match e {
@@ -69,6 +69,13 @@ impl Bundle {
         let mut bundle = Bundle { dir: dir.to_owned(), digest, manifest, present, held };
         let mut labels = vec![Vec::new(); bundle.tasks().len()];
         for (part, expected) in bundle.manifest.digests().to_vec() {
+            if parts == Parts::Head && !bundle.head_needs(&part) && !bundle.is_loaded(&part, parts) {
+                // A device does not use it, so it is not read; `Bundle::read` compares it if somebody does.
+                if let Some(length) = length(dir, &part) {
+                    bundle.present.insert(part, length);
+                }
+                continue;
+            }
             let bytes = match read_digested(dir, &part, expected) {
                 Err(Error::Missing { .. }) if parts == Parts::Head && !bundle.head_needs(&part) => continue,
                 other => other?,
@@ -199,7 +206,11 @@ impl Bundle {
         }
         let digests = self.manifest.digests();
         match digests.iter().find(|(name, _)| name == part) {
-            Some((_, expected)) => read_digested(&self.dir, part, *expected),
+            Some((_, expected)) => {
+                let bytes = read_digested(&self.dir, part, *expected)?;
+                self.check_size(part, &bytes)?;
+                Ok(bytes)
+            }
             None => Err(Error::Missing { dir: self.dir.clone(), part: part.to_owned() }),
         }
     }
@@ -350,9 +361,14 @@ fn png_size(bytes: &[u8]) -> Option<(usize, usize)> {
     Some((u32::from_be_bytes(*width) as usize, u32::from_be_bytes(*height) as usize))
 }
 
+/// The size of a part that is not read; `None` where there is none.
+fn length(dir: &Path, part: &str) -> Option<u64> {
+    fs::metadata(dir.join(part)).ok().filter(fs::Metadata::is_file).map(|file| file.len())
+}
+
 /// Reads a part and compares its digest.
 fn read_digested(dir: &Path, part: &str, expected: Digest) -> Result<Vec<u8>, Error> {
-    let bytes = read(dir, part, PART_MAX)?;
+    let bytes = read_file(dir, part, PART_MAX)?;
     let found = Digest::of(&bytes);
     match found == expected {
         true => Ok(bytes),
@@ -361,7 +377,7 @@ fn read_digested(dir: &Path, part: &str, expected: Digest) -> Result<Vec<u8>, Er
 }
 
 /// Reads a file of at most `limit` bytes. A link is followed; what it leads to must be a regular file.
-fn read(dir: &Path, part: &str, limit: u64) -> Result<Vec<u8>, Error> {
+pub(crate) fn read_file(dir: &Path, part: &str, limit: u64) -> Result<Vec<u8>, Error> {
     let path = dir.join(part);
     let fail = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => Error::Missing { dir: dir.to_owned(), part: part.to_owned() },

@@ -6,7 +6,7 @@ use std::{
     string::FromUtf8Error,
 };
 
-use crate::Digest;
+use crate::{Digest, signature::SignatureFault};
 
 /// Why a bundle cannot be opened: what is wrong, and with which part.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +104,14 @@ pub enum Error {
         /// The value that fits.
         expected: String,
     },
+    /// The bundle is not signed as it should be, or its version is not to be used.
+    #[error("{}", dir.display())]
+    Signature {
+        /// The bundle's folder.
+        dir: PathBuf,
+        /// What is wrong.
+        source: Box<SignatureFault>,
+    },
     /// A line of a label file cannot be read.
     #[error("{part}: line {line}: {reason}")]
     Label {
@@ -147,6 +155,10 @@ pub enum ErrorKind {
     Tampered,
     /// Sizes of parts do not agree.
     Shape,
+    /// The signature is wrong, or the version is older than one that was used.
+    Signature,
+    /// There is no signature.
+    Unsigned,
 }
 
 impl Error {
@@ -163,7 +175,15 @@ impl Error {
             Error::Version { .. } => ErrorKind::Version,
             Error::Tampered { .. } | Error::External { .. } => ErrorKind::Tampered,
             Error::Shape { .. } => ErrorKind::Shape,
+            Error::Signature { source, .. } if matches!(**source, SignatureFault::Missing) => {
+                ErrorKind::Unsigned
+            }
+            Error::Signature { .. } => ErrorKind::Signature,
         }
+    }
+
+    pub(crate) fn signature(dir: &Path, source: SignatureFault) -> Self {
+        Error::Signature { dir: dir.to_owned(), source: Box::new(source) }
     }
 
     pub(crate) fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {

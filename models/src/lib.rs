@@ -25,6 +25,7 @@ pub mod image;
 mod labels;
 mod manifest;
 mod onnx;
+pub mod signature;
 mod spec;
 
 pub use bundle::{Bundle, Parts};

@@ -4,6 +4,7 @@ mod bundles;
 mod enrol;
 mod listen;
 mod oip;
+mod signing;
 mod status;
 
 use std::{path::PathBuf, time::Duration};
@@ -20,6 +21,7 @@ pub use self::{
     enrol::{Approval, Enrol, EnrolCommand},
     listen::Listen,
     oip::Oip,
+    signing::BundleCommand,
     status::Status,
 };
 use crate::engine::{BatchLimits, Device, Options};
@@ -136,6 +138,9 @@ pub enum Command {
     /// Let devices get their certificates over the network: tokens, the list of devices that ask, approval
     #[command(subcommand, after_help = ENROL_EXAMPLES)]
     Enrol(EnrolCommand),
+    /// Sign bundles, and verify their signatures
+    #[command(subcommand, after_help = signing::EXAMPLES)]
+    Bundle(BundleCommand),
 }
 
 /// `narrows-tail certs`.

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use narrows_wire::{identity::IdentityError, quic::SetupError};
 
-use crate::{Shortage, certs, devices, engine, enrol};
+use crate::{Shortage, certs, devices, engine, enrol, signing};
 
 /// An error of the server. [`Error::kind`] says what is at fault.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum Error {
     /// Certificates cannot be made.
     #[error(transparent)]
     Certs(#[from] certs::Error),
+    /// A bundle cannot be signed, or is not what was signed.
+    #[error(transparent)]
+    Signature(#[from] signing::Error),
     /// Devices cannot be enrolled.
     #[error(transparent)]
     Enrol(#[from] enrol::Error),
@@ -115,6 +118,8 @@ impl Error {
                 engine::ErrorKind::Runtime => ErrorKind::Runtime,
                 engine::ErrorKind::System => ErrorKind::Other,
             },
+            Error::Signature(signing::Error::Bundle(_)) => ErrorKind::Bundle,
+            Error::Signature(_) => ErrorKind::Other,
             Error::Identity(_) | Error::Certs(_) | Error::Enrol(_) | Error::OtherAuthority { .. } => {
                 ErrorKind::Identity
             }

@@ -43,6 +43,7 @@ mod frontend;
 mod limits;
 mod serve;
 pub mod settings;
+pub mod signing;
 mod status;
 
 pub use error::{Error, ErrorKind};

@@ -12,8 +12,8 @@ use narrows_tail::{
     Error,
     certs::{self, Issued, Key},
     check,
-    config::{Certs, Cli, Command, EnrolCommand, LogFormat, Serve},
-    enrol, serve, settings,
+    config::{BundleCommand, Certs, Cli, Command, EnrolCommand, LogFormat, Serve},
+    enrol, serve, settings, signing,
 };
 use tracing_subscriber::{filter::Targets, prelude::*};
 
@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         }
         Command::Certs(command) => make_certificates(command),
         Command::Enrol(command) => let_in(command),
+        Command::Bundle(command) => sign(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -134,6 +135,28 @@ fn make_certificates(command: &Certs) -> Result<(), Error> {
                 true => serde_json::to_string_pretty(&entries).unwrap_or_default() + "\n",
                 false => certs::table(&entries),
             })
+        }
+    }
+}
+
+/// Makes a key, or signs or verifies a bundle.
+fn sign(command: &BundleCommand) -> Result<(), Error> {
+    match command {
+        BundleCommand::Key { file } => {
+            let (public, hint) = signing::key(file)?;
+            print(&format!("{}\n", public.display()))?;
+            eprintln!("the key {hint}; keep {} where bundles are signed, and nowhere else", file.display());
+            Ok(())
+        }
+        BundleCommand::Sign { dir, key } => {
+            let hint = signing::sign(dir, key)?;
+            print(&format!("{}\n", dir.join("model.sig").display()))?;
+            eprintln!("signed by the key {hint}");
+            Ok(())
+        }
+        BundleCommand::Verify { dir, key } => {
+            let files = signing::verify(dir, key)?;
+            print(&format!("{}: {files} files are as they were signed\n", dir.display()))
         }
     }
 }

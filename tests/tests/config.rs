@@ -58,7 +58,9 @@ fn the_samples_are_those_of_the_documents_and_have_every_flag() -> Result<()> {
             {
                 let is_own = matches!(
                     (section.as_str(), key),
-                    ("mqtt" | "webhook", "url") | ("page" | "status", "listen") | ("spool", "folder")
+                    ("mqtt" | "webhook", "url")
+                        | ("page" | "status" | "enrol", "listen")
+                        | ("spool", "folder")
                 );
                 keys.push(match section.is_empty() {
                     true => key.to_owned(),

@@ -307,7 +307,7 @@ fn a_device_renews_while_frames_flow_and_uses_the_new_certificate_for_its_next_c
     let (rest, text) = head.interrupt()?;
     let answered = rest.iter().filter(|line| line["status"] == "answered").count();
     let lost: Vec<_> = rest.iter().filter(|line| line["status"] != "answered").collect();
-    assert!(answered > 100 && lost.is_empty(), "{answered} answered, lost {lost:?}: {text}");
+    assert!(answered > 20 && lost.is_empty(), "{answered} answered, lost {lost:?}: {text}");
     assert!(tail.pair.log().matches("certificate issued").count() >= 3, "{}", tail.pair.log());
     tail.pair.drain()
 }

@@ -28,7 +28,7 @@ fn walk(program: &dyn Fn() -> Command, name: &str, path: &[String]) -> Result<us
 #[test]
 fn every_command_shows_an_example_of_itself() -> Result<()> {
     assert_eq!(walk(&narrows_pair::head, "narrows-head", &[])?, 10);
-    assert_eq!(walk(&narrows_pair::tail, "narrows-tail", &[])?, 16);
+    assert_eq!(walk(&narrows_pair::tail, "narrows-tail", &[])?, 20);
     assert_eq!(walk(&narrows_pair::bench, "narrows-bench", &[])?, 12);
     assert_eq!(walk(&narrows_pair::demo, "narrows-demo", &[])?, 1);
     Ok(())

@@ -4,7 +4,9 @@ use std::{ffi::OsString, path::PathBuf, str::FromStr};
 
 use clap::ValueEnum;
 
-use super::{DecisionFlags, EnergyFlags, OutputFlags, SpoolFlags, exit::ExitMode, gate::GateMode};
+use super::{
+    DecisionFlags, EnergyFlags, OutputFlags, SignatureFlags, SpoolFlags, exit::ExitMode, gate::GateMode,
+};
 use crate::encoding::{Chroma, Format};
 
 /// The flags of `narrows-head run`, as given.
@@ -18,6 +20,10 @@ pub struct Flags {
     /// Folder of the bundle; the server must serve the same bundle
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
+
+    /// Which bundles are taken.
+    #[command(flatten)]
+    pub signature: SignatureFlags,
 
     /// Address of the tail: a name in its certificate, and a port, for example `tail.local:7461`, `[::1]:7461` or
     /// `[fe80::1%eth0]:7461`; not needed with --path local. May be given several times, for tails that take each other's place

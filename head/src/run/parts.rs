@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, sync::Arc, time::Duration};
 
-use narrows_models::{Bundle, Geometry, Parts as BundleParts};
+use narrows_models::{Bundle, Geometry};
 use narrows_policy::PlannerConfig;
 use narrows_wire::{BundleId, Framing};
 
@@ -77,7 +77,7 @@ impl Parts {
         let began = present();
         let totals = &shared.totals;
         let specs = flags.source.iter().map(|text| Spec::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        let mut bundle = Bundle::open(&flags.bundle, BundleParts::Head)?;
+        let mut bundle = flags.signature.open(&flags.bundle)?;
         let mut config = Config::new(flags, &bundle, specs.iter().any(Spec::is_live))?;
         if let Some((_, folder)) = &config.servers
             && let Err(error) = settle(folder)
@@ -154,6 +154,7 @@ impl Parts {
         let policy = FixedPolicy::new(&config, bundle.tasks(), fallback, shared.demand.clone());
         let fallback =
             fallback.then(|| stages.local().map_or_else(|| Local::open(&bundle), Ok)).transpose()?;
+        flags.signature.note(&bundle)?;
         bundle.release();
         Ok(Parts {
             config,

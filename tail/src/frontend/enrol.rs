@@ -213,7 +213,7 @@ fn tell(asked: &Asked, remote: SocketAddr, log: &LogLimit) {
             if log.admit(Kind::EnrolmentRefused, Instant::now()) {
                 let is_stranger = *code == EnrolmentCode::Token;
                 let device = if is_stranger { "unknown".to_owned() } else { name.to_string() };
-                tracing::warn!(device, %remote, key, reason = %code, text, "enrolment refused");
+                tracing::warn!(%device, %remote, key, reason = %code, text, "enrolment refused");
             }
         }
     }

@@ -153,10 +153,10 @@ ROUNDS ?= 200
 chaos: build ## kill server, broker, camera and network ROUNDS=200 times in random order; every frame has one outcome (SEED=N repeats an order)
 	ROUNDS=$(ROUNDS) $(CARGO) test $(BUILD) --test chaos -- --nocapture
 
-SECONDS_EACH ?= 600
 kubernetes: build ## the manifests in deploy/kubernetes against the schemas of Kubernetes (needs kubectl, Python and npm)
 	@PYTHON="$(PYTHON)" tests/kubernetes.sh "$(BIN)/narrows-tail" || [ $$? = 77 ]
 
+SECONDS_EACH ?= 600
 fuzz: ## run every fuzz target SECONDS_EACH=600 seconds, keeping what is found (needs cargo-fuzz and a nightly toolchain)
 	@CARGO="$(CARGO)" tests/fuzz/run.sh $(SECONDS_EACH) tests/fuzz/corpus
 

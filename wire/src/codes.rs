@@ -259,7 +259,7 @@ codes! {
         Token = 1, "the token is not known";
         /// The token's time is over.
         Ended = 2, "the token has ended";
-        /// Another key has used the token.
+        /// Another key has used the token, or its key another token since.
         Used = 3, "the token was used";
         /// The token is not for this name, or the name is taken.
         Name = 4, "the name cannot be had";

@@ -198,12 +198,17 @@ impl Office {
             Some(used) => {
                 // The device did not hear the answer, or asks whether it has been approved.
                 let name = used.name.clone();
-                if let Some(known) =
-                    self.store.request(print)?.filter(|one| one.token == given.id.to_string())
-                {
-                    return self.repeat(known, print, now);
-                }
-                return self.begin(given, request, name, print, from, now);
+                return match self.store.request(print)? {
+                    Some(known) if known.token == given.id.to_string() => self.repeat(known, print, now),
+                    // The key has used another token since. To begin anew would give it another certificate for this name, also
+                    // after those were revoked.
+                    Some(known) if known.asked >= used.at => {
+                        let reason = format!("the same key has used token {} since", known.token);
+                        no(Code::Used, &reason, &name)
+                    }
+                    // The server was stopped before it had written the request.
+                    _ => self.begin(given, request, name, print, from, now),
+                };
             }
             None if now > token.ends => {
                 let reason = format!("token {} ended at {}", given.id, text(token.ends));

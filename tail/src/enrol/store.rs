@@ -144,17 +144,17 @@ impl Store {
     pub(super) fn prune(&self, before: i64) -> Result<(), Error> {
         let old: Vec<_> = self.tokens()?.into_iter().filter(|(_, token)| token.ends < before).collect();
         for (id, token) in old {
-            let request = token.used.map(|used| self.request_file(&used.key));
-            let is_pending = match &request {
-                Some(file) => {
-                    read::<RequestRecord>(file)?.is_some_and(|request| request.state == State::Pending)
+            let mut request = token.used.map(|used| self.request_file(&used.key));
+            if let Some(file) = &request {
+                // The key may have used another token since, which has need of the file.
+                match read::<RequestRecord>(file)?.filter(|known| known.token == id) {
+                    Some(known) if known.state == State::Pending => continue,
+                    Some(_) => {}
+                    None => request = None,
                 }
-                None => false,
-            };
-            if is_pending {
-                continue;
             }
-            for file in request.into_iter().chain([self.token_file(&id)]) {
+            // The token first: one that is used and without a request is good for another certificate.
+            for file in [self.token_file(&id)].into_iter().chain(request) {
                 match fs::remove_file(&file) {
                     Err(source) if source.kind() != io::ErrorKind::NotFound => {
                         return Err(certs::Error::File { file, source }.into());

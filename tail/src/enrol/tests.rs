@@ -104,6 +104,19 @@ fn a_token_lets_one_key_in_and_repeats_its_answer_to_that_key_alone() {
 }
 
 #[test]
+fn a_key_with_two_tokens_gets_one_certificate_by_each() {
+    let desk = Desk::new(false);
+    let (first, second, key) = (desk.token("cam"), desk.token("door"), KeyPair::generate().unwrap());
+    issued(&desk.asks(&enrol(&first, None, &key)));
+    let (door, _) = issued(&desk.asks(&enrol(&second, None, &key)));
+    certs::revoke(&desk.dir, "cam").unwrap();
+    let again = desk.asks(&enrol(&first, None, &key));
+    assert!(code(&again).0 == Code::Used && code(&again).1.contains("since"), "{again}");
+    assert_eq!(issued(&desk.asks(&enrol(&second, None, &key))).0, door);
+    assert_eq!(certs::issued(&desk.dir).unwrap().len(), 3, "the server's and one by each token");
+}
+
+#[test]
 fn whoever_has_no_token_learns_the_same_whatever_is_wrong() {
     let desk = Desk::new(false);
     let (token, key) = (desk.token("cam"), KeyPair::generate().unwrap());

@@ -1,10 +1,12 @@
 //! The folder of an identity: the key is made in it, and what a server answers is checked before it is written there.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown},
     path::{Path, PathBuf},
+    thread::sleep,
+    time::Duration,
 };
 
 use narrows_wire::{
@@ -25,6 +27,9 @@ use crate::{
 const RENEW_AT: &str = "renew-at";
 /// Where the certificates begin in [`RENEWED`], behind the key.
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+/// How often, and after which pauses, a folder that another process has locked is tried: for five seconds.
+const LOCK_ATTEMPTS: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A folder in which an identity is to be.
 pub(super) struct Folder(PathBuf);
@@ -160,8 +165,9 @@ pub(super) fn check(
 /// Puts a renewed key and certificate in the place of those in a folder. Both are first in one file, so that whenever this is
 /// interrupted, the folder holds a key and its certificate.
 pub(super) fn replace(folder: &Path, identity: &NewIdentity, key: &Key) -> Result<(), Error> {
+    let _lock = lock(folder)?;
     write(&folder.join(RENEWED), &format!("{}{}", key.pem, chain_text(&identity.chain)), 0o600)?;
-    settle(folder)
+    finish(folder)
 }
 
 /// Finishes a renewal that was interrupted, if one was.
@@ -169,6 +175,29 @@ pub(super) fn replace(folder: &Path, identity: &NewIdentity, key: &Key) -> Resul
 /// # Errors
 /// [`Error::Output`] where the folder cannot be written, [`Error::Identity`] where what is in it cannot be used.
 pub(crate) fn settle(folder: &Path) -> Result<(), Error> {
+    if folder.join(RENEWED).symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let _lock = lock(folder)?;
+    finish(folder)
+}
+
+/// Waits until no other process changes the identity in a folder: the key of one renewal and the certificate of another would not fit.
+/// Whoever may read the folder can lock it as well, so it is not waited for without end.
+fn lock(folder: &Path) -> Result<File, Error> {
+    let file = File::open(folder).map_err(|source| unwritten(folder, source))?;
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(unwritten(folder, source)),
+        }
+    }
+    Err(unwritten(folder, io::ErrorKind::WouldBlock.into()))
+}
+
+/// Puts what a renewal has written in the place of key and certificate, with the folder locked.
+fn finish(folder: &Path) -> Result<(), Error> {
     let renewed = folder.join(RENEWED);
     if renewed.symlink_metadata().is_err() {
         return Ok(());
@@ -198,8 +227,13 @@ pub(super) fn renew_at(folder: &Path) -> Result<Option<Server>, Error> {
 /// Checks that files can be written into a folder, before a certificate is asked for that could not be kept.
 pub(super) fn probe(folder: &Path) -> Result<(), Error> {
     let file = folder.join(".narrows-head-probe");
-    let probed = File::create(&file).and_then(|_| fs::remove_file(&file));
-    probed.map_err(|source| unwritten(folder, source))
+    // One that an interrupted attempt has left is removed. No link is followed that somebody else has put there.
+    let left = match fs::remove_file(&file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    let probed = left.and_then(|()| OpenOptions::new().write(true).create_new(true).open(&file));
+    probed.and_then(|_| fs::remove_file(&file)).map_err(|source| unwritten(folder, source))
 }
 
 /// What tells two versions of the files of an identity apart.
@@ -230,7 +264,8 @@ fn write(file: &Path, text: &str, mode: u32) -> Result<(), Error> {
         new.write_all(text.as_bytes())?;
         let (owner, made) = (fs::metadata(folder)?, new.metadata()?);
         if made.uid() == 0 && owner.uid() != 0 {
-            chown(&aside, Some(owner.uid()), Some(owner.gid()))?;
+            // Of the file that is open: the owner of the folder could have put a link in its place.
+            fchown(&new, Some(owner.uid()), Some(owner.gid()))?;
         }
         new.sync_all()?;
         fs::rename(&aside, file)?;

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{MetadataExt, chown},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, lchown},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +12,10 @@ use narrows_wire::{enrol::TokenId, identity::Fingerprint};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::error::Error;
-use crate::certs::{self, create_folder, replace};
+use crate::{
+    certs::{self, create_folder, replace},
+    files::folder_of,
+};
 
 /// A token as it is kept: without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +102,7 @@ impl Store {
     /// Waits until nobody else changes anything; others wait until this is dropped.
     pub(super) fn lock(&self) -> Result<File, Error> {
         let path = self.folder().join("lock");
-        let lock = File::options().create(true).append(true).open(&path);
+        let lock = File::options().create(true).append(true).mode(0o600).open(&path);
         let lock = lock.and_then(|file| file.lock().map(|()| file));
         let lock = lock.map_err(|source| Error::Read { file: path.clone(), source })?;
         self.give(&path)?;
@@ -192,13 +195,14 @@ impl Store {
         self.give(file)
     }
 
-    /// Gives a file that root has made to the user to whom the CA belongs, so that the service can read what an operator writes.
+    /// Gives a file that root has made to the user to whom its folder belongs, as the CA does, so that the service can read what an
+    /// operator writes. No link is followed: whoever breaks into the service could lay one to a file of root's.
     fn give(&self, file: &Path) -> Result<(), Error> {
         let give = || {
-            let (owner, made) = (fs::metadata(&self.dir)?, fs::metadata(file)?);
+            let (owner, made) = (fs::metadata(folder_of(file))?, fs::symlink_metadata(file)?);
             match owner.uid() == made.uid() || made.uid() != 0 {
                 true => Ok(()),
-                false => chown(file, Some(owner.uid()), Some(owner.gid())),
+                false => lchown(file, Some(owner.uid()), Some(owner.gid())),
             }
         };
         give().map_err(|source| certs::Error::File { file: file.to_owned(), source }.into())

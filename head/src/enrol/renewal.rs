@@ -83,6 +83,8 @@ impl Renewal {
             let mut wait = LOOK;
             if let (Some(server), Some((due, until))) = (&self.server, due(&present)) {
                 let now = clock::now();
+                // The clock may have been set back since the last attempt.
+                not_before = not_before.min(now.saturating_add(2 * MOST_PAUSE));
                 // A fiftieth of its whole life.
                 let begin = due + ((until - due) as f64 * self.spread * 3.0 / 50.0) as i64;
                 if now > until {

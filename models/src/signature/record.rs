@@ -13,6 +13,8 @@ use crate::{Bundle, Error};
 
 /// Largest record in bytes.
 const RECORD_MAX: u64 = 1 << 16;
+/// Most characters of a version that are kept.
+const VERSION_MAX: usize = 64;
 
 /// A file with the newest version of each bundle that was used: a line `NAME VERSION` each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +67,9 @@ impl NewestRecord {
     /// The reason why the file cannot be read or written.
     pub fn note(&self, bundle: &Bundle) -> Result<(), Error> {
         let mut known = self.read().map_err(|source| self.failed(source))?;
-        let (name, version) = (bundle.name().to_owned(), bundle.manifest().version().to_owned());
+        // A version may be any text, and must stay the end of one short line.
+        let version = bundle.manifest().version().chars().filter(|c| !c.is_control()).take(VERSION_MAX);
+        let (name, version) = (bundle.name().to_owned(), version.collect::<String>());
         match known.insert(name, version.clone()) {
             Some(before) if before == version => Ok(()),
             _ => self.write(&known).map_err(|source| self.failed(source)),
@@ -94,7 +98,7 @@ impl NewestRecord {
     /// Writes the record aside and renames it, so that a loss of power leaves the old one or the new one.
     fn write(&self, known: &BTreeMap<String, String>) -> io::Result<()> {
         let text: String = known.iter().map(|(name, version)| format!("{name} {version}\n")).collect();
-        let aside = self.file.with_extension("new");
+        let aside = self.file.with_added_extension("new");
         let mut file = File::create(&aside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;

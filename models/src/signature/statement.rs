@@ -118,7 +118,9 @@ impl Envelope {
     /// # Errors
     /// What is not as the specification says.
     pub(super) fn parse(text: &[u8]) -> Result<Envelope, String> {
-        let raw: RawBundle = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        // The reason may quote what stands there, which anybody may have written.
+        let reason = |error: serde_json::Error| error.to_string().chars().take(200).collect::<String>();
+        let raw: RawBundle = serde_json::from_slice(text).map_err(reason)?;
         if raw.media_type != MEDIA_TYPE {
             return Err(format!("its mediaType is not {MEDIA_TYPE}"));
         }

@@ -5,7 +5,8 @@
 mod limit;
 
 use std::{
-    net::SocketAddr,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -27,7 +28,10 @@ use tokio::{
 };
 
 use self::limit::AttemptLimit;
-use super::log::{self, Kind, LogLimit};
+use super::{
+    admission::{PermitCount, network},
+    log::{self, Kind, LogLimit},
+};
 use crate::{
     engine::chain,
     enrol::{Asked, Office},
@@ -35,6 +39,8 @@ use crate::{
 
 /// Enrolments that may be in progress at once. Each takes about 60 KiB of memory for at most 14 seconds.
 const PLACES: usize = 16;
+/// Places that one network may have at once, so that a single one which says nothing cannot hold all of them.
+const PLACES_OF_NETWORK: usize = 4;
 /// The time that a peer has to take its answer.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -75,6 +81,7 @@ impl Enrolments {
         let log = Arc::new(LogLimit::default());
         let Some(desk) = Desk::open(office) else { return };
         let (mut limit, mut attempts) = (AttemptLimit::new(rate), JoinSet::new());
+        let mut networks: BTreeMap<IpAddr, PermitCount> = BTreeMap::new();
         let mut log_period = interval(log::PERIOD);
         loop {
             tokio::select! {
@@ -88,14 +95,21 @@ impl Enrolments {
                         continue;
                     }
                     let remote = incoming.remote_address();
-                    if attempts.len() >= PLACES || !limit.admit(remote.ip(), Instant::now()) {
+                    networks.retain(|_, places| places.in_use() > 0);
+                    let places = networks.entry(network(remote.ip())).or_default();
+                    let is_full = attempts.len() >= PLACES || places.in_use() >= PLACES_OF_NETWORK;
+                    if is_full || !limit.admit(remote.ip(), Instant::now()) {
                         incoming.refuse();
                         if log.admit(Kind::EnrolmentLimit, Instant::now()) {
                             tracing::warn!(%remote, "enrolment not begun: too many attempts");
                         }
                         continue;
                     }
-                    attempts.spawn(attempt(incoming, desk.clone(), Arc::clone(&log)));
+                    let (place, attempt) = (places.acquire(), attempt(incoming, desk.clone(), Arc::clone(&log)));
+                    attempts.spawn(async move {
+                        attempt.await;
+                        drop(place);
+                    });
                 }
                 Some(_) = attempts.join_next(), if !attempts.is_empty() => {}
                 _ = log_period.tick() => for (kind, count) in log.take_left_out() {

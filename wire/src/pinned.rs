@@ -1,12 +1,6 @@
 //! Verifies a server by the fingerprint of its CA's key, for a device that has no certificate of that CA yet.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -29,8 +23,6 @@ pub(crate) struct Pinned {
     pub(crate) ca: Fingerprint,
     pub(crate) provider: Arc<CryptoProvider>,
     pub(crate) check: CertificateCheck,
-    /// The time in seconds since 1970 that the clock of this device is behind at least; 0 where it is not.
-    pub(crate) behind: Arc<AtomicI64>,
 }
 
 /// The certificate of the CA with this fingerprint among those that a server has shown.
@@ -73,7 +65,6 @@ impl ServerCertVerifier for Pinned {
             && let Ok(info) = CertificateInfo::read(certificate)
             && let Ok(from) = u64::try_from(info.from)
         {
-            self.behind.store(info.from - i64::try_from(now.as_secs()).unwrap_or(i64::MAX), Relaxed);
             result = verify(UnixTime::since_unix_epoch(Duration::from_secs(from)));
         }
         if let Err(error) = &result {

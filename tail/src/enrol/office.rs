@@ -26,8 +26,8 @@ use crate::{
     engine::chain,
 };
 
-/// When a device that waits for approval asks again.
-const ASK_AGAIN: Duration = Duration::from_secs(3);
+/// When a device that waits for approval asks again: so seldom that several behind one address leave others their attempts.
+const ASK_AGAIN: Duration = Duration::from_secs(6);
 /// How long tokens and requests are kept after the end of the token.
 const KEEP: i64 = 90 * 86_400;
 /// Renewals of one device within [`RENEWALS_SPAN`].

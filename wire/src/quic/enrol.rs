@@ -1,14 +1,7 @@
 //! The settings of QUIC for enrolment (PROTOCOL.md section 9), which has an endpoint of its own: strangers take no place, no memory
 //! and no packet of the one that serves frames.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, ServerConfig, VarInt};
 use rustls_pki_types::CertificateDer;
@@ -32,7 +25,6 @@ const WINDOW: u32 = 16 * 1024;
 pub struct Enrolling {
     ca: Fingerprint,
     check: CertificateCheck,
-    behind: Arc<AtomicI64>,
 }
 
 impl Enrolling {
@@ -40,14 +32,6 @@ impl Enrolling {
     #[must_use]
     pub fn check(&self) -> &CertificateCheck {
         &self.check
-    }
-
-    /// For how long at least the clock of this device is behind: until the server's certificate begins to be valid. `None` where
-    /// nothing is known of that.
-    #[must_use]
-    pub fn clock_behind(&self) -> Option<Duration> {
-        let seconds = u64::try_from(self.behind.load(Relaxed)).ok()?;
-        (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
     /// The certificate of the CA that the token names, as the server has shown it.
@@ -63,8 +47,8 @@ impl Enrolling {
 /// # Errors
 /// [`SetupError::Tuning`].
 pub fn enrolment_client(ca: Fingerprint, tuning: &Tuning) -> Result<(ClientConfig, Enrolling), SetupError> {
-    let (check, behind) = (CertificateCheck::default(), Arc::new(AtomicI64::new(0)));
-    let verifier = Pinned { ca, provider: provider(), check: check.clone(), behind: Arc::clone(&behind) };
+    let check = CertificateCheck::default();
+    let verifier = Pinned { ca, provider: provider(), check: check.clone() };
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|_| SetupError::Tuning("no TLS 1.3"))?
@@ -72,7 +56,7 @@ pub fn enrolment_client(ca: Fingerprint, tuning: &Tuning) -> Result<(ClientConfi
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     tls.alpn_protocols = vec![ENROLMENT_ALPN.to_vec()];
-    Ok((client_settings(tls, tuning, None)?, Enrolling { ca, check, behind }))
+    Ok((client_settings(tls, tuning, None)?, Enrolling { ca, check }))
 }
 
 /// The settings of a device that renews its certificate, by which it authenticates itself.

@@ -96,11 +96,13 @@ pub struct Reader {
     takes_bodies: bool,
     /// Bytes of the body of the last request that nobody has read.
     unread: u64,
+    /// Whether a part of a body was read and is lost, so that it is not known where the next request begins.
+    is_broken: bool,
 }
 
 impl Reader {
     pub(crate) fn new(input: OwnedReadHalf, takes_bodies: bool) -> Self {
-        Reader { input, buffer: Vec::new(), takes_bodies, unread: 0 }
+        Reader { input, buffer: Vec::new(), takes_bodies, unread: 0, is_broken: false }
     }
 
     /// Reads the next request.
@@ -145,6 +147,7 @@ impl Reader {
         let length = usize::try_from(self.unread).map_err(|_| BodyFault::NoMemory)?;
         let mut body = Vec::new();
         body.try_reserve_exact(length).map_err(|_| BodyFault::NoMemory)?;
+        self.is_broken = true;
         let arrived = self.buffer.len().min(length);
         body.extend(self.buffer.drain(..arrived));
         if request.expects_continue && body.len() < length {
@@ -156,15 +159,23 @@ impl Reader {
         match read {
             Err(_) => Err(BodyFault::Slow),
             Ok(Ok(_)) if body.len() == length => {
-                self.unread = 0;
+                (self.unread, self.is_broken) = (0, false);
                 Ok(body)
             }
             Ok(_) => Err(BodyFault::Gone),
         }
     }
 
+    /// Whether the connection can be used again after the answer to its last request, which is to say so.
+    #[must_use]
+    pub fn keeps_open(&self, request: &Request) -> bool {
+        // A client that waits to be asked for its body may send it or not, so what comes next would be a guess.
+        let is_clear = self.unread == 0 || self.unread <= UNWANTED && !request.expects_continue;
+        request.keeps_open && is_clear && !self.is_broken
+    }
+
     /// Reads what is left of the last request's body, so that the client reads its answer instead of a broken connection; returns
-    /// whether nothing is left.
+    /// whether nothing is left and the next request begins there.
     pub(crate) async fn discard(&mut self) -> bool {
         let arrived = self.buffer.len().min(usize::try_from(self.unread).unwrap_or(usize::MAX));
         self.buffer.drain(..arrived);
@@ -175,7 +186,7 @@ impl Reader {
             tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.unwrap_or_default()
         };
         self.unread -= if most > 0 { timeout(DISCARD, read).await.unwrap_or_default() } else { 0 };
-        self.unread == 0
+        self.unread == 0 && !self.is_broken
     }
 
     /// Waits until the client closes the connection. Where it has sent its next request already, it has not.
@@ -227,7 +238,9 @@ fn parse(bytes: &[u8], takes_bodies: bool) -> Result<Option<(Request, usize)>, E
             query: query.to_owned(),
             host: value("host").map(host_of),
             keeps_open: if request.version == Some(1) { !asks("close") } else { asks("keep-alive") },
-            expects_continue: value("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")),
+            // Clients of HTTP/1.0 know no such answer (RFC 9110, section 10.1.1).
+            expects_continue: request.version == Some(1)
+                && value("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")),
             headers,
         },
         length,

@@ -63,6 +63,9 @@ impl Response {
 const RULES: &str = "cache-control: no-store\r\nx-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\n\
     cross-origin-resource-policy: same-origin\r\nx-frame-options: DENY\r\n";
 
+/// Most bytes of a body that are copied behind its head, so that both go in one packet.
+const COPIED: usize = 64 << 10;
+
 /// Writes an answer; a HEAD request gets it without its body.
 ///
 /// # Errors
@@ -84,9 +87,14 @@ pub async fn respond(
         "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\n{length}connection: {connection}\r\n{RULES}{headers}\r\n"
     )
     .into_bytes();
-    if !is_head {
-        bytes.extend_from_slice(body);
+    if is_head {
+        return write(output, &bytes).await;
     }
+    if body.len() > COPIED {
+        write(output, &bytes).await?;
+        return write(output, body).await;
+    }
+    bytes.extend_from_slice(body);
     write(output, &bytes).await
 }
 

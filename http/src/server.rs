@@ -74,9 +74,11 @@ async fn converse<S: Site>(site: &S, stream: TcpStream) {
                 return;
             }
         };
-        match site.answer(&request, &mut reader, &mut output).await {
-            // What is left of a body stands before the next request.
-            Ok(true) if reader.discard().await && request.keeps_open => {}
+        let answered = site.answer(&request, &mut reader, &mut output).await;
+        let keeps_open = reader.keeps_open(&request);
+        match answered {
+            // What is left of a body stands before the next request, and where there is none, before the end.
+            Ok(true) if reader.discard().await && keeps_open => {}
             _ => return,
         }
     }

@@ -99,6 +99,14 @@ impl Lease {
         self.bytes = bytes;
         Ok(())
     }
+
+    /// Takes more bytes where the lease has fewer than `bytes`.
+    ///
+    /// # Errors
+    /// [`Exhausted`] if there are not as many; the lease keeps what it has then.
+    pub(crate) fn raise_to(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        self.resize(bytes.max(self.bytes))
+    }
 }
 
 impl Drop for Lease {

@@ -17,6 +17,7 @@ use crate::{
     devices::Rights,
     engine::Client,
     frontend::{
+        admission::Permit,
         budget::{Exhausted, Lease},
         log::Kind,
         metrics::Outcome,
@@ -36,6 +37,9 @@ struct Caller {
     name: Arc<str>,
     rights: Arc<Rights>,
 }
+
+/// What stands for a request until its answer is written: its place among those that a drain waits for, and its memory.
+type Held = (Option<Permit>, Option<Lease>);
 
 /// A path of the protocol.
 enum Target<'a> {
@@ -95,7 +99,8 @@ impl Site for Oip {
         output: &mut OwnedWriteHalf,
     ) -> io::Result<bool> {
         // A fault on one request ends none but it.
-        let response = match caught(self.respond_to(request, reader, output)).await {
+        let mut held = Held::default();
+        let response = match caught(self.respond_to(request, reader, output, &mut held)).await {
             Ok(Some(response)) => response,
             Ok(None) => return Ok(false),
             Err(panic) => {
@@ -105,18 +110,20 @@ impl Site for Oip {
                 error("500 Internal Server Error", "the server failed on this request; its log has more")
             }
         };
-        respond(output, &response, request.is_head, request.keeps_open).await?;
+        respond(output, &response, request.is_head, reader.keeps_open(request)).await?;
+        drop(held);
         Ok(true)
     }
 }
 
 impl Oip {
-    /// The answer to a request; `None` if the client has gone.
+    /// The answer to a request, and what is `held` until it is written; `None` if the client has gone.
     async fn respond_to(
         &self,
         request: &Request,
         reader: &mut Reader,
         output: &mut OwnedWriteHalf,
+        held: &mut Held,
     ) -> Option<Response> {
         let segments: Option<Vec<String>> = request.path.trim_matches('/').split('/').map(decoded).collect();
         let segments = segments.unwrap_or_default();
@@ -178,7 +185,9 @@ impl Oip {
                             &json!({ "name": name, "ready": true, "loaded": model.is_loaded() }),
                         ),
                     },
-                    What::Infer => return self.infer(request, reader, output, &caller, &model).await,
+                    What::Infer => {
+                        return self.infer(request, (reader, output), &caller, &model, held).await;
+                    }
                 },
             },
             Target::Live | Target::Ready => return None,
@@ -190,12 +199,12 @@ impl Oip {
     async fn infer(
         &self,
         request: &Request,
-        reader: &mut Reader,
-        output: &mut OwnedWriteHalf,
+        (reader, output): (&mut Reader, &mut OwnedWriteHalf),
         caller: &Caller,
         model: &Model,
+        (place, memory): &mut Held,
     ) -> Option<Response> {
-        let _request = self.requests.acquire();
+        *place = Some(self.requests.acquire());
         if self.is_draining() {
             return Some(error("503 Service Unavailable", "the server is shutting down"));
         }
@@ -212,12 +221,15 @@ impl Oip {
             largest: self.largest,
             bytes: body.len(),
         };
-        let parsed = json_length(request).and_then(|length| InferRequest::parse(&body, length));
+        // Megabytes of JSON take as long as a large answer.
+        let parsed = tokio::task::block_in_place(|| {
+            json_length(request).and_then(|length| InferRequest::parse(&body, length))
+        });
         drop(body);
         let answered = async {
             let mut parsed = parsed?;
             let id = parsed.id.take();
-            Ok((id, infer(&context, model, parsed).await?))
+            Ok((id, infer(&context, model, parsed, &mut lease).await?))
         };
         let answered: Result<_, Fault> = tokio::select! {
             answered = answered => answered,
@@ -226,6 +238,7 @@ impl Oip {
         };
         let (id, outputs) = match answered {
             Ok(answered) => answered,
+            Err(Fault::NoMemory(exhausted)) => return Some(self.no_memory(exhausted)),
             Err(fault) => {
                 let (status, retry) = fault.status();
                 if let Some(code) = fault.code() {
@@ -244,6 +257,7 @@ impl Oip {
         if let Err(exhausted) = lease.resize(body.len()) {
             return Some(self.no_memory(exhausted));
         }
+        *memory = Some(lease);
         metrics.sent(body.len());
         let (kind, headers) = match json {
             None => ("application/json", String::new()),

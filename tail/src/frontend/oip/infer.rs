@@ -25,6 +25,7 @@ use crate::{
         Refusal, RefusalReason, TaskQuery, Timings, Unserved, class_map, probabilities,
     },
     frontend::{
+        budget::{Exhausted, Lease},
         codes,
         metrics::{Arrival, Asked, DeviceMetrics, Outcome},
     },
@@ -48,6 +49,12 @@ pub(super) enum Fault {
     /// The time was over.
     #[error("the answer was not there within {} ms", .0.as_millis())]
     Late(Duration),
+    /// The time was over before the bundle was loaded.
+    #[error("the bundle was not loaded within {} ms", .0.as_millis())]
+    Unloaded(Duration),
+    /// There is no memory for the answer.
+    #[error(transparent)]
+    NoMemory(#[from] Exhausted),
 }
 
 /// What answers requests, and for whom.
@@ -61,7 +68,7 @@ pub(super) struct Context<'a> {
     pub(super) bytes: usize,
 }
 
-/// Answers a request. Dropping the future gives its work up.
+/// Answers a request, for whose memory the lease stands. Dropping the future gives its work up.
 ///
 /// # Errors
 /// The [`Fault`].
@@ -69,17 +76,20 @@ pub(super) async fn infer(
     context: &Context<'_>,
     model: &Model,
     request: InferRequest,
+    lease: &mut Lease,
 ) -> Result<Vec<Output>, Fault> {
     let arrived = Instant::now();
     let wanted = wanted(model, &request)?;
     let time = request.parameters.timeout_us()?.map_or(DEFAULT_TIME, Duration::from_micros).min(DEFAULT_TIME);
     let deadline = arrived + time;
     let items = items(model, request, context.largest)?;
+    // An answer for which there is no memory is not computed.
+    lease.raise_to(fewest_bytes(model, &wanted, &items))?;
     let path = if model.unsplit { Path::Image } else { Path::Split };
     let metrics = context.metrics;
     let each = context.bytes / items.len().max(1);
     let loaded = timeout(time, context.engine.model(model.served.bundle.digest()));
-    let loaded: Arc<Loaded> = loaded.await.map_err(|_| Fault::Late(time))??;
+    let loaded: Arc<Loaded> = loaded.await.map_err(|_| Fault::Unloaded(time))??;
     let queries = vec![TaskQuery { task: model.task, query: Query::Scores }];
     let asked = Asked::new(&loaded, &queries, path);
     let mut in_flight = InFlight { metrics, count: items.len() };
@@ -115,7 +125,10 @@ pub(super) async fn infer(
         }
     }
     match (refused, scores.into_iter().collect::<Option<Vec<_>>>()) {
-        (None, Some(scores)) => Ok(outputs(model, &scores, &wanted)?),
+        (None, Some(scores)) => {
+            // Maps take milliseconds each, and Tokio moves the other tasks of this thread meanwhile.
+            Ok(tokio::task::block_in_place(|| outputs(model, &scores, &wanted))?)
+        }
         (refused, _) => Err(refused
             .unwrap_or_else(|| Refusal::new(RefusalReason::Internal, "an item has no answer"))
             .into()),
@@ -152,7 +165,10 @@ fn wanted(model: &Model, request: &InferRequest) -> Result<Vec<Wanted>, Malforme
         return Ok(known.map(|name| Wanted { name: name.to_owned(), binary, classes: None }).into());
     }
     let segments = model.bundle().tasks()[model.task].kind == TaskKind::Segment;
-    for wanted in &request.outputs {
+    for (place, wanted) in request.outputs.iter().enumerate() {
+        if request.outputs[..place].iter().any(|other| other.name == wanted.name) {
+            return Err(Malformed(format!("output {:?}: it is wanted twice", wanted.name)));
+        }
         if !known.contains(&wanted.name.as_str()) {
             let known = known.join(", ");
             return Err(Malformed(format!("output {:?}: the model has {known}", wanted.name)));
@@ -162,6 +178,30 @@ fn wanted(model: &Model, request: &InferRequest) -> Result<Vec<Wanted>, Malforme
         }
     }
     Ok(request.outputs.clone())
+}
+
+/// The fewest bytes that the wanted outputs of these items take: four for a value of type FP32, in JSON as well.
+fn fewest_bytes(model: &Model, wanted: &[Wanted], items: &[JobInput]) -> usize {
+    let bundle = model.bundle();
+    let task = &bundle.tasks()[model.task];
+    let each = |wanted: &Wanted| match task.kind {
+        _ if wanted.classes.is_some() => 0,
+        TaskKind::Segment if wanted.name != model.output() => 1,
+        _ => 4 * task.labels.len(),
+    };
+    let each: usize = wanted.iter().map(each).sum();
+    let places = |item: &JobInput| {
+        let geometry = match item {
+            JobInput::Values { geometry, .. } | JobInput::Pixels { geometry, .. } => geometry.index(),
+            JobInput::Image(image) => image.geometry.index(),
+            _ => return 0,
+        };
+        match task.kind {
+            TaskKind::Classify => 1,
+            TaskKind::Segment => bundle.geometries().get(geometry).map_or(0, |own| own.width * own.height),
+        }
+    };
+    each * items.iter().map(places).sum::<usize>()
 }
 
 /// The items of a request's batch.
@@ -340,7 +380,8 @@ impl Fault {
             Fault::Unserved(Unserved::Unknown) => ("404 Not Found", None),
             Fault::Unserved(Unserved::Failed(_)) => ("500 Internal Server Error", None),
             Fault::Unserved(_) => unavailable(Some(Duration::from_secs(5))),
-            Fault::Late(_) => ("504 Gateway Timeout", None),
+            Fault::NoMemory(_) => unavailable(Some(Duration::from_secs(1))),
+            Fault::Late(_) | Fault::Unloaded(_) => ("504 Gateway Timeout", None),
             Fault::Refused(refusal) => match refusal.reason {
                 RefusalReason::BadLatent | RefusalReason::BadImage | RefusalReason::WrongQuery => {
                     ("400 Bad Request", None)
@@ -359,8 +400,9 @@ impl Fault {
     pub(super) fn code(&self) -> Option<RefusalCode> {
         match self {
             Fault::Malformed(_) => Some(RefusalCode::BadPacket),
-            Fault::Unserved(_) => Some(RefusalCode::Busy),
-            Fault::Refused(_) | Fault::Late(_) => None,
+            Fault::Unserved(_) | Fault::Unloaded(_) => Some(RefusalCode::Busy),
+            // Those of memory have a count of their own.
+            Fault::Refused(_) | Fault::Late(_) | Fault::NoMemory(_) => None,
         }
     }
 }

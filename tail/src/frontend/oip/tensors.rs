@@ -14,6 +14,9 @@ const TENSORS: usize = 16;
 /// Most bytes of a request's JSON: an image of 480×360 pixels takes half of it. Each value takes eight bytes until its type is
 /// known, and two in the text at least.
 pub(super) const LONGEST_JSON: usize = 4 << 20;
+/// Most elements of a tensor of type BYTES. A batch has at most 256 files, and an element takes several times the four bytes of
+/// an empty one.
+const ELEMENTS: usize = 1024;
 /// Most dimensions of a tensor.
 const DIMENSIONS: usize = 8;
 
@@ -32,12 +35,48 @@ pub(super) struct InferRequest {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub(super) struct Parameters {
     /// Microseconds until the answer is of no use.
+    #[serde(default, deserialize_with = "scalar")]
     timeout: Option<Value>,
     /// The name of the geometry that files are fitted to.
     pub(super) geometry: Option<String>,
     /// Whether outputs that say nothing of their own are wanted in binary form.
     #[serde(default)]
     binary_data_output: bool,
+}
+
+/// Reads a number or a text. What else JSON has would take up to a hundred times the memory of its text.
+fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    deserializer.deserialize_any(Scalar)
+}
+
+struct Scalar;
+
+impl Visitor<'_> for Scalar {
+    type Value = Option<Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or a text")
+    }
+
+    fn visit_unit<E>(self) -> Result<Option<Value>, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Option<Value>, E> {
+        Ok(Some(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Option<Value>, E> {
+        Ok(Some(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Option<Value>, E> {
+        Ok(Some(value.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Option<Value>, E> {
+        Ok(Some(value.into()))
+    }
 }
 
 /// An input tensor.
@@ -294,6 +333,9 @@ fn from_binary(datatype: &str, bytes: &[u8]) -> Result<Values, String> {
                         "its last element is cut; each is a length of four bytes and as many bytes".into()
                     );
                 };
+                if values.len() == ELEMENTS {
+                    return Err(format!("over {ELEMENTS} elements"));
+                }
                 values.push(element.to_vec());
                 rest = after;
             }
@@ -504,6 +546,12 @@ mod tests {
             (tensor("BYTES", "[1]", r#","parameters":{"binary_data_size":5}"#), &[9, 0, 0, 0, 1], "cut"),
             (tensor("UINT8", "[1]", r#","parameters":{"binary_data_size":1}"#), &[1, 2], "1 bytes behind"),
             (tensor("UINT8", "[1]", r#","parameters":{"binary_data_size":1},"data":[1]"#), &[1], "give one"),
+            (
+                tensor("BYTES", "[1025]", r#","parameters":{"binary_data_size":4100}"#),
+                &[0; 4100],
+                "over 1024 elements",
+            ),
+            (r#"{"parameters":{"timeout":[{}]},"inputs":[]}"#.to_owned(), &[], "a number or a text"),
             ("[]".to_owned(), &[], "JSON"),
             ("{}".to_owned(), &[], "inputs"),
         ] {

@@ -111,14 +111,13 @@ impl Loader {
         let mut threads = Vec::new();
         for task in tasks {
             let started = self.start(&bundle, task.split, &mut threads).and_then(|split| {
+                // Now, so that its workers are told to end where the next network cannot be started.
+                model.split.push(split);
                 let start = |unsplit| self.start(&bundle, unsplit, &mut threads);
-                Ok((split, task.unsplit.map(start).transpose()?))
+                task.unsplit.map(start).transpose()
             });
             match started {
-                Ok((split, unsplit)) => {
-                    model.split.push(split);
-                    model.unsplit.push(unsplit);
-                }
+                Ok(unsplit) => model.unsplit.push(unsplit),
                 Err(error) => {
                     Loaded { model: Arc::new(model), threads }.end();
                     return Err(error);

@@ -264,6 +264,11 @@ impl Registry {
         self.tell_loads();
     }
 
+    /// Whether it is closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().commands.is_none()
+    }
+
     /// Ends all workers once their queues are empty, and waits for them.
     pub(super) fn end(&self) {
         let mut state = self.lock();

@@ -101,6 +101,8 @@ impl Upkeep {
     fn run(mut self) {
         loop {
             match self.commands.recv_timeout(LOOK) {
+                // What it was asked for before nobody waits for any more.
+                Ok(_) if self.registry.is_closed() => return,
                 Ok(Command::Load(digest)) => self.load_asked(digest),
                 Ok(Command::Serve(folders, options, done)) => {
                     self.loader.options.bundles = options;
@@ -160,6 +162,9 @@ impl Upkeep {
     fn serve(&self, folders: &[PathBuf]) {
         let mut order: Vec<Digest> = Vec::new();
         for folder in folders {
+            if self.registry.is_closed() {
+                return;
+            }
             match self.take_up(folder, &order) {
                 Ok(digest) => {
                     order.push(digest);

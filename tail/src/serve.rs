@@ -110,6 +110,8 @@ pub fn serve(config: &Serve, origin: Option<Origin<Serve>>) -> Result<(), Error>
     if let Some(list) = identity.revoked() {
         tracing::info!(file = %list.file().display(), revoked = list.revoked().len(), "revocation list");
     }
+    // Before they are read, so that what changes meanwhile is read again.
+    let folders = BundleFolders::of(config);
     let engine = Arc::new(Engine::open(&config.bundles.folders, &config.engine_options())?);
     // They are started when they are needed. By now the networks have theirs.
     limits::check_threads(blocking)?;
@@ -175,7 +177,7 @@ pub fn serve(config: &Serve, origin: Option<Origin<Serve>>) -> Result<(), Error>
             shared: Arc::clone(&shared),
             drain_timeout,
             certificates: asks,
-            bundles: BundleFolders::of(config),
+            bundles: folders,
             notifier,
         };
         tokio::spawn(reload.watch(hangup, drain.clone(), status));

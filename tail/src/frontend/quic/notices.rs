@@ -47,15 +47,17 @@ impl Peer {
     /// Sends a notice. A client that does not take it has no use for it.
     async fn notify(self: Arc<Self>, notice: BundleNotice) {
         let Ok(bytes) = notice.encode() else { return };
-        let sent = async {
-            let mut stream = self.connection.open_uni().await.ok()?;
-            if timeout(NOTICE_TIMEOUT, write_message(&mut stream, &bytes)).await.is_err() {
+        let Ok(Ok(mut stream)) = timeout(NOTICE_TIMEOUT, self.connection.open_uni()).await else { return };
+        match timeout(NOTICE_TIMEOUT, write_message(&mut stream, &bytes)).await {
+            Ok(Ok(())) => {
+                tracing::debug!(peer = %self, served = %notice.served, "told of another version of its bundle");
+            }
+            // The client has stopped it, or is gone.
+            Ok(Err(_)) => {}
+            // A stream that is dropped ends, and the client would take the part for the whole. One that is gone needs no reset.
+            Err(_) => {
                 let _ = stream.reset(VarInt::from_u32(Reset::Unread.into()));
             }
-            Some(())
-        };
-        if let Ok(Some(())) = timeout(NOTICE_TIMEOUT, sent).await {
-            tracing::debug!(peer = %self, served = %notice.served, "told of another version of its bundle");
         }
     }
 }

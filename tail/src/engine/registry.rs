@@ -14,6 +14,8 @@ use super::{loader::Loaded, model::Model, options::BundleOptions};
 
 /// Time after which a bundle that could not be loaded is tried again when it is asked for.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Time in which who asked for a bundle takes its model once it is loaded.
+const TAKEN: Duration = Duration::from_secs(1);
 
 /// A bundle that is served, as it is now.
 #[derive(Clone, Debug)]
@@ -105,6 +107,8 @@ pub(super) struct Entry {
     pub(super) residence: Residence,
     /// When something used it last.
     pub(super) used: Instant,
+    /// When it was loaded for somebody who does not have it yet.
+    pub(super) untaken: Option<Instant>,
     /// Why what is in the folder now is not served.
     pub(super) fault: Option<String>,
 }
@@ -125,7 +129,13 @@ impl Entry {
     /// An entry of a bundle that is not loaded.
     pub(super) fn new(bundle: Arc<Bundle>, folder: &Path, bytes: u64) -> Entry {
         let (residence, used) = (Residence::Unloaded, Instant::now());
-        Entry { bundle, folder: folder.to_owned(), bytes, is_leaving: false, residence, used, fault: None }
+        let (folder, is_leaving, untaken, fault) = (folder.to_owned(), false, None, None);
+        Entry { bundle, folder, bytes, is_leaving, residence, used, untaken, fault }
+    }
+
+    /// Whether it is in memory and stays so although nobody has it: it was loaded for somebody who is about to take it.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.untaken.is_some_and(|loaded| loaded.elapsed() < TAKEN)
     }
 
     pub(super) fn loaded(&self) -> Option<&Loaded> {
@@ -207,7 +217,10 @@ impl Registry {
         };
         entry.used = Instant::now();
         match &entry.residence {
-            Residence::Loaded(loaded) => return Some(Ok(Arc::clone(&loaded.model))),
+            Residence::Loaded(loaded) => {
+                entry.untaken = None;
+                return Some(Ok(Arc::clone(&loaded.model)));
+            }
             Residence::Failed(reason, at) if at.elapsed() < AGAIN => return Some(Err(reason.clone())),
             Residence::Asked => {}
             Residence::Unloaded | Residence::Failed(..) => {

@@ -141,6 +141,7 @@ impl Upkeep {
         self.registry.change(|entries| {
             if let Some(entry) = entries.iter_mut().find(|entry| entry.bundle.digest() == digest) {
                 entry.used = Instant::now();
+                entry.untaken = loaded.is_ok().then(Instant::now);
                 entry.residence = match loaded {
                     Ok(loaded) => Residence::Loaded(loaded),
                     Err(reason) => Residence::Failed(reason, Instant::now()),
@@ -277,7 +278,10 @@ impl Upkeep {
                 if taken + bytes <= memory {
                     return Ok(None);
                 }
-                let idle = |entry: &&mut Entry| entry.loaded().is_some_and(|loaded| !loaded.is_in_use());
+                // What was just loaded for somebody would else be unloaded for the next before the first has it, and so on.
+                let idle = |entry: &&mut Entry| {
+                    !entry.is_awaited() && entry.loaded().is_some_and(|loaded| !loaded.is_in_use())
+                };
                 let oldest = entries.iter_mut().filter(idle).min_by_key(|entry| entry.used);
                 let Some(entry) = oldest else {
                     return Err(format!(
@@ -311,7 +315,9 @@ impl Upkeep {
             let is_gone = |entry: &mut Entry| {
                 let is_idle = match &entry.residence {
                     Residence::Loaded(loaded) => {
-                        !loaded.is_in_use() && now.saturating_duration_since(entry.used) >= unload_after
+                        !loaded.is_in_use()
+                            && !entry.is_awaited()
+                            && now.saturating_duration_since(entry.used) >= unload_after
                     }
                     Residence::Asked => false,
                     Residence::Unloaded | Residence::Failed(..) => true,

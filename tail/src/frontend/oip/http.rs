@@ -186,7 +186,8 @@ impl Oip {
                         ),
                     },
                     What::Infer => {
-                        return self.infer(request, (reader, output), &caller, &model, held).await;
+                        let model = (name, version);
+                        return self.infer(request, (reader, output), &caller, model, held).await;
                     }
                 },
             },
@@ -201,7 +202,7 @@ impl Oip {
         request: &Request,
         (reader, output): (&mut Reader, &mut OwnedWriteHalf),
         caller: &Caller,
-        model: &Model,
+        named: (&str, Option<&str>),
         (place, memory): &mut Held,
     ) -> Option<Response> {
         *place = Some(self.requests.acquire());
@@ -210,6 +211,11 @@ impl Oip {
         }
         let (body, mut lease) = match self.body(request, reader, output, caller).await? {
             Ok(body) => body,
+            Err(refusal) => return Some(refusal),
+        };
+        // A body may take minutes, in which rights change and versions leave.
+        let (caller, model) = match self.model(request, named) {
+            Ok(found) => found,
             Err(refusal) => return Some(refusal),
         };
         let metrics = self.shared.metrics().device(&caller.name);
@@ -229,7 +235,7 @@ impl Oip {
         let answered = async {
             let mut parsed = parsed?;
             let id = parsed.id.take();
-            Ok((id, infer(&context, model, parsed, &mut lease).await?))
+            Ok((id, infer(&context, &model, parsed, &mut lease).await?))
         };
         let answered: Result<_, Fault> = tokio::select! {
             answered = answered => answered,
@@ -307,6 +313,18 @@ impl Oip {
         self.shared.metrics().no_memory.add(1);
         let refusal = error("503 Service Unavailable", &exhausted.to_string());
         Response { headers: "retry-after: 1\r\n".to_owned(), ..refusal }
+    }
+
+    /// Who asks, and the model of a name and a version, if one is given, which it may use.
+    fn model(
+        &self,
+        request: &Request,
+        (name, version): (&str, Option<&str>),
+    ) -> Result<(Caller, Model), Response> {
+        let caller = self.caller(request)?;
+        let models = usable(&self.shared.engine().bundles(), &caller.rights.scope);
+        let model = find(&models, name, version).map_err(|reason| error("404 Not Found", &reason))?;
+        Ok((caller, model))
     }
 
     /// Who asks, by the token.

@@ -85,7 +85,7 @@ pub(crate) enum End {
     Closed,
     /// The request cannot be answered otherwise than by this status.
     Refused(&'static str),
-    /// The request has another method than GET and HEAD.
+    /// The request has a method that the site does not take.
     WrongMethod,
 }
 

@@ -53,9 +53,10 @@ impl Response {
         Response { status: "200 OK", kind: "text/html; charset=utf-8", headers, body }
     }
 
-    /// The refusal of another method than GET and HEAD.
-    pub(crate) fn wrong_method() -> Self {
-        Response { headers: "allow: GET, HEAD\r\n".to_owned(), ..Response::plain("405 Method Not Allowed") }
+    /// The refusal of another method than GET and HEAD, and POST where bodies are taken.
+    pub(crate) fn wrong_method(takes_bodies: bool) -> Self {
+        let allowed = if takes_bodies { "GET, HEAD, POST" } else { "GET, HEAD" };
+        Response { headers: format!("allow: {allowed}\r\n"), ..Response::plain("405 Method Not Allowed") }
     }
 }
 

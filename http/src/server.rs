@@ -68,7 +68,7 @@ async fn converse<S: Site>(site: &S, stream: TcpStream) {
                 let refusal = match end {
                     End::Closed => return,
                     End::Refused(status) => Response::plain(status),
-                    End::WrongMethod => Response::wrong_method(),
+                    End::WrongMethod => Response::wrong_method(S::TAKES_BODIES),
                 };
                 let _ = respond(&mut output, &refusal, false, false).await;
                 return;

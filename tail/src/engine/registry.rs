@@ -14,8 +14,8 @@ use super::{loader::Loaded, model::Model, options::BundleOptions};
 
 /// Time after which a bundle that could not be loaded is tried again when it is asked for.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Time in which who asked for a bundle takes its model once it is loaded.
-const TAKEN: Duration = Duration::from_secs(1);
+/// Time in which who asked for a bundle takes its model once it is loaded. A head that was told to come back does so after one second.
+const TAKEN: Duration = Duration::from_secs(2);
 
 /// A bundle that is served, as it is now.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -153,7 +154,11 @@ impl Upkeep {
 
     fn load(&self, opened: OpenedBundle, before: Option<&Model>) -> Result<Loaded, Error> {
         let metrics = &self.loader.metrics;
-        let loaded = self.loader.load(opened, before);
+        let folder = opened.bundle.dir().to_owned();
+        // A panic would end this thread, and who asks for a bundle from then on would wait in vain.
+        let loaded = catch_unwind(AssertUnwindSafe(|| self.loader.load(opened, before)));
+        let loaded =
+            loaded.unwrap_or_else(|_| Err(Error::Unfit { folder, reason: "loading it panicked".to_owned() }));
         if loaded.is_ok() { &metrics.bundles_loaded } else { &metrics.bundles_failed }.add(1);
         loaded
     }

@@ -6,6 +6,7 @@ use narrows_service::{Notifier, Origin, Settings, ticker};
 use tokio::{
     signal::unix::Signal,
     sync::{mpsc, oneshot, watch},
+    time::timeout,
 };
 
 use super::{bundles::BundleFolders, changes::Changes, rights::RightsFile};
@@ -100,9 +101,11 @@ impl Reload {
                 if self.certificates.send(done).await.is_ok() {
                     let _ = read.await;
                 }
-                if let Some(served) = served {
-                    // Those of a change of the files are not waited for.
-                    let _ = served.await;
+                if let Some(mut served) = served {
+                    // Those of a change of the files are not waited for. What else changes meanwhile takes effect.
+                    while timeout(LOOK, &mut served).await.is_err() && !*drain.borrow() {
+                        self.look(false);
+                    }
                 }
                 self.notifier.ready(&status());
             }

@@ -1,7 +1,7 @@
 //! `narrows-bench arm`: instructions of the networks and of a camera's frame on emulated 64-bit ARM, by class.
 //!
 //! QEMU runs a build of this program for ARM, and a plugin (`bench/arm/count.c`) counts what it executes. Counts are exact and the
-//! same on every machine, but they are not time: the least time that a board takes for them is concluded.
+//! same on every machine, but they are not time: a lower bound of the time that a board takes follows from them.
 
 use std::{
     ffi::{OsStr, OsString},

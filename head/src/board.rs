@@ -2,7 +2,7 @@
 //! JSON and as a page.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs, io,
     path::{Path, PathBuf},
     sync::OnceLock,
     time::Duration,
@@ -17,7 +17,7 @@ use self::{
     progress::progress,
     report::{BundleFacts, Report},
 };
-use crate::{Chain, Error, Head, Stop, doctor, signals::Signals};
+use crate::{Chain, Error, Head, Stop, doctor, draft::Draft, signals::Signals};
 
 mod machine;
 mod page;
@@ -81,8 +81,7 @@ pub fn board(flags: &Flags) -> Result<u8, Error> {
     }
     for file in [&flags.json, &flags.page] {
         // What cannot be written is told before minutes of measuring.
-        let opened = OpenOptions::new().append(true).create(true).open(file);
-        opened.map_err(|source| Error::Output { place: file.display().to_string(), source })?;
+        draft(file, "").map_err(unwritten(file))?;
     }
     let stop = Signals::watch_aside()?;
     let (report, is_failed) = measure(flags, &stop)?;
@@ -151,6 +150,25 @@ fn measure(flags: &Flags, stop: &OnceLock<Stop>) -> Result<(Report, bool), Error
     Ok((report, is_failed))
 }
 
+/// Writes a file whole or not at all.
 fn write(file: &Path, text: &str) -> Result<(), Error> {
-    fs::write(file, text).map_err(|source| Error::Output { place: file.display().to_string(), source })
+    let written = match draft(file, text) {
+        Ok(Some(draft)) => draft.publish(),
+        Ok(None) => fs::write(file, text),
+        Err(error) => Err(error),
+    };
+    written.map_err(unwritten(file))
+}
+
+/// A file that is written beside its place. `None` for a device or a pipe, which is written as it is.
+fn draft(file: &Path, text: &str) -> io::Result<Option<Draft>> {
+    match fs::metadata(file) {
+        Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(found) if !found.is_file() => Ok(None),
+        _ => Draft::write(file, text.as_bytes()).map(Some),
+    }
+}
+
+fn unwritten(file: &Path) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Output { place: file.display().to_string(), source }
 }

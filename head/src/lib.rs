@@ -34,6 +34,7 @@ pub mod check;
 pub mod config;
 mod demand;
 pub mod doctor;
+mod draft;
 pub mod encoding;
 pub mod enrol;
 mod error;

@@ -116,8 +116,9 @@ fn an_interrupted_report_says_so_and_what_cannot_be_used_is_told_at_once() -> Re
         assert_eq!(output.status.code(), Some(code), "{flags:?}: {}", said(&output));
         assert!(said(&output).contains(names), "{flags:?}: {}", said(&output));
     }
-    let mut command = narrows_pair::head();
-    command.args(["board", "--bundle", "none"]).current_dir(folder.path());
+    let (mut command, empty) = (narrows_pair::head(), tempfile::TempDir::new()?);
+    command.args(["board", "--bundle", "none"]).current_dir(empty.path());
     assert_eq!(output_within(&mut command, TIMEOUT)?.status.code(), Some(3));
+    assert_eq!(fs::read_dir(empty.path())?.count(), 0, "a failed run leaves no files");
     Ok(())
 }

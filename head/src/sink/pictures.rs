@@ -1,8 +1,7 @@
 //! Pictures of answers in a folder: an overlay for each frame that is drawn, and a mask where there is a class map.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -15,6 +14,7 @@ use super::{
 };
 use crate::{
     Error, artifact,
+    draft::Draft,
     frame::{Answer, Finished, Frame, FramePath, Origin, Outcome},
     name::Escaped,
     report::Status,
@@ -109,47 +109,6 @@ fn title(origin: &Origin) -> String {
     match origin {
         Origin::File { file, .. } => Escaped(file.file_name().unwrap_or_default().as_ref()).to_string(),
         Origin::Camera { name, .. } => name.to_string(),
-    }
-}
-
-/// A file that is written beside its place and removed again unless it gets there.
-struct Draft {
-    path: PathBuf,
-    target: PathBuf,
-    is_published: bool,
-}
-
-impl Draft {
-    fn write(target: &Path, bytes: &[u8]) -> io::Result<Self> {
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        // Hidden, so that no search for images takes it.
-        let path = target.with_file_name(format!(".{name}.part"));
-        // One that was left behind by a run that was killed. Creating it anew follows no link.
-        if let Err(error) = fs::remove_file(&path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
-        }
-        let mut file = File::create_new(&path)?;
-        let draft = Draft { path, target: target.to_owned(), is_published: false };
-        file.write_all(bytes)?;
-        // Network file systems tell only now that there is no room; and after a power cut the file must not be empty.
-        file.sync_data()?;
-        Ok(draft)
-    }
-
-    fn publish(mut self) -> io::Result<()> {
-        fs::rename(&self.path, &self.target)?;
-        self.is_published = true;
-        Ok(())
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if !self.is_published {
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::{
     intake::Intake,
-    live::{Closer, Live},
+    live::{Closer, Live, at_its_turn},
 };
 use crate::{
     Error,
@@ -131,7 +131,7 @@ impl Ahead {
                 if let Some(Decoded { source, capture }) = state.waiting.take() {
                     self.handover.taken.notify_one();
                     self.intake.member(source).tally.count_taken();
-                    return Some(capture);
+                    return Some(at_its_turn(capture, Instant::now()));
                 }
                 if state.has_ended {
                     return None;
@@ -376,6 +376,19 @@ mod tests {
         for brightness in [2, 3] {
             assert_eq!(seen(&ahead.next_frame(&stop).unwrap()), (brightness, 0));
         }
+    }
+
+    #[test]
+    fn the_budget_of_a_stored_picture_begins_when_it_is_taken() {
+        let (mut ahead, run, runtime) = ahead(true);
+        let stop = run.signal(runtime.handle().clone());
+        put(&ahead, 1);
+        let first = ahead.next_frame(&stop).unwrap();
+        ahead.intake.inbox.put(0, Capture { can_reload: true, ..first }.into(), Keep::Every);
+        settle(&ahead);
+        let asked = Instant::now();
+        let taken = ahead.next_frame(&stop).unwrap();
+        assert!(taken.captured_at + taken.decode >= asked, "it waited decoded at the cost of its budget");
     }
 
     #[test]

@@ -370,7 +370,7 @@ fn names(specs: &[Spec]) -> Result<Vec<Arc<str>>, SourceError> {
 
 /// A picture of a source of files whose turn comes `now`: the time for which a stored one has waited for that is none of its
 /// budget. One that somebody has just written, into a FIFO, is as old as it is.
-fn at_its_turn(capture: Capture, now: Instant) -> Capture {
+pub(super) fn at_its_turn(capture: Capture, now: Instant) -> Capture {
     if !capture.can_reload {
         return capture;
     }

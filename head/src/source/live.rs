@@ -26,7 +26,7 @@ use crate::{
     frame::{Capture, Origin},
     picture::{Delivered, Taker},
     report::{CameraTally, Totals},
-    shutdown::StopSignal,
+    shutdown::{Shutdown, StopSignal},
 };
 
 /// How long the threads of cameras are waited for at the end; each has a program to end.
@@ -58,6 +58,8 @@ pub(super) struct Live {
     /// What is started with the first frame that is wanted.
     jobs: Vec<Job>,
     threads: Vec<JoinHandle<()>>,
+    /// Has the threads of files end, once they were started.
+    end: Option<Shutdown>,
     closer: Closer,
     /// The source whose turn it is.
     turn: usize,
@@ -148,7 +150,7 @@ impl Live {
         let views = Arc::clone(&settings.views);
         let taker = Taker::new(Arc::clone(&views));
         let intake = Arc::new(Intake::new(inbox, members, settings.rate, views));
-        Ok(Live { intake, jobs, threads: Vec::new(), closer, turn: 0, total, totals, taker })
+        Ok(Live { intake, jobs, threads: Vec::new(), end: None, closer, turn: 0, total, totals, taker })
     }
 
     /// What ends the cameras.
@@ -191,6 +193,9 @@ impl Live {
 
     /// Starts the threads of all sources.
     fn start(&mut self, stop: &StopSignal) {
+        // They go on where the settings change, and end with these sources.
+        let (end, stop) = stop.of_run().part();
+        self.end = Some(end);
         for job in std::mem::take(&mut self.jobs) {
             let (inbox, totals) = (Arc::clone(&self.intake.inbox), Arc::clone(&self.totals));
             let place = match &job {
@@ -199,8 +204,7 @@ impl Live {
             };
             let guard = EndOnDrop { inbox: Arc::clone(&inbox), totals: Arc::clone(&totals), place };
             let name = Arc::clone(&self.intake.member(place).name);
-            // It goes on where the settings change.
-            let stop = stop.of_run();
+            let stop = stop.clone();
             let work = move || {
                 let _guard = guard;
                 match job {
@@ -314,6 +318,7 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.closer.close();
+        self.end.iter().for_each(Shutdown::drain);
         let begin = Instant::now();
         while self.threads.iter().any(|thread| !thread.is_finished()) && begin.elapsed() < END {
             thread::sleep(Duration::from_millis(5));

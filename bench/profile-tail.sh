@@ -21,9 +21,10 @@ for task in "$@"; do
         tail=$(pgrep -P $load -f ' serve ') && break
         sleep 0.1
     done
+    [ -n "$tail" ] || { wait $load || true; cat "$folder/load"; exit 1; }
     sleep 4
     perf record --quiet --freq 999 --output "$folder/data" --pid "$tail" -- sleep 4 > /dev/null 2> "$folder/perf" ||
-        { echo "profile-tail: skipped; perf cannot sample here: $(tail -n 1 "$folder/perf")"; kill $load; exit 77; }
+        { echo "profile-tail: skipped; perf cannot sample here: $(tail -n 1 "$folder/perf")"; wait $load || true; exit 77; }
     wait $load || { cat "$folder/load"; exit 1; }
     perf report --input "$folder/data" --no-children --sort dso --field-separator , 2> /dev/null |
         awk -F, -v task="$task" '

@@ -28,10 +28,9 @@ const TIMES: u64 = 2;
 
 /// Where the programs and libraries for ARM are. `make micro-arm` makes them and runs this command.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  narrows-bench arm --bundle models/bundles/lite2 --program target/micro-arm/narrows-bench \
-                  --plugin target/micro-arm/count.so --runtime target/micro-arm/ort/libonnxruntime.so"
-)]
+#[command(after_help = "Example:\n  narrows-bench arm --bundle models/bundles/lite2 \
+                  --program target/micro-arm/aarch64-unknown-linux-gnu/release/narrows-bench \
+                  --plugin target/micro-arm/count.so --runtime target/micro-arm/ort/libonnxruntime.so")]
 pub struct Arm {
     /// The bundle's folder
     #[arg(long, value_name = "DIR")]

@@ -149,7 +149,8 @@ impl Rate {
             });
             let counting = scope.spawn(move || {
                 let mut counted = None::<(Instant, u64)>;
-                for _ in lines.map_while(Result::ok) {
+                let is_answered = |line: &String| line.contains(r#""status":"answered""#);
+                for _ in lines.map_while(Result::ok).filter(is_answered) {
                     let now = Instant::now();
                     // Nobody waits for it a second time.
                     let _ = first_in.send(now);
